@@ -1,0 +1,1 @@
+//! The HTTP surface in front of the queue.

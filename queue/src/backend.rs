@@ -1,0 +1,226 @@
+//! The trait behind which the two engines stand, and what it speaks of.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::{
+    error::Error,
+    event::{Event, EventKind},
+    id::{JobId, SessionKey, Shard, TenantId},
+    job::{Accepted, Job, NewJob},
+    json::RawJson,
+    lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
+    limits::{LaneLimits, Rate, TenantLimits, Throttle},
+    news::Switchboard,
+    session::Conversation,
+    state::{Class, Status},
+};
+
+/// One store. Every operation is one atomic transition of one shard; each is described by what it
+/// promises, and [`conformance`](crate::conformance) checks the promises on every backend.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync {
+    /// Accepts all of `jobs` or none; answers in their order. All must belong to `shard`.
+    async fn enqueue(&self, shard: &Shard, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error>;
+
+    /// Ends attempts and begins new ones, in this order, in one round trip. Due jobs and parked
+    /// flows are promoted first.
+    async fn step(
+        &self,
+        shard: &Shard,
+        settlements: Vec<Settlement>,
+        claim: ClaimRequest,
+    ) -> Result<Step, Error>;
+
+    /// Extends leases to `lease` from now.
+    async fn beat(
+        &self,
+        shard: &Shard,
+        leases: &[LeaseKey],
+        lease: Duration,
+    ) -> Result<Beat, Error>;
+
+    /// Takes expired leases back: a stall each, and the job runs again or, out of stalls, fails.
+    async fn reap(&self, shard: &Shard) -> Result<Reaped, Error>;
+
+    /// Ends a job of `tenant`: at once while it waits, by its worker while it runs; one that has
+    /// ended stays as it is. `false`: the tenant has no such job.
+    async fn cancel(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error>;
+
+    /// Puts an ended job of `tenant` back, with all its attempts. `false`: the tenant has no such
+    /// job. [`Error::NotRetryable`] unless it failed, was cancelled or expired.
+    async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error>;
+
+    /// Recounts what is derivable and repairs what differs; all that it reports is a bug.
+    async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error>;
+
+    /// Appends to the event logs of running jobs. Answers which leases are no longer held; nothing
+    /// is appended for those.
+    async fn emit(&self, shard: &Shard, emissions: Vec<Emission>) -> Result<Vec<LeaseKey>, Error>;
+
+    /// The jobs of these names, in order; `None` for what does not exist.
+    async fn get(&self, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error>;
+
+    /// A tenant's jobs in this shard, newest first.
+    async fn list(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        query: &ListQuery,
+    ) -> Result<Page, Error>;
+
+    /// The shard in numbers, for one tenant or for all.
+    async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error>;
+
+    /// The kept events of a job from number `from` on; empty when none are kept.
+    async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error>;
+
+    /// Waits until work may be visible in `shard`, at most `at_most`. A wake-up that comes before
+    /// the call is not lost.
+    async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error>;
+
+    /// Sets the bounds of the shard's lane (this shard's part) and of tenants; takes effect on
+    /// everything that waits.
+    async fn set_limits(
+        &self,
+        shard: &Shard,
+        lane: &LaneLimits,
+        tenants: &[(TenantId, TenantLimits)],
+    ) -> Result<(), Error>;
+
+    /// Pauses or resumes the claims of a whole shard (`None`) or of one tenant in it.
+    async fn pause(
+        &self,
+        shard: &Shard,
+        tenant: Option<&TenantId>,
+        paused: bool,
+    ) -> Result<(), Error>;
+
+    /// Takes one from the bucket `name` of a tenant.
+    async fn throttle(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        name: &str,
+        rate: Rate,
+    ) -> Result<Throttle, Error>;
+
+    /// The tenant's remembered conversations.
+    async fn conversations(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+    ) -> Result<Vec<Conversation>, Error>;
+
+    /// One remembered conversation.
+    async fn conversation(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        session: &SessionKey,
+    ) -> Result<Option<Conversation>, Error>;
+
+    /// Forgets a conversation; `false` when there was none.
+    async fn forget(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        session: &SessionKey,
+    ) -> Result<bool, Error>;
+
+    /// Where the news of all shards arrive.
+    fn news(&self) -> &Arc<Switchboard>;
+
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), Error>;
+
+    /// What the store is, for people: e.g. `embedded, in memory`. Without secrets.
+    fn describe(&self) -> String;
+}
+
+/// More of a running job's output.
+#[derive(Debug, Clone)]
+pub struct Emission {
+    /// The attempt that it comes from.
+    pub lease: LeaseKey,
+    /// What kind of event: `Delta` or `Reset`.
+    pub kind: EventKind,
+    /// The event's data.
+    pub data: RawJson,
+}
+
+/// What a reap did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Jobs that will run again.
+    pub requeued: Vec<JobId>,
+    /// Jobs that ended: they lost too many workers, or a cancel was under way.
+    pub ended: Vec<JobId>,
+}
+
+/// What a reconcile had to repair. All zero, unless there is a bug.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Repairs {
+    /// Tenants whose count of running jobs differed from their leases.
+    pub running: u64,
+    /// Tenants whose count of waiting jobs differed.
+    pub queued: u64,
+    /// Flows that were servable and not offered, or offered and not servable.
+    pub flows: u64,
+}
+
+impl Repairs {
+    /// How many there were in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.running + self.queued + self.flows
+    }
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListQuery {
+    /// Only jobs that are there.
+    pub status: Option<Status>,
+    /// Only jobs of this class.
+    pub class: Option<Class>,
+    /// Only jobs of this session.
+    pub session: Option<SessionKey>,
+    /// How many at most, 1 to [`MAX_PAGE`].
+    pub limit: usize,
+    /// Only jobs older than this one.
+    pub after: Option<JobId>,
+}
+
+/// Most jobs on one page of a list.
+pub const MAX_PAGE: usize = 1000;
+
+/// A page of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The jobs, newest first.
+    pub jobs: Vec<Job>,
+    /// Whether there are older ones.
+    pub has_more: bool,
+}
+
+/// A shard, or one tenant's part of it, in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Stats {
+    /// Jobs that wait: for a worker, for their session, or for a time.
+    pub queued: u64,
+    /// Jobs that run.
+    pub running: u64,
+    /// Of the waiting ones, those that wait for a time.
+    pub scheduled: u64,
+    /// Failed jobs that are kept.
+    pub dead: u64,
+    /// Since when the oldest ready job has waited, in milliseconds.
+    pub oldest_wait_ms: u64,
+    /// Jobs that ended per second, over the last minute or so.
+    pub drain_per_s: f64,
+    /// Whether claims are paused.
+    pub paused: bool,
+}

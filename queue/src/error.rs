@@ -1,0 +1,58 @@
+//! What can go wrong between a caller and the queue.
+
+use std::time::Duration;
+
+use crate::{id::JobId, state::Status};
+
+/// Why an operation of the queue was not done. Nothing is ever half done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store does not answer, or not in time. The operation may or may not have happened.
+    #[error("the store does not answer: {0}")]
+    Unavailable(String),
+    /// Too much waits already.
+    #[error("{scope} has {limit} jobs waiting, which is its limit")]
+    Full {
+        /// Whose bound it is.
+        scope: Scope,
+        /// The bound.
+        limit: u64,
+        /// When there may be room, by the measured drain rate.
+        retry_after: Duration,
+    },
+    /// An idempotency key came again with another request.
+    #[error("the idempotency key {key:?} was used for another request")]
+    IdempotencyKeyReused {
+        /// The key.
+        key: String,
+    },
+    /// The job cannot be put back: it has not ended, or it succeeded.
+    #[error("job {id} is {status}: only a failed, cancelled or expired job can be retried")]
+    NotRetryable {
+        /// The job.
+        id: JobId,
+        /// Where it is.
+        status: Status,
+    },
+    /// What the store holds cannot be read: written by something else, or by a newer version.
+    #[error("the store holds something unreadable: {0}")]
+    Corrupt(String),
+}
+
+/// Whose bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The tenant's.
+    Tenant,
+    /// The lane's.
+    Lane,
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tenant => "the tenant",
+            Self::Lane => "the lane",
+        })
+    }
+}

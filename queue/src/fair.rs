@@ -1,0 +1,59 @@
+//! What a turn costs, and how turns are ordered: start-time fair queueing (Goyal, Vin and Cheng,
+//! SIGCOMM 1996), charged in tokens.
+//!
+//! Every flow (class x tenant) has a tag, and the shard has a virtual time. The flow with the
+//! lowest start tag is served next:
+//!
+//! ```text
+//! start        = max(flow tag, virtual time)
+//! virtual time = start of the flow last served
+//! flow tag     = start + estimate / weight
+//! at the end:    flow tag += (actual - estimate) / weight
+//! ```
+//!
+//! so backlogged flows receive tokens in proportion to their weights, and an idle flow neither
+//! saves up turns nor loses any.
+
+use crate::{limits::TenantLimits, state::Class};
+
+/// Completion tokens that a lane is thought to return before it has returned anything.
+pub const FIRST_COMPLETION_GUESS: f64 = 256.0;
+
+/// How much one answer moves the lane's guess of the next.
+pub const LEARNING_RATE: f64 = 1.0 / 16.0;
+
+/// What a job is expected to cost, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// Tokens of the prompt.
+    pub prompt: u64,
+    /// Most tokens of the completion, if the body bounds them; otherwise the lane's running mean.
+    pub completion: Option<u64>,
+}
+
+impl Estimate {
+    /// An estimate from the size of a body (four bytes a token) and the bound that it sets.
+    #[must_use]
+    pub fn of_body(bytes: usize, completion: Option<u64>) -> Self {
+        Self { prompt: (bytes as u64).div_ceil(4), completion }
+    }
+
+    /// The estimate as one number, at least 1 and at most 2^40; `mean` is the lane's mean
+    /// completion.
+    #[must_use]
+    pub fn total(&self, mean: f64) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a mean of u64"
+        )]
+        let completion = self.completion.unwrap_or(mean.round() as u64);
+        self.prompt.saturating_add(completion).clamp(1, 1 << 40)
+    }
+}
+
+/// The weight of a tenant's flow of `class`.
+#[must_use]
+pub fn weight(class: Class, limits: &TenantLimits) -> f64 {
+    f64::from(class.weight()) * f64::from(limits.weight.clamp(1, 1000))
+}

@@ -1,0 +1,325 @@
+//! Names: lanes, shards, tenants, sessions and jobs.
+//!
+//! A name that parsed is a name that can be part of a Redis key: no braces, no colons in lanes, no
+//! separators of the lease member. A [`JobId`] carries its lane and shard, so that no index is
+//! needed to find a job.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize, de, ser};
+use uuid::Uuid;
+
+/// Longest lane name, in bytes.
+pub const MAX_LANE_BYTES: usize = 32;
+/// Longest tenant id, in bytes.
+pub const MAX_TENANT_BYTES: usize = 64;
+/// Longest session key and longest idempotency key, in bytes.
+pub const MAX_KEY_BYTES: usize = 255;
+
+/// Why a text is not a name of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not a {kind}: {rule}")]
+pub struct InvalidName {
+    kind: &'static str,
+    rule: &'static str,
+    text: String,
+}
+
+/// Declares a validated, cheaply cloned name.
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $rule:literal, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Checks `text`.
+            ///
+            /// # Errors
+            #[doc = concat!("When the text breaks the rule: ", $rule, ".")]
+            pub fn new(text: &str) -> Result<Self, InvalidName> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    let text = text.chars().take(80).collect();
+                    Err(InvalidName { kind: $kind, rule: $rule, text })
+                }
+            }
+
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Self::new(text)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::new(&text).map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+name!(
+    /// A pool of upstreams that is rate limited together.
+    LaneName,
+    "lane name",
+    "1 to 32 of a-z, 0-9 and -",
+    |text| (1..=MAX_LANE_BYTES).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+);
+
+name!(
+    /// The authenticated owner of jobs; what fairness and limits are counted by.
+    TenantId,
+    "tenant id",
+    "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
+    |text| (1..=MAX_TENANT_BYTES).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+);
+
+name!(
+    /// An ordering key of a tenant: its jobs run one at a time, in the order of acceptance.
+    SessionKey,
+    "session key",
+    "1 to 255 bytes without control characters",
+    valid_key
+);
+
+name!(
+    /// A client's name for one submission, by which a repeated submission is recognised.
+    IdempotencyKey,
+    "idempotency key",
+    "1 to 255 bytes without control characters",
+    valid_key
+);
+
+fn valid_key(text: &str) -> bool {
+    (1..=MAX_KEY_BYTES).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+impl TenantId {
+    /// The tenant of every request while no tenant is configured.
+    #[must_use]
+    pub fn default_tenant() -> Self {
+        Self("default".into())
+    }
+}
+
+impl LaneName {
+    /// The lane of every model that no other lane claims.
+    #[must_use]
+    pub fn default_lane() -> Self {
+        Self("default".into())
+    }
+}
+
+/// One shard of a lane: the unit within which everything is exact. Shown as `lane:index`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Shard {
+    /// The lane.
+    pub lane: LaneName,
+    /// Which of the lane's shards, from 0.
+    pub index: u16,
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.lane, self.index)
+    }
+}
+
+impl Shard {
+    /// The shard of `tenant` among `shards` (at least 1) of a lane: highest random weight
+    /// ("rendezvous") hashing, Thaler and Ravishankar 1998, so that changing the number of shards
+    /// moves as few tenants as possible.
+    #[must_use]
+    pub fn of(lane: &LaneName, shards: u16, tenant: &TenantId) -> Self {
+        let weight = |index: &u16| {
+            let text = format!("{tenant}\0{index}");
+            text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            })
+        };
+        let index = (0..shards.max(1)).max_by_key(|index| mix(weight(index))).unwrap_or(0);
+        Self { lane: lane.clone(), index }
+    }
+}
+
+/// The finaliser of `SplitMix64` (Steele, Lea and Flood 2014): FNV alone leaves the last byte's
+/// influence in the low bits, which would make the last shard win too often.
+fn mix(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+/// A job's name: `job_<lane>_<shard>_<26 characters>`; the characters are a UUID version 7
+/// (RFC 9562) in Crockford's base 32, so they sort by time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId {
+    shard: Shard,
+    uuid: Uuid,
+}
+
+const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const KEY_CHARS: usize = 26;
+
+impl JobId {
+    /// A new name in `shard`.
+    #[must_use]
+    pub fn new(shard: Shard) -> Self {
+        Self { shard, uuid: Uuid::now_v7() }
+    }
+
+    /// The job whose key inside `shard` is `key`; `None` when that is not a key.
+    #[must_use]
+    pub fn in_shard(shard: Shard, key: &str) -> Option<Self> {
+        if key.len() != KEY_CHARS {
+            return None;
+        }
+        let mut value: u128 = 0;
+        for byte in key.bytes() {
+            let digit = CROCKFORD.iter().position(|c| *c == byte)?;
+            value = value.checked_mul(32)?.checked_add(digit as u128)?;
+        }
+        Some(Self { shard, uuid: Uuid::from_u128(value) })
+    }
+
+    /// The shard that holds the job.
+    #[must_use]
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The name inside the shard: 26 characters.
+    #[must_use]
+    pub fn key(&self) -> String {
+        let value = self.uuid.as_u128();
+        let digit = |place: usize| {
+            let index = (value >> (5 * place)) & 31;
+            char::from(CROCKFORD[usize::try_from(index).unwrap_or(0)])
+        };
+        (0..KEY_CHARS).rev().map(digit).collect()
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "job_{}_{}_{}", self.shard.lane, self.shard.index, self.key())
+    }
+}
+
+impl FromStr for JobId {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let mut parts = text.strip_prefix("job_")?.split('_');
+            let lane = LaneName::new(parts.next()?).ok()?;
+            let index = parts.next()?.parse().ok()?;
+            let id = Self::in_shard(Shard { lane, index }, parts.next()?)?;
+            parts.next().is_none().then_some(id)
+        };
+        parse().ok_or_else(|| InvalidName {
+            kind: "job id",
+            rule: "job_<lane>_<shard>_<26 characters>",
+            text: text.chars().take(80).collect(),
+        })
+    }
+}
+
+impl Serialize for JobId {
+    fn serialize<S: ser::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for JobId {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn job_ids_read_back_as_written() {
+        let shard = Shard { lane: LaneName::new("gpt-4").unwrap(), index: 3 };
+        for _ in 0..100 {
+            let id = JobId::new(shard.clone());
+            assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn job_ids_sort_by_time() {
+        let shard = Shard { lane: LaneName::default_lane(), index: 0 };
+        let keys: Vec<String> = (0..100).map(|_| JobId::new(shard.clone()).key()).collect();
+        assert!(keys.is_sorted());
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for text in ["", "A", "a_b", "a:b", "{a}", &"a".repeat(33)] {
+            assert!(LaneName::new(text).is_err(), "{text}");
+        }
+        for text in ["", "a|b", "a b", "ü"] {
+            assert!(TenantId::new(text).is_err(), "{text}");
+        }
+        for text in ["", "job_", "job_default_0_", "x", "job_default_0_0123456789abcdefghjkmnpqrI"]
+        {
+            assert!(text.parse::<JobId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rendezvous_spreads_tenants_and_moves_few() {
+        let lane = LaneName::default_lane();
+        let tenants: Vec<TenantId> =
+            (0..4000).map(|n| TenantId::new(&format!("t{n}")).unwrap()).collect();
+        let mut counts = [0_u32; 4];
+        let mut moved = 0;
+        for tenant in &tenants {
+            let four = Shard::of(&lane, 4, tenant).index;
+            let five = Shard::of(&lane, 5, tenant).index;
+            counts[usize::from(four)] += 1;
+            if four != five {
+                assert_eq!(five, 4, "a tenant moves only to the new shard");
+                moved += 1;
+            }
+        }
+        assert!(counts.iter().all(|n| (850..=1150).contains(n)), "{counts:?}");
+        assert!((650..=950).contains(&moved), "{moved}");
+    }
+}

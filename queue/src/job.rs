@@ -1,0 +1,245 @@
+//! The job: what is submitted, and what is seen of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Millis,
+    fair::Estimate,
+    id::{IdempotencyKey, JobId, SessionKey, TenantId},
+    json::RawJson,
+    session::Memory,
+    state::{Class, Status, WaitingFor},
+};
+
+/// What a job asks of its upstream, apart from the body. Written once, at acceptance; the engine
+/// never reads it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Which endpoint of the upstream, e.g. `/v1/chat/completions`.
+    #[serde(rename = "u")]
+    pub url: String,
+    /// The body's `model`, by which the lane was chosen.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Whether the body asks for a stream.
+    #[serde(rename = "s", default, skip_serializing_if = "is_false")]
+    pub stream: bool,
+    /// The client's own labels.
+    #[serde(rename = "d", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// What the job's session remembers.
+    #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
+    /// Headers for the upstream, e.g. `anthropic-version`; names in lower case.
+    #[serde(rename = "h", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// What the API wants to know again when it reads the job: its own, the engine and the worker
+    /// pass it through.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<RawJson>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// By what a repeated submission is recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The client's key; its own per tenant.
+    pub key: IdempotencyKey,
+    /// SHA-256 of the request. The same key with another digest is refused.
+    pub digest: [u8; 32],
+    /// How long the key is remembered.
+    pub ttl: Duration,
+}
+
+/// A job to accept. Made by [`Queue::draft`](crate::Queue::draft), which routes it to a lane.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its name.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// How urgent it is.
+    pub class: Class,
+    /// The session in whose order it runs.
+    pub session: Option<SessionKey>,
+    /// What it asks of the upstream.
+    pub spec: Spec,
+    /// The JSON sent upstream.
+    pub body: Bytes,
+    /// What it is expected to cost.
+    pub cost: Estimate,
+    /// How long to wait before the first attempt.
+    pub delay: Duration,
+    /// After how long it must have ended.
+    pub deadline: Option<Duration>,
+    /// How many attempts it may spend, from 1.
+    pub max_attempts: u32,
+    /// By what a repetition is recognised.
+    pub idempotency: Option<Idempotency>,
+    /// Whether its events are kept (it streams, or its reader may come late).
+    pub keeps_events: bool,
+}
+
+/// What became of one [`NewJob`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// It is in the queue.
+    New(JobId),
+    /// The same request was accepted before, as this job.
+    Replayed(JobId),
+}
+
+impl Accepted {
+    /// The job that answers the request.
+    #[must_use]
+    pub fn id(&self) -> &JobId {
+        match self {
+            Self::New(id) | Self::Replayed(id) => id,
+        }
+    }
+}
+
+/// A job as it is seen from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its name.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// How urgent it is.
+    pub class: Class,
+    /// The session in whose order it runs.
+    pub session: Option<SessionKey>,
+    /// What it asks of the upstream.
+    pub spec: Spec,
+    /// Attempts spent, the running one included.
+    pub attempts: u32,
+    /// How many attempts it may spend.
+    pub max_attempts: u32,
+    /// How often its worker was lost.
+    pub stalls: u32,
+    /// When it was accepted.
+    pub created_at: Millis,
+    /// When its last attempt began.
+    pub started_at: Option<Millis>,
+    /// By when it must have ended.
+    pub deadline: Option<Millis>,
+    /// Whether its events are kept.
+    pub keeps_events: bool,
+    /// Where it is.
+    pub state: State,
+    /// What went wrong in earlier attempts, oldest first; the last [`MAX_ERRORS`].
+    pub errors: Vec<AttemptError>,
+}
+
+/// Most errors of earlier attempts that are kept with a job.
+pub const MAX_ERRORS: usize = 20;
+
+/// Where a job is, with what is known only there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// See [`Status::Queued`].
+    Queued {
+        /// How many jobs of its flow run before it; `None` behind an earlier job of its session.
+        position: Option<u64>,
+        /// What it waits for.
+        waiting_for: WaitingFor,
+        /// When it is expected to start, in milliseconds from now; `None` when that is unknown.
+        estimated_wait_ms: Option<u64>,
+    },
+    /// See [`Status::Scheduled`].
+    Scheduled {
+        /// Until when it waits.
+        until: Millis,
+        /// [`WaitingFor::Schedule`] or [`WaitingFor::Retry`].
+        waiting_for: WaitingFor,
+    },
+    /// See [`Status::Running`].
+    Running {
+        /// Whether its owner asked for its end.
+        cancelling: bool,
+    },
+    /// It has ended.
+    Ended {
+        /// How: one of the terminal ones.
+        status: Status,
+        /// When.
+        at: Millis,
+        /// With what; `None` once its TTL has passed.
+        output: Option<Output>,
+    },
+}
+
+impl Job {
+    /// Where the job is, in one word.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match &self.state {
+            State::Queued { .. } => Status::Queued,
+            State::Scheduled { .. } => Status::Scheduled,
+            State::Running { .. } => Status::Running,
+            State::Ended { status, .. } => *status,
+        }
+    }
+}
+
+/// What a job ended with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// What the upstream answered; also the answer to a refused request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<Response>,
+    /// Why there is no good answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<AttemptError>,
+    /// Tokens used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// An upstream's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// The HTTP status.
+    pub status_code: u16,
+    /// The body as the upstream sent it; text that is not JSON becomes a JSON string.
+    pub body: RawJson,
+}
+
+/// Tokens that an attempt used, as the upstream counted them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens read.
+    pub prompt_tokens: u64,
+    /// Tokens written.
+    pub completion_tokens: u64,
+}
+
+impl Usage {
+    /// Tokens read and written: what fairness counts.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.prompt_tokens.saturating_add(self.completion_tokens)
+    }
+}
+
+/// Why an attempt gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptError {
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// A name that programs can match, e.g. `upstream_timeout`.
+    pub code: String,
+    /// What went wrong, for a person.
+    pub message: String,
+    /// The upstream's status, if it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_code: Option<u16>,
+}

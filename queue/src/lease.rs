@@ -1,0 +1,154 @@
+//! The lease: a worker's ticket for one attempt, and what may be done with it.
+//!
+//! Only a [`Lease`] can be settled, and settling consumes it. The store accepts a settlement only
+//! while this very lease (job and epoch) is still held, so a worker that was given up for dead can
+//! neither finish a job nor keep it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    clock::Millis,
+    id::{JobId, SessionKey, TenantId},
+    job::{AttemptError, Output, Spec, Usage},
+    session::Turn,
+    state::Class,
+};
+
+/// What names a lease: a job, its flow, and the attempt's epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseKey {
+    /// The job.
+    pub job: JobId,
+    /// Grows with every attempt of the job.
+    pub epoch: u32,
+    /// The class half of the job's flow.
+    pub class: Class,
+    /// The tenant half of the job's flow.
+    pub tenant: TenantId,
+}
+
+/// One attempt at a job.
+#[derive(Debug)]
+pub struct Lease {
+    /// Its name.
+    pub key: LeaseKey,
+    /// The job's session.
+    pub session: Option<SessionKey>,
+    /// What the job asks.
+    pub spec: Spec,
+    /// The JSON to send upstream.
+    pub body: Bytes,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+    /// How many attempts the job may spend.
+    pub max_attempts: u32,
+    /// Whether earlier attempts passed output on, or may have.
+    pub keeps_events: bool,
+    /// By when the job must have ended.
+    pub deadline: Option<Millis>,
+    /// When the job was accepted.
+    pub created_at: Millis,
+    /// When this attempt was claimed, by the store's clock.
+    pub claimed_at: Millis,
+    /// What the session's conversation remembers, oldest first.
+    pub turns: Vec<Turn>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// With an answer.
+    Succeeded {
+        /// The answer.
+        output: Output,
+        /// What the session's conversation shall remember of it.
+        turn: Option<Turn>,
+    },
+    /// Without an answer, and another attempt would not help or is not allowed.
+    Failed {
+        /// Why, and what the upstream said.
+        output: Output,
+    },
+    /// Without an answer; try again.
+    Retry {
+        /// After how long.
+        delay: Duration,
+        /// Why.
+        error: AttemptError,
+    },
+    /// The upstream asked the whole lane to wait. Spends no attempt.
+    LaneStopped {
+        /// For how long.
+        delay: Duration,
+        /// What it said.
+        error: AttemptError,
+    },
+    /// The worker gives the job back untried (it shuts down). Spends no attempt.
+    Released,
+    /// Its owner asked for its end.
+    Cancelled,
+    /// Its deadline passed.
+    Expired,
+}
+
+/// The end of one attempt, to be handed to [`step`](crate::Backend::step).
+#[derive(Debug)]
+pub struct Settlement {
+    /// Whose end.
+    pub key: LeaseKey,
+    /// How many turns the conversation keeps and for how long, from the job's spec.
+    pub(crate) memory: Option<(u32, Duration)>,
+    /// How.
+    pub outcome: Outcome,
+    /// What it used, where the upstream said so; `None` keeps the estimate.
+    pub usage: Option<Usage>,
+}
+
+impl Lease {
+    /// Ends the attempt. `usage` is what it used, where the upstream said so.
+    #[must_use]
+    pub fn settle(self, outcome: Outcome, usage: Option<Usage>) -> Settlement {
+        let memory = self.spec.memory.as_ref().map(|memory| (memory.turns, memory.ttl()));
+        Settlement { key: self.key, memory, outcome, usage }
+    }
+}
+
+/// What a settlement came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It is recorded.
+    Done,
+    /// The lease was no longer held: the job was given to another, or ended. Nothing was recorded.
+    Lost,
+}
+
+/// What one turn of a worker's loop asks of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimRequest {
+    /// How many attempts to begin at most.
+    pub max: usize,
+    /// How long a lease lasts unless it is extended.
+    pub lease: Duration,
+}
+
+/// What one turn of a worker's loop brought.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// What each settlement came to, in their order.
+    pub settled: Vec<Settled>,
+    /// The attempts that began.
+    pub leases: Vec<Lease>,
+    /// When there may be work again without a wake-up: the next due job, parked flow or lane.
+    pub look_again: Option<Duration>,
+}
+
+/// What a heartbeat found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beat {
+    /// Leases that are no longer held: stop the calls, settle nothing.
+    pub lost: Vec<LeaseKey>,
+    /// Jobs whose owner asked for their end: stop the calls and settle.
+    pub cancelled: Vec<LeaseKey>,
+}

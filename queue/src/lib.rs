@@ -1,0 +1,35 @@
+//! Causeway's engine: jobs, leases, fair order and limits, on Redis or inside the process.
+//!
+//! [`Queue`] is what the API and the worker use. Behind it stands one [`Backend`]:
+//! [`embedded`], the executable specification, or [`redis`], where every transition is one script.
+//! This crate knows no HTTP and no model.
+
+pub mod backend;
+pub mod clock;
+pub mod embedded;
+pub mod error;
+pub mod event;
+pub mod fair;
+pub mod id;
+pub mod job;
+pub mod json;
+pub mod lease;
+pub mod limits;
+pub mod news;
+pub mod policy;
+mod queue;
+pub mod redis;
+pub mod retry;
+pub mod session;
+pub mod state;
+
+pub use backend::Backend;
+pub use error::Error;
+pub use event::{Event, EventKind};
+pub use id::{IdempotencyKey, JobId, LaneName, SessionKey, Shard, TenantId};
+pub use job::{Accepted, Job, NewJob, Spec};
+pub use json::RawJson;
+pub use lease::{Lease, LeaseKey, Outcome, Settlement};
+pub use policy::Policy;
+pub use queue::{Follower, Lane, Queue};
+pub use state::{Class, Status};

@@ -1,0 +1,31 @@
+//! The engine's bounds, each with its default.
+
+use std::time::Duration;
+
+/// How the engine treats jobs; the same for both backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// How long an ended job, its result and its events are kept. Default 24 h.
+    pub retention: Duration,
+    /// How many workers a job may lose before it fails. Default 3.
+    pub max_stalls: u32,
+    /// How many failed jobs a shard keeps in its list of the dead; older ones leave the list.
+    /// Default 10,000.
+    pub max_dead: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { retention: Duration::from_secs(24 * 3600), max_stalls: 3, max_dead: 10_000 }
+    }
+}
+
+/// Most due jobs, parked flows, passed deadlines or expired leases that one transition handles;
+/// what is left is handled by the next.
+pub const PROMOTE_AT_ONCE: usize = 256;
+
+/// Most attempts that one step begins.
+pub const MAX_CLAIM: usize = 1000;
+
+/// Most jobs that one enqueue accepts.
+pub const MAX_ENQUEUE: usize = 10_000;

@@ -1,0 +1,406 @@
+//! The queue as the API and the worker see it: lanes over one backend.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    backend::{Backend, ListQuery, Page},
+    error::Error,
+    event::{Event, EventKind},
+    fair::Estimate,
+    id::{JobId, LaneName, SessionKey, Shard, TenantId},
+    job::{Accepted, Job, NewJob, Spec, State},
+    json::RawJson,
+    limits::{LaneLimits, Rate, TenantLimits, Throttle},
+    news::{Listener, News},
+    session::Conversation,
+    state::Class,
+};
+
+/// How often a waiter looks at the store although nothing was heard: what a lost message costs.
+const LOOK_ANYWAY: Duration = Duration::from_secs(15);
+
+/// One lane: which models it serves and within which bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lane {
+    /// Its name.
+    pub name: LaneName,
+    /// The models that are routed to it; the first lane also serves every other model.
+    pub models: Vec<String>,
+    /// How many shards it has, from 1.
+    pub shards: u16,
+    /// Its bounds, over all shards.
+    pub limits: LaneLimits,
+}
+
+impl Lane {
+    /// A lane of one shard without bounds that serves every model.
+    #[must_use]
+    pub fn named(name: LaneName) -> Self {
+        Self { name, models: Vec::new(), shards: 1, limits: LaneLimits::default() }
+    }
+}
+
+/// The queue. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    backend: Arc<dyn Backend>,
+    lanes: Arc<[Lane]>,
+}
+
+impl Queue {
+    /// A queue with these lanes over `backend`; without any, there is one named `default`.
+    #[must_use]
+    pub fn new(backend: Arc<dyn Backend>, lanes: Vec<Lane>) -> Self {
+        let lanes =
+            if lanes.is_empty() { vec![Lane::named(LaneName::default_lane())] } else { lanes };
+        Self { backend, lanes: lanes.into() }
+    }
+
+    /// The store itself: for workers, and for what concerns one shard.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// The lanes, in the order of the configuration.
+    #[must_use]
+    pub fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    /// The lane that serves `model`: the one that names it, else the first.
+    #[must_use]
+    pub fn lane_of(&self, model: Option<&str>) -> &Lane {
+        let named =
+            |lane: &&Lane| model.is_some_and(|model| lane.models.iter().any(|m| m == model));
+        self.lanes.iter().find(named).unwrap_or(&self.lanes[0])
+    }
+
+    /// Every shard of every lane.
+    #[must_use]
+    pub fn shards(&self) -> Vec<Shard> {
+        let of_lane = |lane: &Lane| {
+            let name = lane.name.clone();
+            (0..lane.shards.max(1)).map(move |index| Shard { lane: name.clone(), index })
+        };
+        self.lanes.iter().flat_map(of_lane).collect()
+    }
+
+    /// The shards that hold `tenant`'s new jobs: one of each lane.
+    fn shards_of(&self, tenant: &TenantId) -> impl Iterator<Item = Shard> {
+        self.lanes.iter().map(|lane| Shard::of(&lane.name, lane.shards, tenant))
+    }
+
+    /// The shard of the first lane that holds what belongs to a tenant rather than to a job:
+    /// conversations and rate buckets.
+    fn home(&self, tenant: &TenantId) -> Shard {
+        Shard::of(&self.lanes[0].name, self.lanes[0].shards, tenant)
+    }
+
+    /// A job for the lane that serves its model: class standard, without session, delay, deadline
+    /// or idempotency, 5 attempts. `completion` is the most tokens that the body allows the answer.
+    #[must_use]
+    pub fn draft(
+        &self,
+        tenant: TenantId,
+        spec: Spec,
+        body: Bytes,
+        completion: Option<u64>,
+    ) -> NewJob {
+        let lane = self.lane_of(spec.model.as_deref());
+        NewJob {
+            id: JobId::new(Shard::of(&lane.name, lane.shards, &tenant)),
+            tenant,
+            class: Class::Standard,
+            session: None,
+            cost: Estimate::of_body(body.len(), completion),
+            spec,
+            body,
+            delay: Duration::ZERO,
+            deadline: None,
+            max_attempts: 5,
+            idempotency: None,
+            keeps_events: false,
+        }
+    }
+
+    /// Accepts jobs; answers in their order. Atomic per shard, and one tenant's jobs of one lane
+    /// are in one shard.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::IdempotencyKeyReused`], [`Error::Unavailable`]; of the shard that
+    /// failed, nothing was accepted.
+    pub async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
+        let mut by_shard: HashMap<Shard, Vec<(usize, NewJob)>> = HashMap::new();
+        for (place, job) in jobs.into_iter().enumerate() {
+            by_shard.entry(job.id.shard().clone()).or_default().push((place, job));
+        }
+        let mut answers = Vec::new();
+        for (shard, jobs) in by_shard {
+            let (places, jobs): (Vec<usize>, Vec<NewJob>) = jobs.into_iter().unzip();
+            let accepted = self.backend.enqueue(&shard, jobs).await?;
+            answers.extend(places.into_iter().zip(accepted));
+        }
+        answers.sort_unstable_by_key(|(place, _)| *place);
+        Ok(answers.into_iter().map(|(_, accepted)| accepted).collect())
+    }
+
+    /// A job of `tenant`; `None` when the tenant has no such job.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn job(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
+        let found = self.backend.get(id.shard(), std::slice::from_ref(id)).await?;
+        Ok(found.into_iter().flatten().next().filter(|job| job.tenant == *tenant))
+    }
+
+    /// Jobs by name, in order and whosever they are.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
+        let mut found: HashMap<&JobId, Job> = HashMap::new();
+        let mut by_shard: HashMap<&Shard, Vec<JobId>> = HashMap::new();
+        for id in ids {
+            by_shard.entry(id.shard()).or_default().push(id.clone());
+        }
+        let mut jobs = Vec::new();
+        for (shard, ids) in by_shard {
+            jobs.extend(self.backend.get(shard, &ids).await?.into_iter().flatten());
+        }
+        for job in jobs {
+            if let Some(id) = ids.iter().find(|id| **id == job.id) {
+                found.insert(id, job);
+            }
+        }
+        Ok(ids.iter().map(|id| found.remove(id)).collect())
+    }
+
+    /// Waits until a job of `tenant` has ended, at most `at_most`, and answers with the job as it
+    /// is then; `None` when the tenant has no such job. Holds no thread and no connection.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn wait(
+        &self,
+        tenant: &TenantId,
+        id: &JobId,
+        at_most: Duration,
+    ) -> Result<Option<Job>, Error> {
+        let until = Instant::now() + at_most;
+        let mut listener = self.backend.news().listen(id);
+        loop {
+            let job = self.job(tenant, id).await?;
+            let ended = job.as_ref().is_none_or(|job| job.status().is_terminal());
+            if ended || Instant::now() >= until {
+                return Ok(job);
+            }
+            let look = until.min(Instant::now() + LOOK_ANYWAY);
+            while let Ok(news) = timeout_at(look, listener.next()).await {
+                match news {
+                    News::Ended(_) | News::Missed => break,
+                    News::Event(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Follows the events of a job that was just read, from number `from` on. A job whose events
+    /// are not kept has two: number 0 says where it was when the reader came, number 1 its end.
+    #[must_use]
+    pub fn follow(&self, job: &Job, from: u64) -> Follower {
+        Follower {
+            listener: self.backend.news().listen(&job.id),
+            queue: self.clone(),
+            id: job.id.clone(),
+            keeps_events: job.keeps_events,
+            next: from,
+            read: Vec::new(),
+            look: true,
+            ended: false,
+        }
+    }
+
+    /// Ends a job of `tenant`; answers with the job as it is then, `None` when there is no such
+    /// job. A running job ends as soon as its worker has let go of the upstream.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn cancel(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
+        if self.backend.cancel(tenant, id).await? { self.job(tenant, id).await } else { Ok(None) }
+    }
+
+    /// Puts an ended job of `tenant` back; `None` when there is no such job.
+    ///
+    /// # Errors
+    /// [`Error::NotRetryable`] when it has not ended or succeeded; when the store does not answer.
+    pub async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
+        if self.backend.retry(tenant, id).await? { self.job(tenant, id).await } else { Ok(None) }
+    }
+
+    /// A tenant's jobs over all lanes, newest first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn list(&self, tenant: &TenantId, query: &ListQuery) -> Result<Page, Error> {
+        let mut page = Page::default();
+        for shard in self.shards_of(tenant) {
+            let part = self.backend.list(&shard, tenant, query).await?;
+            page.has_more |= part.has_more;
+            page.jobs.extend(part.jobs);
+        }
+        page.jobs.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| b.id.cmp(&a.id)));
+        page.has_more |= page.jobs.len() > query.limit;
+        page.jobs.truncate(query.limit);
+        Ok(page)
+    }
+
+    /// Sets the bounds of all lanes, and of these tenants in each.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn set_limits(&self, tenants: &[(TenantId, TenantLimits)]) -> Result<(), Error> {
+        for lane in self.lanes.iter() {
+            for index in 0..lane.shards.max(1) {
+                let shard = Shard { lane: lane.name.clone(), index };
+                let part = lane.limits.part(index, lane.shards);
+                self.backend.set_limits(&shard, &part, tenants).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one from a tenant's bucket `name`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn throttle(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        rate: Rate,
+    ) -> Result<Throttle, Error> {
+        self.backend.throttle(&self.home(tenant), tenant, name, rate).await
+    }
+
+    /// The tenant's remembered conversations, the most recent first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn conversations(&self, tenant: &TenantId) -> Result<Vec<Conversation>, Error> {
+        let mut all = Vec::new();
+        for shard in self.shards_of(tenant) {
+            all.extend(self.backend.conversations(&shard, tenant).await?);
+        }
+        all.sort_by_key(|conversation| std::cmp::Reverse(conversation.expires_at));
+        Ok(all)
+    }
+
+    /// One remembered conversation.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn conversation(
+        &self,
+        tenant: &TenantId,
+        session: &SessionKey,
+    ) -> Result<Option<Conversation>, Error> {
+        for shard in self.shards_of(tenant) {
+            if let Some(found) = self.backend.conversation(&shard, tenant, session).await? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Forgets a conversation; `false` when there was none.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn forget(&self, tenant: &TenantId, session: &SessionKey) -> Result<bool, Error> {
+        let mut forgotten = false;
+        for shard in self.shards_of(tenant) {
+            forgotten |= self.backend.forget(&shard, tenant, session).await?;
+        }
+        Ok(forgotten)
+    }
+}
+
+/// A reader of one job's events: first what is kept, then what comes.
+#[derive(Debug)]
+pub struct Follower {
+    listener: Listener,
+    queue: Queue,
+    id: JobId,
+    keeps_events: bool,
+    next: u64,
+    read: Vec<Event>,
+    look: bool,
+    ended: bool,
+}
+
+impl Follower {
+    /// The next event; `None` after the last one, or when the job is gone. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the store does not answer; the reader may call again.
+    pub async fn next(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            if let Some(event) = self.read.pop() {
+                self.next = event.seq + 1;
+                self.ended = event.kind.is_last();
+                return Ok(Some(event));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            if self.look {
+                self.read = self.look().await?;
+                self.read.reverse();
+                self.look = false;
+                continue;
+            }
+            match tokio::time::timeout(LOOK_ANYWAY, self.listener.next()).await {
+                Ok(News::Event(event)) if event.seq == self.next => {
+                    self.read.push(Event::clone(&event));
+                }
+                Ok(News::Event(event)) => self.look = event.seq > self.next,
+                Ok(News::Ended(_) | News::Missed) | Err(_) => self.look = true,
+            }
+        }
+    }
+
+    /// What the store holds from the next event on. Sets `ended` when nothing can follow.
+    async fn look(&mut self) -> Result<Vec<Event>, Error> {
+        let job =
+            self.queue.jobs(std::slice::from_ref(&self.id)).await?.into_iter().flatten().next();
+        let Some(job) = job else {
+            self.ended = true;
+            return Ok(Vec::new());
+        };
+        if self.keeps_events {
+            let events = self.queue.backend.events(&self.id, self.next).await?;
+            self.ended = events.is_empty() && job.status().is_terminal();
+            return Ok(events);
+        }
+        let mut events = Vec::new();
+        if self.next == 0 {
+            let kind = match &job.state {
+                State::Running { .. } => EventKind::Started,
+                State::Queued { .. } | State::Scheduled { .. } | State::Ended { .. } => {
+                    EventKind::Queued
+                }
+            };
+            events.push(Event { seq: 0, kind, data: RawJson::default() });
+        }
+        let end = EventKind::of_end(job.status());
+        if let Some(kind) = end.filter(|_| self.next <= 1) {
+            events.push(Event { seq: 1, kind, data: RawJson::default() });
+        }
+        self.ended = events.is_empty() && job.status().is_terminal();
+        Ok(events)
+    }
+}

@@ -1,0 +1,1 @@
+//! Leases jobs, calls the models, settles what came of it.
