@@ -194,6 +194,16 @@ pub struct ListQuery {
     pub after: Option<JobId>,
 }
 
+impl ListQuery {
+    /// Whether `job` is one of those asked for.
+    #[must_use]
+    pub fn selects(&self, job: &Job) -> bool {
+        self.status.is_none_or(|status| job.status() == status)
+            && self.class.is_none_or(|class| job.class == class)
+            && self.session.as_ref().is_none_or(|session| job.session.as_ref() == Some(session))
+    }
+}
+
 /// Most jobs on one page of a list.
 pub const MAX_PAGE: usize = 1000;
 
@@ -215,8 +225,8 @@ pub struct Stats {
     pub running: u64,
     /// Of the waiting ones, those that wait for a time.
     pub scheduled: u64,
-    /// Failed jobs that are kept.
-    pub dead: u64,
+    /// Failed jobs in the list of the dead, of all tenants; `None` when asked for one tenant.
+    pub dead: Option<u64>,
     /// Since when the oldest ready job has waited, in milliseconds.
     pub oldest_wait_ms: u64,
     /// Jobs that ended per second, over the last minute or so.

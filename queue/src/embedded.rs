@@ -1,1 +1,262 @@
-//! The engine inside the process.
+//! The engine inside the process: the default store, in memory, and the specification that the
+//! Redis backend is held against. Nothing survives the process.
+
+mod engine;
+mod flows;
+mod record;
+mod sessions;
+mod view;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use self::engine::{Engine, Told};
+use crate::{
+    backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
+    clock::{Clock, Millis},
+    error::Error,
+    event::Event,
+    id::{JobId, SessionKey, Shard, TenantId},
+    job::{Accepted, Job, NewJob},
+    lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
+    limits::{LaneLimits, Rate, TenantLimits, Throttle},
+    news::{News, Switchboard},
+    policy::{MAX_CLAIM, Policy},
+    session::Conversation,
+};
+
+/// The embedded store.
+pub struct Embedded {
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    news: Arc<Switchboard>,
+    shards: Mutex<HashMap<Shard, Arc<Cell>>>,
+}
+
+/// One shard: its engine, and where its idle workers wait.
+#[derive(Debug)]
+struct Cell {
+    engine: Mutex<Engine>,
+    buckets: Mutex<HashMap<(TenantId, String), f64>>,
+    work: Notify,
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Embedded {
+    /// An empty store that takes its time from `clock`.
+    #[must_use]
+    pub fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
+        let news = Arc::new(Switchboard::default());
+        Self { policy, clock, news, shards: Mutex::new(HashMap::new()) }
+    }
+
+    fn cell(&self, shard: &Shard) -> Arc<Cell> {
+        let mut shards = lock(&self.shards);
+        if let Some(cell) = shards.get(shard) {
+            return Arc::clone(cell);
+        }
+        let cell = Arc::new(Cell {
+            engine: Mutex::new(Engine::new(shard.clone(), self.policy.clone())),
+            buckets: Mutex::new(HashMap::new()),
+            work: Notify::new(),
+        });
+        shards.insert(shard.clone(), Arc::clone(&cell));
+        cell
+    }
+
+    /// Runs one transition, then wakes and tells whom it concerns.
+    fn transition<T>(&self, shard: &Shard, run: impl FnOnce(&mut Engine, Millis) -> T) -> T {
+        let cell = self.cell(shard);
+        let (answer, told, wake) = {
+            let mut engine = lock(&cell.engine);
+            let answer = run(&mut engine, self.clock.now());
+            (answer, std::mem::take(&mut engine.told), std::mem::take(&mut engine.wake))
+        };
+        if wake {
+            cell.work.notify_one();
+        }
+        for told in told {
+            match told {
+                Told::Ended(id, status) => self.news.tell(&id, News::Ended(status)),
+                Told::Event(id, event) => self.news.tell(&id, News::Event(Arc::new(event))),
+                Told::Cancel(id) => self.news.tell(&id, News::Cancel),
+            }
+        }
+        answer
+    }
+
+    fn look<T>(&self, shard: &Shard, read: impl FnOnce(&Engine, Millis) -> T) -> T {
+        read(&lock(&self.cell(shard).engine), self.clock.now())
+    }
+}
+
+#[async_trait]
+impl Backend for Embedded {
+    async fn enqueue(&self, shard: &Shard, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
+        self.transition(shard, |engine, now| engine.enqueue(jobs, now))
+    }
+
+    async fn step(
+        &self,
+        shard: &Shard,
+        settlements: Vec<Settlement>,
+        claim: ClaimRequest,
+    ) -> Result<Step, Error> {
+        let claim = ClaimRequest { max: claim.max.min(MAX_CLAIM), ..claim };
+        Ok(self.transition(shard, |engine, now| engine.step(settlements, claim, now)))
+    }
+
+    async fn beat(
+        &self,
+        shard: &Shard,
+        leases: &[LeaseKey],
+        lease: Duration,
+    ) -> Result<Beat, Error> {
+        Ok(self.transition(shard, |engine, now| engine.beat(leases, lease, now)))
+    }
+
+    async fn reap(&self, shard: &Shard) -> Result<Reaped, Error> {
+        Ok(self.transition(shard, Engine::reap))
+    }
+
+    async fn cancel(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
+        Ok(self.transition(id.shard(), |engine, now| engine.cancel(tenant, id, now)))
+    }
+
+    async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
+        self.transition(id.shard(), |engine, now| engine.retry(tenant, id, now))
+    }
+
+    async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error> {
+        Ok(self.transition(shard, Engine::reconcile))
+    }
+
+    async fn emit(&self, shard: &Shard, emissions: Vec<Emission>) -> Result<Vec<LeaseKey>, Error> {
+        Ok(self.transition(shard, |engine, _| {
+            let emit = |one: Emission| {
+                engine.emit(&one.lease, one.kind, one.data).err().map(|()| one.lease)
+            };
+            emissions.into_iter().filter_map(emit).collect()
+        }))
+    }
+
+    async fn get(&self, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
+        Ok(self.look(shard, |engine, now| ids.iter().map(|id| engine.view(id, now)).collect()))
+    }
+
+    async fn list(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        query: &ListQuery,
+    ) -> Result<Page, Error> {
+        self.look(shard, |engine, now| engine.list(tenant, query, now))
+    }
+
+    async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {
+        Ok(self.look(shard, |engine, now| engine.stats(tenant, now)))
+    }
+
+    async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error> {
+        Ok(self.look(id.shard(), |engine, now| engine.events(id, from, now)))
+    }
+
+    async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error> {
+        let cell = self.cell(shard);
+        // Running into the time-out is one of the two ways in which this is meant to end.
+        drop(tokio::time::timeout(at_most, cell.work.notified()).await);
+        Ok(())
+    }
+
+    async fn set_limits(
+        &self,
+        shard: &Shard,
+        lane: &LaneLimits,
+        tenants: &[(TenantId, TenantLimits)],
+    ) -> Result<(), Error> {
+        self.transition(shard, |engine, now| engine.set_limits(lane.clone(), tenants, now));
+        Ok(())
+    }
+
+    async fn pause(
+        &self,
+        shard: &Shard,
+        tenant: Option<&TenantId>,
+        paused: bool,
+    ) -> Result<(), Error> {
+        self.transition(shard, |engine, now| engine.pause(tenant, paused, now));
+        Ok(())
+    }
+
+    async fn throttle(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        name: &str,
+        rate: Rate,
+    ) -> Result<Throttle, Error> {
+        let cell = self.cell(shard);
+        let now = self.clock.now();
+        let mut buckets = lock(&cell.buckets);
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds lie below 2^53")]
+        buckets.retain(|_, tat| *tat > now.0 as f64);
+        let tat = buckets.entry((tenant.clone(), name.to_owned())).or_default();
+        let (next, answer) = rate.take(*tat, now);
+        *tat = next;
+        Ok(answer)
+    }
+
+    async fn conversations(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+    ) -> Result<Vec<Conversation>, Error> {
+        Ok(self.look(shard, |engine, now| engine.sessions.conversations(tenant, now)))
+    }
+
+    async fn conversation(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        session: &SessionKey,
+    ) -> Result<Option<Conversation>, Error> {
+        Ok(self.look(shard, |engine, now| engine.sessions.conversation(tenant, session, now)))
+    }
+
+    async fn forget(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        session: &SessionKey,
+    ) -> Result<bool, Error> {
+        Ok(self.transition(shard, |engine, now| engine.sessions.forget(tenant, session, now)))
+    }
+
+    fn news(&self) -> &Arc<Switchboard> {
+        &self.news
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        "embedded, in memory: jobs are lost when this process ends".to_owned()
+    }
+}

@@ -34,6 +34,9 @@ pub enum Error {
         /// Where it is.
         status: Status,
     },
+    /// A list was to go on after a job that it does not hold.
+    #[error("the list has no job {0} to go on after; begin again without a cursor")]
+    UnknownCursor(JobId),
     /// What the store holds cannot be read: written by something else, or by a newer version.
     #[error("the store holds something unreadable: {0}")]
     Corrupt(String),

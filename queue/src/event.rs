@@ -1,8 +1,10 @@
 //! What happens to a job, as its readers see it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{json::RawJson, state::Status};
+use crate::{clock::millis, job::AttemptError, json::RawJson, state::Status};
 
 /// One entry of a job's event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,4 +89,19 @@ impl EventKind {
             Self::Expired => "job.expired",
         }
     }
+}
+
+/// The data of [`EventKind::Started`].
+pub(crate) fn started(attempt: u32) -> RawJson {
+    RawJson::of(&serde_json::json!({ "attempt": attempt })).unwrap_or_default()
+}
+
+/// The event of an attempt that ended without an answer and will be repeated.
+pub(crate) fn retrying(delay: Duration, error: &AttemptError) -> (EventKind, RawJson) {
+    let data = serde_json::json!({
+        "in_ms": millis(delay),
+        "code": error.code,
+        "message": error.message,
+    });
+    (EventKind::Retrying, RawJson::of(&data).unwrap_or_default())
 }

@@ -220,6 +220,11 @@ impl JobId {
         &self.shard
     }
 
+    /// The name inside the shard, as a number.
+    pub(crate) fn number(&self) -> u128 {
+        self.uuid.as_u128()
+    }
+
     /// The name inside the shard: 26 characters.
     #[must_use]
     pub fn key(&self) -> String {

@@ -172,7 +172,7 @@ pub enum State {
         status: Status,
         /// When.
         at: Millis,
-        /// With what; `None` once its TTL has passed.
+        /// With what; `None` when its owner or its deadline ended it.
         output: Option<Output>,
     },
 }
@@ -242,4 +242,14 @@ pub struct AttemptError {
     /// The upstream's status, if it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_code: Option<u16>,
+}
+
+/// The error of an attempt whose lease expired.
+pub(crate) fn worker_lost(attempt: u32) -> AttemptError {
+    AttemptError {
+        attempt,
+        code: "worker_lost".to_owned(),
+        message: "the worker stopped answering in mid-call; its lease expired".to_owned(),
+        status_code: None,
+    }
 }

@@ -115,6 +115,23 @@ impl Lease {
     }
 }
 
+impl Settlement {
+    /// A job whose owner asked for its end while it ran does not run again.
+    pub(crate) fn unless_cancelled(mut self, cancelling: bool) -> Self {
+        let again = match self.outcome {
+            Outcome::Retry { .. } | Outcome::LaneStopped { .. } | Outcome::Released => true,
+            Outcome::Succeeded { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Cancelled
+            | Outcome::Expired => false,
+        };
+        if cancelling && again {
+            self.outcome = Outcome::Cancelled;
+        }
+        self
+    }
+}
+
 /// What a settlement came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {

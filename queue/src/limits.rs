@@ -139,6 +139,18 @@ impl Rate {
     }
 }
 
+/// When to come again that was refused for `excess` jobs too many, while `per_s` jobs end each
+/// second: 1 to 120 s, and 5 s while nothing was measured.
+#[must_use]
+pub(crate) fn drain_delay(excess: u64, per_s: f64) -> Duration {
+    if per_s <= 0.0 {
+        return Duration::from_secs(5);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts of jobs lie below 2^53")]
+    let seconds = (excess as f64 / per_s).ceil().clamp(1.0, 120.0);
+    Duration::from_secs_f64(seconds)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,8 @@ pub enum News {
     Ended(Status),
     /// One more event of its log.
     Event(Arc<Event>),
+    /// Its owner asked for the end of the running attempt.
+    Cancel,
     /// Something may have been missed: read the store again.
     Missed,
 }

@@ -202,7 +202,7 @@ impl Queue {
             while let Ok(news) = timeout_at(look, listener.next()).await {
                 match news {
                     News::Ended(_) | News::Missed => break,
-                    News::Event(_) => {}
+                    News::Event(_) | News::Cancel => {}
                 }
             }
         }
@@ -368,6 +368,7 @@ impl Follower {
                     self.read.push(Event::clone(&event));
                 }
                 Ok(News::Event(event)) => self.look = event.seq > self.next,
+                Ok(News::Cancel) => {}
                 Ok(News::Ended(_) | News::Missed) | Err(_) => self.look = true,
             }
         }

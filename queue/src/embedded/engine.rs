@@ -1,0 +1,699 @@
+//! The transitions of one shard: the executable specification of Causeway's queue.
+//!
+//! Every public function is one transition; time is an argument. Invariants, checked after every
+//! step of the random histories:
+//!
+//! 1. a job is in exactly one [`Place`], and each set holds exactly the jobs whose place says so;
+//! 2. a tenant's `running` is the number of its leases, its `queued` that of its waiting jobs and
+//!    its `scheduled` that of its jobs in `due`;
+//! 3. `active` holds exactly the servable flows (see [`flows`](super::flows));
+//! 4. of a session only the first unfinished job is ready, due or leased;
+//! 5. virtual time never goes back.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use super::{
+    flows::{Flow, Flows, ms},
+    record::{Place, Record},
+    sessions::Sessions,
+};
+use crate::{
+    backend::{Reaped, Repairs},
+    clock::Millis,
+    error::{Error, Scope},
+    event::{Event, EventKind, retrying, started},
+    id::{IdempotencyKey, JobId, Shard, TenantId},
+    job::{Accepted, NewJob, Output, worker_lost},
+    json::RawJson,
+    lease::{Beat, ClaimRequest, Lease, LeaseKey, Outcome, Settled, Settlement, Step},
+    limits::{LaneLimits, TenantLimits, drain_delay},
+    policy::{PROMOTE_AT_ONCE, Policy},
+    session::Turn,
+    state::Status,
+};
+
+/// Something to be told once the transition is over.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// A job has ended.
+    Ended(JobId, Status),
+    /// A job's log has one more event.
+    Event(JobId, Event),
+    /// A running job shall end.
+    Cancel(JobId),
+}
+
+/// One shard.
+#[derive(Debug)]
+pub(super) struct Engine {
+    shard: Shard,
+    policy: Policy,
+    pub(super) flows: Flows,
+    pub(super) jobs: HashMap<u128, Record>,
+    pub(super) due: BTreeSet<(Millis, u128)>,
+    pub(super) leases: BTreeSet<(Millis, u128)>,
+    pub(super) dead: BTreeSet<(Millis, u128)>,
+    pub(super) sessions: Sessions,
+    pub(super) lists: HashMap<TenantId, VecDeque<u128>>,
+    deadlines: BTreeSet<(Millis, u128)>,
+    ended: BTreeSet<(Millis, u128)>,
+    known: HashMap<(TenantId, IdempotencyKey), Known>,
+    accepted: u64,
+    pub(super) told: Vec<Told>,
+    /// Whether servable work was left over or became visible: somebody must be woken.
+    pub(super) wake: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    digest: [u8; 32],
+    job: JobId,
+    expires: Millis,
+}
+
+impl Engine {
+    pub(super) fn new(shard: Shard, policy: Policy) -> Self {
+        Self {
+            shard,
+            policy,
+            flows: Flows::new(),
+            jobs: HashMap::new(),
+            due: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            dead: BTreeSet::new(),
+            sessions: Sessions::default(),
+            lists: HashMap::new(),
+            deadlines: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            known: HashMap::new(),
+            accepted: 0,
+            told: Vec::new(),
+            wake: false,
+        }
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        jobs: Vec<NewJob>,
+        now: Millis,
+    ) -> Result<Vec<Accepted>, Error> {
+        self.forget_ended(now);
+        let accepted = self.recognise(&jobs, now)?;
+        let fresh = |(job, accepted): &(&NewJob, &Accepted)| *accepted.id() == job.id;
+        self.check_room(jobs.iter().zip(&accepted).filter(fresh).map(|(job, _)| job))?;
+        for (job, accepted) in jobs.into_iter().zip(&accepted) {
+            if *accepted.id() == job.id {
+                self.accept(job, now);
+            }
+        }
+        self.flows.place_touched(now);
+        self.wake_if_servable(now);
+        Ok(accepted)
+    }
+
+    /// Which of `jobs` were accepted before, by their idempotency keys.
+    fn recognise(&self, jobs: &[NewJob], now: Millis) -> Result<Vec<Accepted>, Error> {
+        let mut fresh: HashMap<(&TenantId, &IdempotencyKey), (&[u8; 32], &JobId)> = HashMap::new();
+        let mut answers = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let Some(idempotency) = &job.idempotency else {
+                answers.push(Accepted::New(job.id.clone()));
+                continue;
+            };
+            let known = self
+                .known
+                .get(&(job.tenant.clone(), idempotency.key.clone()))
+                .filter(|known| known.expires > now)
+                .map(|known| (&known.digest, &known.job))
+                .or_else(|| fresh.get(&(&job.tenant, &idempotency.key)).copied());
+            match known {
+                None => {
+                    fresh.insert((&job.tenant, &idempotency.key), (&idempotency.digest, &job.id));
+                    answers.push(Accepted::New(job.id.clone()));
+                }
+                Some((digest, id)) if *digest == idempotency.digest => {
+                    answers.push(Accepted::Replayed(id.clone()));
+                }
+                Some(_) => {
+                    let key = idempotency.key.to_string();
+                    return Err(Error::IdempotencyKeyReused { key });
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    fn check_room<'a>(&self, jobs: impl Iterator<Item = &'a NewJob>) -> Result<(), Error> {
+        let mut by_tenant: Vec<(&TenantId, u64)> = Vec::new();
+        let mut total = 0;
+        for job in jobs {
+            total += 1;
+            match by_tenant.iter_mut().find(|(tenant, _)| **tenant == job.tenant) {
+                Some((_, count)) => *count += 1,
+                None => by_tenant.push((&job.tenant, 1)),
+            }
+        }
+        for (tenant, count) in by_tenant {
+            let known = self.flows.tenant(tenant);
+            let limit = known.and_then(|tenant| tenant.limits.max_queued);
+            let queued = known.map_or(0, |tenant| tenant.queued);
+            self.check_bound(Scope::Tenant, limit, queued + count)?;
+        }
+        let lane = &self.flows.lane;
+        self.check_bound(Scope::Lane, Some(lane.limits.max_queued), lane.queued + total)
+    }
+
+    fn check_bound(&self, scope: Scope, limit: Option<u64>, wanted: u64) -> Result<(), Error> {
+        let Some(limit) = limit.filter(|limit| wanted > *limit) else { return Ok(()) };
+        let retry_after = drain_delay(wanted - limit, self.flows.lane.drain_per_s());
+        Err(Error::Full { scope, limit, retry_after })
+    }
+
+    fn accept(&mut self, job: NewJob, now: Millis) {
+        let key = job.id.number();
+        self.accepted += 1;
+        if let Some(idempotency) = &job.idempotency {
+            let known = Known {
+                digest: idempotency.digest,
+                job: job.id.clone(),
+                expires: now.after(idempotency.ttl),
+            };
+            self.known.insert((job.tenant.clone(), idempotency.key.clone()), known);
+        }
+        if let (Some(session), Some(memory)) = (&job.session, &job.spec.memory) {
+            self.sessions.greet(&job.tenant, session, memory, now);
+        }
+        let cost = job.cost.total(self.flows.lane.mean_completion());
+        self.lists.entry(job.tenant.clone()).or_default().push_back(key);
+        self.jobs.insert(key, Record::new(job, cost, self.accepted, now));
+        self.admit(key, now);
+    }
+
+    /// Lets a job that is in no place wait: for its session, its time, or its turn.
+    fn admit(&mut self, key: u128, now: Millis) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        self.flows.lane.queued += 1;
+        self.flows.touch(&job.tenant).queued += 1;
+        if let Some(deadline) = job.deadline {
+            self.deadlines.insert((deadline, key));
+        }
+        let event = job.log(EventKind::Queued, RawJson::default());
+        let may_run = match &job.session {
+            Some(session) => self.sessions.join(&job.tenant, session, key),
+            None => true,
+        };
+        job.place = Place::Held;
+        tell_event(&mut self.told, &job.id, event);
+        if may_run {
+            self.dispatch(key, now);
+        }
+    }
+
+    /// Moves a held job on: into `due` when its time has not come, else into its ready set.
+    fn dispatch(&mut self, key: u128, now: Millis) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        if job.not_before > now {
+            let until = job.not_before;
+            self.schedule(key, until, false);
+        } else {
+            self.make_ready(key);
+        }
+    }
+
+    fn make_ready(&mut self, key: u128) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        job.place = Place::Ready;
+        self.flows.make_ready(&job.flow(), job.order, key);
+    }
+
+    fn schedule(&mut self, key: u128, until: Millis, retry: bool) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        job.place = Place::Due { until, retry };
+        self.due.insert((until, key));
+        self.flows.touch(&job.tenant).scheduled += 1;
+    }
+
+    fn unschedule(&mut self, key: u128) {
+        let Some(job) = self.jobs.get(&key) else { return };
+        if let Place::Due { until, .. } = job.place {
+            self.due.remove(&(until, key));
+            self.flows.touch(&job.tenant).scheduled -= 1;
+        }
+    }
+
+    pub(super) fn step(
+        &mut self,
+        settlements: Vec<Settlement>,
+        claim: ClaimRequest,
+        now: Millis,
+    ) -> Step {
+        self.forget_ended(now);
+        let settled = settlements.into_iter().map(|one| self.settle(one, now)).collect();
+        self.promote(now);
+        self.flows.place_touched(now);
+        let mut leases = Vec::new();
+        while leases.len() < claim.max && self.flows.lane.is_open(now) {
+            let Some((flow, key)) = self.flows.first() else { break };
+            let Some(lease) = self.claim(&flow, key, claim, now) else { break };
+            leases.push(lease);
+        }
+        self.wake_if_servable(now);
+        let look_again = self.look_again(now);
+        Step { settled, leases, look_again }
+    }
+
+    fn claim(&mut self, flow: &Flow, key: u128, claim: ClaimRequest, now: Millis) -> Option<Lease> {
+        let job = self.jobs.get_mut(&key)?;
+        self.flows.serve(flow, job.cost, now);
+        let expires = now.after(claim.lease);
+        self.leases.insert((expires, key));
+        job.place = Place::Running { expires, cancelling: false };
+        job.epoch += 1;
+        job.attempts += 1;
+        job.started = Some(now);
+        let event = job.log(EventKind::Started, started(job.attempts));
+        tell_event(&mut self.told, &job.id, event);
+        let turns = match (&job.session, &job.spec.memory) {
+            (Some(session), Some(_)) => self.sessions.turns(&job.tenant, session, now),
+            (None | Some(_), _) => Vec::new(),
+        };
+        Some(Lease {
+            key: job.lease_key(),
+            session: job.session.clone(),
+            spec: job.spec.clone(),
+            body: job.body.clone(),
+            attempt: job.attempts,
+            max_attempts: job.max_attempts,
+            keeps_events: job.events.is_some(),
+            deadline: job.deadline,
+            created_at: job.created,
+            claimed_at: now,
+            turns,
+        })
+    }
+
+    fn settle(&mut self, settlement: Settlement, now: Millis) -> Settled {
+        let key = settlement.key.job.number();
+        let Some(job) = self.jobs.get_mut(&key) else { return Settled::Lost };
+        let Place::Running { expires, cancelling } = job.place else { return Settled::Lost };
+        if job.epoch != settlement.key.epoch {
+            return Settled::Lost;
+        }
+        self.leases.remove(&(expires, key));
+        let actual = match (&settlement.outcome, settlement.usage) {
+            (_, Some(usage)) => usage.total(),
+            (Outcome::LaneStopped { .. } | Outcome::Released, None) => 0,
+            (
+                Outcome::Succeeded { .. }
+                | Outcome::Failed { .. }
+                | Outcome::Retry { .. }
+                | Outcome::Cancelled
+                | Outcome::Expired,
+                None,
+            ) => job.cost,
+        };
+        let (flow, estimate) = (job.flow(), job.cost);
+        self.flows.release(&flow, estimate, actual);
+        self.learn(&settlement);
+        self.conclude(key, settlement.unless_cancelled(cancelling), now);
+        Settled::Done
+    }
+
+    fn learn(&mut self, settlement: &Settlement) {
+        let succeeded = matches!(settlement.outcome, Outcome::Succeeded { .. });
+        if let Some(usage) = settlement.usage.filter(|_| succeeded) {
+            self.flows.learn(usage);
+        }
+    }
+
+    /// Where a job goes whose attempt has ended.
+    fn conclude(&mut self, key: u128, settlement: Settlement, now: Millis) {
+        match settlement.outcome {
+            Outcome::Succeeded { output, turn } => {
+                self.remember(key, settlement.memory, turn, now);
+                self.end(key, Status::Succeeded, Some(output), now);
+            }
+            Outcome::Failed { output } => self.end(key, Status::Failed, Some(output), now),
+            Outcome::Cancelled => self.end(key, Status::Cancelled, None, now),
+            Outcome::Expired => self.end(key, Status::Expired, None, now),
+            Outcome::Retry { delay, error } => {
+                let event = retrying(delay, &error);
+                if let Some(job) = self.jobs.get_mut(&key) {
+                    job.remember_error(error);
+                }
+                self.put_back(key, now.after(delay), event, now);
+            }
+            Outcome::LaneStopped { delay, error } => {
+                let lane = &mut self.flows.lane;
+                lane.not_before = lane.not_before.max(now.after(delay));
+                self.unspend(key);
+                self.put_back(key, now, retrying(delay, &error), now);
+            }
+            Outcome::Released => {
+                self.unspend(key);
+                let event = (EventKind::Queued, RawJson::default());
+                self.put_back(key, now, event, now);
+            }
+        }
+    }
+
+    fn unspend(&mut self, key: u128) {
+        if let Some(job) = self.jobs.get_mut(&key) {
+            job.attempts -= 1;
+        }
+    }
+
+    fn remember(
+        &mut self,
+        key: u128,
+        memory: Option<(u32, std::time::Duration)>,
+        turn: Option<Turn>,
+        now: Millis,
+    ) {
+        let Some(job) = self.jobs.get(&key) else { return };
+        if let (Some(session), Some((keep, _)), Some(turn)) = (&job.session, memory, turn) {
+            self.sessions.remember(&job.tenant, session, (turn, keep), now);
+        }
+    }
+
+    /// Lets a job wait again that held a lease, with its old order, unless its deadline has passed.
+    fn put_back(
+        &mut self,
+        key: u128,
+        until: Millis,
+        (kind, data): (EventKind, RawJson),
+        now: Millis,
+    ) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        if job.is_past_deadline(now) {
+            return self.end(key, Status::Expired, None, now);
+        }
+        let event = job.log(kind, data);
+        tell_event(&mut self.told, &job.id, event);
+        self.flows.lane.queued += 1;
+        self.flows.touch(&job.tenant).queued += 1;
+        if until > now {
+            self.schedule(key, until, true);
+        } else {
+            self.make_ready(key);
+        }
+    }
+
+    /// Ends a job that is in no set any more, and hands its session on.
+    fn end(&mut self, key: u128, status: Status, output: Option<Output>, now: Millis) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        let expires = now.after(self.policy.retention);
+        job.place = Place::Ended { status, at: now, expires, output };
+        if let Some(deadline) = job.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        if let Some(kind) = EventKind::of_end(status) {
+            let event = job.log(kind, RawJson::default());
+            tell_event(&mut self.told, &job.id, event);
+        }
+        if status == Status::Succeeded {
+            job.body = bytes::Bytes::new();
+        }
+        self.told.push(Told::Ended(job.id.clone(), status));
+        let next =
+            job.session.as_ref().and_then(|session| self.sessions.leave(&job.tenant, session, key));
+        self.ended.insert((expires, key));
+        self.flows.lane.count_ended(now);
+        if status == Status::Failed {
+            self.dead.insert((now, key));
+            while self.dead.len() > self.policy.max_dead as usize {
+                self.dead.pop_first();
+            }
+        }
+        if let Some(next) = next {
+            self.dispatch(next, now);
+        }
+    }
+
+    /// Takes a waiting job out of the set that its place names.
+    fn withdraw(&mut self, key: u128) {
+        let Some(job) = self.jobs.get(&key) else { return };
+        match job.place {
+            Place::Ready => self.flows.withdraw_ready(&job.flow(), job.order),
+            Place::Due { .. } => self.unschedule(key),
+            Place::Held => {}
+            Place::Running { .. } | Place::Ended { .. } => return,
+        }
+        let Some(job) = self.jobs.get(&key) else { return };
+        self.flows.lane.queued -= 1;
+        self.flows.touch(&job.tenant).queued -= 1;
+    }
+
+    /// Lets in what has come due: deadlines first, then jobs, then tenants.
+    fn promote(&mut self, now: Millis) {
+        for key in due(&self.deadlines, now) {
+            self.expire(key, now);
+        }
+        for key in due(&self.due, now) {
+            self.unschedule(key);
+            self.make_ready(key);
+        }
+        self.flows.promote_parked(now, PROMOTE_AT_ONCE);
+    }
+
+    /// A deadline has passed: a waiting job ends; a running one is its worker's business.
+    fn expire(&mut self, key: u128, now: Millis) {
+        let Some(job) = self.jobs.get(&key) else { return };
+        if let Some(deadline) = job.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        if matches!(job.place, Place::Running { .. }) {
+            return;
+        }
+        self.withdraw(key);
+        self.end(key, Status::Expired, None, now);
+    }
+
+    fn wake_if_servable(&mut self, now: Millis) {
+        self.wake |= self.flows.has_active() && self.flows.lane.is_open(now);
+    }
+
+    /// In how long there may be work without a wake-up.
+    fn look_again(&self, now: Millis) -> Option<std::time::Duration> {
+        let first = |set: &BTreeSet<(Millis, u128)>| set.first().map(|(at, _)| ms(*at));
+        let lane = self.flows.lane.open_at().filter(|_| self.flows.has_active());
+        [first(&self.due), first(&self.deadlines), self.flows.next_parked(), lane]
+            .into_iter()
+            .flatten()
+            .reduce(f64::min)
+            .map(|at| std::time::Duration::from_millis(whole_ms(at - ms(now))))
+    }
+
+    pub(super) fn beat(
+        &mut self,
+        leases: &[LeaseKey],
+        lease: std::time::Duration,
+        now: Millis,
+    ) -> Beat {
+        let mut beat = Beat::default();
+        for held in leases {
+            let key = held.job.number();
+            let job = self.jobs.get_mut(&key).filter(|job| job.epoch == held.epoch);
+            let Some(Place::Running { expires, cancelling }) = job.map(|job| &mut job.place) else {
+                beat.lost.push(held.clone());
+                continue;
+            };
+            self.leases.remove(&(*expires, key));
+            *expires = now.after(lease);
+            self.leases.insert((*expires, key));
+            if *cancelling {
+                beat.cancelled.push(held.clone());
+            }
+        }
+        beat
+    }
+
+    pub(super) fn reap(&mut self, now: Millis) -> Reaped {
+        self.forget_ended(now);
+        let mut reaped = Reaped::default();
+        for key in due(&self.leases, now) {
+            let Some(job) = self.jobs.get_mut(&key) else { continue };
+            let Place::Running { expires, cancelling } = job.place else { continue };
+            self.leases.remove(&(expires, key));
+            job.stalls += 1;
+            job.attempts -= 1;
+            let (flow, cost, id) = (job.flow(), job.cost, job.id.clone());
+            let error = worker_lost(job.attempts + 1);
+            let out_of_stalls = job.stalls >= self.policy.max_stalls;
+            job.remember_error(error.clone());
+            self.flows.release(&flow, cost, cost);
+            if cancelling {
+                self.end(key, Status::Cancelled, None, now);
+            } else if out_of_stalls {
+                let output = Output { error: Some(error), ..Output::default() };
+                self.end(key, Status::Failed, Some(output), now);
+            } else {
+                let event = retrying(std::time::Duration::ZERO, &error);
+                self.put_back(key, now, event, now);
+            }
+            let ended = self.jobs.get(&key).is_some_and(|job| job.status().is_terminal());
+            let list = if ended { &mut reaped.ended } else { &mut reaped.requeued };
+            list.push(id);
+        }
+        self.promote(now);
+        self.flows.place_touched(now);
+        self.wake_if_servable(now);
+        reaped
+    }
+
+    pub(super) fn cancel(&mut self, tenant: &TenantId, id: &JobId, now: Millis) -> bool {
+        let key = id.number();
+        let Some(job) = self.jobs.get_mut(&key).filter(|job| job.tenant == *tenant) else {
+            return false;
+        };
+        match &mut job.place {
+            Place::Ended { expires, .. } => return *expires > now,
+            Place::Running { cancelling, .. } => {
+                *cancelling = true;
+                self.told.push(Told::Cancel(id.clone()));
+            }
+            Place::Ready | Place::Held | Place::Due { .. } => {
+                self.withdraw(key);
+                self.end(key, Status::Cancelled, None, now);
+                self.flows.place_touched(now);
+                self.wake_if_servable(now);
+            }
+        }
+        true
+    }
+
+    pub(super) fn retry(
+        &mut self,
+        tenant: &TenantId,
+        id: &JobId,
+        now: Millis,
+    ) -> Result<bool, Error> {
+        self.forget_ended(now);
+        let key = id.number();
+        let Some(job) = self.jobs.get_mut(&key).filter(|job| job.tenant == *tenant) else {
+            return Ok(false);
+        };
+        let status = job.status();
+        let Place::Ended { at, expires, .. } = job.place else {
+            return Err(Error::NotRetryable { id: id.clone(), status });
+        };
+        if status == Status::Succeeded {
+            return Err(Error::NotRetryable { id: id.clone(), status });
+        }
+        let queued = self.flows.tenant(tenant).map_or(0, |tenant| tenant.queued);
+        let limit = self.flows.tenant(tenant).and_then(|tenant| tenant.limits.max_queued);
+        self.check_bound(Scope::Tenant, limit, queued + 1)?;
+        let lane = &self.flows.lane;
+        self.check_bound(Scope::Lane, Some(lane.limits.max_queued), lane.queued + 1)?;
+        self.ended.remove(&(expires, key));
+        self.dead.remove(&(at, key));
+        self.accepted += 1;
+        let Some(job) = self.jobs.get_mut(&key) else { return Ok(false) };
+        job.order = self.accepted;
+        job.attempts = 0;
+        job.stalls = 0;
+        job.deadline = None;
+        job.not_before = now;
+        job.events = job.events.take().map(|_| Vec::new());
+        job.errors.clear();
+        self.admit(key, now);
+        self.flows.place_touched(now);
+        self.wake_if_servable(now);
+        Ok(true)
+    }
+
+    pub(super) fn emit(
+        &mut self,
+        lease: &LeaseKey,
+        kind: EventKind,
+        data: RawJson,
+    ) -> Result<(), ()> {
+        let job = self.jobs.get_mut(&lease.job.number()).filter(|job| job.epoch == lease.epoch);
+        let job = job.filter(|job| matches!(job.place, Place::Running { .. })).ok_or(())?;
+        let event = job.log(kind, data);
+        tell_event(&mut self.told, &job.id, event);
+        Ok(())
+    }
+
+    /// Forgets ended jobs whose time is over.
+    fn forget_ended(&mut self, now: Millis) {
+        for key in due(&self.ended, now) {
+            let Some(job) = self.jobs.remove(&key) else { continue };
+            if let Place::Ended { at, expires, .. } = job.place {
+                self.ended.remove(&(expires, key));
+                self.dead.remove(&(at, key));
+            }
+            if let Some(list) = self.lists.get_mut(&job.tenant) {
+                while list.front().is_some_and(|first| !self.jobs.contains_key(first)) {
+                    list.pop_front();
+                }
+                if list.is_empty() {
+                    self.lists.remove(&job.tenant);
+                }
+            }
+        }
+    }
+
+    /// Sets the bounds of the lane and of tenants.
+    pub(super) fn set_limits(
+        &mut self,
+        lane: LaneLimits,
+        tenants: &[(TenantId, TenantLimits)],
+        now: Millis,
+    ) {
+        self.flows.lane.limits = lane;
+        self.flows.set_tenant_limits(tenants, now);
+        self.wake_if_servable(now);
+    }
+
+    /// Stops or lets go on the claims of the whole shard or of one tenant.
+    pub(super) fn pause(&mut self, tenant: Option<&TenantId>, paused: bool, now: Millis) {
+        match tenant {
+            None => self.flows.lane.paused = paused,
+            Some(tenant) => self.flows.touch(tenant).paused = paused,
+        }
+        self.flows.place_touched(now);
+        self.wake_if_servable(now);
+    }
+
+    /// Recounts what runs from the leases, and forgets what nobody needs.
+    pub(super) fn reconcile(&mut self, now: Millis) -> Repairs {
+        self.tidy(now);
+        self.promote(now);
+        self.flows.promote_parked(now, usize::MAX);
+        self.flows.place_touched(now);
+        let mut running: HashMap<TenantId, u32> = HashMap::new();
+        for job in self.leases.iter().filter_map(|(_, key)| self.jobs.get(key)) {
+            *running.entry(job.tenant.clone()).or_default() += 1;
+        }
+        let repairs = self.flows.recount(&running, now);
+        self.wake_if_servable(now);
+        repairs
+    }
+
+    /// Forgets what nobody needs: idempotency keys past their time, tenants that hold nothing.
+    fn tidy(&mut self, now: Millis) {
+        self.forget_ended(now);
+        self.known.retain(|_, known| known.expires > now);
+        self.flows.forget_idle(now, |tenant| self.lists.contains_key(tenant));
+    }
+
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+/// The first members of `set` whose time has come.
+fn due(set: &BTreeSet<(Millis, u128)>, now: Millis) -> Vec<u128> {
+    set.iter().take_while(|(at, _)| *at <= now).take(PROMOTE_AT_ONCE).map(|(_, key)| *key).collect()
+}
+
+fn tell_event(told: &mut Vec<Told>, id: &JobId, event: Option<Event>) {
+    told.extend(event.map(|event| Told::Event(id.clone(), event)));
+}
+
+/// Milliseconds until a moment that is not before now, rounded up.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+fn whole_ms(ms: f64) -> u64 {
+    ms.ceil().max(0.0) as u64
+}

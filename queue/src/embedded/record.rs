@@ -1,0 +1,142 @@
+//! A job as the engine keeps it.
+
+use bytes::Bytes;
+
+use super::flows::Flow;
+use crate::{
+    clock::Millis,
+    event::{Event, EventKind},
+    id::{JobId, SessionKey, TenantId},
+    job::{AttemptError, MAX_ERRORS, NewJob, Output, Spec},
+    json::RawJson,
+    lease::LeaseKey,
+    state::{Class, Status},
+};
+
+/// A job.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) id: JobId,
+    pub(super) tenant: TenantId,
+    pub(super) class: Class,
+    pub(super) session: Option<SessionKey>,
+    pub(super) spec: Spec,
+    pub(super) body: Bytes,
+    pub(super) cost: u64,
+    pub(super) max_attempts: u32,
+    pub(super) attempts: u32,
+    pub(super) stalls: u32,
+    pub(super) epoch: u32,
+    /// Place in the order of acceptance; a retry returns to it.
+    pub(super) order: u64,
+    pub(super) created: Millis,
+    pub(super) started: Option<Millis>,
+    pub(super) deadline: Option<Millis>,
+    /// Not before this moment, for a job that was accepted with a delay.
+    pub(super) not_before: Millis,
+    pub(super) place: Place,
+    pub(super) errors: Vec<AttemptError>,
+    /// The event log, if it is kept.
+    pub(super) events: Option<Vec<Event>>,
+}
+
+/// Where a job is: in exactly one place.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// In its flow's ready set.
+    Ready,
+    /// Behind an earlier job of its session.
+    Held,
+    /// In the due set.
+    Due {
+        /// Until when.
+        until: Millis,
+        /// Whether it is between two attempts.
+        retry: bool,
+    },
+    /// Leased.
+    Running {
+        /// Until when.
+        expires: Millis,
+        /// Whether its owner asked for its end.
+        cancelling: bool,
+    },
+    /// At its end.
+    Ended {
+        /// How.
+        status: Status,
+        /// When.
+        at: Millis,
+        /// When it is forgotten.
+        expires: Millis,
+        /// With what.
+        output: Option<Output>,
+    },
+}
+
+impl Record {
+    pub(super) fn new(job: NewJob, cost: u64, order: u64, now: Millis) -> Self {
+        Self {
+            id: job.id,
+            tenant: job.tenant,
+            class: job.class,
+            session: job.session,
+            spec: job.spec,
+            body: job.body,
+            cost,
+            max_attempts: job.max_attempts,
+            attempts: 0,
+            stalls: 0,
+            epoch: 0,
+            order,
+            created: now,
+            started: None,
+            deadline: job.deadline.map(|deadline| now.after(deadline)),
+            not_before: now.after(job.delay),
+            place: Place::Held,
+            errors: Vec::new(),
+            events: job.keeps_events.then(Vec::new),
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        match &self.place {
+            Place::Ready | Place::Held => Status::Queued,
+            Place::Due { .. } => Status::Scheduled,
+            Place::Running { .. } => Status::Running,
+            Place::Ended { status, .. } => *status,
+        }
+    }
+
+    pub(super) fn flow(&self) -> Flow {
+        Flow { class: self.class, tenant: self.tenant.clone() }
+    }
+
+    pub(super) fn lease_key(&self) -> LeaseKey {
+        LeaseKey {
+            job: self.id.clone(),
+            epoch: self.epoch,
+            class: self.class,
+            tenant: self.tenant.clone(),
+        }
+    }
+
+    pub(super) fn is_past_deadline(&self, now: Millis) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Appends to the event log, if it is kept; answers with the event.
+    pub(super) fn log(&mut self, kind: EventKind, data: RawJson) -> Option<Event> {
+        let events = self.events.as_mut()?;
+        let event = Event { seq: events.len() as u64, kind, data };
+        events.push(event.clone());
+        Some(event)
+    }
+
+    pub(super) fn remember_error(&mut self, error: AttemptError) {
+        self.errors.push(error);
+        if self.errors.len() > MAX_ERRORS {
+            self.errors.remove(0);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Sessions: who may run next, and what their conversations remember.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{
+    clock::Millis,
+    id::{SessionKey, TenantId},
+    json::RawJson,
+    session::{Conversation, Memory, Turn},
+};
+
+/// The unfinished jobs of every session, in the order of acceptance; only the first may be ready,
+/// leased or between attempts.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    order: HashMap<(TenantId, SessionKey), VecDeque<u128>>,
+    memories: HashMap<(TenantId, SessionKey), Remembered>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    profile: RawJson,
+    expires: Millis,
+    turns: VecDeque<Turn>,
+}
+
+impl Sessions {
+    /// Appends a job; whether it is the first, so may run.
+    pub(super) fn join(&mut self, tenant: &TenantId, session: &SessionKey, job: u128) -> bool {
+        let line = self.order.entry((tenant.clone(), session.clone())).or_default();
+        line.push_back(job);
+        line.len() == 1
+    }
+
+    /// Takes an ended job out; the job that is first now, if the ended one was first before.
+    pub(super) fn leave(
+        &mut self,
+        tenant: &TenantId,
+        session: &SessionKey,
+        job: u128,
+    ) -> Option<u128> {
+        let key = (tenant.clone(), session.clone());
+        let line = self.order.get_mut(&key)?;
+        let was_first = line.front() == Some(&job);
+        line.retain(|other| *other != job);
+        let next = line.front().copied();
+        if next.is_none() {
+            self.order.remove(&key);
+        }
+        next.filter(|_| was_first)
+    }
+
+    /// A message was accepted: the conversation is remembered for longer.
+    pub(super) fn greet(
+        &mut self,
+        tenant: &TenantId,
+        session: &SessionKey,
+        memory: &Memory,
+        now: Millis,
+    ) {
+        self.forget_expired(now);
+        let key = (tenant.clone(), session.clone());
+        let fresh =
+            Remembered { profile: RawJson::default(), expires: now, turns: VecDeque::new() };
+        let remembered = self.memories.entry(key).or_insert(fresh);
+        remembered.profile = memory.profile.clone();
+        remembered.expires = now.after(memory.ttl());
+    }
+
+    /// A message was answered: the turn is remembered, the oldest beyond `keep` forgotten. Nothing
+    /// happens when the conversation was forgotten meanwhile.
+    pub(super) fn remember(
+        &mut self,
+        tenant: &TenantId,
+        session: &SessionKey,
+        (turn, keep): (Turn, u32),
+        now: Millis,
+    ) {
+        self.forget_expired(now);
+        let Some(remembered) = self.memories.get_mut(&(tenant.clone(), session.clone())) else {
+            return;
+        };
+        remembered.turns.push_back(turn);
+        while remembered.turns.len() > keep as usize {
+            remembered.turns.pop_front();
+        }
+    }
+
+    /// What a conversation remembers, oldest first.
+    pub(super) fn turns(&self, tenant: &TenantId, session: &SessionKey, now: Millis) -> Vec<Turn> {
+        self.conversation(tenant, session, now).map(|found| found.turns).unwrap_or_default()
+    }
+
+    pub(super) fn conversation(
+        &self,
+        tenant: &TenantId,
+        session: &SessionKey,
+        now: Millis,
+    ) -> Option<Conversation> {
+        let remembered = self.memories.get(&(tenant.clone(), session.clone()))?;
+        (remembered.expires > now).then(|| Conversation {
+            session: session.clone(),
+            profile: remembered.profile.clone(),
+            expires_at: remembered.expires,
+            turns: remembered.turns.iter().cloned().collect(),
+        })
+    }
+
+    pub(super) fn conversations(&self, tenant: &TenantId, now: Millis) -> Vec<Conversation> {
+        let of_tenant = self.memories.keys().filter(|(owner, _)| owner == tenant);
+        let mut found: Vec<Conversation> =
+            of_tenant.filter_map(|(_, session)| self.conversation(tenant, session, now)).collect();
+        found.sort_by(|a, b| (b.expires_at, &b.session).cmp(&(a.expires_at, &a.session)));
+        found
+    }
+
+    pub(super) fn forget(&mut self, tenant: &TenantId, session: &SessionKey, now: Millis) -> bool {
+        self.forget_expired(now);
+        self.memories.remove(&(tenant.clone(), session.clone())).is_some()
+    }
+
+    fn forget_expired(&mut self, now: Millis) {
+        self.memories.retain(|_, remembered| remembered.expires > now);
+    }
+}

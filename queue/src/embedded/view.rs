@@ -1,0 +1,138 @@
+//! What is seen of the engine from outside; nothing here changes anything.
+
+use super::{
+    engine::Engine,
+    record::{Place, Record},
+};
+use crate::{
+    backend::{ListQuery, MAX_PAGE, Page, Stats},
+    clock::{Millis, millis},
+    error::Error,
+    event::Event,
+    id::{JobId, TenantId},
+    job::{Job, State},
+    state::WaitingFor,
+};
+
+impl Engine {
+    pub(super) fn view(&self, id: &JobId, now: Millis) -> Option<Job> {
+        let record = self.jobs.get(&id.number())?;
+        let state = self.state(record, now)?;
+        Some(Job {
+            id: record.id.clone(),
+            tenant: record.tenant.clone(),
+            class: record.class,
+            session: record.session.clone(),
+            spec: record.spec.clone(),
+            attempts: record.attempts,
+            max_attempts: record.max_attempts,
+            stalls: record.stalls,
+            created_at: record.created,
+            started_at: record.started,
+            deadline: record.deadline,
+            keeps_events: record.events.is_some(),
+            state,
+            errors: record.errors.clone(),
+        })
+    }
+
+    /// `None` for a job whose time is over.
+    fn state(&self, record: &Record, now: Millis) -> Option<State> {
+        match &record.place {
+            Place::Ready => {
+                let position = self.position(record);
+                Some(State::Queued {
+                    position: Some(position),
+                    waiting_for: self.waiting_for(&record.tenant, now),
+                    estimated_wait_ms: self.flows.estimated_wait_ms(&record.flow(), position),
+                })
+            }
+            Place::Held => Some(State::Queued {
+                position: None,
+                waiting_for: WaitingFor::Session,
+                estimated_wait_ms: None,
+            }),
+            Place::Due { until, retry } => {
+                let waiting_for = if *retry { WaitingFor::Retry } else { WaitingFor::Schedule };
+                Some(State::Scheduled { until: *until, waiting_for })
+            }
+            Place::Running { cancelling, .. } => Some(State::Running { cancelling: *cancelling }),
+            Place::Ended { status, at, expires, output } => (*expires > now)
+                .then(|| State::Ended { status: *status, at: *at, output: output.clone() }),
+        }
+    }
+
+    fn position(&self, record: &Record) -> u64 {
+        let tenant = self.flows.tenant(&record.tenant);
+        tenant.map_or(0, |tenant| tenant.classes[record.class.rank()].before(record.order) as u64)
+    }
+
+    fn waiting_for(&self, tenant: &TenantId, now: Millis) -> WaitingFor {
+        if self.flows.tenant(tenant).is_some_and(|tenant| !tenant.is_open(now)) {
+            WaitingFor::TenantLimit
+        } else if self.flows.lane.is_open(now) {
+            WaitingFor::Worker
+        } else {
+            WaitingFor::LaneLimit
+        }
+    }
+
+    pub(super) fn list(
+        &self,
+        tenant: &TenantId,
+        query: &ListQuery,
+        now: Millis,
+    ) -> Result<Page, Error> {
+        let mut page = Page::default();
+        let empty = std::collections::VecDeque::new();
+        let list = self.lists.get(tenant).unwrap_or(&empty);
+        let end = match &query.after {
+            None => list.len(),
+            Some(id) if id.shard() == self.shard() => list
+                .iter()
+                .rposition(|key| *key == id.number())
+                .ok_or_else(|| Error::UnknownCursor(id.clone()))?,
+            Some(id) => list.partition_point(|key| *key < id.number()),
+        };
+        for key in list.range(..end).rev() {
+            let id = self.jobs.get(key).map(|record| &record.id);
+            let Some(job) = id.and_then(|id| self.view(id, now)) else { continue };
+            if !query.selects(&job) {
+                continue;
+            }
+            if page.jobs.len() == query.limit.clamp(1, MAX_PAGE) {
+                page.has_more = true;
+                break;
+            }
+            page.jobs.push(job);
+        }
+        Ok(page)
+    }
+
+    pub(super) fn events(&self, id: &JobId, from: u64, now: Millis) -> Vec<Event> {
+        let Some(record) = self.jobs.get(&id.number()) else { return Vec::new() };
+        let is_over = matches!(record.place, Place::Ended { expires, .. } if expires <= now);
+        let events = record.events.iter().flatten().filter(|_| !is_over);
+        events.filter(|event| event.seq >= from).cloned().collect()
+    }
+
+    pub(super) fn stats(&self, tenant: Option<&TenantId>, now: Millis) -> Stats {
+        let lane = &self.flows.lane;
+        let one = tenant.map(|id| self.flows.tenant(id));
+        let owners = self.flows.tenants().filter(|(id, _)| tenant.is_none_or(|one| *id == one));
+        let oldest = owners
+            .flat_map(|(_, owner)| &owner.classes)
+            .filter_map(|class| self.jobs.get(&class.front()?))
+            .map(|job| job.created)
+            .min();
+        Stats {
+            queued: one.map_or(lane.queued, |one| one.map_or(0, |one| one.queued)),
+            running: one.map_or(lane.running, |one| one.map_or(0, |one| one.running)).into(),
+            scheduled: one.map_or(self.due.len() as u64, |one| one.map_or(0, |one| one.scheduled)),
+            dead: tenant.is_none().then_some(self.dead.len() as u64),
+            oldest_wait_ms: oldest.map_or(0, |at| millis(now.since(at))),
+            drain_per_s: lane.drain_per_s(),
+            paused: lane.paused || one.flatten().is_some_and(|one| one.paused),
+        }
+    }
+}
