@@ -227,7 +227,8 @@ pub struct Stats {
     pub scheduled: u64,
     /// Failed jobs in the list of the dead, of all tenants; `None` when asked for one tenant.
     pub dead: Option<u64>,
-    /// Since when the oldest ready job has waited, in milliseconds.
+    /// How long the oldest job has waited that a worker could take now, in milliseconds; over all
+    /// tenants, only the 1,000 flows that come next are looked at.
     pub oldest_wait_ms: u64,
     /// Jobs that ended per second, over the last minute or so.
     pub drain_per_s: f64,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Millis;
+use crate::clock::{Millis, millis};
 
 /// What one tenant may use of a lane shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,16 +104,21 @@ pub struct Throttle {
 }
 
 impl Rate {
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds lie below 2^53")]
+    fn window_ms(&self) -> f64 {
+        millis(self.window) as f64
+    }
+
     /// The longest that a TAT may lie ahead for a request to pass.
     fn tolerance_ms(&self) -> f64 {
-        self.window.as_secs_f64() * 1000.0 - self.interval_ms()
+        self.window_ms() - self.interval_ms()
     }
 
     /// Milliseconds between two requests at an even pace.
     fn interval_ms(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "limits lie far below 2^52")]
         let limit = self.limit.max(1) as f64;
-        self.window.as_secs_f64() * 1000.0 / limit
+        self.window_ms() / limit
     }
 
     /// Takes one from the bucket whose TAT (milliseconds since 1970, 0 when new) is `tat`; answers

@@ -1,1 +1,186 @@
-//! The engine on Redis.
+//! The engine on Redis (7.0 or newer, Valkey 7.2 or newer): every transition is one script, the
+//! server's TIME is the only clock, and what [`embedded`](crate::embedded) does is what the scripts
+//! do, number for number.
+//!
+//! This module knows Redis; no other does.
+
+mod gather;
+mod keys;
+mod news;
+mod pool;
+mod record;
+mod reply;
+mod scripts;
+mod store;
+mod views;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use redis::{Cmd, FromRedisValue, Script, Value};
+use tokio::task::JoinSet;
+
+use self::{
+    gather::Gather,
+    pool::{ANSWER, Connections, Held},
+    scripts::Scripts,
+};
+use crate::{
+    clock::Clock,
+    error::Error,
+    id::{JobId, Shard},
+    job::{Accepted, Job, NewJob},
+    news::Switchboard,
+    policy::Policy,
+};
+
+/// Most groups of jobs that one call accepts, and most jobs that one call reads.
+const GATHERED: usize = 256;
+
+/// Most leases that one call extends, and most settlements and emissions that one call takes.
+const MOST_LEASES: usize = 1000;
+
+/// The Redis store.
+#[derive(Debug)]
+pub struct RedisStore {
+    server: Arc<Server>,
+    board: Arc<Switchboard>,
+    gathers: Mutex<HashMap<Shard, Gathers>>,
+    /// The connections on which workers wait, one a shard; taken out while somebody waits.
+    waiting: Mutex<HashMap<Shard, Held>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// What the calls of one shard gather in.
+#[derive(Debug, Clone)]
+struct Gathers {
+    enqueue: Gather<Vec<NewJob>, Result<Vec<Accepted>, Error>>,
+    get: Gather<JobId, Option<Job>>,
+}
+
+/// The server and the scripts: what calls need.
+#[derive(Debug)]
+struct Server {
+    connections: Arc<Connections>,
+    scripts: Scripts,
+    /// Set by tests only; otherwise the server's TIME is the clock.
+    clock: Option<Arc<dyn Clock>>,
+}
+
+impl Server {
+    /// Calls a script of `shard`.
+    async fn call(
+        &self,
+        shard: &Shard,
+        script: &Script,
+        args: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<Value, Error> {
+        let mut invocation = script.prepare_invoke();
+        invocation.key(keys::prefix(shard));
+        invocation
+            .arg(self.clock.as_ref().map_or(String::new(), |clock| clock.now().0.to_string()));
+        for arg in args {
+            invocation.arg(arg.as_ref());
+        }
+        let mut loan = self.connections.shared().await?;
+        match invocation.invoke_async(&mut loan.link).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                if breaks(&error) {
+                    self.connections.discard(&loan).await;
+                }
+                Err(unavailable(error))
+            }
+        }
+    }
+}
+
+/// Whether the connection is of no use after `error`.
+fn breaks(error: &redis::RedisError) -> bool {
+    error.is_io_error() || error.is_connection_dropped() || error.is_timeout()
+}
+
+/// The store cannot do its work.
+fn unavailable(error: impl std::fmt::Display) -> Error {
+    Error::Unavailable(error.to_string())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl RedisStore {
+    /// Connects to the store at `url`: `redis://[user:password@]host[:port][/db]`, or
+    /// `redis+cluster://[user:password@]host:port[,host:port…]`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the URL is not one of these, or nothing answers there within two
+    /// seconds.
+    pub async fn connect(url: &str, policy: Policy) -> Result<Self, Error> {
+        Self::open(url, &policy, None).await
+    }
+
+    /// As [`connect`](Self::connect), with `clock` instead of the server's TIME: for tests that move
+    /// the time. Expiry of keys still goes by the server's.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    pub async fn connect_with_clock(
+        url: &str,
+        policy: Policy,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Error> {
+        Self::open(url, &policy, Some(clock)).await
+    }
+
+    async fn open(
+        url: &str,
+        policy: &Policy,
+        clock: Option<Arc<dyn Clock>>,
+    ) -> Result<Self, Error> {
+        let connections = Arc::new(Connections::new(url)?);
+        connections.shared().await?;
+        let board = Arc::new(Switchboard::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(news::listen(Arc::clone(&connections), Arc::clone(&board)));
+        let server = Server { connections, scripts: Scripts::new(policy), clock };
+        Ok(Self {
+            server: Arc::new(server),
+            board,
+            gathers: Mutex::default(),
+            waiting: Mutex::default(),
+            tasks: Mutex::new(tasks),
+        })
+    }
+
+    /// Sends one command.
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        let mut loan = self.server.connections.shared().await?;
+        match command.query_async(&mut loan.link).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                if breaks(&error) {
+                    self.server.connections.discard(&loan).await;
+                }
+                Err(unavailable(error))
+            }
+        }
+    }
+
+    fn gathers(&self, shard: &Shard) -> Gathers {
+        let mut all = lock(&self.gathers);
+        if let Some(gathers) = all.get(shard) {
+            return gathers.clone();
+        }
+        let (enqueue, accepting) = Gather::new(GATHERED, store::enqueuer(&self.server, shard));
+        let (get, reading) = Gather::new(GATHERED, views::reader(&self.server, shard));
+        let mut tasks = lock(&self.tasks);
+        tasks.spawn(accepting);
+        tasks.spawn(reading);
+        let gathers = Gathers { enqueue, get };
+        all.insert(shard.clone(), gathers.clone());
+        gathers
+    }
+}

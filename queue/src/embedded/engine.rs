@@ -230,6 +230,8 @@ impl Engine {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         job.place = Place::Due { until, retry };
         self.due.insert((until, key));
+        // Whoever is idle has to learn that it must look earlier.
+        self.wake = true;
         self.flows.touch(&job.tenant).scheduled += 1;
     }
 

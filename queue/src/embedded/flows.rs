@@ -130,6 +130,11 @@ impl ClassState {
         self.ready.partition_point(|(other, _)| *other < order)
     }
 
+    /// Whether it stands in `active`.
+    pub(super) fn is_offered(&self) -> bool {
+        self.offered.is_some()
+    }
+
     /// The ready job that runs first.
     pub(super) fn front(&self) -> Option<u128> {
         self.ready.front().map(|(_, key)| *key)
@@ -172,7 +177,7 @@ impl Tenant {
 
     /// Which of its flows stand in `active`.
     fn offers(&self) -> [bool; 3] {
-        self.classes.each_ref().map(|class| class.offered.is_some())
+        self.classes.each_ref().map(ClassState::is_offered)
     }
 
     fn has_ready(&self) -> bool {

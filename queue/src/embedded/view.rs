@@ -122,6 +122,7 @@ impl Engine {
         let owners = self.flows.tenants().filter(|(id, _)| tenant.is_none_or(|one| *id == one));
         let oldest = owners
             .flat_map(|(_, owner)| &owner.classes)
+            .filter(|class| class.is_offered())
             .filter_map(|class| self.jobs.get(&class.front()?))
             .map(|job| job.created)
             .min();

@@ -1,0 +1,45 @@
+//! The names that Redis knows, apart from those that scripts make from the prefix.
+
+use crate::id::{JobId, Shard};
+
+/// Pattern of the channels on which scripts tell the news: one channel per shard.
+pub(super) const NEWS: &str = "cw:{*}:news";
+
+/// What every key of a shard begins with. The braces put them all into one slot of a cluster.
+pub(super) fn prefix(shard: &Shard) -> String {
+    format!("cw:{{{shard}}}:")
+}
+
+/// The shard whose news come over `channel`.
+pub(super) fn shard_of_channel(channel: &str) -> Option<Shard> {
+    let (lane, index) = channel.strip_prefix("cw:{")?.strip_suffix("}:news")?.split_once(':')?;
+    Some(Shard { lane: lane.parse().ok()?, index: index.parse().ok()? })
+}
+
+/// Where idle workers wait: a sorted set with at most two members.
+pub(super) fn wake(shard: &Shard) -> String {
+    format!("{}wake", prefix(shard))
+}
+
+/// The body of a job whose body is too large for its record.
+pub(super) fn body(id: &JobId) -> String {
+    format!("{}body:{}", prefix(id.shard()), id.key())
+}
+
+/// A job's event log: a stream.
+pub(super) fn events(id: &JobId) -> String {
+    format!("{}events:{}", prefix(id.shard()), id.key())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::LaneName;
+
+    #[test]
+    fn a_channel_names_its_shard() {
+        let shard = Shard { lane: LaneName::new("gpu-1").unwrap(), index: 7 };
+        assert_eq!(shard_of_channel(&format!("{}news", prefix(&shard))), Some(shard));
+        assert_eq!(shard_of_channel("cw:news"), None);
+    }
+}

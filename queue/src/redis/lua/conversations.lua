@@ -1,0 +1,21 @@
+-- Reads remembered conversations.
+-- ARGV: 2: tenant; 3: session, '' for all.
+-- Returns, a conversation: { session, profile, expires at in ms, turn, … }.
+local talks = key('talks', ARGV[2])
+local found, answers = {}, {}
+if ARGV[3] == '' then
+  call('ZREMRANGEBYSCORE', talks, '-inf', now)
+  found = call('ZREVRANGE', talks, 0, -1, 'WITHSCORES')
+else
+  local expires = call('ZSCORE', talks, ARGV[3])
+  if expires and tonumber(expires) > now then found = { ARGV[3], expires } end
+end
+for n = 1, #found, 2 do
+  local talk = ARGV[2] .. ':' .. found[n]
+  local profile = call('GET', key('profile', talk))
+  if profile then
+    local turns = call('LRANGE', key('turns', talk), 0, -1)
+    answers[#answers + 1] = { found[n], profile, found[n + 1], unpack(turns) }
+  end
+end
+return answers

@@ -1,0 +1,25 @@
+-- The shard in numbers.
+-- ARGV: 2: tenant, '' for all.
+-- Returns { queued, running, scheduled, dead or -1, oldest wait in ms, drain per second, paused }.
+local heads, t = {}, nil
+if ARGV[2] == '' then
+  heads = call('ZRANGE', ACTIVE, 0, 999)
+else
+  t = tenant(ARGV[2])
+  for class = 0, 2 do
+    if offers(t, class) then heads[#heads + 1] = class .. ':' .. t.name end
+  end
+end
+local oldest = 0
+for _, name in ipairs(heads) do
+  local id = call('ZRANGE', key('ready', name), 0, 0)[1]
+  local j = id and job(id)
+  if j then oldest = math.max(oldest, now - j.created) end
+end
+local rate = string.format('%.17g', lane.drain_per_s)
+if t then
+  local paused = (lane.paused == 1 or t.paused == 1) and 1 or 0
+  return { t.queued, t.running, t.scheduled, -1, oldest, rate, paused }
+end
+local dead = call('ZCOUNT', DEAD, '(' .. string.format('%d', now - RETENTION), '+inf')
+return { lane.queued, lane.running, call('ZCARD', DUE), dead, oldest, rate, lane.paused }

@@ -1,0 +1,116 @@
+//! One subscription per process: what scripts publish goes to whoever listens here.
+//!
+//! A message holds one or more news, framed as the prelude writes them: `E` id letter (ended), `C`
+//! id (cancel), `V` id letter seq length data (event). Messages can be lost while the connection is
+//! down; afterwards every listener is told that it may have missed something.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+
+use super::{keys, pool::Connections, record};
+use crate::{
+    error::Error,
+    event::{Event, EventKind},
+    id::{JobId, Shard},
+    json::RawJson,
+    news::{News, Switchboard},
+    state::Status,
+};
+
+/// How long to wait before a broken subscription is renewed; doubles up to the second.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+const ID_BYTES: usize = 26;
+
+/// The letter of each kind of event.
+const KINDS: [(u8, EventKind); 9] = [
+    (b'Q', EventKind::Queued),
+    (b'S', EventKind::Started),
+    (b'D', EventKind::Delta),
+    (b'R', EventKind::Retrying),
+    (b'X', EventKind::Reset),
+    (b's', EventKind::Succeeded),
+    (b'f', EventKind::Failed),
+    (b'c', EventKind::Cancelled),
+    (b'x', EventKind::Expired),
+];
+
+/// The letter that stands for `kind` in an event log.
+pub(super) fn letter(kind: EventKind) -> u8 {
+    KINDS.iter().find(|(_, other)| *other == kind).map_or(b'?', |(letter, _)| *letter)
+}
+
+/// The kind of event that `letter` stands for.
+pub(super) fn kind(letter: u8) -> Option<EventKind> {
+    KINDS.iter().find(|(other, _)| *other == letter).map(|(_, kind)| *kind)
+}
+
+/// Listens until the process ends, and renews the subscription whenever it breaks.
+pub(super) async fn listen(connections: Arc<Connections>, board: Arc<Switchboard>) {
+    let mut pause = RECONNECT.0;
+    loop {
+        match subscribe(&connections, &board).await {
+            Ok(()) => pause = RECONNECT.0,
+            Err(error) => {
+                tracing::debug!(%error, pause_ms = pause.as_millis(), "no subscription to the store's news");
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RECONNECT.1);
+    }
+}
+
+/// One subscription, from its begin to its end.
+async fn subscribe(connections: &Connections, board: &Switchboard) -> Result<(), Error> {
+    let mut subscription = connections.subscription().await?;
+    subscription.psubscribe(keys::NEWS).await.map_err(super::unavailable)?;
+    board.tell_all_missed();
+    let mut messages = subscription.into_on_message();
+    while let Some(message) = messages.next().await {
+        if let Some(shard) = keys::shard_of_channel(message.get_channel_name()) {
+            tell_all(&shard, message.get_payload_bytes(), board);
+        }
+    }
+    board.tell_all_missed();
+    Ok(())
+}
+
+fn tell_all(shard: &Shard, mut message: &[u8], board: &Switchboard) {
+    while !message.is_empty() {
+        match read(shard, &mut message) {
+            Some((id, news)) => board.tell(&id, news),
+            None => {
+                tracing::warn!(shard = %shard, "unreadable news from the store");
+                return board.tell_all_missed();
+            }
+        }
+    }
+}
+
+/// Takes one news from the front of `message`.
+fn read(shard: &Shard, message: &mut &[u8]) -> Option<(JobId, News)> {
+    let what = take(message, 1)?[0];
+    let key = std::str::from_utf8(take(message, ID_BYTES)?).ok()?;
+    let id = record::job_id(shard, key).ok()?;
+    let news = match what {
+        b'E' => News::Ended(Status::from_code(take(message, 1)?[0])?),
+        b'C' => News::Cancel,
+        b'V' => {
+            let kind = kind(take(message, 1)?[0])?;
+            let seq = u32::from_be_bytes(take(message, 4)?.try_into().ok()?);
+            let length = u32::from_be_bytes(take(message, 4)?.try_into().ok()?);
+            let data = take(message, usize::try_from(length).ok()?)?;
+            let data = RawJson::parse(String::from_utf8(data.to_vec()).ok()?).ok()?;
+            News::Event(Arc::new(Event { seq: seq.into(), kind, data }))
+        }
+        _ => return None,
+    };
+    Some((id, news))
+}
+
+fn take<'a>(message: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = message.split_at_checked(length)?;
+    *message = rest;
+    Some(taken)
+}

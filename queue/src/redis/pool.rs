@@ -1,0 +1,225 @@
+//! Connections: a few that everybody shares, and one for each blocking call.
+//!
+//! The client multiplexes, so a handful of connections carries any number of concurrent calls. The
+//! pool (deadpool-redis) opens them and bounds how many there are; a shared connection stays
+//! checked out until it breaks, because checking one out costs a round trip.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use deadpool_redis::{Connection, Manager, Pool, Runtime, Timeouts};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, Value,
+    aio::{ConnectionLike, MultiplexedConnection, PubSub},
+    cluster::{ClusterClient, ClusterClientBuilder},
+    cluster_async::ClusterConnection,
+};
+use tokio::sync::Mutex;
+
+use super::unavailable;
+use crate::error::Error;
+
+/// How many connections the calls of a process share.
+const SHARED: usize = 2;
+
+/// Most connections of one process: the shared ones and one for each shard that a worker waits on.
+const MOST: usize = 1024;
+
+/// How long to wait for a connection.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// How long to wait for an answer, blocking calls included, before the connection is given up.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
+
+/// A connection to one server, or to a cluster.
+#[derive(Clone)]
+pub(super) enum Link {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(link) => link.req_packed_command(command),
+            Self::Cluster(link) => link.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(link) => link.req_packed_commands(commands, offset, count),
+            Self::Cluster(link) => link.req_packed_commands(commands, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(link) => link.get_db(),
+            Self::Cluster(link) => link.get_db(),
+        }
+    }
+}
+
+/// Where connections come from.
+enum Source {
+    One { pool: Pool, client: Client },
+    Cluster { client: Box<ClusterClient>, nodes: Vec<Client> },
+}
+
+/// A connection that somebody holds, with its place in the pool.
+pub(super) struct Held {
+    pub(super) link: Link,
+    generation: usize,
+    _place: Option<Connection>,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// The connections of one process.
+pub(super) struct Connections {
+    source: Source,
+    address: String,
+    shared: [Mutex<Option<Held>>; SHARED],
+    turn: AtomicUsize,
+    generation: AtomicUsize,
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// A shared connection on loan, and where it came from.
+pub(super) struct Loan {
+    pub(super) link: Link,
+    slot: usize,
+    generation: usize,
+}
+
+impl Connections {
+    /// Reads `url`: `redis://[user:password@]host[:port][/db]`, or
+    /// `redis+cluster://[user:password@]host:port[,host:port…]`. Connects to nothing yet.
+    pub(super) fn new(url: &str) -> Result<Self, Error> {
+        let (source, address) = match url.strip_prefix("redis+cluster://") {
+            Some(rest) => cluster(rest)?,
+            None => one(url)?,
+        };
+        Ok(Self {
+            source,
+            address,
+            shared: Default::default(),
+            turn: AtomicUsize::new(0),
+            generation: AtomicUsize::new(0),
+        })
+    }
+
+    /// Where the store is, without secrets.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// One of the shared connections.
+    pub(super) async fn shared(&self) -> Result<Loan, Error> {
+        let slot = self.turn.fetch_add(1, Ordering::Relaxed) % SHARED;
+        let mut held = self.shared[slot].lock().await;
+        let held = match &mut *held {
+            Some(held) => held,
+            none => none.insert(self.dedicated().await?),
+        };
+        Ok(Loan { link: held.link.clone(), slot, generation: held.generation })
+    }
+
+    /// Gives a shared connection up that broke.
+    pub(super) async fn discard(&self, loan: &Loan) {
+        let mut held = self.shared[loan.slot].lock().await;
+        if held.as_ref().is_some_and(|held| held.generation == loan.generation) {
+            *held = None;
+        }
+    }
+
+    /// A connection of one's own.
+    pub(super) async fn dedicated(&self) -> Result<Held, Error> {
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed);
+        let (link, place) = match &self.source {
+            Source::One { pool, .. } => {
+                let object = pool.get().await.map_err(unavailable)?;
+                (Link::One(MultiplexedConnection::clone(&object)), Some(object))
+            }
+            Source::Cluster { client, .. } => {
+                let link = client.get_async_connection().await.map_err(unavailable)?;
+                (Link::Cluster(link), None)
+            }
+        };
+        Ok(Held { link, generation, _place: place })
+    }
+
+    /// A connection for news. In a cluster any node serves: messages reach all of them.
+    pub(super) async fn subscription(&self) -> Result<PubSub, Error> {
+        match &self.source {
+            Source::One { client, .. } => client.get_async_pubsub().await.map_err(unavailable),
+            Source::Cluster { nodes, .. } => {
+                let mut last = Error::Unavailable("the cluster has no nodes".to_owned());
+                for node in nodes {
+                    match node.get_async_pubsub().await {
+                        Ok(subscription) => return Ok(subscription),
+                        Err(error) => last = unavailable(error),
+                    }
+                }
+                Err(last)
+            }
+        }
+    }
+}
+
+fn one(url: &str) -> Result<(Source, String), Error> {
+    let client = Client::open(url).map_err(unusable)?;
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT))
+        .set_response_timeout(Some(ANSWER));
+    let manager = Manager::new_with_config(url, config).map_err(unusable)?;
+    let timeouts = Timeouts { wait: Some(CONNECT), create: Some(CONNECT), recycle: Some(CONNECT) };
+    let pool = Pool::builder(manager)
+        .max_size(MOST)
+        .timeouts(timeouts)
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(unusable)?;
+    let address = client.get_connection_info().addr().to_string();
+    Ok((Source::One { pool, client }, address))
+}
+
+fn cluster(rest: &str) -> Result<(Source, String), Error> {
+    let (login, hosts) = rest.rsplit_once('@').map_or(("", rest), |(login, hosts)| (login, hosts));
+    let at = if login.is_empty() { "" } else { "@" };
+    let urls: Vec<String> =
+        hosts.split(',').map(|host| format!("redis://{login}{at}{host}")).collect();
+    let client = ClusterClientBuilder::new(urls.iter().map(String::as_str))
+        .connection_timeout(CONNECT)
+        .response_timeout(ANSWER)
+        .build()
+        .map_err(unusable)?;
+    let nodes: Result<Vec<Client>, _> =
+        urls.iter().map(|url| Client::open(url.as_str()).map_err(unusable)).collect();
+    Ok((Source::Cluster { client: Box::new(client), nodes: nodes? }, format!("cluster {hosts}")))
+}
+
+fn unusable(error: impl fmt::Display) -> Error {
+    Error::Unavailable(format!(
+        "the store's URL cannot be used: {error}; it would be redis://host:port/db, or \
+         redis+cluster://host:port,host:port"
+    ))
+}

@@ -1,0 +1,101 @@
+//! Reading what scripts answer.
+
+use redis::Value;
+
+use crate::error::Error;
+
+/// What a script answered, read from front to back.
+#[derive(Debug)]
+pub(super) struct Reply(std::vec::IntoIter<Value>);
+
+fn unexpected(wanted: &str, found: &Value) -> Error {
+    let found = match found {
+        Value::BulkString(bytes) => format!("{} bytes", bytes.len()),
+        other => format!("{other:?}"),
+    };
+    Error::Corrupt(format!("a script answered {found} where {wanted} was expected"))
+}
+
+impl Reply {
+    /// An array.
+    pub(super) fn new(value: Value) -> Result<Self, Error> {
+        match value {
+            Value::Array(values) => Ok(Self(values.into_iter())),
+            other => Err(unexpected("an array", &other)),
+        }
+    }
+
+    /// How many values are left.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn value(&mut self) -> Value {
+        self.0.next().unwrap_or_default()
+    }
+
+    /// The next value, as bytes.
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Error> {
+        bytes(self.value())
+    }
+
+    /// The next value, as bytes; `None` when it is nil.
+    pub(super) fn maybe_bytes(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        match self.value() {
+            Value::Nil => Ok(None),
+            value => bytes(value).map(Some),
+        }
+    }
+
+    /// The next value, as text.
+    pub(super) fn text(&mut self) -> Result<String, Error> {
+        text(self.bytes()?)
+    }
+
+    /// The next value, as a whole number.
+    pub(super) fn int(&mut self) -> Result<i64, Error> {
+        match self.value() {
+            Value::Int(number) => Ok(number),
+            other => Err(unexpected("a number", &other)),
+        }
+    }
+
+    /// The next value, as a count; `None` when it is negative.
+    pub(super) fn count(&mut self) -> Result<Option<u64>, Error> {
+        Ok(u64::try_from(self.int()?).ok())
+    }
+
+    /// The next value, as a number written out.
+    pub(super) fn float(&mut self) -> Result<f64, Error> {
+        let text = self.text()?;
+        text.parse().map_err(|_| Error::Corrupt(format!("{text:?} is not a number")))
+    }
+
+    /// The next value, as an array.
+    pub(super) fn array(&mut self) -> Result<Self, Error> {
+        Self::new(self.value())
+    }
+
+    /// The next value, as an array; `None` when it is nil.
+    pub(super) fn maybe_array(&mut self) -> Result<Option<Self>, Error> {
+        match self.value() {
+            Value::Nil => Ok(None),
+            value => Self::new(value).map(Some),
+        }
+    }
+}
+
+/// `value` as bytes.
+pub(super) fn bytes(value: Value) -> Result<Vec<u8>, Error> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) => Ok(text.into_bytes()),
+        Value::Okay => Ok(b"OK".to_vec()),
+        other => Err(unexpected("a string", &other)),
+    }
+}
+
+/// `bytes` as text.
+pub(super) fn text(bytes: Vec<u8>) -> Result<String, Error> {
+    String::from_utf8(bytes).map_err(|_| Error::Corrupt("a text that is not UTF-8".to_owned()))
+}

@@ -1,0 +1,455 @@
+//! The transitions: what is sent to each script, and what its answer means.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use redis::Value;
+
+use super::{
+    ANSWER, MOST_LEASES, RedisStore, Server, gather, keys, news, record, reply::Reply, unavailable,
+    views,
+};
+use crate::{
+    backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
+    clock::{Millis, millis},
+    error::{Error, Scope},
+    event::{Event, retrying},
+    id::{JobId, SessionKey, Shard, TenantId},
+    job::{Accepted, Job, NewJob, worker_lost},
+    lease::{Beat, ClaimRequest, Lease, LeaseKey, Outcome, Settled, Settlement, Step},
+    limits::{LaneLimits, Rate, TenantLimits, Throttle, drain_delay},
+    news::Switchboard,
+    policy::MAX_CLAIM,
+    session::Conversation,
+    state::Status,
+};
+
+type Args = Vec<Vec<u8>>;
+
+/// Accepts groups of jobs in one call.
+pub(super) fn enqueuer(
+    server: &Arc<Server>,
+    shard: &Shard,
+) -> gather::Send<Vec<NewJob>, Result<Vec<Accepted>, Error>> {
+    let (server, shard) = (Arc::clone(server), shard.clone());
+    Arc::new(move |groups| {
+        let (server, shard) = (Arc::clone(&server), shard.clone());
+        Box::pin(async move { enqueue(&server, &shard, groups).await })
+    })
+}
+
+async fn enqueue(
+    server: &Server,
+    shard: &Shard,
+    groups: Vec<Vec<NewJob>>,
+) -> Result<Vec<Result<Vec<Accepted>, Error>>, Error> {
+    let mut args = Args::new();
+    for jobs in &groups {
+        args.push(jobs.len().to_string().into_bytes());
+        for job in jobs {
+            record::push_new_job(job, &mut args)?;
+        }
+    }
+    let mut reply = Reply::new(server.call(shard, &server.scripts.enqueue, &args).await?)?;
+    groups.into_iter().map(|jobs| accepted(shard, jobs, reply.array()?)).collect()
+}
+
+fn accepted(
+    shard: &Shard,
+    jobs: Vec<NewJob>,
+    mut reply: Reply,
+) -> Result<Result<Vec<Accepted>, Error>, Error> {
+    match reply.text()?.as_str() {
+        "ok" => {
+            let answer = |job: NewJob| {
+                let id = record::job_id(shard, &reply.text()?)?;
+                Ok(if id == job.id { Accepted::New(id) } else { Accepted::Replayed(id) })
+            };
+            jobs.into_iter().map(answer).collect::<Result<_, Error>>().map(Ok)
+        }
+        "reused" => Ok(Err(Error::IdempotencyKeyReused { key: reply.text()? })),
+        "full" => Ok(Err(full(&mut reply)?)),
+        other => Err(Error::Corrupt(format!("enqueue answered {other:?}"))),
+    }
+}
+
+fn full(reply: &mut Reply) -> Result<Error, Error> {
+    let scope = if reply.text()? == "tenant" { Scope::Tenant } else { Scope::Lane };
+    let limit = reply.count()?.unwrap_or(0);
+    let excess = reply.count()?.unwrap_or(0);
+    Ok(Error::Full { scope, limit, retry_after: drain_delay(excess, reply.float()?) })
+}
+
+/// Appends the arguments of one settlement, as `lua/step.lua` reads them.
+fn push_settlement(one: &Settlement, args: &mut Args) -> Result<(), Error> {
+    let json = |value: Result<Vec<u8>, serde_json::Error>| {
+        value.map_err(|error| Error::Corrupt(format!("a settlement: {error}")))
+    };
+    let (mut out, mut turn, mut error, mut event) = Default::default();
+    let mut pause = Duration::ZERO;
+    let how = match &one.outcome {
+        Outcome::Succeeded { output, turn: said } => {
+            out = json(serde_json::to_vec(output))?;
+            if let Some(said) = said {
+                turn = json(serde_json::to_vec(said))?;
+            }
+            b's'
+        }
+        Outcome::Failed { output } => {
+            out = json(serde_json::to_vec(output))?;
+            b'f'
+        }
+        Outcome::Retry { delay, error: why } => {
+            pause = *delay;
+            error = json(serde_json::to_vec(why))?;
+            event = retrying(*delay, why).1.as_str().as_bytes().to_vec();
+            b'r'
+        }
+        Outcome::LaneStopped { delay, error: why } => {
+            pause = *delay;
+            event = retrying(*delay, why).1.as_str().as_bytes().to_vec();
+            b'l'
+        }
+        Outcome::Released => b'b',
+        Outcome::Cancelled => b'c',
+        Outcome::Expired => b'x',
+    };
+    let mut numbers = vec![how];
+    let (prompt, completion) = one.usage.map_or((record::double(-1.0), 0), |usage| {
+        (record::double_of(usage.prompt_tokens), usage.completion_tokens)
+    });
+    numbers.extend(prompt);
+    numbers.extend(record::double_of(completion));
+    numbers.extend(record::double_of(millis(pause)));
+    numbers.extend(record::double_of(one.memory.map_or(0, |(keep, _)| keep.into())));
+    args.extend([record::member(&one.key).into_bytes(), numbers, out, turn, error, event]);
+    Ok(())
+}
+
+/// Reads what a step brought.
+async fn stepped(
+    store: &RedisStore,
+    shard: &Shard,
+    mut reply: Reply,
+) -> Result<(Vec<Settled>, Vec<Lease>, Option<Duration>), Error> {
+    let settled = reply.bytes()?;
+    let settled =
+        settled.iter().map(|done| if *done == b'1' { Settled::Done } else { Settled::Lost });
+    let settled = settled.collect();
+    let look_again = reply.count()?.map(Duration::from_millis);
+    let (mut leases, mut apart) = (Vec::with_capacity(reply.len()), Vec::new());
+    while reply.len() > 0 {
+        let mut job = reply.array()?;
+        let key = job.text()?;
+        let header = job.bytes()?;
+        let record = job.bytes()?;
+        let mut said = job.array()?;
+        let mut turns = Vec::with_capacity(said.len());
+        while said.len() > 0 {
+            turns.push(views::turn(&said.bytes()?)?);
+        }
+        let (lease, is_apart) = record::lease(shard, &key, (&header, record), turns)?;
+        if is_apart {
+            apart.push(leases.len());
+        }
+        leases.push(lease);
+    }
+    if !apart.is_empty() {
+        fetch_bodies(store, &mut leases, apart).await?;
+    }
+    Ok((settled, leases, look_again))
+}
+
+/// Fetches the bodies of these leases. One whose body is gone was ended meanwhile: it is dropped,
+/// and its lease runs out.
+async fn fetch_bodies(
+    store: &RedisStore,
+    leases: &mut Vec<Lease>,
+    apart: Vec<usize>,
+) -> Result<(), Error> {
+    let mut command = redis::cmd("MGET");
+    for place in &apart {
+        command.arg(keys::body(&leases[*place].key.job));
+    }
+    let bodies: Vec<Option<Vec<u8>>> = store.ask(&command).await?;
+    for (place, body) in apart.into_iter().zip(bodies).rev() {
+        match body {
+            Some(body) => leases[place].body = body.into(),
+            None => drop(leases.remove(place)),
+        }
+    }
+    Ok(())
+}
+
+#[async_trait]
+impl Backend for RedisStore {
+    async fn enqueue(&self, shard: &Shard, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
+        self.gathers(shard).enqueue.ask(jobs).await?
+    }
+
+    async fn step(
+        &self,
+        shard: &Shard,
+        mut settlements: Vec<Settlement>,
+        claim: ClaimRequest,
+    ) -> Result<Step, Error> {
+        let mut settled = Vec::with_capacity(settlements.len());
+        loop {
+            let rest = settlements.split_off(settlements.len().min(MOST_LEASES));
+            let max = if rest.is_empty() { claim.max.min(MAX_CLAIM) } else { 0 };
+            let mut args = Args::with_capacity(2 + settlements.len() * 6);
+            args.push(max.to_string().into_bytes());
+            args.push(millis(claim.lease).to_string().into_bytes());
+            for one in &settlements {
+                push_settlement(one, &mut args)?;
+            }
+            let reply = self.server.call(shard, &self.server.scripts.step, &args).await?;
+            let (done, leases, look_again) = stepped(self, shard, Reply::new(reply)?).await?;
+            settled.extend(done);
+            if rest.is_empty() {
+                return Ok(Step { settled, leases, look_again });
+            }
+            settlements = rest;
+        }
+    }
+
+    async fn beat(
+        &self,
+        shard: &Shard,
+        leases: &[LeaseKey],
+        lease: Duration,
+    ) -> Result<Beat, Error> {
+        let mut beat = Beat::default();
+        for part in leases.chunks(MOST_LEASES) {
+            let mut args = vec![millis(lease).to_string()];
+            args.extend(part.iter().map(record::member));
+            let answer = self.server.call(shard, &self.server.scripts.beat, &args).await?;
+            for (key, letter) in part.iter().zip(super::reply::bytes(answer)?) {
+                match letter {
+                    b'0' => beat.lost.push(key.clone()),
+                    b'c' => beat.cancelled.push(key.clone()),
+                    _ => {}
+                }
+            }
+        }
+        Ok(beat)
+    }
+
+    async fn reap(&self, shard: &Shard) -> Result<Reaped, Error> {
+        let lost = worker_lost(0);
+        let (_, event) = retrying(Duration::ZERO, &lost);
+        let error =
+            serde_json::to_string(&lost).map_err(|error| Error::Corrupt(error.to_string()))?;
+        let args = [error.as_str(), event.as_str()];
+        let mut reply =
+            Reply::new(self.server.call(shard, &self.server.scripts.reap, args).await?)?;
+        let ids = |mut keys: Reply| {
+            let mut ids = Vec::with_capacity(keys.len());
+            while keys.len() > 0 {
+                ids.push(record::job_id(shard, &keys.text()?)?);
+            }
+            Ok::<_, Error>(ids)
+        };
+        Ok(Reaped { requeued: ids(reply.array()?)?, ended: ids(reply.array()?)? })
+    }
+
+    async fn cancel(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
+        let key = id.key();
+        let args = [key.as_str(), tenant.as_str()];
+        let answer = self.server.call(id.shard(), &self.server.scripts.cancel, args).await?;
+        Ok(answer == Value::Int(1))
+    }
+
+    async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
+        let key = id.key();
+        let args = [key.as_str(), tenant.as_str()];
+        let answer = self.server.call(id.shard(), &self.server.scripts.retry, args).await?;
+        let mut reply = Reply::new(answer)?;
+        match reply.text()?.as_str() {
+            "ok" => Ok(true),
+            "none" => Ok(false),
+            "full" => Err(full(&mut reply)?),
+            _ => {
+                let letter = reply.bytes()?.first().copied().unwrap_or_default();
+                let status = Status::from_code(letter).unwrap_or(Status::Queued);
+                Err(Error::NotRetryable { id: id.clone(), status })
+            }
+        }
+    }
+
+    async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error> {
+        let mut repairs = Repairs::default();
+        let mut cursor = "0".to_owned();
+        loop {
+            let script = &self.server.scripts.reconcile;
+            let mut reply = Reply::new(self.server.call(shard, script, [&cursor]).await?)?;
+            cursor = reply.text()?;
+            repairs.running += reply.count()?.unwrap_or(0);
+            repairs.queued += reply.count()?.unwrap_or(0);
+            repairs.flows += reply.count()?.unwrap_or(0);
+            if cursor == "0" {
+                return Ok(repairs);
+            }
+        }
+    }
+
+    async fn emit(&self, shard: &Shard, emissions: Vec<Emission>) -> Result<Vec<LeaseKey>, Error> {
+        let mut lost = Vec::new();
+        for part in emissions.chunks(MOST_LEASES) {
+            let mut args = Args::with_capacity(part.len() * 3);
+            for one in part {
+                args.push(record::member(&one.lease).into_bytes());
+                args.push(vec![news::letter(one.kind)]);
+                args.push(one.data.as_str().as_bytes().to_vec());
+            }
+            let answer = self.server.call(shard, &self.server.scripts.emit, &args).await?;
+            let letters = super::reply::bytes(answer)?;
+            let gone = part.iter().zip(letters).filter(|(_, letter)| *letter == b'0');
+            lost.extend(gone.map(|(one, _)| one.lease.clone()));
+        }
+        Ok(lost)
+    }
+
+    async fn get(&self, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
+        let gather = self.gathers(shard).get;
+        let asked = ids.iter().map(|id| gather.ask(id.clone()));
+        futures_util::future::try_join_all(asked).await
+    }
+
+    async fn list(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        query: &ListQuery,
+    ) -> Result<Page, Error> {
+        views::list(self, shard, tenant, query).await
+    }
+
+    async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {
+        views::stats(&self.server, shard, tenant).await
+    }
+
+    async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(keys::events(id)).arg(format!("1-{from}")).arg("+");
+        views::events(Reply::new(self.ask(&command).await?)?)
+    }
+
+    async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error> {
+        let taken = super::lock(&self.waiting).remove(shard);
+        let mut held = match taken {
+            Some(held) => held,
+            None => self.server.connections.dedicated().await?,
+        };
+        let seconds = at_most.min(ANSWER / 2).as_secs_f64().max(0.001);
+        let mut command = redis::cmd("BZPOPMIN");
+        command.arg(keys::wake(shard)).arg(format!("{seconds:.3}"));
+        let _popped: Value = command.query_async(&mut held.link).await.map_err(unavailable)?;
+        super::lock(&self.waiting).insert(shard.clone(), held);
+        Ok(())
+    }
+
+    async fn set_limits(
+        &self,
+        shard: &Shard,
+        lane: &LaneLimits,
+        tenants: &[(TenantId, TenantLimits)],
+    ) -> Result<(), Error> {
+        let bound = |bound: Option<u64>| bound.map_or(record::double(-1.0), record::double_of);
+        let mut args = Args::with_capacity(1 + tenants.len() * 2);
+        args.push(
+            [
+                bound(lane.max_running.map(Into::into)),
+                record::double_of(lane.max_queued),
+                bound(lane.requests_per_minute.map(Into::into)),
+                bound(lane.tokens_per_minute),
+            ]
+            .concat(),
+        );
+        for (id, limits) in tenants {
+            args.push(id.as_str().as_bytes().to_vec());
+            args.push(
+                [
+                    record::double(limits.weight.clamp(1, 1000).into()),
+                    bound(limits.max_running.map(Into::into)),
+                    bound(limits.max_queued),
+                    bound(limits.requests_per_minute.map(Into::into)),
+                    bound(limits.tokens_per_minute),
+                ]
+                .concat(),
+            );
+        }
+        self.server.call(shard, &self.server.scripts.limits, &args).await.map(drop)
+    }
+
+    async fn pause(
+        &self,
+        shard: &Shard,
+        tenant: Option<&TenantId>,
+        paused: bool,
+    ) -> Result<(), Error> {
+        let args = [tenant.map_or("", TenantId::as_str), if paused { "1" } else { "0" }];
+        self.server.call(shard, &self.server.scripts.pause, args).await.map(drop)
+    }
+
+    async fn throttle(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        name: &str,
+        rate: Rate,
+    ) -> Result<Throttle, Error> {
+        let args = [
+            format!("{tenant}:{name}"),
+            rate.limit.max(1).to_string(),
+            millis(rate.window).to_string(),
+        ];
+        let reply = self.server.call(shard, &self.server.scripts.throttle, &args).await?;
+        let mut reply = Reply::new(reply)?;
+        let tat = reply.float()?;
+        let now = reply.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?;
+        Ok(rate.take(tat, Millis(now)).1)
+    }
+
+    async fn conversations(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+    ) -> Result<Vec<Conversation>, Error> {
+        views::conversations(&self.server, shard, tenant, None).await
+    }
+
+    async fn conversation(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        session: &SessionKey,
+    ) -> Result<Option<Conversation>, Error> {
+        let found = views::conversations(&self.server, shard, tenant, Some(session)).await?;
+        Ok(found.into_iter().next())
+    }
+
+    async fn forget(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        session: &SessionKey,
+    ) -> Result<bool, Error> {
+        let args = [tenant.as_str(), session.as_str()];
+        let answer = self.server.call(shard, &self.server.scripts.forget, args).await?;
+        Ok(answer == Value::Int(1))
+    }
+
+    fn news(&self) -> &Arc<Switchboard> {
+        &self.board
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        let _pong: Value = self.ask(&redis::cmd("PING")).await?;
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        format!("Redis at {}", self.server.connections.address())
+    }
+}

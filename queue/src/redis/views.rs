@@ -1,0 +1,211 @@
+//! The views: jobs, lists, numbers, events and conversations as scripts answer them.
+
+use std::sync::Arc;
+
+use super::{
+    RedisStore, Server, gather, news,
+    record::{self, Header, Tail},
+    reply::Reply,
+};
+use crate::{
+    backend::{ListQuery, MAX_PAGE, Page, Stats},
+    clock::Millis,
+    error::Error,
+    event::Event,
+    id::{JobId, SessionKey, Shard, TenantId},
+    job::{AttemptError, Job, Output, State},
+    json::RawJson,
+    session::{Conversation, Turn},
+    state::{Status, WaitingFor},
+};
+
+/// Reads jobs in one call.
+pub(super) fn reader(server: &Arc<Server>, shard: &Shard) -> gather::Send<JobId, Option<Job>> {
+    let (server, shard) = (Arc::clone(server), shard.clone());
+    Arc::new(move |ids| {
+        let (server, shard) = (Arc::clone(&server), shard.clone());
+        Box::pin(async move { get(&server, &shard, &ids).await })
+    })
+}
+
+async fn get(server: &Server, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
+    let keys = ids.iter().map(JobId::key);
+    let mut reply = Reply::new(server.call(shard, &server.scripts.get, keys).await?)?;
+    ids.iter().map(|_| reply.maybe_array()?.map(|job| read_job(shard, job)).transpose()).collect()
+}
+
+fn read_job(shard: &Shard, mut reply: Reply) -> Result<Job, Error> {
+    let key = reply.text()?;
+    let record = reply.bytes()?;
+    let header = Header::parse(&record)?;
+    let tail = Tail::parse(&header, record)?;
+    let output = reply.maybe_bytes()?;
+    let mut errors = reply.array()?;
+    let mut earlier = Vec::with_capacity(errors.len());
+    while errors.len() > 0 {
+        earlier.push(json::<AttemptError>(&errors.bytes()?)?);
+    }
+    let output = output.map(|bytes| json::<Output>(&bytes)).transpose()?;
+    let state = read_state(&header, output, &mut reply)?;
+    Ok(Job {
+        id: record::job_id(shard, &key)?,
+        tenant: tail.tenant,
+        class: header.class()?,
+        session: tail.session,
+        spec: tail.spec,
+        attempts: header.attempts,
+        max_attempts: header.max_attempts,
+        stalls: header.stalls,
+        created_at: header.created,
+        started_at: header.started(),
+        deadline: header.deadline(),
+        keeps_events: header.keeps_events(),
+        state,
+        errors: earlier,
+    })
+}
+
+fn read_state(header: &Header, output: Option<Output>, reply: &mut Reply) -> Result<State, Error> {
+    let status = header.status().ok_or_else(|| Error::Corrupt("a job's state".to_owned()))?;
+    let position = reply.count()?;
+    let waiting_for = match reply.text()?.as_str() {
+        "t" => WaitingFor::TenantLimit,
+        "l" => WaitingFor::LaneLimit,
+        _ => WaitingFor::Worker,
+    };
+    let estimated_wait_ms = reply.count()?;
+    Ok(match status {
+        Status::Queued if header.is_held() => State::Queued {
+            position: None,
+            waiting_for: WaitingFor::Session,
+            estimated_wait_ms: None,
+        },
+        Status::Queued => State::Queued { position, waiting_for, estimated_wait_ms },
+        Status::Scheduled if header.is_between_attempts() => {
+            State::Scheduled { until: header.at, waiting_for: WaitingFor::Retry }
+        }
+        Status::Scheduled => {
+            State::Scheduled { until: header.at, waiting_for: WaitingFor::Schedule }
+        }
+        Status::Running => State::Running { cancelling: header.is_cancelling() },
+        Status::Succeeded | Status::Failed | Status::Cancelled | Status::Expired => {
+            State::Ended { status, at: header.at, output }
+        }
+    })
+}
+
+fn json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::Corrupt(error.to_string()))
+}
+
+/// A turn of a conversation.
+pub(super) fn turn(bytes: &[u8]) -> Result<Turn, Error> {
+    json(bytes)
+}
+
+/// A page of a tenant's jobs: names first, as many calls as the filter needs, then the jobs.
+pub(super) async fn list(
+    store: &RedisStore,
+    shard: &Shard,
+    tenant: &TenantId,
+    query: &ListQuery,
+) -> Result<Page, Error> {
+    let limit = query.limit.clamp(1, MAX_PAGE);
+    let states = query.status.map_or(String::new(), record::letters);
+    let class = query.class.map_or(String::new(), |class| class.rank().to_string());
+    let session = query.session.as_ref().map_or("", SessionKey::as_str);
+    let mut after = query.after.as_ref().map_or(String::new(), JobId::key);
+    let mut is_here = query.after.as_ref().is_some_and(|id| id.shard() == shard);
+    let mut ids: Vec<JobId> = Vec::new();
+    let has_more = loop {
+        // One more than still fits tells whether there is more.
+        let wanted = (limit - ids.len()).to_string();
+        let here = if is_here { "1" } else { "0" };
+        let args = [tenant.as_str(), &states, &class, session, &wanted, &after, here];
+        let script = &store.server.scripts.list;
+        let mut reply = Reply::new(store.server.call(shard, script, args).await?)?;
+        if reply.text()? == "unknown" {
+            return match &query.after {
+                Some(id) => Err(Error::UnknownCursor(id.clone())),
+                None => Err(Error::Corrupt("a list lost its place".to_owned())),
+            };
+        }
+        after = reply.text()?;
+        while reply.len() > 0 {
+            ids.push(record::job_id(shard, &reply.text()?)?);
+        }
+        if after.is_empty() || ids.len() == limit {
+            break !after.is_empty();
+        }
+        is_here = true;
+    };
+    let jobs = get(&store.server, shard, &ids).await?;
+    Ok(Page { jobs: jobs.into_iter().flatten().collect(), has_more })
+}
+
+/// The shard in numbers.
+pub(super) async fn stats(
+    server: &Server,
+    shard: &Shard,
+    tenant: Option<&TenantId>,
+) -> Result<Stats, Error> {
+    let args = [tenant.map_or("", TenantId::as_str)];
+    let mut reply = Reply::new(server.call(shard, &server.scripts.stats, args).await?)?;
+    Ok(Stats {
+        queued: reply.count()?.unwrap_or(0),
+        running: reply.count()?.unwrap_or(0),
+        scheduled: reply.count()?.unwrap_or(0),
+        dead: reply.count()?,
+        oldest_wait_ms: reply.count()?.unwrap_or(0),
+        drain_per_s: reply.float()?,
+        paused: reply.int()? == 1,
+    })
+}
+
+/// The entries of an event log.
+pub(super) fn events(mut entries: Reply) -> Result<Vec<Event>, Error> {
+    let mut events = Vec::with_capacity(entries.len());
+    while entries.len() > 0 {
+        let mut entry = entries.array()?;
+        let name = entry.text()?;
+        let seq = name.strip_prefix("1-").and_then(|seq| seq.parse().ok());
+        let seq = seq.ok_or_else(|| Error::Corrupt(format!("an event named {name:?}")))?;
+        let mut fields = entry.array()?;
+        fields.bytes()?;
+        let letter = fields.bytes()?.first().copied().unwrap_or_default();
+        let kind = news::kind(letter)
+            .ok_or_else(|| Error::Corrupt(format!("an event of kind {letter}")))?;
+        fields.bytes()?;
+        let data = RawJson::parse(fields.text()?)
+            .map_err(|error| Error::Corrupt(format!("an event's data: {error}")))?;
+        events.push(Event { seq, kind, data });
+    }
+    Ok(events)
+}
+
+/// A tenant's remembered conversations, or one of them.
+pub(super) async fn conversations(
+    server: &Server,
+    shard: &Shard,
+    tenant: &TenantId,
+    session: Option<&SessionKey>,
+) -> Result<Vec<Conversation>, Error> {
+    let args = [tenant.as_str(), session.map_or("", SessionKey::as_str)];
+    let script = &server.scripts.conversations;
+    let mut reply = Reply::new(server.call(shard, script, args).await?)?;
+    let mut found = Vec::with_capacity(reply.len());
+    while reply.len() > 0 {
+        let mut one = reply.array()?;
+        let session =
+            SessionKey::new(&one.text()?).map_err(|error| Error::Corrupt(error.to_string()))?;
+        let profile = RawJson::parse(one.text()?)
+            .map_err(|error| Error::Corrupt(format!("a profile: {error}")))?;
+        let expires_at = one.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?;
+        let mut turns = Vec::with_capacity(one.len());
+        while one.len() > 0 {
+            turns.push(turn(&one.bytes()?)?);
+        }
+        found.push(Conversation { session, profile, expires_at: Millis(expires_at), turns });
+    }
+    Ok(found)
+}
