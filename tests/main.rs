@@ -1,1 +1,8 @@
 //! Integration tests: real processes, a real redis-server.
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod history;
+#[cfg(test)]
+mod support;

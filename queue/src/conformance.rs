@@ -1,0 +1,82 @@
+//! What every backend promises, as tests that run on each of them.
+//!
+//! A promise is a function that takes a [`Stage`]: a fresh store and the clock that it obeys. The
+//! macro [`promises!`](crate::promises) makes a test of each. Semantics are tested here, never in
+//! one backend's own tests.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unreachable,
+    clippy::unwrap_used,
+    reason = "these are tests, though another crate runs them"
+)]
+
+mod accept;
+mod cancel;
+mod lease;
+mod list;
+mod retry;
+mod session;
+mod stage;
+mod stream;
+mod wake;
+
+pub use self::{
+    accept::*, cancel::*, lease::*, list::*, retry::*, session::*, stage::*, stream::*, wake::*,
+};
+
+/// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
+/// keeps it alive: `async fn() -> (Stage, impl Sized)`.
+#[macro_export]
+macro_rules! promises {
+    ($stage:path) => {
+        $crate::promises! { $stage:
+            a_job_is_accepted_and_seen
+            the_same_key_and_request_is_the_same_job
+            the_same_key_and_another_request_is_refused
+            keys_of_two_tenants_do_not_meet
+            a_full_lane_accepts_all_or_nothing
+            a_full_tenant_leaves_room_for_others
+            a_delayed_job_waits_for_its_time
+            a_large_body_arrives_whole
+            a_waiting_job_is_cancelled_at_once
+            a_running_job_is_cancelled_by_its_worker
+            a_cancelled_job_does_not_run_again
+            a_foreign_job_cannot_be_cancelled_or_retried
+            a_claim_takes_each_job_once
+            a_lease_that_is_beaten_lives_on
+            a_lease_that_expires_is_a_stall_and_not_an_attempt
+            a_job_that_loses_too_many_workers_fails
+            a_zombie_can_neither_settle_nor_beat_nor_emit
+            a_job_given_back_has_spent_no_attempt
+            an_answer_is_kept_for_its_reader
+            jobs_are_listed_newest_first_in_pages
+            a_list_is_filtered
+            a_list_does_not_go_on_after_a_stranger
+            numbers_tell_what_waits_and_runs
+            a_retry_waits_and_returns_to_its_place
+            errors_of_earlier_attempts_are_kept
+            a_failed_job_can_be_put_back
+            a_job_that_succeeded_cannot_be_put_back
+            a_stopped_lane_waits_and_spends_no_attempt
+            jobs_of_a_session_run_one_at_a_time_in_order
+            a_session_goes_on_when_its_first_job_is_cancelled
+            a_retry_keeps_its_session_waiting
+            a_conversation_remembers_its_turns_and_no_others
+            a_conversation_can_be_forgotten
+            events_are_numbered_and_kept
+            a_follower_hears_what_comes_after_it_came
+            a_bucket_refuses_what_is_too_much
+            new_work_wakes_a_worker
+            a_wake_up_before_the_wait_is_not_lost
+        }
+    };
+    ($stage:path: $($name:ident)+) => {
+        $(#[tokio::test]
+        async fn $name() {
+            let (stage, _alive) = $stage().await;
+            $crate::conformance::$name(stage).await;
+        })+
+    };
+}

@@ -1,0 +1,117 @@
+//! Promises about acceptance.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::stage::{Stage, tenant_id};
+use crate::{
+    Accepted, Error, IdempotencyKey, NewJob, Status,
+    error::Scope,
+    job::{Idempotency, State},
+    limits::{LaneLimits, TenantLimits},
+    state::WaitingFor,
+};
+
+fn keyed(job: NewJob, key: &str, digest: u8) -> NewJob {
+    let key = IdempotencyKey::new(key).expect("a key");
+    let ttl = Duration::from_secs(3600);
+    NewJob { idempotency: Some(Idempotency { key, digest: [digest; 32], ttl }), ..job }
+}
+
+/// An accepted job waits for a worker, first in its line.
+pub async fn a_job_is_accepted_and_seen(stage: Stage) {
+    let first = stage.accept(stage.job("ann")).await;
+    let second = stage.accept(stage.job("ann")).await;
+    let seen = stage.see(&second).await;
+    assert_eq!((seen.id, seen.tenant), (second, tenant_id("ann")));
+    assert_eq!(
+        seen.state,
+        State::Queued {
+            position: Some(1),
+            waiting_for: WaitingFor::Worker,
+            estimated_wait_ms: None
+        }
+    );
+    assert_eq!(stage.claim_one().await.key.job, first);
+}
+
+/// A repetition is answered with the job that is there, in the same call and in a later one.
+pub async fn the_same_key_and_request_is_the_same_job(stage: Stage) {
+    let twice = vec![keyed(stage.job("ann"), "k", 1), keyed(stage.job("ann"), "k", 1)];
+    let first = twice[0].id.clone();
+    let answers = stage.queue.submit(twice).await.unwrap();
+    assert_eq!(answers, [Accepted::New(first.clone()), Accepted::Replayed(first.clone())]);
+    let again = stage.queue.submit(vec![keyed(stage.job("ann"), "k", 1)]).await.unwrap();
+    assert_eq!(again, [Accepted::Replayed(first)]);
+    assert_eq!(stage.claim(10).await.len(), 1);
+    stage.assert_sound().await;
+}
+
+/// Another request under a used key is refused, and all that came with it.
+pub async fn the_same_key_and_another_request_is_refused(stage: Stage) {
+    stage.accept(keyed(stage.job("ann"), "k", 1)).await;
+    let jobs = vec![stage.job("ann"), keyed(stage.job("ann"), "k", 2)];
+    let refused = stage.queue.submit(jobs).await;
+    assert!(matches!(refused, Err(Error::IdempotencyKeyReused { key }) if key == "k"));
+    assert_eq!(stage.claim(10).await.len(), 1);
+}
+
+/// A key is a tenant's own.
+pub async fn keys_of_two_tenants_do_not_meet(stage: Stage) {
+    let ann = stage.accept(keyed(stage.job("ann"), "k", 1)).await;
+    let bob = stage.accept(keyed(stage.job("bob"), "k", 2)).await;
+    assert_ne!(ann, bob);
+}
+
+/// Over the lane's bound nothing is accepted, and the answer says so.
+pub async fn a_full_lane_accepts_all_or_nothing(stage: Stage) {
+    let lane = LaneLimits { max_queued: 2, ..LaneLimits::default() };
+    stage.store().set_limits(&stage.shard, &lane, &[]).await.unwrap();
+    let three = vec![stage.job("ann"), stage.job("bob"), stage.job("cem")];
+    let refused = stage.queue.submit(three).await;
+    assert!(matches!(refused, Err(Error::Full { scope: Scope::Lane, limit: 2, .. })));
+    assert_eq!(stage.claim(10).await.len(), 0);
+    stage.queue.submit(vec![stage.job("ann"), stage.job("bob")]).await.unwrap();
+    assert_eq!(stage.claim(10).await.len(), 2, "running jobs take no room in the queue");
+    stage.queue.submit(vec![stage.job("ann"), stage.job("bob")]).await.unwrap();
+}
+
+/// A tenant at its bound does not close the door to others.
+pub async fn a_full_tenant_leaves_room_for_others(stage: Stage) {
+    let limits = TenantLimits { max_queued: Some(1), ..TenantLimits::default() };
+    let lane = LaneLimits::default();
+    stage.store().set_limits(&stage.shard, &lane, &[(tenant_id("ann"), limits)]).await.unwrap();
+    stage.accept(stage.job("ann")).await;
+    let refused = stage.queue.submit(vec![stage.job("ann")]).await;
+    assert!(matches!(refused, Err(Error::Full { scope: Scope::Tenant, limit: 1, .. })));
+    stage.accept(stage.job("bob")).await;
+}
+
+/// A delayed job cannot be claimed before its time.
+pub async fn a_delayed_job_waits_for_its_time(stage: Stage) {
+    let job = NewJob { delay: Duration::from_secs(5), ..stage.job("ann") };
+    let id = stage.accept(job).await;
+    let seen = stage.see(&id).await;
+    let State::Scheduled { until, waiting_for } = seen.state else { panic!("{:?}", seen.state) };
+    assert_eq!(until.since(seen.created_at), Duration::from_secs(5));
+    assert_eq!(waiting_for, WaitingFor::Schedule);
+    stage.pass(Duration::from_millis(4999));
+    let step = stage.step(Vec::new(), 1).await;
+    assert!(step.leases.is_empty());
+    assert_eq!(step.look_again, Some(Duration::from_millis(1)));
+    stage.pass(Duration::from_millis(1));
+    assert_eq!(stage.claim_one().await.key.job, id);
+    assert_eq!(stage.status(&id).await, Status::Running);
+}
+
+/// A body of any size reaches the worker as it was.
+pub async fn a_large_body_arrives_whole(stage: Stage) {
+    for size in [0, 1, 2048, 2049, 1_000_000] {
+        let body = Bytes::from(vec![b'x'; size]);
+        let id = stage.accept(NewJob { body: body.clone(), ..stage.job("ann") }).await;
+        let lease = stage.claim_one().await;
+        assert_eq!(lease.key.job, id);
+        assert_eq!(lease.body, body, "{size} bytes");
+    }
+}

@@ -1,0 +1,117 @@
+//! Promises about leases.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::stage::{LEASE, Stage, succeeded};
+use crate::{
+    EventKind, NewJob, Outcome, RawJson, Status, backend::Emission, job::State, lease::Settled,
+};
+
+/// No two claims bring the same job, and together they bring all.
+pub async fn a_claim_takes_each_job_once(stage: Stage) {
+    let jobs: Vec<NewJob> = (0..100).map(|n| stage.job(&format!("t{}", n % 7))).collect();
+    let wanted: BTreeSet<_> = jobs.iter().map(|job| job.id.clone()).collect();
+    stage.queue.submit(jobs).await.unwrap();
+    let mut claimed = Vec::new();
+    for max in [1, 3, 32, 200] {
+        claimed.extend(stage.claim(max).await.into_iter().map(|lease| lease.key.job));
+    }
+    assert_eq!(claimed.len(), 100);
+    assert_eq!(claimed.into_iter().collect::<BTreeSet<_>>(), wanted);
+    stage.assert_sound().await;
+}
+
+/// A heartbeat moves the expiry.
+pub async fn a_lease_that_is_beaten_lives_on(stage: Stage) {
+    stage.accept(stage.job("ann")).await;
+    let lease = stage.claim_one().await;
+    for _ in 0..5 {
+        stage.pass(LEASE / 2);
+        let keys = [lease.key.clone()];
+        let beat = stage.store().beat(&stage.shard, &keys, LEASE).await.unwrap();
+        assert!(beat.lost.is_empty());
+        assert!(stage.reap().await.requeued.is_empty());
+    }
+    assert_eq!(stage.succeed(lease).await, Settled::Done);
+}
+
+/// A dead worker's job runs again, with its attempts as they were.
+pub async fn a_lease_that_expires_is_a_stall_and_not_an_attempt(stage: Stage) {
+    let id = stage.accept(stage.job("ann")).await;
+    let first = stage.claim_one().await;
+    stage.pass(LEASE - Duration::from_millis(1));
+    assert!(stage.reap().await.requeued.is_empty());
+    stage.pass(Duration::from_millis(1));
+    assert_eq!(stage.reap().await.requeued, std::slice::from_ref(&id));
+    let seen = stage.see(&id).await;
+    assert_eq!((seen.attempts, seen.stalls, seen.status()), (0, 1, Status::Queued));
+    let second = stage.claim_one().await;
+    assert_eq!(second.attempt, 1);
+    assert!(second.key.epoch > first.key.epoch);
+    stage.assert_sound().await;
+}
+
+/// A job that kills its workers does not kill all of them.
+pub async fn a_job_that_loses_too_many_workers_fails(stage: Stage) {
+    let id = stage.accept(stage.job("ann")).await;
+    for _ in 0..3 {
+        stage.claim_one().await;
+        stage.pass(LEASE);
+        stage.reap().await;
+    }
+    let seen = stage.see(&id).await;
+    assert_eq!((seen.status(), seen.stalls), (Status::Failed, 3));
+    let State::Ended { output: Some(output), .. } = seen.state else { panic!("no output") };
+    assert_eq!(output.error.unwrap().code, "worker_lost");
+    assert_eq!(seen.errors.len(), 3);
+}
+
+/// Whoever was given up for dead can do nothing any more.
+pub async fn a_zombie_can_neither_settle_nor_beat_nor_emit(stage: Stage) {
+    let job = NewJob { keeps_events: true, ..stage.job("ann") };
+    let id = stage.accept(job).await;
+    let zombie = stage.claim_one().await;
+    stage.pass(LEASE);
+    stage.reap().await;
+    let alive = stage.claim_one().await;
+    let keys = [zombie.key.clone()];
+    let beat = stage.store().beat(&stage.shard, &keys, LEASE).await.unwrap();
+    assert_eq!(beat.lost, keys);
+    let data = RawJson::string("late");
+    let late = Emission { lease: zombie.key.clone(), kind: EventKind::Delta, data };
+    let lost = stage.store().emit(&stage.shard, vec![late]).await.unwrap();
+    assert_eq!(lost, keys);
+    assert_eq!(stage.succeed(zombie).await, Settled::Lost);
+    assert_eq!(stage.status(&id).await, Status::Running);
+    assert_eq!(stage.succeed(alive).await, Settled::Done);
+    let kinds: Vec<EventKind> =
+        stage.store().events(&id, 0).await.unwrap().iter().map(|event| event.kind).collect();
+    assert!(!kinds.contains(&EventKind::Delta), "{kinds:?}");
+    stage.assert_sound().await;
+}
+
+/// What a worker gives back is as if it had not been taken.
+pub async fn a_job_given_back_has_spent_no_attempt(stage: Stage) {
+    let first = stage.accept(stage.job("ann")).await;
+    stage.accept(stage.job("ann")).await;
+    let lease = stage.claim_one().await;
+    stage.settle(lease, Outcome::Released).await;
+    assert_eq!(stage.see(&first).await.attempts, 0);
+    let again = stage.claim_one().await;
+    assert_eq!((again.key.job, again.attempt), (first, 1));
+    stage.assert_sound().await;
+}
+
+/// The answer is there for whoever asks, once, as it was given.
+pub async fn an_answer_is_kept_for_its_reader(stage: Stage) {
+    let id = stage.accept(stage.job("ann")).await;
+    let lease = stage.claim_one().await;
+    let key = lease.key.clone();
+    assert_eq!(stage.succeed(lease).await, Settled::Done);
+    let Outcome::Succeeded { output, .. } = succeeded() else { unreachable!() };
+    let seen = stage.see(&id).await;
+    let State::Ended { status, output: kept, .. } = seen.state else { panic!("not ended") };
+    assert_eq!((status, kept), (Status::Succeeded, Some(output)));
+    let beat = stage.store().beat(&stage.shard, &[key], LEASE).await.unwrap();
+    assert_eq!(beat.lost.len(), 1, "the lease has ended with the attempt");
+}

@@ -1,0 +1,82 @@
+//! Promises about what is seen of many jobs.
+
+use super::stage::{Stage, session_key, tenant_id};
+use crate::{
+    Class, Error, JobId, NewJob, Status,
+    backend::{ListQuery, Page},
+};
+
+fn ids(page: &Page) -> Vec<JobId> {
+    page.jobs.iter().map(|job| job.id.clone()).collect()
+}
+
+/// A tenant pages through its own jobs, newest first.
+pub async fn jobs_are_listed_newest_first_in_pages(stage: Stage) {
+    let mut accepted = Vec::new();
+    for _ in 0..5 {
+        accepted.push(stage.accept(stage.job("ann")).await);
+        stage.accept(stage.job("bob")).await;
+    }
+    accepted.reverse();
+    let ann = tenant_id("ann");
+    let mut query = ListQuery { limit: 2, ..ListQuery::default() };
+    let mut seen = Vec::new();
+    loop {
+        let page = stage.queue.list(&ann, &query).await.unwrap();
+        seen.extend(ids(&page));
+        query.after = seen.last().cloned();
+        if !page.has_more {
+            break;
+        }
+        assert_eq!(page.jobs.len(), 2);
+    }
+    assert_eq!(seen, accepted);
+}
+
+/// Only what was asked for is listed.
+pub async fn a_list_is_filtered(stage: Stage) {
+    let running = stage.accept(stage.job("ann")).await;
+    stage.claim_one().await;
+    let batch = NewJob { class: Class::Batch, ..stage.in_session("ann", "s") };
+    let batch = stage.accept(batch).await;
+    let held = stage.accept(stage.in_session("ann", "s")).await;
+    let list = async |query: ListQuery| {
+        ids(&stage.queue.list(&tenant_id("ann"), &ListQuery { limit: 10, ..query }).await.unwrap())
+    };
+    let all = ListQuery::default;
+    assert_eq!(list(all()).await, [held.clone(), batch.clone(), running.clone()]);
+    assert_eq!(list(ListQuery { status: Some(Status::Running), ..all() }).await, [running]);
+    let queued = ListQuery { status: Some(Status::Queued), ..all() };
+    assert_eq!(list(queued).await, [held.clone(), batch.clone()]);
+    let of_class = ListQuery { class: Some(Class::Batch), ..all() };
+    assert_eq!(list(of_class).await, std::slice::from_ref(&batch));
+    let of_session = ListQuery { session: Some(session_key("s")), ..all() };
+    assert_eq!(list(of_session).await, [held, batch]);
+}
+
+/// A cursor that is not in the list is an error, not an empty page.
+pub async fn a_list_does_not_go_on_after_a_stranger(stage: Stage) {
+    stage.accept(stage.job("ann")).await;
+    let stranger = stage.accept(stage.job("bob")).await;
+    let query = ListQuery { limit: 10, after: Some(stranger.clone()), ..ListQuery::default() };
+    let refused = stage.queue.list(&tenant_id("ann"), &query).await;
+    assert!(matches!(refused, Err(Error::UnknownCursor(id)) if id == stranger));
+}
+
+/// The numbers are those of the tenant, or of all.
+pub async fn numbers_tell_what_waits_and_runs(stage: Stage) {
+    for tenant in ["ann", "ann", "bob"] {
+        stage.accept(stage.job(tenant)).await;
+    }
+    let later = NewJob { delay: std::time::Duration::from_secs(9), ..stage.job("bob") };
+    stage.accept(later).await;
+    assert_eq!(stage.claim(2).await.len(), 2);
+    stage.pass(std::time::Duration::from_secs(2));
+    let all = stage.store().stats(&stage.shard, None).await.unwrap();
+    assert_eq!((all.queued, all.running, all.scheduled, all.dead), (2, 2, 1, Some(0)));
+    assert_eq!(all.oldest_wait_ms, 2000);
+    let bob = stage.store().stats(&stage.shard, Some(&tenant_id("bob"))).await.unwrap();
+    assert_eq!((bob.queued, bob.running, bob.scheduled, bob.dead), (1, 1, 1, None));
+    let none = stage.store().stats(&stage.shard, Some(&tenant_id("nobody"))).await.unwrap();
+    assert_eq!((none.queued, none.running), (0, 0));
+}

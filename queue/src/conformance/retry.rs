@@ -1,0 +1,92 @@
+//! Promises about attempts that failed.
+
+use std::time::Duration;
+
+use super::stage::{Stage, error, failed, retry_after, tenant_id};
+use crate::{Error, Outcome, Status, job::State, state::WaitingFor};
+
+/// A retry waits for its time and then stands where it stood.
+pub async fn a_retry_waits_and_returns_to_its_place(stage: Stage) {
+    let first = stage.accept(stage.job("ann")).await;
+    let second = stage.accept(stage.job("ann")).await;
+    let lease = stage.claim_one().await;
+    stage.settle(lease, retry_after(Duration::from_secs(3), 1)).await;
+    let State::Scheduled { waiting_for, .. } = stage.see(&first).await.state else {
+        panic!("not scheduled")
+    };
+    assert_eq!(waiting_for, WaitingFor::Retry);
+    stage.pass(Duration::from_secs(3));
+    let lease = stage.claim_one().await;
+    assert_eq!((lease.key.job, lease.attempt), (first, 2));
+    assert_eq!(stage.claim_one().await.key.job, second);
+    stage.assert_sound().await;
+}
+
+/// The last twenty errors of a job can be read.
+pub async fn errors_of_earlier_attempts_are_kept(stage: Stage) {
+    let id = stage.accept(stage.job("ann")).await;
+    for attempt in 1..=25 {
+        let lease = stage.claim_one().await;
+        stage.settle(lease, retry_after(Duration::ZERO, attempt)).await;
+    }
+    let lease = stage.claim_one().await;
+    stage.settle(lease, failed(26)).await;
+    let seen = stage.see(&id).await;
+    let attempts: Vec<u32> = seen.errors.iter().map(|error| error.attempt).collect();
+    assert_eq!(attempts, (6..=25).collect::<Vec<u32>>());
+    let State::Ended { status, output: Some(output), .. } = seen.state else { panic!("not ended") };
+    assert_eq!((status, output.error), (Status::Failed, Some(error(26))));
+}
+
+/// A failed job that is put back is as new.
+pub async fn a_failed_job_can_be_put_back(stage: Stage) {
+    let id = stage.accept(stage.job("ann")).await;
+    let body = stage.job("ann").body;
+    let lease = stage.claim_one().await;
+    stage.settle(lease, failed(1)).await;
+    assert_eq!(stage.store().stats(&stage.shard, None).await.unwrap().dead, Some(1));
+    assert!(stage.store().retry(&tenant_id("ann"), &id).await.unwrap());
+    let seen = stage.see(&id).await;
+    assert_eq!((seen.status(), seen.attempts, seen.errors.len()), (Status::Queued, 0, 0));
+    assert_eq!(stage.store().stats(&stage.shard, None).await.unwrap().dead, Some(0));
+    let lease = stage.claim_one().await;
+    assert_eq!((&lease.key.job, lease.attempt, &lease.body), (&id, 1, &body));
+    stage.succeed(lease).await;
+    assert_eq!(stage.status(&id).await, Status::Succeeded);
+    stage.assert_sound().await;
+}
+
+/// What is done, waits or runs cannot be put back.
+pub async fn a_job_that_succeeded_cannot_be_put_back(stage: Stage) {
+    let id = stage.accept(stage.job("ann")).await;
+    let refused = async |wanted: Status| {
+        let refused = stage.store().retry(&tenant_id("ann"), &id).await;
+        assert!(matches!(refused, Err(Error::NotRetryable { status, .. }) if status == wanted));
+    };
+    refused(Status::Queued).await;
+    let lease = stage.claim_one().await;
+    refused(Status::Running).await;
+    stage.succeed(lease).await;
+    refused(Status::Succeeded).await;
+}
+
+/// When the upstream asks for quiet, the whole lane is quiet until then.
+pub async fn a_stopped_lane_waits_and_spends_no_attempt(stage: Stage) {
+    let first = stage.accept(stage.job("ann")).await;
+    let second = stage.accept(stage.job("bob")).await;
+    let lease = stage.claim_one().await;
+    let delay = Duration::from_secs(20);
+    let stopped = Outcome::LaneStopped { delay, error: error(1) };
+    let step = stage.step(vec![lease.settle(stopped, None)], 10).await;
+    assert!(step.leases.is_empty());
+    assert_eq!(step.look_again, Some(delay));
+    let seen = stage.see(&second).await;
+    let State::Queued { waiting_for, .. } = seen.state else { panic!("not queued") };
+    assert_eq!(waiting_for, WaitingFor::LaneLimit);
+    stage.pass(delay);
+    let leases = stage.claim(10).await;
+    assert_eq!(leases.len(), 2);
+    let lease = leases.iter().find(|lease| lease.key.job == first).unwrap();
+    assert_eq!(lease.attempt, 1);
+    stage.assert_sound().await;
+}

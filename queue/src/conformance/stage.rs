@@ -1,0 +1,163 @@
+//! What a promise is tried on.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    Backend, JobId, LaneName, Lease, NewJob, Outcome, Queue, SessionKey, Shard, Spec, TenantId,
+    clock::ManualClock,
+    job::{AttemptError, Job, Output, Response, Usage},
+    json::RawJson,
+    lease::{ClaimRequest, Settled, Step},
+    state::Status,
+};
+
+/// How long a lease lasts on a stage.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// A fresh store, and the clock that it obeys.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// The queue over the store: one lane, one shard.
+    pub queue: Queue,
+    /// The store's clock.
+    pub clock: Arc<ManualClock>,
+    /// The only shard.
+    pub shard: Shard,
+}
+
+impl Stage {
+    /// A stage over `backend`, which obeys `clock`.
+    #[must_use]
+    pub fn new(backend: Arc<dyn Backend>, clock: Arc<ManualClock>) -> Self {
+        let queue = Queue::new(backend, Vec::new());
+        let shard = Shard { lane: LaneName::default_lane(), index: 0 };
+        Self { queue, clock, shard }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &dyn Backend {
+        self.queue.backend().as_ref()
+    }
+
+    /// A job of `tenant`, not yet accepted.
+    #[must_use]
+    pub fn job(&self, tenant: &str) -> NewJob {
+        let spec = Spec { url: "/v1/chat/completions".to_owned(), ..Spec::default() };
+        self.queue.draft(tenant_id(tenant), spec, Bytes::from_static(b"{\"n\":1}"), Some(10))
+    }
+
+    /// A job of `tenant` in the session `session`.
+    #[must_use]
+    pub fn in_session(&self, tenant: &str, session: &str) -> NewJob {
+        NewJob { session: Some(session_key(session)), ..self.job(tenant) }
+    }
+
+    /// Accepts `job` and answers with its id.
+    pub async fn accept(&self, job: NewJob) -> JobId {
+        let accepted = self.queue.submit(vec![job]).await.expect("the job is accepted");
+        accepted[0].id().clone()
+    }
+
+    /// Begins up to `max` attempts.
+    pub async fn claim(&self, max: usize) -> Vec<Lease> {
+        self.step(Vec::new(), max).await.leases
+    }
+
+    /// Begins one attempt, which must be there.
+    pub async fn claim_one(&self) -> Lease {
+        self.claim(1).await.pop().expect("a job can be claimed")
+    }
+
+    /// Ends attempts and begins up to `max` new ones.
+    pub async fn step(&self, settlements: Vec<crate::Settlement>, max: usize) -> Step {
+        let claim = ClaimRequest { max, lease: LEASE };
+        self.store().step(&self.shard, settlements, claim).await.expect("the store answers")
+    }
+
+    /// Ends an attempt; whether it still was the holder's to end.
+    pub async fn settle(&self, lease: Lease, outcome: Outcome) -> Settled {
+        self.step(vec![lease.settle(outcome, None)], 0).await.settled[0]
+    }
+
+    /// Ends an attempt well.
+    pub async fn succeed(&self, lease: Lease) -> Settled {
+        self.settle(lease, succeeded()).await
+    }
+
+    /// The job as it is now.
+    pub async fn see(&self, id: &JobId) -> Job {
+        let found = self.store().get(&self.shard, std::slice::from_ref(id)).await;
+        let found = found.expect("the store answers").pop().flatten();
+        found.expect("the job is there")
+    }
+
+    /// Where the job is now.
+    pub async fn status(&self, id: &JobId) -> Status {
+        self.see(id).await.status()
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+    }
+
+    /// Takes expired leases back.
+    pub async fn reap(&self) -> crate::backend::Reaped {
+        self.store().reap(&self.shard).await.expect("the store answers")
+    }
+
+    /// Nothing may be left that `reconcile` has to repair.
+    pub async fn assert_sound(&self) {
+        let repairs = self.store().reconcile(&self.shard).await.expect("the store answers");
+        assert_eq!(repairs.total(), 0, "{repairs:?}");
+    }
+}
+
+/// A tenant of that name.
+#[must_use]
+pub fn tenant_id(name: &str) -> TenantId {
+    TenantId::new(name).expect("a tenant's name")
+}
+
+/// A session of that name.
+#[must_use]
+pub fn session_key(name: &str) -> SessionKey {
+    SessionKey::new(name).expect("a session's name")
+}
+
+/// A good end.
+#[must_use]
+pub fn succeeded() -> Outcome {
+    let response = Response { status_code: 200, body: RawJson::string("fine") };
+    let usage = Some(Usage { prompt_tokens: 2, completion_tokens: 10 });
+    Outcome::Succeeded {
+        output: Output { response: Some(response), error: None, usage },
+        turn: None,
+    }
+}
+
+/// What went wrong, for outcomes that need to say so.
+#[must_use]
+pub fn error(attempt: u32) -> AttemptError {
+    AttemptError {
+        attempt,
+        code: "upstream_error".to_owned(),
+        message: "the upstream answered 500".to_owned(),
+        status_code: Some(500),
+    }
+}
+
+/// An end that is to be tried again after `delay`.
+#[must_use]
+pub fn retry_after(delay: Duration, attempt: u32) -> Outcome {
+    Outcome::Retry { delay, error: error(attempt) }
+}
+
+/// A bad end.
+#[must_use]
+pub fn failed(attempt: u32) -> Outcome {
+    Outcome::Failed { output: Output { error: Some(error(attempt)), ..Output::default() } }
+}

@@ -1,0 +1,95 @@
+//! Promises about events and rates.
+
+use std::time::Duration;
+
+use super::stage::{Stage, retry_after, tenant_id};
+use crate::{Event, EventKind, Lease, NewJob, RawJson, backend::Emission, limits::Rate};
+
+async fn emit(stage: &Stage, lease: &Lease, text: &str) {
+    let data = RawJson::string(text);
+    let one = Emission { lease: lease.key.clone(), kind: EventKind::Delta, data };
+    assert!(stage.store().emit(&stage.shard, vec![one]).await.unwrap().is_empty());
+}
+
+const LIFE: [EventKind; 8] = [
+    EventKind::Queued,
+    EventKind::Started,
+    EventKind::Delta,
+    EventKind::Retrying,
+    EventKind::Started,
+    EventKind::Delta,
+    EventKind::Delta,
+    EventKind::Succeeded,
+];
+
+/// Leads a job through the events of [`LIFE`].
+async fn live(stage: &Stage) {
+    let lease = stage.claim_one().await;
+    emit(stage, &lease, "a").await;
+    stage.settle(lease, retry_after(Duration::ZERO, 1)).await;
+    let lease = stage.claim_one().await;
+    emit(stage, &lease, "b").await;
+    emit(stage, &lease, "c").await;
+    stage.succeed(lease).await;
+}
+
+fn assert_life(events: &[Event], from: usize) {
+    let kinds: Vec<EventKind> = events.iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, LIFE[from..]);
+    for (place, event) in events.iter().enumerate() {
+        assert_eq!(event.seq, (from + place) as u64);
+    }
+}
+
+/// A late reader sees all of it, or what comes after what it has.
+pub async fn events_are_numbered_and_kept(stage: Stage) {
+    let id = stage.accept(NewJob { keeps_events: true, ..stage.job("ann") }).await;
+    live(&stage).await;
+    let events = stage.store().events(&id, 0).await.unwrap();
+    assert_life(&events, 0);
+    assert_eq!(events[1].data.as_str(), r#"{"attempt":1}"#);
+    assert_eq!(events[2].data, RawJson::string("a"));
+    assert_life(&stage.store().events(&id, 5).await.unwrap(), 5);
+    assert!(stage.store().events(&id, 8).await.unwrap().is_empty());
+    let silent = stage.accept(stage.job("ann")).await;
+    assert!(stage.store().events(&silent, 0).await.unwrap().is_empty());
+}
+
+/// A follower that comes in the middle misses nothing and sees nothing twice.
+pub async fn a_follower_hears_what_comes_after_it_came(stage: Stage) {
+    let id = stage.accept(NewJob { keeps_events: true, ..stage.job("ann") }).await;
+    let job = stage.see(&id).await;
+    let mut follower = stage.queue.follow(&job, 0);
+    let mut events = vec![follower.next().await.unwrap().unwrap()];
+    let (queue, mut late) = (stage.queue.clone(), Vec::new());
+    live(&stage).await;
+    while let Some(event) = follower.next().await.unwrap() {
+        events.push(event);
+    }
+    assert_life(&events, 0);
+    let mut follower = queue.follow(&job, 3);
+    while let Some(event) = follower.next().await.unwrap() {
+        late.push(event);
+    }
+    assert_life(&late, 3);
+}
+
+/// So many and no more, and again as time passes; each bucket by itself.
+pub async fn a_bucket_refuses_what_is_too_much(stage: Stage) {
+    let rate = Rate { limit: 3, window: Duration::from_secs(60) };
+    let take = async |tenant: &str, name: &str| {
+        stage.queue.throttle(&tenant_id(tenant), name, rate).await.unwrap()
+    };
+    for left in [2, 1, 0] {
+        let answer = take("ann", "a").await;
+        assert_eq!((answer.allowed, answer.remaining), (true, left));
+    }
+    let answer = take("ann", "a").await;
+    assert!(!answer.allowed);
+    assert_eq!(answer.retry_after, Duration::from_secs(20));
+    assert!(take("ann", "b").await.allowed);
+    assert!(take("bob", "a").await.allowed);
+    stage.pass(Duration::from_secs(20));
+    assert!(take("ann", "a").await.allowed);
+    assert!(!take("ann", "a").await.allowed);
+}

@@ -1,0 +1,82 @@
+//! Promises about waking idle workers.
+
+use std::time::Duration;
+
+use super::stage::{LEASE, Stage, retry_after, succeeded, tenant_id};
+use crate::NewJob;
+
+/// Far longer than any wake-up takes, and shorter than a test may last.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A worker that waits returns long before its time.
+async fn assert_woken(stage: &Stage) {
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < LONG {
+        let waited = tokio::time::Instant::now();
+        stage.store().wait_for_work(&stage.shard, Duration::from_secs(2)).await.unwrap();
+        if waited.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+    }
+    panic!("nobody was woken");
+}
+
+/// Uses up what was told before.
+async fn drain_wake_ups(stage: &Stage) {
+    for _ in 0..3 {
+        stage.store().wait_for_work(&stage.shard, Duration::from_millis(1)).await.unwrap();
+    }
+}
+
+/// Every transition that makes work visible wakes somebody.
+pub async fn new_work_wakes_a_worker(stage: Stage) {
+    let ann = tenant_id("ann");
+
+    let (waiting, accepted) = tokio::join!(assert_woken(&stage), stage.accept(stage.job("ann")));
+    let () = waiting;
+    let lease = stage.claim_one().await;
+    drain_wake_ups(&stage).await;
+    stage.settle(lease, retry_after(Duration::ZERO, 1)).await;
+    assert_woken(&stage).await;
+
+    stage.claim_one().await;
+    stage.pass(LEASE);
+    drain_wake_ups(&stage).await;
+    stage.reap().await;
+    assert_woken(&stage).await;
+    let lease = stage.claim_one().await;
+    assert_eq!(lease.key.job, accepted);
+    stage.succeed(lease).await;
+
+    let first = stage.accept(stage.in_session("ann", "s")).await;
+    stage.accept(stage.in_session("ann", "s")).await;
+    drain_wake_ups(&stage).await;
+    stage.store().cancel(&ann, &first).await.unwrap();
+    assert_woken(&stage).await;
+
+    let lease = stage.claim_one().await;
+    stage.accept(stage.in_session("ann", "s")).await;
+    drain_wake_ups(&stage).await;
+    stage.step(vec![lease.settle(succeeded(), None)], 0).await;
+    assert_woken(&stage).await;
+
+    stage.claim_one().await;
+    drain_wake_ups(&stage).await;
+    stage.accept(NewJob { delay: LONG, ..stage.job("ann") }).await;
+    assert_woken(&stage).await;
+
+    stage.store().pause(&stage.shard, None, true).await.unwrap();
+    stage.accept(stage.job("bob")).await;
+    drain_wake_ups(&stage).await;
+    stage.store().pause(&stage.shard, None, false).await.unwrap();
+    assert_woken(&stage).await;
+}
+
+/// Looking for work and then waiting for it leaves no gap.
+pub async fn a_wake_up_before_the_wait_is_not_lost(stage: Stage) {
+    assert!(stage.claim(1).await.is_empty());
+    drain_wake_ups(&stage).await;
+    stage.accept(stage.job("ann")).await;
+    assert_woken(&stage).await;
+    assert_eq!(stage.claim(1).await.len(), 1);
+}
