@@ -1,1 +1,482 @@
-//! x
+//! Random histories: both engines are led through the same operations, every answer is compared,
+//! and after every step the invariants of both are checked.
+//!
+//! `CAUSEWAY_HISTORIES` sets how many (default 200); a failure prints the smallest history found.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use causeway_queue::{
+    Backend, Class, EventKind, IdempotencyKey, JobId, Lease, NewJob, Outcome, Policy, Queue,
+    RawJson, Settlement, Spec,
+    backend::{Emission, ListQuery},
+    clock::ManualClock,
+    conformance::{LEASE, error, failed, session_key, tenant_id},
+    embedded::Embedded,
+    job::{Idempotency, Job, Output, Usage},
+    lease::{ClaimRequest, Settled},
+    limits::{LaneLimits, TenantLimits},
+    redis::RedisStore,
+    session::{Memory, Turn},
+};
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestCaseError, TestRunner},
+};
+
+use crate::support::redis::RedisServer;
+
+const TENANTS: [&str; 3] = ["ann", "bob", "cem"];
+
+/// What a job of a history is like; every number is taken modulo what it chooses from.
+#[derive(Debug, Clone)]
+struct Draft {
+    tenant: usize,
+    class: usize,
+    session: Option<u8>,
+    remembers: bool,
+    keeps_events: bool,
+    completion: Option<u16>,
+    delay_s: u64,
+    deadline_s: Option<u64>,
+    key: Option<(u8, u8)>,
+    large: bool,
+}
+
+#[derive(Debug, Clone)]
+enum End {
+    Succeed(Option<u16>),
+    Fail,
+    Retry(u64),
+    StopLane(u64),
+    Release,
+    Cancelled,
+}
+
+/// One operation; positions are taken modulo what there is.
+#[derive(Debug, Clone)]
+enum Op {
+    Enqueue(Vec<Draft>),
+    Step(Vec<(usize, End)>, usize),
+    ZombieSettles(usize, End),
+    Beat,
+    Crash(usize),
+    Reap,
+    Cancel(usize, usize),
+    Retry(usize, usize),
+    Emit(usize),
+    Pause(Option<usize>, bool),
+    Limit(LaneLimits, Vec<(usize, TenantLimits)>),
+    Pass(u64),
+    List(usize, usize, Option<usize>),
+    Reconcile,
+}
+
+fn draft() -> impl Strategy<Value = Draft> {
+    let options = (
+        prop_oneof![3 => Just(0_u64), 1 => 1..20_u64],
+        prop::option::weighted(0.15, 1..60_u64),
+        prop::option::weighted(0.2, (0..3_u8, 0..2_u8)),
+        prop::bool::weighted(0.1),
+    );
+    (
+        (0..3_usize, 0..3_usize, prop::option::weighted(0.4, 0..2_u8)),
+        (any::<bool>(), any::<bool>(), prop::option::of(1..5000_u16)),
+        options,
+    )
+        .prop_map(
+            |((tenant, class, session), (remembers, keeps_events, completion), options)| {
+                let (delay_s, deadline_s, key, large) = options;
+                Draft {
+                    tenant,
+                    class,
+                    session,
+                    remembers,
+                    keeps_events,
+                    completion,
+                    delay_s,
+                    deadline_s,
+                    key,
+                    large,
+                }
+            },
+        )
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        4 => prop::option::of(0..9000_u16).prop_map(End::Succeed),
+        1 => Just(End::Fail),
+        2 => (0..10_u64).prop_map(End::Retry),
+        1 => (0..10_u64).prop_map(End::StopLane),
+        1 => Just(End::Release),
+        1 => Just(End::Cancelled),
+    ]
+}
+
+fn lane_limits() -> impl Strategy<Value = LaneLimits> {
+    (
+        prop::option::of(1..6_u32),
+        prop_oneof![3 => Just(1000_u64), 1 => 0..30_u64],
+        prop::option::weighted(0.2, 1..60_u32),
+        prop::option::weighted(0.2, 100..100_000_u64),
+    )
+        .prop_map(|(max_running, max_queued, requests_per_minute, tokens_per_minute)| {
+            LaneLimits { max_running, max_queued, requests_per_minute, tokens_per_minute }
+        })
+}
+
+fn tenant_limits() -> impl Strategy<Value = TenantLimits> {
+    (
+        1..7_u32,
+        prop::option::of(1..4_u32),
+        prop::option::weighted(0.2, 0..10_u64),
+        prop::option::weighted(0.3, 1..60_u32),
+        prop::option::weighted(0.3, 100..100_000_u64),
+    )
+        .prop_map(
+            |(weight, max_running, max_queued, requests_per_minute, tokens_per_minute)| {
+                TenantLimits {
+                    weight,
+                    max_running,
+                    max_queued,
+                    requests_per_minute,
+                    tokens_per_minute,
+                }
+            },
+        )
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let at = any::<usize>;
+    prop_oneof![
+        8 => prop::collection::vec(draft(), 1..5).prop_map(Op::Enqueue),
+        10 => (prop::collection::vec((at(), end()), 0..4), 0..6_usize)
+            .prop_map(|(ends, max)| Op::Step(ends, max)),
+        2 => (at(), end()).prop_map(|(at, end)| Op::ZombieSettles(at, end)),
+        2 => Just(Op::Beat),
+        2 => at().prop_map(Op::Crash),
+        2 => Just(Op::Reap),
+        2 => (at(), at()).prop_map(|(job, tenant)| Op::Cancel(job, tenant)),
+        2 => (at(), at()).prop_map(|(job, tenant)| Op::Retry(job, tenant)),
+        2 => at().prop_map(Op::Emit),
+        1 => (prop::option::of(0..3_usize), any::<bool>())
+            .prop_map(|(tenant, paused)| Op::Pause(tenant, paused)),
+        2 => (lane_limits(), prop::collection::vec((0..3_usize, tenant_limits()), 0..3))
+            .prop_map(|(lane, tenants)| Op::Limit(lane, tenants)),
+        4 => prop_oneof![0..50_u64, 500..20_000_u64].prop_map(Op::Pass),
+        1 => (0..3_usize, 1..5_usize, prop::option::of(at()))
+            .prop_map(|(tenant, limit, after)| Op::List(tenant, limit, after)),
+        1 => Just(Op::Reconcile),
+    ]
+}
+
+/// The same attempt as both engines gave it out.
+type Pair = (Lease, Lease);
+
+/// Both engines, and what is known of them.
+struct World {
+    embedded: Arc<Embedded>,
+    redis: Arc<RedisStore>,
+    queue: Queue,
+    clock: Arc<ManualClock>,
+    shard: causeway_queue::Shard,
+    jobs: Vec<JobId>,
+    held: Vec<Pair>,
+    zombies: Vec<Pair>,
+    vtime: f64,
+}
+
+/// The answers of both must be the same.
+fn same<T: std::fmt::Debug>(embedded: &T, redis: &T) -> Result<(), TestCaseError> {
+    if format!("{embedded:?}") != format!("{redis:?}") {
+        return Err(TestCaseError::fail(format!("embedded: {embedded:#?}\nRedis: {redis:#?}")));
+    }
+    Ok(())
+}
+
+impl World {
+    async fn new(server: &RedisServer) -> Self {
+        let clock = crate::conformance::clock();
+        let policy = Policy { max_dead: 3, ..Policy::default() };
+        let embedded = Arc::new(Embedded::new(policy.clone(), clock.clone()));
+        let redis = RedisStore::connect_with_clock(&server.url(), policy, clock.clone()).await;
+        let redis = Arc::new(redis.unwrap());
+        let queue = Queue::new(Arc::clone(&embedded) as Arc<dyn Backend>, Vec::new());
+        let shard = queue.shards().remove(0);
+        let (jobs, held, zombies) = Default::default();
+        Self { embedded, redis, queue, clock, shard, jobs, held, zombies, vtime: 0.0 }
+    }
+
+    fn job(&self, draft: &Draft) -> NewJob {
+        let mut spec = Spec { url: "/v1/chat/completions".to_owned(), ..Spec::default() };
+        let session = draft.session.map(|n| session_key(&format!("s{n}")));
+        if draft.remembers && session.is_some() {
+            let profile = RawJson::string("profile");
+            spec.memory = Some(Memory { turns: 2, ttl_s: 30, profile });
+        }
+        let body = Bytes::from(vec![b'1'; if draft.large { 3000 } else { 10 }]);
+        let tenant = tenant_id(TENANTS[draft.tenant % 3]);
+        let drafted = self.queue.draft(tenant, spec, body, draft.completion.map(Into::into));
+        NewJob {
+            class: Class::ALL[draft.class % 3],
+            session,
+            keeps_events: draft.keeps_events,
+            delay: Duration::from_secs(draft.delay_s),
+            deadline: draft.deadline_s.map(Duration::from_secs),
+            idempotency: draft.key.map(|(key, digest)| Idempotency {
+                key: IdempotencyKey::new(&format!("k{key}")).unwrap(),
+                digest: [digest; 32],
+                ttl: Duration::from_secs(3600),
+            }),
+            ..drafted
+        }
+    }
+
+    fn settle((ours, theirs): Pair, end: &End) -> (Settlement, Settlement) {
+        let usage = match end {
+            End::Succeed(tokens) => {
+                tokens.map(|tokens| Usage { prompt_tokens: 3, completion_tokens: tokens.into() })
+            }
+            _ => None,
+        };
+        let outcome = |lease: &Lease| match end {
+            End::Succeed(_) => {
+                let turn = Turn { user: lease.key.epoch.to_string(), assistant: "a".to_owned() };
+                let output = Output { usage, ..Output::default() };
+                Outcome::Succeeded { output, turn: lease.spec.memory.as_ref().map(|_| turn) }
+            }
+            End::Fail => failed(lease.attempt),
+            End::Retry(s) => {
+                let delay = Duration::from_secs(*s);
+                Outcome::Retry { delay, error: error(lease.attempt) }
+            }
+            End::StopLane(s) => {
+                let delay = Duration::from_secs(*s);
+                Outcome::LaneStopped { delay, error: error(lease.attempt) }
+            }
+            End::Release => Outcome::Released,
+            End::Cancelled => Outcome::Cancelled,
+        };
+        let (mine, yours) = (outcome(&ours), outcome(&theirs));
+        (ours.settle(mine, usage), theirs.settle(yours, usage))
+    }
+
+    async fn step(
+        &mut self,
+        pairs: Vec<(Pair, End)>,
+        max: usize,
+    ) -> Result<Vec<Settled>, TestCaseError> {
+        let (ours, theirs): (Vec<_>, Vec<_>) =
+            pairs.into_iter().map(|(pair, end)| Self::settle(pair, &end)).unzip();
+        let claim = ClaimRequest { max, lease: LEASE };
+        let ours = self.embedded.step(&self.shard, ours, claim).await.unwrap();
+        let theirs = self.redis.step(&self.shard, theirs, claim).await.unwrap();
+        same(&ours, &theirs)?;
+        self.held.extend(ours.leases.into_iter().zip(theirs.leases));
+        Ok(ours.settled)
+    }
+
+    async fn apply(&mut self, op: Op) -> Result<(), TestCaseError> {
+        match op {
+            Op::Enqueue(drafts) => {
+                let jobs: Vec<NewJob> = drafts.iter().map(|draft| self.job(draft)).collect();
+                let ours = self.embedded.enqueue(&self.shard, jobs.clone()).await;
+                let theirs = self.redis.enqueue(&self.shard, jobs).await;
+                same(&ours, &theirs)?;
+                for accepted in ours.into_iter().flatten() {
+                    if !self.jobs.contains(accepted.id()) {
+                        self.jobs.push(accepted.id().clone());
+                    }
+                }
+            }
+            Op::Step(ends, max) => {
+                let mut pairs = Vec::new();
+                for (at, end) in ends {
+                    if !self.held.is_empty() {
+                        pairs.push((self.held.swap_remove(at % self.held.len()), end));
+                    }
+                }
+                self.step(pairs, max).await?;
+            }
+            Op::ZombieSettles(at, end) => {
+                if !self.zombies.is_empty() {
+                    let zombie = self.zombies.swap_remove(at % self.zombies.len());
+                    self.step(vec![(zombie, end)], 0).await?;
+                }
+            }
+            Op::Beat => {
+                let keys: Vec<_> = self.held.iter().map(|(ours, _)| ours.key.clone()).collect();
+                let ours = self.embedded.beat(&self.shard, &keys, LEASE).await.unwrap();
+                let theirs = self.redis.beat(&self.shard, &keys, LEASE).await.unwrap();
+                same(&ours, &theirs)?;
+            }
+            Op::Crash(at) => {
+                if !self.held.is_empty() {
+                    let dead = self.held.swap_remove(at % self.held.len());
+                    self.zombies.push(dead);
+                }
+            }
+            Op::Reap => {
+                let ours = self.embedded.reap(&self.shard).await.unwrap();
+                let theirs = self.redis.reap(&self.shard).await.unwrap();
+                same(&ours, &theirs)?;
+            }
+            Op::Cancel(job, tenant) => {
+                if let Some(id) = self.pick(job) {
+                    let tenant = tenant_id(TENANTS[tenant % 3]);
+                    let ours = self.embedded.cancel(&tenant, &id).await.unwrap();
+                    let theirs = self.redis.cancel(&tenant, &id).await.unwrap();
+                    same(&ours, &theirs)?;
+                }
+            }
+            Op::Retry(job, tenant) => {
+                if let Some(id) = self.pick(job) {
+                    let tenant = tenant_id(TENANTS[tenant % 3]);
+                    let ours = self.embedded.retry(&tenant, &id).await;
+                    let theirs = self.redis.retry(&tenant, &id).await;
+                    same(&ours, &theirs)?;
+                }
+            }
+            Op::Emit(at) => self.emit(at).await?,
+            Op::Pause(tenant, paused) => {
+                let tenant = tenant.map(|n| tenant_id(TENANTS[n]));
+                self.embedded.pause(&self.shard, tenant.as_ref(), paused).await.unwrap();
+                self.redis.pause(&self.shard, tenant.as_ref(), paused).await.unwrap();
+            }
+            Op::Limit(lane, tenants) => {
+                let named =
+                    |(n, limits): &(usize, TenantLimits)| (tenant_id(TENANTS[*n]), limits.clone());
+                let tenants: Vec<_> = tenants.iter().map(named).collect();
+                self.embedded.set_limits(&self.shard, &lane, &tenants).await.unwrap();
+                self.redis.set_limits(&self.shard, &lane, &tenants).await.unwrap();
+            }
+            Op::Pass(ms) => self.clock.advance(Duration::from_millis(ms)),
+            Op::List(tenant, limit, after) => {
+                let after = after.and_then(|at| self.pick(at));
+                let query = ListQuery { limit, after, ..ListQuery::default() };
+                let tenant = tenant_id(TENANTS[tenant % 3]);
+                let ours = self.embedded.list(&self.shard, &tenant, &query).await;
+                let theirs = self.redis.list(&self.shard, &tenant, &query).await;
+                same(&ours, &theirs)?;
+            }
+            Op::Reconcile => self.reconcile().await?,
+        }
+        self.compare().await
+    }
+
+    async fn queue_is_empty(&self) -> bool {
+        let stats = self.embedded.stats(&self.shard, None).await.unwrap();
+        stats.queued + stats.running == 0
+    }
+
+    fn pick(&self, at: usize) -> Option<JobId> {
+        (!self.jobs.is_empty()).then(|| self.jobs[at % self.jobs.len()].clone())
+    }
+
+    async fn emit(&self, at: usize) -> Result<(), TestCaseError> {
+        let everyone: Vec<&Pair> = self.held.iter().chain(&self.zombies).collect();
+        let keeping: Vec<_> = everyone.into_iter().filter(|(ours, _)| ours.keeps_events).collect();
+        if keeping.is_empty() {
+            return Ok(());
+        }
+        let lease = keeping[at % keeping.len()].0.key.clone();
+        let one = Emission { lease, kind: EventKind::Delta, data: RawJson::string("x") };
+        let ours = self.embedded.emit(&self.shard, vec![one.clone()]).await.unwrap();
+        let theirs = self.redis.emit(&self.shard, vec![one]).await.unwrap();
+        same(&ours, &theirs)
+    }
+
+    /// Nothing may be left to repair.
+    async fn reconcile(&self) -> Result<(), TestCaseError> {
+        let ours = self.embedded.reconcile(&self.shard).await.unwrap();
+        let theirs = self.redis.reconcile(&self.shard).await.unwrap();
+        prop_assert_eq!(ours.total(), 0, "embedded: {:?}", ours);
+        prop_assert_eq!(theirs.total(), 0, "Redis: {:?}", theirs);
+        Ok(())
+    }
+
+    /// All that can be seen of both is the same, and neither holds what must never be.
+    async fn compare(&mut self) -> Result<(), TestCaseError> {
+        let ours = self.embedded.get(&self.shard, &self.jobs).await.unwrap();
+        let theirs = self.redis.get(&self.shard, &self.jobs).await.unwrap();
+        same(&ours, &theirs)?;
+        for tenant in TENANTS.map(|name| Some(tenant_id(name))).into_iter().chain([None]) {
+            let ours = self.embedded.stats(&self.shard, tenant.as_ref()).await.unwrap();
+            let theirs = self.redis.stats(&self.shard, tenant.as_ref()).await.unwrap();
+            same(&ours, &theirs)?;
+        }
+        let ours = self.embedded.audit(&self.shard);
+        let theirs = self.redis.audit(&self.shard, &self.jobs).await.unwrap();
+        prop_assert!(ours.faults.is_empty(), "embedded: {:#?}", ours.faults);
+        prop_assert!(theirs.faults.is_empty(), "Redis: {:#?}", theirs.faults);
+        prop_assert_eq!(ours.vtime, theirs.vtime);
+        prop_assert!(ours.vtime >= self.vtime, "virtual time went back");
+        self.vtime = ours.vtime;
+        Ok(())
+    }
+
+    /// With all bounds lifted, every job ends, and the logs of both tell the same.
+    async fn finish(&mut self) -> Result<(), TestCaseError> {
+        let free = LaneLimits::default();
+        self.apply(Op::Limit(free, Vec::new())).await?;
+        for tenant in [None, Some(0), Some(1), Some(2)] {
+            self.apply(Op::Pause(tenant, false)).await?;
+        }
+        self.zombies.append(&mut self.held);
+        for _ in 0..50 {
+            self.clock.advance(Duration::from_secs(60));
+            self.apply(Op::Reap).await?;
+            self.step(Vec::new(), 1000).await?;
+            if self.held.is_empty() && self.queue_is_empty().await {
+                break;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.step(held.into_iter().map(|pair| (pair, End::Succeed(None))).collect(), 0).await?;
+        }
+        self.compare().await?;
+        self.reconcile().await?;
+        let jobs: Vec<Job> = self
+            .embedded
+            .get(&self.shard, &self.jobs)
+            .await
+            .unwrap()
+            .into_iter()
+            .flatten()
+            .collect();
+        prop_assert_eq!(jobs.len(), self.jobs.len());
+        for job in jobs {
+            prop_assert!(job.status().is_terminal(), "{:?} never ended", job);
+            let ours = self.embedded.events(&job.id, 0).await.unwrap();
+            let theirs = self.redis.events(&job.id, 0).await.unwrap();
+            same(&ours, &theirs)?;
+        }
+        Ok(())
+    }
+}
+
+async fn live(server: &RedisServer, ops: Vec<Op>) -> Result<(), TestCaseError> {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
+    let mut world = World::new(server).await;
+    for op in ops {
+        world.apply(op).await?;
+    }
+    world.finish().await
+}
+
+#[test]
+fn both_engines_live_through_the_same_histories() {
+    #[expect(clippy::disallowed_methods, reason = "how much to test is the caller's choice")]
+    let cases = std::env::var("CAUSEWAY_HISTORIES").map_or(200, |n| n.parse().expect("a number"));
+    let server = RedisServer::start();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let histories = prop::collection::vec(op(), 1..60);
+    let outcome =
+        TestRunner::new(config).run(&histories, |ops| runtime.block_on(live(&server, ops)));
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}

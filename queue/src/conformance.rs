@@ -13,6 +13,7 @@
 )]
 
 mod accept;
+mod audit;
 mod cancel;
 mod lease;
 mod list;
@@ -23,7 +24,8 @@ mod stream;
 mod wake;
 
 pub use self::{
-    accept::*, cancel::*, lease::*, list::*, retry::*, session::*, stage::*, stream::*, wake::*,
+    accept::*, audit::*, cancel::*, lease::*, list::*, retry::*, session::*, stage::*, stream::*,
+    wake::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what

@@ -1,6 +1,8 @@
 //! The engine inside the process: the default store, in memory, and the specification that the
 //! Redis backend is held against. Nothing survives the process.
 
+#[cfg(feature = "conformance")]
+mod audit;
 mod engine;
 mod flows;
 mod record;
@@ -99,6 +101,12 @@ impl Embedded {
             }
         }
         answer
+    }
+
+    /// Checks the invariants of a shard.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn inspect(&self, shard: &Shard) -> crate::conformance::Audit {
+        self.look(shard, Engine::audit)
     }
 
     fn look<T>(&self, shard: &Shard, read: impl FnOnce(&Engine, Millis) -> T) -> T {

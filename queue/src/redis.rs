@@ -169,6 +169,19 @@ impl RedisStore {
         }
     }
 
+    /// What `lua/audit.lua` found.
+    #[cfg(feature = "conformance")]
+    pub(crate) async fn inspect(
+        &self,
+        shard: &Shard,
+        jobs: &[JobId],
+    ) -> Result<Vec<String>, Error> {
+        let ids = jobs.iter().map(JobId::key);
+        let answer = self.server.call(shard, &self.server.scripts.audit, ids).await?;
+        let mut reply = reply::Reply::new(answer)?;
+        (0..reply.len()).map(|_| reply.text()).collect()
+    }
+
     fn gathers(&self, shard: &Shard) -> Gathers {
         let mut all = lock(&self.gathers);
         if let Some(gathers) = all.get(shard) {

@@ -524,3 +524,50 @@ impl Flows {
         });
     }
 }
+
+/// What an audit looks at.
+#[cfg(feature = "conformance")]
+impl Flows {
+    pub(super) fn vtime(&self) -> f64 {
+        self.lane.vtime
+    }
+
+    pub(super) fn active_weight(&self) -> f64 {
+        self.lane.active_weight
+    }
+
+    pub(super) fn active_len(&self) -> usize {
+        self.active.len()
+    }
+
+    pub(super) fn is_parked(&self, id: &TenantId) -> bool {
+        self.parked.iter().any(|(_, parked)| parked == id)
+    }
+
+    pub(super) fn is_ready(&self, flow: &Flow, order: u64, key: u128) -> bool {
+        let tenant = self.tenants.get(&flow.tenant);
+        tenant.is_some_and(|one| one.classes[flow.class.rank()].ready.contains(&(order, key)))
+    }
+
+    pub(super) fn stands_where_it_says(&self, id: &TenantId, class: Class) -> bool {
+        let state = self.tenants.get(id).map(|tenant| &tenant.classes[class.rank()]);
+        state.and_then(|state| Some((state.offered?, state.tag))).is_none_or(|(score, tag)| {
+            score.0 == tag && self.active.contains(&(score, class.rank(), id.clone()))
+        })
+    }
+}
+
+#[cfg(feature = "conformance")]
+impl ClassState {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty()
+    }
+}
+
+#[cfg(feature = "conformance")]
+impl Tenant {
+    /// Whether only its rates may keep it closed.
+    pub(super) fn may_open(&self) -> bool {
+        self.open_at().is_some()
+    }
+}

@@ -50,6 +50,18 @@ impl Sessions {
         next.filter(|_| was_first)
     }
 
+    /// How many jobs stand before this one.
+    #[cfg(feature = "conformance")]
+    pub(super) fn place(
+        &self,
+        tenant: &TenantId,
+        session: &SessionKey,
+        job: u128,
+    ) -> Option<usize> {
+        let line = self.order.get(&(tenant.clone(), session.clone()))?;
+        line.iter().position(|other| *other == job)
+    }
+
     /// A message was accepted: the conversation is remembered for longer.
     pub(super) fn greet(
         &mut self,

@@ -11,11 +11,11 @@ use crate::{
 
 /// Declares the scripts by their file names.
 macro_rules! scripts {
-    ($($name:ident),+ $(,)?) => {
+    ($($(#[$only:meta])* $name:ident),+ $(,)?) => {
         /// Every transition and every view, ready to be called.
         #[derive(Debug)]
         pub(super) struct Scripts {
-            $(pub(super) $name: Script,)+
+            $($(#[$only])* pub(super) $name: Script,)+
         }
 
         impl Scripts {
@@ -24,7 +24,7 @@ macro_rules! scripts {
                 let prelude = prelude(policy);
                 let make = |text: &str| Script::new(&format!("{prelude}{text}"));
                 Self {
-                    $($name: make(include_str!(concat!("lua/", stringify!($name), ".lua"))),)+
+                    $($(#[$only])* $name: make(include_str!(concat!("lua/", stringify!($name), ".lua"))),)+
                 }
             }
         }
@@ -32,6 +32,8 @@ macro_rules! scripts {
 }
 
 scripts!(
+    #[cfg(feature = "conformance")]
+    audit,
     beat,
     cancel,
     conversations,

@@ -1,0 +1,38 @@
+//! Looking inside a store for what must never be.
+
+use crate::{
+    embedded::Embedded,
+    error::Error,
+    id::{JobId, Shard},
+    redis::RedisStore,
+};
+
+/// What an audit found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Audit {
+    /// What must never be, in words; empty in a store that is sound.
+    pub faults: Vec<String>,
+    /// The shard's virtual time, which never goes back.
+    pub vtime: f64,
+}
+
+impl Embedded {
+    /// Checks the invariants of a shard.
+    #[must_use]
+    pub fn audit(&self, shard: &Shard) -> Audit {
+        self.inspect(shard)
+    }
+}
+
+impl RedisStore {
+    /// Checks the invariants of a shard in which these jobs were accepted. Reads all of it.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn audit(&self, shard: &Shard, jobs: &[JobId]) -> Result<Audit, Error> {
+        let mut faults = self.inspect(shard, jobs).await?;
+        let vtime = faults.pop().unwrap_or_default();
+        let vtime = vtime.strip_prefix("vtime ").and_then(|number| number.parse().ok());
+        Ok(Audit { faults, vtime: vtime.unwrap_or(f64::NAN) })
+    }
+}

@@ -1,0 +1,92 @@
+//! The engine's invariants, checked from the outside of its transitions. For tests.
+
+use std::collections::BTreeMap;
+
+use super::{engine::Engine, flows::Flows, record::Place};
+use crate::{clock::Millis, conformance::Audit, id::TenantId, state::Class};
+
+impl Engine {
+    pub(super) fn audit(&self, now: Millis) -> Audit {
+        let mut audit = Audit { faults: Vec::new(), vtime: self.flows.vtime() };
+        let faults = &mut audit.faults;
+        let mut check = |ok: bool, what: String| {
+            if !ok {
+                faults.push(what);
+            }
+        };
+        let mut waiting: BTreeMap<&TenantId, [u64; 3]> = BTreeMap::new();
+        for (key, job) in &self.jobs {
+            let id = &job.id;
+            let is_ready = self.flows.is_ready(&job.flow(), job.order, *key);
+            let is_due = self.due.iter().any(|(_, other)| other == key);
+            let is_leased = self.leases.iter().any(|(_, other)| other == key);
+            let wanted = match job.place {
+                Place::Ready => (true, false, false),
+                Place::Due { .. } => (false, true, false),
+                Place::Running { .. } => (false, false, true),
+                Place::Held | Place::Ended { .. } => (false, false, false),
+            };
+            check((is_ready, is_due, is_leased) == wanted, format!("{id} is not where it says"));
+            let counts = waiting.entry(&job.tenant).or_default();
+            let is_live = !job.status().is_terminal();
+            counts[0] += u64::from(is_live && !is_leased);
+            counts[1] += u64::from(is_leased);
+            counts[2] += u64::from(is_due);
+            if let Some(session) = &job.session {
+                let place = self.sessions.place(&job.tenant, session, *key);
+                check(place.is_some() == is_live, format!("{id} and its session disagree"));
+                let is_held = matches!(job.place, Place::Held);
+                check(!is_live || (place == Some(0)) != is_held, format!("{id} is out of order"));
+            }
+        }
+        let sum = |n: usize| waiting.values().map(|counts| counts[n]).sum::<u64>();
+        let lane = &self.flows.lane;
+        let totals = [lane.queued, lane.running.into(), self.due.len() as u64];
+        check(totals == [sum(0), sum(1), sum(2)], format!("the lane counts {totals:?}"));
+        for (id, tenant) in self.flows.tenants() {
+            let counted = [tenant.queued, tenant.running.into(), tenant.scheduled];
+            let wanted = waiting.get(id).copied().unwrap_or_default();
+            check(counted == wanted, format!("{id} counts {counted:?}, not {wanted:?}"));
+        }
+        audit.faults.extend(self.flows.audit(now));
+        audit
+    }
+}
+
+impl Flows {
+    /// Whether `active`, `parked` and the sum of weights are what the tenants say.
+    fn audit(&self, now: Millis) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut weights = 0.0;
+        let mut offered = 0;
+        for (id, tenant) in self.tenants() {
+            let parked = self.is_parked(id);
+            for class in Class::ALL {
+                let state = &tenant.classes[class.rank()];
+                let servable = !state.is_empty() && tenant.may_open();
+                if state.is_offered() {
+                    offered += 1;
+                    weights += crate::fair::weight(class, &tenant.limits);
+                    if !servable {
+                        faults.push(format!("{class}:{id} is offered and cannot be served"));
+                    }
+                } else if servable && !parked {
+                    faults.push(format!("{class}:{id} can be served and is not offered"));
+                }
+                if !self.stands_where_it_says(id, class) {
+                    faults.push(format!("{class}:{id} is offered under an old tag"));
+                }
+            }
+            if parked && (tenant.classes.iter().any(super::flows::ClassState::is_offered)) {
+                faults.push(format!("{id} is parked for nothing at {now:?}"));
+            }
+        }
+        if offered != self.active_len() {
+            faults.push("active holds strangers".to_owned());
+        }
+        if (weights - self.active_weight()).abs() > 1e-6 {
+            faults.push(format!("the sum of weights is {}, not {weights}", self.active_weight()));
+        }
+        faults
+    }
+}

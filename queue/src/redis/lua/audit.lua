@@ -1,0 +1,78 @@
+-- Looks for what must never be. For tests: it reads the whole shard.
+-- ARGV, from 2: all job ids that were ever accepted.
+-- Returns what was found, as text; changes nothing.
+local found = {}
+local function check(ok, what) if not ok then found[#found + 1] = what end end
+
+local ready, scheduled, queued, running, heads = {}, {}, {}, {}, {}
+local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
+local totals = { queued = 0, running = 0, due = 0 }
+for n = 2, #ARGV do
+  local id = ARGV[n]
+  local j = job(id)
+  if j then
+    local places = ''
+    local order = call('ZSCORE', key('ready', flow(j)), id)
+    if order then places = places .. 'q' end
+    if call('ZSCORE', DUE, id) then places = places .. 'w' end
+    if call('ZSCORE', LEASES, member(j)) then places = places .. 'r' end
+    local waits = j.state == 'q' or j.state == 'h' or j.state == 'w'
+    local live = waits or j.state == 'r'
+    if j.state == 'q' or j.state == 'w' or j.state == 'r' then
+      check(places == j.state, id .. ' is ' .. j.state .. ' and stands in ' .. places)
+    else
+      check(places == '', id .. ' is ' .. j.state .. ' and stands in ' .. places)
+    end
+    check(not order or tonumber(order) == j.order, id .. ' lost its order')
+    check(call('TTL', key('job', id)) < 0 == live, id .. ' has the wrong TTL in ' .. j.state)
+    if j.session then
+      local first = call('LINDEX', session_key(j), 0)
+      local stands = call('LPOS', session_key(j), id)
+      check((stands ~= false) == live, id .. ' is ' .. j.state .. ' and its session disagrees')
+      check(not live or (first == id) == (j.state ~= 'h'), id .. ' is out of its session\'s order')
+    else
+      check(j.state ~= 'h', id .. ' is held by nothing')
+    end
+    if waits then add(queued, j.tenant) totals.queued = totals.queued + 1 end
+    if j.state == 'q' then add(ready, flow(j)) end
+    if j.state == 'w' then add(scheduled, j.tenant) totals.due = totals.due + 1 end
+    if j.state == 'r' then add(running, j.tenant) totals.running = totals.running + 1 end
+  end
+end
+check(call('ZCARD', DUE) == totals.due, 'due holds strangers')
+check(call('ZCARD', LEASES) == totals.running, 'leases hold strangers')
+check(lane.queued == totals.queued, 'the lane counts ' .. lane.queued .. ' waiting, not ' .. totals.queued)
+check(lane.running == totals.running, 'the lane counts ' .. lane.running .. ' running, not ' .. totals.running)
+
+local offered, weights, parked = 0, 0, 0
+local all = call('HGETALL', TENANTS)
+for n = 1, #all, 2 do
+  local t = unpack_tenant(all[n], all[n + 1])
+  local name = t.name
+  check(t.queued == (queued[name] or 0), name .. ' counts ' .. t.queued .. ' waiting')
+  check(t.running == (running[name] or 0), name .. ' counts ' .. t.running .. ' running')
+  check(t.scheduled == (scheduled[name] or 0), name .. ' counts ' .. t.scheduled .. ' scheduled')
+  local at = open_at(t)
+  local is_parked = call('ZSCORE', PARKED, name)
+  for class = 0, 2 do
+    local f = class .. ':' .. name
+    local score = call('ZSCORE', ACTIVE, f)
+    check(t.ready[class] == (ready[f] or 0), f .. ' counts ' .. t.ready[class] .. ' ready')
+    check(call('ZCARD', key('ready', f)) == t.ready[class], f .. ' has strangers in its ready set')
+    check(not score or (t.ready[class] > 0 and at), f .. ' is offered and cannot be served')
+    check(score or t.ready[class] == 0 or not at or is_parked, f .. ' can be served and is not offered')
+    check(not score or tonumber(score) == t.tag[class], f .. ' is offered under an old tag')
+    check((score and true or false) == offers(t, class), f .. ' does not know where it stands')
+    if score then
+      offered = offered + 1
+      weights = weights + weight(t, class)
+    end
+  end
+  if is_parked then parked = parked + 1 end
+  check(not is_parked or (at and t.offered == 0), name .. ' is parked for nothing')
+end
+check(call('ZCARD', ACTIVE) == offered, 'active holds strangers')
+check(call('ZCARD', PARKED) == parked, 'parked holds strangers')
+check(math.abs(lane.weight - weights) < 1e-6, 'the sum of weights is ' .. lane.weight .. ', not ' .. weights)
+found[#found + 1] = string.format('vtime %.17g', lane.vtime)
+return found
