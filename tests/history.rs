@@ -267,11 +267,11 @@ impl World {
         pairs: Vec<(Pair, End)>,
         max: usize,
     ) -> Result<Vec<Settled>, TestCaseError> {
-        let (ours, theirs): (Vec<_>, Vec<_>) =
+        let (mut ours, mut theirs): (Vec<_>, Vec<_>) =
             pairs.into_iter().map(|(pair, end)| Self::settle(pair, &end)).unzip();
         let claim = ClaimRequest { max, lease: LEASE };
-        let ours = self.embedded.step(&self.shard, ours, claim).await.unwrap();
-        let theirs = self.redis.step(&self.shard, theirs, claim).await.unwrap();
+        let ours = self.embedded.step(&self.shard, &mut ours, claim).await.unwrap();
+        let theirs = self.redis.step(&self.shard, &mut theirs, claim).await.unwrap();
         same(&ours, &theirs)?;
         self.held.extend(ours.leases.into_iter().zip(theirs.leases));
         Ok(ours.settled)

@@ -26,11 +26,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
     async fn enqueue(&self, shard: &Shard, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error>;
 
     /// Ends attempts and begins new ones, in this order, in one round trip. Due jobs and parked
-    /// flows are promoted first.
+    /// flows are promoted first. The settlements are taken out as the store takes them: what is
+    /// left after an error is to be sent again.
     async fn step(
         &self,
         shard: &Shard,
-        settlements: Vec<Settlement>,
+        settlements: &mut Vec<Settlement>,
         claim: ClaimRequest,
     ) -> Result<Step, Error>;
 

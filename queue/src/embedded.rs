@@ -123,10 +123,11 @@ impl Backend for Embedded {
     async fn step(
         &self,
         shard: &Shard,
-        settlements: Vec<Settlement>,
+        settlements: &mut Vec<Settlement>,
         claim: ClaimRequest,
     ) -> Result<Step, Error> {
         let claim = ClaimRequest { max: claim.max.min(MAX_CLAIM), ..claim };
+        let settlements = std::mem::take(settlements);
         Ok(self.transition(shard, |engine, now| engine.step(settlements, claim, now)))
     }
 

@@ -5,6 +5,7 @@
 //! This module knows Redis; no other does.
 
 mod gather;
+mod info;
 mod keys;
 mod news;
 mod pool;
@@ -22,6 +23,7 @@ use std::{
 use redis::{Cmd, FromRedisValue, Script, Value};
 use tokio::task::JoinSet;
 
+pub use self::info::ServerStats;
 use self::{
     gather::Gather,
     pool::{ANSWER, Connections, Held},

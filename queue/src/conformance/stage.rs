@@ -72,9 +72,9 @@ impl Stage {
     }
 
     /// Ends attempts and begins up to `max` new ones.
-    pub async fn step(&self, settlements: Vec<crate::Settlement>, max: usize) -> Step {
+    pub async fn step(&self, mut settlements: Vec<crate::Settlement>, max: usize) -> Step {
         let claim = ClaimRequest { max, lease: LEASE };
-        self.store().step(&self.shard, settlements, claim).await.expect("the store answers")
+        self.store().step(&self.shard, &mut settlements, claim).await.expect("the store answers")
     }
 
     /// Ends an attempt; whether it still was the holder's to end.

@@ -64,7 +64,7 @@ async fn run<Q, A>(most: usize, send: Send<Q, A>, mut receiver: mpsc::Receiver<W
 }
 
 /// The same failure for each of those who asked together.
-fn again(error: &Error) -> Error {
+pub(super) fn again(error: &Error) -> Error {
     match error {
         Error::Corrupt(what) => Error::Corrupt(what.clone()),
         other => Error::Unavailable(other.to_string()),

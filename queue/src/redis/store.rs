@@ -26,6 +26,9 @@ use crate::{
 
 type Args = Vec<Vec<u8>>;
 
+/// About how many jobs one call accepts; a larger group goes alone.
+const ACCEPTED_AT_ONCE: usize = 256;
+
 /// Accepts groups of jobs in one call.
 pub(super) fn enqueuer(
     server: &Arc<Server>,
@@ -38,7 +41,43 @@ pub(super) fn enqueuer(
     })
 }
 
+/// Cuts the groups into calls of about [`ACCEPTED_AT_ONCE`] jobs, so that none holds the server for
+/// long, and makes them at once.
 async fn enqueue(
+    server: &Server,
+    shard: &Shard,
+    groups: Vec<Vec<NewJob>>,
+) -> Result<Vec<Result<Vec<Accepted>, Error>>, Error> {
+    let (mut calls, mut call, mut jobs) = (Vec::new(), Vec::new(), 0);
+    for group in groups {
+        jobs += group.len();
+        call.push(group);
+        if jobs >= ACCEPTED_AT_ONCE {
+            calls.push(std::mem::take(&mut call));
+            jobs = 0;
+        }
+    }
+    calls.push(call);
+    calls.retain(|call| !call.is_empty());
+    let calls = calls.into_iter().map(|groups| enqueue_once(server, shard, groups));
+    let answers = futures_util::future::join_all(calls).await;
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// One call. Its failure is the failure of every group in it.
+async fn enqueue_once(
+    server: &Server,
+    shard: &Shard,
+    groups: Vec<Vec<NewJob>>,
+) -> Vec<Result<Vec<Accepted>, Error>> {
+    let count = groups.len();
+    match try_enqueue(server, shard, groups).await {
+        Ok(answers) => answers,
+        Err(error) => (0..count).map(|_| Err(gather::again(&error))).collect(),
+    }
+}
+
+async fn try_enqueue(
     server: &Server,
     shard: &Shard,
     groups: Vec<Vec<NewJob>>,
@@ -190,26 +229,28 @@ impl Backend for RedisStore {
     async fn step(
         &self,
         shard: &Shard,
-        mut settlements: Vec<Settlement>,
+        settlements: &mut Vec<Settlement>,
         claim: ClaimRequest,
     ) -> Result<Step, Error> {
         let mut settled = Vec::with_capacity(settlements.len());
         loop {
-            let rest = settlements.split_off(settlements.len().min(MOST_LEASES));
-            let max = if rest.is_empty() { claim.max.min(MAX_CLAIM) } else { 0 };
-            let mut args = Args::with_capacity(2 + settlements.len() * 6);
+            let part = &settlements[..settlements.len().min(MOST_LEASES)];
+            let is_last = part.len() == settlements.len();
+            let max = if is_last { claim.max.min(MAX_CLAIM) } else { 0 };
+            let mut args = Args::with_capacity(2 + part.len() * 6);
             args.push(max.to_string().into_bytes());
             args.push(millis(claim.lease).to_string().into_bytes());
-            for one in &settlements {
+            for one in part {
                 push_settlement(one, &mut args)?;
             }
+            let taken = part.len();
             let reply = self.server.call(shard, &self.server.scripts.step, &args).await?;
+            settlements.drain(..taken);
             let (done, leases, look_again) = stepped(self, shard, Reply::new(reply)?).await?;
             settled.extend(done);
-            if rest.is_empty() {
+            if is_last {
                 return Ok(Step { settled, leases, look_again });
             }
-            settlements = rest;
         }
     }
 

@@ -1,0 +1,245 @@
+//! From the pieces of a stream to the answer that the same call would have given without one.
+
+use std::ops::ControlFlow;
+
+use causeway_queue::{RawJson, job::Usage};
+use serde_json::{Map, Value, json};
+
+use crate::upstream::Failure;
+
+/// What kind of stream is put together.
+#[derive(Debug)]
+enum Kind {
+    /// Chat and text completions: chunks with choices.
+    Choices,
+    /// Anything else: the events are kept as they came.
+    Events(Vec<RawJson>),
+}
+
+/// Puts a stream together.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    kind: Kind,
+    whole: Map<String, Value>,
+    choices: Vec<Value>,
+    finished: bool,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+impl Assembly {
+    /// For a call to `url` whose answer may have `max_bytes`.
+    pub(crate) fn new(url: &str, max_bytes: usize) -> Self {
+        let is_choices = url.ends_with("/completions");
+        let kind = if is_choices { Kind::Choices } else { Kind::Events(Vec::new()) };
+        let (whole, choices) = Default::default();
+        Self { kind, whole, choices, finished: false, bytes: 0, max_bytes }
+    }
+
+    /// Takes the data of one event. `Break`: that was all.
+    pub(crate) fn take(&mut self, data: &str) -> Result<ControlFlow<(), Value>, Failure> {
+        if data == "[DONE]" {
+            self.finished = true;
+            return Ok(ControlFlow::Break(()));
+        }
+        self.bytes += data.len();
+        if self.bytes > self.max_bytes {
+            return Err(Failure::TooLarge(self.max_bytes));
+        }
+        let event: Value = serde_json::from_str(data)
+            .map_err(|error| Failure::Cut(format!("an event is not JSON: {error}")))?;
+        if event.get("error").is_some_and(|error| !error.is_null()) {
+            return Err(Failure::InStream(RawJson::of(&event).unwrap_or_default()));
+        }
+        match &mut self.kind {
+            Kind::Choices => self.merge(&event),
+            Kind::Events(events) => {
+                events.push(RawJson::parse(data.to_owned()).unwrap_or_default());
+                let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
+                self.finished |=
+                    ["response.completed", "response.incomplete", "message_stop"].contains(&kind);
+                if kind == "response.failed" {
+                    return Err(Failure::InStream(RawJson::of(&event).unwrap_or_default()));
+                }
+            }
+        }
+        Ok(ControlFlow::Continue(event))
+    }
+
+    fn merge(&mut self, chunk: &Value) {
+        for (name, value) in chunk.as_object().into_iter().flatten() {
+            if name != "choices" && !value.is_null() {
+                self.whole.insert(name.clone(), value.clone());
+            }
+        }
+        for part in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
+            let index = part.get("index").and_then(Value::as_u64).unwrap_or(0);
+            let known = self.choices.iter().position(|choice| choice["index"] == index);
+            let place = known.unwrap_or_else(|| {
+                self.choices.push(json!({ "index": index }));
+                self.choices.len() - 1
+            });
+            self.finished |= merge_choice(&mut self.choices[place], part);
+        }
+    }
+
+    /// The whole answer.
+    ///
+    /// # Errors
+    /// When the stream broke off before its end.
+    pub(crate) fn finish(mut self) -> Result<RawJson, Failure> {
+        if !self.finished {
+            return Err(Failure::Cut("the stream ended before the answer did".to_owned()));
+        }
+        let whole = match self.kind {
+            Kind::Events(events) => return Ok(RawJson::of(&events).unwrap_or_default()),
+            Kind::Choices => {
+                self.choices.sort_by_key(|choice| choice["index"].as_u64());
+                if self.whole.get("object") == Some(&json!("chat.completion.chunk")) {
+                    self.whole.insert("object".to_owned(), json!("chat.completion"));
+                }
+                self.whole.insert("choices".to_owned(), Value::Array(self.choices));
+                self.whole
+            }
+        };
+        Ok(RawJson::of(&whole).unwrap_or_default())
+    }
+}
+
+/// Adds a part to its choice; whether the choice is complete.
+fn merge_choice(choice: &mut Value, part: &Value) -> bool {
+    for (name, value) in part.as_object().into_iter().flatten() {
+        match (name.as_str(), value) {
+            ("index", _) => {}
+            ("delta", Value::Object(delta)) => {
+                let message = &mut choice["message"];
+                for (field, value) in delta {
+                    append(&mut message[field.as_str()], field, value);
+                }
+            }
+            ("text", value) => append(&mut choice["text"], "text", value),
+            (name, value) if !value.is_null() || choice.get(name).is_none() => {
+                choice[name] = value.clone();
+            }
+            _ => {}
+        }
+    }
+    part.get("finish_reason").is_some_and(|reason| !reason.is_null())
+}
+
+/// Appends `value` to what stands there: texts grow, lists of indexed parts merge by index.
+fn append(whole: &mut Value, field: &str, value: &Value) {
+    match (&mut *whole, value) {
+        (Value::String(text), Value::String(more)) if is_text(field) => text.push_str(more),
+        (Value::Object(fields), Value::Object(more)) => {
+            for (field, value) in more {
+                append(fields.entry(field.clone()).or_insert(Value::Null), field, value);
+            }
+        }
+        (Value::Array(items), Value::Array(more)) => {
+            for part in more {
+                let same = |item: &&mut Value| {
+                    part.get("index").is_some() && item.get("index") == part.get("index")
+                };
+                match items.iter_mut().find(same) {
+                    Some(item) => append(item, "", part),
+                    None => items.push(part.clone()),
+                }
+            }
+        }
+        (_, Value::Null) => {}
+        (whole, value) => *whole = value.clone(),
+    }
+}
+
+/// Whether pieces of this field follow one another; others are said once, or again.
+fn is_text(field: &str) -> bool {
+    !matches!(field, "role" | "id" | "type" | "name" | "object")
+}
+
+/// What a complete body says about tokens.
+pub(crate) fn usage(body: &str) -> Option<Usage> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    let usage = body.get("usage")?;
+    let count = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64());
+    let prompt_tokens = count(["prompt_tokens", "input_tokens"])?;
+    let completion_tokens = count(["completion_tokens", "output_tokens"]).unwrap_or(0);
+    Some(Usage { prompt_tokens, completion_tokens })
+}
+
+/// The text of a complete chat answer.
+pub(crate) fn text(body: &str) -> Option<String> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    let content = body.get("choices")?.get(0)?.get("message")?.get("content")?;
+    content.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assemble(url: &str, events: &[&str]) -> Result<Value, Failure> {
+        let mut assembly = Assembly::new(url, 10_000);
+        for event in events {
+            if assembly.take(event)?.is_break() {
+                break;
+            }
+        }
+        Ok(serde_json::from_str(assembly.finish()?.as_str()).unwrap())
+    }
+
+    const CHAT: &str = "/v1/chat/completions";
+
+    #[test]
+    fn texts_calls_and_usage_come_together() {
+        let whole = assemble(
+            CHAT,
+            &[
+                r#"{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"Hel"},"finish_reason":null}],"usage":null}"#,
+                r#"{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":"lo"},"finish_reason":null}]}"#,
+                r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"t","type":"function","function":{"name":"f","arguments":"{\"a\""}}]}}]}"#,
+                r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}]}}]}"#,
+                r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
+                r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
+                "[DONE]",
+            ],
+        )
+        .unwrap();
+        assert_eq!(whole["object"], "chat.completion");
+        let choice = &whole["choices"][0];
+        assert_eq!(choice["message"]["role"], "assistant");
+        assert_eq!(choice["message"]["content"], "Hello");
+        let call = &choice["message"]["tool_calls"][0];
+        assert_eq!((&call["id"], &call["function"]["name"]), (&json!("t"), &json!("f")));
+        assert_eq!(call["function"]["arguments"], "{\"a\":1}");
+        assert_eq!(choice["finish_reason"], "tool_calls");
+        let used = usage(&whole.to_string()).unwrap();
+        assert_eq!((used.prompt_tokens, used.completion_tokens), (3, 4));
+    }
+
+    #[test]
+    fn a_stream_without_its_end_is_cut() {
+        let begun = r#"{"choices":[{"index":0,"delta":{"content":"Hel"},"finish_reason":null}]}"#;
+        assert!(matches!(assemble(CHAT, &[begun]), Err(Failure::Cut(_))));
+        assert!(matches!(assemble(CHAT, &["oops"]), Err(Failure::Cut(_))));
+    }
+
+    #[test]
+    fn an_error_in_the_stream_is_a_failure() {
+        let failed = assemble(CHAT, &[r#"{"error":{"message":"out of memory"}}"#]);
+        assert!(matches!(failed, Err(Failure::InStream(_))));
+    }
+
+    #[test]
+    fn an_answer_has_a_largest_size() {
+        let large = format!("{{\"x\":\"{}\"}}", "x".repeat(10_000));
+        assert_eq!(assemble(CHAT, &[&large]), Err(Failure::TooLarge(10_000)));
+    }
+
+    #[test]
+    fn other_streams_are_kept_as_they_came() {
+        let events = [r#"{"type":"response.created"}"#, r#"{"type":"response.completed"}"#];
+        let whole = assemble("/v1/responses", &events).unwrap();
+        assert_eq!(whole.as_array().unwrap().len(), 2);
+    }
+}

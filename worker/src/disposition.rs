@@ -1,0 +1,200 @@
+//! What a failure means: one exhaustive match, and the arithmetic that follows.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::time::Duration;
+
+use causeway_queue::{
+    Outcome,
+    job::{AttemptError, Output, Response},
+    retry::Backoff,
+};
+
+use crate::upstream::{Failure, Refusal};
+
+/// How long a lane stops when its upstream refused for the rate and did not say for how long.
+const LANE_STOP: Duration = Duration::from_secs(1);
+
+/// Codes of refusals with 429 that mean a budget, not a rate: waiting does not help.
+const BUDGET: [&str; 5] = [
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "organization_spend_limit_exceeded",
+    "project_spend_limit_exceeded",
+    "organization_usage_limit_exceeded",
+];
+
+/// What is to be done about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// The whole lane waits so long; no attempt is spent.
+    StopLane(Duration),
+    /// Try again after the time that the upstream named.
+    RetryAfter(Duration),
+    /// Try again after the policy's backoff.
+    Backoff,
+    /// Trying again would not help.
+    Fatal,
+}
+
+/// What `failure` means.
+#[must_use]
+pub fn disposition(failure: &Failure) -> Disposition {
+    match failure {
+        Failure::Connect(_)
+        | Failure::ConnectTimeout
+        | Failure::FirstByteTimeout(_)
+        | Failure::Stalled(_)
+        | Failure::TotalTimeout(_)
+        | Failure::Cut(_)
+        | Failure::InStream(_) => Disposition::Backoff,
+        Failure::TooLarge(_) => Disposition::Fatal,
+        Failure::Refused(refusal) => refused(refusal),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Disposition {
+    let is_budget = refusal.code.as_deref().is_some_and(|code| BUDGET.contains(&code));
+    match (refusal.status_code, refusal.retry_after) {
+        (429, _) if is_budget => Disposition::Fatal,
+        (429, after) => Disposition::StopLane(after.unwrap_or(LANE_STOP)),
+        (503, Some(after)) => Disposition::RetryAfter(after),
+        (408 | 409 | 500.., _) => Disposition::Backoff,
+        (_, _) => Disposition::Fatal,
+    }
+}
+
+/// Where a failed attempt stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempts {
+    /// Which attempt it was, from 1.
+    pub(crate) attempt: u32,
+    /// How many the job may spend.
+    pub(crate) max: u32,
+}
+
+/// The outcome of an attempt that failed; `unit` is a random number in [0, 1).
+pub(crate) fn outcome(
+    failure: &Failure,
+    attempts: Attempts,
+    backoff: &Backoff,
+    unit: f64,
+) -> Outcome {
+    let error = describe(failure, attempts.attempt);
+    let has_more = attempts.attempt < attempts.max;
+    match disposition(failure) {
+        Disposition::StopLane(delay) => Outcome::LaneStopped { delay, error },
+        Disposition::RetryAfter(delay) if has_more => Outcome::Retry { delay, error },
+        Disposition::Backoff if has_more => {
+            Outcome::Retry { delay: backoff.delay(attempts.attempt, unit), error }
+        }
+        Disposition::RetryAfter(_) | Disposition::Backoff | Disposition::Fatal => {
+            let response = match failure {
+                Failure::Refused(refusal) => {
+                    Some(Response { status_code: refusal.status_code, body: refusal.body.clone() })
+                }
+                Failure::Connect(_)
+                | Failure::ConnectTimeout
+                | Failure::FirstByteTimeout(_)
+                | Failure::Stalled(_)
+                | Failure::TotalTimeout(_)
+                | Failure::Cut(_)
+                | Failure::TooLarge(_)
+                | Failure::InStream(_) => None,
+            };
+            Outcome::Failed { output: Output { response, error: Some(error), usage: None } }
+        }
+    }
+}
+
+/// The failure as its job's reader sees it.
+fn describe(failure: &Failure, attempt: u32) -> AttemptError {
+    let (code, status_code) = match failure {
+        Failure::Connect(_) | Failure::ConnectTimeout => ("upstream_unreachable", None),
+        Failure::FirstByteTimeout(_) | Failure::Stalled(_) | Failure::TotalTimeout(_) => {
+            ("upstream_timeout", None)
+        }
+        Failure::Cut(_) => ("upstream_cut", None),
+        Failure::TooLarge(_) => ("upstream_answer_too_large", None),
+        Failure::InStream(_) => ("upstream_error", None),
+        Failure::Refused(refusal) => {
+            let code = match refusal.status_code {
+                429 => "upstream_rate_limited",
+                400..=499 => "upstream_refused",
+                _ => "upstream_error",
+            };
+            (code, Some(refusal.status_code))
+        }
+    };
+    AttemptError { attempt, code: code.to_owned(), message: failure.to_string(), status_code }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_queue::RawJson;
+
+    use super::*;
+
+    fn answered(status_code: u16, retry_after: Option<u64>, code: Option<&str>) -> Failure {
+        Failure::Refused(Box::new(Refusal {
+            status_code,
+            retry_after: retry_after.map(Duration::from_secs),
+            code: code.map(str::to_owned),
+            body: RawJson::default(),
+        }))
+    }
+
+    #[test]
+    fn every_failure_has_its_disposition() {
+        let second = Duration::from_secs(1);
+        let rows = [
+            (answered(429, Some(7), None), Disposition::StopLane(second * 7)),
+            (answered(429, None, None), Disposition::StopLane(LANE_STOP)),
+            (answered(429, Some(7), Some("insufficient_quota")), Disposition::Fatal),
+            (answered(503, Some(3), None), Disposition::RetryAfter(second * 3)),
+            (answered(503, None, None), Disposition::Backoff),
+            (answered(500, Some(3), None), Disposition::Backoff),
+            (answered(502, None, None), Disposition::Backoff),
+            (answered(408, None, None), Disposition::Backoff),
+            (answered(409, None, None), Disposition::Backoff),
+            (answered(400, None, None), Disposition::Fatal),
+            (answered(401, None, None), Disposition::Fatal),
+            (answered(403, None, None), Disposition::Fatal),
+            (answered(404, None, None), Disposition::Fatal),
+            (answered(413, None, None), Disposition::Fatal),
+            (answered(422, None, None), Disposition::Fatal),
+            (Failure::Connect(String::new()), Disposition::Backoff),
+            (Failure::ConnectTimeout, Disposition::Backoff),
+            (Failure::FirstByteTimeout(second), Disposition::Backoff),
+            (Failure::Stalled(second), Disposition::Backoff),
+            (Failure::TotalTimeout(second), Disposition::Backoff),
+            (Failure::Cut(String::new()), Disposition::Backoff),
+            (Failure::InStream(RawJson::default()), Disposition::Backoff),
+            (Failure::TooLarge(1), Disposition::Fatal),
+        ];
+        for (failure, wanted) in rows {
+            assert_eq!(disposition(&failure), wanted, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_attempt_ends_the_job() {
+        let outcome = |attempt| {
+            let attempts = Attempts { attempt, max: 2 };
+            outcome(&answered(500, None, None), attempts, &Backoff::default(), 0.5)
+        };
+        let delay = Duration::from_millis(250);
+        assert!(matches!(outcome(1), Outcome::Retry { delay: after, .. } if after == delay));
+        let Outcome::Failed { output } = outcome(2) else { panic!("it goes on") };
+        assert_eq!(output.response.unwrap().status_code, 500);
+        assert_eq!(output.error.unwrap().code, "upstream_error");
+    }
+
+    #[test]
+    fn a_stopped_lane_spends_no_attempt() {
+        let attempts = Attempts { attempt: 5, max: 5 };
+        let failure = answered(429, Some(2), None);
+        let outcome = outcome(&failure, attempts, &Backoff::default(), 0.0);
+        assert!(matches!(outcome, Outcome::LaneStopped { .. }));
+    }
+}

@@ -1,0 +1,465 @@
+//! An upstream whose answers are made up: for a first look, for tests and for load.
+//!
+//! [`Simulated::reply`] says what is answered and when each piece comes; the HTTP server of
+//! `causeway simulate` and the [`Upstream`] in the process both walk through it.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use causeway_queue::RawJson;
+use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
+use serde_json::{Value, json};
+
+use super::{Answer, Call, Failure, Refusal, Sink, Upstream};
+
+/// The name of its model.
+pub const MODEL: &str = "simulated";
+
+/// Filler for answers: one word a token.
+const WORDS: [&str; 8] = ["and", "so", "the", "answer", "goes", "on", "word", "by"];
+
+/// Dimensions of its embeddings.
+const DIMENSIONS: usize = 8;
+
+/// How the simulation answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SimulatedSettings {
+    /// Until the first token. Default 200 ms.
+    pub ttft: Duration,
+    /// Tokens per second after the first. Default 50.
+    pub tokens_per_s: f64,
+    /// Tokens of an answer, unless the request allows fewer. Default 64.
+    pub tokens: u32,
+    /// How long every call takes in all; replaces the two times above.
+    pub call: Option<Duration>,
+    /// What failures are drawn by: the same seed, the same failures in the same order. Default 1.
+    pub seed: u64,
+    /// How often it fails.
+    pub failures: FailureMix,
+}
+
+/// Shares of calls that fail, each from 0 to 1, together at most 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FailureMix {
+    /// Refused with 429.
+    pub rate_limited: f64,
+    /// The `Retry-After` of those. Default 1 s.
+    pub retry_after: Duration,
+    /// Refused with 500.
+    pub error: f64,
+    /// Silent for ever.
+    pub hang: f64,
+    /// Cut in the middle of the answer.
+    pub cut: f64,
+}
+
+impl Default for FailureMix {
+    fn default() -> Self {
+        let retry_after = Duration::from_secs(1);
+        Self { rate_limited: 0.0, retry_after, error: 0.0, hang: 0.0, cut: 0.0 }
+    }
+}
+
+impl Default for SimulatedSettings {
+    fn default() -> Self {
+        Self {
+            ttft: Duration::from_millis(200),
+            tokens_per_s: 50.0,
+            tokens: 64,
+            call: None,
+            seed: 1,
+            failures: FailureMix::default(),
+        }
+    }
+}
+
+/// The simulation.
+#[derive(Debug)]
+pub struct Simulated {
+    settings: SimulatedSettings,
+    calls: AtomicU64,
+}
+
+/// What is answered: a status, then pieces, each after its delay, then the ending.
+#[derive(Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status_code: u16,
+    /// The `Retry-After` to send.
+    pub retry_after: Option<Duration>,
+    /// Whether the pieces are the data of events rather than one JSON body.
+    pub stream: bool,
+    /// What comes after the last piece.
+    pub ending: Ending,
+    pieces: std::vec::IntoIter<(Duration, Piece)>,
+    frame: Frame,
+}
+
+/// How a reply ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// As it should.
+    Complete,
+    /// It never ends.
+    Hang,
+    /// The connection breaks.
+    Cut,
+}
+
+/// A piece before it is written out.
+#[derive(Debug, Clone)]
+enum Piece {
+    Whole(String),
+    Text(&'static str),
+    Opening(String),
+    Last,
+    Usage,
+    Done,
+}
+
+/// What all chunks of a stream share.
+#[derive(Debug, Clone)]
+struct Frame {
+    id: String,
+    object: &'static str,
+    model: String,
+    usage: Value,
+}
+
+impl Reply {
+    /// The next piece: after how long, and the data (of an event, or the body).
+    pub fn next_piece(&mut self) -> Option<(Duration, String)> {
+        let (after, piece) = self.pieces.next()?;
+        Some((after, self.frame.write(piece)))
+    }
+}
+
+impl Frame {
+    fn chunk(&self, delta: &Value, finish_reason: Option<&str>) -> String {
+        let is_chat = self.object == "chat.completion.chunk";
+        let choice = if is_chat {
+            json!({ "index": 0, "delta": delta, "finish_reason": finish_reason })
+        } else {
+            let text = delta.get("content").cloned().unwrap_or_else(|| "".into());
+            json!({ "index": 0, "text": text, "finish_reason": finish_reason })
+        };
+        self.object(&json!([choice]), None)
+    }
+
+    fn object(&self, choices: &Value, usage: Option<&Value>) -> String {
+        let mut chunk = json!({
+            "id": self.id, "object": self.object, "created": 0, "model": self.model,
+            "choices": choices,
+        });
+        if let Some(usage) = usage {
+            chunk["usage"] = usage.clone();
+        }
+        chunk.to_string()
+    }
+
+    fn write(&self, piece: Piece) -> String {
+        match piece {
+            Piece::Whole(text) => text,
+            Piece::Text(word) => self.chunk(&json!({ "content": format!(" {word}") }), None),
+            Piece::Opening(text) => {
+                self.chunk(&json!({ "role": "assistant", "content": text }), None)
+            }
+            Piece::Last => self.chunk(&json!({}), Some("stop")),
+            Piece::Usage => self.object(&json!([]), Some(&self.usage)),
+            Piece::Done => "[DONE]".to_owned(),
+        }
+    }
+}
+
+/// What a request asks, as far as the simulation cares.
+struct Asked {
+    model: String,
+    prompt: String,
+    tokens: usize,
+    stream: bool,
+    wants_usage: bool,
+}
+
+impl Simulated {
+    /// A simulation that answers so.
+    #[must_use]
+    pub fn new(settings: SimulatedSettings) -> Self {
+        Self { settings, calls: AtomicU64::new(0) }
+    }
+
+    /// What the request of `body` to `url` is answered with.
+    #[must_use]
+    pub fn reply(&self, url: &str, body: &[u8]) -> Reply {
+        let Ok(request) = serde_json::from_slice::<Value>(body) else {
+            return refuse(400, None, "the body is not JSON", "invalid_json");
+        };
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let mut draw = SmallRng::seed_from_u64(self.settings.seed.wrapping_add(number));
+        let drawn: f64 = draw.random();
+        let mix = &self.settings.failures;
+        let limits = [mix.rate_limited, mix.error, mix.hang, mix.cut];
+        let mut below = 0.0;
+        let failure = limits.into_iter().position(|share| {
+            below += share;
+            drawn < below
+        });
+        match failure {
+            Some(0) => {
+                let said = "simulated: too many requests";
+                return refuse(429, Some(mix.retry_after), said, "rate_limit_exceeded");
+            }
+            Some(1) => return refuse(500, None, "simulated: server error", "server_error"),
+            _ => {}
+        }
+        let mut reply = self.answer(url, &request, body.len());
+        if failure == Some(2) {
+            reply.pieces = Vec::new().into_iter();
+            reply.ending = Ending::Hang;
+        } else if failure == Some(3) {
+            let half = reply.pieces.len() / 2;
+            reply.pieces = reply.pieces.take(half).collect::<Vec<_>>().into_iter();
+            reply.ending = Ending::Cut;
+        }
+        reply
+    }
+
+    fn answer(&self, url: &str, request: &Value, bytes: usize) -> Reply {
+        let asked = Asked::read(request, self.settings.tokens);
+        let usage = json!({
+            "prompt_tokens": bytes.div_ceil(4),
+            "completion_tokens": asked.tokens,
+            "total_tokens": bytes.div_ceil(4) + asked.tokens,
+        });
+        let is_chat = url.ends_with("/chat/completions");
+        let object = match (is_chat, asked.stream) {
+            (true, true) => "chat.completion.chunk",
+            (true, false) => "chat.completion",
+            (false, _) => "text_completion",
+        };
+        let id = format!("chatcmpl-simulated-{}", self.calls.load(Ordering::Relaxed));
+        let frame = Frame { id, object, model: asked.model.clone(), usage };
+        let pieces = if url.ends_with("/embeddings") {
+            vec![(self.settings.ttft, Piece::Whole(embeddings(request, &frame)))]
+        } else if asked.stream {
+            self.stream(&asked)
+        } else {
+            vec![(self.whole(asked.tokens), Piece::Whole(whole(&asked, &frame, is_chat)))]
+        };
+        Reply {
+            status_code: 200,
+            retry_after: None,
+            stream: asked.stream,
+            ending: Ending::Complete,
+            pieces: pieces.into_iter(),
+            frame,
+        }
+    }
+
+    /// How long a whole answer takes.
+    fn whole(&self, tokens: usize) -> Duration {
+        self.settings.call.unwrap_or_else(|| {
+            let rest = u32::try_from(tokens.saturating_sub(1)).unwrap_or(u32::MAX);
+            self.settings.ttft + self.per_token() * rest
+        })
+    }
+
+    fn per_token(&self) -> Duration {
+        Duration::try_from_secs_f64(1.0 / self.settings.tokens_per_s).unwrap_or(Duration::ZERO)
+    }
+
+    fn stream(&self, asked: &Asked) -> Vec<(Duration, Piece)> {
+        let rest = asked.tokens.saturating_sub(1);
+        let (first, each) = match self.settings.call {
+            None => (self.settings.ttft, self.per_token()),
+            Some(call) => {
+                let each = call / u32::try_from(asked.tokens.max(1)).unwrap_or(u32::MAX);
+                (each, each)
+            }
+        };
+        let mut pieces = vec![(first, Piece::Opening(opening(&asked.prompt)))];
+        pieces.extend(WORDS.iter().cycle().take(rest).map(|word| (each, Piece::Text(word))));
+        pieces.push((Duration::ZERO, Piece::Last));
+        if asked.wants_usage {
+            pieces.push((Duration::ZERO, Piece::Usage));
+        }
+        pieces.push((Duration::ZERO, Piece::Done));
+        pieces
+    }
+}
+
+impl Asked {
+    fn read(request: &Value, tokens: u32) -> Self {
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let last = request.get("messages").and_then(Value::as_array).and_then(|messages| {
+            messages.iter().rev().find(|message| message.get("role") == Some(&json!("user")))
+        });
+        let prompt = last
+            .and_then(|message| message.get("content"))
+            .or_else(|| request.get("prompt"))
+            .or_else(|| request.get("input"))
+            .map(text)
+            .unwrap_or_default();
+        let bounds = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+        let bound = bounds.iter().find_map(|name| request.get(*name)?.as_u64());
+        let tokens = u64::from(tokens).min(bound.unwrap_or(u64::MAX)).max(1);
+        let options = request.get("stream_options");
+        let usage = options.and_then(|options| options.get("include_usage"));
+        Self {
+            model: request.get("model").and_then(Value::as_str).unwrap_or(MODEL).to_owned(),
+            prompt,
+            tokens: usize::try_from(tokens).unwrap_or(1),
+            stream: request.get("stream") == Some(&Value::Bool(true)),
+            wants_usage: usage == Some(&Value::Bool(true)),
+        }
+    }
+}
+
+/// The first token: says what this is.
+fn opening(prompt: &str) -> String {
+    let prompt: String = prompt.chars().take(80).collect();
+    format!("Simulated answer to: {prompt}")
+}
+
+fn whole(asked: &Asked, frame: &Frame, is_chat: bool) -> String {
+    let mut text = opening(&asked.prompt);
+    for word in WORDS.iter().cycle().take(asked.tokens.saturating_sub(1)) {
+        text.push(' ');
+        text.push_str(word);
+    }
+    let choice = if is_chat {
+        let message = json!({ "role": "assistant", "content": text, "refusal": null });
+        json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": "stop" })
+    } else {
+        json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": "stop" })
+    };
+    frame.object(&json!([choice]), Some(&frame.usage))
+}
+
+fn embeddings(request: &Value, frame: &Frame) -> String {
+    let inputs = match request.get("input") {
+        Some(Value::Array(inputs)) => inputs.len(),
+        _ => 1,
+    };
+    let one = |index: usize| {
+        let value = 1.0 / (index + 1) as f64;
+        json!({ "object": "embedding", "index": index, "embedding": vec![value; DIMENSIONS] })
+    };
+    let data: Vec<Value> = (0..inputs).map(one).collect();
+    let prompt = &frame.usage["prompt_tokens"];
+    let usage = json!({ "prompt_tokens": prompt, "total_tokens": prompt });
+    json!({ "object": "list", "data": data, "model": frame.model, "usage": usage }).to_string()
+}
+
+fn refuse(status_code: u16, retry_after: Option<Duration>, message: &str, code: &str) -> Reply {
+    let error = json!({ "message": message, "type": "simulated", "param": null, "code": code });
+    let body = Piece::Whole(json!({ "error": error }).to_string());
+    let frame = Frame { id: String::new(), object: "", model: String::new(), usage: Value::Null };
+    Reply {
+        status_code,
+        retry_after,
+        stream: false,
+        ending: Ending::Complete,
+        pieces: vec![(Duration::ZERO, body)].into_iter(),
+        frame,
+    }
+}
+
+#[async_trait]
+impl Upstream for Simulated {
+    async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
+        let mut reply = self.reply(&call.url, &call.body);
+        let mut body = String::new();
+        while let Some((after, data)) = reply.next_piece() {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            if !reply.stream {
+                body = data;
+            } else if sink.event(&data)?.is_break() {
+                break;
+            }
+        }
+        match reply.ending {
+            Ending::Complete => {}
+            Ending::Hang => std::future::pending().await,
+            Ending::Cut => return Err(Failure::Cut("simulated".to_owned())),
+        }
+        if reply.status_code >= 400 {
+            return Err(Failure::Refused(Box::new(Refusal {
+                status_code: reply.status_code,
+                retry_after: reply.retry_after,
+                code: None,
+                body: RawJson::parse(body).unwrap_or_default(),
+            })));
+        }
+        Ok(Answer { status_code: reply.status_code, body: Bytes::from(body) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(settings: SimulatedSettings, body: &Value) -> (Duration, Vec<String>) {
+        let mut reply =
+            Simulated::new(settings).reply("/v1/chat/completions", body.to_string().as_bytes());
+        let (mut time, mut pieces) = (Duration::ZERO, Vec::new());
+        while let Some((after, data)) = reply.next_piece() {
+            time += after;
+            pieces.push(data);
+        }
+        (time, pieces)
+    }
+
+    fn request(stream: bool) -> Value {
+        json!({ "messages": [{ "role": "user", "content": "hello" }], "stream": stream,
+            "max_tokens": 4, "stream_options": { "include_usage": true } })
+    }
+
+    #[test]
+    fn an_answer_says_that_it_is_simulated_and_takes_its_time() {
+        let settings = SimulatedSettings { tokens_per_s: 10.0, ..SimulatedSettings::default() };
+        let (time, pieces) = all(settings.clone(), &request(false));
+        assert_eq!(time, Duration::from_millis(500));
+        let body: Value = serde_json::from_str(&pieces[0]).unwrap();
+        let text = body["choices"][0]["message"]["content"].as_str().unwrap();
+        assert_eq!(text, "Simulated answer to: hello and so the");
+        assert_eq!(body["usage"]["completion_tokens"], 4);
+        let (time, pieces) = all(settings, &request(true));
+        assert_eq!(time, Duration::from_millis(500));
+        assert_eq!(pieces.len(), 4 + 3);
+        assert_eq!(pieces.last().unwrap(), "[DONE]");
+    }
+
+    #[test]
+    fn a_fixed_call_takes_its_time_streamed_or_not() {
+        let call = Some(Duration::from_secs(4));
+        let settings = SimulatedSettings { call, ..SimulatedSettings::default() };
+        for stream in [false, true] {
+            assert_eq!(all(settings.clone(), &request(stream)).0, Duration::from_secs(4));
+        }
+    }
+
+    #[test]
+    fn failures_come_in_their_shares_and_the_same_for_a_seed() {
+        let failures = FailureMix { rate_limited: 0.2, error: 0.3, ..FailureMix::default() };
+        let statuses = || {
+            let settings = SimulatedSettings { failures, ..SimulatedSettings::default() };
+            let simulated = Simulated::new(settings);
+            let status = |_| simulated.reply("/v1/chat/completions", b"{}").status_code;
+            (0..2000).map(status).collect::<Vec<u16>>()
+        };
+        let first = statuses();
+        let count = |wanted: u16| first.iter().filter(|status| **status == wanted).count();
+        assert!((300..500).contains(&count(429)), "{}", count(429));
+        assert!((500..700).contains(&count(500)), "{}", count(500));
+        assert_eq!(first, statuses());
+    }
+}
