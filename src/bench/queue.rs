@@ -1,0 +1,305 @@
+//! `causeway bench queue`: how fast jobs go through the engine, and what they cost the store.
+//!
+//! Three phases: enqueue all, drain all, then one job at a time to an idle worker for the pick-up
+//! latency. Redis's own counters are read around the first two.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use causeway_queue::{
+    Backend, NewJob, Outcome, Policy, Queue, Settlement, Shard, Spec, TenantId,
+    clock::SystemClock,
+    embedded::Embedded,
+    job::{Output, Response},
+    json::RawJson,
+    lease::ClaimRequest,
+    redis::{RedisStore, ServerStats},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use tokio::{task::JoinSet, time::Instant};
+
+use super::Queue as Options;
+
+/// How many jobs the pick-up latency is measured with.
+const PICKUPS: usize = 1000;
+
+/// How long the leases of the measurement last: longer than any run.
+const LEASE: Duration = Duration::from_secs(600);
+
+/// Bytes of the result that each job is settled with.
+const RESULT_BYTES: usize = 300;
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figures {
+    /// The store, in words.
+    store: String,
+    jobs: u32,
+    enqueued_per_s: f64,
+    drained_per_s: f64,
+    /// `None` for the embedded engine, as the next three.
+    redis_commands_per_job: Option<f64>,
+    redis_calls_per_job: Option<f64>,
+    redis_cpu_us_per_job: Option<f64>,
+    /// Of these, what enqueuing took; the rest is running.
+    redis_cpu_us_per_enqueue: Option<f64>,
+    redis_bytes_per_queued_job: Option<f64>,
+    pickup_p50_ms: f64,
+    pickup_p99_ms: f64,
+}
+
+/// The store under measurement.
+#[derive(Clone)]
+struct Subject {
+    queue: Queue,
+    shard: Shard,
+    redis: Option<Arc<RedisStore>>,
+}
+
+impl Subject {
+    async fn open(store: &str) -> anyhow::Result<Self> {
+        let policy = Policy::default();
+        let (backend, redis): (Arc<dyn Backend>, _) = if store == "embedded" {
+            (Arc::new(Embedded::new(policy, Arc::new(SystemClock::default()))), None)
+        } else {
+            let store = Arc::new(RedisStore::connect(store, policy).await?);
+            (Arc::clone(&store) as Arc<dyn Backend>, Some(store))
+        };
+        let queue = Queue::new(backend, Vec::new());
+        let shard = queue.shards().pop().context("a queue has a shard")?;
+        Ok(Self { queue, shard, redis })
+    }
+
+    async fn stats(&self) -> anyhow::Result<Option<ServerStats>> {
+        Ok(match &self.redis {
+            Some(store) => Some(store.server_stats().await?),
+            None => None,
+        })
+    }
+
+    fn job(&self, options: &Options, number: u32) -> anyhow::Result<NewJob> {
+        let tenant = TenantId::new(&format!("tenant-{}", number % options.tenants))?;
+        let spec = Spec { url: "/v1/chat/completions".to_owned(), ..Spec::default() };
+        let text = "x".repeat(usize::try_from(options.payload)?.saturating_sub(2));
+        let body = Bytes::from(format!("\"{text}\""));
+        Ok(self.queue.draft(tenant, spec, body, Some(100)))
+    }
+
+    async fn step(
+        &self,
+        mut settlements: Vec<Settlement>,
+        max: usize,
+    ) -> anyhow::Result<Vec<causeway_queue::Lease>> {
+        let claim = ClaimRequest { max, lease: LEASE };
+        Ok(self.queue.backend().step(&self.shard, &mut settlements, claim).await?.leases)
+    }
+}
+
+/// Measures and prints.
+pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+    let subject = Subject::open(&options.store).await?;
+    let idle = subject.queue.backend().stats(&subject.shard, None).await?;
+    anyhow::ensure!(
+        idle.queued + idle.running == 0,
+        "{} holds {} jobs already; measure on an empty store",
+        subject.queue.backend().describe(),
+        idle.queued + idle.running
+    );
+    let figures = measure(&subject, &options).await?;
+    if options.json {
+        println!("{}", serde_json::to_string(&figures)?);
+    } else {
+        print(&figures);
+    }
+    Ok(())
+}
+
+async fn measure(subject: &Subject, options: &Options) -> anyhow::Result<Figures> {
+    let bar = progress(u64::from(options.jobs) * 2);
+    let before = subject.stats().await?;
+    let enqueue_s = in_parallel(subject, options, &bar, enqueue).await?;
+    let between = subject.stats().await?;
+    let drain_s = in_parallel(subject, options, &bar, drain).await?;
+    let after = subject.stats().await?;
+    bar.finish_and_clear();
+    let pickups = pickups(subject, options).await?;
+
+    let jobs = f64::from(options.jobs);
+    let since = |read: fn(&ServerStats) -> f64, then: &Option<ServerStats>| match (&before, then) {
+        (Some(before), Some(then)) => Some((read(then) - read(before)) / jobs),
+        _ => None,
+    };
+    let per_job = |read| since(read, &after);
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    Ok(Figures {
+        store: subject.queue.backend().describe(),
+        jobs: options.jobs,
+        enqueued_per_s: jobs / enqueue_s,
+        drained_per_s: jobs / drain_s,
+        redis_commands_per_job: per_job(|stats| stats.commands as f64),
+        redis_calls_per_job: per_job(|stats| stats.calls as f64),
+        redis_cpu_us_per_job: per_job(|stats| stats.busy_us),
+        redis_cpu_us_per_enqueue: since(|stats| stats.busy_us, &between),
+        redis_bytes_per_queued_job: since(|stats| stats.memory_bytes as f64, &between),
+        pickup_p50_ms: percentile(&pickups, 0.50),
+        pickup_p99_ms: percentile(&pickups, 0.99),
+    })
+}
+
+/// Runs `work` in as many loops as there are workers; answers with the seconds it took.
+async fn in_parallel<F, W>(
+    subject: &Subject,
+    options: &Options,
+    bar: &ProgressBar,
+    work: W,
+) -> anyhow::Result<f64>
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    W: Fn(Subject, Options, u32, ProgressBar) -> F,
+{
+    let began = Instant::now();
+    let mut loops = JoinSet::new();
+    for worker in 0..options.workers {
+        loops.spawn(work(subject.clone(), options.clone(), worker, bar.clone()));
+    }
+    while let Some(ended) = loops.join_next().await {
+        ended??;
+    }
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// Enqueues every `workers`-th batch.
+async fn enqueue(
+    subject: Subject,
+    options: Options,
+    worker: u32,
+    bar: ProgressBar,
+) -> anyhow::Result<()> {
+    let mut first = worker * options.batch;
+    while first < options.jobs {
+        let last = (first + options.batch).min(options.jobs);
+        let jobs: anyhow::Result<Vec<NewJob>> =
+            (first..last).map(|number| subject.job(&options, number)).collect();
+        subject.queue.backend().enqueue(&subject.shard, jobs?).await?;
+        bar.inc(u64::from(last - first));
+        first += options.workers * options.batch;
+    }
+    Ok(())
+}
+
+/// Begins and ends attempts until none is left; each step ends one batch and begins the next.
+async fn drain(
+    subject: Subject,
+    options: Options,
+    _worker: u32,
+    bar: ProgressBar,
+) -> anyhow::Result<()> {
+    let max = usize::try_from(options.batch)?;
+    let mut settlements = Vec::new();
+    loop {
+        let leases = subject.step(std::mem::take(&mut settlements), max).await?;
+        if leases.is_empty() {
+            return Ok(());
+        }
+        bar.inc(leases.len() as u64);
+        settlements = leases.into_iter().map(|lease| lease.settle(succeeded(), None)).collect();
+    }
+}
+
+fn succeeded() -> Outcome {
+    let body = RawJson::string(&"y".repeat(RESULT_BYTES - 2));
+    let response = Some(Response { status_code: 200, body });
+    Outcome::Succeeded { output: Output { response, ..Output::default() }, turn: None }
+}
+
+/// How long a job takes from its submission to a worker that had nothing to do, in milliseconds,
+/// sorted. The next job is submitted when the worker waits again.
+async fn pickups(subject: &Subject, options: &Options) -> anyhow::Result<Vec<f64>> {
+    let (idle, mut asleep) = tokio::sync::mpsc::channel(1);
+    let (picked, mut times) = tokio::sync::mpsc::channel(1);
+    let worker = subject.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let mut settlements = Vec::new();
+        let mut seen = 0;
+        while seen < PICKUPS {
+            let leases = worker.step(std::mem::take(&mut settlements), 1).await?;
+            let now = Instant::now();
+            if leases.is_empty() {
+                // Full when nobody took the last one: then the submitter knows already.
+                idle.try_send(()).ok();
+                worker.queue.backend().wait_for_work(&worker.shard, Duration::from_secs(2)).await?;
+                continue;
+            }
+            settlements = leases.into_iter().map(|lease| lease.settle(succeeded(), None)).collect();
+            seen += 1;
+            picked.send(now).await?;
+        }
+        worker.step(settlements, 0).await?;
+        anyhow::Ok(())
+    });
+    let mut waits = Vec::with_capacity(PICKUPS);
+    for number in 0..PICKUPS {
+        asleep.recv().await.context("the worker stopped")?;
+        // The worker is about to block: let its call reach the store.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let job = subject.job(options, u32::try_from(number)?)?;
+        let began = Instant::now();
+        subject.queue.backend().enqueue(&subject.shard, vec![job]).await?;
+        let picked = times.recv().await.context("the worker stopped")?;
+        waits.push(picked.saturating_duration_since(began).as_secs_f64() * 1000.0);
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    waits.sort_by(f64::total_cmp);
+    Ok(waits)
+}
+
+/// The value below which this share of `sorted` lies, by nearest rank.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "a place in a short list"
+    )]
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+}
+
+fn progress(length: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec}");
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn print(figures: &Figures) {
+    let row = |name: &str, value: String| println!("{name:<28} {value:>12}");
+    let maybe = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+    println!("{}", figures.store);
+    row("jobs", figures.jobs.to_string());
+    row("enqueued per s", format!("{:.0}", figures.enqueued_per_s));
+    row("drained per s", format!("{:.0}", figures.drained_per_s));
+    row("Redis commands per job", maybe(figures.redis_commands_per_job));
+    row("Redis calls per job", maybe(figures.redis_calls_per_job));
+    row("Redis CPU per job, us", maybe(figures.redis_cpu_us_per_job));
+    row("  of which to enqueue, us", maybe(figures.redis_cpu_us_per_enqueue));
+    row("Redis bytes per queued job", maybe(figures.redis_bytes_per_queued_job));
+    row("pick-up p50, ms", format!("{:.2}", figures.pickup_p50_ms));
+    row("pick-up p99, ms", format!("{:.2}", figures.pickup_p99_ms));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let waits: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert_eq!(percentile(&waits, 0.50), 50.0);
+        assert_eq!(percentile(&waits, 0.99), 99.0);
+        assert_eq!(percentile(&[7.0], 0.99), 7.0);
+    }
+}
