@@ -1,1 +1,27 @@
 //! The HTTP surface in front of the queue.
+//!
+//! [`router`](router()) is the table of routes; every other file is one group of them, or what they
+//! share. Handlers parse, call the [`Queue`](causeway_queue::Queue) and shape the answer: no state
+//! of a job lives here. This crate never sees the worker.
+
+mod auth;
+mod bridge;
+mod error;
+mod events;
+mod extract;
+mod health;
+mod job_view;
+mod jobs;
+mod queue_view;
+mod request_id;
+mod router;
+mod serve;
+mod settings;
+mod state;
+mod submit;
+
+pub use auth::{Tenant, Tenants};
+pub use router::router;
+pub use serve::serve;
+pub use settings::{BridgeSettings, Model, Settings};
+pub use state::AppState;

@@ -1,0 +1,151 @@
+//! Who is calling: API keys and the tenants they belong to.
+//!
+//! Keys are known by their SHA-256 only, compared in constant time, and never logged.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use causeway_queue::TenantId;
+use sha2::{Digest, Sha256};
+
+use crate::{error::ApiError, state::AppState};
+
+/// A configured tenant.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// SHA-256 of each of its keys.
+    pub key_sha256: Vec<[u8; 32]>,
+    /// Whether it may see what concerns all tenants.
+    pub admin: bool,
+}
+
+/// The tenants that may call. Cheap to clone; all clones see a replacement.
+#[derive(Debug, Clone, Default)]
+pub struct Tenants(Arc<RwLock<Vec<Tenant>>>);
+
+/// Who is calling.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) tenant: TenantId,
+}
+
+impl Tenants {
+    /// Nobody is configured: every call is the tenant `default`.
+    #[must_use]
+    pub fn open() -> Self {
+        Self::default()
+    }
+
+    /// Only these may call.
+    #[must_use]
+    pub fn new(tenants: Vec<Tenant>) -> Self {
+        Self(Arc::new(RwLock::new(tenants)))
+    }
+
+    /// From now on these may call.
+    pub fn replace(&self, tenants: Vec<Tenant>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tenants;
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+        let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if tenants.is_empty() {
+            return Ok(Caller { tenant: TenantId::default_tenant() });
+        }
+        let Some(key) = presented(headers) else {
+            let message = "this server needs an API key: send `Authorization: Bearer <key>`";
+            return Err(ApiError::unauthorized(message));
+        };
+        let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+        let mut found = None;
+        for tenant in tenants.iter() {
+            for known in &tenant.key_sha256 {
+                // Every key is compared to its end, so that time tells nothing about any.
+                if same(known, &digest) {
+                    found = Some(tenant);
+                }
+            }
+        }
+        let tenant = found.ok_or_else(|| ApiError::unauthorized("nobody has this API key"))?;
+        Ok(Caller { tenant: tenant.id.clone() })
+    }
+}
+
+/// Whether two digests are the same, in a time that does not depend on where they differ.
+fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    let difference = a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b));
+    std::hint::black_box(difference) == 0
+}
+
+/// The key of `Authorization: Bearer` or, as Anthropic's SDKs send it, `x-api-key`.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    let bearer = || {
+        let (scheme, key) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+    };
+    bearer().or_else(|| headers.get("x-api-key")?.to_str().ok())
+}
+
+/// Lets those through who may call, and says who they are.
+pub(crate) async fn authenticate(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match state.tenants.caller(request.headers()) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        let caller = parts.extensions.get::<Self>().cloned();
+        caller.ok_or_else(|| ApiError::unauthorized("this route knows no callers"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenants() -> Tenants {
+        let key_sha256 = vec![Sha256::digest(b"old").into(), Sha256::digest(b"new").into()];
+        Tenants::new(vec![Tenant { id: TenantId::new("ann").unwrap(), key_sha256, admin: false }])
+    }
+
+    fn call(tenants: &Tenants, name: &'static str, value: &str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        tenants.caller(&headers).ok().map(|caller| caller.tenant.to_string())
+    }
+
+    #[test]
+    fn every_key_of_a_tenant_opens_the_door() {
+        let tenants = tenants();
+        assert_eq!(call(&tenants, "authorization", "Bearer old").as_deref(), Some("ann"));
+        assert_eq!(call(&tenants, "authorization", "bearer new").as_deref(), Some("ann"));
+        assert_eq!(call(&tenants, "x-api-key", "new").as_deref(), Some("ann"));
+        assert_eq!(call(&tenants, "authorization", "Bearer other"), None);
+        assert_eq!(call(&tenants, "authorization", "Basic old"), None);
+        assert!(tenants.caller(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn without_tenants_everybody_is_the_default() {
+        let caller = Tenants::open().caller(&HeaderMap::new()).unwrap();
+        assert_eq!(caller.tenant, TenantId::default_tenant());
+    }
+}

@@ -1,0 +1,273 @@
+//! The chat bridge: the contract of clients that were there before Causeway.
+//!
+//! Every user is a session: messages of one user run in order, users run in parallel. What was said
+//! before is remembered by the queue together with the answers, so no two conversations can mix. No
+//! answer in time is 202 *without* a `response` key: those clients read it with a fallback.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use causeway_queue::{
+    Class, Job, JobId, NewJob, RawJson, SessionKey, Spec, Status, TenantId,
+    job::State as JobState,
+    limits::{Rate, Throttle},
+    session::{Conversation, Memory},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{
+    auth::Caller,
+    error::ApiError,
+    extract::{JsonBytes, parse},
+    job_view::moment,
+    settings::BridgeSettings,
+    state::AppState,
+};
+
+/// Where a user is who did not say.
+const LOBBY: &str = "lobby";
+
+/// A message as clients send it; what else they send is not looked at.
+#[derive(Debug, Deserialize)]
+struct Message {
+    user_id: String,
+    message: String,
+    #[serde(default)]
+    username: Option<String>,
+    #[serde(default)]
+    room: Option<String>,
+}
+
+/// Who is talking, as it is kept with the conversation.
+#[derive(Debug, Serialize, Deserialize)]
+struct Profile {
+    username: String,
+    room: String,
+}
+
+/// `POST /bridge/chat`.
+pub(crate) async fn chat(
+    State(state): State<AppState>,
+    caller: Caller,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, ApiError> {
+    let settings = &state.settings.bridge;
+    let message: Message = parse(&bytes)?;
+    let session = check(&message, settings)?;
+    let rate = Rate { limit: settings.limit, window: settings.window };
+    let bucket = format!("bridge:{session}");
+    let throttle = state.queue.throttle(&caller.tenant, &bucket, rate).await?;
+    let mut response = if throttle.allowed {
+        let job = draft(&state, &caller.tenant, message, session)?;
+        answer(&state, &caller.tenant, job).await.unwrap_or_else(IntoResponse::into_response)
+    } else {
+        let after = throttle.retry_after.as_secs().max(1);
+        let message = format!(
+            "{} messages within {} s are the limit for one user; try again in {after} s",
+            settings.limit,
+            settings.window.as_secs()
+        );
+        ApiError::too_many("rate_limit_exceeded", message, after).into_response()
+    };
+    tell_limit(response.headers_mut(), rate, &throttle);
+    Ok(response)
+}
+
+fn check(message: &Message, settings: &BridgeSettings) -> Result<SessionKey, ApiError> {
+    let session = SessionKey::new(&message.user_id)
+        .map_err(|error| ApiError::invalid_param("user_id", error.to_string()))?;
+    let longest = settings.max_message_chars;
+    if message.message.trim().is_empty() || message.message.chars().count() > longest {
+        let found = message.message.chars().count();
+        let text = format!("message must have 1 to {longest} characters; it has {found}");
+        return Err(ApiError::invalid_param("message", text));
+    }
+    for (param, name) in [("username", &message.username), ("room", &message.room)] {
+        let found = name.as_ref().map_or(0, |name| name.chars().count());
+        if found > settings.max_name_chars {
+            let longest = settings.max_name_chars;
+            let text = format!("{param} may have {longest} characters; it has {found}");
+            return Err(ApiError::invalid_param(param, text));
+        }
+    }
+    Ok(session)
+}
+
+fn draft(
+    state: &AppState,
+    tenant: &TenantId,
+    message: Message,
+    session: SessionKey,
+) -> Result<NewJob, ApiError> {
+    let settings = &state.settings.bridge;
+    let or = |name: Option<String>, other: &str| {
+        name.filter(|name| !name.trim().is_empty()).unwrap_or_else(|| other.to_owned())
+    };
+    let profile =
+        Profile { username: or(message.username, &message.user_id), room: or(message.room, LOBBY) };
+    let system = format!(
+        "{}\nYou are talking with {}, who is in the room \"{}\".",
+        settings.persona, profile.username, profile.room
+    );
+    let body = json!({
+        "model": settings.model,
+        "messages": [
+            { "role": "system", "content": system },
+            { "role": "user", "content": message.message },
+        ],
+    });
+    let unwritable =
+        |error: serde_json::Error| ApiError::invalid("invalid_value", error.to_string());
+    let memory = Memory {
+        turns: settings.turns,
+        ttl_s: settings.memory.as_secs(),
+        profile: RawJson::of(&profile).map_err(unwritable)?,
+    };
+    let spec = Spec {
+        url: "/v1/chat/completions".to_owned(),
+        model: Some(settings.model.clone()),
+        memory: Some(memory),
+        ..Spec::default()
+    };
+    let job = state.queue.draft(tenant.clone(), spec, Bytes::from(body.to_string()), None);
+    Ok(NewJob { class: Class::Interactive, session: Some(session), ..job })
+}
+
+/// Accepts the message and waits for its answer.
+async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Response, ApiError> {
+    let id = state.queue.submit(vec![job]).await?.remove(0).id().clone();
+    let stopping = state.stopping();
+    let waited = async {
+        tokio::select! {
+            job = state.queue.wait(tenant, &id, state.settings.bridge.wait) => job,
+            () = stopping.cancelled() => Ok(None),
+        }
+    };
+    // Accepted is accepted: whatever fails from here on, the client can come back for the answer.
+    match waited.await.ok().flatten().filter(|job| job.status().is_terminal()) {
+        Some(job) => finished(&job),
+        None => Ok(pending(&id)),
+    }
+}
+
+fn pending(id: &JobId) -> Response {
+    let told = json!({
+        "status": "pending",
+        "job_id": id,
+        "poll": format!("/v1/jobs/{id}?wait=30"),
+        "message": "the answer is not ready yet; poll for it",
+    });
+    (StatusCode::ACCEPTED, Json(told)).into_response()
+}
+
+fn finished(job: &Job) -> Result<Response, ApiError> {
+    let JobState::Ended { status, output, .. } = &job.state else { return Ok(pending(&job.id)) };
+    let output = output.as_ref();
+    let response = output.and_then(|output| output.response.as_ref());
+    let body: Option<Value> = response.and_then(|response| response.body.read().ok());
+    let text = body.as_ref().and_then(|body| body.pointer("/choices/0/message/content")?.as_str());
+    if let (Status::Succeeded, Some(text)) = (status, text) {
+        let told = json!({ "response": text, "job_id": job.id, "user_id": job.session });
+        return Ok(Json(told).into_response());
+    }
+    let error = output.and_then(|output| output.error.as_ref());
+    let is_timeout = error.is_some_and(|error| error.code == "upstream_timeout");
+    let why = error.map_or_else(|| format!("the job is {status}"), |error| error.message.clone());
+    Err(ApiError::upstream(is_timeout, format!("there is no answer: {why} (job {})", job.id)))
+}
+
+fn tell_limit(headers: &mut HeaderMap, rate: Rate, throttle: &Throttle) {
+    let told = [
+        (HeaderName::from_static("x-ratelimit-limit"), rate.limit),
+        (HeaderName::from_static("x-ratelimit-remaining"), throttle.remaining),
+        (HeaderName::from_static("x-ratelimit-reset"), throttle.reset_after.as_secs()),
+    ];
+    headers.extend(told.map(|(name, number)| (name, HeaderValue::from(number))));
+}
+
+fn view(talk: &Conversation) -> Value {
+    let profile: Option<Profile> = talk.profile.read().ok();
+    json!({
+        "user_id": talk.session,
+        "username": profile.as_ref().map(|profile| &profile.username),
+        "room": profile.as_ref().map(|profile| &profile.room),
+        "turns": talk.turns.len(),
+        "expires_at": moment(talk.expires_at),
+    })
+}
+
+/// `GET /bridge/sessions`.
+pub(crate) async fn sessions(
+    State(state): State<AppState>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    let talks = state.queue.conversations(&caller.tenant).await?;
+    let sessions: Vec<Value> = talks.iter().map(view).collect();
+    Ok(Json(json!({ "sessions": sessions })).into_response())
+}
+
+fn user(user_id: &str) -> Result<SessionKey, ApiError> {
+    SessionKey::new(user_id).map_err(|_| no_such_session(user_id))
+}
+
+fn no_such_session(user_id: &str) -> ApiError {
+    let user_id: String = user_id.chars().take(100).collect();
+    let message = format!("nobody of the name {user_id:?} has a conversation that is remembered");
+    ApiError::not_found("session_not_found", message)
+}
+
+/// `GET /bridge/sessions/{user_id}`.
+pub(crate) async fn session(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(user_id): Path<String>,
+) -> Result<Response, ApiError> {
+    let talk = state.queue.conversation(&caller.tenant, &user(&user_id)?).await?;
+    let talk = talk.ok_or_else(|| no_such_session(&user_id))?;
+    let mut told = view(&talk);
+    let said = talk.turns.iter().flat_map(|turn| {
+        [
+            json!({ "role": "user", "content": turn.user }),
+            json!({ "role": "assistant", "content": turn.assistant }),
+        ]
+    });
+    told["history"] = said.collect();
+    Ok(Json(told).into_response())
+}
+
+/// `DELETE /bridge/sessions/{user_id}`.
+pub(crate) async fn forget(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(user_id): Path<String>,
+) -> Result<Response, ApiError> {
+    if state.queue.forget(&caller.tenant, &user(&user_id)?).await? {
+        Ok(Json(json!({ "user_id": user_id, "deleted": true })).into_response())
+    } else {
+        Err(no_such_session(&user_id))
+    }
+}
+
+/// `GET /bridge/rooms`.
+pub(crate) async fn rooms(
+    State(state): State<AppState>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    let mut rooms: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for talk in state.queue.conversations(&caller.tenant).await? {
+        let Ok(profile) = talk.profile.read::<Profile>() else { continue };
+        let occupant = json!({ "user_id": talk.session, "username": profile.username });
+        rooms.entry(profile.room).or_default().push(occupant);
+    }
+    let room =
+        |(room, occupants): (String, Vec<Value>)| json!({ "room": room, "occupants": occupants });
+    let rooms: Vec<Value> = rooms.into_iter().map(room).collect();
+    Ok(Json(json!({ "rooms": rooms })).into_response())
+}

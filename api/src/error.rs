@@ -1,0 +1,183 @@
+//! Errors as clients see them: one envelope, the one that OpenAI's SDKs parse.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use causeway_queue::error::{Error, Scope};
+use serde_json::json;
+
+/// Longest `Retry-After` that SDKs obey, in seconds.
+const MAX_RETRY_AFTER_S: u64 = 120;
+
+/// An error on its way to a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    kind: &'static str,
+    code: &'static str,
+    message: String,
+    param: Option<String>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+impl ApiError {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let (param, headers) = Default::default();
+        Self { status, kind, code, message: message.into(), param, headers }
+    }
+
+    /// The request is wrong; `message` says how, and what would be right.
+    pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", code, message)
+    }
+
+    /// As [`invalid`](Self::invalid), about one field or parameter.
+    pub(crate) fn invalid_param(param: &str, message: impl Into<String>) -> Self {
+        let error = Self::invalid("invalid_value", message);
+        Self { param: Some(param.to_owned()), ..error }
+    }
+
+    /// As [`invalid`](Self::invalid), with another status.
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    /// The same, under another name for programs.
+    pub(crate) fn with_code(self, code: &'static str) -> Self {
+        Self { code, ..self }
+    }
+
+    /// The same, about a part of a larger request.
+    pub(crate) fn within(self, place: &str) -> Self {
+        let param = match &self.param {
+            Some(param) => format!("{place}.{param}"),
+            None => place.to_owned(),
+        };
+        let message = format!("{place}: {}", self.message);
+        Self { param: Some(param), message, ..self }
+    }
+
+    /// No key, or one that nobody has.
+    pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
+        let kind = "authentication_error";
+        let error = Self::new(StatusCode::UNAUTHORIZED, kind, "invalid_api_key", message);
+        error.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// There is nothing of that name, or it is somebody else's.
+    pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", code, message)
+    }
+
+    /// It was there and is no more.
+    pub(crate) fn gone(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "invalid_request_error", "result_expired", message)
+    }
+
+    /// The job ended without an answer. Trying again would only enqueue it again.
+    pub(crate) fn upstream(is_timeout: bool, message: impl Into<String>) -> Self {
+        let (status, code) = if is_timeout {
+            (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout")
+        } else {
+            (StatusCode::BAD_GATEWAY, "upstream_error")
+        };
+        let error = Self::new(status, "upstream_error", code, message);
+        error.with_header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
+    }
+
+    /// Too much at once; come again in so many seconds.
+    pub(crate) fn too_many(code: &'static str, message: impl Into<String>, after_s: u64) -> Self {
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        Self::new(status, "rate_limit_error", code, message).retry_after(after_s)
+    }
+
+    /// The store does not answer.
+    pub(crate) fn unavailable() -> Self {
+        let message = "the store does not answer; try again in a second, with the same \
+                       Idempotency-Key if you sent one, so that nothing runs twice";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let kind = "service_unavailable_error";
+        Self::new(status, kind, "server_is_overloaded", message).retry_after(1)
+    }
+
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    fn retry_after(self, seconds: u64) -> Self {
+        let seconds = seconds.clamp(1, MAX_RETRY_AFTER_S);
+        self.with_header(header::RETRY_AFTER, seconds.into())
+    }
+
+    /// The envelope.
+    pub(crate) fn body(&self) -> serde_json::Value {
+        json!({ "error": {
+            "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
+        } })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body())).into_response();
+        response.headers_mut().extend(self.headers);
+        response
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unavailable(ref why) => {
+                tracing::warn!(%why, "the store does not answer");
+                Self::unavailable()
+            }
+            Error::Full { scope, limit, retry_after } => {
+                let whose = match scope {
+                    Scope::Tenant => "you have",
+                    Scope::Lane => "the queue has",
+                };
+                let message = format!(
+                    "{whose} {limit} jobs waiting, which is the limit; try again in {} s",
+                    retry_after.as_secs()
+                );
+                Self::too_many("queue_full", message, retry_after.as_secs())
+            }
+            Error::IdempotencyKeyReused { ref key } => {
+                let message = format!(
+                    "the idempotency key {key:?} was used for another request; use a new key for \
+                     a new request"
+                );
+                Self::invalid("idempotency_key_reused", message)
+                    .with_status(StatusCode::UNPROCESSABLE_ENTITY)
+            }
+            Error::NotRetryable { .. } => Self::invalid("job_not_retryable", error.to_string()),
+            Error::UnknownCursor(_) => {
+                let error = Self::invalid("unknown_cursor", error.to_string());
+                Self { param: Some("after".to_owned()), ..error }
+            }
+            Error::Corrupt(ref what) => {
+                tracing::error!(%what, "the store holds something unreadable");
+                let message = "the store holds something that this version cannot read";
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "server_error",
+                    "store_corrupt",
+                    message,
+                )
+            }
+        }
+    }
+}

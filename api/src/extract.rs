@@ -1,0 +1,111 @@
+//! Reading requests, with errors that say what was wrong and what would be right.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{FromRequest, Request, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode, header},
+};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::{error::ApiError, state::AppState};
+
+/// The bytes of a JSON request.
+#[derive(Debug)]
+pub(crate) struct JsonBytes(pub(crate) Bytes);
+
+impl FromRequest<AppState> for JsonBytes {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        check_content_type(request.headers())?;
+        match Bytes::from_request(request, state).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(rejection) => Err(unreadable(&rejection, state.settings.max_body_bytes)),
+        }
+    }
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = found.unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    if essence == "application/json" || essence.ends_with("+json") {
+        return Ok(());
+    }
+    let found = found.map_or("there is none".to_owned(), |found| format!("it is {found:?}"));
+    let message = format!("the content type must be application/json; {found}");
+    Err(ApiError::invalid("unsupported_media_type", message)
+        .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+}
+
+fn unreadable(rejection: &BytesRejection, max_bytes: usize) -> ApiError {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let message = format!("the body is larger than {max_bytes} bytes, which is the limit");
+        return ApiError::invalid("body_too_large", message)
+            .with_status(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    ApiError::invalid("unreadable_body", "the body could not be read to its end")
+}
+
+/// Reads `bytes` as a `T`.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if bytes.is_empty() {
+        return Err(ApiError::invalid("invalid_json", "the body is empty; send a JSON object"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| unparsable(&error))
+}
+
+fn unparsable(error: &serde_json::Error) -> ApiError {
+    let said = error.to_string();
+    if error.is_data() {
+        let unknown = quoted(&said).filter(|_| said.starts_with("unknown field"));
+        let missing = quoted(&said).filter(|_| said.starts_with("missing field"));
+        let message = format!("the body does not fit: {said}");
+        return match unknown.or(missing) {
+            Some(field) => {
+                let code = if unknown.is_some() { "unknown_parameter" } else { "missing_field" };
+                ApiError::invalid_param(field, message).with_code(code)
+            }
+            None => ApiError::invalid("invalid_value", message),
+        };
+    }
+    let message = format!("the body is not complete JSON: {said}");
+    ApiError::invalid("invalid_json", message)
+}
+
+/// The name between the first backquotes of a message.
+fn quoted(message: &str) -> Option<&str> {
+    message.split('`').nth(1)
+}
+
+/// A number of seconds from `text`, at most `max`.
+pub(crate) fn seconds(param: &str, text: &str, max: Duration) -> Result<Duration, ApiError> {
+    let in_range = |seconds: &f64| (0.0..=max.as_secs_f64()).contains(seconds);
+    match text.trim().parse::<f64>().ok().filter(in_range) {
+        Some(seconds) => Ok(Duration::from_secs_f64(seconds)),
+        None => {
+            let max = max.as_secs();
+            let message =
+                format!("{param} must be a number of seconds from 0 to {max}; it is {text:?}");
+            Err(ApiError::invalid_param(param, message))
+        }
+    }
+}
+
+/// What `Prefer: wait=N` (RFC 7240, section 4.3) asks.
+pub(crate) fn preferred_wait(
+    headers: &HeaderMap,
+    max: Duration,
+) -> Result<Option<Duration>, ApiError> {
+    for value in headers.get_all("prefer") {
+        let preferences = value.to_str().unwrap_or("").split([',', ';']);
+        for preference in preferences {
+            let (name, value) = preference.trim().split_once('=').unwrap_or((preference, ""));
+            if name.trim().eq_ignore_ascii_case("wait") {
+                return seconds("Prefer: wait", value.trim().trim_matches('"'), max).map(Some);
+            }
+        }
+    }
+    Ok(None)
+}

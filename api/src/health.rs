@@ -1,0 +1,56 @@
+//! Probes and metrics.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+
+use crate::{error::ApiError, state::AppState};
+
+/// How long the store may take to answer a probe.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The process is up.
+pub(crate) async fn alive() -> Response {
+    Json(json!({ "status": "ok" })).into_response()
+}
+
+/// The store answers, and the worker in this process, if there is one, works.
+pub(crate) async fn ready(State(state): State<AppState>) -> Response {
+    if !answers(&state).await {
+        return ApiError::unavailable().into_response();
+    }
+    if !(state.is_alive)() {
+        let message = "the worker in this process does not turn; it should be restarted";
+        return ApiError::invalid("worker_stuck", message)
+            .with_status(StatusCode::SERVICE_UNAVAILABLE)
+            .into_response();
+    }
+    let store = state.queue.backend().describe();
+    Json(json!({ "status": "ok", "store": store })).into_response()
+}
+
+async fn answers(state: &AppState) -> bool {
+    let ping = state.queue.backend().ping();
+    matches!(tokio::time::timeout(PATIENCE, ping).await, Ok(Ok(())))
+}
+
+/// Whether the bridge can answer.
+pub(crate) async fn bridge(State(state): State<AppState>) -> Response {
+    if answers(&state).await {
+        Json(json!({ "status": "ok", "model": state.settings.bridge.model })).into_response()
+    } else {
+        ApiError::unavailable().into_response()
+    }
+}
+
+/// All metrics, in Prometheus's text format.
+pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, (state.metrics)()).into_response()
+}

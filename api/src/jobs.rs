@@ -1,0 +1,194 @@
+//! Jobs: show, list, cancel, retry, and their results.
+
+use std::time::Duration;
+
+use axum::{
+    extract::{Path, Query, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use causeway_queue::{
+    Class, Job, JobId, RawJson, SessionKey, Status,
+    backend::{ListQuery, MAX_PAGE},
+    job::State as JobState,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{auth::Caller, error::ApiError, extract::seconds, job_view, state::AppState};
+
+/// How many jobs a page has unless the client says.
+const PAGE: usize = 20;
+
+const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-upstream-status");
+
+/// An answer of JSON that is written already.
+pub(crate) fn respond(status: StatusCode, body: &RawJson) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    (status, kind, body.as_str().to_owned()).into_response()
+}
+
+/// The job that a path names.
+pub(crate) fn job_id(text: &str) -> Result<JobId, ApiError> {
+    text.parse().map_err(|_| no_such_job(text))
+}
+
+pub(crate) fn no_such_job(id: &str) -> ApiError {
+    let id: String = id.chars().take(100).collect();
+    let message = format!("you have no job {id:?}; it never was, or its retention is over");
+    ApiError::not_found("job_not_found", message)
+}
+
+/// Reads the parameters of a query, and refuses those that are not known.
+fn query<T: serde::de::DeserializeOwned>(
+    found: Result<Query<T>, axum::extract::rejection::QueryRejection>,
+) -> Result<T, ApiError> {
+    found.map(|Query(query)| query).map_err(|rejection| {
+        let message = format!("the query does not fit: {}", rejection.body_text());
+        ApiError::invalid("invalid_query", message)
+    })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wait {
+    wait: Option<String>,
+}
+
+type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
+
+/// `GET /v1/jobs/{id}`, at once or when it has ended.
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    asked: Asked<Wait>,
+) -> Result<Response, ApiError> {
+    let wait = query(asked)?.wait;
+    let wait = wait.map(|text| seconds("wait", &text, state.settings.max_wait)).transpose()?;
+    let key = job_id(&id)?;
+    let stopping = state.stopping();
+    let waited = async {
+        tokio::select! {
+            job = state.queue.wait(&caller.tenant, &key, wait.unwrap_or(Duration::ZERO)) => job,
+            () = stopping.cancelled() => state.queue.job(&caller.tenant, &key).await,
+        }
+    };
+    let job = waited.await?.ok_or_else(|| no_such_job(&id))?;
+    Ok(respond(StatusCode::OK, &job_view::json(&job)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listing {
+    status: Option<String>,
+    class: Option<String>,
+    session: Option<String>,
+    limit: Option<String>,
+    after: Option<String>,
+}
+
+/// `GET /v1/jobs`.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    asked: Asked<Listing>,
+) -> Result<Response, ApiError> {
+    let asked = query(asked)?;
+    let limit = match &asked.limit {
+        None => PAGE,
+        Some(text) => {
+            let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
+            limit.ok_or_else(|| {
+                let message = format!("limit must be 1 to {MAX_PAGE}; it is {text:?}");
+                ApiError::invalid_param("limit", message)
+            })?
+        }
+    };
+    let wanted = ListQuery {
+        status: asked.status.map(|text| one_of("status", &text, &Status::ALL)).transpose()?,
+        class: asked.class.map(|text| one_of("class", &text, &Class::ALL)).transpose()?,
+        session: match asked.session {
+            None => None,
+            Some(text) => Some(
+                SessionKey::new(&text)
+                    .map_err(|error| ApiError::invalid_param("session", error.to_string()))?,
+            ),
+        },
+        limit,
+        after: match asked.after {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                let message = format!("after must be the id of a job; it is {text:?}");
+                ApiError::invalid_param("after", message)
+            })?),
+        },
+    };
+    let page = state.queue.list(&caller.tenant, &wanted).await?;
+    let id = |job: Option<&Job>| job.map(|job| job.id.to_string());
+    let list = json!({
+        "object": "list",
+        "data": page.jobs.iter().map(job_view::json).collect::<Vec<RawJson>>(),
+        "first_id": id(page.jobs.first()),
+        "last_id": id(page.jobs.last()),
+        "has_more": page.has_more,
+    });
+    Ok(respond(StatusCode::OK, &RawJson::of(&list).unwrap_or_default()))
+}
+
+/// The value whose name is `text`.
+fn one_of<T: Copy + ToString>(param: &str, text: &str, all: &[T]) -> Result<T, ApiError> {
+    let found = all.iter().copied().find(|value| value.to_string() == text);
+    found.ok_or_else(|| {
+        let names: Vec<String> = all.iter().map(ToString::to_string).collect();
+        let message = format!("{param} must be one of {}; it is {text:?}", names.join(", "));
+        ApiError::invalid_param(param, message)
+    })
+}
+
+/// `POST /v1/jobs/{id}/cancel`: again and again with the same answer.
+pub(crate) async fn cancel(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let job = state.queue.cancel(&caller.tenant, &job_id(&id)?).await?;
+    let job = job.ok_or_else(|| no_such_job(&id))?;
+    Ok(respond(StatusCode::OK, &job_view::json(&job)))
+}
+
+/// `POST /v1/jobs/{id}/retry`.
+pub(crate) async fn retry(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let job = state.queue.retry(&caller.tenant, &job_id(&id)?).await?;
+    let job = job.ok_or_else(|| no_such_job(&id))?;
+    Ok(respond(StatusCode::ACCEPTED, &job_view::json(&job)))
+}
+
+/// `GET /v1/jobs/{id}/result`: what the upstream answered, as it answered. 202 with the job while
+/// it has not ended, 409's place is taken by 410: a job that was cancelled or expired has no result.
+pub(crate) async fn result(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let job = state.queue.job(&caller.tenant, &job_id(&id)?).await?;
+    let job = job.ok_or_else(|| no_such_job(&id))?;
+    let JobState::Ended { status, output, .. } = &job.state else {
+        return Ok(respond(StatusCode::ACCEPTED, &job_view::json(&job)));
+    };
+    let output = output.as_ref();
+    if let Some(response) = output.and_then(|output| output.response.as_ref()) {
+        let status = StatusCode::from_u16(response.status_code).unwrap_or(StatusCode::BAD_GATEWAY);
+        let mut answer = respond(status, &response.body);
+        answer.headers_mut().insert(UPSTREAM_STATUS, HeaderValue::from(response.status_code));
+        return Ok(answer);
+    }
+    match output.and_then(|output| output.error.as_ref()) {
+        Some(error) => Err(ApiError::upstream(error.code == "upstream_timeout", &error.message)),
+        None => Err(ApiError::gone(format!("job {id} was {status}: it has no result"))),
+    }
+}

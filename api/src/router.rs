@@ -1,0 +1,74 @@
+//! The HTTP surface, as one table.
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderValue, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
+};
+
+use crate::{
+    auth, bridge, error::ApiError, events, health, jobs, queue_view, request_id, state::AppState,
+    submit,
+};
+
+/// What is served, for the message of a route that is not.
+const SERVED: &str = "/v1/jobs, /v1/jobs/{id}, /v1/jobs/{id}/events, /v1/jobs/{id}/result, \
+                      /v1/jobs/{id}/cancel, /v1/jobs/{id}/retry, /v1/queue, /v1/models, \
+                      /bridge/chat, /bridge/sessions, /bridge/sessions/{user_id}, /bridge/rooms, \
+                      /bridge/health, /healthz, /readyz and /metrics";
+
+/// The routes over `state`.
+pub fn router(state: AppState) -> Router {
+    let allow = |methods: MethodRouter<AppState>, allowed: &'static str| {
+        methods.fallback(move |request| std::future::ready(refuse_method(&request, allowed)))
+    };
+    let tenants = Router::new()
+        .route("/v1/jobs", allow(post(submit::submit).get(jobs::list), "GET, HEAD, POST"))
+        .route("/v1/jobs/{id}", allow(get(jobs::show), "GET, HEAD"))
+        .route("/v1/jobs/{id}/events", allow(get(events::events), "GET, HEAD"))
+        .route("/v1/jobs/{id}/result", allow(get(jobs::result), "GET, HEAD"))
+        .route("/v1/jobs/{id}/cancel", allow(post(jobs::cancel), "POST"))
+        .route("/v1/jobs/{id}/retry", allow(post(jobs::retry), "POST"))
+        .route("/v1/queue", allow(get(queue_view::queue), "GET, HEAD"))
+        .route("/v1/models", allow(get(queue_view::models), "GET, HEAD"))
+        .route("/bridge/chat", allow(post(bridge::chat), "POST"))
+        .route("/bridge/sessions", allow(get(bridge::sessions), "GET, HEAD"))
+        .route(
+            "/bridge/sessions/{user_id}",
+            allow(get(bridge::session).delete(bridge::forget), "DELETE, GET, HEAD"),
+        )
+        .route("/bridge/rooms", allow(get(bridge::rooms), "GET, HEAD"))
+        .layer(middleware::from_fn_with_state(state.clone(), auth::authenticate));
+    let probes = Router::new()
+        .route("/bridge/health", allow(get(health::bridge), "GET, HEAD"))
+        .route("/healthz", allow(get(health::alive), "GET, HEAD"))
+        .route("/readyz", allow(get(health::ready), "GET, HEAD"))
+        .route("/metrics", allow(get(health::metrics), "GET, HEAD"));
+    let limit = DefaultBodyLimit::max(state.settings.max_body_bytes);
+    tenants
+        .merge(probes)
+        .fallback(unknown_route)
+        .layer(limit)
+        .layer(middleware::from_fn(request_id::name_and_count))
+        .with_state(state)
+}
+
+async fn unknown_route(request: Request) -> ApiError {
+    let message = format!("there is no route {}; served are {SERVED}", request.uri().path());
+    ApiError::not_found("unknown_route", message)
+}
+
+fn refuse_method(request: &Request, allowed: &'static str) -> Response {
+    let message = format!(
+        "{} is not possible on {}; possible: {allowed}",
+        request.method(),
+        request.uri().path()
+    );
+    ApiError::invalid("method_not_allowed", message)
+        .with_status(StatusCode::METHOD_NOT_ALLOWED)
+        .with_header(header::ALLOW, HeaderValue::from_static(allowed))
+        .into_response()
+}

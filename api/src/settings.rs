@@ -1,0 +1,88 @@
+//! Bounds of the HTTP surface, each with its default.
+
+use std::time::Duration;
+
+/// How the API serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Longest request body, in bytes. Default 4 MiB.
+    pub max_body_bytes: usize,
+    /// Longest that a client may ask to wait for an answer. Default 120 s.
+    pub max_wait: Duration,
+    /// Most jobs in one call. Default 10,000.
+    pub max_jobs_per_call: usize,
+    /// Longest delay and furthest deadline of a job. Default 30 days.
+    pub max_delay: Duration,
+    /// How long an idempotency key is remembered. Default 24 h.
+    pub idempotency_ttl: Duration,
+    /// How often a silent event stream says that it lives. Default 15 s.
+    pub ping: Duration,
+    /// The models that are served, for `GET /v1/models`.
+    pub models: Vec<Model>,
+    /// The chat bridge.
+    pub bridge: BridgeSettings,
+}
+
+/// A model that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// Its name.
+    pub id: String,
+    /// Who answers: the lane, or `causeway-simulated`.
+    pub owned_by: String,
+}
+
+/// How the chat bridge serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BridgeSettings {
+    /// How long a message waits for its answer before it is told where to poll. Default 25 s:
+    /// bridge clients give up at 30 s.
+    pub wait: Duration,
+    /// How many turns a user's conversation keeps. Default 20.
+    pub turns: u32,
+    /// How long after its last message a conversation is forgotten. Default 24 h.
+    pub memory: Duration,
+    /// The model that answers. Default `default`.
+    pub model: String,
+    /// What the model is told about itself.
+    pub persona: String,
+    /// How many messages one user may send per `window`. Default 60.
+    pub limit: u64,
+    /// The window of `limit`. Default 60 s.
+    pub window: Duration,
+    /// Longest message, in characters. Default 32,000.
+    pub max_message_chars: usize,
+    /// Longest user name and room name, in characters. Default 200.
+    pub max_name_chars: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 4 << 20,
+            max_wait: Duration::from_secs(120),
+            max_jobs_per_call: 10_000,
+            max_delay: Duration::from_secs(30 * 24 * 3600),
+            idempotency_ttl: Duration::from_secs(24 * 3600),
+            ping: Duration::from_secs(15),
+            models: Vec::new(),
+            bridge: BridgeSettings::default(),
+        }
+    }
+}
+
+impl Default for BridgeSettings {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(25),
+            turns: 20,
+            memory: Duration::from_secs(24 * 3600),
+            model: "default".to_owned(),
+            persona: "You are a friendly companion in a shared world. Answer briefly.".to_owned(),
+            limit: 60,
+            window: Duration::from_secs(60),
+            max_message_chars: 32_000,
+            max_name_chars: 200,
+        }
+    }
+}

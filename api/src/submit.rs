@@ -1,0 +1,297 @@
+//! `POST /v1/jobs`: one job, or many at once.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use bytes::Bytes;
+use causeway_queue::{
+    Accepted, Class, IdempotencyKey, JobId, NewJob, RawJson, SessionKey, Spec, TenantId,
+    job::Idempotency,
+};
+use serde::{Deserialize, de::IgnoredAny};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    auth::Caller,
+    error::ApiError,
+    extract::{JsonBytes, parse, preferred_wait},
+    job_view,
+    jobs::respond,
+    settings::Settings,
+    state::AppState,
+};
+
+/// The endpoints of upstreams that a job may ask for.
+const URLS: [&str; 5] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"];
+
+/// Most attempts that a job may ask for.
+const MAX_ATTEMPTS: u32 = 100;
+
+/// Most labels of a job, and their longest names and values, in characters.
+const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
+
+/// A job as it is submitted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobRequest {
+    body: RawJson,
+    #[serde(default)]
+    url: Option<String>,
+    #[serde(default)]
+    class: Option<Class>,
+    #[serde(default)]
+    session: Option<String>,
+    #[serde(default)]
+    delay_ms: Option<u64>,
+    #[serde(default)]
+    deadline_ms: Option<u64>,
+    #[serde(default)]
+    max_attempts: Option<u32>,
+    #[serde(default)]
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// Many jobs.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManyRequest {
+    jobs: Vec<RawJson>,
+}
+
+/// Tells one shape from the other.
+#[derive(Debug, Deserialize)]
+struct Shape {
+    jobs: Option<IgnoredAny>,
+}
+
+/// What is read of an upstream's request; everything else passes through.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Peek {
+    #[serde(default)]
+    pub(crate) model: Option<String>,
+    #[serde(default)]
+    pub(crate) stream: Option<bool>,
+    #[serde(default)]
+    max_completion_tokens: Option<u64>,
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    max_output_tokens: Option<u64>,
+}
+
+impl Peek {
+    /// Most tokens that the answer may have.
+    pub(crate) fn completion(&self) -> Option<u64> {
+        self.max_completion_tokens.or(self.max_tokens).or(self.max_output_tokens)
+    }
+}
+
+/// Answers a submission.
+pub(crate) async fn submit(
+    State(state): State<AppState>,
+    caller: Caller,
+    headers: HeaderMap,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, ApiError> {
+    let wait = preferred_wait(&headers, state.settings.max_wait)?;
+    let key = idempotency(&headers)?;
+    let digest = || Sha256::new().chain_update(b"/v1/jobs\0").chain_update(&bytes);
+    let shape: Shape = parse(&bytes)?;
+    if shape.jobs.is_some() {
+        let many: ManyRequest = parse(&bytes)?;
+        return submit_many(&state, caller, many, key.map(|key| (key, digest()))).await;
+    }
+    let request: JobRequest = parse(&bytes)?;
+    let mut job = draft(&state, &caller.tenant, request, None)?;
+    if let Some(key) = key {
+        job.idempotency = Some(remembered(&state.settings, key, digest().finalize().into()));
+    }
+    let accepted = state.queue.submit(vec![job]).await?.remove(0);
+    finish(&state, caller, &accepted, wait).await
+}
+
+/// The one job that was accepted, waited for as long as the client prefers.
+async fn finish(
+    state: &AppState,
+    caller: Caller,
+    accepted: &Accepted,
+    wait: Option<Duration>,
+) -> Result<Response, ApiError> {
+    let id = accepted.id();
+    let stopping = state.stopping();
+    let waited = async {
+        tokio::select! {
+            job = state.queue.wait(&caller.tenant, id, wait.unwrap_or_default()) => job,
+            () = stopping.cancelled() => state.queue.job(&caller.tenant, id).await,
+        }
+    };
+    let job = waited.await?.ok_or_else(|| expired(id))?;
+    let is_done = wait.is_some() && job.status().is_terminal();
+    let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = respond(status, &job_view::json(&job));
+    let headers = response.headers_mut();
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{id}")) {
+        headers.insert(header::LOCATION, location);
+    }
+    if let Some(wait) = wait {
+        let applied = format!("wait={}", wait.as_secs_f64());
+        headers.extend(
+            HeaderValue::from_str(&applied)
+                .ok()
+                .map(|value| (HeaderName::from_static("preference-applied"), value)),
+        );
+    }
+    mark_replay(headers, std::slice::from_ref(accepted));
+    Ok(response)
+}
+
+async fn submit_many(
+    state: &AppState,
+    caller: Caller,
+    many: ManyRequest,
+    key: Option<(IdempotencyKey, Sha256)>,
+) -> Result<Response, ApiError> {
+    let limit = state.settings.max_jobs_per_call;
+    if !(1..=limit).contains(&many.jobs.len()) {
+        let message = format!("jobs must have 1 to {limit} members; it has {}", many.jobs.len());
+        return Err(ApiError::invalid_param("jobs", message));
+    }
+    let mut jobs = Vec::with_capacity(many.jobs.len());
+    for (place, request) in many.jobs.into_iter().enumerate() {
+        let request: JobRequest = parse(request.as_str().as_bytes())
+            .map_err(|error| error.within(&format!("jobs[{place}]")))?;
+        let mut job = draft(state, &caller.tenant, request, Some(place))?;
+        if let Some((key, digest)) = &key {
+            // One key for the call is a key for each of its jobs.
+            let key = IdempotencyKey::new(&format!("{key}#{place}"))
+                .map_err(|error| ApiError::invalid("invalid_idempotency_key", error.to_string()))?;
+            let digest = digest.clone().finalize().into();
+            job.idempotency = Some(remembered(&state.settings, key, digest));
+        }
+        jobs.push(job);
+    }
+    let accepted = state.queue.submit(jobs).await?;
+    let ids: Vec<JobId> = accepted.iter().map(|one| one.id().clone()).collect();
+    let jobs = state.queue.jobs(&ids).await?;
+    let data: Vec<RawJson> = jobs.iter().flatten().map(job_view::json).collect();
+    let list = RawJson::of(&serde_json::json!({ "object": "list", "data": data }));
+    let mut response = respond(StatusCode::ACCEPTED, &list.unwrap_or_default());
+    mark_replay(response.headers_mut(), &accepted);
+    Ok(response)
+}
+
+fn mark_replay(headers: &mut HeaderMap, accepted: &[Accepted]) {
+    if accepted.iter().any(|one| matches!(one, Accepted::Replayed(_))) {
+        let name = HeaderName::from_static("idempotent-replayed");
+        headers.insert(name, HeaderValue::from_static("true"));
+    }
+}
+
+fn expired(id: &JobId) -> ApiError {
+    ApiError::gone(format!("job {id} was accepted before, and its result has expired"))
+}
+
+fn idempotency(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().map_err(|_| "it is not text".to_owned());
+    let key = key.and_then(|key| IdempotencyKey::new(key).map_err(|error| error.to_string()));
+    key.map(Some).map_err(|why| {
+        let message = format!("the Idempotency-Key cannot be used: {why}");
+        ApiError::invalid("invalid_idempotency_key", message)
+    })
+}
+
+fn remembered(settings: &Settings, key: IdempotencyKey, digest: [u8; 32]) -> Idempotency {
+    Idempotency { key, digest, ttl: settings.idempotency_ttl }
+}
+
+/// Checks a request and makes its job; `place` is where it stands among many.
+fn draft(
+    state: &AppState,
+    tenant: &TenantId,
+    request: JobRequest,
+    place: Option<usize>,
+) -> Result<NewJob, ApiError> {
+    checked(state, tenant, request).map_err(|error| match place {
+        Some(place) => error.within(&format!("jobs[{place}]")),
+        None => error,
+    })
+}
+
+fn checked(state: &AppState, tenant: &TenantId, request: JobRequest) -> Result<NewJob, ApiError> {
+    let url = request.url.unwrap_or_else(|| URLS[0].to_owned());
+    if !URLS.contains(&url.as_str()) {
+        let message = format!("url must be one of {}; it is {url:?}", URLS.join(", "));
+        return Err(ApiError::invalid_param("url", message));
+    }
+    if !request.body.as_str().starts_with('{') {
+        let message = "body must be a JSON object: what is to be sent to the model";
+        return Err(ApiError::invalid_param("body", message));
+    }
+    let peek: Peek = request.body.read().map_err(|error| {
+        ApiError::invalid_param("body", format!("the body for the model does not fit: {error}"))
+    })?;
+    let session = request.session.as_deref().map(SessionKey::new).transpose();
+    let session = session.map_err(|error| ApiError::invalid_param("session", error.to_string()))?;
+    let attempts = request.max_attempts.unwrap_or(5);
+    if !(1..=MAX_ATTEMPTS).contains(&attempts) {
+        let message = format!("max_attempts must be 1 to {MAX_ATTEMPTS}; it is {attempts}");
+        return Err(ApiError::invalid_param("max_attempts", message));
+    }
+    let max = state.settings.max_delay;
+    let delay = span("delay_ms", request.delay_ms, 0, max)?;
+    let deadline = span("deadline_ms", request.deadline_ms, 1, max)?;
+    let metadata = request.metadata.unwrap_or_default();
+    check_metadata(&metadata)?;
+
+    let completion = peek.completion();
+    let stream = peek.stream.unwrap_or(false);
+    let spec = Spec { url, model: peek.model, stream, metadata, ..Spec::default() };
+    let body = Bytes::copy_from_slice(request.body.as_str().as_bytes());
+    Ok(NewJob {
+        class: request.class.unwrap_or_default(),
+        session,
+        delay: delay.unwrap_or_default(),
+        deadline,
+        max_attempts: attempts,
+        keeps_events: stream,
+        ..state.queue.draft(tenant.clone(), spec, body, completion)
+    })
+}
+
+fn span(
+    param: &str,
+    ms: Option<u64>,
+    least: u64,
+    most: Duration,
+) -> Result<Option<Duration>, ApiError> {
+    let Some(ms) = ms else { return Ok(None) };
+    let found = Duration::from_millis(ms);
+    if ms < least || found > most {
+        let most = most.as_millis();
+        let message = format!("{param} must be {least} to {most} milliseconds; it is {ms}");
+        return Err(ApiError::invalid_param(param, message));
+    }
+    Ok(Some(found))
+}
+
+fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    let (most, longest_name, longest_value) = MAX_METADATA;
+    let fits = metadata.len() <= most
+        && metadata.iter().all(|(name, value)| {
+            name.chars().count() <= longest_name && value.chars().count() <= longest_value
+        });
+    if fits {
+        return Ok(());
+    }
+    let message = format!(
+        "metadata may have {most} pairs, with names of {longest_name} and values of \
+         {longest_value} characters"
+    );
+    Err(ApiError::invalid_param("metadata", message))
+}
