@@ -1,0 +1,29 @@
+# Names for what one does here. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: up test lint bench ci experiment model help
+
+up: ## Run API, worker and embedded queue on 127.0.0.1:4004 (ARGS="--upstream URL" adds flags)
+	cargo run --release --locked -- up $(ARGS)
+
+test: ## Install what the tests need (redis-server) and run all of them (ARGS=NAME picks some)
+	@scripts/install-test-needs.sh
+	cargo nextest run --workspace --locked $(ARGS)
+
+lint: ## Check format, clippy and documentation; every warning is an error
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+bench: experiment ## Run all measurements: today the experiment
+
+ci: ## Run what continuous integration runs, on this machine
+	@.ci/run
+
+experiment: ## Let 10, 100 and 1,000 users press enter at once, with the baselines; writes RESULTS.md
+	bash bench/experiment4/run.sh $(ARGS)
+
+model: ## Serve a real small model, OpenAI-compatible, on port 9101 (PORT=N); the first time builds it
+	scripts/model.sh $(or $(PORT),9101)
+
+help: ## List these
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
