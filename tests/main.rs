@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod deployment;
+#[cfg(test)]
 mod history;
+#[cfg(test)]
+mod journeys;
 #[cfg(test)]
 mod support;

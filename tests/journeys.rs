@@ -1,0 +1,11 @@
+//! Journeys through the real binary: what the issue promises, from outside.
+
+mod bridge;
+mod cancel;
+mod crash;
+mod drain;
+mod main_job;
+mod outage;
+mod retry;
+mod start;
+mod stream;

@@ -1,0 +1,58 @@
+//! Cancelling a running call closes its connection to the upstream.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::support::{
+    system::{Store, System},
+    upstream::Upstream,
+};
+
+/// How many calls are cancelled; the median of their times counts.
+const RUNS: usize = 15;
+/// How soon the connection must be closed.
+const BOUND: Duration = Duration::from_millis(100);
+
+crate::on_both_stores! {
+    cancelling_from_any_process_closes_the_upstreams_connection_at_once;
+    a_cancelled_stream_is_dropped_in_mid_answer;
+}
+
+async fn cancelling_from_any_process_closes_the_upstreams_connection_at_once(store: Store) {
+    let mut upstream = Upstream::held().await;
+    let system = System::start(store, &upstream, &[]).await;
+    let [one, other] = &system.clients;
+    let mut times = Vec::with_capacity(RUNS);
+    for _ in 0..RUNS {
+        let id = one.submit("a long story").await;
+        let call = upstream.call().await;
+        let asked = Instant::now();
+        other.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await.ok();
+        times.push(call.left().await.duration_since(asked));
+        let job = one.end_of(&id).await;
+        assert_eq!(job["status"], "cancelled");
+        assert_eq!(job["response"], Value::Null);
+    }
+    times.sort_unstable();
+    let median = times[RUNS / 2];
+    println!("from the request to the closed connection on {store:?}: {median:?}, all: {times:?}");
+    assert!(median < BOUND, "{median:?} is the median of {times:?}");
+    assert_eq!(upstream.seen().len(), RUNS);
+}
+
+async fn a_cancelled_stream_is_dropped_in_mid_answer(store: Store) {
+    let mut upstream = Upstream::held().await;
+    let system = System::start(store, &upstream, &[]).await;
+    let [one, other] = &system.clients;
+    let id = one.submit_stream("a long story").await;
+    let mut events = one.events(&id, None).await;
+    let answer = upstream.call().await.stream();
+    answer.say("Once upon a time").await;
+    assert_eq!(events.next_of("output.delta").await.data["text"], "Once upon a time");
+    other.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await.ok();
+    answer.left().await;
+    let rest = events.rest().await;
+    assert_eq!(rest.last().map(|event| event.kind.as_str()), Some("job.cancelled"));
+}

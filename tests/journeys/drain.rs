@@ -1,0 +1,83 @@
+//! Stopping in order: what runs is finished, what cannot be finished goes back.
+
+use crate::support::{process::Causeway, redis::RedisServer, upstream::Upstream};
+
+/// What a process says when it has heard the first signal.
+const STOPPING: &str = "stopping:";
+
+#[tokio::test]
+async fn a_worker_that_is_stopped_finishes_its_call_and_takes_no_other() {
+    let mut upstream = Upstream::held().await;
+    let redis = RedisServer::start();
+    let api = Causeway::api(&redis.url(), &[]).await;
+    let client = api.client().await;
+    let mut worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    let id = client.submit("first").await;
+    let call = upstream.call().await;
+    worker.terminate();
+    worker.says(STOPPING).await;
+    let later = client.submit("second").await;
+    call.answer("finished");
+    assert!(worker.ended().await.success());
+    let job = client.job(&id).await;
+    assert_eq!((&job["status"], &job["attempts"]), (&"succeeded".into(), &1.into()));
+    assert!(!upstream.has_call());
+    assert_eq!(client.job(&later).await["status"], "queued");
+}
+
+#[tokio::test]
+async fn what_is_not_finished_in_time_goes_back_without_spending_an_attempt() {
+    let mut upstream = Upstream::held().await;
+    let redis = RedisServer::start();
+    let api = Causeway::api(&redis.url(), &[]).await;
+    let client = api.client().await;
+    let settings = &[("CAUSEWAY_DRAIN", "100ms")];
+    let mut worker = Causeway::worker(&redis.url(), &upstream.url(), settings).await;
+    let id = client.submit("a long story").await;
+    let call = upstream.call().await;
+    worker.terminate();
+    assert!(worker.ended().await.success());
+    call.left().await;
+    let job = client.job(&id).await;
+    assert_eq!((&job["status"], &job["attempts"]), (&"queued".into(), &0.into()), "{job:#}");
+    let _next = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    upstream.call().await.answer("finished");
+    let job = client.end_of(&id).await;
+    assert_eq!((&job["status"], &job["attempts"]), (&"succeeded".into(), &1.into()));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_worker_at_once() {
+    let mut upstream = Upstream::held().await;
+    let redis = RedisServer::start();
+    let api = Causeway::api(&redis.url(), &[]).await;
+    let client = api.client().await;
+    let settings = &[("CAUSEWAY_DRAIN", "1h"), ("CAUSEWAY_LEASE", "1s")];
+    let mut worker = Causeway::worker(&redis.url(), &upstream.url(), settings).await;
+    let id = client.submit("a long story").await;
+    let call = upstream.call().await;
+    worker.terminate();
+    worker.says(STOPPING).await;
+    worker.terminate();
+    worker.ended().await;
+    call.left().await;
+    let _next = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    upstream.call().await.answer("finished");
+    assert_eq!(client.end_of(&id).await["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_user_who_waits_when_all_is_stopped_still_gets_the_answer() {
+    let mut upstream = Upstream::held().await;
+    let mut up = Causeway::up(&upstream.url(), &[]).await;
+    let client = up.client().await;
+    let stop = async {
+        let call = upstream.call().await;
+        up.terminate();
+        up.says(STOPPING).await;
+        call.answer("finished");
+        assert!(up.ended().await.success());
+    };
+    let (reply, ()) = tokio::join!(client.chat("ann", "hello"), stop);
+    assert_eq!(reply.ok()["response"], "finished");
+}

@@ -1,0 +1,106 @@
+//! A store or an upstream that cannot be reached.
+
+use serde_json::json;
+
+use crate::support::{
+    eventually,
+    http::chat,
+    process::Causeway,
+    proxy::Proxy,
+    redis::{RedisServer, free_port},
+    upstream::Upstream,
+};
+
+#[tokio::test]
+async fn a_store_that_is_down_is_told_and_nothing_is_half_accepted() {
+    let upstream = Upstream::echo().await;
+    let mut redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let api = Causeway::api(&redis.url(), &[]).await;
+    let _worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    let client = api.client().await;
+    let before = client.submit("before").await;
+    assert_eq!(client.end_of(&before).await["status"], "succeeded");
+
+    redis.kill();
+    let refused = client.post("/v1/jobs", &json!({ "body": chat("during") })).await;
+    assert!(refused.headers.contains_key("retry-after"), "{:?}", refused.headers);
+    let error = refused.error(503);
+    let message = error["message"].as_str().expect("a message");
+    assert!(!message.contains("redis://"), "clients need not know the store: {message}");
+    client.get(&format!("/v1/jobs/{before}")).await.error(503);
+    client.get("/readyz").await.with(503);
+    client.get("/healthz").await.ok();
+
+    redis.restart();
+    eventually("readiness", async || client.get("/readyz").await.status.is_success().then_some(()))
+        .await;
+    let after = client.submit("after").await;
+    assert_eq!(client.end_of(&after).await["status"], "succeeded");
+    let listed = client.get("/v1/jobs").await.ok();
+    let ids: Vec<_> =
+        listed["data"].as_array().expect("jobs").iter().map(|job| &job["id"]).collect();
+    assert_eq!(ids, [&json!(after), &json!(before)]);
+}
+
+#[tokio::test]
+async fn a_worker_keeps_its_call_while_the_store_is_cut_off() {
+    let mut upstream = Upstream::held().await;
+    let redis = RedisServer::start();
+    let proxy = Proxy::to(redis.port()).await;
+    let api = Causeway::api(&redis.url(), &[]).await;
+    let far = format!("redis://127.0.0.1:{}", proxy.port());
+    let _worker = Causeway::worker(&far, &upstream.url(), &[]).await;
+    let client = api.client().await;
+    for said in ["first", "second"] {
+        let id = client.submit(said).await;
+        let mut call = upstream.call().await;
+        match said {
+            "first" => proxy.cut(),
+            _ => proxy.silence(),
+        }
+        assert!(call.is_waiting(), "the {said} call is gone");
+        call.answer("kept");
+        proxy.restore();
+        let job = client.end_of(&id).await;
+        assert_eq!((&job["status"], &job["attempts"]), (&"succeeded".into(), &1.into()), "{said}");
+    }
+    assert_eq!(upstream.seen().len(), 2, "no call was made twice");
+}
+
+#[tokio::test]
+async fn an_idle_worker_hears_of_work_after_its_store_was_restarted() {
+    let upstream = Upstream::echo().await;
+    let mut redis = RedisServer::start();
+    let api = Causeway::api(&redis.url(), &[]).await;
+    let _worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    let client = api.client().await;
+    let first = client.submit("first").await;
+    client.end_of(&first).await;
+    for _ in 0..2 {
+        redis.kill();
+        redis.restart();
+        let accepted = eventually("acceptance", async || {
+            let reply = client.post("/v1/jobs", &json!({ "body": chat("again") })).await;
+            reply.status.is_success().then(|| reply.id())
+        });
+        assert_eq!(client.end_of(&accepted.await).await["status"], "succeeded");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_cannot_be_reached_fails_the_job_after_its_attempts() {
+    let nowhere = format!("http://127.0.0.1:{}/v1", free_port());
+    let up = Causeway::up(&nowhere, &[("CAUSEWAY_RETRY_BASE", "1ms")]).await;
+    let client = up.client().await;
+    let job = json!({ "body": chat("hello"), "max_attempts": 3 });
+    let id = client.post("/v1/jobs", &job).await.id();
+    let job = client.end_of(&id).await;
+    assert_eq!((&job["status"], &job["attempts"]), (&"failed".into(), &3.into()), "{job:#}");
+    let message = job["error"]["message"].as_str().expect("a message");
+    assert!(message.contains("connect"), "{message}");
+    let error = client.chat("ann", "hello").await.error(502);
+    assert!(
+        error["message"].as_str().is_some_and(|message| message.contains("connect")),
+        "{error}"
+    );
+}

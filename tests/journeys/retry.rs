@@ -1,0 +1,70 @@
+//! Upstreams that fail, and what they are told.
+
+use crate::support::{
+    process::Causeway,
+    system::{Store, System},
+    upstream::Upstream,
+};
+
+/// Retries come at once, so that no test waits for one.
+const QUICK: &[(&str, &str)] = &[("CAUSEWAY_RETRY_BASE", "1ms")];
+
+crate::on_both_stores! {
+    a_call_that_fails_is_made_again;
+    a_cut_answer_is_asked_for_again;
+    a_request_that_the_upstream_refuses_fails_with_its_words;
+}
+
+async fn a_call_that_fails_is_made_again(store: Store) {
+    let mut upstream = Upstream::held().await;
+    let system = System::start(store, &upstream, QUICK).await;
+    let id = system.client().submit("hello").await;
+    upstream.call().await.fail(500, "out of order");
+    upstream.call().await.answer("in order");
+    let job = system.client().end_of(&id).await;
+    assert_eq!((&job["status"], &job["attempts"]), (&"succeeded".into(), &2.into()), "{job:#}");
+}
+
+async fn a_cut_answer_is_asked_for_again(store: Store) {
+    let mut upstream = Upstream::held().await;
+    let system = System::start(store, &upstream, QUICK).await;
+    let id = system.client().submit("hello").await;
+    drop(upstream.call().await);
+    upstream.call().await.answer("whole");
+    let job = system.client().end_of(&id).await;
+    assert_eq!((&job["status"], &job["attempts"]), (&"succeeded".into(), &2.into()), "{job:#}");
+}
+
+async fn a_request_that_the_upstream_refuses_fails_with_its_words(store: Store) {
+    let mut upstream = Upstream::held().await;
+    let system = System::start(store, &upstream, QUICK).await;
+    let id = system.client().submit("hello").await;
+    upstream.call().await.fail(400, "no such model");
+    let job = system.client().end_of(&id).await;
+    assert_eq!((&job["status"], &job["attempts"]), (&"failed".into(), &1.into()), "{job:#}");
+    assert_eq!(job["response"]["status_code"], 400);
+    assert_eq!(job["response"]["body"]["error"]["message"], "no such model");
+}
+
+#[tokio::test]
+async fn the_upstream_gets_the_request_as_it_was_and_the_key_and_nobody_reads_them_in_the_log() {
+    let mut upstream = Upstream::held().await;
+    let url = upstream.url();
+    let arguments = ["up", "--bind", "127.0.0.1:0", "--upstream", &url, "--api-key-env", "MY_KEY"];
+    let settings = [("MY_KEY", "sk-very-secret"), ("CAUSEWAY_LOG_FILTER", "trace")];
+    let mut up = Causeway::start(&arguments, &settings).await;
+    let client = up.client().await;
+    let id = client.submit("whisper").await;
+    let call = upstream.call().await;
+    assert_eq!(call.path, "/v1/chat/completions");
+    assert_eq!(call.headers["authorization"], "Bearer sk-very-secret");
+    assert_eq!(call.body, crate::support::http::chat("whisper"));
+    call.answer("murmur");
+    client.end_of(&id).await;
+    up.terminate();
+    assert!(up.ended().await.success());
+    let text = up.text();
+    for secret in ["sk-very-secret", "whisper", "murmur"] {
+        assert!(!text.contains(secret), "{secret:?} is in\n{text}");
+    }
+}

@@ -1,0 +1,154 @@
+//! A client of the API whose answers can be asserted on.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+
+use super::{PATIENCE, sse::Stream};
+
+/// Talks to one server.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    base: String,
+    http: reqwest::Client,
+}
+
+/// What the server answered.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// The body; text that is no JSON becomes a string.
+    pub(crate) body: Value,
+    asked: String,
+}
+
+impl Client {
+    /// A client of the server at `base`.
+    pub(crate) fn new(base: &str) -> Self {
+        // Fails only when there is a provider already, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let http = reqwest::Client::builder().no_proxy().timeout(4 * PATIENCE).build();
+        Self { base: base.trim_end_matches('/').to_owned(), http: http.expect("a client") }
+    }
+
+    /// A request that may be refined before it is sent with [`ask`](Self::ask).
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Sends a request, and panics where no answer comes.
+    pub(crate) async fn ask(&self, request: reqwest::RequestBuilder) -> Reply {
+        self.try_ask(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"))
+    }
+
+    /// Sends a request whose connection may break.
+    pub(crate) async fn try_ask(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Reply, reqwest::Error> {
+        let request = request.build()?;
+        let asked = format!("{} {}", request.method(), request.url().path());
+        let response = self.http.execute(request).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Ok(Reply { status, headers, body, asked })
+    }
+
+    /// `GET path`.
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.ask(self.request(Method::GET, path)).await
+    }
+
+    /// `POST path` with a JSON body.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.ask(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Submits a chat call and gives the job's id.
+    pub(crate) async fn submit(&self, prompt: &str) -> String {
+        self.post("/v1/jobs", &json!({ "body": chat(prompt) })).await.id()
+    }
+
+    /// Submits a chat call that streams its answer, and gives the job's id.
+    pub(crate) async fn submit_stream(&self, prompt: &str) -> String {
+        let mut body = chat(prompt);
+        body["stream"] = json!(true);
+        self.post("/v1/jobs", &json!({ "body": body })).await.id()
+    }
+
+    /// The job as it is now.
+    pub(crate) async fn job(&self, id: &str) -> Value {
+        self.get(&format!("/v1/jobs/{id}")).await.ok()
+    }
+
+    /// The job when it has ended.
+    pub(crate) async fn end_of(&self, id: &str) -> Value {
+        let wait = Duration::from_secs(2 * PATIENCE.as_secs()).as_secs();
+        let job = self.get(&format!("/v1/jobs/{id}?wait={wait}")).await.ok();
+        let status = job["status"].as_str().expect("a status");
+        let ended = ["succeeded", "failed", "cancelled", "expired"];
+        assert!(ended.contains(&status), "after {wait} s the job is {status}: {job:#}");
+        job
+    }
+
+    /// Sends a bridge message and gives the answer.
+    pub(crate) async fn chat(&self, user: &str, message: &str) -> Reply {
+        let body = json!({
+            "user_id": user, "username": user, "message": message, "room": "The Tower"
+        });
+        self.post("/bridge/chat", &body).await
+    }
+
+    /// The job's events, from after the one with this id.
+    pub(crate) async fn events(&self, id: &str, after: Option<&str>) -> Stream {
+        let mut request = self.request(Method::GET, &format!("/v1/jobs/{id}/events"));
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
+        let response = request.send().await.expect("an event stream");
+        assert_eq!(response.status(), StatusCode::OK);
+        Stream::new(response)
+    }
+}
+
+impl Reply {
+    /// The body, of an answer that has this status.
+    #[track_caller]
+    pub(crate) fn with(self, status: u16) -> Value {
+        let Self { asked, body, .. } = self;
+        assert_eq!(self.status.as_u16(), status, "{asked} answered: {body:#}");
+        body
+    }
+
+    /// The body of a 200.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        self.with(200)
+    }
+
+    /// The id of a job that was accepted.
+    #[track_caller]
+    pub(crate) fn id(self) -> String {
+        let body = self.with(202);
+        body["id"].as_str().unwrap_or_else(|| panic!("no id in {body:#}")).to_owned()
+    }
+
+    /// The error of an answer with this status, whole as clients expect it.
+    #[track_caller]
+    pub(crate) fn error(self, status: u16) -> Value {
+        let body = self.with(status);
+        let error = &body["error"];
+        for key in ["message", "type", "param", "code"] {
+            assert!(error.get(key).is_some(), "`{key}` is missing in {body:#}");
+        }
+        error.clone()
+    }
+}
+
+/// The body of a chat call.
+pub(crate) fn chat(prompt: &str) -> Value {
+    json!({ "model": "default", "messages": [{ "role": "user", "content": prompt }] })
+}

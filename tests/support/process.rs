@@ -1,0 +1,185 @@
+//! The real binary as a process of its own, ended with the value that stands for it.
+
+use std::{
+    collections::VecDeque,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader},
+    process::{Child, Command},
+    sync::Notify,
+    task::JoinSet,
+};
+
+use super::{http::Client, soon};
+
+/// How many lines of a process are kept.
+const LINES: usize = 10_000;
+
+/// The environment of a process, which is how settings without a flag are given.
+pub(crate) type Settings<'a> = &'a [(&'a str, &'a str)];
+
+/// A running `causeway`.
+pub(crate) struct Causeway {
+    child: Child,
+    lines: Arc<Lines>,
+    readers: JoinSet<()>,
+}
+
+impl Causeway {
+    /// Starts `causeway` with these arguments and waits until its start-up lines are complete.
+    pub(crate) async fn start(arguments: &[&str], settings: Settings<'_>) -> Self {
+        let mut causeway = Self::launch(arguments, settings);
+        causeway.ready().await;
+        causeway
+    }
+
+    /// Starts it and waits for nothing.
+    pub(crate) fn launch(arguments: &[&str], settings: Settings<'_>) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_causeway"))
+            .args(arguments)
+            .env_clear()
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary starts");
+        let lines = Arc::new(Lines::default());
+        let mut readers = JoinSet::new();
+        let out = child.stdout.take().expect("its output");
+        let err = child.stderr.take().expect("its messages");
+        readers.spawn(Arc::clone(&lines).gather(out));
+        readers.spawn(Arc::clone(&lines).gather(err));
+        Self { child, lines, readers }
+    }
+
+    /// `causeway up` with the embedded store.
+    pub(crate) async fn up(upstream: &str, settings: Settings<'_>) -> Self {
+        Self::start(&["up", "--bind", "127.0.0.1:0", "--upstream", upstream], settings).await
+    }
+
+    /// `causeway api` over the Redis at `store`.
+    pub(crate) async fn api(store: &str, settings: Settings<'_>) -> Self {
+        Self::start(&["api", "--bind", "127.0.0.1:0", "--redis", store], settings).await
+    }
+
+    /// `causeway worker` over the Redis at `store`, calling `upstream`.
+    pub(crate) async fn worker(store: &str, upstream: &str, settings: Settings<'_>) -> Self {
+        Self::start(&["worker", "--redis", store, "--upstream", upstream], settings).await
+    }
+
+    /// Waits until the start-up lines are complete: the last of them is `try` where an API serves
+    /// and `worker` elsewhere.
+    pub(crate) async fn ready(&mut self) {
+        let last = self.lines.find(|line| {
+            line.starts_with("  try ") || line.starts_with("  worker ") && !line.contains("none")
+        });
+        tokio::select! {
+            _ = soon("the start-up lines", last) => {}
+            status = self.child.wait() => {
+                panic!("causeway ended with {status:?} at its start:\n{}", self.lines.text());
+            }
+        }
+    }
+
+    /// Waits for a line that contains `part`, of any that it wrote or writes.
+    pub(crate) async fn says(&self, part: &str) -> String {
+        soon(&format!("a line with {part:?}"), self.lines.find(|line| line.contains(part))).await
+    }
+
+    /// All that it has written so far.
+    pub(crate) fn text(&self) -> String {
+        self.lines.text()
+    }
+
+    /// Where it serves, by its own words.
+    pub(crate) async fn url(&self) -> String {
+        let line = self.says("  serving ").await;
+        line.split_whitespace().last().expect("an address").to_owned()
+    }
+
+    /// A client of its API.
+    pub(crate) async fn client(&self) -> Client {
+        Client::new(&self.url().await)
+    }
+
+    /// Asks it to stop.
+    pub(crate) fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends it at once, as a crash would.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.expect("it can be killed");
+    }
+
+    /// Stops its execution, as a machine that hangs would.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Waits until it has ended by itself and all that it wrote is read.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let status = soon("the end of causeway", self.child.wait()).await;
+        while self.readers.join_next().await.is_some() {}
+        status.expect("it can be waited for")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.child.id().expect("it runs");
+        let id = Pid::from_raw(i32::try_from(id).expect("a process id")).expect("a process id");
+        kill_process(id, signal).expect("it can be signalled");
+    }
+}
+
+/// The last lines that a process wrote.
+#[derive(Default)]
+struct Lines {
+    kept: Mutex<VecDeque<String>>,
+    more: Notify,
+}
+
+impl Lines {
+    async fn gather(self: Arc<Self>, source: impl AsyncRead + Unpin) {
+        let mut lines = BufReader::new(source).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            eprintln!("causeway| {line}");
+            let mut kept = self.kept.lock().expect("no reader panics");
+            kept.push_back(line);
+            if kept.len() > LINES {
+                kept.pop_front();
+            }
+            drop(kept);
+            self.more.notify_waiters();
+        }
+    }
+
+    async fn find(&self, wanted: impl Fn(&str) -> bool) -> String {
+        loop {
+            let more = self.more.notified();
+            let mut more = std::pin::pin!(more);
+            more.as_mut().enable();
+            let found =
+                self.kept.lock().expect("no reader panics").iter().find(|l| wanted(l)).cloned();
+            match found {
+                Some(line) => return line,
+                None => more.await,
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let kept = self.kept.lock().expect("no reader panics");
+        kept.iter().map(|line| format!("{line}\n")).collect()
+    }
+}
