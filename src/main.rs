@@ -1,3 +1,6 @@
 //! The command line.
 
+mod cli;
+mod config;
+
 fn main() {}

@@ -1,0 +1,410 @@
+//! What was typed. Nothing is decided here: flags become settings in [`config`](crate::config),
+//! where each is described with its default and its environment variable.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::config::{LogFormat, span};
+
+const PRECEDENCE: &str = "\
+Every flag of up, api, worker and simulate is also a key of the configuration file and an
+environment variable: --api-key-env is `api_key_env` and CAUSEWAY_API_KEY_ENV. Flags win over
+variables, variables over the file. causeway.example.toml describes every key.";
+
+/// Every LLM request as a durable job: fair, limited, resumable.
+#[derive(Debug, Parser)]
+#[command(name = "causeway", version, after_help = PRECEDENCE)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run API, worker and queue in one process
+    Up(Box<Up>),
+    /// Run an API process over a Redis
+    Api(Box<Api>),
+    /// Run a worker process over a Redis
+    Worker(Box<Worker>),
+    /// Run a server that speaks the OpenAI wire format and makes its answers up
+    Simulate(Box<Simulate>),
+    /// Submit a prompt, or a file of jobs
+    Submit(Submit),
+    /// Follow a job until it ends
+    Watch(Watch),
+    /// List, show, cancel or retry jobs
+    #[command(subcommand)]
+    Jobs(Jobs),
+    /// Let many users send a message at the same moment, and see how long each waits
+    Experiment(Box<Experiment>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    #[command(flatten)]
+    pub(crate) flags: UpFlags,
+}
+
+#[derive(Debug, Default, Args, Serialize)]
+pub(crate) struct UpFlags {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) listen: ListenFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) store: StoreFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) call: CallFlags,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Api {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    #[command(flatten)]
+    pub(crate) flags: ApiFlags,
+}
+
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct ApiFlags {
+    #[command(flatten)]
+    #[serde(flatten)]
+    listen: ListenFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Worker {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    #[command(flatten)]
+    pub(crate) flags: WorkerFlags,
+}
+
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct WorkerFlags {
+    #[command(flatten)]
+    #[serde(flatten)]
+    store: StoreFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    call: CallFlags,
+    /// Where this worker serves /healthz and /metrics [default: nowhere]
+    #[arg(long, value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe: Option<SocketAddr>,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    #[command(flatten)]
+    pub(crate) flags: SimulateFlags,
+}
+
+#[derive(Debug, Args, Serialize)]
+pub(crate) struct SimulateFlags {
+    #[command(flatten)]
+    simulated: SimulatedFlags,
+    #[command(flatten)]
+    log: LogFlags,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ConfigFile {
+    /// A TOML file with settings [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Args, Serialize)]
+pub(crate) struct ListenFlags {
+    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:4004]
+    #[arg(long, value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// Let everybody in who reaches the port, although it is open beyond this machine
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) allow_open_bind: bool,
+}
+
+#[derive(Debug, Default, Args, Serialize)]
+pub(crate) struct StoreFlags {
+    /// The Redis that holds the queue, e.g. redis://127.0.0.1:6379 [default: embedded]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) redis: Option<String>,
+}
+
+#[derive(Debug, Default, Args, Serialize)]
+pub(crate) struct CallFlags {
+    /// The OpenAI-compatible server to call, e.g. http://127.0.0.1:9101/v1 [default: simulated]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) upstream: Option<String>,
+    /// The environment variable that holds the server's API key [default: no key]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) api_key_env: Option<String>,
+    /// How many calls run at once [default: 256]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) concurrency: Option<usize>,
+    /// How long running calls may go on after a signal to stop [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
+    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    pub(crate) drain: Option<Duration>,
+    /// How long a worker may be silent before its jobs are run by another [default: 15]
+    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
+    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    pub(crate) lease: Option<Duration>,
+}
+
+#[derive(Debug, Default, Args, Serialize)]
+pub(crate) struct LogFlags {
+    /// Which messages to log, e.g. debug or info,causeway_worker=trace [default: info]
+    #[arg(id = "log_filter", long = "log-filter", value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filter: Option<String>,
+    /// How to write them [default: text]
+    #[arg(id = "log_format", long = "log-format", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<LogFormat>,
+}
+
+#[derive(Debug, Default, Args, Serialize)]
+pub(crate) struct SimulatedFlags {
+    /// Where to listen [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<IpAddr>,
+    /// The port; 0 takes a free one [default: 9100]
+    #[arg(long, value_name = "PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    /// Time to the first token [default: 200ms]
+    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
+    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    first_token: Option<Duration>,
+    /// Tokens per second after the first [default: 50]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens_per_second: Option<f64>,
+    /// Tokens of an answer, unless the request allows fewer [default: 64]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<u32>,
+    /// How long each call takes in all, whatever its tokens [default: not fixed]
+    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
+    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    call: Option<Duration>,
+    /// What failures are drawn by: the same seed, the same failures [default: 1]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    /// Share of calls refused with 429 and Retry-After, 0 to 1 [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limited: Option<f64>,
+    /// The Retry-After of those [default: 1]
+    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
+    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    retry_after: Option<Duration>,
+    /// Share of calls that fail with 500, 0 to 1 [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<f64>,
+    /// Share of calls that stay silent for ever, 0 to 1 [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hangs: Option<f64>,
+    /// Share of calls whose connection breaks in mid-answer, 0 to 1 [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cuts: Option<f64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Which Causeway to talk to.
+#[derive(Debug, Args)]
+pub(crate) struct Server {
+    /// Where Causeway serves [default: http://127.0.0.1:4004]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The environment variable that holds the key to present there [default: no key]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) key_env: Option<String>,
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum JobClass {
+    Interactive,
+    Standard,
+    Batch,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Submit {
+    /// The message to the model
+    #[arg(required_unless_present = "json", conflicts_with = "json")]
+    pub(crate) prompt: Option<String>,
+    /// A JSON file, `-` for standard input: `{"jobs": […]}`, one job (it has a `body`), or just
+    /// the body of one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Wait for the answer and print it
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Print the answer's tokens as they arrive
+    #[arg(long)]
+    pub(crate) stream: bool,
+    /// The model to ask [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// How urgent it is [default: standard]
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<JobClass>,
+    /// The session in whose order it runs [default: none]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) session: Option<String>,
+    /// Make a repetition of this command harmless: the same key gives the same job
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// The job's id
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Jobs {
+    /// List jobs, newest first
+    List(JobsList),
+    /// Show one job with its answer, as JSON
+    Show(Watch),
+    /// Cancel a job, waiting or running
+    Cancel(Watch),
+    /// Put a failed, cancelled or expired job back
+    Retry(Watch),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsList {
+    /// Only those in this state: queued, scheduled, running, succeeded, failed, cancelled, expired
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<String>,
+    /// Only those of this class
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<JobClass>,
+    /// Only those of this session
+    #[arg(long, value_name = "KEY")]
+    pub(crate) session: Option<String>,
+    /// How many, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+    /// Only those older than this job
+    #[arg(long, value_name = "JOB")]
+    pub(crate) after: Option<String>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Experiment {
+    /// The server to try, e.g. http://127.0.0.1:4004 [default: a Causeway of its own]
+    #[arg(long, value_name = "URL")]
+    pub(crate) target: Option<String>,
+    /// How many users send their message at the same moment, 1 to 50,000
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub(crate) users: u32,
+    /// After how long a user gives up
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = span::parse)]
+    pub(crate) timeout: Duration,
+    /// Where the messages are posted
+    #[arg(long, value_name = "PATH", default_value = "/bridge/chat")]
+    pub(crate) path: String,
+    /// How long a simulated call takes; only without --target
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = span::parse, conflicts_with = "target")]
+    pub(crate) call: Duration,
+    /// The Redis of the Causeway of its own [default: embedded]
+    #[arg(long, value_name = "URL", conflicts_with = "target")]
+    pub(crate) redis: Option<String>,
+    /// Write every user's wait and the summary to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Draw every user's wait into this SVG file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plot: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[track_caller]
+    fn refusal(line: &str) -> String {
+        let error = Cli::try_parse_from(line.split(' ')).expect_err("must be refused");
+        assert_eq!(error.exit_code(), 2, "{line}");
+        error.to_string()
+    }
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn refusals_name_the_flag_and_what_was_typed() {
+        for (line, parts) in [
+            ("causeway up --bind localhost", ["--bind", "localhost"]),
+            ("causeway up --drain soon", ["--drain", "250ms"]),
+            ("causeway up --concurency 5", ["--concurency", "--concurrency"]),
+            ("causeway submit", ["PROMPT", "required"]),
+            ("causeway submit hello --class urgent", ["urgent", "interactive"]),
+            ("causeway experiment --users 0", ["--users", "1..=50000"]),
+            ("causeway jobs list --limit 5000", ["--limit", "1..=1000"]),
+        ] {
+            let text = refusal(line);
+            assert!(parts.iter().all(|part| text.contains(part)), "{line}: {text}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The configuration: defaults, then a TOML file, then `CAUSEWAY_…` variables, then flags; what
+//! comes later wins.
+//!
+//! It is read whole and checked whole before anything is bound. A key that is none is refused with
+//! its place; secrets never appear in `Debug` or in an error. Everything that the environment
+//! holds is read here and nowhere else.
+
+mod check;
+mod keys;
+mod layers;
+mod secret;
+mod sections;
+mod settings;
+pub(crate) mod span;
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::{
+    layers::load,
+    secret::Secret,
+    sections::{Api, Bridge, Client, Log, LogFormat, Retry, Simulated, Timeouts},
+};
+
+/// The environment: the variables that concern the configuration.
+pub(crate) type Environment = BTreeMap<String, String>;
+
+/// Why there is no configuration; one line that says what was wrong, where, and what would be
+/// right.
+#[derive(Debug)]
+pub(crate) struct Refused(pub(crate) String);
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Everything that can be set. Durations are written as [`span`] describes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Config {
+    /// Where the API listens: address and port; port 0 takes a free one. Default 127.0.0.1:4004.
+    /// `--bind`, `CAUSEWAY_BIND`.
+    pub(crate) bind: SocketAddr,
+    /// Serve beyond loopback although no tenant is configured, so that whoever reaches the port is
+    /// let in. Default false. `--allow-open-bind`, `CAUSEWAY_ALLOW_OPEN_BIND`.
+    pub(crate) allow_open_bind: bool,
+    /// The Redis that holds the queue, e.g. `redis://127.0.0.1:6379`. Default: none, the queue is
+    /// embedded in the process. `--redis`, `CAUSEWAY_REDIS`.
+    pub(crate) redis: Option<Secret>,
+    /// The OpenAI-compatible server that answers, e.g. `http://127.0.0.1:9101/v1`. Default: none,
+    /// answers are simulated. `--upstream`, `CAUSEWAY_UPSTREAM`.
+    pub(crate) upstream: Option<String>,
+    /// The environment variable that holds the upstream's API key. Default: none, no key is sent.
+    /// `--api-key-env`, `CAUSEWAY_API_KEY_ENV`.
+    pub(crate) api_key_env: Option<String>,
+    /// How many calls one worker process runs at once, 1 to 100,000. Default 256.
+    /// `--concurrency`, `CAUSEWAY_CONCURRENCY`.
+    pub(crate) concurrency: usize,
+    /// How long running calls may go on after the first signal to stop. Default 30 s.
+    /// `--drain`, `CAUSEWAY_DRAIN`.
+    #[serde(with = "span")]
+    pub(crate) drain: Duration,
+    /// How long a worker may be silent before its jobs are given to another, from 100 ms.
+    /// Default 15 s. `--lease`, `CAUSEWAY_LEASE`.
+    #[serde(with = "span")]
+    pub(crate) lease: Duration,
+    /// How long an ended job, its result and its events are kept. Default 24 h.
+    /// `CAUSEWAY_RETENTION`.
+    #[serde(with = "span")]
+    pub(crate) retention: Duration,
+    /// How many workers a job may lose before it fails, from 1. Default 3. `CAUSEWAY_MAX_STALLS`.
+    pub(crate) max_stalls: u32,
+    /// Longest answer of an upstream, in bytes. Default 32 MiB. `CAUSEWAY_MAX_RESPONSE_BYTES`.
+    pub(crate) max_response_bytes: usize,
+    /// How long the pieces of a streamed answer are joined before they are passed on. Default
+    /// 50 ms. `CAUSEWAY_EMIT_WINDOW`.
+    #[serde(with = "span")]
+    pub(crate) emit_window: Duration,
+    /// Where `causeway worker` serves `/healthz` and `/metrics`. Default: nowhere.
+    /// `--probe`, `CAUSEWAY_PROBE`.
+    pub(crate) probe: Option<SocketAddr>,
+    /// See [`Log`].
+    pub(crate) log: Log,
+    /// See [`Api`].
+    pub(crate) api: Api,
+    /// See [`Bridge`].
+    pub(crate) bridge: Bridge,
+    /// See [`Timeouts`].
+    pub(crate) timeouts: Timeouts,
+    /// See [`Retry`].
+    pub(crate) retry: Retry,
+    /// See [`Simulated`].
+    pub(crate) simulated: Simulated,
+    /// See [`Client`].
+    pub(crate) client: Client,
+    /// What the variable named by `api_key_env` holds.
+    #[serde(skip)]
+    pub(crate) api_key: Option<Secret>,
+    /// What the variable named by `client.key_env` holds.
+    #[serde(skip)]
+    pub(crate) client_key: Option<Secret>,
+    /// What `bridge.persona_file` holds.
+    #[serde(skip)]
+    pub(crate) persona: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 4004)),
+            allow_open_bind: false,
+            redis: None,
+            upstream: None,
+            api_key_env: None,
+            concurrency: 256,
+            drain: Duration::from_secs(30),
+            lease: Duration::from_secs(15),
+            retention: Duration::from_secs(86_400),
+            max_stalls: 3,
+            max_response_bytes: 32 << 20,
+            emit_window: Duration::from_millis(50),
+            probe: None,
+            log: Log::default(),
+            api: Api::default(),
+            bridge: Bridge::default(),
+            timeouts: Timeouts::default(),
+            retry: Retry::default(),
+            simulated: Simulated::default(),
+            client: Client::default(),
+            api_key: None,
+            client_key: None,
+            persona: None,
+        }
+    }
+}
+
+/// Where the configuration file is: the flag, else `CAUSEWAY_CONFIG`, else none.
+pub(crate) fn file(flag: Option<PathBuf>, environment: &Environment) -> Option<PathBuf> {
+    flag.or_else(|| environment.get("CAUSEWAY_CONFIG").map(PathBuf::from))
+}

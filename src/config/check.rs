@@ -1,0 +1,129 @@
+//! What types cannot say: bounds, and what a setting points to.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{Config, Environment, Refused, Secret};
+
+/// A value out of bounds.
+pub(super) struct Wrong {
+    pub(super) key: &'static str,
+    pub(super) rule: String,
+}
+
+/// Most calls that one worker process may run at once.
+const MAX_CONCURRENCY: usize = 100_000;
+/// Longest body or answer that may be allowed, in bytes: both are held in memory.
+const MAX_BYTES: usize = 1 << 30;
+
+/// Checks all bounds.
+pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
+    let day = Duration::from_secs(86_400);
+    let ms = Duration::from_millis;
+    number("concurrency", config.concurrency, 1..=MAX_CONCURRENCY)?;
+    number("max_stalls", config.max_stalls as usize, 1..=1000)?;
+    number("max_response_bytes", config.max_response_bytes, 1024..=MAX_BYTES)?;
+    number("api.max_body_bytes", config.api.max_body_bytes, 1024..=MAX_BYTES)?;
+    number("api.max_jobs_per_call", config.api.max_jobs_per_call, 1..=10_000)?;
+    number("bridge.turns", config.bridge.turns as usize, 0..=1000)?;
+    span("drain", config.drain, ms(0)..=day)?;
+    span("lease", config.lease, ms(100)..=day)?;
+    span("retention", config.retention, ms(1000)..=day * 365)?;
+    span("emit_window", config.emit_window, ms(1)..=ms(10_000))?;
+    span("api.max_wait", config.api.max_wait, ms(0)..=day)?;
+    span("api.ping", config.api.ping, ms(100)..=day)?;
+    span("bridge.wait", config.bridge.wait, ms(0)..=day)?;
+    span("bridge.memory", config.bridge.memory, ms(1000)..=day * 365)?;
+    span("bridge.window", config.bridge.window, ms(1000)..=day)?;
+    span("timeouts.connect", config.timeouts.connect, ms(1)..=day)?;
+    span("timeouts.first_byte", config.timeouts.first_byte, ms(1)..=day)?;
+    span("timeouts.between_bytes", config.timeouts.between_bytes, ms(1)..=day)?;
+    span("timeouts.total", config.timeouts.total, ms(1)..=day)?;
+    span("retry.base", config.retry.base, ms(1)..=day)?;
+    span("retry.max", config.retry.max, config.retry.base..=day)?;
+    if config.bridge.limit == 0 {
+        return Err(Wrong { key: "bridge.limit", rule: "must be at least 1".to_owned() });
+    }
+    simulated(config)?;
+    address("upstream", config.upstream.as_deref(), &["http", "https"])?;
+    address("client.url", Some(&config.client.url), &["http", "https"])
+}
+
+fn simulated(config: &Config) -> Result<(), Wrong> {
+    let knobs = &config.simulated;
+    if !(knobs.tokens_per_second > 0.0 && knobs.tokens_per_second.is_finite()) {
+        let rule = "must be more than 0".to_owned();
+        return Err(Wrong { key: "simulated.tokens_per_second", rule });
+    }
+    number("simulated.tokens", knobs.tokens as usize, 1..=1_000_000)?;
+    let shares = [
+        ("simulated.rate_limited", knobs.rate_limited),
+        ("simulated.errors", knobs.errors),
+        ("simulated.hangs", knobs.hangs),
+        ("simulated.cuts", knobs.cuts),
+    ];
+    for (key, share) in shares {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(Wrong { key, rule: format!("is {share}, a share must be 0 to 1") });
+        }
+    }
+    let sum: f64 = shares.iter().map(|(_, share)| share).sum();
+    if sum > 1.0 {
+        let rule = "and the other shares of failures add up to more than 1".to_owned();
+        return Err(Wrong { key: "simulated.errors", rule });
+    }
+    Ok(())
+}
+
+fn number(key: &'static str, value: usize, within: RangeInclusive<usize>) -> Result<(), Wrong> {
+    if within.contains(&value) {
+        return Ok(());
+    }
+    let rule = format!("is {value}, it must be {} to {}", within.start(), within.end());
+    Err(Wrong { key, rule })
+}
+
+fn span(key: &'static str, value: Duration, within: RangeInclusive<Duration>) -> Result<(), Wrong> {
+    if within.contains(&value) {
+        return Ok(());
+    }
+    let [value, from, to] = [value, *within.start(), *within.end()].map(super::span::format);
+    Err(Wrong { key, rule: format!("is {value}, it must be {from} to {to}") })
+}
+
+fn address(key: &'static str, value: Option<&str>, schemes: &[&str]) -> Result<(), Wrong> {
+    let Some(text) = value else { return Ok(()) };
+    let parsed = reqwest::Url::parse(text).ok();
+    if parsed.is_some_and(|url| schemes.contains(&url.scheme()) && url.has_host()) {
+        return Ok(());
+    }
+    let forms: Vec<String> = schemes.iter().map(|scheme| format!("{scheme}://host:port")).collect();
+    Err(Wrong { key, rule: format!("is {text:?}, it must look like {}", forms.join(" or ")) })
+}
+
+/// Reads what settings point to: keys in the environment, the persona's file.
+pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<(), Refused> {
+    config.api_key = named_secret("api_key_env", config.api_key_env.as_deref(), environment)?;
+    config.client_key =
+        named_secret("client.key_env", config.client.key_env.as_deref(), environment)?;
+    if let Some(path) = &config.bridge.persona_file {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Refused(format!("cannot read `bridge.persona_file` {}: {error}", path.display()))
+        })?;
+        config.persona = Some(text.trim_end().to_owned());
+    }
+    Ok(())
+}
+
+fn named_secret(
+    key: &str,
+    name: Option<&str>,
+    environment: &Environment,
+) -> Result<Option<Secret>, Refused> {
+    let Some(name) = name else { return Ok(None) };
+    match environment.get(name) {
+        Some(text) if !text.trim().is_empty() => Ok(Some(Secret::new(text.trim()))),
+        Some(_) | None => Err(Refused(format!(
+            "`{key}` says that the key is in the variable {name}, which is not set"
+        ))),
+    }
+}

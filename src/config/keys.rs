@@ -1,0 +1,112 @@
+//! The names of the settings: dotted keys, their environment variables, and what to say of a name
+//! that is none.
+//!
+//! Nothing is listed by hand: the keys are those of the default configuration.
+
+use std::collections::BTreeMap;
+
+use figment::value::{Dict, Value};
+
+/// What every variable's name begins with.
+pub(crate) const PREFIX: &str = "CAUSEWAY_";
+
+/// All keys with the default's value, which tells how a variable's text is to be read.
+#[derive(Debug)]
+pub(crate) struct Keys(BTreeMap<String, Value>);
+
+impl Keys {
+    /// The keys of `defaults`.
+    pub(crate) fn of(defaults: &Dict) -> Self {
+        let mut keys = BTreeMap::new();
+        collect("", defaults, &mut keys);
+        Self(keys)
+    }
+
+    /// All keys, dotted, in alphabetical order.
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The key that the variable `name` sets.
+    pub(crate) fn of_variable(&self, name: &str) -> Option<(&str, &Value)> {
+        let found = self.0.iter().find(|(key, _)| variable(key) == name);
+        found.map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// The first key in `values` that is none of these.
+    pub(crate) fn first_unknown(&self, values: &Dict) -> Option<String> {
+        let mut given = BTreeMap::new();
+        collect("", values, &mut given);
+        given.into_keys().find(|key| !self.0.contains_key(key))
+    }
+
+    /// The known key that `wrong` most resembles, if any does.
+    pub(crate) fn closest(&self, wrong: &str) -> Option<&str> {
+        let near = |key: &&String| distance(key, wrong);
+        let best = self.0.keys().min_by_key(near)?;
+        (distance(best, wrong) <= 1 + wrong.len() / 4).then_some(best.as_str())
+    }
+
+    /// The section of `wrong` with its keys, as a hint; the top level for an unknown section.
+    pub(crate) fn beside(&self, wrong: &str) -> Vec<&str> {
+        let section = |key: &str| key.rsplit_once('.').map(|(section, _)| section.to_owned());
+        let wanted = section(wrong);
+        let of = |wanted: &Option<String>| -> Vec<&str> {
+            self.0.keys().map(String::as_str).filter(|key| section(key) == *wanted).collect()
+        };
+        let keys = of(&wanted);
+        if keys.is_empty() { of(&None) } else { keys }
+    }
+}
+
+/// The environment variable of a dotted key: `bridge.wait` is `CAUSEWAY_BRIDGE_WAIT`.
+pub(crate) fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
+}
+
+/// Puts `value` under a dotted key.
+pub(crate) fn nest(key: &str, value: Value) -> Dict {
+    match key.split_once('.') {
+        Some((section, rest)) => Dict::from([(section.to_owned(), nest(rest, value).into())]),
+        None => Dict::from([(key.to_owned(), value)]),
+    }
+}
+
+fn collect(prefix: &str, values: &Dict, into: &mut BTreeMap<String, Value>) {
+    for (name, value) in values {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        match value.as_dict() {
+            Some(section) => collect(&key, section, into),
+            None => drop(into.insert(key, value.clone())),
+        }
+    }
+}
+
+/// Levenshtein's distance in bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_count_edits() {
+        assert_eq!(distance("lease", "lease"), 0);
+        assert_eq!(distance("lease", "lese"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("drain", "brian"), 3);
+    }
+}

@@ -1,0 +1,176 @@
+use std::{collections::BTreeSet, io::Write as _, time::Duration};
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::*;
+use crate::cli::{Cli, Command, UpFlags};
+
+const SAMPLE: &str = include_str!("../../../causeway.example.toml");
+
+fn written(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Environment {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn typed(line: &str) -> UpFlags {
+    match Cli::try_parse_from(line.split(' ')).unwrap().command {
+        Command::Up(up) => up.flags,
+        other => panic!("not up: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn refused(text: &str, environment: &[(&str, &str)]) -> String {
+    let file = written(text);
+    let path = Some(file.path().to_owned());
+    load(&UpFlags::default(), path, &variables(environment)).unwrap_err().to_string()
+}
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    let config = load(&UpFlags::default(), None, &Environment::new()).unwrap();
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn flags_win_over_variables_over_the_file_over_defaults() {
+    let file = written("concurrency = 1\ndrain = 1\nlease = \"1s\"\n[bridge]\nwait = 1\n");
+    let path = Some(file.path().to_owned());
+    let environment = variables(&[("CAUSEWAY_CONCURRENCY", "2"), ("CAUSEWAY_DRAIN", "2")]);
+    let flags = typed("causeway up --concurrency 3 --log-format json");
+    let config = load(&flags, path, &environment).unwrap();
+    assert_eq!(config.concurrency, 3);
+    assert_eq!(config.drain, Duration::from_secs(2));
+    assert_eq!(config.lease, Duration::from_secs(1));
+    assert_eq!(config.bridge.wait, Duration::from_secs(1));
+    assert_eq!(config.bridge.turns, 20);
+    assert_eq!(config.log.format, crate::config::LogFormat::Json);
+}
+
+#[test]
+fn a_variable_names_the_file() {
+    let file = written("concurrency = 7\n");
+    let environment = variables(&[("CAUSEWAY_CONFIG", file.path().to_str().unwrap())]);
+    let config = load(&UpFlags::default(), None, &environment).unwrap();
+    assert_eq!(config.concurrency, 7);
+}
+
+#[test]
+fn variables_reach_into_sections() {
+    let environment = variables(&[
+        ("CAUSEWAY_SIMULATED_CALL", "5"),
+        ("CAUSEWAY_SIMULATED_ERRORS", "0.1"),
+        ("CAUSEWAY_BRIDGE_MODEL", "17"),
+        ("CAUSEWAY_ALLOW_OPEN_BIND", "1"),
+        ("CAUSEWAY_PORT_4004_TCP", "tcp://10.0.0.1:4004"),
+    ]);
+    let config = load(&UpFlags::default(), None, &environment).unwrap();
+    assert_eq!(config.simulated.call, Some(Duration::from_secs(5)));
+    assert!((config.simulated.errors - 0.1).abs() < f64::EPSILON);
+    assert_eq!(config.bridge.model, "17");
+    assert!(config.allow_open_bind);
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place() {
+    for (text, environment, parts) in [
+        ("\nlese = 1", &[][..], &["line 2", "`lese`", "`lease`"][..]),
+        ("[bridge]\nwaits = 1", &[], &["line 2", "`bridge.waits`", "`bridge.wait`"]),
+        ("[bridge]\nxyzzy = 1", &[], &["`bridge.xyzzy`", "bridge.turns"]),
+        ("drain = ", &[], &["is not TOML", "line 1"]),
+        ("drain = true", &[], &[".toml", "`drain`", "duration"]),
+        ("bind = \"here\"", &[], &[".toml", "`bind`", "socket address"]),
+        ("concurrency = 0", &[], &[".toml", "`concurrency`", "1 to 100000"]),
+        ("", &[("CAUSEWAY_LESE", "1")], &["CAUSEWAY_LESE", "CAUSEWAY_LEASE"]),
+        ("", &[("CAUSEWAY_CONCURRENCY", "many")], &["CAUSEWAY_CONCURRENCY", "whole number"]),
+        ("", &[("CAUSEWAY_LEASE", "1ms")], &["CAUSEWAY_LEASE", "`lease`", "100ms to 1d"]),
+        ("api_key_env = \"NO_SUCH\"", &[], &["`api_key_env`", "NO_SUCH", "not set"]),
+        ("upstream = \"localhost:1\"", &[], &["`upstream`", "http://host:port"]),
+        ("[simulated]\nerrors = 0.6\ncuts = 0.6", &[], &["`simulated.errors`", "more than 1"]),
+    ] {
+        let message = refused(text, environment);
+        assert!(parts.iter().all(|part| message.contains(part)), "{text:?}: {message}");
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let path = Some(PathBuf::from("no/such/file.toml"));
+    let error = load(&UpFlags::default(), path, &Environment::new()).unwrap_err().to_string();
+    assert!(error.contains("no/such/file.toml"), "{error}");
+}
+
+#[test]
+fn secrets_do_not_show() {
+    let environment = variables(&[("MY_KEY", "sk-hidden"), ("CAUSEWAY_API_KEY_ENV", "MY_KEY")]);
+    let flags = typed("causeway up --redis redis://user:hidden@127.0.0.1:1");
+    let config = load(&flags, None, &environment).unwrap();
+    assert_eq!(config.api_key.as_ref().unwrap().expose(), "sk-hidden");
+    assert!(!format!("{config:?}").contains("-hidden"));
+    assert!(!format!("{config:?}").contains(":hidden"));
+}
+
+#[test]
+fn the_sample_file_names_every_key_with_its_default() {
+    let uncommented: String = SAMPLE
+        .lines()
+        .filter_map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => Some(format!("{rest}\n")),
+            Some(_) => None,
+            None => Some(format!("{line}\n")),
+        })
+        .collect();
+    let defaults = dict(&Serialized::defaults(Config::default())).unwrap();
+    let keys = Keys::of(&defaults);
+    let sample = dict(&Toml::string(&uncommented)).unwrap();
+    assert_eq!(keys.first_unknown(&sample), None);
+    let sampled = Keys::of(&sample);
+    let named: BTreeSet<&str> = sampled.names().collect();
+    let missing: Vec<&str> = keys.names().filter(|key| !named.contains(key)).collect();
+    assert!(missing.is_empty(), "not in the sample: {missing:?}");
+
+    // The keys that are off by default stand there with an example.
+    let off = ["redis", "upstream", "api_key_env", "probe", "client.key_env"];
+    let mut values = uncommented;
+    for key in off.iter().chain(&["call", "persona_file", "key_env"]) {
+        values = values
+            .lines()
+            .filter(|line| !line.starts_with(&format!("{key} =")))
+            .fold(String::new(), |text, line| text + line + "\n");
+    }
+    let file = written(&values);
+    let path = Some(file.path().to_owned());
+    let config = load(&UpFlags::default(), path, &Environment::new()).unwrap();
+    assert_eq!(config, Config::default());
+}
+
+#[test]
+fn the_sample_file_as_it_stands_is_accepted() {
+    let file = written(SAMPLE);
+    let path = Some(file.path().to_owned());
+    assert_eq!(load(&UpFlags::default(), path, &Environment::new()).unwrap(), Config::default());
+}
+
+#[test]
+fn every_flag_of_the_servers_is_a_key() {
+    let keys = Keys::of(&dict(&Serialized::defaults(Config::default())).unwrap());
+    for (command, section) in [("up", ""), ("api", ""), ("worker", ""), ("simulate", "simulated.")]
+    {
+        let root = Cli::command();
+        let command = root.find_subcommand(command).unwrap();
+        for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+            let flag = arg.get_long().unwrap().replace('-', "_");
+            let key = match flag.strip_prefix("log_") {
+                Some(rest) => format!("log.{rest}"),
+                None => format!("{section}{flag}"),
+            };
+            let known = keys.names().any(|name| name == key);
+            assert!(known || ["config", "help", "version"].contains(&flag.as_str()), "{key}");
+        }
+    }
+}
