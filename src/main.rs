@@ -1,7 +1,90 @@
-//! The command line.
+//! The command line: thin. It reads the configuration, puts the crates together, and runs one
+//! command.
 
+mod answer;
 mod cli;
+mod client;
 mod config;
 mod experiment;
+mod follow;
+mod handles;
+mod jobs;
+mod listen;
+mod logging;
+mod signals;
+mod sse;
+mod submit;
+mod watch;
 
-fn main() {}
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use serde_json::json;
+
+use crate::{
+    cli::{Cli, Command, Jobs, Server},
+    config::{Config, Environment},
+};
+
+fn main() -> ExitCode {
+    match start(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let told = writeln!(io::stderr(), "causeway: {error:#}");
+            drop(told);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether whoever read our output has gone, as `head` does: no failure of ours.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::BrokenPipe)
+}
+
+fn start(command: Command) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    // The main thread only waits; what runs belongs on the runtime's own threads.
+    runtime.block_on(run(command))
+}
+
+async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let environment: Environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    match command {
+        Command::Submit(typed) => {
+            submit::run(&client_config(&typed.server, &environment)?, typed).await
+        }
+        Command::Watch(typed) => {
+            watch::run(&client_config(&typed.server, &environment)?, &typed.job).await
+        }
+        Command::Jobs(typed) => {
+            let server = match &typed {
+                Jobs::List(list) => &list.server,
+                Jobs::Show(job) | Jobs::Cancel(job) | Jobs::Retry(job) => &job.server,
+            };
+            jobs::run(&client_config(server, &environment)?, typed).await
+        }
+        _ => todo!(),
+    }
+}
+
+fn client_config(typed: &Server, environment: &Environment) -> anyhow::Result<Config> {
+    let mut client = serde_json::Map::new();
+    let flags = [("url", &typed.url), ("key_env", &typed.key_env)];
+    client.extend(
+        flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?)))),
+    );
+    let flags = json!({ "client": client });
+    Ok(config::load(&flags, typed.file.config.clone(), environment)?)
+}

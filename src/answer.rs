@@ -1,0 +1,76 @@
+//! What to print of a job that has ended.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use serde_json::Value;
+
+/// Prints the answer of an ended job, or why there is none; the code tells scripts which.
+pub(crate) fn print(job: &Value, mut out: impl Write, mut err: impl Write) -> io::Result<ExitCode> {
+    if job["status"] != "succeeded" {
+        writeln!(err, "{}", reason(job))?;
+        return Ok(ExitCode::FAILURE);
+    }
+    let body = &job["response"]["body"];
+    match text(body) {
+        Some(text) => writeln!(out, "{text}")?,
+        None => writeln!(out, "{body:#}")?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why a job that has ended has no answer.
+fn reason(job: &Value) -> String {
+    let id = job["id"].as_str().unwrap_or("the job");
+    let status = job["status"].as_str().unwrap_or("unfinished");
+    match job["error"]["message"].as_str() {
+        Some(message) => format!("{id} {status}: {message}"),
+        None => format!("{id} {status}"),
+    }
+}
+
+/// The text in an upstream's answer, of whatever kind it is; `None` when there is none.
+fn text(body: &Value) -> Option<String> {
+    let place = ["/choices/0/message/content", "/choices/0/text"];
+    if let Some(text) = place.iter().find_map(|place| body.pointer(place)?.as_str()) {
+        return Some(text.to_owned());
+    }
+    let parts = |list: &Value| -> Option<String> {
+        let texts: Vec<&str> =
+            list.as_array()?.iter().filter_map(|part| part["text"].as_str()).collect();
+        (!texts.is_empty()).then(|| texts.concat())
+    };
+    parts(&body["content"])
+        .or_else(|| body["output"].as_array()?.iter().find_map(|item| parts(&item["content"])))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_text_of_every_kind_of_answer_is_found() {
+        for body in [
+            json!({"choices": [{"message": {"role": "assistant", "content": "hi"}}]}),
+            json!({"choices": [{"text": "hi"}]}),
+            json!({"content": [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]}),
+            json!({"output": [{"type": "reasoning"}, {"content": [{"text": "hi"}]}]}),
+        ] {
+            assert_eq!(text(&body).as_deref(), Some("hi"), "{body}");
+        }
+        assert_eq!(text(&json!({"data": [{"embedding": [1]}]})), None);
+    }
+
+    #[test]
+    fn a_failed_job_prints_why() {
+        let job = json!({"id": "job_1", "status": "failed", "error": {"message": "no route"}});
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = print(&job, &mut out, &mut err).unwrap();
+        assert_eq!((code, out.len()), (ExitCode::FAILURE, 0));
+        assert_eq!(String::from_utf8(err).unwrap(), "job_1 failed: no route\n");
+    }
+}

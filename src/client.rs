@@ -1,0 +1,152 @@
+//! Talks to a running Causeway over HTTP, for `submit`, `watch` and `jobs`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use reqwest::{RequestBuilder, Response, Url, header::CONTENT_TYPE};
+use serde_json::Value;
+
+use crate::{
+    config::{Config, Secret},
+    sse::{Decoder, Event},
+};
+
+/// Until the connection stands.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Longest silence of the server; its event streams ping more often.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A running Causeway.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    key: Option<Secret>,
+}
+
+impl Client {
+    /// The Causeway that the configuration names.
+    ///
+    /// # Errors
+    /// When its address is none.
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+        let base = Url::parse(&config.client.url).context("`client.url` is not an address")?;
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            .build()
+            .context("cannot make an HTTP client")?;
+        Ok(Self { http, base, key: config.client_key.clone() })
+    }
+
+    /// Submits the body of a `POST /v1/jobs`; answers with what the server says.
+    pub(crate) async fn submit(
+        &self,
+        body: String,
+        idempotency_key: Option<&str>,
+    ) -> anyhow::Result<Value> {
+        let mut request = self.http.post(self.url(&[])?).header(CONTENT_TYPE, "application/json");
+        if let Some(key) = idempotency_key {
+            request = request.header("idempotency-key", key);
+        }
+        self.json(request.body(body)).await
+    }
+
+    /// A job as it is now.
+    pub(crate) async fn job(&self, id: &str) -> anyhow::Result<Value> {
+        self.json(self.http.get(self.url(&[id])?)).await
+    }
+
+    /// The jobs that `query` asks for.
+    pub(crate) async fn list(&self, query: &[(&str, String)]) -> anyhow::Result<Value> {
+        let mut url = self.url(&[])?;
+        url.query_pairs_mut().extend_pairs(query);
+        self.json(self.http.get(url)).await
+    }
+
+    /// Does `action`, `cancel` or `retry`, to a job; answers with the job.
+    pub(crate) async fn act(&self, id: &str, action: &str) -> anyhow::Result<Value> {
+        self.json(self.http.post(self.url(&[id, action])?)).await
+    }
+
+    /// A job's events after number `after`, or all.
+    pub(crate) async fn events(&self, id: &str, after: Option<u64>) -> anyhow::Result<Events> {
+        let mut request = self.http.get(self.url(&[id, "events"])?);
+        if let Some(after) = after {
+            request = request.header("last-event-id", after);
+        }
+        let response = self.send(request).await?;
+        Ok(Events { response, decoder: Decoder::default(), read: Vec::new().into_iter() })
+    }
+
+    /// The address below `/v1/jobs`.
+    fn url(&self, below: &[&str]) -> anyhow::Result<Url> {
+        let mut url = self.base.clone();
+        let mut segments =
+            url.path_segments_mut().map_err(|()| anyhow!("{} cannot be called", self.base))?;
+        segments.pop_if_empty().extend(["v1", "jobs"]).extend(below);
+        drop(segments);
+        Ok(url)
+    }
+
+    async fn json(&self, request: RequestBuilder) -> anyhow::Result<Value> {
+        let body = self.send(request).await?.bytes().await.context("the answer broke off")?;
+        serde_json::from_slice(&body).context("the answer is not JSON: is this Causeway?")
+    }
+
+    async fn send(&self, mut request: RequestBuilder) -> anyhow::Result<Response> {
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key.expose());
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body: Value =
+            serde_json::from_slice(&response.bytes().await.unwrap_or_default()).unwrap_or_default();
+        let Some(message) = body.pointer("/error/message").and_then(Value::as_str) else {
+            bail!("{} answered {status}: is this Causeway?", self.base);
+        };
+        let code = body.pointer("/error/code").and_then(Value::as_str);
+        bail!("{message} ({}{})", status.as_u16(), code.map_or(String::new(), |c| format!(" {c}")))
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
+        let base = &self.base;
+        if error.is_connect() {
+            return anyhow!(
+                "nothing answers at {base}: start Causeway with `causeway up`, or name another \
+                 with --url"
+            );
+        }
+        anyhow::Error::new(error.without_url()).context(format!("{base} did not answer"))
+    }
+}
+
+/// A stream of events.
+#[derive(Debug)]
+pub(crate) struct Events {
+    response: Response,
+    decoder: Decoder,
+    read: std::vec::IntoIter<Event>,
+}
+
+impl Events {
+    /// The next event; `None` when the server has ended the stream.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Event>> {
+        loop {
+            if let Some(event) = self.read.next() {
+                return Ok(Some(event));
+            }
+            let chunk = self.response.chunk().await.context("the stream of events broke off")?;
+            let Some(chunk) = chunk else { return Ok(None) };
+            let events = self.decoder.push(&chunk);
+            self.read = events.map_err(|_| anyhow!("an event is too long"))?.into_iter();
+        }
+    }
+}

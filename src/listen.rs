@@ -1,0 +1,75 @@
+//! Binds what the API listens on.
+
+use std::{io, net::SocketAddr};
+
+use anyhow::{anyhow, bail};
+use tokio::net::{TcpListener, TcpSocket};
+
+/// How many connections may wait to be accepted: enough for ten thousand users who press enter at
+/// the same moment. The system cuts it to `net.core.somaxconn`.
+const BACKLOG: u32 = 16_384;
+
+/// Listens on `address`.
+///
+/// # Errors
+/// When the port is taken or not allowed; the message says what to do.
+pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    bind(address).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => anyhow!(
+            "{address} is in use by another process: stop it, or choose another port with --bind"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            anyhow!("{address} is no address of this machine: choose another with --bind")
+        }
+        io::ErrorKind::PermissionDenied => anyhow!(
+            "{address} may not be bound by this user: choose a port from 1024 on with --bind"
+        ),
+        _ => anyhow!("cannot listen on {address}: {error}"),
+    })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Refuses to let everybody in from beyond this machine, unless that is wanted.
+///
+/// # Errors
+/// When `address` is not loopback, no tenant is configured and `allowed` is not set.
+pub(crate) fn refuse_open_bind(address: SocketAddr, allowed: bool) -> anyhow::Result<()> {
+    if address.ip().is_loopback() || allowed {
+        return Ok(());
+    }
+    bail!(
+        "{address} can be reached from other machines, and no tenant is configured, so everybody \
+         would be let in: bind 127.0.0.1, or say --allow-open-bind if that is what you want"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_named() {
+        let taken = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = listen(address).unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()) && error.contains("--bind"), "{error}");
+    }
+
+    #[test]
+    fn only_loopback_is_open_without_a_word() {
+        let refused =
+            |text: &str, allowed| refuse_open_bind(text.parse().unwrap(), allowed).is_err();
+        assert!(refused("0.0.0.0:4004", false));
+        assert!(refused("[::]:4004", false));
+        assert!(refused("192.168.1.5:4004", false));
+        assert!(!refused("0.0.0.0:4004", true));
+        assert!(!refused("127.0.0.1:4004", false));
+        assert!(!refused("[::1]:4004", false));
+    }
+}
