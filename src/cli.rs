@@ -357,6 +357,9 @@ pub(crate) struct Experiment {
     /// After how long a user gives up
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = span::parse)]
     pub(crate) timeout: Duration,
+    /// What to call the target in the plot [default: its address]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: Option<String>,
     /// Where the messages are posted
     #[arg(long, value_name = "PATH", default_value = "/bridge/chat")]
     pub(crate) path: String,

@@ -2,6 +2,7 @@
 //! command.
 
 mod answer;
+mod banner;
 mod cli;
 mod client;
 mod config;
@@ -49,6 +50,8 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn start(command: Command) -> anyhow::Result<ExitCode> {
+    // Fails only when there is a provider already, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -1,0 +1,129 @@
+//! The start-up lines: what is running, where, on which store, calling which upstream, and what to
+//! try.
+
+use std::{fmt, net::SocketAddr};
+
+use crate::config::{Config, span};
+
+/// What this process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// All of it.
+    Up,
+    /// Serves clients.
+    Api,
+    /// Calls upstreams.
+    Worker,
+}
+
+/// The lines; each is written out by `Display`.
+#[derive(Debug)]
+pub(crate) struct Banner<'a> {
+    pub(crate) role: Role,
+    pub(crate) config: &'a Config,
+    /// Where the API listens, in truth: port 0 has become a number.
+    pub(crate) api: Option<SocketAddr>,
+    /// Where the worker's probe listens.
+    pub(crate) probe: Option<SocketAddr>,
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.role {
+            Role::Up => "API, worker and queue in one process",
+            Role::Api => "an API process",
+            Role::Worker => "a worker process",
+        };
+        writeln!(f, "causeway {}: {what}", env!("CARGO_PKG_VERSION"))?;
+        if let Some(address) = self.api {
+            writeln!(f, "  serving   http://{address}")?;
+            if !address.ip().is_loopback() {
+                writeln!(f, "  open      NO KEYS: whoever reaches this address is let in")?;
+            }
+        }
+        match &self.config.redis {
+            Some(url) => writeln!(f, "  store     Redis at {}", url.without_password())?,
+            None => writeln!(
+                f,
+                "  store     embedded, in memory: jobs are lost when this process ends"
+            )?,
+        }
+        match self.role {
+            Role::Up | Role::Worker => self.calls(f)?,
+            Role::Api => writeln!(f, "  worker    none here: `causeway worker` runs the jobs")?,
+        }
+        if let Some(address) = self.probe {
+            writeln!(f, "  probe     http://{address}/healthz")?;
+        }
+        if let Some(address) = self.api {
+            writeln!(
+                f,
+                "  try       curl http://{address}/bridge/chat -H 'content-type: application/json' \
+                 -d '{{\"user_id\":\"u1\",\"username\":\"Ann\",\"message\":\"hello\",\"room\":\
+                 \"The Tower\"}}'"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Banner<'_> {
+    fn calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.config.upstream {
+            Some(url) => {
+                let key = self.config.api_key_env.as_ref();
+                let key = key.map_or(String::new(), |name| format!(", with the key in {name}"));
+                writeln!(f, "  upstream  {url}{key}")?;
+            }
+            None => writeln!(
+                f,
+                "  upstream  SIMULATED: answers are made up; --upstream URL calls a real model"
+            )?,
+        }
+        let drain = span::format(self.config.drain);
+        let concurrency = self.config.concurrency;
+        writeln!(f, "  worker    {concurrency} calls at once, {drain} to finish them when stopped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    fn lines(role: Role, config: &Config, api: Option<&str>) -> String {
+        let api = api.map(|address| address.parse().unwrap());
+        Banner { role, config, api, probe: None }.to_string()
+    }
+
+    #[test]
+    fn an_embedded_simulated_causeway_says_so_plainly() {
+        let text = lines(Role::Up, &Config::default(), Some("127.0.0.1:4711"));
+        for part in ["jobs are lost", "SIMULATED", "http://127.0.0.1:4711\n", "curl http://127"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("NO KEYS"));
+    }
+
+    #[test]
+    fn passwords_stay_out_of_the_lines() {
+        let config = Config {
+            redis: Some(Secret::new("redis://u:secret@db:6379")),
+            upstream: Some("https://api.example/v1".to_owned()),
+            api_key_env: Some("MY_KEY".to_owned()),
+            api_key: Some(Secret::new("sk-secret")),
+            ..Config::default()
+        };
+        let text = lines(Role::Worker, &config, None);
+        for part in ["Redis at redis://db:6379", "https://api.example/v1, with the key in MY_KEY"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("secret") && !text.contains("curl"), "{text}");
+    }
+
+    #[test]
+    fn an_open_address_is_told() {
+        let text = lines(Role::Api, &Config::default(), Some("0.0.0.0:4004"));
+        assert!(text.contains("NO KEYS") && text.contains("causeway worker"), "{text}");
+    }
+}
