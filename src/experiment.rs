@@ -4,3 +4,119 @@
 mod load;
 mod plot;
 mod report;
+
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reqwest::Url;
+
+use self::{load::Plan, report::Report};
+use crate::{cli::Experiment, handles};
+
+/// Runs the experiment against the target, and prints and writes what it showed.
+///
+/// # Errors
+/// When the target is none, or a file cannot be written.
+pub(crate) async fn run(typed: Experiment) -> anyhow::Result<ExitCode> {
+    prepare(typed.users, 1)?;
+    let target = typed.target.clone().context("--target")?;
+    against(&target, &typed).await
+}
+
+/// The experiment against the server at `target`.
+async fn against(target: &str, typed: &Experiment) -> anyhow::Result<ExitCode> {
+    let url = parse(target)?;
+    let plan = Plan {
+        address: resolve(&url).await?,
+        host: url.authority().to_owned(),
+        path: format!("{}{}", url.path().trim_end_matches('/'), typed.path),
+        users: typed.users,
+        timeout: typed.timeout,
+    };
+    let mut out = io::stdout();
+    writeln!(out, "{} users send a message to {target} at the same moment", plan.users)?;
+    let started_at = jiff::Timestamp::now().to_string();
+    let bar = progress_bar(plan.users, plan.timeout);
+    let visits = load::run(plan, |_| bar.inc(1)).await;
+    bar.finish_and_clear();
+    let title = typed.title.clone().unwrap_or_else(|| target.to_owned());
+    let report = Report::of(title, started_at, typed.timeout, visits);
+    write!(out, "{report}")?;
+    if let Some(path) = &typed.json {
+        let json = serde_json::to_string(&report).context("cannot write the report as JSON")?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &typed.plot {
+        let svg = plot::svg(&report)?;
+        std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse(target: &str) -> anyhow::Result<Url> {
+    let url = Url::parse(target).ok().filter(|url| url.has_host() && url.scheme() == "http");
+    url.ok_or_else(|| {
+        anyhow!("--target {target:?} must look like http://host:port (plain HTTP, without TLS)")
+    })
+}
+
+async fn resolve(url: &Url) -> anyhow::Result<SocketAddr> {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let port = url.port_or_known_default().unwrap_or(80);
+    let mut found = tokio::net::lookup_host((host, port))
+        .await
+        .with_context(|| format!("cannot find the host {host}"))?;
+    match found.next() {
+        Some(address) => Ok(address),
+        None => bail!("the host {host} has no address"),
+    }
+}
+
+/// Counts who is done; on a terminal only.
+fn progress_bar(users: u32, timeout: Duration) -> ProgressBar {
+    let style = "{elapsed:>3} {wide_bar} {pos}/{len} done";
+    let target = if io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let bar = ProgressBar::with_draw_target(Some(users.into()), target);
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    if timeout > Duration::from_secs(1) {
+        bar.enable_steady_tick(Duration::from_secs(1));
+    }
+    bar
+}
+
+/// Raises the limit of open files, and tells when it cannot be enough for `users`, who take
+/// `each` handles.
+fn prepare(users: u32, each: u64) -> anyhow::Result<()> {
+    let connections = u64::from(users) * each;
+    if let Some(shortage) = handles::shortage(handles::raise(connections), connections) {
+        writeln!(io::stderr(), "warning: {shortage}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_target_is_an_http_address() {
+        for target in ["localhost:4004", "https://example.test", "nonsense", "http://"] {
+            let error = parse(target).unwrap_err().to_string();
+            assert!(error.contains("http://host:port"), "{error}");
+        }
+        let url = parse("http://127.0.0.1:4004").unwrap();
+        assert_eq!(resolve(&url).await.unwrap().port(), 4004);
+    }
+}

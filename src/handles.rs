@@ -1,15 +1,19 @@
 //! Open-file limits: every connection takes a handle.
 
+use rlimit::{Resource, getrlimit, increase_nofile_limit, setrlimit};
+
 /// Handles that a process takes apart from its connections.
 const SPARE: u64 = 100;
 
-/// Raises the process's limit of open files as far as it may, and answers with what it is then; a
-/// limit that cannot be raised stays.
-pub(crate) fn raise() -> u64 {
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => limit,
-        Err(_) => rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(1024, |(soft, _)| soft),
+/// Raises the process's limit of open files to the hard limit, and beyond it where `connections`
+/// need more and the process is allowed to; answers with what it is then.
+pub(crate) fn raise(connections: u64) -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::NOFILE) else { return 0 };
+    let wanted = hard.max(connections.saturating_add(SPARE));
+    if setrlimit(Resource::NOFILE, wanted, wanted).is_ok() {
+        return wanted;
     }
+    increase_nofile_limit(hard).unwrap_or(soft)
 }
 
 /// What to tell a person when `limit` handles cannot hold `connections`; `None` when they can.
@@ -31,6 +35,6 @@ mod tests {
     fn a_limit_that_cannot_be_enough_is_told() {
         assert!(shortage(1024, 10_000).unwrap().contains("10100"));
         assert_eq!(shortage(1_048_576, 10_000), None);
-        assert!(raise() >= 256);
+        assert!(raise(500) >= 256);
     }
 }

@@ -14,6 +14,7 @@ mod listen;
 mod logging;
 mod signals;
 mod sse;
+mod store;
 mod submit;
 mod watch;
 
@@ -78,6 +79,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             };
             jobs::run(&client_config(server, &environment)?, typed).await
         }
+        Command::Experiment(typed) => experiment::run(*typed).await,
         _ => todo!(),
     }
 }

@@ -5,7 +5,7 @@ use plotters::{
     coord::Shift,
     prelude::{
         ChartBuilder, Circle, DrawingArea, IntoDrawingArea as _, IntoFont as _, LineSeries,
-        PathElement, RGBColor, SVGBackend, WHITE,
+        PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
     },
     style::Color as _,
 };
@@ -56,7 +56,7 @@ fn draw(
     let drawn = if step > 1 { format!(" (every {step}th is drawn)") } else { String::new() };
     chart
         .configure_mesh()
-        .light_line_style(WHITE)
+        .max_light_lines(0)
         .x_desc(format!("users, in the order of their wait{drawn}"))
         .y_desc("wait, seconds")
         .x_label_formatter(&|x| format!("{x:.0}"))
@@ -80,6 +80,7 @@ fn draw(
     }
     chart
         .configure_series_labels()
+        .position(SeriesLabelPosition::MiddleLeft)
         .background_style(WHITE.mix(0.85))
         .border_style(FAILED)
         .label_font(("sans-serif", 14))

@@ -1,0 +1,43 @@
+//! Opens the store that the configuration names.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use causeway_queue::{
+    Backend, Policy, Queue, clock::SystemClock, embedded::Embedded, redis::RedisStore,
+};
+
+use crate::config::Config;
+
+/// The queue over the configured store: Redis, or embedded in this process.
+///
+/// # Errors
+/// When Redis does not answer, or is too old.
+pub(crate) async fn open(config: &Config) -> anyhow::Result<Queue> {
+    let policy =
+        Policy { retention: config.retention, max_stalls: config.max_stalls, ..Policy::default() };
+    let backend: Arc<dyn Backend> = match &config.redis {
+        None => Arc::new(Embedded::new(policy, Arc::new(SystemClock::default()))),
+        Some(url) => {
+            let store = RedisStore::connect(url.expose(), policy).await;
+            let store = store
+                .with_context(|| format!("cannot use the Redis at {}", url.without_password()))?;
+            Arc::new(store)
+        }
+    };
+    Ok(Queue::new(backend, Vec::new()))
+}
+
+/// Refuses a process that would be alone with a queue of its own.
+///
+/// # Errors
+/// When no Redis is configured.
+pub(crate) fn need_redis(config: &Config, command: &str) -> anyhow::Result<()> {
+    if config.redis.is_none() {
+        bail!(
+            "`causeway {command}` needs --redis URL: API and worker processes meet in a Redis; \
+             `causeway up` runs everything in one process without one"
+        );
+    }
+    Ok(())
+}
