@@ -150,3 +150,6 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

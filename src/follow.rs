@@ -13,7 +13,7 @@ use crate::{client::Client, sse::Event};
 /// How often a lost connection is tried again before the reader gives up.
 const TRIES: u32 = 10;
 
-/// How long to wait before each of those.
+/// How long to wait before each of those but the first.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Follows job `id` until it has ended, shows its events on `screen`, and answers with the job.
@@ -45,7 +45,9 @@ pub(crate) async fn follow<O: Write, E: Write>(
                         Ok(_) => client.job(id).await,
                     };
                 }
-                sleep(PAUSE).await;
+                if tries > 1 {
+                    sleep(PAUSE).await;
+                }
                 if let Ok(again) = client.events(id, last).await {
                     events = again;
                 }

@@ -1,0 +1,101 @@
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use serde_json::json;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use super::*;
+use crate::follow::{Screen, Show, follow};
+
+/// The `Last-Event-ID` of each reader, in order.
+type Readers = Arc<Mutex<Vec<Option<String>>>>;
+
+/// A server whose first stream ends in the middle of an event.
+async fn events(State(readers): State<Readers>, headers: HeaderMap) -> Response {
+    let last = headers.get("last-event-id").map(|id| id.to_str().unwrap().to_owned());
+    let mut readers = readers.lock().unwrap();
+    readers.push(last);
+    if readers.len() == 1 {
+        let text = "event: job.started\nid: 0\ndata: {\"attempt\":1}\n\n\
+            event: output.delta\nid: 1\ndata: {\"text\":\"Hel\"}\n\nevent: output.delta\nid: 2\n";
+        return text.into_response();
+    }
+    let text = "event: output.delta\nid: 2\ndata: {\"text\":\"lo\"}\n\n\
+        event: job.succeeded\nid: 3\ndata: {}\n\n";
+    text.into_response()
+}
+
+async fn job(Path(id): Path<String>) -> Response {
+    if id != "job_1" {
+        let error = json!({"error": {"message": "there is no such job", "code": "job_not_found"}});
+        return (StatusCode::NOT_FOUND, Json(error)).into_response();
+    }
+    Json(json!({"id": id, "status": "succeeded"})).into_response()
+}
+
+async fn submit(headers: HeaderMap, body: String) -> Response {
+    let key = headers["idempotency-key"].to_str().unwrap().to_owned();
+    let auth = headers["authorization"].to_str().unwrap().to_owned();
+    (StatusCode::ACCEPTED, Json(json!({"key": key, "auth": auth, "body": body}))).into_response()
+}
+
+/// A client of a server that runs as long as the set is kept.
+async fn served(readers: Readers) -> (Client, JoinSet<()>) {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = Config::default();
+    config.client.url = format!("http://{}/behind/", listener.local_addr().unwrap());
+    config.client_key = Some(Secret::new("sk-1"));
+    let routes = Router::new()
+        .route("/v1/jobs", post(submit))
+        .route("/v1/jobs/{id}", get(job))
+        .route("/v1/jobs/{id}/events", get(events))
+        .with_state(readers);
+    let mut server = JoinSet::new();
+    server.spawn(async {
+        axum::serve(listener, Router::new().nest("/behind", routes)).await.unwrap();
+    });
+    (Client::new(&config).unwrap(), server)
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_early_is_taken_up_where_it_ended() {
+    let readers = Readers::default();
+    let (client, _server) = served(Arc::clone(&readers)).await;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut screen = Screen::new(&mut out, &mut err, Show::Text);
+    let job = follow(&client, "job_1", &mut screen).await.unwrap();
+    assert_eq!(job["status"], "succeeded");
+    assert_eq!(String::from_utf8(out).unwrap(), "Hello\n");
+    assert_eq!(*readers.lock().unwrap(), [None, Some("1".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_submission_carries_its_keys() {
+    let (client, _server) = served(Readers::default()).await;
+    let answer = client.submit("{}".to_owned(), Some("k")).await.unwrap();
+    assert_eq!(answer, json!({"key": "k", "auth": "Bearer sk-1", "body": "{}"}));
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_is_told_in_its_words() {
+    let (client, _server) = served(Readers::default()).await;
+    let error = client.job("job_2").await.unwrap_err().to_string();
+    assert_eq!(error, "there is no such job (404 job_not_found)");
+    let error = client.act("job_1", "cancel").await.unwrap_err().to_string();
+    assert!(error.contains("404") && error.contains("is this Causeway?"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_told_with_a_remedy() {
+    let (client, mut server) = served(Readers::default()).await;
+    server.shutdown().await;
+    let error = client.job("job_1").await.unwrap_err().to_string();
+    assert!(error.contains("causeway up") && error.contains("--url"), "{error}");
+}
