@@ -165,7 +165,7 @@ def describe_machine(args):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
     lines = [
         f"date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
-        f"{version}, commit {commit.stdout.strip() or 'unknown'}, release build",
+        f"{version}, commit {commit.stdout.strip() or 'unknown'}, {args.causeway.parent.name} build",
         f"machine: {os.cpu_count()} cores ({platform.machine()}), {platform.system()} {platform.release()},"
         f" load average {os.getloadavg()[0]:.1f} at the start; servers, store and client share the cores",
         f"Python {platform.python_version()}",
