@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// Measure the engine: jobs that do nothing, without HTTP and without an upstream
-    Queue(Queue),
+    Queue(Box<Queue>),
 }
 
 /// What `bench queue` measures with.

@@ -44,6 +44,9 @@ pub(crate) enum Command {
     Jobs(Jobs),
     /// Let many users send a message at the same moment, and see how long each waits
     Experiment(Box<Experiment>),
+    /// Measure Causeway itself
+    #[command(subcommand)]
+    Bench(crate::bench::Bench),
 }
 
 #[derive(Debug, Args)]
@@ -151,7 +154,7 @@ pub(crate) struct ListenFlags {
 
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct StoreFlags {
-    /// The Redis that holds the queue, e.g. redis://127.0.0.1:6379 [default: embedded]
+    /// The Redis that holds the queue, e.g. `redis://127.0.0.1:6379` [default: embedded]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) redis: Option<String>,
@@ -159,7 +162,7 @@ pub(crate) struct StoreFlags {
 
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct CallFlags {
-    /// The OpenAI-compatible server to call, e.g. http://127.0.0.1:9101/v1 [default: simulated]
+    /// The OpenAI-compatible server to call, e.g. `http://127.0.0.1:9101/v1` [default: simulated]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upstream: Option<String>,
@@ -183,7 +186,7 @@ pub(crate) struct CallFlags {
 
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct LogFlags {
-    /// Which messages to log, e.g. debug or info,causeway_worker=trace [default: info]
+    /// Which messages to log, e.g. debug or `info,causeway_worker=trace` [default: info]
     #[arg(id = "log_filter", long = "log-filter", value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<String>,
@@ -253,7 +256,7 @@ fn is_false(flag: &bool) -> bool {
 /// Which Causeway to talk to.
 #[derive(Debug, Args)]
 pub(crate) struct Server {
-    /// Where Causeway serves [default: http://127.0.0.1:4004]
+    /// Where Causeway serves [default: `http://127.0.0.1:4004`]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// The environment variable that holds the key to present there [default: no key]
@@ -348,7 +351,7 @@ pub(crate) struct JobsList {
 
 #[derive(Debug, Args)]
 pub(crate) struct Experiment {
-    /// The server to try, e.g. http://127.0.0.1:4004 [default: a Causeway of its own]
+    /// The server to try, e.g. `http://127.0.0.1:4004` [default: a Causeway of its own]
     #[arg(long, value_name = "URL")]
     pub(crate) target: Option<String>,
     /// How many users send their message at the same moment, 1 to 50,000

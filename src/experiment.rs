@@ -13,20 +13,60 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
+use causeway_worker::StopHandle;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::Url;
+use tokio::task::JoinSet;
 
 use self::{load::Plan, report::Report};
-use crate::{cli::Experiment, handles};
+use crate::{
+    banner::Role,
+    cli::Experiment,
+    config::{Config, Simulated},
+    handles,
+    node::Node,
+};
+
+/// How long the calls of an embedded Causeway take.
+const CALL: Duration = Duration::from_secs(5);
 
 /// Runs the experiment against the target, and prints and writes what it showed.
 ///
 /// # Errors
 /// When the target is none, or a file cannot be written.
 pub(crate) async fn run(typed: Experiment) -> anyhow::Result<ExitCode> {
-    prepare(typed.users, 1)?;
-    let target = typed.target.clone().context("--target")?;
-    against(&target, &typed).await
+    match &typed.target {
+        Some(target) => {
+            prepare(typed.users, 1)?;
+            against(target, &typed).await
+        }
+        None => alone(&typed).await,
+    }
+}
+
+/// The experiment against an embedded Causeway in this process, whose calls take five seconds.
+async fn alone(typed: &Experiment) -> anyhow::Result<ExitCode> {
+    prepare(typed.users, 2)?;
+    let concurrency = usize::try_from(typed.users)?.max(256);
+    let simulated = Simulated { call: Some(CALL), ..Simulated::default() };
+    let bind = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config { bind, concurrency, simulated, ..Config::default() };
+    let node = Node::prepare(config, Role::Up).await?;
+    let address = node.address().context("the embedded Causeway has no address")?;
+    writeln!(
+        io::stdout(),
+        "an embedded Causeway serves on {address}; each simulated call takes {} s",
+        CALL.as_secs()
+    )?;
+    let stop = StopHandle::new();
+    let mut parts = JoinSet::new();
+    parts.spawn(node.run(stop.clone()));
+    let outcome = against(&format!("http://{address}"), typed).await;
+    stop.now();
+    while let Some(ended) = parts.join_next().await {
+        ended??;
+    }
+    outcome
 }
 
 /// The experiment against the server at `target`.

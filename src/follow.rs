@@ -108,12 +108,10 @@ impl<O: Write, E: Write> Screen<O, E> {
                     self.add(text)?;
                 }
             }
-            "output.reset" => {
-                if self.text {
-                    self.end_text()?;
-                    if self.show != Show::Nothing {
-                        writeln!(self.err, "[a new attempt: the answer starts again]")?;
-                    }
+            "output.reset" if self.text => {
+                self.end_text()?;
+                if self.show != Show::Nothing {
+                    writeln!(self.err, "[a new attempt: the answer starts again]")?;
                 }
             }
             "job.succeeded" | "job.failed" | "job.cancelled" | "job.expired" => {

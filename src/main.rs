@@ -3,6 +3,7 @@
 
 mod answer;
 mod banner;
+mod bench;
 mod cli;
 mod client;
 mod config;
@@ -12,10 +13,14 @@ mod handles;
 mod jobs;
 mod listen;
 mod logging;
+mod node;
+mod probe;
 mod signals;
+mod simulate;
 mod sse;
 mod store;
 mod submit;
+mod upstream;
 mod watch;
 
 use std::{
@@ -28,6 +33,7 @@ use clap::Parser as _;
 use serde_json::json;
 
 use crate::{
+    banner::Role,
     cli::{Cli, Command, Jobs, Server},
     config::{Config, Environment},
 };
@@ -80,7 +86,25 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             jobs::run(&client_config(server, &environment)?, typed).await
         }
         Command::Experiment(typed) => experiment::run(*typed).await,
-        _ => todo!(),
+        Command::Bench(bench::Bench::Queue(typed)) => bench::queue::run(*typed).await,
+        Command::Up(typed) => {
+            let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
+            node::run(config, Role::Up).await
+        }
+        Command::Api(typed) => {
+            let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
+            store::need_redis(&config, "api")?;
+            node::run(config, Role::Api).await
+        }
+        Command::Worker(typed) => {
+            let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
+            store::need_redis(&config, "worker")?;
+            node::run(config, Role::Worker).await
+        }
+        Command::Simulate(typed) => {
+            let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
+            simulate::run(&config).await
+        }
     }
 }
 

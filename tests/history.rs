@@ -187,6 +187,11 @@ struct World {
     vtime: f64,
 }
 
+/// Takes one out, if there is any.
+fn take(from: &mut Vec<Pair>, at: usize) -> Option<Pair> {
+    (!from.is_empty()).then(|| from.swap_remove(at % from.len()))
+}
+
 /// The answers of both must be the same.
 fn same<T: std::fmt::Debug>(embedded: &T, redis: &T) -> Result<(), TestCaseError> {
     if format!("{embedded:?}") != format!("{redis:?}") {
@@ -279,63 +284,41 @@ impl World {
 
     async fn apply(&mut self, op: Op) -> Result<(), TestCaseError> {
         match op {
-            Op::Enqueue(drafts) => {
-                let jobs: Vec<NewJob> = drafts.iter().map(|draft| self.job(draft)).collect();
-                let ours = self.embedded.enqueue(&self.shard, jobs.clone()).await;
-                let theirs = self.redis.enqueue(&self.shard, jobs).await;
-                same(&ours, &theirs)?;
-                for accepted in ours.into_iter().flatten() {
-                    if !self.jobs.contains(accepted.id()) {
-                        self.jobs.push(accepted.id().clone());
-                    }
-                }
-            }
+            Op::Enqueue(drafts) => self.enqueue(&drafts).await?,
             Op::Step(ends, max) => {
-                let mut pairs = Vec::new();
-                for (at, end) in ends {
-                    if !self.held.is_empty() {
-                        pairs.push((self.held.swap_remove(at % self.held.len()), end));
-                    }
-                }
-                self.step(pairs, max).await?;
+                let held: Vec<_> = ends
+                    .into_iter()
+                    .filter_map(|(at, end)| take(&mut self.held, at).map(|pair| (pair, end)))
+                    .collect();
+                self.step(held, max).await?;
             }
             Op::ZombieSettles(at, end) => {
-                if !self.zombies.is_empty() {
-                    let zombie = self.zombies.swap_remove(at % self.zombies.len());
+                if let Some(zombie) = take(&mut self.zombies, at) {
                     self.step(vec![(zombie, end)], 0).await?;
                 }
             }
             Op::Beat => {
                 let keys: Vec<_> = self.held.iter().map(|(ours, _)| ours.key.clone()).collect();
-                let ours = self.embedded.beat(&self.shard, &keys, LEASE).await.unwrap();
-                let theirs = self.redis.beat(&self.shard, &keys, LEASE).await.unwrap();
-                same(&ours, &theirs)?;
+                let ours = self.embedded.beat(&self.shard, &keys, LEASE).await;
+                same(&ours, &self.redis.beat(&self.shard, &keys, LEASE).await)?;
             }
-            Op::Crash(at) => {
-                if !self.held.is_empty() {
-                    let dead = self.held.swap_remove(at % self.held.len());
-                    self.zombies.push(dead);
-                }
-            }
+            Op::Crash(at) => self.zombies.extend(take(&mut self.held, at)),
             Op::Reap => {
-                let ours = self.embedded.reap(&self.shard).await.unwrap();
-                let theirs = self.redis.reap(&self.shard).await.unwrap();
-                same(&ours, &theirs)?;
+                let ours = self.embedded.reap(&self.shard).await;
+                same(&ours, &self.redis.reap(&self.shard).await)?;
             }
             Op::Cancel(job, tenant) => {
                 if let Some(id) = self.pick(job) {
                     let tenant = tenant_id(TENANTS[tenant % 3]);
-                    let ours = self.embedded.cancel(&tenant, &id).await.unwrap();
-                    let theirs = self.redis.cancel(&tenant, &id).await.unwrap();
-                    same(&ours, &theirs)?;
+                    let ours = self.embedded.cancel(&tenant, &id).await;
+                    same(&ours, &self.redis.cancel(&tenant, &id).await)?;
                 }
             }
             Op::Retry(job, tenant) => {
                 if let Some(id) = self.pick(job) {
                     let tenant = tenant_id(TENANTS[tenant % 3]);
                     let ours = self.embedded.retry(&tenant, &id).await;
-                    let theirs = self.redis.retry(&tenant, &id).await;
-                    same(&ours, &theirs)?;
+                    same(&ours, &self.redis.retry(&tenant, &id).await)?;
                 }
             }
             Op::Emit(at) => self.emit(at).await?,
@@ -344,25 +327,37 @@ impl World {
                 self.embedded.pause(&self.shard, tenant.as_ref(), paused).await.unwrap();
                 self.redis.pause(&self.shard, tenant.as_ref(), paused).await.unwrap();
             }
-            Op::Limit(lane, tenants) => {
-                let named =
-                    |(n, limits): &(usize, TenantLimits)| (tenant_id(TENANTS[*n]), limits.clone());
-                let tenants: Vec<_> = tenants.iter().map(named).collect();
-                self.embedded.set_limits(&self.shard, &lane, &tenants).await.unwrap();
-                self.redis.set_limits(&self.shard, &lane, &tenants).await.unwrap();
-            }
+            Op::Limit(lane, tenants) => self.limit(&lane, tenants).await,
             Op::Pass(ms) => self.clock.advance(Duration::from_millis(ms)),
             Op::List(tenant, limit, after) => {
                 let after = after.and_then(|at| self.pick(at));
                 let query = ListQuery { limit, after, ..ListQuery::default() };
                 let tenant = tenant_id(TENANTS[tenant % 3]);
                 let ours = self.embedded.list(&self.shard, &tenant, &query).await;
-                let theirs = self.redis.list(&self.shard, &tenant, &query).await;
-                same(&ours, &theirs)?;
+                same(&ours, &self.redis.list(&self.shard, &tenant, &query).await)?;
             }
             Op::Reconcile => self.reconcile().await?,
         }
         self.compare().await
+    }
+
+    async fn enqueue(&mut self, drafts: &[Draft]) -> Result<(), TestCaseError> {
+        let jobs: Vec<NewJob> = drafts.iter().map(|draft| self.job(draft)).collect();
+        let ours = self.embedded.enqueue(&self.shard, jobs.clone()).await;
+        same(&ours, &self.redis.enqueue(&self.shard, jobs).await)?;
+        for accepted in ours.into_iter().flatten() {
+            if !self.jobs.contains(accepted.id()) {
+                self.jobs.push(accepted.id().clone());
+            }
+        }
+        Ok(())
+    }
+
+    async fn limit(&self, lane: &LaneLimits, tenants: Vec<(usize, TenantLimits)>) {
+        let named = |(n, limits)| (tenant_id(TENANTS[n]), limits);
+        let tenants: Vec<_> = tenants.into_iter().map(named).collect();
+        self.embedded.set_limits(&self.shard, lane, &tenants).await.unwrap();
+        self.redis.set_limits(&self.shard, lane, &tenants).await.unwrap();
     }
 
     async fn queue_is_empty(&self) -> bool {

@@ -3,7 +3,13 @@
 //! Three phases: enqueue all, drain all, then one job at a time to an idle worker for the pick-up
 //! latency. Redis's own counters are read around the first two.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -98,7 +104,7 @@ impl Subject {
 }
 
 /// Measures and prints.
-pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
+pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let subject = Subject::open(&options.store).await?;
     let idle = subject.queue.backend().stats(&subject.shard, None).await?;
     anyhow::ensure!(
@@ -108,12 +114,13 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
         idle.queued + idle.running
     );
     let figures = measure(&subject, &options).await?;
+    let mut out = io::stdout();
     if options.json {
-        println!("{}", serde_json::to_string(&figures)?);
+        writeln!(out, "{}", serde_json::to_string(&figures)?)?;
     } else {
-        print(&figures);
+        write!(out, "{figures}")?;
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn measure(subject: &Subject, options: &Options) -> anyhow::Result<Figures> {
@@ -275,20 +282,27 @@ fn progress(length: u64) -> ProgressBar {
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn print(figures: &Figures) {
-    let row = |name: &str, value: String| println!("{name:<28} {value:>12}");
-    let maybe = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
-    println!("{}", figures.store);
-    row("jobs", figures.jobs.to_string());
-    row("enqueued per s", format!("{:.0}", figures.enqueued_per_s));
-    row("drained per s", format!("{:.0}", figures.drained_per_s));
-    row("Redis commands per job", maybe(figures.redis_commands_per_job));
-    row("Redis calls per job", maybe(figures.redis_calls_per_job));
-    row("Redis CPU per job, us", maybe(figures.redis_cpu_us_per_job));
-    row("  of which to enqueue, us", maybe(figures.redis_cpu_us_per_enqueue));
-    row("Redis bytes per queued job", maybe(figures.redis_bytes_per_queued_job));
-    row("pick-up p50, ms", format!("{:.2}", figures.pickup_p50_ms));
-    row("pick-up p99, ms", format!("{:.2}", figures.pickup_p99_ms));
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let maybe =
+            |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+        writeln!(f, "{}", self.store)?;
+        for (name, value) in [
+            ("jobs", self.jobs.to_string()),
+            ("enqueued per s", format!("{:.0}", self.enqueued_per_s)),
+            ("drained per s", format!("{:.0}", self.drained_per_s)),
+            ("Redis commands per job", maybe(self.redis_commands_per_job)),
+            ("Redis calls per job", maybe(self.redis_calls_per_job)),
+            ("Redis CPU per job, us", maybe(self.redis_cpu_us_per_job)),
+            ("  of which to enqueue, us", maybe(self.redis_cpu_us_per_enqueue)),
+            ("Redis bytes per queued job", maybe(self.redis_bytes_per_queued_job)),
+            ("pick-up p50, ms", format!("{:.2}", self.pickup_p50_ms)),
+            ("pick-up p99, ms", format!("{:.2}", self.pickup_p99_ms)),
+        ] {
+            writeln!(f, "{name:<28} {value:>12}")?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

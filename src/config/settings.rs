@@ -1,1 +1,81 @@
 //! From the configuration to what each crate takes.
+
+use anyhow::Context as _;
+use causeway_api::BridgeSettings;
+use causeway_queue::retry::Backoff;
+use causeway_worker::{FailureMix, SimulatedSettings};
+
+use super::Config;
+
+impl Config {
+    /// For the worker.
+    ///
+    /// # Errors
+    /// When the retry policy has no sense.
+    pub(crate) fn worker(&self) -> anyhow::Result<causeway_worker::Settings> {
+        let backoff = Backoff::new(self.retry.base, self.retry.max).context("`retry`")?;
+        Ok(causeway_worker::Settings {
+            concurrency: self.concurrency,
+            lease: self.lease,
+            drain: self.drain,
+            backoff,
+            timeouts: self.timeouts(),
+            emit_window: self.emit_window,
+            max_response_bytes: self.max_response_bytes,
+            ..causeway_worker::Settings::default()
+        })
+    }
+
+    /// Of one call to the upstream.
+    pub(crate) fn timeouts(&self) -> causeway_worker::Timeouts {
+        causeway_worker::Timeouts {
+            connect: self.timeouts.connect,
+            first_byte: self.timeouts.first_byte,
+            between_bytes: self.timeouts.between_bytes,
+            total: self.timeouts.total,
+        }
+    }
+
+    /// For the HTTP surface.
+    pub(crate) fn api(&self) -> causeway_api::Settings {
+        let defaults = causeway_api::Settings::default();
+        causeway_api::Settings {
+            max_body_bytes: self.api.max_body_bytes,
+            max_wait: self.api.max_wait,
+            max_jobs_per_call: self.api.max_jobs_per_call,
+            max_delay: self.api.max_delay,
+            idempotency_ttl: self.api.idempotency,
+            ping: self.api.ping,
+            bridge: BridgeSettings {
+                wait: self.bridge.wait,
+                turns: self.bridge.turns,
+                memory: self.bridge.memory,
+                model: self.bridge.model.clone(),
+                limit: self.bridge.limit,
+                window: self.bridge.window,
+                persona: self.persona.clone().unwrap_or_else(|| defaults.bridge.persona.clone()),
+                ..defaults.bridge
+            },
+            ..defaults
+        }
+    }
+
+    /// For the simulated upstream.
+    pub(crate) fn simulation(&self) -> SimulatedSettings {
+        let knobs = &self.simulated;
+        SimulatedSettings {
+            ttft: knobs.first_token,
+            tokens_per_s: knobs.tokens_per_second,
+            tokens: knobs.tokens,
+            call: knobs.call,
+            seed: knobs.seed,
+            failures: FailureMix {
+                rate_limited: knobs.rate_limited,
+                retry_after: knobs.retry_after,
+                error: knobs.errors,
+                hang: knobs.hangs,
+                cut: knobs.cuts,
+            },
+        }
+    }
+}

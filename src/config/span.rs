@@ -39,7 +39,7 @@ fn from_seconds(seconds: f64) -> Option<Duration> {
 pub(crate) fn format(span: Duration) -> String {
     let ms = span.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
-    match units.iter().find(|(_, size)| ms > 0 && ms % size == 0) {
+    match units.iter().find(|(_, size)| ms > 0 && ms.is_multiple_of(*size)) {
         Some((unit, size)) => format!("{}{unit}", ms / size),
         None => format!("{ms}ms"),
     }

@@ -43,11 +43,14 @@ impl StopHandle {
 }
 
 impl Stop {
-    pub(crate) fn is_draining(&self) -> bool {
+    /// Whether it was asked to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }
 
-    pub(crate) async fn draining(&self) {
+    /// Ends when it is asked to stop.
+    pub async fn draining(&self) {
         self.drain.cancelled().await;
     }
 

@@ -1,0 +1,196 @@
+//! One process of a Causeway: API, worker, or both, over one queue.
+//!
+//! Everything that can be refused is refused before anything runs. What runs belongs to one set of
+//! tasks and ends in order: the API tells whoever waits where to come back, the worker finishes or
+//! hands back, and then the process ends.
+
+use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use causeway_api::{AppState, Model, Settings, Tenants};
+use causeway_queue::Queue;
+use causeway_worker::{StopHandle, Worker};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    banner::{Banner, Role},
+    config::Config,
+    handles, listen, logging, probe,
+    signals::Signals,
+    store, upstream,
+};
+
+/// How often the histograms of the metrics are drained.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long a claim loop may stand before the process counts as stuck.
+pub(crate) const STUCK: Duration = Duration::from_secs(30);
+
+/// Starts logging, raises limits, runs the process of `role`, and stops on signals.
+///
+/// # Errors
+/// When something that the process needs is not to be had.
+pub(crate) async fn run(config: Config, role: Role) -> anyhow::Result<ExitCode> {
+    logging::start(&config.log)?;
+    let connections = 2 * config.concurrency as u64;
+    if let Some(shortage) = handles::shortage(handles::raise(connections), connections) {
+        tracing::warn!("{shortage}");
+    }
+    let mut signals = Signals::listen().context("cannot hear signals")?;
+    let node = Node::prepare(config, role).await?;
+    // A process whose standard output is closed serves all the same.
+    drop(write!(std::io::stdout(), "{}", node.banner()));
+    let stop = StopHandle::new();
+    let mut running = std::pin::pin!(node.run(stop.clone()));
+    let name = tokio::select! {
+        ended = &mut running => return ended.map(|()| ExitCode::SUCCESS),
+        name = signals.next() => name,
+    };
+    tracing::info!(
+        signal = name,
+        "stopping: running calls are finished, a second signal ends them"
+    );
+    stop.drain();
+    let name = tokio::select! {
+        ended = &mut running => return ended.map(|()| ExitCode::SUCCESS),
+        name = signals.next() => name,
+    };
+    tracing::warn!(signal = name, "stopping at once");
+    stop.now();
+    running.await.map(|()| ExitCode::SUCCESS)
+}
+
+/// A process that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Node {
+    role: Role,
+    config: Config,
+    api: Option<(TcpListener, AppState)>,
+    worker: Option<Worker>,
+    probe: Option<TcpListener>,
+    metrics: PrometheusHandle,
+}
+
+impl Node {
+    /// Opens the store, binds the ports and makes the parts of `role`.
+    ///
+    /// # Errors
+    /// When something is refused; nothing runs then.
+    pub(crate) async fn prepare(config: Config, role: Role) -> anyhow::Result<Self> {
+        let metrics = PrometheusBuilder::new()
+            .install_recorder()
+            .context("cannot start the collection of metrics")?;
+        let (serves, works) = match role {
+            Role::Up => (true, true),
+            Role::Api => (true, false),
+            Role::Worker => (false, true),
+        };
+        let listener = if serves {
+            listen::refuse_open_bind(config.bind, config.allow_open_bind)?;
+            Some(listen::listen(config.bind)?)
+        } else {
+            None
+        };
+        let probe =
+            config.probe.filter(|_| role == Role::Worker).map(listen::listen).transpose()?;
+        let queue = store::open(&config).await?;
+        let worker = if works { Some(worker(&config, &queue)?) } else { None };
+        let api = listener.map(|listener| {
+            let health = worker.as_ref().map(Worker::health);
+            let handle = metrics.clone();
+            let settings = api_settings(&config);
+            let state = AppState::new(queue, settings, Tenants::open(), move || handle.render())
+                .with_worker(move || health.as_ref().is_none_or(|health| health.is_alive(STUCK)));
+            (listener, state)
+        });
+        Ok(Self { role, config, api, worker, probe, metrics })
+    }
+
+    /// Where the API listens.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.api.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
+    /// What to tell a person at the start.
+    pub(crate) fn banner(&self) -> Banner<'_> {
+        let probe = self.probe.as_ref().and_then(|listener| listener.local_addr().ok());
+        Banner { role: self.role, config: &self.config, api: self.address(), probe }
+    }
+
+    /// Runs until `stop` asks for the end, or a part breaks.
+    ///
+    /// # Errors
+    /// When a part ends although nobody asked.
+    pub(crate) async fn run(self, stop: StopHandle) -> anyhow::Result<()> {
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn(keep_up(self.metrics.clone()));
+        let mut parts = JoinSet::new();
+        let draining = CancellationToken::new();
+        let mut probes = JoinSet::new();
+        if let Some((listener, state)) = self.api {
+            let (stopping, drain) = (state.stopping(), draining.clone());
+            let router = causeway_api::router(state);
+            parts.spawn(async move {
+                let told = async move {
+                    drain.cancelled().await;
+                    stopping.cancel();
+                };
+                causeway_api::serve(listener, router, told).await.context("the API broke")
+            });
+        }
+        if let Some(worker) = self.worker {
+            if let Some(listener) = self.probe {
+                let routes = probe::routes(worker.health(), self.metrics);
+                probes.spawn(probe::serve(listener, routes));
+            }
+            let heard = stop.stop();
+            parts.spawn(async move {
+                let drained = worker.run(heard).await;
+                if drained.handed_back > 0 {
+                    tracing::info!(jobs = drained.handed_back, "running jobs were handed back");
+                }
+                Ok(())
+            });
+        }
+        let heard = stop.stop();
+        tokio::select! {
+            Some(ended) = parts.join_next() => {
+                ended.context("a part of the process broke")??;
+                if !heard.is_draining() {
+                    bail!("a part of the process ended although nobody asked");
+                }
+            }
+            () = heard.draining() => draining.cancel(),
+        }
+        draining.cancel();
+        while let Some(ended) = parts.join_next().await {
+            ended.context("a part of the process broke")??;
+        }
+        Ok(())
+    }
+}
+
+fn worker(config: &Config, queue: &Queue) -> anyhow::Result<Worker> {
+    let upstreams = upstream::of_lanes(config, queue)?;
+    Ok(Worker::new(queue.clone(), config.worker()?, upstreams))
+}
+
+/// The HTTP surface's settings, with the models that this process knows of.
+fn api_settings(config: &Config) -> Settings {
+    let (id, owned_by) = match (&config.upstream, &config.redis) {
+        (None, None) => ("simulated", "causeway-simulated"),
+        (None, Some(_)) | (Some(_), _) => (config.bridge.model.as_str(), "default"),
+    };
+    let models = vec![Model { id: id.to_owned(), owned_by: owned_by.to_owned() }];
+    Settings { models, ..config.api() }
+}
+
+async fn keep_up(metrics: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(UPKEEP);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+    }
+}

@@ -1,0 +1,131 @@
+//! `causeway simulate`: the simulated upstream as a server of its own, in the OpenAI wire format.
+//!
+//! What is answered and when is the worker crate's; this file puts it on the wire.
+
+use std::{convert::Infallible, io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, OriginalUri, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use causeway_worker::{
+    Simulated,
+    upstream::simulated::{Ending, MODEL, Reply},
+};
+use futures_util::stream;
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{config::Config, handles, listen, logging, signals::Signals};
+
+/// Largest request, in bytes.
+const MAX_BODY: usize = 64 << 20;
+
+/// How many connections its open-file limit is raised for.
+const CONNECTIONS: u64 = 20_000;
+
+/// Serves until a signal.
+///
+/// # Errors
+/// When the port cannot be had.
+pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    logging::start(&config.log)?;
+    handles::raise(CONNECTIONS);
+    let mut signals = Signals::listen().context("cannot hear signals")?;
+    let listener = listen::listen(SocketAddr::new(config.simulated.host, config.simulated.port))?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let told = format!(
+        "causeway {}: a SIMULATED upstream, whose answers are made up\n  serving   \
+         http://{address}/v1\n  try       causeway up --upstream http://{address}/v1\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    // A process whose standard output is closed serves all the same.
+    drop(std::io::stdout().write_all(told.as_bytes()));
+    tokio::select! {
+        ended = serve(listener, Simulated::new(config.simulation())) => ended?,
+        _ = signals.next() => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(listener: TcpListener, simulated: Simulated) -> anyhow::Result<()> {
+    let routes = Router::new()
+        .route("/v1/models", get(models))
+        .route("/v1/chat/completions", post(answer))
+        .route("/v1/completions", post(answer))
+        .route("/v1/embeddings", post(answer))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(Arc::new(simulated));
+    axum::serve(listener, routes).await.context("the server broke")
+}
+
+async fn models() -> impl IntoResponse {
+    let model = json!({
+        "id": MODEL, "object": "model", "created": 0, "owned_by": "causeway-simulated",
+    });
+    Json(json!({ "object": "list", "data": [model] }))
+}
+
+async fn answer(
+    State(simulated): State<Arc<Simulated>>,
+    OriginalUri(uri): OriginalUri,
+    body: Bytes,
+) -> Response {
+    let reply = simulated.reply(uri.path(), &body);
+    if reply.stream { streamed(reply) } else { whole(reply).await }
+}
+
+async fn whole(mut reply: Reply) -> Response {
+    let mut body = None;
+    if let Some((after, data)) = reply.next_piece() {
+        tokio::time::sleep(after).await;
+        body = Some(data);
+    }
+    match reply.ending {
+        Ending::Complete => {}
+        Ending::Hang => std::future::pending().await,
+        Ending::Cut => return cut(),
+    }
+    let status = StatusCode::from_u16(reply.status_code).unwrap_or(StatusCode::OK);
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    let mut response = (status, kind, body.unwrap_or_default()).into_response();
+    if let Some(after) = reply.retry_after {
+        let seconds = HeaderValue::from(after.as_secs().max(1));
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
+}
+
+/// An answer that breaks off after it has begun.
+fn cut() -> Response {
+    let begun: Result<Bytes, std::io::Error> = Ok(Bytes::from_static(b"{\"id\":"));
+    let broken = Err(std::io::Error::other("simulated cut"));
+    Body::from_stream(stream::iter([begun, broken])).into_response()
+}
+
+fn streamed(reply: Reply) -> Response {
+    let events = stream::unfold(Some(reply), |reply| async move {
+        let mut reply = reply?;
+        if let Some((after, data)) = reply.next_piece() {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            return Some((Ok(Bytes::from(format!("data: {data}\n\n"))), Some(reply)));
+        }
+        match reply.ending {
+            Ending::Complete => None,
+            Ending::Hang => {
+                std::future::pending::<Option<Infallible>>().await.map(|never| match never {})
+            }
+            Ending::Cut => Some((Err(std::io::Error::other("simulated cut")), None)),
+        }
+    });
+    let kind = [(header::CONTENT_TYPE, "text/event-stream")];
+    (kind, Body::from_stream(events)).into_response()
+}
