@@ -41,7 +41,7 @@ pub(crate) async fn run(config: Config, role: Role) -> anyhow::Result<ExitCode> 
     let mut signals = Signals::listen().context("cannot hear signals")?;
     let node = Node::prepare(config, role).await?;
     // A process whose standard output is closed serves all the same.
-    drop(write!(std::io::stdout(), "{}", node.banner()));
+    drop(std::io::stdout().write_all(node.banner().to_string().as_bytes()));
     let stop = StopHandle::new();
     let mut running = std::pin::pin!(node.run(stop.clone()));
     let name = tokio::select! {
@@ -126,47 +126,45 @@ impl Node {
     pub(crate) async fn run(self, stop: StopHandle) -> anyhow::Result<()> {
         let mut upkeep = JoinSet::new();
         upkeep.spawn(keep_up(self.metrics.clone()));
-        let mut parts = JoinSet::new();
-        let draining = CancellationToken::new();
         let mut probes = JoinSet::new();
+        let mut parts = JoinSet::new();
+        // Cancelled when no answer can come from here any more.
+        let mut ended = CancellationToken::new();
         if let Some((listener, state)) = self.api {
-            let (stopping, drain) = (state.stopping(), draining.clone());
-            let router = causeway_api::router(state);
+            ended = state.stopping();
+            let heard = stop.stop();
             parts.spawn(async move {
-                let told = async move {
-                    drain.cancelled().await;
-                    stopping.cancel();
-                };
-                causeway_api::serve(listener, router, told).await.context("the API broke")
+                let drain = async move { heard.draining().await };
+                causeway_api::serve(listener, state, drain).await.context("the API broke")
             });
         }
+        let heard = stop.stop();
         if let Some(worker) = self.worker {
             if let Some(listener) = self.probe {
                 let routes = probe::routes(worker.health(), self.metrics);
                 probes.spawn(probe::serve(listener, routes));
             }
-            let heard = stop.stop();
             parts.spawn(async move {
                 let drained = worker.run(heard).await;
                 if drained.handed_back > 0 {
                     tracing::info!(jobs = drained.handed_back, "running jobs were handed back");
                 }
+                ended.cancel();
+                Ok(())
+            });
+        } else {
+            parts.spawn(async move {
+                heard.draining().await;
+                ended.cancel();
                 Ok(())
             });
         }
         let heard = stop.stop();
-        tokio::select! {
-            Some(ended) = parts.join_next() => {
-                ended.context("a part of the process broke")??;
-                if !heard.is_draining() {
-                    bail!("a part of the process ended although nobody asked");
-                }
+        while let Some(part) = parts.join_next().await {
+            part.context("a part of the process broke")??;
+            if !heard.is_draining() {
+                bail!("a part of the process ended although nobody asked");
             }
-            () = heard.draining() => draining.cancel(),
-        }
-        draining.cancel();
-        while let Some(ended) = parts.join_next().await {
-            ended.context("a part of the process broke")??;
         }
         Ok(())
     }

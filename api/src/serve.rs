@@ -2,36 +2,36 @@
 
 use std::{io, time::Duration};
 
-use axum::{Router, serve::ListenerExt as _};
+use axum::serve::ListenerExt as _;
 use tokio::{net::TcpListener, time::timeout};
+
+use crate::{router::router, state::AppState};
 
 /// How long connections may take to end after the stop.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Serves `router` on `listener` until `stop` ends, and then until its connections have ended, but
-/// no longer than five seconds.
+/// Serves the API on `listener`. When `drain` ends it takes no more connections; whoever waits for
+/// an answer goes on waiting until the state's `stopping` is cancelled, and then all connections
+/// have five seconds to end.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
+    state: AppState,
+    drain: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let listener = listener.tap_io(|connection| {
         // Without it small answers would wait for more; where it cannot be set they do.
         drop(connection.set_nodelay(true));
     });
-    let (told, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        stop.await;
-        drop(told);
-    });
+    let stopping = state.stopping();
+    let serving = axum::serve(listener, router(state)).with_graceful_shutdown(drain);
     let serving = std::future::IntoFuture::into_future(serving);
     tokio::pin!(serving);
     tokio::select! {
         ended = &mut serving => return ended,
-        _ = stopped => {}
+        () = stopping.cancelled() => {}
     }
     timeout(FAREWELL, serving).await.unwrap_or(Ok(()))
 }

@@ -108,12 +108,11 @@ impl Worker {
         };
         helpers.spawn(reaper.run());
         let mut consumers = self.consumers(&running, &stop, &mut helpers);
-        let end = end(&self.settings, &running, &stop);
         let finish = async { while consumers.join_next().await.is_some() {} };
         tokio::pin!(finish);
         let handed_back = tokio::select! {
-            () = &mut finish => 0,
-            left = end => left,
+            () = &mut finish => return Drained { handed_back: 0 },
+            left = end(&self.settings, &running, &stop) => left,
         };
         if tokio::time::timeout(HAND_BACK, finish).await.is_err() {
             tracing::error!("the store does not answer; leases run out by themselves");
