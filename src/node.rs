@@ -101,9 +101,9 @@ impl Node {
             let health = worker.as_ref().map(Worker::health);
             let handle = metrics.clone();
             let settings = api_settings(&config);
-            let state = AppState::new(queue, settings, Tenants::open(), move || handle.render())
-                .with_worker(move || health.as_ref().is_none_or(|health| health.is_alive(STUCK)));
-            (listener, state)
+            let is_alive = move || health.as_ref().is_none_or(|health| health.is_alive(STUCK));
+            let metrics = move || handle.render();
+            (listener, AppState::new(queue, settings, Tenants::open(), metrics, is_alive))
         });
         Ok(Self { role, config, api, worker, probe, metrics })
     }

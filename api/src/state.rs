@@ -1,52 +1,59 @@
 //! What every handler has at hand.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use causeway_queue::Queue;
 use tokio_util::sync::CancellationToken;
 
 use crate::{auth::Tenants, settings::Settings};
 
-/// The state of the API: cheap to clone.
-#[derive(Clone)]
-pub struct AppState {
+/// The state of the API: cheap to clone, as axum does many times for every request.
+#[derive(Debug, Clone)]
+pub struct AppState(Arc<Shared>);
+
+/// What the clones share.
+pub struct Shared {
     pub(crate) queue: Queue,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) settings: Settings,
     pub(crate) tenants: Tenants,
-    pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    pub(crate) is_alive: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) metrics: Box<dyn Fn() -> String + Send + Sync>,
+    pub(crate) is_alive: Box<dyn Fn() -> bool + Send + Sync>,
     stopping: CancellationToken,
 }
 
-impl fmt::Debug for AppState {
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AppState").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
 impl AppState {
-    /// The API over `queue`; `metrics` renders what `/metrics` answers.
+    /// The API over `queue`; `metrics` renders what `/metrics` answers, `is_alive` says whether the
+    /// worker in this process, if there is one, turns: `/readyz` depends on it.
     #[must_use]
     pub fn new(
         queue: Queue,
         settings: Settings,
         tenants: Tenants,
         metrics: impl Fn() -> String + Send + Sync + 'static,
+        is_alive: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
-        Self {
+        Self(Arc::new(Shared {
             queue,
-            settings: Arc::new(settings),
+            settings,
             tenants,
-            metrics: Arc::new(metrics),
-            is_alive: Arc::new(|| true),
+            metrics: Box::new(metrics),
+            is_alive: Box::new(is_alive),
             stopping: CancellationToken::new(),
-        }
-    }
-
-    /// The same, with a worker in this process on which `/readyz` depends too.
-    #[must_use]
-    pub fn with_worker(self, is_alive: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self { is_alive: Arc::new(is_alive), ..self }
+        }))
     }
 
     /// Cancelled when the process stops: whoever waits then is told how things stand.

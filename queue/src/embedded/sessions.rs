@@ -1,6 +1,9 @@
 //! Sessions: who may run next, and what their conversations remember.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use crate::{
     clock::Millis,
@@ -9,12 +12,16 @@ use crate::{
     session::{Conversation, Memory, Turn},
 };
 
+/// How often what has expired is dropped; nothing that has expired is ever seen before that.
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// The unfinished jobs of every session, in the order of acceptance; only the first may be ready,
 /// leased or between attempts.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     order: HashMap<(TenantId, SessionKey), VecDeque<u128>>,
     memories: HashMap<(TenantId, SessionKey), Remembered>,
+    sweep_at: Millis,
 }
 
 #[derive(Debug)]
@@ -70,11 +77,14 @@ impl Sessions {
         memory: &Memory,
         now: Millis,
     ) {
-        self.forget_expired(now);
+        self.sweep(now);
         let key = (tenant.clone(), session.clone());
         let fresh =
             Remembered { profile: RawJson::default(), expires: now, turns: VecDeque::new() };
         let remembered = self.memories.entry(key).or_insert(fresh);
+        if remembered.expires <= now {
+            remembered.turns.clear();
+        }
         remembered.profile = memory.profile.clone();
         remembered.expires = now.after(memory.ttl());
     }
@@ -88,8 +98,8 @@ impl Sessions {
         (turn, keep): (Turn, u32),
         now: Millis,
     ) {
-        self.forget_expired(now);
-        let Some(remembered) = self.memories.get_mut(&(tenant.clone(), session.clone())) else {
+        let remembered = self.memories.get_mut(&(tenant.clone(), session.clone()));
+        let Some(remembered) = remembered.filter(|remembered| remembered.expires > now) else {
             return;
         };
         remembered.turns.push_back(turn);
@@ -127,11 +137,14 @@ impl Sessions {
     }
 
     pub(super) fn forget(&mut self, tenant: &TenantId, session: &SessionKey, now: Millis) -> bool {
-        self.forget_expired(now);
-        self.memories.remove(&(tenant.clone(), session.clone())).is_some()
+        let removed = self.memories.remove(&(tenant.clone(), session.clone()));
+        removed.is_some_and(|remembered| remembered.expires > now)
     }
 
-    fn forget_expired(&mut self, now: Millis) {
-        self.memories.retain(|_, remembered| remembered.expires > now);
+    fn sweep(&mut self, now: Millis) {
+        if now >= self.sweep_at {
+            self.memories.retain(|_, remembered| remembered.expires > now);
+            self.sweep_at = now.after(SWEEP);
+        }
     }
 }
