@@ -34,11 +34,12 @@ use crate::{
     error::Error,
     id::{JobId, Shard},
     job::{Accepted, Job, NewJob},
+    limits::{Rate, Throttle},
     news::Switchboard,
     policy::Policy,
 };
 
-/// Most groups of jobs that one call accepts, and most jobs that one call reads.
+/// Most groups of jobs that one call accepts, most jobs that it reads, most buckets that it takes from.
 const GATHERED: usize = 256;
 
 /// Most leases that one call extends, and most settlements and emissions that one call takes.
@@ -60,6 +61,7 @@ pub struct RedisStore {
 struct Gathers {
     enqueue: Gather<Vec<NewJob>, Result<Vec<Accepted>, Error>>,
     get: Gather<JobId, Option<Job>>,
+    throttle: Gather<(String, Rate), Throttle>,
 }
 
 /// The server and the scripts: what calls need.
@@ -191,10 +193,12 @@ impl RedisStore {
         }
         let (enqueue, accepting) = Gather::new(GATHERED, store::enqueuer(&self.server, shard));
         let (get, reading) = Gather::new(GATHERED, views::reader(&self.server, shard));
+        let (throttle, taking) = Gather::new(GATHERED, store::throttler(&self.server, shard));
         let mut tasks = lock(&self.tasks);
         tasks.spawn(accepting);
         tasks.spawn(reading);
-        let gathers = Gathers { enqueue, get };
+        tasks.spawn(taking);
+        let gathers = Gathers { enqueue, get, throttle };
         all.insert(shard.clone(), gathers.clone());
         gathers
     }

@@ -1,8 +1,9 @@
-//! Jobs as bytes: the other side of `parse` and `header` in `lua/prelude.lua`.
+//! Jobs as bytes: the other side of `lua/jobs.lua`.
 //!
-//! A record is a packed header of [`HEAD_BYTES`], then tenant, session, spec (JSON) and, up to
-//! [`INLINE_BODY_BYTES`], the body. One string instead of a hash of fields: measured a third
-//! cheaper in commands, time and memory.
+//! A record is a packed header of [`HEAD_BYTES`], of which the first [`HOT_BYTES`] change in a job's
+//! life; then tenant, session, spec (JSON), the output (JSON) once there is one, and, up to
+//! [`INLINE_BODY_BYTES`] and as long as it is needed, the body. One string instead of a hash of
+//! fields: measured a third cheaper in commands, time and memory.
 
 use bytes::Bytes;
 
@@ -10,14 +11,17 @@ use crate::{
     clock::{Millis, millis},
     error::Error,
     id::{JobId, SessionKey, Shard, TenantId},
-    job::{NewJob, Spec},
+    job::{NewJob, Output, Spec},
     lease::{Lease, LeaseKey},
     session::Turn,
     state::{Class, Status},
 };
 
 /// Length of the packed header.
-const HEAD_BYTES: usize = 68;
+const HEAD_BYTES: usize = 72;
+
+/// Length of the part of it that changes.
+const HOT_BYTES: usize = 34;
 
 /// Up to this size a body is part of the record; a larger one gets a key of its own, so that
 /// scripts do not carry it around.
@@ -49,9 +53,10 @@ pub(super) struct Header {
     tenant_len: usize,
     session_len: usize,
     spec_len: usize,
+    output_len: usize,
 }
 
-/// Takes fixed-width numbers, most significant byte first, from the front of `bytes`.
+/// Takes fixed-width numbers, least significant byte first, from the front of `bytes`.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -62,20 +67,20 @@ impl Fields<'_> {
     }
 
     fn u8(&mut self) -> Result<u8, Error> {
-        Ok(u8::from_be_bytes(self.take()?))
+        Ok(u8::from_le_bytes(self.take()?))
     }
 
     fn u16(&mut self) -> Result<u32, Error> {
-        Ok(u16::from_be_bytes(self.take()?).into())
+        Ok(u16::from_le_bytes(self.take()?).into())
     }
 
     fn u32(&mut self) -> Result<u32, Error> {
-        Ok(u32::from_be_bytes(self.take()?))
+        Ok(u32::from_le_bytes(self.take()?))
     }
 
     fn moment(&mut self) -> Result<Millis, Error> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-        Ok(Millis(f64::from_be_bytes(self.take()?).max(0.0) as u64))
+        Ok(Millis(f64::from_le_bytes(self.take()?).max(0.0) as u64))
     }
 }
 
@@ -94,9 +99,10 @@ impl Header {
         let [state, flags, class, _version] = fields.take()?;
         let (attempts, max_attempts, stalls) = (fields.u16()?, fields.u16()?, fields.u16()?);
         let epoch = fields.u32()?;
+        let output_len = usize::try_from(fields.u32()?).map_err(|_| short())?;
+        let (started, at) = (fields.moment()?, fields.moment()?);
         let (_order, _cost) = (fields.moment()?, fields.moment()?);
-        let (created, started) = (fields.moment()?, fields.moment()?);
-        let (at, deadline) = (fields.moment()?, fields.moment()?);
+        let (created, deadline) = (fields.moment()?, fields.moment()?);
         let (tenant_len, session_len) = (fields.u8()?.into(), fields.u8()?.into());
         let spec_len = usize::try_from(fields.u32()?).map_err(|_| short())?;
         Ok(Self {
@@ -114,6 +120,7 @@ impl Header {
             tenant_len,
             session_len,
             spec_len,
+            output_len,
         })
     }
 
@@ -158,6 +165,7 @@ pub(super) struct Tail {
     pub(super) tenant: TenantId,
     pub(super) session: Option<SessionKey>,
     pub(super) spec: Spec,
+    pub(super) output: Option<Output>,
     body: Bytes,
 }
 
@@ -177,7 +185,13 @@ impl Tail {
             key => Some(SessionKey::new(key).map_err(|error| Error::Corrupt(error.to_string()))?),
         };
         let spec = serde_json::from_slice(&part(header.spec_len)?).map_err(corrupt("spec"))?;
-        Ok(Self { tenant, session, spec, body: rest })
+        let output = part(header.output_len)?;
+        let output = if output.is_empty() {
+            None
+        } else {
+            Some(serde_json::from_slice(&output).map_err(corrupt("output"))?)
+        };
+        Ok(Self { tenant, session, spec, output, body: rest })
     }
 }
 
@@ -185,14 +199,18 @@ fn text(bytes: &[u8]) -> Result<String, Error> {
     super::reply::text(bytes.to_vec())
 }
 
-/// Reads a claimed job; whether its body still has to be fetched from its own key.
+/// Reads a claimed job from what changed in its header and the record before; whether its body still has to be fetched from its own key.
 pub(super) fn lease(
     shard: &Shard,
     key: &str,
-    (header, record): (&[u8], Vec<u8>),
+    (hot, mut record): (&[u8], Vec<u8>),
     turns: Vec<Turn>,
 ) -> Result<(Lease, bool), Error> {
-    let header = Header::parse(header)?;
+    if hot.len() != HOT_BYTES || record.len() < HEAD_BYTES {
+        return Err(short());
+    }
+    record[..HOT_BYTES].copy_from_slice(hot);
+    let header = Header::parse(&record)?;
     let tail = Tail::parse(&header, record)?;
     let id = job_id(shard, key)?;
     let lease = Lease {
@@ -217,9 +235,9 @@ pub(super) fn job_id(shard: &Shard, key: &str) -> Result<JobId, Error> {
         .ok_or_else(|| Error::Corrupt(format!("{key:?} is not the key of a job")))
 }
 
-/// The lease's member in `leases`: what the fence compares.
+/// The lease's member in `leases`, which is what the fence compares: id (26 bytes), epoch (8), flow.
 pub(super) fn member(lease: &LeaseKey) -> String {
-    format!("{}|{}|{}:{}", lease.job.key(), lease.epoch, lease.class.rank(), lease.tenant)
+    format!("{}{:08x}{}:{}", lease.job.key(), lease.epoch, lease.class.rank(), lease.tenant)
 }
 
 /// The letters of the stored states that are `status`.
@@ -236,9 +254,9 @@ pub(super) fn letters(status: Status) -> String {
     }
 }
 
-/// `number` as eight bytes that `struct.unpack('>d')` reads.
+/// `number` as eight bytes that `struct.unpack('<d')` reads.
 pub(super) fn double(number: f64) -> [u8; 8] {
-    number.to_be_bytes()
+    number.to_le_bytes()
 }
 
 /// `count` as a double.
@@ -263,11 +281,14 @@ pub(super) fn push_new_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), 
     let rank = u8::try_from(job.class.rank()).unwrap_or(0);
     let attempts = u16::try_from(job.max_attempts).unwrap_or(u16::MAX);
     let mut numbers = vec![rank, flags];
-    numbers.extend(attempts.to_be_bytes());
+    numbers.extend(attempts.to_le_bytes());
     numbers.extend(double_of(job.cost.prompt));
     numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
     numbers.extend(double_of(millis(job.delay)));
     numbers.extend(double_of(job.deadline.map_or(0, |deadline| millis(deadline).max(1))));
+    numbers.push(u8::try_from(job.tenant.as_str().len()).unwrap_or(u8::MAX));
+    numbers.push(u8::try_from(session.len()).unwrap_or(u8::MAX));
+    numbers.extend(u32::try_from(spec.len()).unwrap_or(u32::MAX).to_le_bytes());
 
     let mut idempotency = Vec::new();
     if let Some(one) = &job.idempotency {
@@ -276,10 +297,7 @@ pub(super) fn push_new_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), 
         idempotency.extend(one.key.as_str().as_bytes());
     }
 
-    let mut tail = Vec::with_capacity(6 + 64 + spec.len() + job.body.len());
-    tail.push(u8::try_from(job.tenant.as_str().len()).unwrap_or(u8::MAX));
-    tail.push(u8::try_from(session.len()).unwrap_or(u8::MAX));
-    tail.extend(u32::try_from(spec.len()).unwrap_or(u32::MAX).to_be_bytes());
+    let mut tail = Vec::with_capacity(64 + spec.len() + job.body.len());
     tail.extend(job.tenant.as_str().as_bytes());
     tail.extend(session.as_bytes());
     tail.extend(spec);

@@ -39,14 +39,6 @@ impl Reply {
         bytes(self.value())
     }
 
-    /// The next value, as bytes; `None` when it is nil.
-    pub(super) fn maybe_bytes(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        match self.value() {
-            Value::Nil => Ok(None),
-            value => bytes(value).map(Some),
-        }
-    }
-
     /// The next value, as text.
     pub(super) fn text(&mut self) -> Result<String, Error> {
         text(self.bytes()?)

@@ -1,4 +1,5 @@
-//! The scripts, each with the prelude before it.
+//! The scripts, each with what it stands on before it: every one with `lua/base.lua`, those that
+//! change jobs or look at the order with the engine too.
 
 use std::time::Duration;
 
@@ -9,22 +10,25 @@ use crate::{
     policy::{PROMOTE_AT_ONCE, Policy},
 };
 
-/// Declares the scripts by their file names.
+/// Declares the scripts by their file names, after what stands above each.
 macro_rules! scripts {
-    ($($(#[$only:meta])* $name:ident),+ $(,)?) => {
+    ($($above:ident: [$($(#[$only:meta])* $name:ident),+ $(,)?]),+ $(,)?) => {
         /// Every transition and every view, ready to be called.
         #[derive(Debug)]
         pub(super) struct Scripts {
-            $($(#[$only])* pub(super) $name: Script,)+
+            $($($(#[$only])* pub(super) $name: Script,)+)+
         }
 
         impl Scripts {
             /// The scripts under `policy`.
             pub(super) fn new(policy: &Policy) -> Self {
-                let prelude = prelude(policy);
-                let make = |text: &str| Script::new(&format!("{prelude}{text}"));
+                let above = Above::new(policy);
+                let make = |above: &str, text: &str| Script::new(&format!("{above}{text}"));
                 Self {
-                    $($(#[$only])* $name: make(include_str!(concat!("lua/", stringify!($name), ".lua"))),)+
+                    $($($(#[$only])* $name: make(
+                        &above.$above,
+                        include_str!(concat!("lua/", stringify!($name), ".lua")),
+                    ),)+)+
                 }
             }
         }
@@ -32,33 +36,43 @@ macro_rules! scripts {
 }
 
 scripts!(
-    #[cfg(feature = "conformance")]
-    audit,
-    beat,
-    cancel,
-    conversations,
-    emit,
-    enqueue,
-    forget,
-    get,
-    limits,
-    list,
-    pause,
-    reap,
-    reconcile,
-    retry,
-    stats,
-    step,
-    throttle,
+    base: [beat, conversations, emit, forget, throttle],
+    engine: [
+        #[cfg(feature = "conformance")]
+        audit,
+        cancel,
+        enqueue,
+        get,
+        limits,
+        list,
+        pause,
+        reap,
+        reconcile,
+        retry,
+        stats,
+        step,
+    ],
 );
 
-fn prelude(policy: &Policy) -> String {
-    let Policy { retention, max_stalls, max_dead } = policy;
-    // A key must live for at least a millisecond to be written at all.
-    let retention = millis((*retention).max(Duration::from_millis(1)));
-    format!(
-        "local RETENTION, MAX_STALLS, MAX_DEAD, AT_ONCE = \
-         {retention}, {max_stalls}, {max_dead}, {PROMOTE_AT_ONCE}\n{}",
-        include_str!("lua/prelude.lua")
-    )
+/// What stands above scripts.
+struct Above {
+    base: String,
+    engine: String,
+}
+
+impl Above {
+    fn new(policy: &Policy) -> Self {
+        let base = include_str!("lua/base.lua").to_owned();
+        let Policy { retention, max_stalls, max_dead } = policy;
+        // A key must live for at least a millisecond to be written at all.
+        let retention = millis((*retention).max(Duration::from_millis(1)));
+        let engine = format!(
+            "{base}local RETENTION, MAX_STALLS, MAX_DEAD, AT_ONCE = \
+         {retention}, {max_stalls}, {max_dead}, {PROMOTE_AT_ONCE}\n{}{}{}",
+            include_str!("lua/flows.lua"),
+            include_str!("lua/jobs.lua"),
+            include_str!("lua/ends.lua")
+        );
+        Self { base, engine }
+    }
 }

@@ -26,6 +26,34 @@ use crate::{
 
 type Args = Vec<Vec<u8>>;
 
+/// Takes one from each of these buckets in one call.
+pub(super) fn throttler(
+    server: &Arc<Server>,
+    shard: &Shard,
+) -> gather::Send<(String, Rate), Throttle> {
+    let (server, shard) = (Arc::clone(server), shard.clone());
+    Arc::new(move |takes| {
+        let (server, shard) = (Arc::clone(&server), shard.clone());
+        Box::pin(async move { throttle(&server, &shard, takes).await })
+    })
+}
+
+async fn throttle(
+    server: &Server,
+    shard: &Shard,
+    takes: Vec<(String, Rate)>,
+) -> Result<Vec<Throttle>, Error> {
+    let mut args = Vec::with_capacity(takes.len() * 3);
+    for (bucket, rate) in &takes {
+        args.push(bucket.clone());
+        args.push(rate.limit.max(1).to_string());
+        args.push(millis(rate.window).to_string());
+    }
+    let mut reply = Reply::new(server.call(shard, &server.scripts.throttle, &args).await?)?;
+    let now = reply.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?;
+    takes.iter().map(|(_, rate)| Ok(rate.take(reply.float()?, Millis(now)).1)).collect()
+}
+
 /// About how many jobs one call accepts; a larger group goes alone.
 const ACCEPTED_AT_ONCE: usize = 256;
 
@@ -180,14 +208,15 @@ async fn stepped(
     while reply.len() > 0 {
         let mut job = reply.array()?;
         let key = job.text()?;
-        let header = job.bytes()?;
+        let hot = job.bytes()?;
         let record = job.bytes()?;
-        let mut said = job.array()?;
-        let mut turns = Vec::with_capacity(said.len());
-        while said.len() > 0 {
-            turns.push(views::turn(&said.bytes()?)?);
+        let mut turns = Vec::new();
+        if let Some(mut said) = job.maybe_array()? {
+            while said.len() > 0 {
+                turns.push(views::turn(&said.bytes()?)?);
+            }
         }
-        let (lease, is_apart) = record::lease(shard, &key, (&header, record), turns)?;
+        let (lease, is_apart) = record::lease(shard, &key, (&hot, record), turns)?;
         if is_apart {
             apart.push(leases.len());
         }
@@ -440,16 +469,7 @@ impl Backend for RedisStore {
         name: &str,
         rate: Rate,
     ) -> Result<Throttle, Error> {
-        let args = [
-            format!("{tenant}:{name}"),
-            rate.limit.max(1).to_string(),
-            millis(rate.window).to_string(),
-        ];
-        let reply = self.server.call(shard, &self.server.scripts.throttle, &args).await?;
-        let mut reply = Reply::new(reply)?;
-        let tat = reply.float()?;
-        let now = reply.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?;
-        Ok(rate.take(tat, Millis(now)).1)
+        self.gathers(shard).throttle.ask((format!("{tenant}:{name}"), rate)).await
     }
 
     async fn conversations(

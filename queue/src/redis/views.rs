@@ -39,14 +39,12 @@ fn read_job(shard: &Shard, mut reply: Reply) -> Result<Job, Error> {
     let record = reply.bytes()?;
     let header = Header::parse(&record)?;
     let tail = Tail::parse(&header, record)?;
-    let output = reply.maybe_bytes()?;
     let mut errors = reply.array()?;
     let mut earlier = Vec::with_capacity(errors.len());
     while errors.len() > 0 {
         earlier.push(json::<AttemptError>(&errors.bytes()?)?);
     }
-    let output = output.map(|bytes| json::<Output>(&bytes)).transpose()?;
-    let state = read_state(&header, output, &mut reply)?;
+    let state = read_state(&header, tail.output, &mut reply)?;
     Ok(Job {
         id: record::job_id(shard, &key)?,
         tenant: tail.tenant,

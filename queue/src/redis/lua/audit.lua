@@ -4,18 +4,19 @@
 local found = {}
 local function check(ok, what) if not ok then found[#found + 1] = what end end
 
+flows.load({})
 local ready, scheduled, queued, running, heads = {}, {}, {}, {}, {}
 local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
 local totals = { queued = 0, running = 0, due = 0 }
 for n = 2, #ARGV do
   local id = ARGV[n]
-  local j = job(id)
+  local j = jobs.get(id)
   if j then
     local places = ''
-    local order = call('ZSCORE', key('ready', flow(j)), id)
+    local order = call('ZSCORE', key('ready', j.flow), id)
     if order then places = places .. 'q' end
     if call('ZSCORE', DUE, id) then places = places .. 'w' end
-    if call('ZSCORE', LEASES, member(j)) then places = places .. 'r' end
+    if call('ZSCORE', LEASES, jobs.member(j)) then places = places .. 'r' end
     local waits = j.state == 'q' or j.state == 'h' or j.state == 'w'
     local live = waits or j.state == 'r'
     if j.state == 'q' or j.state == 'w' or j.state == 'r' then
@@ -24,17 +25,17 @@ for n = 2, #ARGV do
       check(places == '', id .. ' is ' .. j.state .. ' and stands in ' .. places)
     end
     check(not order or tonumber(order) == j.order, id .. ' lost its order')
-    check(call('TTL', key('job', id)) < 0 == live, id .. ' has the wrong TTL in ' .. j.state)
+    check(call('TTL', JOB .. id) < 0 == live, id .. ' has the wrong TTL in ' .. j.state)
     if j.session then
-      local first = call('LINDEX', session_key(j), 0)
-      local stands = call('LPOS', session_key(j), id)
+      local first = call('LINDEX', jobs.session_key(j), 0)
+      local stands = call('LPOS', jobs.session_key(j), id)
       check((stands ~= false) == live, id .. ' is ' .. j.state .. ' and its session disagrees')
       check(not live or (first == id) == (j.state ~= 'h'), id .. ' is out of its session\'s order')
     else
       check(j.state ~= 'h', id .. ' is held by nothing')
     end
     if waits then add(queued, j.tenant) totals.queued = totals.queued + 1 end
-    if j.state == 'q' then add(ready, flow(j)) end
+    if j.state == 'q' then add(ready, j.flow) end
     if j.state == 'w' then add(scheduled, j.tenant) totals.due = totals.due + 1 end
     if j.state == 'r' then add(running, j.tenant) totals.running = totals.running + 1 end
   end
@@ -46,30 +47,37 @@ check(lane.running == totals.running, 'the lane counts ' .. lane.running .. ' ru
 
 local offered, weights, parked = 0, 0, 0
 local all = call('HGETALL', TENANTS)
-for n = 1, #all, 2 do
-  local t = unpack_tenant(all[n], all[n + 1])
+local function check_tenant(t)
   local name = t.name
   check(t.queued == (queued[name] or 0), name .. ' counts ' .. t.queued .. ' waiting')
   check(t.running == (running[name] or 0), name .. ' counts ' .. t.running .. ' running')
   check(t.scheduled == (scheduled[name] or 0), name .. ' counts ' .. t.scheduled .. ' scheduled')
-  local at = open_at(t)
+  local at = owner.open_at(t)
   local is_parked = call('ZSCORE', PARKED, name)
   for class = 0, 2 do
     local f = class .. ':' .. name
     local score = call('ZSCORE', ACTIVE, f)
-    check(t.ready[class] == (ready[f] or 0), f .. ' counts ' .. t.ready[class] .. ' ready')
-    check(call('ZCARD', key('ready', f)) == t.ready[class], f .. ' has strangers in its ready set')
-    check(not score or (t.ready[class] > 0 and at), f .. ' is offered and cannot be served')
-    check(score or t.ready[class] == 0 or not at or is_parked, f .. ' can be served and is not offered')
-    check(not score or tonumber(score) == t.tag[class], f .. ' is offered under an old tag')
-    check((score and true or false) == offers(t, class), f .. ' does not know where it stands')
+    check(t[READY + class] == (ready[f] or 0), f .. ' counts ' .. t[READY + class] .. ' ready')
+    check(call('ZCARD', key('ready', f)) == t[READY + class], f .. ' has strangers in its ready set')
+    check(not score or (t[READY + class] > 0 and at), f .. ' is offered and cannot be served')
+    check(score or t[READY + class] == 0 or not at or is_parked, f .. ' can be served and is not offered')
+    check(not score or tonumber(score) == t[TAG + class], f .. ' is offered under an old tag')
+    check((score and true or false) == flows.offers(t, class), f .. ' does not know where it stands')
     if score then
       offered = offered + 1
-      weights = weights + weight(t, class)
+      weights = weights + flows.weight(t, class)
     end
   end
   if is_parked then parked = parked + 1 end
   check(not is_parked or (at and t.offered == 0), name .. ' is parked for nothing')
+end
+for n = 1, #all, 2 do
+  if all[n] ~= '' then check_tenant(flows.read_tenant(all[n], all[n + 1])) end
+end
+check(lane.offered == offered, 'the lane counts ' .. lane.offered .. ' offers, not ' .. offered)
+for _, set in ipairs({ DUE, DEADLINES, PARKED }) do
+  local first = call('ZRANGE', set, 0, 0, 'WITHSCORES')
+  check(not first[2] or tonumber(first[2]) >= lane.soonest, set .. ' comes before the lane expects it')
 end
 check(call('ZCARD', ACTIVE) == offered, 'active holds strangers')
 check(call('ZCARD', PARKED) == parked, 'parked holds strangers')

@@ -1,6 +1,7 @@
 -- Extends leases.
 -- ARGV: 2: lease in ms; 3…: lease members.
 -- Returns a letter a lease: 1 extended, 0 not held, c extended and its job shall end.
+local LEASES, CANCELS = P .. 'leases', P .. 'cancels'
 local members, extended, ids, answer = {}, {}, {}, {}
 for i = 3, #ARGV do members[#members + 1] = ARGV[i] end
 if #members == 0 then return '' end

@@ -1,6 +1,7 @@
 -- Appends to the event logs of running jobs that keep theirs.
 -- ARGV, from 2, 3 an emission: lease member; kind; data.
 -- Returns a letter an emission: 1 appended, 0 lease not held.
+local LEASES = P .. 'leases'
 local members, answer = {}, {}
 for i = 2, #ARGV, 3 do members[#members + 1] = ARGV[i] end
 if #members == 0 then return '' end
@@ -10,5 +11,5 @@ for n, m in ipairs(members) do
   if held[n] then append_event(string.sub(m, 1, 26), ARGV[i + 1], ARGV[i + 2]) end
   answer[n] = held[n] and '1' or '0'
 end
-if #news > 0 then call('PUBLISH', P .. 'news', table.concat(news)) end
+publish()
 return table.concat(answer)

@@ -1,10 +1,9 @@
 -- Accepts groups of jobs; of each group all or none.
--- ARGV, from 2, a group: how many jobs; then 6 a job: id; tenant; numbers packed as '>BBHdddd' (class,
---   flags, most attempts, prompt tokens, completion tokens or -1, delay ms, deadline ms or 0);
---   idempotency as '' or '>d' (TTL ms) + 32 bytes of digest + key; tail of the record (its lengths packed
---   as '>BBI4', then tenant, session, spec, body; see parse() in the prelude); body when it gets a key of
---   its own, else ''. After these, for a job that remembers (flag 4), 2 more: TTL ms of the conversation;
---   its profile.
+-- ARGV, from 2, a group: how many jobs; then 6 a job: id; tenant; numbers packed as '<BBHddddBBI4'
+--   (class, flags, most attempts, prompt tokens, completion tokens or -1, delay ms, deadline ms or 0,
+--   lengths of tenant, session and spec); idempotency as '' or '<d' (TTL ms) + 32 bytes of digest + key;
+--   the record behind its header; body when it gets a key of its own, else ''. After these, for a job that
+--   remembers (flag 4), 2 more: TTL ms of the conversation; its profile.
 -- Returns, a group: { 'ok', id, … } with the id that answers each job: its own, or that of the job that
 --   was accepted before for the same idempotency key; { 'reused', key }; or { 'full', 'tenant' | 'lane',
 --   limit, excess, drain per second }.
@@ -16,53 +15,54 @@ while i <= #ARGV do
     groups[#groups + 1] = group
   end
   left = left - 1
-  local d = { id = ARGV[i], tenant = ARGV[i + 1], tail = ARGV[i + 4], body = ARGV[i + 5] }
-  d.class, d.flags, d.max_attempts, d.prompt, d.completion, d.delay, d.deadline =
-    struct.unpack('>BBHdddd', ARGV[i + 2])
-  d.idem = ARGV[i + 3]
+  local d = {
+    id = ARGV[i], tenant = ARGV[i + 1], numbers = ARGV[i + 2], idem = ARGV[i + 3], tail = ARGV[i + 4],
+    body = ARGV[i + 5], idem_key = false, fresh = false,
+  }
   i = i + 6
-  if math.floor(d.flags / FLAG.memory) % 2 == 1 then
+  if bit.band(string.byte(d.numbers, 2), FLAG.memory) ~= 0 then
     d.ttl, d.profile = ARGV[i], ARGV[i + 1]
     i = i + 2
   end
   group[#group + 1] = d
   names[#names + 1] = d.tenant
 end
-load_tenants(names)
+flows.load(names)
 
 local function full(scope, limit, wanted)
   return { 'full', scope, limit, wanted - limit, string.format('%.17g', lane.drain_per_s) }
 end
-local lists = {}
+local records, lists = {}, {}
 
 local function accept(d, digest_and_id)
-  if d.idem ~= '' then
-    call('SET', d.idem_key, digest_and_id, 'PX', (struct.unpack('>d', d.idem)))
+  if d.idem_key then
+    call('SET', d.idem_key, digest_and_id, 'PX', (struct.unpack('<d', d.idem)))
   end
   lane.accepted = lane.accepted + 1
-  local tenant_len, session_len, spec_len = struct.unpack('>BBI4', d.tail)
-  local cost = d.prompt + (d.completion >= 0 and d.completion or math.floor(lane.mean + 0.5))
+  local class, flags, max_attempts, prompt, completion, delay, deadline, tenant_len, session_len, spec_len =
+    struct.unpack('<BBHddddBBI4', d.numbers)
+  local cost = prompt + (completion >= 0 and completion or math.floor(lane.mean + 0.5))
   local j = {
-    id = d.id, class = d.class, flags = d.flags, version = 1, attempts = 0,
-    max_attempts = d.max_attempts, stalls = 0, epoch = 0, order = lane.accepted,
-    cost = math.min(math.max(cost, 1), 1099511627776), created = now, started = 0,
-    at = now + d.delay, deadline = d.deadline > 0 and now + d.deadline or 0,
-    tenant_len = tenant_len, session_len = session_len, spec_len = spec_len, tenant = d.tenant,
+    id = d.id, class = class, flags = flags, version = 1, attempts = 0, max_attempts = max_attempts,
+    stalls = 0, epoch = 0, out_len = 0, started = 0, at = now + delay, state = 'h',
+    order = lane.accepted, deadline = deadline > 0 and now + deadline or 0, tenant = d.tenant,
+    flow = class .. ':' .. d.tenant, session = false,
   }
-  jobs[j.id] = j
-  if session_len > 0 then
-    j.session = string.sub(d.tail, 7 + tenant_len, 6 + tenant_len + session_len)
-  end
+  cost = math.min(math.max(cost, 1), 1099511627776)
+  if session_len > 0 then j.session = string.sub(d.tail, tenant_len + 1, tenant_len + session_len) end
   if d.ttl then
-    local talk = d.tenant .. ':' .. j.session
+    local talk, talks = d.tenant .. ':' .. j.session, key('talks', d.tenant)
+    local expires = call('ZSCORE', talks, j.session)
+    if expires and tonumber(expires) <= now then call('DEL', key('turns', talk)) end
     call('SET', key('profile', talk), d.profile, 'PX', d.ttl)
-    call('ZADD', key('talks', d.tenant), now + d.ttl, j.session)
+    call('ZADD', talks, now + d.ttl, j.session)
     call('PEXPIRE', key('turns', talk), d.ttl)
   end
   if d.body ~= '' then call('SET', key('body', j.id), d.body) end
-  admit(j)
-  j.raw = header(j) .. string.sub(d.tail, 7)
-  call('SET', key('job', j.id), j.raw)
+  jobs.admit(j)
+  records[#records + 1] = JOB .. j.id
+  records[#records + 1] = jobs.hot(j)
+    .. struct.pack('<' .. COLD, j.order, cost, now, j.deadline, tenant_len, session_len, spec_len) .. d.tail
   local list = lists[d.tenant]
   if not list then
     list = {}
@@ -76,20 +76,20 @@ local function accept_all(drafts)
   local answers, fresh, counts, total = { 'ok' }, {}, {}, 0
   for n, d in ipairs(drafts) do
     answers[n + 1] = d.id
-    local known
+    local accepted
     if d.idem ~= '' then
       d.idem_key = key('idem', d.tenant .. ':' .. string.sub(d.idem, 41))
-      known = fresh[d.idem_key] or call('GET', d.idem_key)
+      accepted = fresh[d.idem_key] or call('GET', d.idem_key)
       local digest = string.sub(d.idem, 9, 40)
-      if not known then
+      if not accepted then
         fresh[d.idem_key] = digest .. d.id
-      elseif string.sub(known, 1, 32) == digest then
-        answers[n + 1] = string.sub(known, 33)
+      elseif string.sub(accepted, 1, 32) == digest then
+        answers[n + 1] = string.sub(accepted, 33)
       else
         return { 'reused', string.sub(d.idem, 41) }
       end
     end
-    if not known then
+    if not accepted then
       d.fresh = true
       total = total + 1
       counts[d.tenant] = (counts[d.tenant] or 0) + 1
@@ -98,7 +98,7 @@ local function accept_all(drafts)
 
   -- Is there room for all that is new?
   for _, d in ipairs(drafts) do
-    local t, count = tenant(d.tenant), counts[d.tenant] or 0
+    local t, count = tenants[d.tenant], counts[d.tenant] or 0
     if count > 0 and t.max_queued >= 0 and t.queued + count > t.max_queued then
       return full('tenant', t.max_queued, t.queued + count)
     end
@@ -115,6 +115,7 @@ end
 
 local replies = {}
 for n, drafts in ipairs(groups) do replies[n] = accept_all(drafts) end
+bulk('MSET', nil, records, 2)
 for name, list in pairs(lists) do bulk('RPUSH', key('jobs', name), list, 1) end
-commit(nil)
+commit('new')
 return replies

@@ -1,35 +1,36 @@
 -- Sets the bounds of the lane and of tenants; those that were configured before and are not named get
 -- the default.
--- ARGV: 2: the lane packed as '>dddd' (most running, most queued, requests and tokens per minute; -1 for
---   no bound); then 2 a tenant: name; bounds packed as '>ddddd' (weight, then as the lane).
+-- ARGV: 2: the lane packed as '<dddd' (most running, most queued, requests and tokens per minute; -1 for
+--   no bound); then 2 a tenant: name; bounds packed as '<ddddd' (weight, then as the lane).
 -- Returns 1.
-lane.max_running, lane.max_queued, lane.rpm, lane.tpm = struct.unpack('>dddd', ARGV[2])
 local names, configured = {}, call('SMEMBERS', P .. 'configured')
 for i = 3, #ARGV, 2 do names[#names + 1] = ARGV[i] end
-load_tenants(names)
-load_tenants(configured)
+flows.load(names)
+flows.load(configured)
+lane.max_running, lane.max_queued, lane.rpm, lane.tpm = struct.unpack('<dddd', ARGV[2])
 
 -- Leaves `active` under the old weight, so that the sum of weights stays right.
 local function set_one(name, w, max_running, max_queued, rpm, tpm, is_configured)
-  local t = touch(name)
+  local t = flows.touch(name)
   for class = 0, 2 do
-    if offers(t, class) then
-      lane.weight = lane.weight - weight(t, class)
+    if flows.offers(t, class) then
+      lane.weight = lane.weight - flows.weight(t, class)
+      lane.offered = lane.offered - 1
       call('ZREM', ACTIVE, class .. ':' .. name)
     end
   end
   t.offered = 0
   t.weight, t.max_running, t.max_queued, t.rpm, t.tpm, t.configured =
     w, max_running, max_queued, rpm, tpm, is_configured
-  place_touched()
+  flows.place()
 end
 
 for _, name in ipairs(configured) do set_one(name, 1, -1, -1, -1, -1, 0) end
 call('DEL', P .. 'configured')
 for i = 3, #ARGV, 2 do
-  local w, max_running, max_queued, rpm, tpm = struct.unpack('>ddddd', ARGV[i + 1])
+  local w, max_running, max_queued, rpm, tpm = struct.unpack('<ddddd', ARGV[i + 1])
   set_one(ARGV[i], w, max_running, max_queued, rpm, tpm, 1)
 end
 bulk('SADD', P .. 'configured', names, 1)
-commit(nil)
+commit()
 return 1

@@ -21,8 +21,8 @@ if last < 0 then return { 'ok', '' } end
 local found, first = { 'ok', '' }, math.max(0, last - 1999)
 local ids = call('LRANGE', list, first, last)
 for n = #ids, 1, -1 do
-  local raw = call('GETRANGE', key('job', ids[n]), 0, HEAD_BYTES + 64 + 255)
-  local j = raw ~= '' and parse(ids[n], raw)
+  local raw = call('GETRANGE', JOB .. ids[n], 0, HEAD_BYTES + 64 + 255)
+  local j = raw ~= '' and jobs.parse(ids[n], raw)
   if j and (ARGV[3] == '' or string.find(ARGV[3], j.state, 1, true))
     and (ARGV[4] == '' or tonumber(ARGV[4]) == j.class)
     and (ARGV[5] == '' or ARGV[5] == j.session) then

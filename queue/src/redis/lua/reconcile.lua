@@ -1,18 +1,19 @@
 -- Recounts what is derivable, repairs it, and forgets what nobody needs.
 -- ARGV: 2: cursor of the scan over tenants, '0' to begin.
 -- Returns { next cursor, repaired counts of running, of ready jobs, of offers }.
+flows.load({})
 local repaired = { running = 0, ready = 0, offers = 0 }
 if ARGV[2] == '0' then
-  promote()
+  ends.promote()
   call('ZREMRANGEBYSCORE', DEAD, '-inf', now - RETENTION)
 end
-for _, name in ipairs(call('ZRANGEBYSCORE', PARKED, '-inf', now)) do touch(name) end
-flush_ready()
-place_touched()
+for _, name in ipairs(call('ZRANGEBYSCORE', PARKED, '-inf', now)) do flows.touch(name) end
+jobs.flush()
+flows.place()
 
 local running, total = {}, 0
 for _, m in ipairs(call('ZRANGE', LEASES, 0, -1)) do
-  local name = string.match(m, '|%d:(.*)$')
+  local name = string.sub(m, 37)
   running[name] = (running[name] or 0) + 1
   total = total + 1
 end
@@ -22,41 +23,53 @@ if lane.running ~= total then
 end
 
 local scan = call('HSCAN', TENANTS, ARGV[2], 'COUNT', 500)
-for n = 1, #scan[2], 2 do
-  local name = scan[2][n]
-  local t = touch(name)
-  if t.running ~= (running[name] or 0) then
-    t.running = running[name] or 0
+local function recount(t)
+  if t.running ~= (running[t.name] or 0) then
+    t.running = running[t.name] or 0
     repaired.running = repaired.running + 1
   end
   local before = t.offered
   for class = 0, 2 do
-    local ready = call('ZCARD', key('ready', class .. ':' .. name))
-    if t.ready[class] ~= ready then
-      t.ready[class] = ready
+    local name = class .. ':' .. t.name
+    local ready = call('ZCARD', key('ready', name))
+    if t[READY + class] ~= ready then
+      t[READY + class] = ready
       repaired.ready = repaired.ready + 1
     end
-    local stands = call('ZSCORE', ACTIVE, class .. ':' .. name)
-    if offers(t, class) ~= (stands and true or false) then
+    local stands = call('ZSCORE', ACTIVE, name)
+    if flows.offers(t, class) ~= (stands and true or false) then
+      local by = stands and 1 or -1
       repaired.offers = repaired.offers + 1
-      t.offered = t.offered + (stands and BIT[class] or -BIT[class])
-      lane.weight = lane.weight + (stands and weight(t, class) or -weight(t, class))
+      t.offered = t.offered + by * BIT[class]
+      lane.offered = lane.offered + by
+      lane.weight = lane.weight + by * flows.weight(t, class)
     end
   end
-  place_touched()
+  flows.place()
   if t.offered ~= before then repaired.offers = repaired.offers + 1 end
-  local list = key('jobs', name)
-  for _ = 1, 1000 do
-    local id = call('LINDEX', list, 0)
-    if not id or call('EXISTS', key('job', id)) == 1 then break end
-    call('LPOP', list)
-  end
-  local busy = t.configured == 1 or t.paused == 1 or t.running > 0 or t.queued > 0
-    or math.max(t.tag[0], t.tag[1], t.tag[2]) > lane.vtime
+end
+
+local function is_needed(t, list)
+  return t.configured == 1 or t.paused == 1 or t.running > 0 or t.queued > 0
+    or math.max(t[TAG], t[TAG + 1], t[TAG + 2]) > lane.vtime
     or t.requests_tat > now or t.tokens_tat > now or call('EXISTS', list) == 1
-  if not busy then
-    t.forget = true
-    call('HDEL', TENANTS, name)
+end
+
+for n = 1, #scan[2], 2 do
+  local name = scan[2][n]
+  if name ~= '' then
+    local t = flows.touch(name)
+    recount(t)
+    local list = key('jobs', name)
+    for _ = 1, 1000 do
+      local id = call('LINDEX', list, 0)
+      if not id or call('EXISTS', JOB .. id) == 1 then break end
+      call('LPOP', list)
+    end
+    if not is_needed(t, list) then
+      t.forget = true
+      call('HDEL', TENANTS, name)
+    end
   end
 end
 local kept = {}
@@ -64,5 +77,5 @@ for _, t in ipairs(changed) do
   if not t.forget then kept[#kept + 1] = t end
 end
 changed = kept
-commit(nil)
+commit()
 return { scan[1], repaired.running, repaired.ready, repaired.offers }

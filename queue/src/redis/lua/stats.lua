@@ -1,19 +1,20 @@
 -- The shard in numbers.
 -- ARGV: 2: tenant, '' for all.
 -- Returns { queued, running, scheduled, dead or -1, oldest wait in ms, drain per second, paused }.
+flows.load({})
 local heads, t = {}, nil
 if ARGV[2] == '' then
   heads = call('ZRANGE', ACTIVE, 0, 999)
 else
-  t = tenant(ARGV[2])
+  t = flows.tenant(ARGV[2])
   for class = 0, 2 do
-    if offers(t, class) then heads[#heads + 1] = class .. ':' .. t.name end
+    if flows.offers(t, class) then heads[#heads + 1] = class .. ':' .. t.name end
   end
 end
 local oldest = 0
 for _, name in ipairs(heads) do
   local id = call('ZRANGE', key('ready', name), 0, 0)[1]
-  local j = id and job(id)
+  local j = id and jobs.get(id)
   if j then oldest = math.max(oldest, now - j.created) end
 end
 local rate = string.format('%.17g', lane.drain_per_s)

@@ -1,11 +1,17 @@
--- Takes one from a bucket; see Rate::take in limits.rs.
--- ARGV: 2: bucket; 3: how many it holds; 4: in how many ms an empty one fills.
--- Returns { the bucket's TAT as it was, now }: the caller computes the same from it.
-local bucket, limit, window = P .. 'bucket:' .. ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local interval = window / limit
-local tat = tonumber(call('GET', bucket) or '0')
-local base = math.max(tat, now)
-if base - now <= window - interval then
-  call('SET', bucket, string.format('%.17g', base + interval), 'PX', math.ceil(base + interval - now))
+-- Takes one from each of these buckets; see Rate::take in limits.rs.
+-- ARGV, from 2, 3 a bucket: name; how many it holds; in how many ms an empty one fills.
+-- Returns { now, TAT, … }: the time, and the TAT of each bucket as it was: the caller computes the same
+--   from it.
+local answers = { string.format('%d', now) }
+for i = 2, #ARGV, 3 do
+  local bucket, limit, window = P .. 'bucket:' .. ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local interval = window / limit
+  local tat = tonumber(call('GET', bucket) or '0')
+  local base = math.max(tat, now)
+  if base - now <= window - interval then
+    call('SET', bucket, string.format('%.17g', base + interval), 'PX',
+      math.ceil(base + interval - now))
+  end
+  answers[#answers + 1] = string.format('%.17g', tat)
 end
-return { string.format('%.17g', tat), string.format('%d', now) }
+return answers

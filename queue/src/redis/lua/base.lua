@@ -1,0 +1,35 @@
+-- What every script begins with.
+--
+-- ARGV[1] is '', or the time in milliseconds where a test sets the clock.
+-- KEYS[1] is the prefix of the shard, `cw:{lane:shard}:`. Every key is made from it, so that all of
+-- them share one hash slot.
+local P, call = KEYS[1], redis.call
+local now = tonumber(ARGV[1])
+if not now then
+  local time = call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function key(kind, name) return P .. kind .. ':' .. name end
+
+-- Runs a command with many arguments, in pieces that fit Lua's stack. `name`: nil for none.
+local function bulk(command, name, args, width)
+  local step = 1000 * width
+  for first = 1, #args, step do
+    local last = math.min(first + step - 1, #args)
+    if name then call(command, name, unpack(args, first, last)) else call(command, unpack(args, first, last)) end
+  end
+end
+
+-- News for the processes that listen, published once at the end: see redis/news.rs.
+local news = {}
+local function publish()
+  if #news > 0 then call('PUBLISH', P .. 'news', table.concat(news)) end
+end
+
+-- Appends to a job's event log, and tells it.
+local function append_event(id, kind, data)
+  local entry = call('XADD', key('events', id), '1-*', 'k', kind, 'd', data)
+  local seq = tonumber(string.sub(entry, 3))
+  news[#news + 1] = struct.pack('>c1c26c1I4I4', 'V', id, kind, seq, #data) .. data
+end

@@ -1,0 +1,158 @@
+-- How attempts and jobs end, and how every script does. The policy stands above, written by the
+-- loader:
+--   RETENTION   how long an ended job is kept, in milliseconds
+--   MAX_STALLS  how many workers a job may lose
+--   MAX_DEAD    how many failed jobs the list of the dead holds
+--   AT_ONCE     how many members of a set one transition promotes
+local LEASES, CANCELS, DEAD = P .. 'leases', P .. 'cancels', P .. 'dead'
+
+local ends
+ends = {
+  -- Ends an attempt: frees the slot and settles what it really cost. Needs nothing of the job, so
+  -- that a slot comes free whatever became of the job.
+  release = function(tenant_name, class, difference)
+    lane.running = math.max(lane.running - 1, 0)
+    local t = flows.touch(tenant_name)
+    t.running = math.max(t.running - 1, 0)
+    if difference ~= 0 then
+      owner.correct(lane, difference)
+      owner.correct(t, difference)
+      t[TAG + class] = t[TAG + class] + difference / flows.weight(t, class)
+    end
+  end,
+
+  count = function()
+    local elapsed = now - lane.drain_started
+    if elapsed >= 10000 then
+      local measured = lane.drain_ended * 1000 / elapsed
+      local fresh = lane.drain_per_s == 0 or elapsed >= 60000
+      lane.drain_per_s = fresh and measured or (lane.drain_per_s + measured) / 2
+      lane.drain_started, lane.drain_ended = now, 0
+    end
+    lane.drain_ended = lane.drain_ended + 1
+  end,
+
+  -- Lets the session of an ended job go on with its next one, if the ended one stood first.
+  leave_session = function(j)
+    local line = jobs.session_key(j)
+    if call('LINDEX', line, 0) ~= j.id then
+      call('LREM', line, 1, j.id)
+      return
+    end
+    call('LPOP', line)
+    while true do
+      local id = call('LINDEX', line, 0)
+      if not id then return end
+      local following = jobs.get(id)
+      if following then
+        jobs.dispatch(following)
+        return jobs.save(following)
+      end
+      call('LPOP', line)
+    end
+  end,
+
+  -- Ends a job that is in no set any more, and hands its session on. `out` is its output as JSON,
+  -- '' for none.
+  finish = function(j, state, out)
+    if jobs.has(j, FLAG.cancelling) then
+      call('SREM', CANCELS, j.id)
+      jobs.set(j, FLAG.cancelling, false)
+    end
+    j.state, j.at, j.out_len = state, now, #out
+    if j.deadline > 0 then call('ZREM', DEADLINES, j.id) end
+    local record = jobs.hot(j) .. string.sub(j.raw, HOT_BYTES + 1, j.spec_end) .. out
+    -- What did not succeed can be retried, and needs its body for that.
+    if state ~= 's' then record = record .. string.sub(j.raw, j.spec_end + 1) end
+    call('SET', JOB .. j.id, record, 'PX', RETENTION)
+    -- Most jobs have no flag set, and nothing of what follows.
+    if j.flags ~= 0 then
+      jobs.log(j, state, 'null')
+      if jobs.has(j, FLAG.body) then
+        if state == 's' then
+          call('DEL', key('body', j.id))
+        else
+          call('PEXPIRE', key('body', j.id), RETENTION)
+        end
+      end
+      if jobs.has(j, FLAG.errors) then call('PEXPIRE', key('errors', j.id), RETENTION) end
+      if jobs.has(j, FLAG.events) then call('PEXPIRE', key('events', j.id), RETENTION) end
+    end
+    news[#news + 1] = 'E' .. j.id .. state
+    ends.count()
+    if state == 'f' then
+      call('ZADD', DEAD, now, j.id)
+      call('ZREMRANGEBYRANK', DEAD, 0, -MAX_DEAD - 1)
+    end
+    if j.session then ends.leave_session(j) end
+  end,
+
+  -- Lets a job wait again that held a lease, with its old order, unless its deadline has passed.
+  put_back = function(j, at, kind, data)
+    if j.deadline > 0 and j.deadline <= now then return ends.finish(j, 'x', '') end
+    jobs.log(j, kind, data)
+    jobs.count_waiting(j, 1)
+    if at > now then jobs.schedule(j, at, true) else jobs.make_ready(j) end
+    jobs.save(j)
+  end,
+
+  remember_error = function(j, json)
+    local name = key('errors', j.id)
+    jobs.set(j, FLAG.errors, true)
+    if call('RPUSH', name, json) > 20 then call('LPOP', name) end
+  end,
+
+  -- The members of a set whose time has come.
+  come = function(set)
+    return call('ZRANGEBYSCORE', set, '-inf', now, 'LIMIT', 0, AT_ONCE)
+  end,
+
+  -- Lets in what has come due: deadlines first, then jobs, then tenants.
+  promote = function()
+    if lane.soonest > now then return end
+    jobs.flush()
+    flows.place()
+    for _, id in ipairs(ends.come(DEADLINES)) do
+      call('ZREM', DEADLINES, id)
+      local j = jobs.get(id)
+      if j and (j.state == 'q' or j.state == 'h' or j.state == 'w') then
+        jobs.withdraw(j)
+        ends.finish(j, 'x', '')
+      end
+    end
+    jobs.flush()
+    for _, id in ipairs(ends.come(DUE)) do
+      call('ZREM', DUE, id)
+      local j = jobs.get(id)
+      if j then
+        local t = flows.touch(j.tenant)
+        t.scheduled = t.scheduled - 1
+        jobs.make_ready(j)
+        jobs.save(j)
+      end
+    end
+    for _, name in ipairs(ends.come(PARKED)) do flows.touch(name) end
+    jobs.flush()
+    flows.place()
+    lane.soonest = NEVER
+    for _, set in ipairs({ DEADLINES, DUE, PARKED }) do
+      local first = call('ZRANGE', set, 0, 0, 'WITHSCORES')
+      if first[2] then flows.expect(tonumber(first[2])) end
+    end
+  end,
+}
+
+-- Writes what changed, tells the news, and wakes a worker when something comes earlier than any
+-- worker knows, or when there is work. `only`: 'open' for a step, which must not wake itself for work
+-- whose time has not come; 'new' for work where there was none before: those whom the older work woke
+-- will see this too.
+local function commit(only)
+  jobs.flush()
+  flows.place()
+  flows.save()
+  publish()
+  local wake = flows.is_visible()
+  if only == 'open' then wake = wake and owner.is_open(lane) end
+  if only == 'new' then wake = wake and not lane.was_visible end
+  if wake or lane.soonest < lane.soonest_before then call('ZADD', P .. 'wake', 0, 'a', 0, 'b') end
+end

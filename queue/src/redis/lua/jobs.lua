@@ -1,0 +1,130 @@
+-- Jobs: their records, and the places where they wait.
+--
+-- A record is a packed header, first what changes (HOT), then what stays (COLD); then tenant,
+-- session and spec; then the output, once there is one, and the body, as long as it is needed.
+--   state: q ready, h held by its session, w due, r running, s f c x ended
+--   flags: 1 cancelling, 2 keeps events, 4 remembers, 8 body in a key of its own, 16 has errors,
+--          32 is between two attempts
+--   at:    held, due: when it may run; ended: when it ended
+local HOT, HOT_BYTES, COLD, HEAD_BYTES = '<c1BBBHHHI4I4dd', 34, 'ddddBBI4', 72
+local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32 }
+local JOB, DUE, DEADLINES = P .. 'job:', P .. 'due', P .. 'deadlines'
+local known = {}
+
+-- Jobs that became ready, written together: flow -> { score, id, ... }.
+local readied = {}
+
+local jobs
+jobs = {
+  parse = function(id, raw)
+    if not raw then return nil end
+    local state, flags, class, version, attempts, max_attempts, stalls, epoch, out_len, started, at,
+      order, cost, created, deadline, tenant_len, session_len, spec_len =
+      struct.unpack(HOT .. COLD, raw)
+    local tenant = string.sub(raw, HEAD_BYTES + 1, HEAD_BYTES + tenant_len)
+    local j = {
+      id = id, raw = raw, state = state, flags = flags, class = class, version = version,
+      attempts = attempts, max_attempts = max_attempts, stalls = stalls, epoch = epoch,
+      out_len = out_len, started = started, at = at, order = order, cost = cost, created = created,
+      deadline = deadline, tenant = tenant, flow = class .. ':' .. tenant, session = false,
+      spec_end = HEAD_BYTES + tenant_len + session_len + spec_len,
+    }
+    if session_len > 0 then
+      local first = HEAD_BYTES + tenant_len
+      j.session = string.sub(raw, first + 1, first + session_len)
+    end
+    known[id] = j
+    return j
+  end,
+
+  -- The job, nil when there is none.
+  get = function(id) return known[id] or jobs.parse(id, call('GET', JOB .. id)) end,
+
+  -- The first part of its record, as it is now.
+  hot = function(j)
+    return struct.pack(HOT, j.state, j.flags, j.class, j.version, j.attempts, j.max_attempts, j.stalls,
+      j.epoch, j.out_len, j.started, j.at)
+  end,
+
+  save = function(j) call('SETRANGE', JOB .. j.id, 0, jobs.hot(j)) end,
+
+  has = function(j, flag) return bit.band(j.flags, flag) ~= 0 end,
+  set = function(j, flag, on)
+    j.flags = on and bit.bor(j.flags, flag) or bit.band(j.flags, bit.bnot(flag))
+  end,
+
+  -- The member of `leases` that stands for its present attempt: id, epoch in hexadecimal, flow.
+  member = function(j) return string.format('%s%08x%s', j.id, j.epoch, j.flow) end,
+
+  log = function(j, kind, data)
+    if bit.band(j.flags, FLAG.events) ~= 0 then append_event(j.id, kind, data) end
+  end,
+
+  -- Writes the jobs that became ready.
+  flush = function()
+    if next(readied) == nil then return end
+    for name, args in pairs(readied) do bulk('ZADD', key('ready', name), args, 2) end
+    readied = {}
+  end,
+
+  make_ready = function(j)
+    j.state = 'q'
+    local args = readied[j.flow]
+    if not args then
+      args = {}
+      readied[j.flow] = args
+    end
+    args[#args + 1] = j.order
+    args[#args + 1] = j.id
+    local t = flows.touch(j.tenant)
+    t[READY + j.class] = t[READY + j.class] + 1
+  end,
+
+  schedule = function(j, at, retry)
+    j.state, j.at = 'w', at
+    flows.expect(at)
+    jobs.set(j, FLAG.retry, retry)
+    call('ZADD', DUE, at, j.id)
+    local t = flows.touch(j.tenant)
+    t.scheduled = t.scheduled + 1
+  end,
+
+  -- Moves a held job on: into `due` when its time has not come, else into its ready set.
+  dispatch = function(j)
+    if j.at > now then jobs.schedule(j, j.at, false) else jobs.make_ready(j) end
+  end,
+
+  count_waiting = function(j, by)
+    local t = flows.touch(j.tenant)
+    t.queued = t.queued + by
+    lane.queued = lane.queued + by
+  end,
+
+  session_key = function(j) return key('session', j.tenant .. ':' .. j.session) end,
+
+  -- Lets a job that is in no place wait: for its session, its time, or its turn. The caller saves it.
+  admit = function(j)
+    jobs.count_waiting(j, 1)
+    if j.deadline > 0 then
+      call('ZADD', DEADLINES, j.deadline, j.id)
+      flows.expect(j.deadline)
+    end
+    jobs.log(j, 'Q', 'null')
+    j.state = 'h'
+    if not j.session or call('RPUSH', jobs.session_key(j), j.id) == 1 then jobs.dispatch(j) end
+  end,
+
+  -- Takes a waiting job out of the set that its state names.
+  withdraw = function(j)
+    jobs.flush()
+    local t = flows.touch(j.tenant)
+    if j.state == 'q' then
+      call('ZREM', key('ready', j.flow), j.id)
+      t[READY + j.class] = t[READY + j.class] - 1
+    elseif j.state == 'w' then
+      call('ZREM', DUE, j.id)
+      t.scheduled = t.scheduled - 1
+    end
+    jobs.count_waiting(j, -1)
+  end,
+}
