@@ -142,11 +142,13 @@ fn draft(
 
 /// Accepts the message and waits for its answer.
 async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Response, ApiError> {
-    let id = state.queue.submit(vec![job]).await?.remove(0).id().clone();
+    let id = job.id.clone();
+    let waiter = state.queue.waiter(tenant, &id);
+    state.queue.submit(vec![job]).await?;
     let stopping = state.stopping();
     let waited = async {
         tokio::select! {
-            job = state.queue.wait(tenant, &id, state.settings.bridge.wait) => job,
+            job = waiter.wait(state.settings.bridge.wait) => job,
             () = stopping.cancelled() => Ok(None),
         }
     };

@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use causeway_queue::{Event, EventKind, Job, JobId, Queue, RawJson, TenantId, queue::Follower};
+use causeway_queue::{Event, EventKind, Job, JobId, Queue, RawJson, TenantId, reader::Follower};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod news;
 pub mod policy;
 pub mod queue;
+pub mod reader;
 pub mod redis;
 pub mod retry;
 pub mod session;

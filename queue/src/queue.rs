@@ -3,24 +3,18 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
 
 use crate::{
     backend::{Backend, ListQuery, Page},
     error::Error,
-    event::{Event, EventKind},
     fair::Estimate,
     id::{JobId, LaneName, SessionKey, Shard, TenantId},
-    job::{Accepted, Job, NewJob, Spec, State},
-    json::RawJson,
+    job::{Accepted, Job, NewJob, Spec},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
-    news::{Listener, News},
+    reader::{Follower, Waiter},
     session::Conversation,
     state::Class,
 };
-
-/// How often a waiter looks at the store although nothing was heard: what a lost message costs.
-const LOOK_ANYWAY: Duration = Duration::from_secs(15);
 
 /// One lane: which models it serves and within which bounds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,38 +184,28 @@ impl Queue {
         id: &JobId,
         at_most: Duration,
     ) -> Result<Option<Job>, Error> {
-        let until = Instant::now() + at_most;
-        let mut listener = self.backend.news().listen(id);
-        loop {
-            let job = self.job(tenant, id).await?;
-            let ended = job.as_ref().is_none_or(|job| job.status().is_terminal());
-            if ended || Instant::now() >= until {
-                return Ok(job);
+        let waiter = self.waiter(tenant, id);
+        match self.job(tenant, id).await? {
+            Some(job) if !job.status().is_terminal() && !at_most.is_zero() => {
+                waiter.wait(at_most).await
             }
-            let look = until.min(Instant::now() + LOOK_ANYWAY);
-            while let Ok(news) = timeout_at(look, listener.next()).await {
-                match news {
-                    News::Ended(_) | News::Missed => break,
-                    News::Event(_) | News::Cancel => {}
-                }
-            }
+            job => Ok(job),
         }
+    }
+
+    /// Listens for the end of a job from now on. Made before the job is submitted, it spares the
+    /// look at the store with which every [`wait`](Self::wait) begins.
+    #[must_use]
+    pub fn waiter(&self, tenant: &TenantId, id: &JobId) -> Waiter {
+        let listener = self.backend.news().listen(id);
+        Waiter { listener, queue: self.clone(), tenant: tenant.clone(), id: id.clone() }
     }
 
     /// Follows the events of a job that was just read, from number `from` on. A job whose events
     /// are not kept has two: number 0 says where it was when the reader came, number 1 its end.
     #[must_use]
     pub fn follow(&self, job: &Job, from: u64) -> Follower {
-        Follower {
-            listener: self.backend.news().listen(&job.id),
-            queue: self.clone(),
-            id: job.id.clone(),
-            keeps_events: job.keeps_events,
-            next: from,
-            read: Vec::new(),
-            look: true,
-            ended: false,
-        }
+        Follower::new(self, job, from)
     }
 
     /// Ends a job of `tenant`; answers with the job as it is then, `None` when there is no such
@@ -326,82 +310,5 @@ impl Queue {
             forgotten |= self.backend.forget(&shard, tenant, session).await?;
         }
         Ok(forgotten)
-    }
-}
-
-/// A reader of one job's events: first what is kept, then what comes.
-#[derive(Debug)]
-pub struct Follower {
-    listener: Listener,
-    queue: Queue,
-    id: JobId,
-    keeps_events: bool,
-    next: u64,
-    read: Vec<Event>,
-    look: bool,
-    ended: bool,
-}
-
-impl Follower {
-    /// The next event; `None` after the last one, or when the job is gone. Safe to cancel.
-    ///
-    /// # Errors
-    /// When the store does not answer; the reader may call again.
-    pub async fn next(&mut self) -> Result<Option<Event>, Error> {
-        loop {
-            if let Some(event) = self.read.pop() {
-                self.next = event.seq + 1;
-                self.ended = event.kind.is_last();
-                return Ok(Some(event));
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            if self.look {
-                self.read = self.look().await?;
-                self.read.reverse();
-                self.look = false;
-                continue;
-            }
-            match tokio::time::timeout(LOOK_ANYWAY, self.listener.next()).await {
-                Ok(News::Event(event)) if event.seq == self.next => {
-                    self.read.push(Event::clone(&event));
-                }
-                Ok(News::Event(event)) => self.look = event.seq > self.next,
-                Ok(News::Cancel) => {}
-                Ok(News::Ended(_) | News::Missed) | Err(_) => self.look = true,
-            }
-        }
-    }
-
-    /// What the store holds from the next event on. Sets `ended` when nothing can follow.
-    async fn look(&mut self) -> Result<Vec<Event>, Error> {
-        let job =
-            self.queue.jobs(std::slice::from_ref(&self.id)).await?.into_iter().flatten().next();
-        let Some(job) = job else {
-            self.ended = true;
-            return Ok(Vec::new());
-        };
-        if self.keeps_events {
-            let events = self.queue.backend.events(&self.id, self.next).await?;
-            self.ended = events.is_empty() && job.status().is_terminal();
-            return Ok(events);
-        }
-        let mut events = Vec::new();
-        if self.next == 0 {
-            let kind = match &job.state {
-                State::Running { .. } => EventKind::Started,
-                State::Queued { .. } | State::Scheduled { .. } | State::Ended { .. } => {
-                    EventKind::Queued
-                }
-            };
-            events.push(Event { seq: 0, kind, data: RawJson::default() });
-        }
-        let end = EventKind::of_end(job.status());
-        if let Some(kind) = end.filter(|_| self.next <= 1) {
-            events.push(Event { seq: 1, kind, data: RawJson::default() });
-        }
-        self.ended = events.is_empty() && job.status().is_terminal();
-        Ok(events)
     }
 }

@@ -1,0 +1,143 @@
+//! Those who wait for one job: for its end, or for each of its events. They hear the news and look
+//! at the store only when these say that there is something, or that some may have been missed.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    error::Error,
+    event::{Event, EventKind},
+    id::{JobId, TenantId},
+    job::{Job, State},
+    json::RawJson,
+    news::{Listener, News},
+    queue::Queue,
+};
+
+/// How often the store is looked at although nothing was heard: what a lost message costs.
+const LOOK_ANYWAY: Duration = Duration::from_secs(15);
+
+/// Waits for the end of one job, of which it hears from its making on.
+#[derive(Debug)]
+pub struct Waiter {
+    pub(crate) listener: Listener,
+    pub(crate) queue: Queue,
+    pub(crate) tenant: TenantId,
+    pub(crate) id: JobId,
+}
+
+impl Waiter {
+    /// Waits until the job has ended, at most `at_most`, and answers with the job as it is then;
+    /// `None` when the tenant has no such job. Holds no thread and no connection.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn wait(mut self, at_most: Duration) -> Result<Option<Job>, Error> {
+        let until = Instant::now() + at_most;
+        loop {
+            let look = until.min(Instant::now() + LOOK_ANYWAY);
+            while let Ok(news) = timeout_at(look, self.listener.next()).await {
+                match news {
+                    News::Ended(_) | News::Missed => break,
+                    News::Event(_) | News::Cancel => {}
+                }
+            }
+            let job = self.queue.job(&self.tenant, &self.id).await?;
+            let ended = job.as_ref().is_none_or(|job| job.status().is_terminal());
+            if ended || Instant::now() >= until {
+                return Ok(job);
+            }
+        }
+    }
+}
+
+/// A reader of one job's events: first what is kept, then what comes.
+#[derive(Debug)]
+pub struct Follower {
+    listener: Listener,
+    queue: Queue,
+    id: JobId,
+    keeps_events: bool,
+    next: u64,
+    read: Vec<Event>,
+    look: bool,
+    ended: bool,
+}
+
+impl Follower {
+    pub(crate) fn new(queue: &Queue, job: &Job, from: u64) -> Self {
+        Self {
+            listener: queue.backend().news().listen(&job.id),
+            queue: queue.clone(),
+            id: job.id.clone(),
+            keeps_events: job.keeps_events,
+            next: from,
+            read: Vec::new(),
+            look: true,
+            ended: false,
+        }
+    }
+
+    /// The next event; `None` after the last one, or when the job is gone. Safe to cancel.
+    ///
+    /// # Errors
+    /// When the store does not answer; the reader may call again.
+    pub async fn next(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            if let Some(event) = self.read.pop() {
+                self.next = event.seq + 1;
+                self.ended = event.kind.is_last();
+                return Ok(Some(event));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            if self.look {
+                self.read = self.look().await?;
+                self.read.reverse();
+                self.look = false;
+                continue;
+            }
+            match tokio::time::timeout(LOOK_ANYWAY, self.listener.next()).await {
+                Ok(News::Event(event)) if event.seq == self.next => {
+                    self.read.push(Event::clone(&event));
+                }
+                Ok(News::Event(event)) => self.look = event.seq > self.next,
+                Ok(News::Cancel) => {}
+                Ok(News::Ended(_) | News::Missed) | Err(_) => self.look = true,
+            }
+        }
+    }
+
+    /// What the store holds from the next event on. Sets `ended` when nothing can follow.
+    async fn look(&mut self) -> Result<Vec<Event>, Error> {
+        let job =
+            self.queue.jobs(std::slice::from_ref(&self.id)).await?.into_iter().flatten().next();
+        let Some(job) = job else {
+            self.ended = true;
+            return Ok(Vec::new());
+        };
+        if self.keeps_events {
+            let events = self.queue.backend().events(&self.id, self.next).await?;
+            self.ended = events.is_empty() && job.status().is_terminal();
+            return Ok(events);
+        }
+        let mut events = Vec::new();
+        if self.next == 0 {
+            let kind = match &job.state {
+                State::Running { .. } => EventKind::Started,
+                State::Queued { .. } | State::Scheduled { .. } | State::Ended { .. } => {
+                    EventKind::Queued
+                }
+            };
+            events.push(Event { seq: 0, kind, data: RawJson::default() });
+        }
+        let end = EventKind::of_end(job.status());
+        if let Some(kind) = end.filter(|_| self.next <= 1) {
+            events.push(Event { seq: 1, kind, data: RawJson::default() });
+        }
+        self.ended = events.is_empty() && job.status().is_terminal();
+        Ok(events)
+    }
+}
