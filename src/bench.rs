@@ -14,7 +14,7 @@ pub(crate) enum Bench {
 /// What `bench queue` measures with.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Queue {
-    /// The store: `embedded`, or a Redis URL. Its content is not touched, but it should be empty
+    /// The store: `embedded`, or the URL of an empty Redis, where the jobs stay for a day
     #[arg(long, default_value = "embedded", value_name = "URL|embedded")]
     pub(crate) store: String,
     /// How many jobs

@@ -17,7 +17,7 @@ Every flag of up, api, worker and simulate is also a key of the configuration fi
 environment variable: --api-key-env is `api_key_env` and CAUSEWAY_API_KEY_ENV. Flags win over
 variables, variables over the file. causeway.example.toml describes every key.";
 
-/// Every LLM request as a durable job: fair, limited, resumable.
+/// Every LLM request as a job: accepted at once, queued, resumable.
 #[derive(Debug, Parser)]
 #[command(name = "causeway", version, after_help = PRECEDENCE)]
 pub(crate) struct Cli {
@@ -154,7 +154,8 @@ pub(crate) struct ListenFlags {
 
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct StoreFlags {
-    /// The Redis that holds the queue, e.g. `redis://127.0.0.1:6379` [default: embedded]
+    /// The Redis that holds the queue, e.g. `redis://127.0.0.1:6379`; api and worker need one
+    /// [default: embedded in up]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) redis: Option<String>,
