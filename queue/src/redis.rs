@@ -99,6 +99,20 @@ impl Server {
             }
         }
     }
+
+    /// Sends one command.
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        let mut loan = self.connections.shared().await?;
+        match command.query_async(&mut loan.link).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                if breaks(&error) {
+                    self.connections.discard(&loan).await;
+                }
+                Err(unavailable(error))
+            }
+        }
+    }
 }
 
 /// Whether the connection is of no use after `error`.
@@ -157,20 +171,6 @@ impl RedisStore {
             waiting: Mutex::default(),
             tasks: Mutex::new(tasks),
         })
-    }
-
-    /// Sends one command.
-    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
-        let mut loan = self.server.connections.shared().await?;
-        match command.query_async(&mut loan.link).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                if breaks(&error) {
-                    self.server.connections.discard(&loan).await;
-                }
-                Err(unavailable(error))
-            }
-        }
     }
 
     /// What `lua/audit.lua` found.

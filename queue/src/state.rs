@@ -160,10 +160,11 @@ impl fmt::Display for Class {
 }
 
 /// Why a job that has not ended is not running.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingFor {
     /// Its turn, that is a worker with a free place.
+    #[default]
     Worker,
     /// An earlier job of its session.
     Session,

@@ -22,7 +22,7 @@ impl RedisStore {
     /// # Errors
     /// When the store does not answer.
     pub async fn server_stats(&self) -> Result<ServerStats, Error> {
-        let text: String = self.ask(redis::cmd("INFO").arg("everything")).await?;
+        let text: String = self.server.ask(redis::cmd("INFO").arg("everything")).await?;
         let mut stats = ServerStats::default();
         for line in text.lines() {
             if let Some(bytes) = line.strip_prefix("used_memory:") {

@@ -21,6 +21,11 @@ pub(super) fn wake(shard: &Shard) -> String {
     format!("{}wake", prefix(shard))
 }
 
+/// A job's record.
+pub(super) fn job(id: &JobId) -> String {
+    format!("{}job:{}", prefix(id.shard()), id.key())
+}
+
 /// The body of a job whose body is too large for its record.
 pub(super) fn body(id: &JobId) -> String {
     format!("{}body:{}", prefix(id.shard()), id.key())

@@ -21,7 +21,7 @@ use crate::{
 const HEAD_BYTES: usize = 72;
 
 /// Length of the part of it that changes.
-const HOT_BYTES: usize = 34;
+const HOT_BYTES: usize = 31;
 
 /// Up to this size a body is part of the record; a larger one gets a key of its own, so that
 /// scripts do not carry it around.
@@ -31,6 +31,7 @@ const CANCELLING: u8 = 1;
 const KEEPS_EVENTS: u8 = 2;
 const REMEMBERS: u8 = 4;
 const BODY_APART: u8 = 8;
+const HAS_ERRORS: u8 = 16;
 const BETWEEN_ATTEMPTS: u8 = 32;
 
 /// The letter of a job that is held by its session; all other letters are [`Status::code`].
@@ -96,11 +97,11 @@ impl Header {
     /// Reads the header at the front of `bytes`.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let mut fields = Fields(bytes);
-        let [state, flags, class, _version] = fields.take()?;
-        let (attempts, max_attempts, stalls) = (fields.u16()?, fields.u16()?, fields.u16()?);
-        let epoch = fields.u32()?;
+        let [state, flags, class] = fields.take()?;
+        let (attempts, stalls, epoch) = (fields.u16()?, fields.u16()?, fields.u32()?);
         let output_len = usize::try_from(fields.u32()?).map_err(|_| short())?;
         let (started, at) = (fields.moment()?, fields.moment()?);
+        let (_version, max_attempts) = (fields.u8()?, fields.u16()?);
         let (_order, _cost) = (fields.moment()?, fields.moment()?);
         let (created, deadline) = (fields.moment()?, fields.moment()?);
         let (tenant_len, session_len) = (fields.u8()?.into(), fields.u8()?.into());
@@ -127,6 +128,12 @@ impl Header {
     /// The status; `None` for a letter that nobody wrote.
     pub(super) fn status(&self) -> Option<Status> {
         if self.state == HELD { Some(Status::Queued) } else { Status::from_code(self.state) }
+    }
+
+    /// Whether the job has ended and no errors are kept apart from its record.
+    pub(super) fn is_settled(&self) -> bool {
+        let ended = self.status().is_some_and(Status::is_terminal);
+        ended && self.flags & HAS_ERRORS == 0
     }
 
     pub(super) fn is_held(&self) -> bool {

@@ -239,7 +239,7 @@ async fn fetch_bodies(
     for place in &apart {
         command.arg(keys::body(&leases[*place].key.job));
     }
-    let bodies: Vec<Option<Vec<u8>>> = store.ask(&command).await?;
+    let bodies: Vec<Option<Vec<u8>>> = store.server.ask(&command).await?;
     for (place, body) in apart.into_iter().zip(bodies).rev() {
         match body {
             Some(body) => leases[place].body = body.into(),
@@ -402,7 +402,7 @@ impl Backend for RedisStore {
     async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error> {
         let mut command = redis::cmd("XRANGE");
         command.arg(keys::events(id)).arg(format!("1-{from}")).arg("+");
-        views::events(Reply::new(self.ask(&command).await?)?)
+        views::events(Reply::new(self.server.ask(&command).await?)?)
     }
 
     async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error> {
@@ -506,7 +506,7 @@ impl Backend for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        let _pong: Value = self.ask(&redis::cmd("PING")).await?;
+        let _pong: Value = self.server.ask(&redis::cmd("PING")).await?;
         Ok(())
     }
 

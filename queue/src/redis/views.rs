@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    RedisStore, Server, gather, news,
+    RedisStore, Server, gather, keys, news,
     record::{self, Header, Tail},
     reply::Reply,
 };
@@ -28,25 +28,78 @@ pub(super) fn reader(server: &Arc<Server>, shard: &Shard) -> gather::Send<JobId,
     })
 }
 
+/// Those that have ended say all in their record, and most that are read have; only the others need
+/// the script, which knows where they stand.
 async fn get(server: &Server, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
-    let keys = ids.iter().map(JobId::key);
-    let mut reply = Reply::new(server.call(shard, &server.scripts.get, keys).await?)?;
-    ids.iter().map(|_| reply.maybe_array()?.map(|job| read_job(shard, job)).transpose()).collect()
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut command = redis::cmd("MGET");
+    for id in ids {
+        command.arg(keys::job(id));
+    }
+    let records: Vec<Option<Vec<u8>>> = server.ask(&command).await?;
+    let mut jobs = Vec::with_capacity(ids.len());
+    let mut others = Vec::new();
+    for (place, (id, record)) in ids.iter().zip(records).enumerate() {
+        let read = match record {
+            None => None,
+            Some(record) => {
+                let header = Header::parse(&record)?;
+                if header.is_settled() {
+                    Some(job(id.clone(), &header, record, (Vec::new(), Standing::default()))?)
+                } else {
+                    others.push(place);
+                    None
+                }
+            }
+        };
+        jobs.push(read);
+    }
+    if !others.is_empty() {
+        let keys = others.iter().map(|place| ids[*place].key());
+        let mut reply = Reply::new(server.call(shard, &server.scripts.get, keys).await?)?;
+        for place in others {
+            jobs[place] = reply.maybe_array()?.map(|job| read_job(&ids[place], job)).transpose()?;
+        }
+    }
+    Ok(jobs)
 }
 
-fn read_job(shard: &Shard, mut reply: Reply) -> Result<Job, Error> {
-    let key = reply.text()?;
+/// Where a waiting job stands.
+#[derive(Debug, Default)]
+struct Standing {
+    position: Option<u64>,
+    waiting_for: WaitingFor,
+    estimated_wait_ms: Option<u64>,
+}
+
+fn read_job(id: &JobId, mut reply: Reply) -> Result<Job, Error> {
     let record = reply.bytes()?;
-    let header = Header::parse(&record)?;
-    let tail = Tail::parse(&header, record)?;
     let mut errors = reply.array()?;
     let mut earlier = Vec::with_capacity(errors.len());
     while errors.len() > 0 {
         earlier.push(json::<AttemptError>(&errors.bytes()?)?);
     }
-    let state = read_state(&header, tail.output, &mut reply)?;
+    let position = reply.count()?;
+    let waiting_for = match reply.text()?.as_str() {
+        "t" => WaitingFor::TenantLimit,
+        "l" => WaitingFor::LaneLimit,
+        _ => WaitingFor::Worker,
+    };
+    let standing = Standing { position, waiting_for, estimated_wait_ms: reply.count()? };
+    job(id.clone(), &Header::parse(&record)?, record, (earlier, standing))
+}
+
+fn job(
+    id: JobId,
+    header: &Header,
+    record: Vec<u8>,
+    (errors, standing): (Vec<AttemptError>, Standing),
+) -> Result<Job, Error> {
+    let tail = Tail::parse(header, record)?;
     Ok(Job {
-        id: record::job_id(shard, &key)?,
+        id,
         tenant: tail.tenant,
         class: header.class()?,
         session: tail.session,
@@ -58,20 +111,14 @@ fn read_job(shard: &Shard, mut reply: Reply) -> Result<Job, Error> {
         started_at: header.started(),
         deadline: header.deadline(),
         keeps_events: header.keeps_events(),
-        state,
-        errors: earlier,
+        state: state(header, tail.output, standing)?,
+        errors,
     })
 }
 
-fn read_state(header: &Header, output: Option<Output>, reply: &mut Reply) -> Result<State, Error> {
+fn state(header: &Header, output: Option<Output>, standing: Standing) -> Result<State, Error> {
     let status = header.status().ok_or_else(|| Error::Corrupt("a job's state".to_owned()))?;
-    let position = reply.count()?;
-    let waiting_for = match reply.text()?.as_str() {
-        "t" => WaitingFor::TenantLimit,
-        "l" => WaitingFor::LaneLimit,
-        _ => WaitingFor::Worker,
-    };
-    let estimated_wait_ms = reply.count()?;
+    let Standing { position, waiting_for, estimated_wait_ms } = standing;
     Ok(match status {
         Status::Queued if header.is_held() => State::Queued {
             position: None,

@@ -13,7 +13,7 @@ for n = 2, #ARGV do
   local j = jobs.get(id)
   if j then
     local places = ''
-    local order = call('ZSCORE', key('ready', j.flow), id)
+    local order = call('ZSCORE', key('ready', jobs.flow(j)), id)
     if order then places = places .. 'q' end
     if call('ZSCORE', DUE, id) then places = places .. 'w' end
     if call('ZSCORE', LEASES, jobs.member(j)) then places = places .. 'r' end
@@ -35,7 +35,7 @@ for n = 2, #ARGV do
       check(j.state ~= 'h', id .. ' is held by nothing')
     end
     if waits then add(queued, j.tenant) totals.queued = totals.queued + 1 end
-    if j.state == 'q' then add(ready, j.flow) end
+    if j.state == 'q' then add(ready, jobs.flow(j)) end
     if j.state == 'w' then add(scheduled, j.tenant) totals.due = totals.due + 1 end
     if j.state == 'r' then add(running, j.tenant) totals.running = totals.running + 1 end
   end

@@ -5,6 +5,8 @@
 --   MAX_DEAD    how many failed jobs the list of the dead holds
 --   AT_ONCE     how many members of a set one transition promotes
 local LEASES, CANCELS, DEAD = P .. 'leases', P .. 'cancels', P .. 'dead'
+-- When what ends now is forgotten; as text, which need not be made anew for every command.
+local FORGET_AT = string.format('%d', now + RETENTION)
 
 local ends
 ends = {
@@ -35,20 +37,21 @@ ends = {
   -- Lets the session of an ended job go on with its next one, if the ended one stood first.
   leave_session = function(j)
     local line = jobs.session_key(j)
-    if call('LINDEX', line, 0) ~= j.id then
+    local first = call('LRANGE', line, 0, 1)
+    if first[1] ~= j.id then
       call('LREM', line, 1, j.id)
       return
     end
     call('LPOP', line)
-    while true do
-      local id = call('LINDEX', line, 0)
-      if not id then return end
+    local id = first[2]
+    while id do
       local following = jobs.get(id)
       if following then
         jobs.dispatch(following)
         return jobs.save(following)
       end
       call('LPOP', line)
+      id = call('LINDEX', line, 0)
     end
   end,
 
@@ -59,12 +62,12 @@ ends = {
       call('SREM', CANCELS, j.id)
       jobs.set(j, FLAG.cancelling, false)
     end
-    j.state, j.at, j.out_len = state, now, #out
+    j.state, j.at = state, now
     if j.deadline > 0 then call('ZREM', DEADLINES, j.id) end
-    local record = jobs.hot(j) .. string.sub(j.raw, HOT_BYTES + 1, j.spec_end) .. out
+    local record = jobs.hot(j, #out) .. string.sub(j.raw, HOT_BYTES + 1, j.spec_end) .. out
     -- What did not succeed can be retried, and needs its body for that.
     if state ~= 's' then record = record .. string.sub(j.raw, j.spec_end + 1) end
-    call('SET', JOB .. j.id, record, 'PX', RETENTION)
+    call('SET', JOB .. j.id, record, 'PXAT', FORGET_AT)
     -- Most jobs have no flag set, and nothing of what follows.
     if j.flags ~= 0 then
       jobs.log(j, state, 'null')
@@ -72,11 +75,11 @@ ends = {
         if state == 's' then
           call('DEL', key('body', j.id))
         else
-          call('PEXPIRE', key('body', j.id), RETENTION)
+          call('PEXPIREAT', key('body', j.id), FORGET_AT)
         end
       end
-      if jobs.has(j, FLAG.errors) then call('PEXPIRE', key('errors', j.id), RETENTION) end
-      if jobs.has(j, FLAG.events) then call('PEXPIRE', key('events', j.id), RETENTION) end
+      if jobs.has(j, FLAG.errors) then call('PEXPIREAT', key('errors', j.id), FORGET_AT) end
+      if jobs.has(j, FLAG.events) then call('PEXPIREAT', key('events', j.id), FORGET_AT) end
     end
     news[#news + 1] = 'E' .. j.id .. state
     ends.count()

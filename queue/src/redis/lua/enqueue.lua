@@ -17,7 +17,7 @@ while i <= #ARGV do
   left = left - 1
   local d = {
     id = ARGV[i], tenant = ARGV[i + 1], numbers = ARGV[i + 2], idem = ARGV[i + 3], tail = ARGV[i + 4],
-    body = ARGV[i + 5], idem_key = false, fresh = false,
+    body = ARGV[i + 5], idem_key = false, fresh = false, ttl = false, profile = false,
   }
   i = i + 6
   if bit.band(string.byte(d.numbers, 2), FLAG.memory) ~= 0 then
@@ -43,26 +43,26 @@ local function accept(d, digest_and_id)
     struct.unpack('<BBHddddBBI4', d.numbers)
   local cost = prompt + (completion >= 0 and completion or math.floor(lane.mean + 0.5))
   local j = {
-    id = d.id, class = class, flags = flags, version = 1, attempts = 0, max_attempts = max_attempts,
-    stalls = 0, epoch = 0, out_len = 0, started = 0, at = now + delay, state = 'h',
-    order = lane.accepted, deadline = deadline > 0 and now + deadline or 0, tenant = d.tenant,
-    flow = class .. ':' .. d.tenant, session = false,
+    id = d.id, class = class, flags = flags, attempts = 0, stalls = 0, epoch = 0, started = 0,
+    at = now + delay, state = 'h', order = lane.accepted,
+    deadline = deadline > 0 and now + deadline or 0, tenant = d.tenant, session = false,
   }
   cost = math.min(math.max(cost, 1), 1099511627776)
   if session_len > 0 then j.session = string.sub(d.tail, tenant_len + 1, tenant_len + session_len) end
   if d.ttl then
     local talk, talks = d.tenant .. ':' .. j.session, key('talks', d.tenant)
-    local expires = call('ZSCORE', talks, j.session)
-    if expires and tonumber(expires) <= now then call('DEL', key('turns', talk)) end
+    if call('PEXPIRE', key('turns', talk), d.ttl) == 1 then
+      local expires = call('ZSCORE', talks, j.session)
+      if expires and tonumber(expires) <= now then call('DEL', key('turns', talk)) end
+    end
     call('SET', key('profile', talk), d.profile, 'PX', d.ttl)
     call('ZADD', talks, now + d.ttl, j.session)
-    call('PEXPIRE', key('turns', talk), d.ttl)
   end
   if d.body ~= '' then call('SET', key('body', j.id), d.body) end
   jobs.admit(j)
   records[#records + 1] = JOB .. j.id
-  records[#records + 1] = jobs.hot(j)
-    .. struct.pack('<' .. COLD, j.order, cost, now, j.deadline, tenant_len, session_len, spec_len) .. d.tail
+  records[#records + 1] = jobs.hot(j) .. struct.pack(COLD, VERSION, max_attempts, j.order, cost, now,
+    j.deadline, tenant_len, session_len, spec_len) .. d.tail
   local list = lists[d.tenant]
   if not list then
     list = {}

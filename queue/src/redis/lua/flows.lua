@@ -47,6 +47,8 @@ local TENANT = '<dddddddddddddddddddd'
 local READY, TAG, PLACED = 1, 4, 7
 local CLASS_WEIGHT = { [0] = 16, 4, 1 }
 local BIT = { [0] = 1, 2, 4 }
+-- What the name of a flow begins with; the tenant follows.
+local FLOW = { [0] = '0:', '1:', '2:' }
 local tenants, touched, changed = {}, {}, {}
 
 local flows
@@ -163,10 +165,10 @@ flows = {
           if not was or t[PLACED + class] ~= t[TAG + class] then
             t[PLACED + class] = t[TAG + class]
             add[#add + 1] = t[TAG + class]
-            add[#add + 1] = class .. ':' .. t.name
+            add[#add + 1] = FLOW[class] .. t.name
           end
         elseif was then
-          remove[#remove + 1] = class .. ':' .. t.name
+          remove[#remove + 1] = FLOW[class] .. t.name
         end
         if wanted ~= was then
           local by = wanted and 1 or -1

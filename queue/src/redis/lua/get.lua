@@ -1,6 +1,6 @@
 -- Reads jobs.
 -- ARGV, from 2: job ids.
--- Returns, a job: nil when there is none, else { id, record (without its body unless it has ended),
+-- Returns, a job: nil when there is none, else { record (without its body unless it has ended),
 --   errors, position or -1, what it waits for: w worker, t tenant, l lane; estimated wait in ms or -1 }.
 flows.load({})
 local answers = {}
@@ -12,7 +12,7 @@ for n = 2, #ARGV do
     local position, waiting, wait = -1, 'w', -1
     if j.state == 'q' then
       local t = flows.tenant(j.tenant)
-      position = call('ZRANK', key('ready', j.flow), id) or -1
+      position = call('ZRANK', key('ready', jobs.flow(j)), id) or -1
       if not owner.is_open(t) then waiting = 't' elseif not owner.is_open(lane) then waiting = 'l' end
       if lane.drain_per_s > 0 then
         local turns = (position + 1) * math.max(lane.weight / flows.weight(t, j.class), 1)
@@ -20,8 +20,8 @@ for n = 2, #ARGV do
       end
     end
     local errors = jobs.has(j, FLAG.errors) and call('LRANGE', key('errors', id), 0, -1) or {}
-    local record = string.sub(j.raw, 1, j.spec_end + j.out_len)
-    answer = { id, record, errors, position, waiting, wait }
+    local record = string.sub(j.raw, 1, j.spec_end + jobs.out_len(j))
+    answer = { record, errors, position, waiting, wait }
   end
   answers[#answers + 1] = answer
 end

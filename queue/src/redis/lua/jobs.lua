@@ -6,7 +6,9 @@
 --   flags: 1 cancelling, 2 keeps events, 4 remembers, 8 body in a key of its own, 16 has errors,
 --          32 is between two attempts
 --   at:    held, due: when it may run; ended: when it ended
-local HOT, HOT_BYTES, COLD, HEAD_BYTES = '<c1BBBHHHI4I4dd', 34, 'ddddBBI4', 72
+local HOT, HOT_BYTES, COLD, HEAD_BYTES = '<c1BBHHI4I4dd', 31, '<BHddddBBI4', 72
+local HEAD = HOT .. string.sub(COLD, 2)
+local VERSION = 1
 local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32 }
 local JOB, DUE, DEADLINES = P .. 'job:', P .. 'due', P .. 'deadlines'
 local known = {}
@@ -18,21 +20,17 @@ local jobs
 jobs = {
   parse = function(id, raw)
     if not raw then return nil end
-    local state, flags, class, version, attempts, max_attempts, stalls, epoch, out_len, started, at,
-      order, cost, created, deadline, tenant_len, session_len, spec_len =
-      struct.unpack(HOT .. COLD, raw)
-    local tenant = string.sub(raw, HEAD_BYTES + 1, HEAD_BYTES + tenant_len)
+    local state, flags, class, attempts, stalls, epoch, _, started, at, _, _, order, cost, _, deadline,
+      tenant_len, session_len, spec_len = struct.unpack(HEAD, raw)
+    local session, tenant_end = false, HEAD_BYTES + tenant_len
+    if session_len > 0 then session = string.sub(raw, tenant_end + 1, tenant_end + session_len) end
+    -- Sixteen fields: Lua doubles a table's size for a seventeenth.
     local j = {
-      id = id, raw = raw, state = state, flags = flags, class = class, version = version,
-      attempts = attempts, max_attempts = max_attempts, stalls = stalls, epoch = epoch,
-      out_len = out_len, started = started, at = at, order = order, cost = cost, created = created,
-      deadline = deadline, tenant = tenant, flow = class .. ':' .. tenant, session = false,
-      spec_end = HEAD_BYTES + tenant_len + session_len + spec_len,
+      id = id, raw = raw, state = state, flags = flags, class = class, attempts = attempts,
+      stalls = stalls, epoch = epoch, started = started, at = at, order = order, cost = cost,
+      deadline = deadline, tenant = string.sub(raw, HEAD_BYTES + 1, tenant_end), session = session,
+      spec_end = tenant_end + session_len + spec_len,
     }
-    if session_len > 0 then
-      local first = HEAD_BYTES + tenant_len
-      j.session = string.sub(raw, first + 1, first + session_len)
-    end
     known[id] = j
     return j
   end,
@@ -40,10 +38,14 @@ jobs = {
   -- The job, nil when there is none.
   get = function(id) return known[id] or jobs.parse(id, call('GET', JOB .. id)) end,
 
-  -- The first part of its record, as it is now.
-  hot = function(j)
-    return struct.pack(HOT, j.state, j.flags, j.class, j.version, j.attempts, j.max_attempts, j.stalls,
-      j.epoch, j.out_len, j.started, j.at)
+  -- What is seldom asked for: the length of its output, the time of its acceptance.
+  out_len = function(j) return (struct.unpack('<I4', j.raw, 12)) end,
+  created = function(j) return (struct.unpack('<d', j.raw, HOT_BYTES + 20)) end,
+
+  -- The first part of its record, as it is now. `out_len`: nil as long as there is no output.
+  hot = function(j, out_len)
+    return struct.pack(HOT, j.state, j.flags, j.class, j.attempts, j.stalls, j.epoch, out_len or 0,
+      j.started, j.at)
   end,
 
   save = function(j) call('SETRANGE', JOB .. j.id, 0, jobs.hot(j)) end,
@@ -53,8 +55,10 @@ jobs = {
     j.flags = on and bit.bor(j.flags, flag) or bit.band(j.flags, bit.bnot(flag))
   end,
 
+  flow = function(j) return FLOW[j.class] .. j.tenant end,
+
   -- The member of `leases` that stands for its present attempt: id, epoch in hexadecimal, flow.
-  member = function(j) return string.format('%s%08x%s', j.id, j.epoch, j.flow) end,
+  member = function(j) return string.format('%s%08x%s', j.id, j.epoch, jobs.flow(j)) end,
 
   log = function(j, kind, data)
     if bit.band(j.flags, FLAG.events) ~= 0 then append_event(j.id, kind, data) end
@@ -69,10 +73,11 @@ jobs = {
 
   make_ready = function(j)
     j.state = 'q'
-    local args = readied[j.flow]
+    local flow = jobs.flow(j)
+    local args = readied[flow]
     if not args then
       args = {}
-      readied[j.flow] = args
+      readied[flow] = args
     end
     args[#args + 1] = j.order
     args[#args + 1] = j.id
@@ -119,7 +124,7 @@ jobs = {
     jobs.flush()
     local t = flows.touch(j.tenant)
     if j.state == 'q' then
-      call('ZREM', key('ready', j.flow), j.id)
+      call('ZREM', key('ready', jobs.flow(j)), j.id)
       t[READY + j.class] = t[READY + j.class] - 1
     elseif j.state == 'w' then
       call('ZREM', DUE, j.id)

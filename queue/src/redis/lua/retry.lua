@@ -20,12 +20,12 @@ if jobs.has(j, FLAG.body) then call('PERSIST', key('body', j.id)) end
 jobs.set(j, FLAG.errors, false)
 lane.accepted = lane.accepted + 1
 j.order, j.attempts, j.stalls, j.deadline, j.at = lane.accepted, 0, 0, 0, now
--- The output goes, the body stays; order and deadline are in the part of the header that stays.
-local tail = string.sub(j.raw, HEAD_BYTES + 1, j.spec_end) .. string.sub(j.raw, j.spec_end + j.out_len + 1)
-local lengths = string.sub(j.raw, HEAD_BYTES - 5, HEAD_BYTES)
-j.out_len = 0
 jobs.admit(j)
-local cold = struct.pack('<dddd', j.order, j.cost, j.created, j.deadline) .. lengths
-call('SET', JOB .. j.id, jobs.hot(j) .. cold .. tail)
+-- The output goes, the body stays; of the part of the header that stays, order and deadline are new.
+local first, after = HOT_BYTES + 1, HOT_BYTES + 20
+call('SET', JOB .. j.id, jobs.hot(j) .. string.sub(j.raw, first, first + 2)
+  .. struct.pack('<dd', j.order, j.cost) .. string.sub(j.raw, after, after + 7)
+  .. struct.pack('<d', j.deadline) .. string.sub(j.raw, after + 16, j.spec_end)
+  .. string.sub(j.raw, j.spec_end + jobs.out_len(j) + 1))
 commit()
 return { 'ok' }

@@ -15,7 +15,7 @@ local oldest = 0
 for _, name in ipairs(heads) do
   local id = call('ZRANGE', key('ready', name), 0, 0)[1]
   local j = id and jobs.get(id)
-  if j then oldest = math.max(oldest, now - j.created) end
+  if j then oldest = math.max(oldest, now - jobs.created(j)) end
 end
 local rate = string.format('%.17g', lane.drain_per_s)
 if t then

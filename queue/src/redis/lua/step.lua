@@ -12,9 +12,9 @@ local function remember(j, turn, keep)
   local talk = j.tenant .. ':' .. j.session
   local expires = call('ZSCORE', key('talks', j.tenant), j.session)
   if expires and tonumber(expires) > now then
-    call('RPUSH', key('turns', talk), turn)
-    call('LTRIM', key('turns', talk), -keep, -1)
-    call('PEXPIREAT', key('turns', talk), expires)
+    local length = call('RPUSH', key('turns', talk), turn)
+    if length > keep then call('LTRIM', key('turns', talk), -keep, -1) end
+    if length == 1 then call('PEXPIREAT', key('turns', talk), expires) end
   end
 end
 
@@ -85,23 +85,22 @@ jobs.flush()
 flows.place()
 
 -- Begin attempts: take from the flow with the lowest tag; among equals the first by name.
-local claimed, leases = {}, {}
+local claimed, leases, until_then = {}, {}, string.format('%d', now + lease_ms)
 
 local function begin(j)
   j.state, j.started = 'r', now
   j.epoch, j.attempts = j.epoch + 1, j.attempts + 1
   local hot = jobs.hot(j)
   call('SETRANGE', JOB .. j.id, 0, hot)
-  leases[#leases + 1] = now + lease_ms
+  leases[#leases + 1] = until_then
   leases[#leases + 1] = jobs.member(j)
   local turns
   if j.flags ~= 0 then
     jobs.log(j, 'S', '{"attempt":' .. string.format('%d', j.attempts) .. '}')
     if j.session and jobs.has(j, FLAG.memory) then
-      local expires = call('ZSCORE', key('talks', j.tenant), j.session)
-      if expires and tonumber(expires) > now then
-        turns = call('LRANGE', key('turns', j.tenant .. ':' .. j.session), 0, -1)
-      end
+      turns = call('LRANGE', key('turns', j.tenant .. ':' .. j.session), 0, -1)
+      local expires = turns[1] and call('ZSCORE', key('talks', j.tenant), j.session)
+      if not expires or tonumber(expires) <= now then turns = nil end
     end
   end
   claimed[#claimed + 1] = { j.id, hot, j.raw, turns }

@@ -6,12 +6,12 @@ local answers = { string.format('%d', now) }
 for i = 2, #ARGV, 3 do
   local bucket, limit, window = P .. 'bucket:' .. ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local interval = window / limit
-  local tat = tonumber(call('GET', bucket) or '0')
-  local base = math.max(tat, now)
+  local tat = call('GET', bucket) or '0'
+  local base = math.max(tonumber(tat), now)
   if base - now <= window - interval then
     call('SET', bucket, string.format('%.17g', base + interval), 'PX',
       math.ceil(base + interval - now))
   end
-  answers[#answers + 1] = string.format('%.17g', tat)
+  answers[#answers + 1] = tat
 end
 return answers
