@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests run against: a real redis-server. Does nothing where it is there already.
+# Installs what the tests need: cargo-nextest, which runs them, and a real redis-server, which they run
+# against. Does nothing where both are there already.
 set -euo pipefail
 
 refuse() {
@@ -15,6 +16,11 @@ as_root() {
     sudo --non-interactive "$@"
   fi
 }
+
+if ! command -v cargo-nextest >/dev/null; then
+  printf 'make test: cargo-nextest is missing: building it, which takes some minutes\n' >&2
+  cargo install --locked cargo-nextest >&2
+fi
 
 if ! command -v redis-server >/dev/null; then
   command -v apt-get >/dev/null ||

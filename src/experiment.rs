@@ -22,13 +22,10 @@ use self::{load::Plan, report::Report};
 use crate::{
     banner::Role,
     cli::Experiment,
-    config::{Config, Simulated},
+    config::{Config, Secret, Simulated},
     handles,
     node::Node,
 };
-
-/// How long the calls of an embedded Causeway take.
-const CALL: Duration = Duration::from_secs(5);
 
 /// Runs the experiment against the target, and prints and writes what it showed.
 ///
@@ -44,19 +41,21 @@ pub(crate) async fn run(typed: Experiment) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The experiment against an embedded Causeway in this process, whose calls take five seconds.
+/// The experiment against a Causeway of its own in this process, with simulated calls.
 async fn alone(typed: &Experiment) -> anyhow::Result<ExitCode> {
     prepare(typed.users, 2)?;
     let concurrency = usize::try_from(typed.users)?.max(256);
-    let simulated = Simulated { call: Some(CALL), ..Simulated::default() };
+    let simulated = Simulated { call: Some(typed.call), ..Simulated::default() };
     let bind = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = Config { bind, concurrency, simulated, ..Config::default() };
+    let redis = typed.redis.as_ref().map(Secret::new);
+    let store = if redis.is_some() { "on Redis" } else { "with the embedded store" };
+    let config = Config { bind, concurrency, simulated, redis, ..Config::default() };
     let node = Node::prepare(config, Role::Up).await?;
-    let address = node.address().context("the embedded Causeway has no address")?;
+    let address = node.address().context("this Causeway has no address")?;
     writeln!(
         io::stdout(),
-        "an embedded Causeway serves on {address}; each simulated call takes {} s",
-        CALL.as_secs()
+        "a Causeway {store} serves on {address}; each simulated call takes {} s",
+        typed.call.as_secs_f64()
     )?;
     let stop = StopHandle::new();
     let mut parts = JoinSet::new();

@@ -100,7 +100,7 @@ impl Node {
         let api = listener.map(|listener| {
             let health = worker.as_ref().map(Worker::health);
             let handle = metrics.clone();
-            let settings = api_settings(&config);
+            let settings = api_settings(&config, role);
             let is_alive = move || health.as_ref().is_none_or(|health| health.is_alive(STUCK));
             let metrics = move || handle.render();
             (listener, AppState::new(queue, settings, Tenants::open(), metrics, is_alive))
@@ -140,14 +140,19 @@ impl Node {
         }
         let heard = stop.stop();
         if let Some(worker) = self.worker {
+            let kept_in_memory = self.config.redis.is_none().then(|| worker.queue().clone());
             if let Some(listener) = self.probe {
                 let routes = probe::routes(worker.health(), self.metrics);
                 probes.spawn(probe::serve(listener, routes));
             }
             parts.spawn(async move {
                 let drained = worker.run(heard).await;
-                if drained.handed_back > 0 {
-                    tracing::info!(jobs = drained.handed_back, "running jobs were handed back");
+                match kept_in_memory {
+                    Some(queue) => tell_lost(&queue).await?,
+                    None if drained.handed_back > 0 => {
+                        tracing::info!(jobs = drained.handed_back, "running jobs were handed back");
+                    }
+                    None => {}
                 }
                 ended.cancel();
                 Ok(())
@@ -176,13 +181,28 @@ fn worker(config: &Config, queue: &Queue) -> anyhow::Result<Worker> {
 }
 
 /// The HTTP surface's settings, with the models that this process knows of.
-fn api_settings(config: &Config) -> Settings {
-    let (id, owned_by) = match (&config.upstream, &config.redis) {
-        (None, None) => ("simulated", "causeway-simulated"),
-        (None, Some(_)) | (Some(_), _) => (config.bridge.model.as_str(), "default"),
+fn api_settings(config: &Config, role: Role) -> Settings {
+    let (id, owned_by) = match (&config.upstream, role) {
+        (None, Role::Up) => ("simulated", "causeway-simulated"),
+        (None, Role::Api | Role::Worker) | (Some(_), _) => {
+            (config.bridge.model.as_str(), "default")
+        }
     };
     let models = vec![Model { id: id.to_owned(), owned_by: owned_by.to_owned() }];
     Settings { models, ..config.api() }
+}
+
+/// Says how many jobs go down with this process.
+async fn tell_lost(queue: &Queue) -> anyhow::Result<()> {
+    let mut lost = 0;
+    for shard in queue.shards() {
+        let stats = queue.backend().stats(&shard, None).await?;
+        lost += stats.queued + stats.running;
+    }
+    if lost > 0 {
+        tracing::warn!(jobs = lost, "the store is in memory: jobs that have not ended are lost");
+    }
+    Ok(())
 }
 
 async fn keep_up(metrics: PrometheusHandle) {

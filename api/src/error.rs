@@ -85,6 +85,11 @@ impl ApiError {
         Self::new(StatusCode::GONE, "invalid_request_error", "result_expired", message)
     }
 
+    /// The job ended without an answer, as somebody wished.
+    pub(crate) fn no_result(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::GONE, "invalid_request_error", "no_result", message)
+    }
+
     /// The job ended without an answer. Trying again would only enqueue it again.
     pub(crate) fn upstream(is_timeout: bool, message: impl Into<String>) -> Self {
         let (status, code) = if is_timeout {
@@ -141,7 +146,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::Unavailable(ref why) => {
-                tracing::warn!(%why, "the store does not answer");
+                tracing::warn!("the store does not answer: {why}");
                 Self::unavailable()
             }
             Error::Full { scope, limit, retry_after } => {

@@ -61,7 +61,7 @@ fn unparsable(error: &serde_json::Error) -> ApiError {
     if error.is_data() {
         let unknown = quoted(&said).filter(|_| said.starts_with("unknown field"));
         let missing = quoted(&said).filter(|_| said.starts_with("missing field"));
-        let message = format!("the body does not fit: {said}");
+        let message = format!("the body does not fit: {}", in_plain_words(&said));
         return match unknown.or(missing) {
             Some(field) => {
                 let code = if unknown.is_some() { "unknown_parameter" } else { "missing_field" };
@@ -72,6 +72,19 @@ fn unparsable(error: &serde_json::Error) -> ApiError {
     }
     let message = format!("the body is not complete JSON: {said}");
     ApiError::invalid("invalid_json", message)
+}
+
+/// Says what is expected without Rust's names for it.
+fn in_plain_words(said: &str) -> String {
+    let names = [
+        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected u32", "expected a whole number, 0 or more"),
+        ("expected a sequence", "expected an array"),
+        ("expected struct JobRequest", "expected an object"),
+        ("expected struct Shape", "expected an object"),
+        ("expected struct Message", "expected an object"),
+    ];
+    names.iter().fold(said.to_owned(), |said, (rust, plain)| said.replace(rust, plain))
 }
 
 /// The name between the first backquotes of a message.

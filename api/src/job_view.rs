@@ -62,6 +62,21 @@ struct UsageView {
     total_tokens: u64,
 }
 
+#[derive(Debug, Serialize)]
+struct ListView<'a> {
+    object: &'static str,
+    data: Vec<JobView<'a>>,
+    #[serde(flatten)]
+    page: Option<PageView>,
+}
+
+#[derive(Debug, Serialize)]
+struct PageView {
+    first_id: Option<String>,
+    last_id: Option<String>,
+    has_more: bool,
+}
+
 /// A moment as RFC 3339, in UTC, with milliseconds.
 pub(crate) fn moment(at: Millis) -> String {
     let at = i64::try_from(at.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
@@ -162,4 +177,18 @@ impl<'a> JobView<'a> {
 /// `job` as JSON text.
 pub(crate) fn json(job: &Job) -> RawJson {
     RawJson::of(&JobView::from(job)).unwrap_or_default()
+}
+
+/// Jobs as a list, whole.
+pub(crate) fn list<'a>(jobs: impl Iterator<Item = &'a Job>) -> RawJson {
+    RawJson::of(&ListView { object: "list", data: jobs.map(JobView::from).collect(), page: None })
+        .unwrap_or_default()
+}
+
+/// Jobs as one page of a list.
+pub(crate) fn page(jobs: &[Job], has_more: bool) -> RawJson {
+    let id = |job: Option<&Job>| job.map(|job| job.id.to_string());
+    let page = PageView { first_id: id(jobs.first()), last_id: id(jobs.last()), has_more };
+    let data = jobs.iter().map(JobView::from).collect();
+    RawJson::of(&ListView { object: "list", data, page: Some(page) }).unwrap_or_default()
 }

@@ -8,12 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use causeway_queue::{
-    Class, Job, JobId, RawJson, SessionKey, Status,
+    Class, JobId, RawJson, SessionKey, Status,
     backend::{ListQuery, MAX_PAGE},
     job::State as JobState,
 };
 use serde::Deserialize;
-use serde_json::json;
 
 use crate::{auth::Caller, error::ApiError, extract::seconds, job_view, state::AppState};
 
@@ -125,15 +124,7 @@ pub(crate) async fn list(
         },
     };
     let page = state.queue.list(&caller.tenant, &wanted).await?;
-    let id = |job: Option<&Job>| job.map(|job| job.id.to_string());
-    let list = json!({
-        "object": "list",
-        "data": page.jobs.iter().map(job_view::json).collect::<Vec<RawJson>>(),
-        "first_id": id(page.jobs.first()),
-        "last_id": id(page.jobs.last()),
-        "has_more": page.has_more,
-    });
-    Ok(respond(StatusCode::OK, &RawJson::of(&list).unwrap_or_default()))
+    Ok(respond(StatusCode::OK, &job_view::page(&page.jobs, page.has_more)))
 }
 
 /// The value whose name is `text`.
@@ -189,6 +180,6 @@ pub(crate) async fn result(
     }
     match output.and_then(|output| output.error.as_ref()) {
         Some(error) => Err(ApiError::upstream(error.code == "upstream_timeout", &error.message)),
-        None => Err(ApiError::gone(format!("job {id} was {status}: it has no result"))),
+        None => Err(ApiError::no_result(format!("job {id} was {status}: it has no result"))),
     }
 }

@@ -178,9 +178,7 @@ async fn submit_many(
     let accepted = state.queue.submit(jobs).await?;
     let ids: Vec<JobId> = accepted.iter().map(|one| one.id().clone()).collect();
     let jobs = state.queue.jobs(&ids).await?;
-    let data: Vec<RawJson> = jobs.iter().flatten().map(job_view::json).collect();
-    let list = RawJson::of(&serde_json::json!({ "object": "list", "data": data }));
-    let mut response = respond(StatusCode::ACCEPTED, &list.unwrap_or_default());
+    let mut response = respond(StatusCode::ACCEPTED, &job_view::list(jobs.iter().flatten()));
     mark_replay(response.headers_mut(), &accepted);
     Ok(response)
 }

@@ -202,7 +202,8 @@ impl Queue {
     }
 
     /// Follows the events of a job that was just read, from number `from` on. A job whose events
-    /// are not kept has two: number 0 says where it was when the reader came, number 1 its end.
+    /// are not kept has three, each told when it is known: 0 that it was queued, 1 that its latest
+    /// attempt was started, 2 its end.
     #[must_use]
     pub fn follow(&self, job: &Job, from: u64) -> Follower {
         Follower::new(self, job, from)

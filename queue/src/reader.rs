@@ -7,9 +7,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     error::Error,
-    event::{Event, EventKind},
+    event::{Event, EventKind, started},
     id::{JobId, TenantId},
-    job::{Job, State},
+    job::Job,
     json::RawJson,
     news::{Listener, News},
     queue::Queue,
@@ -123,20 +123,14 @@ impl Follower {
             self.ended = events.is_empty() && job.status().is_terminal();
             return Ok(events);
         }
-        let mut events = Vec::new();
-        if self.next == 0 {
-            let kind = match &job.state {
-                State::Running { .. } => EventKind::Started,
-                State::Queued { .. } | State::Scheduled { .. } | State::Ended { .. } => {
-                    EventKind::Queued
-                }
-            };
-            events.push(Event { seq: 0, kind, data: RawJson::default() });
-        }
-        let end = EventKind::of_end(job.status());
-        if let Some(kind) = end.filter(|_| self.next <= 1) {
-            events.push(Event { seq: 1, kind, data: RawJson::default() });
-        }
+        let start = job.started_at.map(|_| (EventKind::Started, started(job.attempts)));
+        let end = EventKind::of_end(job.status()).map(|kind| (kind, RawJson::default()));
+        let events: Vec<Event> = [Some((EventKind::Queued, RawJson::default())), start, end]
+            .into_iter()
+            .zip(0..)
+            .filter(|(_, seq)| *seq >= self.next)
+            .filter_map(|(event, seq)| event.map(|(kind, data)| Event { seq, kind, data }))
+            .collect();
         self.ended = events.is_empty() && job.status().is_terminal();
         Ok(events)
     }

@@ -85,6 +85,12 @@ impl Worker {
         Self { queue, settings: Arc::new(settings), upstreams, health }
     }
 
+    /// The queue that it works on.
+    #[must_use]
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     /// Whether its claim loops turn.
     #[must_use]
     pub fn health(&self) -> Arc<Health> {

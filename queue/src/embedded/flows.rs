@@ -20,7 +20,7 @@ use crate::{
 const MINUTE_MS: f64 = 60_000.0;
 
 /// How long the drain rate is measured before it is mixed into the mean, in milliseconds.
-pub(super) const DRAIN_WINDOW_MS: f64 = 10_000.0;
+const DRAIN_WINDOW_MS: f64 = 2000.0;
 
 /// A number that sorts: a tag of virtual time, or a moment in milliseconds. Never NaN.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -201,25 +201,35 @@ pub(super) struct Lane {
     drain: Drain,
 }
 
-/// How many jobs end per second: a mean over windows, halved in weight with each.
+/// How many jobs end per second while others wait: a mean over windows, halved in weight with each.
+/// What ends while nobody waits says how much is asked for, not how much could be done: it is not
+/// counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Drain {
-    started: f64,
+    /// The last end that was counted; 0 when nobody waited then.
+    last: f64,
+    /// How long was counted, in milliseconds, and how many ends.
+    elapsed: f64,
     ended: f64,
     pub(super) per_s: f64,
 }
 
 impl Drain {
-    fn count(&mut self, now: f64) {
-        let elapsed = now - self.started;
-        if elapsed >= DRAIN_WINDOW_MS {
-            let measured = self.ended * 1000.0 / elapsed;
-            let fresh = self.per_s == 0.0 || elapsed >= 6.0 * DRAIN_WINDOW_MS;
-            self.per_s = if fresh { measured } else { (self.per_s + measured) / 2.0 };
-            self.started = now;
-            self.ended = 0.0;
+    fn count(&mut self, now: f64, is_backlogged: bool) {
+        if !is_backlogged {
+            self.last = 0.0;
+            return;
         }
-        self.ended += 1.0;
+        if self.last > 0.0 {
+            self.elapsed += now - self.last;
+            self.ended += 1.0;
+        }
+        self.last = now;
+        if self.elapsed >= DRAIN_WINDOW_MS {
+            let measured = self.ended * 1000.0 / self.elapsed;
+            self.per_s = if self.per_s > 0.0 { (self.per_s + measured) / 2.0 } else { measured };
+            (self.elapsed, self.ended) = (0.0, 0.0);
+        }
     }
 }
 
@@ -252,7 +262,7 @@ impl Lane {
     }
 
     pub(super) fn count_ended(&mut self, now: Millis) {
-        self.drain.count(ms(now));
+        self.drain.count(ms(now), self.queued > 0);
     }
 }
 

@@ -67,7 +67,7 @@ async fn get(server: &Server, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option
 }
 
 /// Where a waiting job stands.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Standing {
     position: Option<u64>,
     waiting_for: WaitingFor,

@@ -23,15 +23,21 @@ ends = {
     end
   end,
 
+  -- Measures how fast jobs end while others wait; see Drain in embedded/flows.rs.
   count = function()
-    local elapsed = now - lane.drain_started
-    if elapsed >= 10000 then
-      local measured = lane.drain_ended * 1000 / elapsed
-      local fresh = lane.drain_per_s == 0 or elapsed >= 60000
-      lane.drain_per_s = fresh and measured or (lane.drain_per_s + measured) / 2
-      lane.drain_started, lane.drain_ended = now, 0
+    if lane.queued == 0 then
+      lane.drain_last = 0
+      return
     end
-    lane.drain_ended = lane.drain_ended + 1
+    if lane.drain_last > 0 then
+      lane.drain_elapsed, lane.drain_ended = lane.drain_elapsed + now - lane.drain_last, lane.drain_ended + 1
+    end
+    lane.drain_last = now
+    if lane.drain_elapsed >= 2000 then
+      local measured = lane.drain_ended * 1000 / lane.drain_elapsed
+      lane.drain_per_s = lane.drain_per_s > 0 and (lane.drain_per_s + measured) / 2 or measured
+      lane.drain_elapsed, lane.drain_ended = 0, 0
+    end
   end,
 
   -- Lets the session of an ended job go on with its next one, if the ended one stood first.

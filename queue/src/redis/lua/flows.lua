@@ -37,7 +37,7 @@ owner = {
 
 -- `soonest`: no due job, deadline or parked tenant comes before it; it may be too early, never too
 -- late. `offered`: how many flows stand in `active`; `weight`: the sum of their weights.
-local LANE = '<ddddddddddddddddddd'
+local LANE = '<dddddddddddddddddddd'
 local lane
 
 -- A tenant's `offered` has a bit for each class that stands in `active`; `parked` is its score in
@@ -55,18 +55,20 @@ local flows
 flows = {
   read_lane = function(packed)
     local vtime, accepted, running, queued, mean, weight, paused, not_before, requests_tat, tokens_tat,
-      max_running, max_queued, rpm, tpm, drain_started, drain_ended, drain_per_s, soonest, offered =
-      0, 0, 0, 0, 256, 0, 0, 0, 0, 0, -1, 1000000, -1, -1, 0, 0, 0, NEVER, 0
+      max_running, max_queued, rpm, tpm, drain_last, drain_elapsed, drain_ended, drain_per_s, soonest,
+      offered =
+      0, 0, 0, 0, 256, 0, 0, 0, 0, 0, -1, 1000000, -1, -1, 0, 0, 0, 0, NEVER, 0
     if packed then
       vtime, accepted, running, queued, mean, weight, paused, not_before, requests_tat, tokens_tat,
-        max_running, max_queued, rpm, tpm, drain_started, drain_ended, drain_per_s, soonest, offered =
-        struct.unpack(LANE, packed)
+        max_running, max_queued, rpm, tpm, drain_last, drain_elapsed, drain_ended, drain_per_s, soonest,
+        offered = struct.unpack(LANE, packed)
     end
     lane = {
       vtime = vtime, accepted = accepted, running = running, queued = queued, mean = mean, weight = weight,
       paused = paused, not_before = not_before, requests_tat = requests_tat, tokens_tat = tokens_tat,
       max_running = max_running, max_queued = max_queued, rpm = rpm, tpm = tpm,
-      drain_started = drain_started, drain_ended = drain_ended, drain_per_s = drain_per_s,
+      drain_last = drain_last, drain_elapsed = drain_elapsed, drain_ended = drain_ended,
+      drain_per_s = drain_per_s,
       soonest = soonest, soonest_before = soonest, offered = offered,
     }
     lane.was_visible = flows.is_visible()
@@ -200,8 +202,8 @@ flows = {
   save = function()
     local fields = { '', struct.pack(LANE, lane.vtime, lane.accepted, lane.running, lane.queued,
       lane.mean, lane.weight, lane.paused, lane.not_before, lane.requests_tat, lane.tokens_tat,
-      lane.max_running, lane.max_queued, lane.rpm, lane.tpm, lane.drain_started, lane.drain_ended,
-      lane.drain_per_s, lane.soonest, lane.offered) }
+      lane.max_running, lane.max_queued, lane.rpm, lane.tpm, lane.drain_last, lane.drain_elapsed,
+      lane.drain_ended, lane.drain_per_s, lane.soonest, lane.offered) }
     for _, t in ipairs(changed) do
       fields[#fields + 1] = t.name
       fields[#fields + 1] = struct.pack(TENANT, t.weight, t.max_running, t.max_queued, t.rpm, t.tpm,
