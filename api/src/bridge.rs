@@ -82,12 +82,15 @@ pub(crate) async fn chat(
 
 fn check(message: &Message, settings: &BridgeSettings) -> Result<SessionKey, ApiError> {
     let session = SessionKey::new(&message.user_id)
-        .map_err(|error| ApiError::invalid_param("user_id", error.to_string()))?;
+        .map_err(|error| ApiError::invalid_param("user_id", format!("user_id: {error}")))?;
     let longest = settings.max_message_chars;
-    if message.message.trim().is_empty() || message.message.chars().count() > longest {
-        let found = message.message.chars().count();
-        let text = format!("message must have 1 to {longest} characters; it has {found}");
+    let found = message.message.chars().count();
+    if found > longest {
+        let text = format!("message may have {longest} characters; it has {found}");
         return Err(ApiError::invalid_param("message", text));
+    }
+    if message.message.trim().is_empty() {
+        return Err(ApiError::invalid_param("message", "message is empty; it must say something"));
     }
     for (param, name) in [("username", &message.username), ("room", &message.room)] {
         let found = name.as_ref().map_or(0, |name| name.chars().count());

@@ -19,6 +19,8 @@ mod serve;
 mod settings;
 mod state;
 mod submit;
+#[cfg(test)]
+mod tests;
 
 pub use auth::{Tenant, Tenants};
 pub use router::router;

@@ -65,22 +65,25 @@ fn draw(
         .draw()?;
     let limit = [(0.0, report.timeout_s), (right, report.timeout_s)];
     chart
-        .draw_series(LineSeries::new(limit, TIMED_OUT.mix(0.6)))?
+        .draw_series(LineSeries::new(limit, FAILED.mix(0.6)))?
         .label(format!("users give up at {} s", report.timeout_s))
-        .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], TIMED_OUT.mix(0.6)));
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], FAILED.mix(0.6)));
+    let radius = if report.visits.len() <= 100 { 4 } else { 2 };
     for (name, color) in [("answered", ANSWERED), ("timed out", TIMED_OUT), ("error", FAILED)] {
         let points = points(&report.visits, step, name);
         if points.is_empty() {
             continue;
         }
         chart
-            .draw_series(points.into_iter().map(|point| Circle::new(point, 2, color.filled())))?
+            .draw_series(
+                points.into_iter().map(|point| Circle::new(point, radius, color.filled())),
+            )?
             .label(name)
             .legend(move |(x, y)| Circle::new((x + 8, y), 3, color.filled()));
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::MiddleLeft)
+        .position(SeriesLabelPosition::Coordinate(12, 36))
         .background_style(WHITE.mix(0.85))
         .border_style(FAILED)
         .label_font(("sans-serif", 14))

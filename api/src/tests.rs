@@ -1,0 +1,154 @@
+//! The HTTP surface without a socket, over the embedded engine; a test is the worker.
+
+mod bridge;
+mod jobs;
+mod refusals;
+mod streams;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{HeaderMap, Request, StatusCode},
+    response::Response,
+};
+use causeway_queue::{
+    Lease, Outcome, Policy, Queue, RawJson, TenantId,
+    clock::{ManualClock, Millis},
+    embedded::Embedded,
+    job::{Output, Response as Answered},
+    lease::ClaimRequest,
+};
+use serde_json::Value;
+use tower::ServiceExt as _;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{AppState, Settings, Tenant, Tenants, router};
+
+/// An API without a socket.
+struct Api {
+    router: Router,
+    queue: Queue,
+    clock: Arc<ManualClock>,
+}
+
+/// What it answered.
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Value,
+}
+
+impl Api {
+    fn new() -> Self {
+        Self::with(Settings::default(), Tenants::open())
+    }
+
+    fn with(settings: Settings, tenants: Tenants) -> Self {
+        let clock = Arc::new(ManualClock::new(Millis(1_000_000)));
+        let store = Embedded::new(Policy::default(), clock.clone());
+        let queue = Queue::new(Arc::new(store), Vec::new());
+        let state = AppState::new(queue.clone(), settings, tenants, String::new, || true);
+        Self { router: router(state), queue, clock }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Answer {
+        let (parts, body) = self.send(request).await.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.ask(post(path, &body.to_string())).await
+    }
+
+    /// Begins the next job, as a worker would.
+    async fn claim(&self) -> Lease {
+        let shard = self.queue.shards().remove(0);
+        let claim = ClaimRequest { max: 1, lease: std::time::Duration::from_secs(15) };
+        let step = self.queue.backend().step(&shard, &mut Vec::new(), claim).await.unwrap();
+        step.leases.into_iter().next().expect("a job that can be begun")
+    }
+
+    /// Ends it with this text.
+    async fn answer(&self, lease: Lease, text: &str) {
+        let body = serde_json::json!({
+            "choices": [{ "message": { "role": "assistant", "content": text } }],
+        });
+        let response = Answered { status_code: 200, body: RawJson::of(&body).unwrap() };
+        let output = Output { response: Some(response), ..Output::default() };
+        let turn = bridge::turn_of(&lease, text);
+        let claim = ClaimRequest { max: 0, lease: std::time::Duration::from_secs(15) };
+        let shard = lease.key.job.shard().clone();
+        let settlement = lease.settle(Outcome::Succeeded { output, turn }, None);
+        self.queue.backend().step(&shard, &mut vec![settlement], claim).await.unwrap();
+    }
+
+    /// How many jobs wait or run.
+    async fn unfinished(&self) -> u64 {
+        let shard = self.queue.shards().remove(0);
+        let stats = self.queue.backend().stats(&shard, None).await.unwrap();
+        stats.queued + stats.running
+    }
+}
+
+impl Answer {
+    /// The error in it, which must be in the envelope, with this status and code.
+    #[track_caller]
+    fn refused(&self, status: u16, code: &str) -> &str {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        assert!(self.headers.contains_key("x-request-id"), "{self:?}");
+        let error = self.body["error"].as_object().unwrap_or_else(|| panic!("{self:?}"));
+        let mut names: Vec<&str> = error.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["code", "message", "param", "type"], "{self:?}");
+        assert_eq!(error["code"], code, "{self:?}");
+        error["message"].as_str().unwrap()
+    }
+
+    #[track_caller]
+    fn ok(&self, status: u16) -> &Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        &self.body
+    }
+
+    fn id(&self) -> String {
+        self.body["id"].as_str().unwrap_or_else(|| panic!("{self:?}")).to_owned()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+fn post(path: &str, body: &str) -> Request<Body> {
+    let request = Request::post(path).header("content-type", "application/json");
+    request.body(Body::from(body.to_owned())).unwrap()
+}
+
+/// Two tenants, whose keys are `key-of-ann` and `key-of-bob`.
+fn ann_and_bob() -> Tenants {
+    let tenant = |name: &str| Tenant {
+        id: TenantId::new(name).unwrap(),
+        key_sha256: vec![Sha256::digest(format!("key-of-{name}")).into()],
+        admin: false,
+    };
+    Tenants::new(vec![tenant("ann"), tenant("bob")])
+}
+
+fn signed(mut request: Request<Body>, key: &str) -> Request<Body> {
+    request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    request
+}

@@ -1,0 +1,105 @@
+//! The chat bridge: its answers, its patience, and who remembers what.
+
+use causeway_queue::{Lease, session::Turn};
+use serde_json::{Value, json};
+
+use super::{Answer, Api};
+use crate::{BridgeSettings, Settings, Tenants};
+
+/// What the worker would have the conversation remember.
+pub(super) fn turn_of(lease: &Lease, answer: &str) -> Option<Turn> {
+    lease.spec.memory.as_ref()?;
+    let body: Value = serde_json::from_slice(&lease.body).unwrap();
+    let said = body["messages"].as_array()?.last()?["content"].as_str()?.to_owned();
+    Some(Turn { user: said, assistant: answer.to_owned() })
+}
+
+/// What the model would see of a conversation.
+struct Context {
+    text: String,
+    turns: usize,
+}
+
+async fn say(api: &Api, user: &str, message: &str) -> Answer {
+    let body = json!({
+        "user_id": user, "username": user, "message": message, "room": "The Tower", "mood": "good",
+    });
+    api.post("/bridge/chat", &body).await
+}
+
+/// Says something, and a worker answers: the answer, and the context that the worker had.
+async fn talk(api: &Api, user: &str, message: &str, reply: &str) -> (Answer, Context) {
+    let work = async {
+        tokio::task::yield_now().await;
+        let lease = api.claim().await;
+        let text = format!("{:?}{:?}", lease.body, lease.turns);
+        let context = Context { text, turns: lease.turns.len() };
+        api.answer(lease, reply).await;
+        context
+    };
+    tokio::join!(say(api, user, message), work)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_answered_with_a_response() {
+    let api = Api::new();
+    let (answer, _) = talk(&api, "ann", "hello", "hi ann").await;
+    assert_eq!(answer.ok(200)["response"], "hi ann");
+    assert_eq!(answer.header("x-ratelimit-limit"), Some("60"));
+    assert_eq!(answer.header("x-ratelimit-remaining"), Some("59"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_late_is_promised_without_a_response() {
+    let api = Api::new();
+    let began = tokio::time::Instant::now();
+    let answer = say(&api, "ann", "hello").await;
+    assert_eq!(began.elapsed(), BridgeSettings::default().wait);
+    let told = answer.ok(202).as_object().unwrap();
+    assert!(!told.contains_key("response"), "{told:?}");
+    let poll = told["poll"].as_str().unwrap();
+    assert!(poll.contains(told["job_id"].as_str().unwrap()), "{poll}");
+    let lease = api.claim().await;
+    api.answer(lease, "late").await;
+    let job = api.get(poll).await;
+    assert_eq!(job.ok(200)["response"]["body"]["choices"][0]["message"]["content"], "late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_user_has_a_history_of_their_own() {
+    let api = Api::new();
+    talk(&api, "ann", "my cat is Tom", "nice").await;
+    talk(&api, "bob", "my dog is Rex", "good").await;
+    for (user, theirs, others) in [("ann", "Tom", "Rex"), ("bob", "Rex", "Tom")] {
+        let (_, context) = talk(&api, user, "what is its name?", "I know").await;
+        let text = context.text;
+        assert!(text.contains(theirs) && !text.contains(others), "{user}: {text}");
+        let session = api.get(&format!("/bridge/sessions/{user}")).await;
+        let history = session.ok(200)["history"].to_string();
+        assert!(history.contains(theirs) && !history.contains(others), "{history}");
+    }
+    let rooms = api.get("/bridge/rooms").await;
+    let occupants = rooms.ok(200)["rooms"][0]["occupants"].as_array().unwrap();
+    assert_eq!((occupants.len(), &rooms.body["rooms"][0]["room"]), (2, &json!("The Tower")));
+
+    let forget = axum::http::Request::delete("/bridge/sessions/ann");
+    api.ask(forget.body(axum::body::Body::empty()).unwrap()).await.ok(200);
+    api.get("/bridge/sessions/ann").await.refused(404, "session_not_found");
+    let (_, context) = talk(&api, "ann", "who am I?", "nobody").await;
+    assert_eq!(context.turns, 0, "ann was not forgotten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_says_too_much_is_told_when_to_go_on() {
+    let bridge = BridgeSettings { limit: 2, ..BridgeSettings::default() };
+    let api = Api::with(Settings { bridge, ..Settings::default() }, Tenants::open());
+    talk(&api, "ann", "one", "1").await;
+    talk(&api, "ann", "two", "2").await;
+    let answer = say(&api, "ann", "three").await;
+    answer.refused(429, "rate_limit_exceeded");
+    assert_eq!(answer.header("x-ratelimit-remaining"), Some("0"));
+    assert!(answer.header("x-ratelimit-reset").is_some());
+    assert_eq!(answer.header("retry-after"), Some("30"));
+    assert_eq!(api.unfinished().await, 0);
+    talk(&api, "bob", "one", "1").await.0.ok(200);
+}

@@ -1,0 +1,164 @@
+//! Jobs: submitted, waited for, listed, cancelled, retried.
+
+use std::time::Duration;
+
+use causeway_queue::{
+    TenantId,
+    limits::{LaneLimits, TenantLimits},
+};
+use serde_json::{Value, json};
+
+use super::{Answer, Api, post};
+
+const JOB: &str = r#"{"body":{"messages":[]}}"#;
+
+async fn with_header(api: &Api, body: &str, name: &'static str, value: &str) -> Answer {
+    let mut request = post("/v1/jobs", body);
+    request.headers_mut().insert(name, value.parse().unwrap());
+    api.ask(request).await
+}
+
+#[tokio::test]
+async fn a_submitted_job_is_answered_at_once_with_its_place() {
+    let api = Api::new();
+    let body = json!({
+        "body": { "model": "m", "messages": [] }, "class": "batch", "session": "s",
+        "metadata": { "order": "7" },
+    });
+    let answer = api.post("/v1/jobs", &body).await;
+    let job = answer.ok(202);
+    let id = answer.id();
+    assert_eq!(answer.header("location"), Some(format!("/v1/jobs/{id}").as_str()));
+    assert_eq!((&job["status"], &job["class"]), (&json!("queued"), &json!("batch")));
+    assert_eq!((&job["session"], &job["model"]), (&json!("s"), &json!("m")));
+    assert_eq!((&job["position"], &job["waiting_for"]), (&json!(0), &json!("worker")));
+    assert_eq!(job["metadata"], json!({ "order": "7" }));
+    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.ok(200), job);
+}
+
+#[tokio::test]
+async fn the_upstreams_body_comes_back_to_the_byte() {
+    let api = Api::new();
+    let id = api.ask(post("/v1/jobs", r#"{"body":{"n": 1e400, "b" : 1}}"#)).await.id();
+    let lease = api.claim().await;
+    assert_eq!(lease.body, r#"{"n": 1e400, "b" : 1}"#);
+    api.answer(lease, "hello").await;
+    let answer = api.get(&format!("/v1/jobs/{id}/result")).await;
+    assert_eq!(answer.ok(200)["choices"][0]["message"]["content"], "hello");
+    assert_eq!(answer.header("x-upstream-status"), Some("200"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_prefers_to_wait_gets_the_end() {
+    let api = Api::new();
+    let work = async {
+        tokio::task::yield_now().await;
+        let lease = api.claim().await;
+        api.answer(lease, "done").await;
+    };
+    let (answer, ()) = tokio::join!(with_header(&api, JOB, "prefer", "wait=30"), work);
+    let job = answer.ok(200);
+    assert_eq!(job["status"], "succeeded");
+    assert_eq!(job["response"]["body"]["choices"][0]["message"]["content"], "done");
+    assert_eq!(answer.header("preference-applied"), Some("wait=30"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_over_is_answered_with_the_job_as_it_is() {
+    let api = Api::new();
+    let began = tokio::time::Instant::now();
+    let answer = with_header(&api, JOB, "prefer", "wait=7").await;
+    assert_eq!(answer.ok(202)["status"], "queued");
+    assert_eq!(began.elapsed(), Duration::from_secs(7));
+    let path = format!("/v1/jobs/{}?wait=3", answer.id());
+    assert_eq!(api.get(&path).await.ok(200)["status"], "queued");
+    assert_eq!(began.elapsed(), Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn one_key_is_one_job() {
+    let api = Api::new();
+    let first = with_header(&api, JOB, "idempotency-key", "k").await;
+    let again = with_header(&api, JOB, "idempotency-key", "k").await;
+    assert_eq!(first.ok(202)["id"], again.ok(202)["id"]);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(first.header("idempotent-replayed"), None);
+    let other = with_header(&api, r#"{"body":{"other":1}}"#, "idempotency-key", "k").await;
+    other.refused(422, "idempotency_key_reused");
+    assert_eq!(api.unfinished().await, 1);
+}
+
+#[tokio::test]
+async fn many_jobs_come_back_in_their_order() {
+    let api = Api::new();
+    let jobs: Vec<Value> = (0..5).map(|n| json!({ "body": { "model": n.to_string() } })).collect();
+    let answer = api.post("/v1/jobs", &json!({ "jobs": jobs })).await;
+    let list = answer.ok(202);
+    assert_eq!(list["object"], "list");
+    let models: Vec<&str> =
+        list["data"].as_array().unwrap().iter().map(|job| job["model"].as_str().unwrap()).collect();
+    assert_eq!(models, ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn a_full_queue_says_when_to_come_back() {
+    let api = Api::new();
+    let shard = api.queue.shards().remove(0);
+    let limits = TenantLimits { max_queued: Some(2), ..TenantLimits::default() };
+    let tenant = TenantId::new("default").unwrap();
+    let lane = LaneLimits::default();
+    api.queue.backend().set_limits(&shard, &lane, &[(tenant, limits)]).await.unwrap();
+    let many = json!({ "jobs": [{ "body": {} }, { "body": {} }, { "body": {} }] });
+    let answer = api.post("/v1/jobs", &many).await;
+    assert!(answer.refused(429, "queue_full").contains("2 jobs"));
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=120).contains(&seconds), "{seconds}");
+    assert_eq!(api.unfinished().await, 0, "a part was accepted");
+}
+
+#[tokio::test]
+async fn a_job_is_cancelled_once_and_can_be_retried() {
+    let api = Api::new();
+    let id = api.ask(post("/v1/jobs", JOB)).await.id();
+    let act = async |what: &str| api.ask(post(&format!("/v1/jobs/{id}/{what}"), "")).await;
+    act("retry").await.refused(400, "job_not_retryable");
+    for _ in 0..2 {
+        assert_eq!(act("cancel").await.ok(200)["status"], "cancelled");
+    }
+    api.get(&format!("/v1/jobs/{id}/result")).await.refused(410, "no_result");
+    assert_eq!(act("retry").await.ok(202)["status"], "queued");
+    assert_eq!(api.get(&format!("/v1/jobs/{id}/result")).await.ok(202)["status"], "queued");
+    let lease = api.claim().await;
+    assert_eq!(act("cancel").await.ok(200)["cancelling"], true);
+    api.answer(lease, "too fast").await;
+    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.ok(200)["status"], "succeeded");
+}
+
+#[tokio::test]
+async fn a_list_is_filtered_and_paged() {
+    let api = Api::new();
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        api.clock.advance(Duration::from_millis(1));
+        let class = if n % 2 == 0 { "batch" } else { "interactive" };
+        ids.push(api.post("/v1/jobs", &json!({ "body": {}, "class": class })).await.id());
+    }
+    ids.reverse();
+    let mut seen = Vec::new();
+    let mut path = "/v1/jobs?limit=2".to_owned();
+    loop {
+        let page = api.get(&path).await.ok(200).clone();
+        let jobs = page["data"].as_array().unwrap();
+        seen.extend(jobs.iter().map(|job| job["id"].as_str().unwrap().to_owned()));
+        assert_eq!(page["first_id"], jobs[0]["id"]);
+        if page["has_more"] == false {
+            break;
+        }
+        path = format!("/v1/jobs?limit=2&after={}", page["last_id"].as_str().unwrap());
+    }
+    assert_eq!(seen, ids);
+    let batch = api.get("/v1/jobs?class=batch").await;
+    assert_eq!(batch.ok(200)["data"].as_array().unwrap().len(), 3);
+    let done = api.get("/v1/jobs?status=succeeded").await;
+    assert_eq!(done.ok(200)["data"], json!([]));
+}

@@ -1,0 +1,151 @@
+//! What is refused: each with the right status, a message that helps, and nothing enqueued.
+
+use axum::{body::Body, http::Request};
+use serde_json::json;
+
+use super::{Api, ann_and_bob, post, signed};
+use crate::Settings;
+
+const JOB: &str = "/v1/jobs";
+const CHAT: &str = "/bridge/chat";
+
+#[tokio::test]
+async fn bodies_that_do_not_fit_are_refused_whole() {
+    let api = Api::new();
+    let job = |more: &str| format!(r#"{{"body":{{"messages":[]}}{more}}}"#);
+    let long = format!(r#"{{"user_id":"u","message":"{}"}}"#, "x".repeat(40_000));
+    for (path, body, status, code, part) in [
+        (JOB, String::new(), 400, "invalid_json", "empty"),
+        (JOB, r#"{"body":{"#.to_owned(), 400, "invalid_json", "not complete JSON"),
+        (JOB, "[]".to_owned(), 400, "invalid_value", "object"),
+        (JOB, r#""text""#.to_owned(), 400, "invalid_value", "object"),
+        (JOB, "{}".to_owned(), 400, "missing_field", "body"),
+        (JOB, r#"{"body":[]}"#.to_owned(), 400, "invalid_value", "JSON object"),
+        (JOB, r#"{"body":{"stream":"yes"}}"#.to_owned(), 400, "invalid_value", "boolean"),
+        (JOB, job(r#","klass":"batch""#), 400, "unknown_parameter", "klass"),
+        (JOB, job(r#","class":"urgent""#), 400, "invalid_value", "interactive"),
+        (JOB, job(r#","url":"/v1/images""#), 400, "invalid_value", "/v1/chat/completions"),
+        (JOB, job(r#","session":"""#), 400, "invalid_value", "session"),
+        (JOB, job(r#","delay_ms":-4"#), 400, "invalid_value", "whole number"),
+        (JOB, job(r#","delay_ms":1e30"#), 400, "invalid_value", "whole number"),
+        (JOB, job(r#","delay_ms":99999999999"#), 400, "invalid_value", "2592000000"),
+        (JOB, job(r#","deadline_ms":0"#), 400, "invalid_value", "1 to"),
+        (JOB, job(r#","max_attempts":0"#), 400, "invalid_value", "1 to 100"),
+        (JOB, job(r#","max_attempts":1000000000"#), 400, "invalid_value", "1 to 100"),
+        (JOB, job(r#","metadata":{"a":1}"#), 400, "invalid_value", "string"),
+        (JOB, r#"{"jobs":[]}"#.to_owned(), 400, "invalid_value", "1 to 10000"),
+        (JOB, format!(r#"{{"jobs":[{},{{"body":3}}]}}"#, job("")), 400, "invalid_value", "jobs[1]"),
+        (CHAT, "{}".to_owned(), 400, "missing_field", "user_id"),
+        (CHAT, r#"{"user_id":"u"}"#.to_owned(), 400, "missing_field", "message"),
+        (CHAT, r#"{"user_id":"u","message":"  "}"#.to_owned(), 400, "invalid_value", "empty"),
+        (CHAT, r#"{"user_id":7,"message":"m"}"#.to_owned(), 400, "invalid_value", "string"),
+        (CHAT, r#"{"user_id":"","message":"m"}"#.to_owned(), 400, "invalid_value", "user_id"),
+        (CHAT, long, 400, "invalid_value", "32000"),
+    ] {
+        let answer = api.ask(post(path, &body)).await;
+        let message = answer.refused(status, code);
+        assert!(message.contains(part), "{body}: {message}");
+        assert_eq!(api.unfinished().await, 0, "{body} was accepted all the same");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_served_names_what_is() {
+    let api = Api::new();
+    let message = api.get("/v1/nonsense").await.refused(404, "unknown_route").to_owned();
+    assert!(message.contains("/v1/nonsense") && message.contains("/v1/jobs"), "{message}");
+
+    let answer = api.ask(Request::delete("/v1/jobs").body(Body::empty()).unwrap()).await;
+    let message = answer.refused(405, "method_not_allowed");
+    assert!(message.contains("DELETE") && message.contains("POST"), "{message}");
+    assert_eq!(answer.header("allow"), Some("GET, HEAD, POST"));
+
+    for kind in [Some("text/plain"), None] {
+        let mut request = post(JOB, r#"{"body":{}}"#);
+        match kind {
+            Some(kind) => request.headers_mut().insert("content-type", kind.parse().unwrap()),
+            None => request.headers_mut().remove("content-type"),
+        };
+        let answer = api.ask(request).await;
+        let message = answer.refused(415, "unsupported_media_type");
+        assert!(message.contains("application/json"), "{message}");
+    }
+    assert_eq!(api.unfinished().await, 0);
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_refused_with_the_limit() {
+    let settings = Settings { max_body_bytes: 1000, ..Settings::default() };
+    let api = Api::with(settings, crate::Tenants::open());
+    let body = json!({ "body": { "text": "x".repeat(2000) } });
+    let answer = api.post(JOB, &body).await;
+    assert!(answer.refused(413, "body_too_large").contains("1000 bytes"));
+    assert_eq!(api.unfinished().await, 0);
+}
+
+#[tokio::test]
+async fn queries_and_headers_that_do_not_fit_are_refused() {
+    let api = Api::new();
+    let id = api.post(JOB, &json!({ "body": {} })).await.id();
+    for (path, code, part) in [
+        (format!("/v1/jobs/{id}?wait=-1"), "invalid_value", "0 to 120"),
+        (format!("/v1/jobs/{id}?wait=1e9"), "invalid_value", "0 to 120"),
+        (format!("/v1/jobs/{id}?wait=soon"), "invalid_value", "seconds"),
+        (format!("/v1/jobs/{id}?weight=1"), "invalid_query", "wait"),
+        (format!("/v1/jobs/{id}/events?after=x"), "invalid_value", "number"),
+        ("/v1/jobs?limit=0".to_owned(), "invalid_value", "1 to"),
+        ("/v1/jobs?limit=100000".to_owned(), "invalid_value", "1 to"),
+        ("/v1/jobs?status=done".to_owned(), "invalid_value", "succeeded"),
+        ("/v1/jobs?class=fast".to_owned(), "invalid_value", "batch"),
+        ("/v1/jobs?after=job_1".to_owned(), "invalid_value", "id of a job"),
+    ] {
+        let answer = api.get(&path).await;
+        let message = answer.refused(400, code);
+        assert!(message.contains(part), "{path}: {message}");
+    }
+    for (name, value, code) in [
+        ("prefer", "wait=abc", "invalid_value"),
+        ("idempotency-key", "", "invalid_idempotency_key"),
+        ("idempotency-key", &"k".repeat(300), "invalid_idempotency_key"),
+    ] {
+        let mut request = post(JOB, r#"{"body":{}}"#);
+        request.headers_mut().insert(name, value.parse().unwrap());
+        api.ask(request).await.refused(400, code);
+    }
+    assert_eq!(api.unfinished().await, 1);
+}
+
+#[tokio::test]
+async fn a_foreign_job_looks_like_none() {
+    let api = Api::with(Settings::default(), ann_and_bob());
+    let id = api.ask(signed(post(JOB, r#"{"body":{}}"#), "key-of-ann")).await.id();
+    let mut unknown = id.clone();
+    unknown.replace_range(id.len() - 4.., "0000");
+    for path in ["", "/events", "/result"] {
+        let mut told = Vec::new();
+        for id in [&id, &unknown] {
+            let request = Request::get(format!("/v1/jobs/{id}{path}")).body(Body::empty()).unwrap();
+            let answer = api.ask(signed(request, "key-of-bob")).await;
+            told.push(answer.refused(404, "job_not_found").replace(id, "ID"));
+        }
+        assert_eq!(told[0], told[1]);
+    }
+    for action in ["cancel", "retry"] {
+        let request = signed(post(&format!("/v1/jobs/{id}/{action}"), ""), "key-of-bob");
+        api.ask(request).await.refused(404, "job_not_found");
+    }
+    api.get("/v1/jobs/job_default_0_none").await.refused(401, "invalid_api_key");
+    assert_eq!(api.unfinished().await, 1, "bob cancelled ann's job");
+}
+
+#[tokio::test]
+async fn a_call_without_a_good_key_is_refused() {
+    let api = Api::with(Settings::default(), ann_and_bob());
+    api.post(JOB, &json!({ "body": {} })).await.refused(401, "invalid_api_key");
+    let request = signed(post(JOB, r#"{"body":{}}"#), "key-of-cem");
+    let answer = api.ask(request).await;
+    let message = answer.refused(401, "invalid_api_key");
+    assert!(!message.contains("key-of-cem"), "{message}");
+    assert_eq!(api.unfinished().await, 0);
+    api.get("/healthz").await.ok(200);
+}

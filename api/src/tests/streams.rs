@@ -1,0 +1,97 @@
+//! Event streams: replayed, resumed, and alive while nothing happens.
+
+use std::time::Duration;
+
+use axum::{body::Body, http::Request};
+use causeway_queue::{EventKind, RawJson, backend::Emission};
+use futures_util::StreamExt as _;
+
+use super::{Api, post};
+
+const STREAM: &str = r#"{"body":{"stream":true}}"#;
+
+/// The ids and names in a stream that has ended.
+async fn events(api: &Api, request: Request<Body>) -> Vec<(String, String)> {
+    let bytes = axum::body::to_bytes(api.send(request).await.into_body(), usize::MAX).await;
+    let text = String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+    let field = |block: &str, name: &str| {
+        let found = block.lines().find_map(|line| line.strip_prefix(name));
+        found.unwrap_or_default().trim().to_owned()
+    };
+    let blocks = text.split("\n\n").filter(|block| !block.trim().is_empty());
+    blocks.map(|block| (field(block, "id:"), field(block, "event:"))).collect()
+}
+
+fn follow(id: &str, query: &str) -> Request<Body> {
+    Request::get(format!("/v1/jobs/{id}/events{query}")).body(Body::empty()).unwrap()
+}
+
+fn named(events: &[(&str, &str)]) -> Vec<(String, String)> {
+    events.iter().map(|(id, name)| ((*id).to_owned(), (*name).to_owned())).collect()
+}
+
+/// A job that streamed two pieces and ended; its id.
+async fn streamed(api: &Api) -> String {
+    let id = api.ask(post("/v1/jobs", STREAM)).await.id();
+    let lease = api.claim().await;
+    let shard = api.queue.shards().remove(0);
+    for text in ["a", "b"] {
+        let data = RawJson::of(&serde_json::json!({ "text": text })).unwrap();
+        let one = Emission { lease: lease.key.clone(), kind: EventKind::Delta, data };
+        assert!(api.queue.backend().emit(&shard, vec![one]).await.unwrap().is_empty());
+    }
+    api.answer(lease, "ab").await;
+    id
+}
+
+#[tokio::test]
+async fn a_late_reader_gets_every_event() {
+    let api = Api::new();
+    let id = streamed(&api).await;
+    let all = named(&[
+        ("0", "job.queued"),
+        ("1", "job.started"),
+        ("2", "output.delta"),
+        ("3", "output.delta"),
+        ("4", "job.succeeded"),
+    ]);
+    assert_eq!(events(&api, follow(&id, "")).await, all);
+    assert_eq!(events(&api, follow(&id, "?after=2")).await, all[3..]);
+    let mut resumed = follow(&id, "");
+    resumed.headers_mut().insert("last-event-id", "3".parse().unwrap());
+    assert_eq!(events(&api, resumed).await, all[4..]);
+}
+
+#[tokio::test]
+async fn a_job_without_a_log_tells_its_three_events() {
+    let api = Api::new();
+    let id = api.ask(post("/v1/jobs", r#"{"body":{}}"#)).await.id();
+    let work = async {
+        tokio::task::yield_now().await;
+        let lease = api.claim().await;
+        api.answer(lease, "done").await;
+    };
+    let (live, ()) = tokio::join!(events(&api, follow(&id, "")), work);
+    let all = named(&[("0", "job.queued"), ("1", "job.started"), ("2", "job.succeeded")]);
+    assert_eq!(live, all);
+    assert_eq!(events(&api, follow(&id, "")).await, all);
+    assert_eq!(events(&api, follow(&id, "?after=1")).await, all[2..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_says_that_it_lives() {
+    let api = Api::new();
+    let id = api.ask(post("/v1/jobs", STREAM)).await.id();
+    let response = api.send(follow(&id, "")).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body().into_data_stream();
+    let mut next = async || {
+        let bytes = body.next().await.unwrap().unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    };
+    assert!(next().await.contains("job.queued"));
+    let began = tokio::time::Instant::now();
+    let ping = next().await;
+    assert!(ping.contains("event: ping") || ping.contains("event:ping"), "{ping}");
+    assert_eq!(began.elapsed(), Duration::from_secs(15));
+}
