@@ -119,13 +119,16 @@ fn draft(
         "{}\nYou are talking with {}, who is in the room \"{}\".",
         settings.persona, profile.username, profile.room
     );
-    let body = json!({
+    let mut body = json!({
         "model": settings.model,
         "messages": [
             { "role": "system", "content": system },
             { "role": "user", "content": message.message },
         ],
     });
+    if let Some(max_tokens) = settings.max_tokens {
+        body["max_tokens"] = max_tokens.into();
+    }
     let unwritable =
         |error: serde_json::Error| ApiError::invalid("invalid_value", error.to_string());
     let memory = Memory {
@@ -139,7 +142,12 @@ fn draft(
         memory: Some(memory),
         ..Spec::default()
     };
-    let job = state.queue.draft(tenant.clone(), spec, Bytes::from(body.to_string()), None);
+    let job = state.queue.draft(
+        tenant.clone(),
+        spec,
+        Bytes::from(body.to_string()),
+        settings.max_tokens.map(u64::from),
+    );
     Ok(NewJob { class: Class::Interactive, session: Some(session), ..job })
 }
 

@@ -44,6 +44,8 @@ pub struct BridgeSettings {
     pub memory: Duration,
     /// The model that answers. Default `default`.
     pub model: String,
+    /// Most tokens of an answer, sent upstream as `max_tokens`. Default: the model's own bound.
+    pub max_tokens: Option<u32>,
     /// What the model is told about itself.
     pub persona: String,
     /// How many messages one user may send per `window`. Default 60.
@@ -78,6 +80,7 @@ impl Default for BridgeSettings {
             turns: 20,
             memory: Duration::from_secs(24 * 3600),
             model: "default".to_owned(),
+            max_tokens: None,
             persona: "You are a friendly companion in a shared world. Answer briefly.".to_owned(),
             limit: 60,
             window: Duration::from_secs(60),

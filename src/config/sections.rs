@@ -78,6 +78,8 @@ pub(crate) struct Bridge {
     pub(crate) wait: Duration,
     /// The model that answers. Default `default`.
     pub(crate) model: String,
+    /// Most tokens of an answer, sent upstream as `max_tokens`. Default 0: the model's own bound.
+    pub(crate) max_tokens: u32,
     /// How many exchanges a user's conversation keeps. Default 20.
     pub(crate) turns: u32,
     /// How long after its last message a conversation is forgotten. Default 24 h.
@@ -97,6 +99,7 @@ impl Default for Bridge {
         Self {
             wait: Duration::from_secs(25),
             model: "default".to_owned(),
+            max_tokens: 0,
             turns: 20,
             memory: Duration::from_secs(86_400),
             persona_file: None,

@@ -51,6 +51,7 @@ impl Config {
                 turns: self.bridge.turns,
                 memory: self.bridge.memory,
                 model: self.bridge.model.clone(),
+                max_tokens: Some(self.bridge.max_tokens).filter(|most| *most > 0),
                 limit: self.bridge.limit,
                 window: self.bridge.window,
                 persona: self.persona.clone().unwrap_or_else(|| defaults.bridge.persona.clone()),
