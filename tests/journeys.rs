@@ -6,6 +6,7 @@ mod crash;
 mod drain;
 mod main_job;
 mod outage;
+mod patience;
 mod retry;
 mod start;
 mod stream;

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// One store. Every operation is one atomic transition of one shard; each is described by what it
-/// promises, and [`conformance`](crate::conformance) checks the promises on every backend.
+/// promises, and the module `conformance` checks the promises on every backend.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync {
     /// Accepts all of `jobs` or none; answers in their order. All must belong to `shard`.

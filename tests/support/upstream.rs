@@ -135,6 +135,12 @@ impl Call {
         self.respond((status, axum::Json(body)).into_response());
     }
 
+    /// Refuses the call because there are too many, for this many seconds.
+    pub(crate) fn busy(self, seconds: u64) {
+        let retry_after = [(header::RETRY_AFTER, seconds.to_string())];
+        self.respond((StatusCode::TOO_MANY_REQUESTS, retry_after, "{}").into_response());
+    }
+
     /// Begins a streamed answer.
     pub(crate) fn stream(self) -> Answering {
         let (pieces, receiver) = mpsc::channel::<Bytes>(PIECES);

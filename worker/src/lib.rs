@@ -1,8 +1,8 @@
 //! Causeway's worker: leases jobs, calls the models, settles what came of it.
 //!
-//! One process runs thousands of calls at once. [`consumer`] claims and settles, one loop a shard;
-//! [`heartbeat`] keeps the leases; [`reaper`] takes back those of dead workers; [`attempt`] is one
-//! call from its lease to its outcome, and [`disposition`] decides what a failure means. This crate
+//! One process runs thousands of calls at once. `consumer` claims and settles, one loop a shard;
+//! `heartbeat` keeps the leases; `reaper` takes back those of dead workers; `attempt` is one
+//! call from its lease to its outcome, and `disposition` decides what a failure means. This crate
 //! knows no HTTP status of ours and never sees the API.
 
 mod assembly;
