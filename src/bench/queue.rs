@@ -34,6 +34,9 @@ const PICKUPS: usize = 1000;
 /// How long the leases of the measurement last: longer than any run.
 const LEASE: Duration = Duration::from_secs(600);
 
+/// How long the measured jobs stay in the store.
+const RETENTION: Duration = Duration::from_secs(60);
+
 /// Bytes of the result that each job is settled with.
 const RESULT_BYTES: usize = 300;
 
@@ -66,7 +69,7 @@ struct Subject {
 
 impl Subject {
     async fn open(store: &str) -> anyhow::Result<Self> {
-        let policy = Policy::default();
+        let policy = Policy { retention: RETENTION, ..Policy::default() };
         let (backend, redis): (Arc<dyn Backend>, _) = if store == "embedded" {
             (Arc::new(Embedded::new(policy, Arc::new(SystemClock::default()))), None)
         } else {
