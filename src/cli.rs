@@ -276,9 +276,9 @@ pub(crate) enum JobClass {
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").args(["prompt", "json"]).required(true))]
 pub(crate) struct Submit {
     /// The message to the model
-    #[arg(required_unless_present = "json", conflicts_with = "json")]
     pub(crate) prompt: Option<String>,
     /// A JSON file, `-` for standard input: `{"jobs": […]}`, one job (it has a `body`), or just
     /// the body of one

@@ -156,15 +156,9 @@ async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Resp
     let id = job.id.clone();
     let waiter = state.queue.waiter(tenant, &id);
     state.queue.submit(vec![job]).await?;
-    let stopping = state.stopping();
-    let waited = async {
-        tokio::select! {
-            job = waiter.wait(state.settings.bridge.wait) => job,
-            () = stopping.cancelled() => Ok(None),
-        }
-    };
+    let waited = state.unless_stopped(waiter.wait(state.settings.bridge.wait), tenant, &id).await;
     // Accepted is accepted: whatever fails from here on, the client can come back for the answer.
-    match waited.await.ok().flatten().filter(|job| job.status().is_terminal()) {
+    match waited.ok().flatten().filter(|job| job.status().is_terminal()) {
         Some(job) => finished(&job),
         None => Ok(pending(&id)),
     }

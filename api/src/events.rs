@@ -98,7 +98,10 @@ impl Reader {
             }
             let event = tokio::select! {
                 event = timeout(self.ping, self.follower.next()) => event,
-                () = self.stopping.cancelled() => return None,
+                () = self.stopping.cancelled() => {
+                    self.ended = true;
+                    return self.rest().await;
+                }
             };
             match event {
                 Err(_) => return Some("event: ping\ndata: {}\n\n".to_owned()),
@@ -113,6 +116,15 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// What is left to tell when the process stops: its worker may just have ended the job.
+    async fn rest(&mut self) -> Option<String> {
+        let mut told = String::new();
+        for event in self.follower.known().await.ok()? {
+            told += &self.block(&event).await;
+        }
+        Some(told).filter(|told| !told.is_empty())
     }
 
     async fn block(&self, event: &Event) -> String {

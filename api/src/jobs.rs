@@ -66,14 +66,9 @@ pub(crate) async fn show(
     let wait = query(asked)?.wait;
     let wait = wait.map(|text| seconds("wait", &text, state.settings.max_wait)).transpose()?;
     let key = job_id(&id)?;
-    let stopping = state.stopping();
-    let waited = async {
-        tokio::select! {
-            job = state.queue.wait(&caller.tenant, &key, wait.unwrap_or(Duration::ZERO)) => job,
-            () = stopping.cancelled() => state.queue.job(&caller.tenant, &key).await,
-        }
-    };
-    let job = waited.await?.ok_or_else(|| no_such_job(&id))?;
+    let ended = state.queue.wait(&caller.tenant, &key, wait.unwrap_or(Duration::ZERO));
+    let job = state.unless_stopped(ended, &caller.tenant, &key).await?;
+    let job = job.ok_or_else(|| no_such_job(&id))?;
     Ok(respond(StatusCode::OK, &job_view::json(&job)))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use causeway_queue::Queue;
+use causeway_queue::{Error, JobId, Queue, TenantId, job::Job};
 use tokio_util::sync::CancellationToken;
 
 use crate::{auth::Tenants, settings::Settings};
@@ -54,6 +54,20 @@ impl AppState {
             is_alive: Box::new(is_alive),
             stopping: CancellationToken::new(),
         }))
+    }
+
+    /// What `waiting` for the job's end answers; or, when the process stops before that, the job as
+    /// it is then, which may have ended by the very last thing that this process did.
+    pub(crate) async fn unless_stopped(
+        &self,
+        waiting: impl Future<Output = Result<Option<Job>, Error>>,
+        tenant: &TenantId,
+        id: &JobId,
+    ) -> Result<Option<Job>, Error> {
+        tokio::select! {
+            job = waiting => job,
+            () = self.stopping.cancelled() => self.queue.job(tenant, id).await,
+        }
     }
 
     /// Cancelled when the process stops: whoever waits then is told how things stand.

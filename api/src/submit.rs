@@ -123,14 +123,9 @@ async fn finish(
     wait: Option<Duration>,
 ) -> Result<Response, ApiError> {
     let id = accepted.id();
-    let stopping = state.stopping();
-    let waited = async {
-        tokio::select! {
-            job = state.queue.wait(&caller.tenant, id, wait.unwrap_or_default()) => job,
-            () = stopping.cancelled() => state.queue.job(&caller.tenant, id).await,
-        }
-    };
-    let job = waited.await?.ok_or_else(|| expired(id))?;
+    let ended = state.queue.wait(&caller.tenant, id, wait.unwrap_or_default());
+    let job = state.unless_stopped(ended, &caller.tenant, id).await?;
+    let job = job.ok_or_else(|| expired(id))?;
     let is_done = wait.is_some() && job.status().is_terminal();
     let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = respond(status, &job_view::json(&job));

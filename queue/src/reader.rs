@@ -110,6 +110,15 @@ impl Follower {
         }
     }
 
+    /// All that is known now from the next event on, without waiting for more.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn known(&mut self) -> Result<Vec<Event>, Error> {
+        self.read.clear();
+        self.look().await
+    }
+
     /// What the store holds from the next event on. Sets `ended` when nothing can follow.
     async fn look(&mut self) -> Result<Vec<Event>, Error> {
         let job =
