@@ -48,17 +48,17 @@ pub(crate) async fn run(config: Config, role: Role) -> anyhow::Result<ExitCode> 
         ended = &mut running => return ended.map(|()| ExitCode::SUCCESS),
         name = signals.next() => name,
     };
+    stop.drain();
     tracing::info!(
         signal = name,
         "stopping: running calls are finished, a second signal ends them"
     );
-    stop.drain();
     let name = tokio::select! {
         ended = &mut running => return ended.map(|()| ExitCode::SUCCESS),
         name = signals.next() => name,
     };
-    tracing::warn!(signal = name, "stopping at once");
     stop.now();
+    tracing::warn!(signal = name, "stopping at once");
     running.await.map(|()| ExitCode::SUCCESS)
 }
 
