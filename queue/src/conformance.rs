@@ -14,7 +14,9 @@
 
 mod accept;
 mod audit;
+mod bounds;
 mod cancel;
+mod fair;
 mod lease;
 mod list;
 mod retry;
@@ -24,8 +26,8 @@ mod stream;
 mod wake;
 
 pub use self::{
-    accept::*, audit::*, cancel::*, lease::*, list::*, retry::*, session::*, stage::*, stream::*,
-    wake::*,
+    accept::*, audit::*, bounds::*, cancel::*, fair::*, lease::*, list::*, retry::*, session::*,
+    stage::*, stream::*, wake::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -42,10 +44,25 @@ macro_rules! promises {
             a_full_tenant_leaves_room_for_others
             a_delayed_job_waits_for_its_time
             a_large_body_arrives_whole
+            a_tenant_never_runs_more_than_its_cap
+            a_lane_never_runs_more_than_its_cap
+            a_tenant_begins_only_so_many_requests_a_minute
+            a_tenant_uses_only_so_many_tokens_a_minute
+            a_lane_begins_only_so_much_a_minute
+            a_pause_keeps_everything_where_it_is
+            a_job_that_comes_too_late_expires
+            a_running_job_expires_by_its_worker
+            a_waiting_job_knows_its_place_and_its_time
             a_waiting_job_is_cancelled_at_once
             a_running_job_is_cancelled_by_its_worker
             a_cancelled_job_does_not_run_again
             a_foreign_job_cannot_be_cancelled_or_retried
+            a_light_tenant_does_not_wait_behind_a_heavy_one
+            turns_go_by_weight
+            turns_are_paid_in_tokens
+            classes_are_served_by_weight
+            being_away_saves_nothing_up
+            what_is_given_back_costs_nothing
             a_claim_takes_each_job_once
             a_lease_that_is_beaten_lives_on
             a_lease_that_expires_is_a_stall_and_not_an_attempt

@@ -1,0 +1,153 @@
+//! Promises about order between tenants and classes.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::stage::{Stage, succeeded, tenant_id};
+use crate::{
+    Class, Lease, NewJob,
+    fair::Estimate,
+    job::Usage,
+    limits::{LaneLimits, TenantLimits},
+};
+
+/// How many attempts run at once.
+const SLOTS: usize = 10;
+
+/// Who was served, in order.
+type Starts = Vec<(String, Class)>;
+
+/// A fleet with [`SLOTS`] places, each attempt of which takes one turn of the clock.
+struct Fleet<'a> {
+    stage: &'a Stage,
+    running: Vec<Lease>,
+}
+
+impl<'a> Fleet<'a> {
+    fn new(stage: &'a Stage) -> Self {
+        Self { stage, running: Vec::new() }
+    }
+
+    /// Ends what runs, at a cost of `tokens`, and begins as much anew; until `count` attempts have
+    /// begun.
+    async fn serve(&mut self, count: usize, tokens: fn(&str) -> u64) -> Starts {
+        let mut starts = Starts::new();
+        while starts.len() < count {
+            self.stage.pass(Duration::from_millis(100));
+            let settled = self.running.drain(..).map(|lease| {
+                let completion_tokens = tokens(lease.key.tenant.as_str());
+                lease.settle(succeeded(), Some(Usage { prompt_tokens: 0, completion_tokens }))
+            });
+            let step = self.stage.step(settled.collect(), SLOTS).await;
+            assert!(!step.leases.is_empty(), "a backlog leaves no place empty");
+            let name = |lease: &Lease| (lease.key.tenant.to_string(), lease.key.class);
+            starts.extend(step.leases.iter().map(name));
+            self.running = step.leases;
+        }
+        starts
+    }
+}
+
+/// Lets `count` jobs of `tenant` wait, each thought to cost 100 tokens.
+async fn backlog(stage: &Stage, tenant: &str, class: Class, count: usize) {
+    let cost = Estimate { prompt: 0, completion: Some(100) };
+    let jobs = (0..count).map(|_| NewJob { class, cost, ..stage.job(tenant) }).collect();
+    stage.queue.submit(jobs).await.expect("there is room");
+}
+
+fn share<T>(starts: &[T], of: impl Fn(&T) -> bool) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "counts of a test")]
+    let part = |count: usize| count as f64;
+    part(starts.iter().filter(|start| of(start)).count()) / part(starts.len())
+}
+
+/// Twenty jobs beside a hundred thousand of another tenant have all begun within forty starts.
+pub async fn a_light_tenant_does_not_wait_behind_a_heavy_one(stage: Stage) {
+    for _ in 0..10 {
+        backlog(&stage, "heavy", Class::Standard, 10_000).await;
+    }
+    let mut fleet = Fleet::new(&stage);
+    fleet.serve(200, |_| 100).await;
+    backlog(&stage, "light", Class::Standard, 20).await;
+    let starts = fleet.serve(40, |_| 100).await;
+    assert_eq!(starts.iter().filter(|(tenant, _)| tenant == "light").count(), 20);
+}
+
+/// Three backlogged tenants are served by their weights.
+pub async fn turns_go_by_weight(stage: Stage) {
+    let weighted = |name, weight| (tenant_id(name), TenantLimits { weight, ..Default::default() });
+    let tenants = [weighted("a", 1), weighted("b", 3), weighted("c", 6)];
+    stage.queue.set_limits(&tenants).await.unwrap();
+    for (tenant, _) in &tenants {
+        backlog(&stage, tenant.as_str(), Class::Standard, 1300).await;
+    }
+    let starts = Fleet::new(&stage).serve(2000, |_| 100).await;
+    for (tenant, wanted) in [("a", 0.1), ("b", 0.3), ("c", 0.6)] {
+        let share = share(&starts, |start| start.0 == tenant);
+        assert!((share / wanted - 1.0).abs() <= 0.02, "{tenant} had {share}, not {wanted}");
+    }
+    stage.assert_sound().await;
+}
+
+/// What counts is what an answer really cost: a tenant with answers twelve times as long is served
+/// a twelfth as often, although all were thought to cost the same.
+pub async fn turns_are_paid_in_tokens(stage: Stage) {
+    let cost = |tenant: &str| if tenant == "long" { 6000 } else { 500 };
+    backlog(&stage, "long", Class::Standard, 600).await;
+    backlog(&stage, "short", Class::Standard, 6000).await;
+    let mut fleet = Fleet::new(&stage);
+    let starts = fleet.serve(5200, cost).await;
+    let mut tokens: HashMap<&str, u64> = HashMap::new();
+    for (tenant, _) in &starts {
+        *tokens.entry(tenant).or_default() += cost(tenant);
+    }
+    #[expect(clippy::cast_precision_loss, reason = "tokens of a test")]
+    let ratio = tokens["long"] as f64 / tokens["short"] as f64;
+    assert!((ratio - 1.0).abs() <= 0.05, "long answers had {ratio} of the tokens of short ones");
+    let jobs = share(&starts, |start| start.0 == "long");
+    assert!((jobs * 13.0 - 1.0).abs() <= 0.05, "long answers were {jobs} of all, not 1 of 13");
+}
+
+/// Higher classes come first, by 16 : 4 : 1, and none starves.
+pub async fn classes_are_served_by_weight(stage: Stage) {
+    for class in Class::ALL {
+        backlog(&stage, "ann", class, 1700).await;
+    }
+    let starts = Fleet::new(&stage).serve(2100, |_| 100).await;
+    for (class, parts) in [(Class::Interactive, 16.0), (Class::Standard, 4.0), (Class::Batch, 1.0)]
+    {
+        let share = share(&starts, |start| start.1 == class);
+        assert!((share * 21.0 / parts - 1.0).abs() <= 0.05, "{class} had {share}");
+    }
+}
+
+/// Whoever was away comes back as an equal: nothing was saved up, nothing was lost.
+pub async fn being_away_saves_nothing_up(stage: Stage) {
+    backlog(&stage, "ann", Class::Standard, 2000).await;
+    backlog(&stage, "bob", Class::Standard, 10).await;
+    let mut fleet = Fleet::new(&stage);
+    fleet.serve(1000, |_| 100).await;
+    backlog(&stage, "bob", Class::Standard, 500).await;
+    let starts = fleet.serve(400, |_| 100).await;
+    let share = share(&starts, |start| start.0 == "bob");
+    assert!((share - 0.5).abs() <= 0.03, "bob came back to {share}");
+}
+
+/// An attempt that is begun and given back costs its tenant nothing.
+pub async fn what_is_given_back_costs_nothing(stage: Stage) {
+    let one = LaneLimits { max_running: Some(1), ..LaneLimits::default() };
+    stage.store().set_limits(&stage.shard, &one, &[]).await.unwrap();
+    backlog(&stage, "ann", Class::Standard, 5).await;
+    for _ in 0..20 {
+        let lease = stage.claim_one().await;
+        assert_eq!(lease.key.tenant, tenant_id("ann"));
+        stage.settle(lease, crate::Outcome::Released).await;
+    }
+    backlog(&stage, "bob", Class::Standard, 5).await;
+    let mut turns = Vec::new();
+    for _ in 0..10 {
+        let lease = stage.claim_one().await;
+        turns.push(lease.key.tenant.to_string());
+        stage.step(vec![lease.settle(succeeded(), None)], 0).await;
+    }
+    assert_eq!(turns[..4].iter().filter(|tenant| *tenant == "ann").count(), 2, "{turns:?}");
+}
