@@ -10,8 +10,6 @@ use causeway_queue::{
     redis::RedisStore,
 };
 
-use crate::support::redis::RedisServer;
-
 /// Later than any key that was written with the server's own time could expire.
 pub(crate) fn clock() -> Arc<ManualClock> {
     let now = jiff::Timestamp::now().as_millisecond();
@@ -23,10 +21,10 @@ pub(crate) fn embedded() -> Stage {
     Stage::new(Arc::new(Embedded::new(Policy::default(), clock.clone())), clock)
 }
 
-pub(crate) async fn on(server: &RedisServer) -> Stage {
+/// A stage over the Redis, or the cluster, at `url`.
+pub(crate) async fn on(url: &str) -> Stage {
     let clock = clock();
-    let store =
-        RedisStore::connect_with_clock(&server.url(), Policy::default(), clock.clone()).await;
+    let store = RedisStore::connect_with_clock(url, Policy::default(), clock.clone()).await;
     Stage::new(Arc::new(store.unwrap()), clock)
 }
 
@@ -45,8 +43,33 @@ mod redis_keeps_its_promises {
 
     async fn stage() -> (causeway_queue::conformance::Stage, RedisServer) {
         let server = RedisServer::start();
-        (super::on(&server).await, server)
+        (super::on(&server.url()).await, server)
     }
 
     causeway_queue::promises!(stage);
+}
+
+/// Each promise is tried in a lane of its own, so that they lie on all three masters.
+mod a_cluster_keeps_its_promises {
+    use std::sync::Arc;
+
+    use causeway_queue::{Backend, LaneName, clock::ManualClock, conformance::Stage};
+
+    use crate::support::redis::RedisCluster;
+
+    fn stage(store: &Arc<dyn Backend>, clock: &Arc<ManualClock>, promise: &str) -> Stage {
+        let mut lane = promise.replace('_', "-");
+        lane.truncate(causeway_queue::id::MAX_LANE_BYTES);
+        let lane = LaneName::new(&lane).expect("a promise's name");
+        Stage::in_lane(Arc::clone(store), Arc::clone(clock), lane)
+    }
+
+    causeway_queue::promises!(stage, together);
+
+    #[tokio::test]
+    async fn of_three_masters() {
+        let cluster = RedisCluster::start();
+        let stage = super::on(&cluster.url()).await;
+        all(stage.queue.backend(), &stage.clock).await;
+    }
 }

@@ -32,10 +32,19 @@ pub use self::{
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
 /// keeps it alive: `async fn() -> (Stage, impl Sized)`.
+///
+/// With `together`, makes one async function `all` of them, which calls `$stage` with the name of
+/// each promise: for a store that is slow to start.
 #[macro_export]
 macro_rules! promises {
     ($stage:path) => {
-        $crate::promises! { $stage:
+        $crate::promises! { @all each $stage }
+    };
+    ($stage:path, together) => {
+        $crate::promises! { @all together $stage }
+    };
+    (@all $how:ident $stage:path) => {
+        $crate::promises! { @$how $stage:
             a_job_is_accepted_and_seen
             the_same_key_and_request_is_the_same_job
             the_same_key_and_another_request_is_refused
@@ -91,11 +100,17 @@ macro_rules! promises {
             a_wake_up_before_the_wait_is_not_lost
         }
     };
-    ($stage:path: $($name:ident)+) => {
+    (@each $stage:path: $($name:ident)+) => {
         $(#[tokio::test]
         async fn $name() {
             let (stage, _alive) = $stage().await;
             $crate::conformance::$name(stage).await;
         })+
+    };
+    (@together $stage:path: $($name:ident)+) => {
+        async fn all(store: &std::sync::Arc<dyn $crate::Backend>, clock: &std::sync::Arc<$crate::clock::ManualClock>) {
+            $(eprintln!("{}", stringify!($name));
+            $crate::conformance::$name($stage(store, clock, stringify!($name))).await;)+
+        }
     };
 }

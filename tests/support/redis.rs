@@ -55,6 +55,54 @@ impl RedisServer {
     }
 }
 
+/// Three masters that share the slots of a Redis Cluster.
+pub(crate) struct RedisCluster([RedisServer; 3]);
+
+impl RedisCluster {
+    /// Starts a cluster with nothing in it, and waits until every node serves.
+    pub(crate) fn start() -> Self {
+        let node = || {
+            let bus = free_port().to_string();
+            let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--save", ""];
+            RedisServer::start_with(&options)
+        };
+        let nodes = [node(), node(), node()];
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(nodes.each_ref().map(|node| format!("127.0.0.1:{}", node.port)))
+            .arg("--cluster-yes")
+            .output()
+            .expect("redis-cli comes with redis-server");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        for node in &nodes {
+            node.await_cluster();
+        }
+        Self(nodes)
+    }
+
+    /// Its URL: every node is named.
+    pub(crate) fn url(&self) -> String {
+        let nodes = self.0.each_ref().map(|node| format!("127.0.0.1:{}", node.port));
+        format!("redis+cluster://{}", nodes.join(","))
+    }
+}
+
+impl RedisServer {
+    /// Waits until this node says that the cluster is whole.
+    fn await_cluster(&self) {
+        let mut asking = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string(), "-r", "-1", "-i", "0.02", "cluster", "info"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("redis-cli comes with redis-server");
+        let mut lines = BufReader::new(asking.stdout.take().expect("its output")).lines();
+        let whole = lines.any(|line| line.is_ok_and(|line| line.contains("cluster_state:ok")));
+        drop(asking.kill());
+        drop(asking.wait());
+        assert!(whole, "redis-cli ended before the cluster was whole");
+    }
+}
+
 impl Drop for RedisServer {
     fn drop(&mut self) {
         drop(self.child.kill());

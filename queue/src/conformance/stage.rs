@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    Backend, JobId, LaneName, Lease, NewJob, Outcome, Queue, SessionKey, Shard, Spec, TenantId,
+    Backend, JobId, Lane, LaneName, Lease, NewJob, Outcome, Queue, SessionKey, Shard, Spec,
+    TenantId,
     clock::ManualClock,
     job::{AttemptError, Job, Output, Response, Usage},
     json::RawJson,
@@ -31,9 +32,14 @@ impl Stage {
     /// A stage over `backend`, which obeys `clock`.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, clock: Arc<ManualClock>) -> Self {
-        let queue = Queue::new(backend, Vec::new());
-        let shard = Shard { lane: LaneName::default_lane(), index: 0 };
-        Self { queue, clock, shard }
+        Self::in_lane(backend, clock, LaneName::default_lane())
+    }
+
+    /// A stage in a lane of that name, which nothing else uses.
+    #[must_use]
+    pub fn in_lane(backend: Arc<dyn Backend>, clock: Arc<ManualClock>, lane: LaneName) -> Self {
+        let shard = Shard { lane: lane.clone(), index: 0 };
+        Self { queue: Queue::new(backend, vec![Lane::named(lane)]), clock, shard }
     }
 
     /// The store.
