@@ -72,6 +72,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
         query: &ListQuery,
     ) -> Result<Page, Error>;
 
+    /// Remembers that these shards are in use; answers with all that ever were.
+    async fn known_shards(&self, used: &[Shard]) -> Result<Vec<Shard>, Error>;
+
     /// The shard in numbers, for one tenant or for all.
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error>;
 

@@ -21,13 +21,14 @@ mod lease;
 mod list;
 mod retry;
 mod session;
+mod shards;
 mod stage;
 mod stream;
 mod wake;
 
 pub use self::{
     accept::*, audit::*, bounds::*, cancel::*, fair::*, lease::*, list::*, retry::*, session::*,
-    stage::*, stream::*, wake::*,
+    shards::*, stage::*, stream::*, wake::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -91,6 +92,9 @@ macro_rules! promises {
             jobs_of_a_session_run_one_at_a_time_in_order
             a_session_goes_on_when_its_first_job_is_cancelled
             a_retry_keeps_its_session_waiting
+            a_tenant_has_one_shard
+            another_number_of_shards_loses_nothing
+            a_made_up_shard_stays_unknown
             a_conversation_remembers_its_turns_and_no_others
             a_conversation_can_be_forgotten
             events_are_numbered_and_kept

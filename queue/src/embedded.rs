@@ -46,8 +46,16 @@ pub struct Embedded {
 #[derive(Debug)]
 struct Cell {
     engine: Mutex<Engine>,
-    buckets: Mutex<HashMap<(TenantId, String), f64>>,
+    buckets: Mutex<Buckets>,
     work: Notify,
+}
+
+/// When each client's bucket is full again.
+#[derive(Debug, Default)]
+struct Buckets {
+    tats: HashMap<(TenantId, String), f64>,
+    /// From how many on the full ones are forgotten.
+    crowded: usize,
 }
 
 impl fmt::Debug for Embedded {
@@ -73,18 +81,31 @@ impl Embedded {
         if let Some(cell) = shards.get(shard) {
             return Arc::clone(cell);
         }
-        let cell = Arc::new(Cell {
-            engine: Mutex::new(Engine::new(shard.clone(), self.policy.clone())),
-            buckets: Mutex::new(HashMap::new()),
-            work: Notify::new(),
-        });
+        let cell = Arc::new(self.new_cell(shard));
         shards.insert(shard.clone(), Arc::clone(&cell));
         cell
     }
 
+    fn new_cell(&self, shard: &Shard) -> Cell {
+        Cell {
+            engine: Mutex::new(Engine::new(shard.clone(), self.policy.clone())),
+            buckets: Mutex::default(),
+            work: Notify::new(),
+        }
+    }
+
+    /// The shard's cell, or an empty one that nobody keeps: clients may name shards that never were.
+    fn peek(&self, shard: &Shard) -> Arc<Cell> {
+        let found = lock(&self.shards).get(shard).map(Arc::clone);
+        found.unwrap_or_else(|| Arc::new(self.new_cell(shard)))
+    }
+
     /// Runs one transition, then wakes and tells whom it concerns.
     fn transition<T>(&self, shard: &Shard, run: impl FnOnce(&mut Engine, Millis) -> T) -> T {
-        let cell = self.cell(shard);
+        self.transition_of(&self.cell(shard), run)
+    }
+
+    fn transition_of<T>(&self, cell: &Cell, run: impl FnOnce(&mut Engine, Millis) -> T) -> T {
         let (answer, told, wake) = {
             let mut engine = lock(&cell.engine);
             let answer = run(&mut engine, self.clock.now());
@@ -110,7 +131,7 @@ impl Embedded {
     }
 
     fn look<T>(&self, shard: &Shard, read: impl FnOnce(&Engine, Millis) -> T) -> T {
-        read(&lock(&self.cell(shard).engine), self.clock.now())
+        read(&lock(&self.peek(shard).engine), self.clock.now())
     }
 }
 
@@ -145,11 +166,12 @@ impl Backend for Embedded {
     }
 
     async fn cancel(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
-        Ok(self.transition(id.shard(), |engine, now| engine.cancel(tenant, id, now)))
+        let cell = self.peek(id.shard());
+        Ok(self.transition_of(&cell, |engine, now| engine.cancel(tenant, id, now)))
     }
 
     async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
-        self.transition(id.shard(), |engine, now| engine.retry(tenant, id, now))
+        self.transition_of(&self.peek(id.shard()), |engine, now| engine.retry(tenant, id, now))
     }
 
     async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error> {
@@ -176,6 +198,13 @@ impl Backend for Embedded {
         query: &ListQuery,
     ) -> Result<Page, Error> {
         self.look(shard, |engine, now| engine.list(tenant, query, now))
+    }
+
+    async fn known_shards(&self, used: &[Shard]) -> Result<Vec<Shard>, Error> {
+        for shard in used {
+            self.cell(shard);
+        }
+        Ok(lock(&self.shards).keys().cloned().collect())
     }
 
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {
@@ -223,9 +252,12 @@ impl Backend for Embedded {
         let cell = self.cell(shard);
         let now = self.clock.now();
         let mut buckets = lock(&cell.buckets);
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds lie below 2^53")]
-        buckets.retain(|_, tat| *tat > now.0 as f64);
-        let tat = buckets.entry((tenant.clone(), name.to_owned())).or_default();
+        if buckets.tats.len() >= buckets.crowded {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds lie below 2^53")]
+            buckets.tats.retain(|_, tat| *tat > now.0 as f64);
+            buckets.crowded = 2 * buckets.tats.len() + 1000;
+        }
+        let tat = buckets.tats.entry((tenant.clone(), name.to_owned())).or_default();
         let (next, answer) = rate.take(*tat, now);
         *tat = next;
         Ok(answer)

@@ -157,6 +157,17 @@ impl fmt::Display for Shard {
     }
 }
 
+impl FromStr for Shard {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let (lane, index) = text.split_once(':').unwrap_or((text, ""));
+        let text = text.chars().take(80).collect();
+        let wrong = InvalidName { kind: "shard", rule: "a lane, ':' and a number", text };
+        Ok(Self { lane: lane.parse()?, index: index.parse().map_err(|_| wrong)? })
+    }
+}
+
 impl Shard {
     /// The shard of `tenant` among `shards` (at least 1) of a lane: highest random weight
     /// ("rendezvous") hashing, Thaler and Ravishankar 1998, so that changing the number of shards

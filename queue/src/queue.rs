@@ -1,6 +1,10 @@
 //! The queue as the API and the worker see it: lanes over one backend.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -42,6 +46,7 @@ impl Lane {
 pub struct Queue {
     backend: Arc<dyn Backend>,
     lanes: Arc<[Lane]>,
+    former: Arc<RwLock<Vec<Shard>>>,
 }
 
 impl Queue {
@@ -50,7 +55,7 @@ impl Queue {
     pub fn new(backend: Arc<dyn Backend>, lanes: Vec<Lane>) -> Self {
         let lanes =
             if lanes.is_empty() { vec![Lane::named(LaneName::default_lane())] } else { lanes };
-        Self { backend, lanes: lanes.into() }
+        Self { backend, lanes: lanes.into(), former: Arc::default() }
     }
 
     /// The store itself: for workers, and for what concerns one shard.
@@ -73,6 +78,38 @@ impl Queue {
         self.lanes.iter().find(named).unwrap_or(&self.lanes[0])
     }
 
+    /// Every shard that may hold something: those of the lanes, and those that an earlier
+    /// configuration used, as the last [`survey`](Self::survey) found them.
+    #[must_use]
+    pub fn known_shards(&self) -> Vec<Shard> {
+        let mut shards = self.shards();
+        let former = self.former.read().unwrap_or_else(PoisonError::into_inner);
+        shards.extend(former.iter().cloned());
+        shards
+    }
+
+    /// Looks for shards of an earlier configuration, and answers with those of them that hold jobs
+    /// which have not ended. To be called at the start and every minute: a lane whose number of
+    /// shards changed goes on with what lies in the former ones.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn survey(&self) -> Result<Vec<Shard>, Error> {
+        let used = self.shards();
+        let mut former = self.backend.known_shards(&used).await?;
+        former.retain(|shard| !used.contains(shard));
+        former.sort();
+        self.former.write().unwrap_or_else(PoisonError::into_inner).clone_from(&former);
+        let mut busy = Vec::new();
+        for shard in former {
+            let stats = self.backend.stats(&shard, None).await?;
+            if stats.queued + stats.running > 0 {
+                busy.push(shard);
+            }
+        }
+        Ok(busy)
+    }
+
     /// Every shard of every lane.
     #[must_use]
     pub fn shards(&self) -> Vec<Shard> {
@@ -83,9 +120,10 @@ impl Queue {
         self.lanes.iter().flat_map(of_lane).collect()
     }
 
-    /// The shards that hold `tenant`'s new jobs: one of each lane.
+    /// The shards that may hold something of `tenant`: one of each lane, and former ones.
     fn shards_of(&self, tenant: &TenantId) -> impl Iterator<Item = Shard> {
-        self.lanes.iter().map(|lane| Shard::of(&lane.name, lane.shards, tenant))
+        let now = self.lanes.iter().map(|lane| Shard::of(&lane.name, lane.shards, tenant));
+        now.chain(self.known_shards().split_off(self.shards().len()))
     }
 
     /// The shard of the first lane that holds what belongs to a tenant rather than to a job:

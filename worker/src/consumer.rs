@@ -5,7 +5,13 @@
 //! nothing to do the loop waits for a settlement, a wake-up of the store, the time that the last
 //! step named, or room; never longer than [`LOOK_ANYWAY`], which is what a lost wake-up costs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use causeway_queue::{
     Error, Lease, Outcome, Settlement, Shard,
@@ -37,7 +43,7 @@ pub(crate) struct Consumer {
     pub(crate) shard: Shard,
     pub(crate) bench: Bench,
     /// How many shards share the permits.
-    pub(crate) shards: usize,
+    pub(crate) shards: Arc<AtomicUsize>,
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) running: Arc<Running>,
     pub(crate) health: Arc<Health>,
@@ -105,7 +111,8 @@ impl Consumer {
             return None;
         }
         let free = self.permits.available_permits();
-        let share = free.div_ceil(self.shards).min(MAX_CLAIM);
+        let shards = self.shards.load(Ordering::Relaxed).max(1);
+        let share = free.div_ceil(shards).min(MAX_CLAIM);
         let count = u32::try_from(share).unwrap_or(u32::MAX);
         let permits = Arc::clone(&self.permits).try_acquire_many_owned(count).ok();
         permits.filter(|_| count > 0)

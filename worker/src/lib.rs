@@ -14,6 +14,7 @@ mod emitter;
 mod heartbeat;
 mod interrupt;
 mod reaper;
+mod scout;
 mod settings;
 mod stop;
 pub mod upstream;

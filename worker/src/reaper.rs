@@ -22,12 +22,12 @@ impl Reaper {
         let mut reconciled = Instant::now();
         loop {
             ticks.tick().await;
-            for shard in self.queue.shards() {
+            for shard in self.queue.known_shards() {
                 self.step(&shard).await;
             }
             if reconciled.elapsed() >= self.reconcile_every {
                 reconciled = Instant::now();
-                for shard in self.queue.shards() {
+                for shard in self.queue.known_shards() {
                     self.reconcile(&shard).await;
                 }
             }

@@ -1,17 +1,18 @@
 //! The worker: its loops, put together and ended in order.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use causeway_queue::{LaneName, Queue};
+use causeway_queue::{LaneName, Queue, Shard};
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -23,6 +24,7 @@ use crate::{
     heartbeat::Heartbeat,
     interrupt::{Interrupt, Running},
     reaper::Reaper,
+    scout,
     settings::Settings,
     stop::Stop,
     upstream::Upstream,
@@ -99,72 +101,114 @@ impl Worker {
 
     /// Works until `stop` asks it to stop, and then until nothing runs any more.
     pub async fn run(self, stop: Stop) -> Drained {
-        let running = Arc::new(Running::default());
-        let mut helpers = JoinSet::new();
+        let mut crew = Crew::new(&self, &stop);
         let heartbeat = Heartbeat {
             queue: self.queue.clone(),
             lease: self.settings.lease,
-            running: Arc::clone(&running),
+            running: Arc::clone(&crew.running),
         };
-        helpers.spawn(heartbeat.run());
+        crew.helpers.spawn(heartbeat.run());
         let reaper = Reaper {
             queue: self.queue.clone(),
             every: self.settings.reap_every,
             reconcile_every: self.settings.reconcile_every,
         };
-        helpers.spawn(reaper.run());
-        let mut consumers = self.consumers(&running, &stop, &mut helpers);
-        let finish = async { while consumers.join_next().await.is_some() {} };
-        tokio::pin!(finish);
-        let handed_back = tokio::select! {
-            () = &mut finish => return Drained { handed_back: 0 },
-            left = end(&self.settings, &running, &stop) => left,
+        crew.helpers.spawn(reaper.run());
+        let (found, mut former) = mpsc::channel(1);
+        crew.helpers.spawn(scout::run(self.queue.clone(), self.settings.reconcile_every, found));
+        for shard in self.queue.shards() {
+            crew.serve(shard);
+        }
+        let running = Arc::clone(&crew.running);
+        let mut end = pin!(end(&self.settings, &running, &stop));
+        let handed_back = loop {
+            tokio::select! {
+                ended = crew.consumers.join_next() => if ended.is_none() {
+                    return Drained { handed_back: 0 };
+                },
+                Some(shards) = former.recv(), if !stop.is_draining() => crew.take_over(shards),
+                left = &mut end => break left,
+            }
         };
+        let finish = async { while crew.consumers.join_next().await.is_some() {} };
         if tokio::time::timeout(HAND_BACK, finish).await.is_err() {
             tracing::error!("the store does not answer; leases run out by themselves");
         }
         Drained { handed_back }
     }
+}
 
-    fn consumers(
-        &self,
-        running: &Arc<Running>,
-        stop: &Stop,
-        helpers: &mut JoinSet<()>,
-    ) -> JoinSet<()> {
-        let permits = Arc::new(Semaphore::new(self.settings.concurrency.max(1)));
-        let served: Vec<_> = self
-            .queue
-            .shards()
-            .into_iter()
-            .filter_map(|shard| Some((self.upstreams.get(&shard.lane)?, shard)))
-            .collect();
-        let mut consumers = JoinSet::new();
-        for (upstream, shard) in &served {
-            let emitter = Arc::new(Emitter::new(
-                self.queue.clone(),
-                shard.clone(),
-                self.settings.emit_window,
-                Arc::clone(running),
-            ));
-            helpers.spawn(Arc::clone(&emitter).run());
-            let consumer = Consumer {
-                shard: shard.clone(),
-                bench: Bench {
-                    queue: self.queue.clone(),
-                    settings: Arc::clone(&self.settings),
-                    upstream: Arc::clone(upstream),
-                    emitter,
-                },
-                shards: served.len(),
-                permits: Arc::clone(&permits),
-                running: Arc::clone(running),
-                health: Arc::clone(&self.health),
-                stop: stop.clone(),
-            };
-            consumers.spawn(consumer.run());
+/// The loops of a running worker.
+struct Crew<'a> {
+    worker: &'a Worker,
+    stop: &'a Stop,
+    running: Arc<Running>,
+    permits: Arc<Semaphore>,
+    served: HashSet<Shard>,
+    /// As many as `served` has, for all consumers to see.
+    count: Arc<AtomicUsize>,
+    consumers: JoinSet<()>,
+    helpers: JoinSet<()>,
+}
+
+impl<'a> Crew<'a> {
+    fn new(worker: &'a Worker, stop: &'a Stop) -> Self {
+        Self {
+            worker,
+            stop,
+            running: Arc::default(),
+            permits: Arc::new(Semaphore::new(worker.settings.concurrency.max(1))),
+            served: HashSet::new(),
+            count: Arc::default(),
+            consumers: JoinSet::new(),
+            helpers: JoinSet::new(),
         }
-        consumers
+    }
+
+    /// Begins to serve `shard`, if its lane has an upstream here.
+    fn serve(&mut self, shard: Shard) {
+        let Worker { queue, settings, upstreams, health } = self.worker;
+        let Some(upstream) = upstreams.get(&shard.lane) else { return };
+        if !self.served.insert(shard.clone()) {
+            return;
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let emitter = Arc::new(Emitter::new(
+            queue.clone(),
+            shard.clone(),
+            settings.emit_window,
+            Arc::clone(&self.running),
+        ));
+        self.helpers.spawn(Arc::clone(&emitter).run());
+        let consumer = Consumer {
+            shard,
+            bench: Bench {
+                queue: queue.clone(),
+                settings: Arc::clone(settings),
+                upstream: Arc::clone(upstream),
+                emitter,
+            },
+            shards: Arc::clone(&self.count),
+            permits: Arc::clone(&self.permits),
+            running: Arc::clone(&self.running),
+            health: Arc::clone(health),
+            stop: self.stop.clone(),
+        };
+        self.consumers.spawn(consumer.run());
+    }
+
+    /// Serves shards of an earlier configuration too.
+    fn take_over(&mut self, shards: Vec<Shard>) {
+        for shard in shards {
+            if self.worker.upstreams.contains_key(&shard.lane) {
+                if !self.served.contains(&shard) {
+                    tracing::info!(shard = %shard, "a former shard still holds jobs; it is served too");
+                }
+                self.serve(shard);
+            } else {
+                tracing::warn!(shard = %shard, "jobs wait in a lane that has no upstream here");
+            }
+        }
     }
 }
 

@@ -5,6 +5,9 @@ use crate::id::{JobId, Shard};
 /// Pattern of the channels on which scripts tell the news: one channel per shard.
 pub(super) const NEWS: &str = "cw:{*}:news";
 
+/// The set of all shards that ever were in use: the only key that belongs to none of them.
+pub(super) const SHARDS: &str = "cw:shards";
+
 /// What every key of a shard begins with. The braces put them all into one slot of a cluster.
 pub(super) fn prefix(shard: &Shard) -> String {
     format!("cw:{{{shard}}}:")
@@ -12,8 +15,7 @@ pub(super) fn prefix(shard: &Shard) -> String {
 
 /// The shard whose news come over `channel`.
 pub(super) fn shard_of_channel(channel: &str) -> Option<Shard> {
-    let (lane, index) = channel.strip_prefix("cw:{")?.strip_suffix("}:news")?.split_once(':')?;
-    Some(Shard { lane: lane.parse().ok()?, index: index.parse().ok()? })
+    channel.strip_prefix("cw:{")?.strip_suffix("}:news")?.parse().ok()
 }
 
 /// Where idle workers wait: a sorted set with at most two members.

@@ -14,7 +14,7 @@ use crate::{
     clock::{Millis, millis},
     error::{Error, Scope},
     event::{Event, retrying},
-    id::{JobId, SessionKey, Shard, TenantId},
+    id::{InvalidName, JobId, SessionKey, Shard, TenantId},
     job::{Accepted, Job, NewJob, worker_lost},
     lease::{Beat, ClaimRequest, Lease, LeaseKey, Outcome, Settled, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle, drain_delay},
@@ -393,6 +393,18 @@ impl Backend for RedisStore {
         query: &ListQuery,
     ) -> Result<Page, Error> {
         views::list(self, shard, tenant, query).await
+    }
+
+    async fn known_shards(&self, used: &[Shard]) -> Result<Vec<Shard>, Error> {
+        let mut command = redis::cmd("SADD");
+        command.arg(keys::SHARDS);
+        for shard in used {
+            command.arg(shard.to_string());
+        }
+        let _added: i64 = self.server.ask(&command).await?;
+        let names: Vec<String> = self.server.ask(redis::cmd("SMEMBERS").arg(keys::SHARDS)).await?;
+        let corrupt = |error: InvalidName| Error::Corrupt(error.to_string());
+        names.iter().map(|name| name.parse().map_err(corrupt)).collect()
     }
 
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {

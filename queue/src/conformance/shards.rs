@@ -1,0 +1,99 @@
+//! Promises about lanes of several shards.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::stage::{LEASE, Stage, succeeded, tenant_id};
+use crate::{JobId, Lane, Lease, Queue, Status, TenantId, backend::ListQuery, lease::ClaimRequest};
+
+/// How many tenants there are: enough that every shard has some.
+const TENANTS: usize = 40;
+
+fn with_shards(stage: &Stage, shards: u16) -> Queue {
+    let lane = Lane { shards, ..Lane::named(stage.shard.lane.clone()) };
+    Queue::new(Arc::clone(stage.queue.backend()), vec![lane])
+}
+
+fn tenants() -> Vec<TenantId> {
+    (0..TENANTS).map(|number| tenant_id(&format!("tenant-{number}"))).collect()
+}
+
+async fn submit_one_each(queue: &Queue, stage: &Stage) -> Vec<JobId> {
+    let job = |tenant| queue.draft(tenant, stage.job("any").spec, stage.job("any").body, None);
+    let accepted = queue.submit(tenants().into_iter().map(job).collect()).await.unwrap();
+    accepted.iter().map(|accepted| accepted.id().clone()).collect()
+}
+
+/// What is left in former shards of the lane; other stages may share the store.
+async fn left(queue: &Queue) -> Vec<u16> {
+    let busy = queue.survey().await.expect("the store answers").into_iter();
+    busy.filter(|shard| shard.lane == queue.lanes()[0].name).map(|shard| shard.index).collect()
+}
+
+async fn claim_all(queue: &Queue) -> Vec<Lease> {
+    let mut leases = Vec::new();
+    let lane = &queue.lanes()[0].name;
+    for shard in queue.known_shards().iter().filter(|shard| shard.lane == *lane) {
+        let claim = ClaimRequest { max: TENANTS, lease: LEASE };
+        leases.extend(queue.backend().step(shard, &mut Vec::new(), claim).await.unwrap().leases);
+    }
+    leases
+}
+
+/// Tenants are spread over all shards, each on one.
+pub async fn a_tenant_has_one_shard(stage: Stage) {
+    let queue = with_shards(&stage, 3);
+    let first = submit_one_each(&queue, &stage).await;
+    let again = submit_one_each(&queue, &stage).await;
+    let shards: HashSet<_> = first.iter().map(|id| id.shard().index).collect();
+    assert_eq!(shards.len(), 3);
+    for (first, again) in first.iter().zip(&again) {
+        assert_eq!(first.shard(), again.shard());
+    }
+}
+
+/// With fewer shards, and with more: what was accepted before is found, listed, run and ended.
+pub async fn another_number_of_shards_loses_nothing(stage: Stage) {
+    let before = with_shards(&stage, 3);
+    assert!(left(&before).await.is_empty());
+    let old = submit_one_each(&before, &stage).await;
+    let after = with_shards(&stage, 2);
+    assert_eq!(left(&after).await, [2]);
+    let new = submit_one_each(&after, &stage).await;
+    assert!(new.iter().all(|id| id.shard().index < 2));
+    let everything = ListQuery { limit: 10, ..ListQuery::default() };
+    for (tenant, ids) in tenants().iter().zip(old.iter().zip(&new)) {
+        let listed = after.list(tenant, &everything).await.unwrap();
+        let listed: HashSet<&JobId> = listed.jobs.iter().map(|job| &job.id).collect();
+        assert_eq!(listed, HashSet::from([ids.0, ids.1]));
+    }
+    let leases = claim_all(&after).await;
+    assert_eq!(leases.len(), 2 * TENANTS);
+    for lease in leases {
+        let shard = lease.key.job.shard().clone();
+        let claim = ClaimRequest { max: 0, lease: LEASE };
+        let settlement = lease.settle(succeeded(), None);
+        after.backend().step(&shard, &mut vec![settlement], claim).await.unwrap();
+    }
+    for (tenant, id) in tenants().iter().zip(&old) {
+        let job = after.job(tenant, id).await.unwrap().unwrap();
+        assert_eq!(job.status(), Status::Succeeded);
+    }
+    assert!(left(&after).await.is_empty());
+    let more = with_shards(&stage, 5);
+    assert!(left(&more).await.is_empty());
+    submit_one_each(&more, &stage).await;
+    assert_eq!(claim_all(&more).await.len(), TENANTS);
+}
+
+/// Whoever asks for jobs of shards that never were makes none.
+pub async fn a_made_up_shard_stays_unknown(stage: Stage) {
+    let id: JobId = format!("job_{}_77_{}", stage.shard.lane, stage.job("ann").id.key())
+        .parse()
+        .expect("an id");
+    let ann = tenant_id("ann");
+    assert_eq!(stage.queue.job(&ann, &id).await.unwrap(), None);
+    assert_eq!(stage.queue.cancel(&ann, &id).await.unwrap(), None);
+    assert_eq!(stage.queue.retry(&ann, &id).await.unwrap(), None);
+    stage.queue.survey().await.unwrap();
+    assert!(!stage.queue.known_shards().iter().any(|shard| shard.index == 77));
+}
