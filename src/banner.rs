@@ -37,8 +37,10 @@ impl fmt::Display for Banner<'_> {
         writeln!(f, "causeway {}: {what}", env!("CARGO_PKG_VERSION"))?;
         if let Some(address) = self.api {
             writeln!(f, "  serving   http://{address}")?;
-            if !address.ip().is_loopback() {
-                writeln!(f, "  open      NO KEYS: whoever reaches this address is let in")?;
+            match self.config.tenants.len() {
+                0 if address.ip().is_loopback() => {}
+                0 => writeln!(f, "  open      NO KEYS: whoever reaches this address is let in")?,
+                count => writeln!(f, "  tenants   {count}, each with its keys")?,
             }
         }
         match &self.config.redis {
@@ -56,9 +58,14 @@ impl fmt::Display for Banner<'_> {
             writeln!(f, "  probe     http://{address}/healthz")?;
         }
         if let Some(address) = self.api {
+            let key = if self.config.tenants.is_empty() {
+                ""
+            } else {
+                "-H \"authorization: Bearer $KEY\" "
+            };
             writeln!(
                 f,
-                "  try       curl http://{address}/bridge/chat -H 'content-type: application/json' \
+                "  try       curl http://{address}/bridge/chat {key}-H 'content-type: application/json' \
                  -d '{{\"user_id\":\"u1\",\"username\":\"Ann\",\"message\":\"hello\",\"room\":\
                  \"The Tower\"}}'"
             )?;
@@ -69,15 +76,24 @@ impl fmt::Display for Banner<'_> {
 
 impl Banner<'_> {
     fn calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.config.upstream {
-            Some(url) => {
-                let key = self.config.api_key_env.as_ref();
-                let key = key.map_or(String::new(), |name| format!(", with the key in {name}"));
-                writeln!(f, "  upstream  {url}{key}")?;
+        let call = |f: &mut fmt::Formatter<'_>, url: &str, key: Option<&String>, lane: &str| {
+            let key = key.map_or(String::new(), |name| format!(", with the key in {name}"));
+            writeln!(f, "  upstream  {url}{key}{lane}")
+        };
+        let lanes = &self.config.lanes;
+        for lane in lanes {
+            if let Some(url) = &lane.upstream {
+                call(f, url, lane.api_key_env.as_ref(), &format!(" (lane {})", lane.name))?;
             }
+        }
+        let others = lanes.iter().any(|lane| lane.upstream.is_some());
+        let rest = if others { " (the other lanes)" } else { "" };
+        match &self.config.upstream {
+            _ if others && lanes.iter().all(|lane| lane.upstream.is_some()) => {}
+            Some(url) => call(f, url, self.config.api_key_env.as_ref(), rest)?,
             None => writeln!(
                 f,
-                "  upstream  SIMULATED: answers are made up; --upstream URL calls a real model"
+                "  upstream  SIMULATED: answers are made up; --upstream URL calls a real model{rest}"
             )?,
         }
         let drain = span::format(self.config.drain);

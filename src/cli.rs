@@ -42,6 +42,12 @@ pub(crate) enum Command {
     /// List, show, cancel or retry jobs
     #[command(subcommand)]
     Jobs(Jobs),
+    /// List lanes; pause and resume them
+    #[command(subcommand)]
+    Lane(Lane),
+    /// Make keys for tenants
+    #[command(subcommand)]
+    Tenant(Tenant),
     /// Let many users send a message at the same moment, and see how long each waits
     Experiment(Box<Experiment>),
     /// Measure Causeway itself
@@ -322,8 +328,53 @@ pub(crate) enum Jobs {
     Show(Watch),
     /// Cancel a job, waiting or running
     Cancel(Watch),
-    /// Put a failed, cancelled or expired job back
-    Retry(Watch),
+    /// Put a failed, cancelled or expired job back, or all of a state
+    Retry(JobsRetry),
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").args(["job", "status"]).required(true))]
+pub(crate) struct JobsRetry {
+    /// The job's id
+    pub(crate) job: Option<String>,
+    /// All in this state: failed, cancelled or expired
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<String>,
+    /// Of these, only those of this class
+    #[arg(long, value_name = "CLASS", requires = "status")]
+    pub(crate) class: Option<JobClass>,
+    /// Of these, only those of this session
+    #[arg(long, value_name = "KEY", requires = "status")]
+    pub(crate) session: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lane {
+    /// Show every lane in numbers
+    List(LaneOf),
+    /// Begin nothing more in a lane, or for one tenant in it; what runs goes on
+    Pause(LaneOf),
+    /// Go on
+    Resume(LaneOf),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LaneOf {
+    /// The lane [default: all]
+    pub(crate) lane: Option<String>,
+    /// Only this tenant
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Tenant {
+    /// Make a key, print it once, and say what to write into the configuration
+    Key,
 }
 
 #[derive(Debug, Args)]

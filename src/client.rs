@@ -46,7 +46,8 @@ impl Client {
         body: String,
         idempotency_key: Option<&str>,
     ) -> anyhow::Result<Value> {
-        let mut request = self.http.post(self.url(&[])?).header(CONTENT_TYPE, "application/json");
+        let mut request =
+            self.http.post(self.url(&["jobs"])?).header(CONTENT_TYPE, "application/json");
         if let Some(key) = idempotency_key {
             request = request.header("idempotency-key", key);
         }
@@ -55,24 +56,41 @@ impl Client {
 
     /// A job as it is now.
     pub(crate) async fn job(&self, id: &str) -> anyhow::Result<Value> {
-        self.json(self.http.get(self.url(&[id])?)).await
+        self.json(self.http.get(self.url(&["jobs", id])?)).await
     }
 
     /// The jobs that `query` asks for.
     pub(crate) async fn list(&self, query: &[(&str, String)]) -> anyhow::Result<Value> {
-        let mut url = self.url(&[])?;
+        let mut url = self.url(&["jobs"])?;
         url.query_pairs_mut().extend_pairs(query);
         self.json(self.http.get(url)).await
     }
 
+    /// Puts back the jobs that `query` asks for; answers with them.
+    pub(crate) async fn retry_many(&self, query: &[(&str, String)]) -> anyhow::Result<Value> {
+        let mut url = self.url(&["jobs", "retry"])?;
+        url.query_pairs_mut().extend_pairs(query);
+        self.json(self.http.post(url)).await
+    }
+
     /// Does `action`, `cancel` or `retry`, to a job; answers with the job.
     pub(crate) async fn act(&self, id: &str, action: &str) -> anyhow::Result<Value> {
-        self.json(self.http.post(self.url(&[id, action])?)).await
+        self.json(self.http.post(self.url(&["jobs", id, action])?)).await
+    }
+
+    /// What is at a path below `/v1`.
+    pub(crate) async fn get(&self, path: &[&str]) -> anyhow::Result<Value> {
+        self.json(self.http.get(self.url(path)?)).await
+    }
+
+    /// Posts to a path below `/v1`.
+    pub(crate) async fn post(&self, path: &[&str], body: &Value) -> anyhow::Result<Value> {
+        self.json(self.http.post(self.url(path)?).json(body)).await
     }
 
     /// A job's events after number `after`, or all.
     pub(crate) async fn events(&self, id: &str, after: Option<u64>) -> anyhow::Result<Events> {
-        let mut request = self.http.get(self.url(&[id, "events"])?);
+        let mut request = self.http.get(self.url(&["jobs", id, "events"])?);
         if let Some(after) = after {
             request = request.header("last-event-id", after);
         }
@@ -80,12 +98,12 @@ impl Client {
         Ok(Events { response, decoder: Decoder::default(), read: Vec::new().into_iter() })
     }
 
-    /// The address below `/v1/jobs`.
+    /// An address below `/v1`.
     fn url(&self, below: &[&str]) -> anyhow::Result<Url> {
         let mut url = self.base.clone();
         let mut segments =
             url.path_segments_mut().map_err(|()| anyhow!("{} cannot be called", self.base))?;
-        segments.pop_if_empty().extend(["v1", "jobs"]).extend(below);
+        segments.pop_if_empty().push("v1").extend(below);
         drop(segments);
         Ok(url)
     }

@@ -7,20 +7,24 @@
 
 mod check;
 mod keys;
+mod lane;
 mod layers;
 mod secret;
 mod sections;
 mod settings;
 pub(crate) mod span;
+mod tenant;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
+    lane::Lane,
     layers::load,
     secret::Secret,
     sections::{Api, Bridge, Client, Log, LogFormat, Retry, Simulated, Timeouts},
+    tenant::{Digest, Tenant},
 };
 
 /// The environment: the variables that concern the configuration.
@@ -83,6 +87,12 @@ pub(crate) struct Config {
     /// Where `causeway worker` serves `/healthz` and `/metrics`. Default: nowhere.
     /// `--probe`, `CAUSEWAY_PROBE`.
     pub(crate) probe: Option<SocketAddr>,
+    /// See [`Tenant`]. Default: none, every caller is the tenant `default`. Only in the file.
+    #[serde(rename = "tenant")]
+    pub(crate) tenants: Vec<Tenant>,
+    /// See [`Lane`]. Default: one lane, `default`. Only in the file.
+    #[serde(rename = "lane")]
+    pub(crate) lanes: Vec<Lane>,
     /// See [`Log`].
     pub(crate) log: Log,
     /// See [`Api`].
@@ -124,6 +134,8 @@ impl Default for Config {
             max_response_bytes: 32 << 20,
             emit_window: Duration::from_millis(50),
             probe: None,
+            tenants: Vec::new(),
+            lanes: Vec::new(),
             log: Log::default(),
             api: Api::default(),
             bridge: Bridge::default(),
@@ -135,6 +147,32 @@ impl Default for Config {
             client_key: None,
             persona: None,
         }
+    }
+}
+
+/// Where a process has its configuration from, so that it can read it again.
+#[derive(Debug)]
+pub(crate) struct Source {
+    /// What was typed.
+    pub(crate) flags: serde_json::Value,
+    /// The file that was named there.
+    pub(crate) file: Option<PathBuf>,
+    /// The environment at the start.
+    pub(crate) environment: Environment,
+}
+
+impl Source {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub(crate) fn load(&self) -> Result<Config, Refused> {
+        load(&self.flags, self.file.clone(), &self.environment)
+    }
+
+    /// The file, if there is one.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        file(self.file.clone(), &self.environment)
     }
 }
 

@@ -8,26 +8,30 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    cli::{Jobs, JobsList},
+    cli::{JobClass, Jobs, JobsList, JobsRetry},
     client::Client,
     config::Config,
+    table::{self, word},
 };
 
 /// Does what was asked.
 ///
 /// # Errors
 /// When there is no such job, or the server refuses or stays away.
-pub(crate) async fn run(config: &Config, typed: Jobs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(config: &Config, typed: &Jobs) -> anyhow::Result<ExitCode> {
     let client = Client::new(config)?;
     let mut out = io::stdout();
     match typed {
         Jobs::List(list) => {
-            let answer = client.list(&query(&list)).await?;
-            if list.json { writeln!(out, "{answer:#}")? } else { table(&answer, &mut out)? }
+            let answer = client.list(&query(list)).await?;
+            if list.json { writeln!(out, "{answer:#}")? } else { show_list(&answer, &mut out)? }
         }
         Jobs::Show(show) => writeln!(out, "{:#}", client.job(&show.job).await?)?,
         Jobs::Cancel(cancel) => act(&client, &cancel.job, "cancel", &mut out).await?,
-        Jobs::Retry(retry) => act(&client, &retry.job, "retry", &mut out).await?,
+        Jobs::Retry(JobsRetry { job: Some(job), .. }) => {
+            act(&client, job, "retry", &mut out).await?;
+        }
+        Jobs::Retry(many) => retry_many(&client, many, &mut out).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -38,13 +42,39 @@ async fn act(client: &Client, id: &str, action: &str, out: &mut impl Write) -> a
     Ok(())
 }
 
+/// Puts back all that fit, a page at a time.
+async fn retry_many(client: &Client, many: &JobsRetry, out: &mut impl Write) -> anyhow::Result<()> {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let mut query = vec![("limit", "1000".to_owned())];
+        let rest = [
+            ("status", many.status.clone()),
+            ("class", class_name(many.class)),
+            ("session", many.session.clone()),
+            ("after", after.take()),
+        ];
+        query.extend(rest.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        let answer = client.retry_many(&query).await?;
+        let jobs = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+        count += jobs.len();
+        match jobs.last().filter(|_| answer["has_more"] == true) {
+            Some(last) => after = Some(word(&last["id"])),
+            None => break,
+        }
+    }
+    writeln!(out, "{count} jobs were put back")?;
+    Ok(())
+}
+
+fn class_name(class: Option<JobClass>) -> Option<String> {
+    serde_json::to_value(class?).ok()?.as_str().map(str::to_owned)
+}
+
 fn query(list: &JobsList) -> Vec<(&'static str, String)> {
     let mut query = vec![("limit", list.limit.to_string())];
-    let class = list.class.and_then(|class| serde_json::to_value(class).ok());
-    let class = class.and_then(|class| class.as_str().map(str::to_owned));
     let rest = [
         ("status", list.status.clone()),
-        ("class", class),
+        ("class", class_name(list.class)),
         ("session", list.session.clone()),
         ("after", list.after.clone()),
     ];
@@ -54,17 +84,9 @@ fn query(list: &JobsList) -> Vec<(&'static str, String)> {
 
 const COLUMNS: [&str; 7] = ["JOB", "STATUS", "CLASS", "MODEL", "SESSION", "ATTEMPTS", "CREATED"];
 
-fn table(answer: &Value, out: &mut impl Write) -> io::Result<()> {
+fn show_list(answer: &Value, out: &mut impl Write) -> io::Result<()> {
     let jobs = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut rows = vec![COLUMNS.map(str::to_owned)];
-    rows.extend(jobs.iter().map(row));
-    let widths: Vec<usize> = (0..COLUMNS.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
-    }
+    table::write(&COLUMNS, jobs.iter().map(row), out)?;
     if answer["has_more"] == true
         && let Some(last) = jobs.last()
     {
@@ -86,12 +108,6 @@ fn row(job: &Value) -> [String; 7] {
     ]
 }
 
-/// A cell: control characters that a client put into a name must not reach the terminal.
-fn word(value: &Value) -> String {
-    let text = value.as_str().unwrap_or("-");
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -106,7 +122,7 @@ mod tests {
         };
         let jobs = [job("job_default_0_a", "queued"), job("job_b\u{1b}[2J", "succeeded")];
         let mut out = Vec::new();
-        table(&json!({"data": jobs, "has_more": true}), &mut out).unwrap();
+        show_list(&json!({"data": jobs, "has_more": true}), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4);

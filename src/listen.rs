@@ -5,6 +5,8 @@ use std::{io, net::SocketAddr};
 use anyhow::{anyhow, bail};
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::config::Config;
+
 /// How many connections may wait to be accepted: enough for ten thousand users who press enter at
 /// the same moment. The system cuts it to `net.core.somaxconn`.
 const BACKLOG: u32 = 16_384;
@@ -38,14 +40,16 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Refuses to let everybody in from beyond this machine, unless that is wanted.
 ///
 /// # Errors
-/// When `address` is not loopback, no tenant is configured and `allowed` is not set.
-pub(crate) fn refuse_open_bind(address: SocketAddr, allowed: bool) -> anyhow::Result<()> {
-    if address.ip().is_loopback() || allowed {
+/// When `bind` is not loopback, no tenant is configured and `allow_open_bind` is not set.
+pub(crate) fn refuse_open_bind(config: &Config) -> anyhow::Result<()> {
+    let address = config.bind;
+    if address.ip().is_loopback() || config.allow_open_bind || !config.tenants.is_empty() {
         return Ok(());
     }
     bail!(
         "{address} can be reached from other machines, and no tenant is configured, so everybody \
-         would be let in: bind 127.0.0.1, or say --allow-open-bind if that is what you want"
+         would be let in: configure a [[tenant]], bind 127.0.0.1, or say --allow-open-bind if that \
+         is what you want"
     )
 }
 
@@ -63,8 +67,10 @@ mod tests {
 
     #[test]
     fn only_loopback_is_open_without_a_word() {
-        let refused =
-            |text: &str, allowed| refuse_open_bind(text.parse().unwrap(), allowed).is_err();
+        let refused = |text: &str, allow_open_bind| {
+            let bind = text.parse().unwrap();
+            refuse_open_bind(&Config { bind, allow_open_bind, ..Config::default() }).is_err()
+        };
         assert!(refused("0.0.0.0:4004", false));
         assert!(refused("[::]:4004", false));
         assert!(refused("192.168.1.5:4004", false));

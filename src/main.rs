@@ -11,15 +11,19 @@ mod experiment;
 mod follow;
 mod handles;
 mod jobs;
+mod lane;
 mod listen;
 mod logging;
 mod node;
 mod probe;
+mod reload;
 mod signals;
 mod simulate;
 mod sse;
 mod store;
 mod submit;
+mod table;
+mod tenant;
 mod upstream;
 mod watch;
 
@@ -35,7 +39,7 @@ use serde_json::json;
 use crate::{
     banner::Role,
     cli::{Cli, Command, Jobs, Server},
-    config::{Config, Environment},
+    config::{Config, Environment, Source},
 };
 
 /// Ten thousand waiting requests are many small pieces, made on one thread and freed on another:
@@ -86,25 +90,29 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Jobs(typed) => {
             let server = match &typed {
                 Jobs::List(list) => &list.server,
-                Jobs::Show(job) | Jobs::Cancel(job) | Jobs::Retry(job) => &job.server,
+                Jobs::Show(job) | Jobs::Cancel(job) => &job.server,
+                Jobs::Retry(retry) => &retry.server,
             };
-            jobs::run(&client_config(server, &environment)?, typed).await
+            jobs::run(&client_config(server, &environment)?, &typed).await
         }
         Command::Experiment(typed) => experiment::run(*typed).await,
         Command::Bench(bench::Bench::Queue(typed)) => bench::queue::run(*typed).await,
         Command::Up(typed) => {
-            let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
-            node::run(config, Role::Up).await
+            let source = Source { flags: json!(typed.flags), file: typed.file.config, environment };
+            node::run(source, Role::Up).await
         }
         Command::Api(typed) => {
-            let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
-            store::need_redis(&config, "api")?;
-            node::run(config, Role::Api).await
+            let source = Source { flags: json!(typed.flags), file: typed.file.config, environment };
+            node::run(source, Role::Api).await
         }
         Command::Worker(typed) => {
-            let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
-            store::need_redis(&config, "worker")?;
-            node::run(config, Role::Worker).await
+            let source = Source { flags: json!(typed.flags), file: typed.file.config, environment };
+            node::run(source, Role::Worker).await
+        }
+        Command::Tenant(cli::Tenant::Key) => tenant::key(),
+        Command::Lane(typed) => {
+            let (cli::Lane::List(on) | cli::Lane::Pause(on) | cli::Lane::Resume(on)) = &typed;
+            lane::run(&client_config(&on.server, &environment)?, &typed).await
         }
         Command::Simulate(typed) => {
             let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;

@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::{Banner, Role},
-    config::Config,
+    config::{Config, Source},
     handles, listen, logging, probe,
+    reload::Reload,
     signals::Signals,
     store, upstream,
 };
@@ -25,21 +26,35 @@ use crate::{
 /// How often the histograms of the metrics are drained.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How often an API process looks for shards of earlier configurations.
+const SURVEY: Duration = Duration::from_secs(60);
+
 /// How long a claim loop may stand before the process counts as stuck.
 pub(crate) const STUCK: Duration = Duration::from_secs(30);
 
-/// Starts logging, raises limits, runs the process of `role`, and stops on signals.
+/// Starts logging, raises limits, runs the process of `role`, reloads and stops on signals.
 ///
 /// # Errors
 /// When something that the process needs is not to be had.
-pub(crate) async fn run(config: Config, role: Role) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> {
+    let config = source.load()?;
+    match role {
+        Role::Up => {}
+        Role::Api => store::need_redis(&config, "api")?,
+        Role::Worker => store::need_redis(&config, "worker")?,
+    }
     logging::start(&config.log)?;
     let connections = 2 * config.concurrency as u64;
     if let Some(shortage) = handles::shortage(handles::raise(connections), connections) {
         tracing::warn!("{shortage}");
     }
     let mut signals = Signals::listen().context("cannot hear signals")?;
-    let node = Node::prepare(config, role).await?;
+    let node = Node::prepare(config.clone(), role).await?;
+    let mut helpers = JoinSet::new();
+    if let Some(tenants) = node.api.is_some().then(|| node.tenants.clone()) {
+        let reload = Reload::listen(source, config, node.queue.clone(), tenants);
+        helpers.spawn(reload.context("cannot hear signals")?.run());
+    }
     // A process whose standard output is closed serves all the same.
     drop(std::io::stdout().write_all(node.banner().to_string().as_bytes()));
     let stop = StopHandle::new();
@@ -67,6 +82,8 @@ pub(crate) async fn run(config: Config, role: Role) -> anyhow::Result<ExitCode> 
 pub(crate) struct Node {
     role: Role,
     config: Config,
+    queue: Queue,
+    tenants: Tenants,
     api: Option<(TcpListener, AppState)>,
     worker: Option<Worker>,
     probe: Option<TcpListener>,
@@ -88,7 +105,7 @@ impl Node {
             Role::Worker => (false, true),
         };
         let listener = if serves {
-            listen::refuse_open_bind(config.bind, config.allow_open_bind)?;
+            listen::refuse_open_bind(&config)?;
             Some(listen::listen(config.bind)?)
         } else {
             None
@@ -97,15 +114,21 @@ impl Node {
             config.probe.filter(|_| role == Role::Worker).map(listen::listen).transpose()?;
         let queue = store::open(&config).await?;
         let worker = if works { Some(worker(&config, &queue)?) } else { None };
+        if serves {
+            queue.survey().await?;
+            queue.set_limits(config.lane_limits(), &config.tenant_limits()).await?;
+        }
+        let tenants = Tenants::new(config.callers());
         let api = listener.map(|listener| {
             let health = worker.as_ref().map(Worker::health);
             let handle = metrics.clone();
             let settings = api_settings(&config, role);
             let is_alive = move || health.as_ref().is_none_or(|health| health.is_alive(STUCK));
             let metrics = move || handle.render();
-            (listener, AppState::new(queue, settings, Tenants::open(), metrics, is_alive))
+            let (queue, tenants) = (queue.clone(), tenants.clone());
+            (listener, AppState::new(queue, settings, tenants, metrics, is_alive))
         });
-        Ok(Self { role, config, api, worker, probe, metrics })
+        Ok(Self { role, config, queue, tenants, api, worker, probe, metrics })
     }
 
     /// Where the API listens.
@@ -126,6 +149,9 @@ impl Node {
     pub(crate) async fn run(self, stop: StopHandle) -> anyhow::Result<()> {
         let mut upkeep = JoinSet::new();
         upkeep.spawn(keep_up(self.metrics.clone()));
+        if self.worker.is_none() {
+            upkeep.spawn(keep_surveying(self.queue.clone()));
+        }
         let mut probes = JoinSet::new();
         let mut parts = JoinSet::new();
         // Cancelled when no answer can come from here any more.
@@ -140,7 +166,7 @@ impl Node {
         }
         let heard = stop.stop();
         if let Some(worker) = self.worker {
-            let kept_in_memory = self.config.redis.is_none().then(|| worker.queue().clone());
+            let kept_in_memory = self.config.redis.is_none().then_some(self.queue);
             if let Some(listener) = self.probe {
                 let routes = probe::routes(worker.health(), self.metrics);
                 probes.spawn(probe::serve(listener, routes));
@@ -182,13 +208,21 @@ fn worker(config: &Config, queue: &Queue) -> anyhow::Result<Worker> {
 
 /// The HTTP surface's settings, with the models that this process knows of.
 fn api_settings(config: &Config, role: Role) -> Settings {
-    let (id, owned_by) = match (&config.upstream, role) {
-        (None, Role::Up) => ("simulated", "causeway-simulated"),
-        (None, Role::Api | Role::Worker) | (Some(_), _) => {
-            (config.bridge.model.as_str(), "default")
-        }
+    let model =
+        |id: &str, owned_by: &str| Model { id: id.to_owned(), owned_by: owned_by.to_owned() };
+    let of_lane = |lane: &crate::config::Lane| {
+        let name = lane.name.clone();
+        lane.models.iter().map(move |id| model(id, name.as_str())).collect::<Vec<_>>()
     };
-    let models = vec![Model { id: id.to_owned(), owned_by: owned_by.to_owned() }];
+    let mut models: Vec<Model> = config.lanes.iter().flat_map(of_lane).collect();
+    if models.is_empty() {
+        models.push(match (&config.upstream, role) {
+            (None, Role::Up) => model("simulated", "causeway-simulated"),
+            (None, Role::Api | Role::Worker) | (Some(_), _) => {
+                model(&config.bridge.model, "default")
+            }
+        });
+    }
     Settings { models, ..config.api() }
 }
 
@@ -203,6 +237,17 @@ async fn tell_lost(queue: &Queue) -> anyhow::Result<()> {
         tracing::warn!(jobs = lost, "the store is in memory: jobs that have not ended are lost");
     }
     Ok(())
+}
+
+/// Knows of the shards of earlier configurations: where there is a worker, it looks for them.
+async fn keep_surveying(queue: Queue) {
+    let mut ticks = tokio::time::interval(SURVEY);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = queue.survey().await {
+            tracing::debug!(%error, "cannot look for former shards");
+        }
+    }
 }
 
 async fn keep_up(metrics: PrometheusHandle) {

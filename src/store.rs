@@ -25,7 +25,7 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Queue> {
             Arc::new(store)
         }
     };
-    Ok(Queue::new(backend, Vec::new()))
+    Ok(Queue::new(backend, config.queue_lanes()))
 }
 
 /// Refuses a process that would be alone with a queue of its own.

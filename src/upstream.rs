@@ -1,29 +1,41 @@
-//! Makes the upstream that the configuration names.
+//! Makes the upstreams that the configuration names.
 
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::Context as _;
 use causeway_queue::{LaneName, Queue};
-use causeway_worker::{OpenAi, Secret, Simulated, Upstream};
+use causeway_worker::{OpenAi, Secret as Key, Simulated, Upstream};
 
-use crate::config::Config;
+use crate::config::{Config, Secret};
 
-/// The upstream of every lane of `queue`: the configured server, else simulated answers.
+/// The upstream of every lane of `queue`: its own, else the one of the top level, else simulated
+/// answers.
 ///
 /// # Errors
-/// When the server's address is none.
+/// When a server's address is none.
 pub(crate) fn of_lanes(
     config: &Config,
     queue: &Queue,
 ) -> anyhow::Result<HashMap<LaneName, Arc<dyn Upstream>>> {
-    let upstream: Arc<dyn Upstream> = match &config.upstream {
+    let general: Arc<dyn Upstream> = match &config.upstream {
         None => Arc::new(Simulated::new(config.simulation())),
-        Some(url) => {
-            let key = config.api_key.as_ref().map(|key| Secret::new(key.expose()));
-            let upstream = OpenAi::new(url, key, &config.timeouts());
-            Arc::new(upstream.with_context(|| format!("cannot use the upstream {url}"))?)
-        }
+        Some(url) => server(config, url, config.api_key.as_ref())?,
     };
-    let lanes = queue.lanes().iter();
-    Ok(lanes.map(|lane| (lane.name.clone(), Arc::clone(&upstream))).collect())
+    let mut upstreams = HashMap::new();
+    for lane in queue.lanes() {
+        let configured = config.lanes.iter().find(|configured| configured.name == lane.name);
+        let own = configured.and_then(|lane| Some((lane.upstream.as_ref()?, &lane.api_key)));
+        let upstream = match own {
+            Some((url, key)) => server(config, url, key.as_ref())?,
+            None => Arc::clone(&general),
+        };
+        upstreams.insert(lane.name.clone(), upstream);
+    }
+    Ok(upstreams)
+}
+
+fn server(config: &Config, url: &str, key: Option<&Secret>) -> anyhow::Result<Arc<dyn Upstream>> {
+    let key = key.map(|key| Key::new(key.expose()));
+    let upstream = OpenAi::new(url, key, &config.timeouts());
+    Ok(Arc::new(upstream.with_context(|| format!("cannot use the upstream {url}"))?))
 }

@@ -34,7 +34,12 @@ pub struct Tenants(Arc<RwLock<Vec<Tenant>>>);
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
+    admin: bool,
 }
+
+/// A caller who may see and do what concerns all tenants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Admin;
 
 impl Tenants {
     /// Nobody is configured: every call is the tenant `default`.
@@ -57,7 +62,7 @@ impl Tenants {
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if tenants.is_empty() {
-            return Ok(Caller { tenant: TenantId::default_tenant() });
+            return Ok(Caller { tenant: TenantId::default_tenant(), admin: true });
         }
         let Some(key) = presented(headers) else {
             let message = "this server needs an API key: send `Authorization: Bearer <key>`";
@@ -74,7 +79,7 @@ impl Tenants {
             }
         }
         let tenant = found.ok_or_else(|| ApiError::unauthorized("nobody has this API key"))?;
-        Ok(Caller { tenant: tenant.id.clone() })
+        Ok(Caller { tenant: tenant.id.clone(), admin: tenant.admin })
     }
 }
 
@@ -114,6 +119,15 @@ impl FromRequestParts<AppState> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
         let caller = parts.extensions.get::<Self>().cloned();
         caller.ok_or_else(|| ApiError::unauthorized("this route knows no callers"))
+    }
+}
+
+impl FromRequestParts<AppState> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        if caller.admin { Ok(Self) } else { Err(ApiError::forbidden(&caller.tenant)) }
     }
 }
 

@@ -7,7 +7,10 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use causeway_queue::error::{Error, Scope};
+use causeway_queue::{
+    TenantId,
+    error::{Error, Scope},
+};
 use serde_json::json;
 
 /// Longest `Retry-After` that SDKs obey, in seconds.
@@ -73,6 +76,12 @@ impl ApiError {
         let kind = "authentication_error";
         let error = Self::new(StatusCode::UNAUTHORIZED, kind, "invalid_api_key", message);
         error.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// A key whose tenant may not do this.
+    pub(crate) fn forbidden(tenant: &TenantId) -> Self {
+        let message = format!("tenant {tenant} is no administrator; set `admin = true` for one");
+        Self::new(StatusCode::FORBIDDEN, "permission_error", "not_an_admin", message)
     }
 
     /// There is nothing of that name, or it is somebody else's.

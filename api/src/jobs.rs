@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use causeway_queue::{
-    Class, JobId, RawJson, SessionKey, Status,
+    Class, Error, JobId, RawJson, SessionKey, Status,
     backend::{ListQuery, MAX_PAGE},
     job::State as JobState,
 };
@@ -89,37 +89,72 @@ pub(crate) async fn list(
     asked: Asked<Listing>,
 ) -> Result<Response, ApiError> {
     let asked = query(asked)?;
-    let limit = match &asked.limit {
-        None => PAGE,
-        Some(text) => {
-            let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
-            limit.ok_or_else(|| {
-                let message = format!("limit must be 1 to {MAX_PAGE}; it is {text:?}");
-                ApiError::invalid_param("limit", message)
-            })?
-        }
-    };
-    let wanted = ListQuery {
-        status: asked.status.map(|text| one_of("status", &text, &Status::ALL)).transpose()?,
-        class: asked.class.map(|text| one_of("class", &text, &Class::ALL)).transpose()?,
-        session: match asked.session {
-            None => None,
-            Some(text) => Some(
-                SessionKey::new(&text)
-                    .map_err(|error| ApiError::invalid_param("session", error.to_string()))?,
-            ),
-        },
-        limit,
-        after: match asked.after {
-            None => None,
-            Some(text) => Some(text.parse().map_err(|_| {
-                let message = format!("after must be the id of a job; it is {text:?}");
-                ApiError::invalid_param("after", message)
-            })?),
-        },
-    };
+    let wanted = asked.read()?;
     let page = state.queue.list(&caller.tenant, &wanted).await?;
     Ok(respond(StatusCode::OK, &job_view::page(&page.jobs, page.has_more)))
+}
+
+impl Listing {
+    fn read(self) -> Result<ListQuery, ApiError> {
+        let limit = match &self.limit {
+            None => PAGE,
+            Some(text) => {
+                let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
+                limit.ok_or_else(|| {
+                    let message = format!("limit must be 1 to {MAX_PAGE}; it is {text:?}");
+                    ApiError::invalid_param("limit", message)
+                })?
+            }
+        };
+        Ok(ListQuery {
+            status: self.status.map(|text| one_of("status", &text, &Status::ALL)).transpose()?,
+            class: self.class.map(|text| one_of("class", &text, &Class::ALL)).transpose()?,
+            session: match self.session {
+                None => None,
+                Some(text) => Some(
+                    SessionKey::new(&text)
+                        .map_err(|error| ApiError::invalid_param("session", error.to_string()))?,
+                ),
+            },
+            limit,
+            after: match self.after {
+                None => None,
+                Some(text) => Some(text.parse().map_err(|_| {
+                    let message = format!("after must be the id of a job; it is {text:?}");
+                    ApiError::invalid_param("after", message)
+                })?),
+            },
+        })
+    }
+}
+
+/// `POST /v1/jobs/retry`: puts back a page of what `GET /v1/jobs` would list under the same query.
+/// `status` must be `failed`, `cancelled` or `expired`.
+pub(crate) async fn retry_many(
+    State(state): State<AppState>,
+    caller: Caller,
+    asked: Asked<Listing>,
+) -> Result<Response, ApiError> {
+    let wanted = query(asked)?.read()?;
+    if !wanted.status.is_some_and(Status::is_retryable) {
+        let message = "status must say which jobs to put back: failed, cancelled or expired";
+        return Err(ApiError::invalid_param("status", message));
+    }
+    let page = state.queue.list(&caller.tenant, &wanted).await?;
+    let mut jobs = Vec::with_capacity(page.jobs.len());
+    for listed in &page.jobs {
+        match state.queue.retry(&caller.tenant, &listed.id).await {
+            Ok(job) => jobs.extend(job),
+            // Somebody else was faster.
+            Err(Error::NotRetryable { .. }) => {}
+            // Full: those that were put back stay, and the rest can be asked for again.
+            Err(Error::Full { .. }) if !jobs.is_empty() => {
+                return Ok(respond(StatusCode::ACCEPTED, &job_view::page(&jobs, true)));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(respond(StatusCode::ACCEPTED, &job_view::page(&jobs, page.has_more)))
 }
 
 /// The value whose name is `text`.

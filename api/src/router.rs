@@ -16,7 +16,8 @@ use crate::{
 
 /// What is served, for the message of a route that is not.
 const SERVED: &str = "/v1/jobs, /v1/jobs/{id}, /v1/jobs/{id}/events, /v1/jobs/{id}/result, \
-                      /v1/jobs/{id}/cancel, /v1/jobs/{id}/retry, /v1/queue, /v1/models, \
+                      /v1/jobs/{id}/cancel, /v1/jobs/{id}/retry, /v1/jobs/retry, /v1/queue, \
+                      /v1/lanes, /v1/lanes/{lane}/pause, /v1/lanes/{lane}/resume, /v1/models, \
                       /bridge/chat, /bridge/sessions, /bridge/sessions/{user_id}, /bridge/rooms, \
                       /bridge/health, /healthz, /readyz and /metrics";
 
@@ -32,6 +33,10 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/jobs/{id}/result", allow(get(jobs::result), "GET, HEAD"))
         .route("/v1/jobs/{id}/cancel", allow(post(jobs::cancel), "POST"))
         .route("/v1/jobs/{id}/retry", allow(post(jobs::retry), "POST"))
+        .route("/v1/jobs/retry", allow(post(jobs::retry_many), "POST"))
+        .route("/v1/lanes", allow(get(queue_view::lanes), "GET, HEAD"))
+        .route("/v1/lanes/{lane}/pause", allow(post(queue_view::pause), "POST"))
+        .route("/v1/lanes/{lane}/resume", allow(post(queue_view::resume), "POST"))
         .route("/v1/queue", allow(get(queue_view::queue), "GET, HEAD"))
         .route("/v1/models", allow(get(queue_view::models), "GET, HEAD"))
         .route("/bridge/chat", allow(post(bridge::chat), "POST"))

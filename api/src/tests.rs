@@ -2,6 +2,7 @@
 
 mod bridge;
 mod jobs;
+mod lanes;
 mod refusals;
 mod streams;
 
@@ -90,9 +91,14 @@ impl Api {
         let response = Answered { status_code: 200, body: RawJson::of(&body).unwrap() };
         let output = Output { response: Some(response), ..Output::default() };
         let turn = bridge::turn_of(&lease, text);
+        self.settle(lease, Outcome::Succeeded { output, turn }).await;
+    }
+
+    /// Ends it so.
+    async fn settle(&self, lease: Lease, outcome: Outcome) {
         let claim = ClaimRequest { max: 0, lease: std::time::Duration::from_secs(15) };
         let shard = lease.key.job.shard().clone();
-        let settlement = lease.settle(Outcome::Succeeded { output, turn }, None);
+        let settlement = lease.settle(outcome, None);
         self.queue.backend().step(&shard, &mut vec![settlement], claim).await.unwrap();
     }
 

@@ -239,3 +239,16 @@ pub struct Stats {
     /// Whether claims are paused.
     pub paused: bool,
 }
+
+impl Stats {
+    /// Adds what another shard counts.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.queued += other.queued;
+        self.running += other.running;
+        self.scheduled += other.scheduled;
+        self.dead = self.dead.map(|dead| dead + other.dead.unwrap_or(0)).or(other.dead);
+        self.oldest_wait_ms = self.oldest_wait_ms.max(other.oldest_wait_ms);
+        self.drain_per_s += other.drain_per_s;
+        self.paused |= other.paused;
+    }
+}

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    backend::{Backend, ListQuery, Page},
+    backend::{Backend, ListQuery, Page, Stats},
     error::Error,
     fair::Estimate,
     id::{JobId, LaneName, SessionKey, Shard, TenantId},
@@ -29,15 +29,13 @@ pub struct Lane {
     pub models: Vec<String>,
     /// How many shards it has, from 1.
     pub shards: u16,
-    /// Its bounds, over all shards.
-    pub limits: LaneLimits,
 }
 
 impl Lane {
-    /// A lane of one shard without bounds that serves every model.
+    /// A lane of one shard that serves every model.
     #[must_use]
     pub fn named(name: LaneName) -> Self {
-        Self { name, models: Vec::new(), shards: 1, limits: LaneLimits::default() }
+        Self { name, models: Vec::new(), shards: 1 }
     }
 }
 
@@ -46,6 +44,7 @@ impl Lane {
 pub struct Queue {
     backend: Arc<dyn Backend>,
     lanes: Arc<[Lane]>,
+    limits: Arc<RwLock<HashMap<LaneName, LaneLimits>>>,
     former: Arc<RwLock<Vec<Shard>>>,
 }
 
@@ -55,7 +54,7 @@ impl Queue {
     pub fn new(backend: Arc<dyn Backend>, lanes: Vec<Lane>) -> Self {
         let lanes =
             if lanes.is_empty() { vec![Lane::named(LaneName::default_lane())] } else { lanes };
-        Self { backend, lanes: lanes.into(), former: Arc::default() }
+        Self { backend, lanes: lanes.into(), limits: Arc::default(), former: Arc::default() }
     }
 
     /// The store itself: for workers, and for what concerns one shard.
@@ -281,19 +280,60 @@ impl Queue {
         Ok(page)
     }
 
-    /// Sets the bounds of all lanes, and of these tenants in each.
+    /// Sets the bounds of lanes (those that are not named have none) over all their shards, and of
+    /// these tenants in each shard; takes effect on everything that waits.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn set_limits(&self, tenants: &[(TenantId, TenantLimits)]) -> Result<(), Error> {
-        for lane in self.lanes.iter() {
-            for index in 0..lane.shards.max(1) {
-                let shard = Shard { lane: lane.name.clone(), index };
-                let part = lane.limits.part(index, lane.shards);
-                self.backend.set_limits(&shard, &part, tenants).await?;
-            }
+    pub async fn set_limits(
+        &self,
+        lanes: HashMap<LaneName, LaneLimits>,
+        tenants: &[(TenantId, TenantLimits)],
+    ) -> Result<(), Error> {
+        for shard in self.known_shards() {
+            let whole = lanes.get(&shard.lane).cloned().unwrap_or_default();
+            let lane = self.lanes.iter().find(|lane| lane.name == shard.lane);
+            let shards = lane.map_or(1, |lane| lane.shards).max(1);
+            let part = whole.part(shard.index % shards, shards);
+            self.backend.set_limits(&shard, &part, tenants).await?;
+        }
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = lanes;
+        Ok(())
+    }
+
+    /// The bounds of a lane, as they were last set here.
+    #[must_use]
+    pub fn limits_of(&self, lane: &LaneName) -> LaneLimits {
+        let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
+        limits.get(lane).cloned().unwrap_or_default()
+    }
+
+    /// Pauses or resumes the claims of a lane, or of one tenant in it. What runs goes on.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn pause(
+        &self,
+        lane: &LaneName,
+        tenant: Option<&TenantId>,
+        paused: bool,
+    ) -> Result<(), Error> {
+        for shard in self.known_shards().iter().filter(|shard| shard.lane == *lane) {
+            self.backend.pause(shard, tenant, paused).await?;
         }
         Ok(())
+    }
+
+    /// A lane in numbers, over all its shards, for one tenant or for all.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn stats(&self, lane: &LaneName, tenant: Option<&TenantId>) -> Result<Stats, Error> {
+        let mut sum = Stats::default();
+        for shard in self.known_shards().iter().filter(|shard| shard.lane == *lane) {
+            sum.add(&self.backend.stats(shard, tenant).await?);
+        }
+        Ok(sum)
     }
 
     /// Takes one from a tenant's bucket `name`.

@@ -63,6 +63,15 @@ impl Status {
         }
     }
 
+    /// Whether a job that ended so can be put back.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::Failed | Self::Cancelled | Self::Expired => true,
+            Self::Queued | Self::Scheduled | Self::Running | Self::Succeeded => false,
+        }
+    }
+
     /// The name that clients see.
     #[must_use]
     pub fn as_str(self) -> &'static str {

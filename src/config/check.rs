@@ -1,6 +1,6 @@
 //! What types cannot say: bounds, and what a setting points to.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
 use super::{Config, Environment, Refused, Secret};
 
@@ -44,8 +44,90 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
         return Err(Wrong { key: "bridge.limit", rule: "must be at least 1".to_owned() });
     }
     simulated(config)?;
+    tenants(config)?;
+    lanes(config)?;
     address("upstream", config.upstream.as_deref(), &["http", "https"])?;
     address("client.url", Some(&config.client.url), &["http", "https"])
+}
+
+fn tenants(config: &Config) -> Result<(), Wrong> {
+    let (mut ids, mut keys) = (HashSet::new(), HashSet::new());
+    for tenant in &config.tenants {
+        let id = &tenant.id;
+        let wrong = |rule: String| Err(Wrong { key: "tenant", rule: format!("{id} {rule}") });
+        if !ids.insert(id) {
+            return wrong("is there twice".to_owned());
+        }
+        if tenant.key_sha256.is_empty() {
+            return wrong("has no key: `causeway tenant key` makes one".to_owned());
+        }
+        if !tenant.key_sha256.iter().all(|key| keys.insert(key)) {
+            return wrong("has a key that is there already: each opens one tenant".to_owned());
+        }
+        if !(1..=1000).contains(&tenant.weight) {
+            return wrong(format!("has weight {}, it must be 1 to 1000", tenant.weight));
+        }
+        let limits = tenant.limits();
+        if let Some(name) =
+            zero(&limits.max_running, &limits.requests_per_minute, &limits.tokens_per_minute, 1)
+        {
+            return wrong(format!("could never run anything: {name} must be at least 1"));
+        }
+    }
+    Ok(())
+}
+
+/// The bound that is below `least`, if one is.
+fn zero(
+    running: &Option<u32>,
+    requests: &Option<u32>,
+    tokens: &Option<u64>,
+    least: u16,
+) -> Option<&'static str> {
+    let bounds = [
+        ("max_running", running.map(u64::from)),
+        ("requests_per_minute", requests.map(u64::from)),
+        ("tokens_per_minute", *tokens),
+    ];
+    let low = bounds.into_iter().find(|(_, bound)| bound.is_some_and(|b| b < u64::from(least)));
+    low.map(|(name, _)| name)
+}
+
+fn lanes(config: &Config) -> Result<(), Wrong> {
+    let (mut names, mut models) = (HashSet::new(), HashSet::new());
+    for lane in &config.lanes {
+        let name = &lane.name;
+        let wrong = |rule: String| Err(Wrong { key: "lane", rule: format!("{name} {rule}") });
+        if !names.insert(name) {
+            return wrong("is there twice".to_owned());
+        }
+        if let Some(model) = lane.models.iter().find(|model| !models.insert(*model)) {
+            return wrong(format!("has the model {model:?}, which another lane has already"));
+        }
+        if !(1..=64).contains(&lane.shards) {
+            return wrong(format!("has {} shards, it must have 1 to 64", lane.shards));
+        }
+        let limits = lane.limits();
+        if let Some(bound) = zero(
+            &limits.max_running,
+            &limits.requests_per_minute,
+            &limits.tokens_per_minute,
+            lane.shards,
+        ) {
+            return wrong(format!(
+                "would leave a shard with nothing: {bound} must be at least its shards, {}",
+                lane.shards
+            ));
+        }
+        if limits.max_queued < u64::from(lane.shards) {
+            return wrong(format!(
+                "could never accept anything: max_queued is {}",
+                limits.max_queued
+            ));
+        }
+        address("lane", lane.upstream.as_deref(), &["http", "https"])?;
+    }
+    Ok(())
 }
 
 fn simulated(config: &Config) -> Result<(), Wrong> {
@@ -105,6 +187,9 @@ pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<
     config.api_key = named_secret("api_key_env", config.api_key_env.as_deref(), environment)?;
     config.client_key =
         named_secret("client.key_env", config.client.key_env.as_deref(), environment)?;
+    for lane in &mut config.lanes {
+        lane.api_key = named_secret("lane.api_key_env", lane.api_key_env.as_deref(), environment)?;
+    }
     if let Some(path) = &config.bridge.persona_file {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Refused(format!("cannot read `bridge.persona_file` {}: {error}", path.display()))

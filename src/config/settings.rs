@@ -1,13 +1,49 @@
 //! From the configuration to what each crate takes.
 
+use std::collections::HashMap;
+
 use anyhow::Context as _;
 use causeway_api::BridgeSettings;
-use causeway_queue::retry::Backoff;
+use causeway_queue::{
+    LaneName, TenantId,
+    limits::{LaneLimits, TenantLimits},
+    retry::Backoff,
+};
 use causeway_worker::{FailureMix, SimulatedSettings};
 
 use super::Config;
 
 impl Config {
+    /// The lanes; none stands for one named `default`.
+    pub(crate) fn queue_lanes(&self) -> Vec<causeway_queue::Lane> {
+        let lane = |lane: &super::Lane| causeway_queue::Lane {
+            name: lane.name.clone(),
+            models: lane.models.clone(),
+            shards: lane.shards,
+        };
+        self.lanes.iter().map(lane).collect()
+    }
+
+    /// The bounds of the lanes.
+    pub(crate) fn lane_limits(&self) -> HashMap<LaneName, LaneLimits> {
+        self.lanes.iter().map(|lane| (lane.name.clone(), lane.limits())).collect()
+    }
+
+    /// The bounds of the tenants.
+    pub(crate) fn tenant_limits(&self) -> Vec<(TenantId, TenantLimits)> {
+        self.tenants.iter().map(|tenant| (tenant.id.clone(), tenant.limits())).collect()
+    }
+
+    /// Who may call.
+    pub(crate) fn callers(&self) -> Vec<causeway_api::Tenant> {
+        let caller = |tenant: &super::Tenant| causeway_api::Tenant {
+            id: tenant.id.clone(),
+            key_sha256: tenant.key_sha256.iter().map(|digest| digest.0).collect(),
+            admin: tenant.admin,
+        };
+        self.tenants.iter().map(caller).collect()
+    }
+
     /// For the worker.
     ///
     /// # Errors

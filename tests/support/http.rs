@@ -12,6 +12,7 @@ use super::{PATIENCE, sse::Stream};
 pub(crate) struct Client {
     base: String,
     http: reqwest::Client,
+    key: Option<String>,
 }
 
 /// What the server answered.
@@ -30,12 +31,30 @@ impl Client {
         // Fails only when there is a provider already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().no_proxy().timeout(4 * PATIENCE).build();
-        Self { base: base.trim_end_matches('/').to_owned(), http: http.expect("a client") }
+        Self {
+            base: base.trim_end_matches('/').to_owned(),
+            http: http.expect("a client"),
+            key: None,
+        }
+    }
+
+    /// The same client, presenting `key`.
+    pub(crate) fn with_key(&self, key: &str) -> Self {
+        Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    /// Where the server is.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
     }
 
     /// A request that may be refined before it is sent with [`ask`](Self::ask).
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
     }
 
     /// Sends a request, and panics where no answer comes.

@@ -37,6 +37,14 @@ impl Causeway {
         causeway
     }
 
+    /// Runs a command that ends by itself, and well; answers with all that it wrote.
+    pub(crate) async fn command(arguments: &[&str], settings: Settings<'_>) -> String {
+        let mut causeway = Self::launch(arguments, settings);
+        let status = causeway.ended().await;
+        assert!(status.success(), "{arguments:?}: {}", causeway.text());
+        causeway.text()
+    }
+
     /// Starts it and waits for nothing.
     pub(crate) fn launch(arguments: &[&str], settings: Settings<'_>) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_causeway"))
@@ -111,6 +119,11 @@ impl Causeway {
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
+    }
+
+    /// Asks it to read its configuration again.
+    pub(crate) fn reload(&self) {
+        self.signal(Signal::HUP);
     }
 
     /// Ends it at once, as a crash would.

@@ -1,6 +1,6 @@
 //! Promises about caps, rates, pauses and deadlines.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use super::stage::{Stage, succeeded, tenant_id};
 use crate::{
@@ -14,7 +14,11 @@ use crate::{
 
 /// Sets ann's bounds, and none of the lane.
 async fn limit_ann(stage: &Stage, limits: TenantLimits) {
-    stage.queue.set_limits(&[(tenant_id("ann"), limits)]).await.expect("the store answers");
+    stage
+        .queue
+        .set_limits(HashMap::new(), &[(tenant_id("ann"), limits)])
+        .await
+        .expect("the store answers");
 }
 
 async fn limit_lane(stage: &Stage, limits: LaneLimits) {

@@ -76,7 +76,7 @@ pub async fn a_light_tenant_does_not_wait_behind_a_heavy_one(stage: Stage) {
 pub async fn turns_go_by_weight(stage: Stage) {
     let weighted = |name, weight| (tenant_id(name), TenantLimits { weight, ..Default::default() });
     let tenants = [weighted("a", 1), weighted("b", 3), weighted("c", 6)];
-    stage.queue.set_limits(&tenants).await.unwrap();
+    stage.queue.set_limits(HashMap::new(), &tenants).await.unwrap();
     for (tenant, _) in &tenants {
         backlog(&stage, tenant.as_str(), Class::Standard, 1300).await;
     }

@@ -134,9 +134,11 @@ fn the_sample_file_names_every_key_with_its_default() {
     let missing: Vec<&str> = keys.names().filter(|key| !named.contains(key)).collect();
     assert!(missing.is_empty(), "not in the sample: {missing:?}");
 
-    // The keys that are off by default stand there with an example.
+    // Tenants and lanes stand at the end; what is off by default stands there with an example.
+    let (uncommented, lists) = uncommented.split_once("[[tenant]]").unwrap();
+    assert!(lists.contains("[[lane]]"));
     let off = ["redis", "upstream", "api_key_env", "probe", "client.key_env"];
-    let mut values = uncommented;
+    let mut values = uncommented.to_owned();
     for key in off.iter().chain(&["call", "persona_file", "key_env"]) {
         values = values
             .lines()
@@ -172,5 +174,55 @@ fn every_flag_of_the_servers_is_a_key() {
             let known = keys.names().any(|name| name == key);
             assert!(known || ["config", "help", "version"].contains(&flag.as_str()), "{key}");
         }
+    }
+}
+
+const TENANTS: &str = r#"
+[[tenant]]
+id = "ann"
+key_sha256 = ["AAbbccddeeff00112233445566778899aabbccddeeff00112233445566778899"]
+weight = 3
+max_running = 2
+[[tenant]]
+id = "bob"
+key_sha256 = ["00bbccddeeff00112233445566778899aabbccddeeff00112233445566778899"]
+admin = true
+[[lane]]
+name = "gpu"
+models = ["m"]
+shards = 2
+max_running = 8
+"#;
+
+#[test]
+fn tenants_and_lanes_are_read() {
+    let file = written(TENANTS);
+    let path = Some(file.path().to_owned());
+    let config = load(&UpFlags::default(), path, &Environment::new()).unwrap();
+    let [ann, bob] = &config.tenants[..] else { panic!("{:?}", config.tenants) };
+    assert_eq!((ann.weight, ann.max_running, ann.admin), (3, Some(2), false));
+    assert_eq!(ann.key_sha256[0].0[..3], [0xaa, 0xbb, 0xcc]);
+    assert_eq!((bob.weight, bob.max_running, bob.admin), (1, None, true));
+    assert_eq!(config.lanes[0].limits().max_queued, 1_000_000);
+    assert_eq!(config.queue_lanes()[0].shards, 2);
+}
+
+#[test]
+fn tenants_and_lanes_that_make_no_sense_are_refused() {
+    for (right, wrong, parts) in [
+        ("\"bob\"", "\"ann\"", ["ann", "twice"]),
+        ("\"bob\"", "\"b b\"", ["tenant.1.id", "1 to 64"]),
+        ("\"00bb", "\"AAbb", ["bob", "key that is there already"]),
+        ("\"00bb", "\"0bb", ["key_sha256", "64 hexadecimal"]),
+        ("weight = 3", "weight = 0", ["ann", "1 to 1000"]),
+        ("weight = 3", "wieght = 3", ["wieght", "weight"]),
+        ("max_running = 2", "max_running = 0", ["ann", "max_running"]),
+        ("shards = 2", "shards = 65", ["gpu", "1 to 64"]),
+        ("max_running = 8", "max_running = 1", ["gpu", "at least its shards, 2"]),
+        ("\"gpu\"", "\"Gpu\"", ["lane.0.name", "a-z"]),
+        ("max_running = 8", "upstream = \"nowhere\"", ["lane", "http://host:port"]),
+    ] {
+        let text = refused(&TENANTS.replacen(right, wrong, 1), &[]);
+        assert!(parts.iter().all(|part| text.contains(part)), "{wrong}: {text}");
     }
 }

@@ -1,0 +1,58 @@
+//! Lanes, and what only administrators may do.
+
+use causeway_queue::{Class, Outcome, Status, backend::ListQuery};
+use serde_json::json;
+
+use super::{Api, ann_and_bob, post, signed};
+use crate::Settings;
+
+#[tokio::test]
+async fn a_lane_is_paused_and_resumed() {
+    let api = Api::new();
+    let id = api.post("/v1/jobs", &json!({ "body": {} })).await.id();
+    let paused = api.ask(post("/v1/lanes/default/pause", "")).await;
+    assert_eq!((paused.status.as_u16(), &paused.body["paused"]), (200, &json!(true)));
+    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.body["waiting_for"], "lane_limit");
+    assert_eq!(api.get("/v1/lanes").await.body["data"][0]["queued"], 1);
+    api.ask(post("/v1/lanes/default/resume", "{}")).await;
+    let job = api.get(&format!("/v1/jobs/{id}")).await;
+    assert_eq!(job.body["waiting_for"], "worker");
+    api.post("/v1/lanes/default/pause", &json!({ "tenant": "default" })).await;
+    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.body["waiting_for"], "tenant_limit");
+
+    let missing = api.ask(post("/v1/lanes/gpu/pause", "")).await;
+    assert!(missing.refused(404, "lane_not_found").contains("default"));
+    let wrong = api.post("/v1/lanes/default/pause", &json!({ "tenant": "a b" })).await;
+    assert!(wrong.refused(400, "invalid_value").contains("tenant"));
+}
+
+#[tokio::test]
+async fn lanes_are_for_administrators() {
+    let api = Api::with(Settings::default(), ann_and_bob());
+    for path in ["/v1/lanes/default/pause", "/v1/lanes/default/resume"] {
+        api.ask(post(path, "")).await.refused(401, "invalid_api_key");
+        let answer = api.ask(signed(post(path, ""), "key-of-ann")).await;
+        assert!(answer.refused(403, "not_an_admin").contains("ann"));
+    }
+}
+
+#[tokio::test]
+async fn dead_jobs_are_put_back_by_filter() {
+    let api = Api::new();
+    for class in ["standard", "batch", "batch"] {
+        api.post("/v1/jobs", &json!({ "body": {}, "class": class, "max_attempts": 1 })).await.id();
+        let lease = api.claim().await;
+        api.settle(lease, Outcome::Failed { output: causeway_queue::job::Output::default() }).await;
+    }
+    let refused = api.ask(post("/v1/jobs/retry", "")).await;
+    assert!(refused.refused(400, "invalid_value").contains("failed"));
+    api.ask(post("/v1/jobs/retry?status=queued", "")).await.refused(400, "invalid_value");
+    let back = api.ask(post("/v1/jobs/retry?status=failed&class=batch", "")).await;
+    assert_eq!(back.status.as_u16(), 202);
+    assert_eq!(back.body["data"].as_array().unwrap().len(), 2);
+    assert!(back.body["data"].as_array().unwrap().iter().all(|job| job["status"] == "queued"));
+    let tenant = causeway_queue::TenantId::default_tenant();
+    let failed = ListQuery { status: Some(Status::Failed), limit: 10, ..ListQuery::default() };
+    let failed = api.queue.list(&tenant, &failed).await.unwrap();
+    assert_eq!(failed.jobs.iter().map(|job| job.class).collect::<Vec<_>>(), [Class::Standard]);
+}

@@ -1,0 +1,72 @@
+//! `[[lane]]`: pools of upstreams that are rate limited together.
+
+use causeway_queue::{LaneName, limits::LaneLimits};
+use serde::{Deserialize, Serialize};
+
+use super::Secret;
+
+/// One lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lane {
+    /// Its name: 1 to 32 of a-z, 0-9 and `-`.
+    pub(crate) name: LaneName,
+    /// The models that are routed to it; the first lane also serves every other model.
+    #[serde(default)]
+    pub(crate) models: Vec<String>,
+    /// Its upstream. Default: the `upstream` of the top level.
+    #[serde(default)]
+    pub(crate) upstream: Option<String>,
+    /// The environment variable that holds this upstream's key. Default: none when the lane has an
+    /// `upstream`, else that of the top level.
+    #[serde(default)]
+    pub(crate) api_key_env: Option<String>,
+    /// Into how many parts its keys are spread over a Redis Cluster, 1 to 64. Default 1.
+    #[serde(default = "one")]
+    pub(crate) shards: u16,
+    /// Most jobs that run at once, over the whole fleet. Default: no bound.
+    #[serde(default)]
+    pub(crate) max_running: Option<u32>,
+    /// Most jobs that wait. Default 1,000,000.
+    #[serde(default = "million")]
+    pub(crate) max_queued: u64,
+    /// Most attempts begun per minute. Default: no bound.
+    #[serde(default)]
+    pub(crate) requests_per_minute: Option<u32>,
+    /// Most tokens per minute. Default: no bound.
+    #[serde(default)]
+    pub(crate) tokens_per_minute: Option<u64>,
+    /// What the variable named by `api_key_env` holds.
+    #[serde(skip)]
+    pub(crate) api_key: Option<Secret>,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn million() -> u64 {
+    LaneLimits::default().max_queued
+}
+
+impl Lane {
+    pub(crate) fn limits(&self) -> LaneLimits {
+        LaneLimits {
+            max_running: self.max_running,
+            max_queued: self.max_queued,
+            requests_per_minute: self.requests_per_minute,
+            tokens_per_minute: self.tokens_per_minute,
+        }
+    }
+
+    /// The same lane with other bounds: what remains needs a restart to change.
+    pub(crate) fn without_limits(&self) -> Self {
+        Self {
+            max_running: None,
+            max_queued: million(),
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            ..self.clone()
+        }
+    }
+}

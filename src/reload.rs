@@ -1,0 +1,106 @@
+//! Reads the configuration again while the process runs, on SIGHUP and when the file has changed:
+//! tenants and the bounds of lanes take effect at once, everything else at the next start.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::ensure;
+use causeway_api::Tenants;
+use causeway_queue::Queue;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::interval,
+};
+
+use crate::{
+    config::{Config, Source},
+    listen,
+};
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What a process takes over anew.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    source: Source,
+    current: Config,
+    queue: Queue,
+    tenants: Tenants,
+    hangup: Signal,
+}
+
+impl Reload {
+    /// Hears SIGHUP from now on. `current` is what `source` said at the start.
+    ///
+    /// # Errors
+    /// When the system refuses the handler.
+    pub(crate) fn listen(
+        source: Source,
+        current: Config,
+        queue: Queue,
+        tenants: Tenants,
+    ) -> std::io::Result<Self> {
+        Ok(Self { source, current, queue, tenants, hangup: signal(SignalKind::hangup())? })
+    }
+
+    /// Reloads whenever it is asked to, until it is dropped.
+    pub(crate) async fn run(mut self) {
+        let path = self.source.path();
+        let mut seen = stamp(path.as_ref()).await;
+        let mut looks = interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = self.hangup.recv() => {}
+                _ = looks.tick() => {
+                    let now = stamp(path.as_ref()).await;
+                    if now.is_none() || now == seen {
+                        continue;
+                    }
+                    seen = now;
+                }
+            }
+            match self.reload().await {
+                Ok(()) => tracing::info!(
+                    tenants = self.current.tenants.len(),
+                    "the configuration was read again: tenants and bounds of lanes are in force"
+                ),
+                Err(error) => tracing::error!(
+                    error = format!("{error:#}"),
+                    "the configuration is not taken over; what was in force stays in force"
+                ),
+            }
+        }
+    }
+
+    async fn reload(&mut self) -> anyhow::Result<()> {
+        let new = self.source.load()?;
+        listen::refuse_open_bind(&new)?;
+        ensure!(
+            new.tenants.is_empty() == self.current.tenants.is_empty(),
+            "the first tenant, or none any more, needs a restart: it decides who owns the jobs"
+        );
+        if fixed(&new) != fixed(&self.current) {
+            tracing::warn!("other settings than tenants and bounds of lanes need a restart");
+        }
+        // Keys first: whoever was shut out stays out, even where the store does not answer.
+        self.tenants.replace(new.callers());
+        self.queue.set_limits(new.lane_limits(), &new.tenant_limits()).await?;
+        self.current = new;
+        Ok(())
+    }
+}
+
+/// What cannot change while the process runs.
+fn fixed(config: &Config) -> Config {
+    let lanes = config.lanes.iter().map(crate::config::Lane::without_limits).collect();
+    Config { tenants: Vec::new(), lanes, ..config.clone() }
+}
+
+/// By what a change of the file is seen.
+async fn stamp(path: Option<&PathBuf>) -> Option<(SystemTime, u64)> {
+    let about = tokio::fs::metadata(path?).await.ok()?;
+    Some((about.modified().ok()?, about.len()))
+}

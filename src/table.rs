@@ -1,0 +1,31 @@
+//! Tables for terminals.
+
+use std::io::{self, Write};
+
+use serde_json::Value;
+
+/// Writes rows under their headings, each column as wide as its widest cell.
+///
+/// # Errors
+/// When `out` is closed.
+pub(crate) fn write<const N: usize>(
+    headings: &[&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let rows: Vec<[String; N]> = std::iter::once(headings.map(str::to_owned)).chain(rows).collect();
+    let widths: Vec<usize> = (0..N)
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    for row in &rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// A cell: control characters that a client put into a name must not reach the terminal.
+pub(crate) fn word(value: &Value) -> String {
+    let text = value.as_str().unwrap_or("-");
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}

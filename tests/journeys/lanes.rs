@@ -1,0 +1,82 @@
+//! Lanes: paused and resumed, and with another number of shards.
+
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::support::{process::Causeway, redis::RedisServer, upstream::Upstream};
+
+#[tokio::test]
+async fn a_paused_lane_stays_paused_when_everything_is_restarted() {
+    let mut upstream = Upstream::held().await;
+    let redis = RedisServer::start();
+    let mut api = Causeway::api(&redis.url(), &[]).await;
+    let mut worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    let client = api.client().await;
+    let paused = Causeway::command(&["lane", "pause", "--url", client.base()], &[]).await;
+    assert!(paused.lines().any(|line| line.starts_with("default") && line.ends_with("paused")));
+    let id = client.submit("hello").await;
+    assert_eq!(client.job(&id).await["waiting_for"], "lane_limit");
+
+    api.kill().await;
+    worker.kill().await;
+    let api = Causeway::api(&redis.url(), &[]).await;
+    let _worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    let client = api.client().await;
+    assert_eq!(client.job(&id).await["waiting_for"], "lane_limit");
+    assert!(!upstream.has_call());
+    let arguments = ["lane", "resume", "default", "--url", client.base()];
+    let resumed = Causeway::command(&arguments, &[]).await;
+    assert!(resumed.lines().any(|line| line.starts_with("default") && line.ends_with("open")));
+    upstream.call().await.answer("at last");
+    assert_eq!(client.end_of(&id).await["status"], "succeeded");
+}
+
+/// A configuration with so many shards, and tenants enough that each shard has some.
+fn write_config(file: &Path, shards: u16) {
+    let mut text = format!("[[lane]]\nname = \"default\"\nshards = {shards}\n");
+    for tenant in 0..24 {
+        let digest = Sha256::digest(format!("key-{tenant}"));
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        text += &format!("[[tenant]]\nid = \"t{tenant}\"\nkey_sha256 = [\"{digest}\"]\n");
+    }
+    std::fs::write(file, text).expect("the file can be written");
+}
+
+#[tokio::test]
+async fn jobs_of_former_shards_are_run_after_a_restart_with_fewer() {
+    let mut upstream = Upstream::held().await;
+    let redis = RedisServer::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("causeway.toml");
+    let settings = [("CAUSEWAY_CONFIG", file.to_str().expect("a path"))];
+    write_config(&file, 4);
+    let mut api = Causeway::api(&redis.url(), &settings).await;
+    let mut jobs = Vec::new();
+    let client = api.client().await;
+    for tenant in 0..24 {
+        let key = format!("key-{tenant}");
+        jobs.push((client.with_key(&key).submit("hello").await, key));
+    }
+    let shards = jobs
+        .iter()
+        .filter_map(|(id, _)| id.split('_').nth(2))
+        .collect::<std::collections::HashSet<_>>();
+    assert_eq!(shards.len(), 4, "{jobs:?}");
+    api.kill().await;
+
+    write_config(&file, 1);
+    let api = Causeway::api(&redis.url(), &settings).await;
+    let worker = Causeway::worker(&redis.url(), &upstream.url(), &settings).await;
+    for call in upstream.calls(jobs.len()).await {
+        call.answer("hello to you");
+    }
+    let client = api.client().await;
+    for (id, key) in jobs {
+        let client = client.with_key(&key);
+        assert_eq!(client.end_of(&id).await["status"], "succeeded");
+        let listed = client.get("/v1/jobs").await.ok();
+        assert_eq!(listed["data"][0]["id"], *id, "{listed:#}");
+    }
+    worker.says("former shard").await;
+}

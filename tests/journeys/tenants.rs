@@ -1,0 +1,72 @@
+//! Tenants: their keys, and what they may see.
+
+use std::path::Path;
+
+use crate::support::{http::Client, process::Causeway, upstream::Upstream};
+
+/// What a process says when it took a changed configuration over.
+const TAKEN_OVER: &str = "was read again";
+
+/// A key as an administrator makes it, and the line that the configuration needs.
+async fn new_key() -> (String, String) {
+    let text = Causeway::command(&["tenant", "key"], &[]).await;
+    let line = |part: &str| text.lines().find(|line| line.starts_with(part)).expect(part);
+    (line("cw_").to_owned(), line("key_sha256 = ").to_owned())
+}
+
+fn tenants(file: &Path, tenants: &[(&str, &str)]) {
+    let text: String =
+        tenants.iter().map(|(id, rest)| format!("[[tenant]]\nid = \"{id}\"\n{rest}\n")).collect();
+    std::fs::write(file, text).expect("the file can be written");
+}
+
+async fn refused_key(client: &Client) {
+    let error = client.get("/v1/jobs").await.error(401);
+    assert_eq!(error["code"], "invalid_api_key");
+}
+
+#[tokio::test]
+async fn keys_change_while_jobs_run_and_no_job_is_lost() {
+    let mut upstream = Upstream::held().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("causeway.toml");
+    let (first, first_line) = new_key().await;
+    let (second, second_line) = new_key().await;
+    let (boss, boss_line) = new_key().await;
+    assert_ne!(first, second);
+    let boss_line = format!("{boss_line}\nadmin = true");
+    tenants(&file, &[("ann", &first_line), ("boss", &boss_line)]);
+    let path = file.to_str().expect("a path");
+    let arguments =
+        ["up", "--bind", "127.0.0.1:0", "--upstream", &upstream.url(), "--config", path];
+    let up = Causeway::start(&arguments, &[]).await;
+    let nobody = up.client().await;
+    let [before, after, admin] = [&first, &second, &boss].map(|key| nobody.with_key(key));
+
+    refused_key(&nobody).await;
+    refused_key(&after).await;
+    let id = before.submit("hello").await;
+    let call = upstream.call().await;
+    admin.get(&format!("/v1/jobs/{id}")).await.error(404);
+    assert_eq!(before.get("/v1/lanes").await.error(403)["code"], "not_an_admin");
+    assert_eq!(admin.get("/v1/lanes").await.ok()["data"][0]["running"], 1);
+
+    // The changed file is seen without a word, and the job belongs to ann, not to her key.
+    tenants(&file, &[("ann", &format!("{second_line}\nmax_running = 1")), ("boss", &boss_line)]);
+    up.says(TAKEN_OVER).await;
+    refused_key(&before).await;
+    assert_eq!(after.job(&id).await["status"], "running");
+    let next = after.submit("and then?").await;
+    assert_eq!(after.job(&next).await["waiting_for"], "tenant_limit");
+    call.answer("well");
+    assert_eq!(after.end_of(&id).await["status"], "succeeded");
+    upstream.call().await.answer("that is all");
+    assert_eq!(after.end_of(&next).await["status"], "succeeded");
+
+    // What makes no sense changes nothing.
+    tenants(&file, &[("ann", "key_sha256 = []")]);
+    up.reload();
+    up.says("stays in force").await;
+    assert_eq!(after.job(&next).await["status"], "succeeded");
+    assert!(!up.text().contains(&second), "a key was logged");
+}
