@@ -1,6 +1,6 @@
 # Names for what one does here. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: up test lint bench ci experiment model help
+.PHONY: up test lint bench ci experiment model mutants peers help
 
 up: ## Run API, worker and embedded queue on 127.0.0.1:4004 (ARGS="--upstream URL" adds flags)
 	cargo run --release --locked -- up $(ARGS)
@@ -14,13 +14,19 @@ lint: ## Check format, clippy and documentation; every warning is an error
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
-bench: experiment ## Run all measurements: today the experiment
+bench: experiment peers ## Run all measurements
 
 ci: ## Run what continuous integration runs, on this machine
 	@.ci/run
 
 experiment: ## Let 10, 100 and 1,000 users press enter at once, with the baselines; writes RESULTS.md
 	bash bench/experiment4/run.sh $(ARGS)
+
+mutants: ## Plant faults into a copy of the engines, and show that the tests catch each (ARGS=PART picks)
+	python3 scripts/mutants.py $(ARGS)
+
+peers: ## Measure the queue beside BullMQ and redis-benchmark on one redis-server; writes RESULTS.md
+	bash bench/peers/run.sh $(ARGS)
 
 model: ## Serve a real small model, OpenAI-compatible, on port 9101 (PORT=N); the first time builds it
 	scripts/model.sh $(or $(PORT),9101)

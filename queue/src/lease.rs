@@ -4,7 +4,7 @@
 //! while this very lease (job and epoch) is still held, so a worker that was given up for dead can
 //! neither finish a job nor keep it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 
@@ -54,6 +54,19 @@ pub struct Lease {
     pub claimed_at: Millis,
     /// What the session's conversation remembers, oldest first.
     pub turns: Vec<Turn>,
+    /// See [`Receipt`].
+    pub(crate) receipt: Receipt,
+}
+
+/// What a store hands out with a lease and wants back with its settlement, so that it need not look
+/// it up: of no meaning to anybody else, and empty where the store needs nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Receipt(pub(crate) Bytes);
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Receipt(…)")
+    }
 }
 
 /// How an attempt ended.
@@ -104,6 +117,7 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// What it used, where the upstream said so; `None` keeps the estimate.
     pub usage: Option<Usage>,
+    pub(crate) receipt: Receipt,
 }
 
 impl Lease {
@@ -111,7 +125,7 @@ impl Lease {
     #[must_use]
     pub fn settle(self, outcome: Outcome, usage: Option<Usage>) -> Settlement {
         let memory = self.spec.memory.as_ref().map(|memory| (memory.turns, memory.ttl()));
-        Settlement { key: self.key, memory, outcome, usage }
+        Settlement { key: self.key, memory, outcome, usage, receipt: self.receipt }
     }
 }
 

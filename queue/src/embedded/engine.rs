@@ -25,7 +25,7 @@ use crate::{
     id::{IdempotencyKey, JobId, Shard, TenantId},
     job::{Accepted, NewJob, Output, worker_lost},
     json::RawJson,
-    lease::{Beat, ClaimRequest, Lease, LeaseKey, Outcome, Settled, Settlement, Step},
+    lease::{Beat, ClaimRequest, Lease, LeaseKey, Outcome, Receipt, Settled, Settlement, Step},
     limits::{LaneLimits, TenantLimits, drain_delay},
     policy::{PROMOTE_AT_ONCE, Policy},
     session::Turn,
@@ -291,6 +291,7 @@ impl Engine {
             created_at: job.created,
             claimed_at: now,
             turns,
+            receipt: Receipt::default(),
         })
     }
 

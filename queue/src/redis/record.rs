@@ -12,8 +12,7 @@ use crate::{
     error::Error,
     id::{JobId, SessionKey, Shard, TenantId},
     job::{NewJob, Output, Spec},
-    lease::{Lease, LeaseKey},
-    session::Turn,
+    lease::{Lease, LeaseKey, Receipt, Settlement},
     state::{Class, Status},
 };
 
@@ -26,6 +25,13 @@ const HOT_BYTES: usize = 31;
 /// Up to this size a body is part of the record; a larger one gets a key of its own, so that
 /// scripts do not carry it around.
 const INLINE_BODY_BYTES: usize = 2048;
+
+/// Where in a record some of its parts begin.
+const STATE: usize = 0;
+const ATTEMPTS: usize = 3;
+const EPOCH: usize = 7;
+const OUTPUT_LEN: usize = 11;
+const STARTED: usize = 15;
 
 const CANCELLING: u8 = 1;
 const KEEPS_EVENTS: u8 = 2;
@@ -45,6 +51,7 @@ pub(super) struct Header {
     class: u8,
     pub(super) attempts: u32,
     pub(super) max_attempts: u32,
+    cost: u64,
     pub(super) stalls: u32,
     epoch: u32,
     pub(super) created: Millis,
@@ -102,7 +109,7 @@ impl Header {
         let output_len = usize::try_from(fields.u32()?).map_err(|_| short())?;
         let (started, at) = (fields.moment()?, fields.moment()?);
         let (_version, max_attempts) = (fields.u8()?, fields.u16()?);
-        let (_order, _cost) = (fields.moment()?, fields.moment()?);
+        let (_order, cost) = (fields.moment()?, fields.moment()?.0);
         let (created, deadline) = (fields.moment()?, fields.moment()?);
         let (tenant_len, session_len) = (fields.u8()?.into(), fields.u8()?.into());
         let spec_len = usize::try_from(fields.u32()?).map_err(|_| short())?;
@@ -112,6 +119,7 @@ impl Header {
             class,
             attempts,
             max_attempts,
+            cost,
             stalls,
             epoch,
             created,
@@ -134,6 +142,11 @@ impl Header {
     pub(super) fn is_settled(&self) -> bool {
         let ended = self.status().is_some_and(Status::is_terminal);
         ended && self.flags & HAS_ERRORS == 0
+    }
+
+    /// Whether there is nothing of the job but its record, and nobody waits for it in a line.
+    fn is_plain(&self) -> bool {
+        self.flags == 0 && self.session_len == 0 && self.deadline.0 == 0
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -178,8 +191,7 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Reads what follows the header in `record`.
-    pub(super) fn parse(header: &Header, record: Vec<u8>) -> Result<Self, Error> {
-        let mut rest = Bytes::from(record);
+    pub(super) fn parse(header: &Header, mut rest: Bytes) -> Result<Self, Error> {
         let mut part = |length: usize| {
             if rest.len() < length { Err(short()) } else { Ok(rest.split_to(length)) }
         };
@@ -206,22 +218,35 @@ fn text(bytes: &[u8]) -> Result<String, Error> {
     super::reply::text(bytes.to_vec())
 }
 
-/// Reads a claimed job from what changed in its header and the record before; whether its body still has to be fetched from its own key.
+/// Reads a job that was claimed at `now` from its record as it was before; whether its body still
+/// has to be fetched from its own key.
 pub(super) fn lease(
     shard: &Shard,
     key: &str,
-    (hot, mut record): (&[u8], Vec<u8>),
-    turns: Vec<Turn>,
+    mut record: Vec<u8>,
+    now: Millis,
 ) -> Result<(Lease, bool), Error> {
-    if hot.len() != HOT_BYTES || record.len() < HEAD_BYTES {
+    if record.len() < HEAD_BYTES {
         return Err(short());
     }
-    record[..HOT_BYTES].copy_from_slice(hot);
+    let before = Header::parse(&record)?;
+    put(&mut record, STATE, &[Status::Running.code()]);
+    put(&mut record, ATTEMPTS, &u16_of(before.attempts + 1));
+    put(&mut record, EPOCH, &(before.epoch + 1).to_le_bytes());
+    put(&mut record, STARTED, &double_of(now.0));
     let header = Header::parse(&record)?;
+    let record = Bytes::from(record);
+    let kept = HEAD_BYTES + header.tenant_len + header.session_len + header.spec_len;
+    let receipt =
+        if header.is_plain() && kept <= record.len() { record.slice(..kept) } else { Bytes::new() };
     let tail = Tail::parse(&header, record)?;
-    let id = job_id(shard, key)?;
     let lease = Lease {
-        key: LeaseKey { job: id, epoch: header.epoch, class: header.class()?, tenant: tail.tenant },
+        key: LeaseKey {
+            job: job_id(shard, key)?,
+            epoch: header.epoch,
+            class: header.class()?,
+            tenant: tail.tenant,
+        },
         session: tail.session,
         spec: tail.spec,
         body: tail.body,
@@ -230,10 +255,34 @@ pub(super) fn lease(
         keeps_events: header.keeps_events(),
         deadline: header.deadline(),
         created_at: header.created,
-        claimed_at: header.started,
-        turns,
+        claimed_at: now,
+        turns: Vec::new(),
+        receipt: Receipt(receipt),
     };
     Ok((lease, header.flags & BODY_APART != 0))
+}
+
+/// What a plain job that succeeded leaves.
+pub(super) struct Plain {
+    pub(super) cost: u64,
+    /// Its record, before the time of its end and after it.
+    pub(super) record: (Vec<u8>, Vec<u8>),
+}
+
+/// What `one` leaves with this output; `None` when its job is not a plain one.
+pub(super) fn succeeded(one: &Settlement, output: &[u8]) -> Result<Option<Plain>, Error> {
+    let record = &one.receipt.0;
+    if record.is_empty() {
+        return Ok(None);
+    }
+    let cost = Header::parse(record)?.cost;
+    let mut front = record[..HOT_BYTES - 8].to_vec();
+    put(&mut front, STATE, &[Status::Succeeded.code()]);
+    put(&mut front, OUTPUT_LEN, &u32_of(output.len()).to_le_bytes());
+    let mut rest = Vec::with_capacity(record.len() - HOT_BYTES + output.len());
+    rest.extend(&record[HOT_BYTES..]);
+    rest.extend(output);
+    Ok(Some(Plain { cost, record: (front, rest) }))
 }
 
 /// The job whose key inside `shard` is `key`.
@@ -272,6 +321,48 @@ pub(super) fn double_of(count: u64) -> [u8; 8] {
     double(count as f64)
 }
 
+fn u16_of(number: u32) -> [u8; 2] {
+    u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes()
+}
+
+fn u32_of(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn put(record: &mut [u8], place: usize, bytes: &[u8]) {
+    record[place..place + bytes.len()].copy_from_slice(bytes);
+}
+
+/// Whether a job has nothing but a record and a place in its ready set.
+pub(super) fn is_plain(job: &NewJob) -> bool {
+    job.session.is_none()
+        && job.delay.is_zero()
+        && job.deadline.is_none()
+        && job.idempotency.is_none()
+        && !job.keeps_events
+        && job.body.len() <= INLINE_BODY_BYTES
+}
+
+/// Appends the arguments of one plain job, as `lua/enqueue.lua` reads them.
+pub(super) fn push_plain_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), Error> {
+    let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
+    let tenant = job.tenant.as_str().as_bytes();
+    let mut numbers = Vec::with_capacity(19);
+    numbers.push(u8::try_from(job.class.rank()).unwrap_or(0));
+    numbers.extend(u16_of(job.max_attempts));
+    numbers.extend(double_of(job.cost.prompt));
+    numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
+    let mut rest = Vec::with_capacity(14 + tenant.len() + spec.len() + job.body.len());
+    rest.extend(double(0.0));
+    rest.extend([u8::try_from(tenant.len()).unwrap_or(u8::MAX), 0]);
+    rest.extend(u32_of(spec.len()).to_le_bytes());
+    rest.extend(tenant);
+    rest.extend(spec);
+    rest.extend(&job.body);
+    args.extend([job.id.key().into_bytes(), tenant.to_vec(), numbers, rest]);
+    Ok(())
+}
+
 /// Appends the arguments of one job, as `lua/enqueue.lua` reads them.
 pub(super) fn push_new_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), Error> {
     let session = job.session.as_ref().map_or("", SessionKey::as_str);
@@ -286,16 +377,15 @@ pub(super) fn push_new_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), 
     }
 
     let rank = u8::try_from(job.class.rank()).unwrap_or(0);
-    let attempts = u16::try_from(job.max_attempts).unwrap_or(u16::MAX);
     let mut numbers = vec![rank, flags];
-    numbers.extend(attempts.to_le_bytes());
+    numbers.extend(u16_of(job.max_attempts));
     numbers.extend(double_of(job.cost.prompt));
     numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
     numbers.extend(double_of(millis(job.delay)));
     numbers.extend(double_of(job.deadline.map_or(0, |deadline| millis(deadline).max(1))));
     numbers.push(u8::try_from(job.tenant.as_str().len()).unwrap_or(u8::MAX));
     numbers.push(u8::try_from(session.len()).unwrap_or(u8::MAX));
-    numbers.extend(u32::try_from(spec.len()).unwrap_or(u32::MAX).to_le_bytes());
+    numbers.extend(u32_of(spec.len()).to_le_bytes());
 
     let mut idempotency = Vec::new();
     if let Some(one) = &job.idempotency {

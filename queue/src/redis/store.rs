@@ -112,10 +112,11 @@ async fn try_enqueue(
 ) -> Result<Vec<Result<Vec<Accepted>, Error>>, Error> {
     let mut args = Args::new();
     for jobs in &groups {
+        let are_plain = jobs.iter().all(record::is_plain);
+        args.push(if are_plain { b"p".to_vec() } else { b"m".to_vec() });
         args.push(jobs.len().to_string().into_bytes());
-        for job in jobs {
-            record::push_new_job(job, &mut args)?;
-        }
+        let push = if are_plain { record::push_plain_job } else { record::push_new_job };
+        jobs.iter().try_for_each(|job| push(job, &mut args))?;
     }
     let mut reply = Reply::new(server.call(shard, &server.scripts.enqueue, &args).await?)?;
     groups.into_iter().map(|jobs| accepted(shard, jobs, reply.array()?)).collect()
@@ -181,13 +182,20 @@ fn push_settlement(one: &Settlement, args: &mut Args) -> Result<(), Error> {
         Outcome::Cancelled => b'c',
         Outcome::Expired => b'x',
     };
+    let (mut how, mut fourth) = (how, millis(pause));
+    if matches!(one.outcome, Outcome::Succeeded { .. })
+        && let Some(plain) = record::succeeded(one, &out)?
+    {
+        (how, fourth) = (b'S', plain.cost);
+        (out, turn) = plain.record;
+    }
     let mut numbers = vec![how];
     let (prompt, completion) = one.usage.map_or((record::double(-1.0), 0), |usage| {
         (record::double_of(usage.prompt_tokens), usage.completion_tokens)
     });
     numbers.extend(prompt);
     numbers.extend(record::double_of(completion));
-    numbers.extend(record::double_of(millis(pause)));
+    numbers.extend(record::double_of(fourth));
     numbers.extend(record::double_of(one.memory.map_or(0, |(keep, _)| keep.into())));
     args.extend([record::member(&one.key).into_bytes(), numbers, out, turn, error, event]);
     Ok(())
@@ -204,23 +212,25 @@ async fn stepped(
         settled.iter().map(|done| if *done == b'1' { Settled::Done } else { Settled::Lost });
     let settled = settled.collect();
     let look_again = reply.count()?.map(Duration::from_millis);
-    let (mut leases, mut apart) = (Vec::with_capacity(reply.len()), Vec::new());
+    let now = reply.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?;
+    let mut remembered = reply.array()?;
+    let (mut leases, mut apart) = (Vec::with_capacity(reply.len() / 2), Vec::new());
     while reply.len() > 0 {
-        let mut job = reply.array()?;
-        let key = job.text()?;
-        let hot = job.bytes()?;
-        let record = job.bytes()?;
-        let mut turns = Vec::new();
-        if let Some(mut said) = job.maybe_array()? {
-            while said.len() > 0 {
-                turns.push(views::turn(&said.bytes()?)?);
-            }
-        }
-        let (lease, is_apart) = record::lease(shard, &key, (&hot, record), turns)?;
+        let key = reply.text()?;
+        let (lease, is_apart) = record::lease(shard, &key, reply.bytes()?, Millis(now))?;
         if is_apart {
             apart.push(leases.len());
         }
         leases.push(lease);
+    }
+    while remembered.len() > 0 {
+        let place = remembered.count()?.and_then(|place| usize::try_from(place).ok());
+        let mut said = remembered.array()?;
+        let lease = place.and_then(|place| leases.get_mut(place.checked_sub(1)?));
+        let lease = lease.ok_or_else(|| Error::Corrupt("turns of no job".to_owned()))?;
+        while said.len() > 0 {
+            lease.turns.push(views::turn(&said.bytes()?)?);
+        }
     }
     if !apart.is_empty() {
         fetch_bodies(store, &mut leases, apart).await?;

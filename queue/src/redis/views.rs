@@ -97,7 +97,7 @@ fn job(
     record: Vec<u8>,
     (errors, standing): (Vec<AttemptError>, Standing),
 ) -> Result<Job, Error> {
-    let tail = Tail::parse(header, record)?;
+    let tail = Tail::parse(header, record.into())?;
     Ok(Job {
         id,
         tenant: tail.tenant,

@@ -16,7 +16,7 @@ for n = 2, #ARGV do
     local order = call('ZSCORE', key('ready', jobs.flow(j)), id)
     if order then places = places .. 'q' end
     if call('ZSCORE', DUE, id) then places = places .. 'w' end
-    if call('ZSCORE', LEASES, jobs.member(j)) then places = places .. 'r' end
+    if call('ZSCORE', LEASES, jobs.member(j.id, j.epoch, jobs.flow(j))) then places = places .. 'r' end
     local waits = j.state == 'q' or j.state == 'h' or j.state == 'w'
     local live = waits or j.state == 'r'
     if j.state == 'q' or j.state == 'w' or j.state == 'r' then

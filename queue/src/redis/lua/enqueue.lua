@@ -1,31 +1,50 @@
 -- Accepts groups of jobs; of each group all or none.
--- ARGV, from 2, a group: how many jobs; then 6 a job: id; tenant; numbers packed as '<BBHddddBBI4'
---   (class, flags, most attempts, prompt tokens, completion tokens or -1, delay ms, deadline ms or 0,
---   lengths of tenant, session and spec); idempotency as '' or '<d' (TTL ms) + 32 bytes of digest + key;
---   the record behind its header; body when it gets a key of its own, else ''. After these, for a job that
---   remembers (flag 4), 2 more: TTL ms of the conversation; its profile.
+-- ARGV, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, idempotency key,
+--   flag), else 'm'; how many jobs; then
+--   4 a plain job: id; tenant; numbers packed as '<BHdd' (class, most attempts, prompt tokens, completion
+--   tokens or -1); the record from its deadline on;
+--   6 another job: id; tenant; numbers packed as '<BBHddddBBI4' (class, flags, most attempts, prompt
+--   tokens, completion tokens or -1, delay ms, deadline ms or 0, lengths of tenant, session and spec);
+--   idempotency as '' or '<d' (TTL ms) + 32 bytes of digest + key; the record behind its header; body when
+--   it gets a key of its own, else ''. After these, for a job that remembers (flag 4), 2 more: TTL ms of
+--   the conversation; its profile.
 -- Returns, a group: { 'ok', id, … } with the id that answers each job: its own, or that of the job that
 --   was accepted before for the same idempotency key; { 'reused', key }; or { 'full', 'tenant' | 'lane',
 --   limit, excess, drain per second }.
 local groups, names = {}, {}
-local i, group, left = 2, nil, 0
+local function read_jobs(group, i)
+  for n = 1, group.count do
+    local d = {
+      id = ARGV[i], tenant = ARGV[i + 1], numbers = ARGV[i + 2], idem = ARGV[i + 3], tail = ARGV[i + 4],
+      body = ARGV[i + 5], idem_key = false, fresh = false, ttl = false, profile = false,
+    }
+    i = i + 6
+    if bit.band(string.byte(d.numbers, 2), FLAG.memory) ~= 0 then
+      d.ttl, d.profile = ARGV[i], ARGV[i + 1]
+      i = i + 2
+    end
+    group[n] = d
+    names[#names + 1] = d.tenant
+  end
+  return i
+end
+
+local i = 2
 while i <= #ARGV do
-  if left == 0 then
-    group, left, i = {}, tonumber(ARGV[i]), i + 1
-    groups[#groups + 1] = group
+  local group = { plain = ARGV[i] == 'p', count = tonumber(ARGV[i + 1]), first = i + 2 }
+  groups[#groups + 1] = group
+  if group.plain then
+    i = group.first + 4 * group.count
+    local last
+    for at = group.first + 1, i - 1, 4 do
+      if ARGV[at] ~= last then
+        last = ARGV[at]
+        names[#names + 1] = last
+      end
+    end
+  else
+    i = read_jobs(group, group.first)
   end
-  left = left - 1
-  local d = {
-    id = ARGV[i], tenant = ARGV[i + 1], numbers = ARGV[i + 2], idem = ARGV[i + 3], tail = ARGV[i + 4],
-    body = ARGV[i + 5], idem_key = false, fresh = false, ttl = false, profile = false,
-  }
-  i = i + 6
-  if bit.band(string.byte(d.numbers, 2), FLAG.memory) ~= 0 then
-    d.ttl, d.profile = ARGV[i], ARGV[i + 1]
-    i = i + 2
-  end
-  group[#group + 1] = d
-  names[#names + 1] = d.tenant
 end
 flows.load(names)
 
@@ -34,6 +53,21 @@ local function full(scope, limit, wanted)
 end
 local records, lists = {}, {}
 
+local function list_of(name)
+  local list = lists[name]
+  if not list then
+    list = {}
+    lists[name] = list
+  end
+  return list
+end
+
+-- How much a job is thought to cost.
+local function estimate(prompt, completion)
+  local cost = prompt + (completion >= 0 and completion or math.floor(lane.mean + 0.5))
+  return math.min(math.max(cost, 1), 1099511627776)
+end
+
 local function accept(d, digest_and_id)
   if d.idem_key then
     call('SET', d.idem_key, digest_and_id, 'PX', (struct.unpack('<d', d.idem)))
@@ -41,13 +75,12 @@ local function accept(d, digest_and_id)
   lane.accepted = lane.accepted + 1
   local class, flags, max_attempts, prompt, completion, delay, deadline, tenant_len, session_len, spec_len =
     struct.unpack('<BBHddddBBI4', d.numbers)
-  local cost = prompt + (completion >= 0 and completion or math.floor(lane.mean + 0.5))
+  local cost = estimate(prompt, completion)
   local j = {
     id = d.id, class = class, flags = flags, attempts = 0, stalls = 0, epoch = 0, started = 0,
     at = now + delay, state = 'h', order = lane.accepted,
     deadline = deadline > 0 and now + deadline or 0, tenant = d.tenant, session = false,
   }
-  cost = math.min(math.max(cost, 1), 1099511627776)
   if session_len > 0 then j.session = string.sub(d.tail, tenant_len + 1, tenant_len + session_len) end
   if d.ttl then
     local talk, talks = d.tenant .. ':' .. j.session, key('talks', d.tenant)
@@ -63,12 +96,55 @@ local function accept(d, digest_and_id)
   records[#records + 1] = JOB .. j.id
   records[#records + 1] = jobs.hot(j) .. struct.pack(COLD, VERSION, max_attempts, j.order, cost, now,
     j.deadline, tenant_len, session_len, spec_len) .. d.tail
-  local list = lists[d.tenant]
-  if not list then
-    list = {}
-    lists[d.tenant] = list
-  end
+  local list = list_of(d.tenant)
   list[#list + 1] = j.id
+end
+
+-- Jobs that have nothing but a record and a place in their ready set.
+local function accept_plain(group)
+  local answers, counts = { 'ok' }, {}
+  local last = group.first + 4 * group.count - 1
+  for at = group.first + 1, last, 4 do counts[ARGV[at]] = (counts[ARGV[at]] or 0) + 1 end
+  for name, count in pairs(counts) do
+    local t = tenants[name]
+    if t.max_queued >= 0 and t.queued + count > t.max_queued then
+      return full('tenant', t.max_queued, t.queued + count)
+    end
+  end
+  if lane.queued + group.count > lane.max_queued then
+    return full('lane', lane.max_queued, lane.queued + group.count)
+  end
+  local order, ready, list, of, fronts = lane.accepted, {}, nil, nil, {}
+  for class = 0, 2 do
+    fronts[class] = string.sub(struct.pack(HOT, 'q', 0, class, 0, 0, 0, 0, 0, 0), 1, HOT_BYTES - 8)
+  end
+  for at = group.first, last, 4 do
+    local id, name = ARGV[at], ARGV[at + 1]
+    local class, attempts, prompt, completion = struct.unpack('<BHdd', ARGV[at + 2])
+    order = order + 1
+    records[#records + 1] = JOB .. id
+    records[#records + 1] = fronts[class]
+      .. struct.pack('<dBHddd', now, VERSION, attempts, order, estimate(prompt, completion), now)
+      .. ARGV[at + 3]
+    if name ~= of then
+      of, ready, list = name, {}, list_of(name)
+    end
+    local into = ready[class]
+    if not into then
+      into = jobs.ready_list(FLOW[class] .. name)
+      ready[class] = into
+    end
+    into[#into + 1] = order
+    into[#into + 1] = id
+    local t = flows.touch(name)
+    t[READY + class] = t[READY + class] + 1
+    t.queued = t.queued + 1
+    list[#list + 1] = id
+    answers[#answers + 1] = id
+  end
+  lane.accepted = order
+  lane.queued = lane.queued + group.count
+  return answers
 end
 
 local function accept_all(drafts)
@@ -114,7 +190,9 @@ local function accept_all(drafts)
 end
 
 local replies = {}
-for n, drafts in ipairs(groups) do replies[n] = accept_all(drafts) end
+for n, group in ipairs(groups) do
+  replies[n] = group.plain and accept_plain(group) or accept_all(group)
+end
 bulk('MSET', nil, records, 2)
 for name, list in pairs(lists) do bulk('RPUSH', key('jobs', name), list, 1) end
 commit('new')

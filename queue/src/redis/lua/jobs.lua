@@ -42,6 +42,9 @@ jobs = {
   out_len = function(j) return (struct.unpack('<I4', j.raw, 12)) end,
   created = function(j) return (struct.unpack('<d', j.raw, HOT_BYTES + 20)) end,
 
+  -- What a record says of its job's cost.
+  cost = function(raw) return (struct.unpack('<d', raw, HOT_BYTES + 12)) end,
+
   -- The first part of its record, as it is now. `out_len`: nil as long as there is no output.
   hot = function(j, out_len)
     return struct.pack(HOT, j.state, j.flags, j.class, j.attempts, j.stalls, j.epoch, out_len or 0,
@@ -57,8 +60,10 @@ jobs = {
 
   flow = function(j) return FLOW[j.class] .. j.tenant end,
 
-  -- The member of `leases` that stands for its present attempt: id, epoch in hexadecimal, flow.
-  member = function(j) return string.format('%s%08x%s', j.id, j.epoch, jobs.flow(j)) end,
+  -- The member of `leases` that stands for an attempt: id, epoch in hexadecimal, flow.
+  member = function(id, epoch, flow)
+    return id .. (epoch == 1 and '00000001' or string.format('%08x', epoch)) .. flow
+  end,
 
   log = function(j, kind, data)
     if bit.band(j.flags, FLAG.events) ~= 0 then append_event(j.id, kind, data) end
@@ -71,14 +76,19 @@ jobs = {
     readied = {}
   end,
 
-  make_ready = function(j)
-    j.state = 'q'
-    local flow = jobs.flow(j)
+  -- Where jobs gather that become ready: order, id, …
+  ready_list = function(flow)
     local args = readied[flow]
     if not args then
       args = {}
       readied[flow] = args
     end
+    return args
+  end,
+
+  make_ready = function(j)
+    j.state = 'q'
+    local args = jobs.ready_list(jobs.flow(j))
     args[#args + 1] = j.order
     args[#args + 1] = j.id
     local t = flows.touch(j.tenant)

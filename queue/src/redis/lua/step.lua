@@ -2,11 +2,15 @@
 -- ARGV: 2: how many to begin at most; 3: lease in ms; then 6 a settlement: lease member; numbers packed
 --   as '<c1dddd' (how, prompt tokens or -1, completion tokens, delay ms, turns kept); output JSON;
 --   turn JSON; error JSON; data of the `retrying` event. What does not apply is ''.
---   how: s f c x ended so; r retry; l the lane was stopped; b handed back.
--- Returns { settled, look again, job, … }: `settled` has a letter a settlement, 1 done or 0 lease not
---   held; `look again` is ms or -1, never later than there may be work; each job is { id, hot part of its
---   header, record as it was } and, when it remembers, a list of turns.
+--   how: s f c x ended so; r retry; l the lane was stopped; b handed back; S succeeded, a job without
+--   flags, session and deadline: the delay is its cost then, and instead of output and turn come the
+--   record as it shall be, up to the time of the end, and after it.
+-- Returns { settled, look again, now, turns, id, record, … }: `settled` has a letter a settlement, 1
+--   done or 0 lease not held; `look again` is ms or -1, never later than there may be work; `turns` has,
+--   for each job that remembers, its number among those begun and a list; each job that was begun is its
+--   id and its record as it was before.
 local max, lease_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
+local PLAIN = string.byte('S')
 
 local function remember(j, turn, keep)
   local talk = j.tenant .. ':' .. j.session
@@ -16,6 +20,22 @@ local function remember(j, turn, keep)
     if length > keep then call('LTRIM', key('turns', talk), -keep, -1) end
     if length == 1 then call('PEXPIREAT', key('turns', talk), expires) end
   end
+end
+
+-- The end of a job that has nothing but its record: all that is to be written has come along.
+local ended_now, cancels = struct.pack('<d', now), false
+local function settle_plain(m, i)
+  local _, prompt, completion, cost = struct.unpack('<c1ddd', ARGV[i + 1])
+  local id, difference = string.sub(m, 1, 26), 0
+  if prompt >= 0 then
+    difference = prompt + completion - cost
+    lane.mean = lane.mean + (completion - lane.mean) * 0.0625
+  end
+  ends.release(string.sub(m, 37), string.byte(m, 35) - 48, difference)
+  if cancels then call('SREM', CANCELS, id) end
+  call('SET', JOB .. id, ARGV[i + 2] .. ended_now .. ARGV[i + 3], 'PXAT', FORGET_AT)
+  news[#news + 1] = 'E' .. id .. 's'
+  ends.count()
 end
 
 local function settle(m, j, i)
@@ -63,19 +83,31 @@ elseif #ARGV > 9 then
   end
   bulk('ZREM', LEASES, gone, 1)
 end
-for n, m in ipairs(gone) do
-  names[n] = string.sub(m, 37)
-  records[n] = JOB .. string.sub(m, 1, 26)
-end
+for n, m in ipairs(gone) do names[n] = string.sub(m, 37) end
 flows.load(names)
 if #gone > 0 then
-  local raws = call('MGET', unpack(records))
-  -- All are read before one is settled: the end of one may move another.
-  for n, m in ipairs(gone) do jobs.parse(string.sub(m, 1, 26), raws[n]) end
+  cancels = call('EXISTS', CANCELS) == 1
+  -- Those that need a look at their record are all read before one is settled: the end of one may
+  -- move another.
+  local ids = {}
   for n = 1, #settled do
+    local i = 4 + (n - 1) * 6
+    if settled[n] == '1' and string.byte(ARGV[i + 1]) ~= PLAIN then
+      ids[#ids + 1] = string.sub(ARGV[i], 1, 26)
+      records[#records + 1] = JOB .. ids[#ids]
+    end
+  end
+  local raws = #records > 0 and call('MGET', unpack(records))
+  for n, id in ipairs(ids) do jobs.parse(id, raws[n]) end
+  for n = 1, #settled do
+    local i = 4 + (n - 1) * 6
     if settled[n] == '1' then
-      local i = 4 + (n - 1) * 6
-      settle(ARGV[i], known[string.sub(ARGV[i], 1, 26)], i)
+      local m = ARGV[i]
+      if string.byte(ARGV[i + 1]) == PLAIN then
+        settle_plain(m, i)
+      else
+        settle(m, known[string.sub(m, 1, 26)], i)
+      end
     end
   end
 end
@@ -85,25 +117,30 @@ jobs.flush()
 flows.place()
 
 -- Begin attempts: take from the flow with the lowest tag; among equals the first by name.
-local claimed, leases, until_then = {}, {}, string.format('%d', now + lease_ms)
+local claimed, turns, leases, until_then = {}, {}, {}, string.format('%d', now + lease_ms)
 
-local function begin(j)
-  j.state, j.started = 'r', now
-  j.epoch, j.attempts = j.epoch + 1, j.attempts + 1
-  local hot = jobs.hot(j)
-  call('SETRANGE', JOB .. j.id, 0, hot)
+-- `raw` is the job's record. Answers with its cost.
+local function begin(f, id, raw)
+  local _, flags, class, attempts, stalls, epoch, _, _, at = struct.unpack(HOT, raw)
+  attempts, epoch = attempts + 1, epoch + 1
+  call('SETRANGE', JOB .. id, 0, struct.pack(HOT, 'r', flags, class, attempts, stalls, epoch, 0, now, at))
   leases[#leases + 1] = until_then
-  leases[#leases + 1] = jobs.member(j)
-  local turns
-  if j.flags ~= 0 then
-    jobs.log(j, 'S', '{"attempt":' .. string.format('%d', j.attempts) .. '}')
+  leases[#leases + 1] = jobs.member(id, epoch, f.name)
+  claimed[#claimed + 1] = id
+  claimed[#claimed + 1] = raw
+  if flags ~= 0 then
+    local j = jobs.parse(id, raw)
+    jobs.log(j, 'S', '{"attempt":' .. string.format('%d', attempts) .. '}')
     if j.session and jobs.has(j, FLAG.memory) then
-      turns = call('LRANGE', key('turns', j.tenant .. ':' .. j.session), 0, -1)
-      local expires = turns[1] and call('ZSCORE', key('talks', j.tenant), j.session)
-      if not expires or tonumber(expires) <= now then turns = nil end
+      local said = call('LRANGE', key('turns', j.tenant .. ':' .. j.session), 0, -1)
+      local expires = said[1] and call('ZSCORE', key('talks', j.tenant), j.session)
+      if expires and tonumber(expires) > now then
+        turns[#turns + 1] = #claimed / 2
+        turns[#turns + 1] = said
+      end
     end
   end
-  claimed[#claimed + 1] = { j.id, hot, j.raw, turns }
+  return jobs.cost(raw)
 end
 
 -- Takes up to `share` jobs out of the ready set of each flow, and reads them all at once.
@@ -123,7 +160,7 @@ local function next_job(f, share)
   if f.at > #f.popped then take({ f }, share) end
   local id, raw = f.popped[f.at], f.raws[f.first + (f.at + 1) / 2]
   f.at = f.at + 2
-  return id, id and (known[id] or jobs.parse(id, raw))
+  return id, raw
 end
 
 -- What was taken and not begun goes back.
@@ -158,7 +195,7 @@ end
 -- Serves the first `max` flows of `active` among themselves. All that were not read stand behind
 -- them, so the order is right as long as one of them has not been served; answers whether to read on.
 local function serve()
-  local wanted = max - #claimed
+  local wanted = max - #claimed / 2
   local found = call('ZRANGE', ACTIVE, 0, wanted - 1, 'WITHSCORES')
   local queue, owners = {}, {}
   for n = 1, #found, 2 do
@@ -180,7 +217,7 @@ local function serve()
   end
   take(read, share)
   local first = 1
-  while first <= #queue and #claimed < max and owner.is_open(lane) and (all_read or unserved > 0) do
+  while first <= #queue and #claimed < 2 * max and owner.is_open(lane) and (all_read or unserved > 0) do
     local f = queue[first]
     local t, class = f.tenant, f.class
     if not f.served then
@@ -188,19 +225,19 @@ local function serve()
       unserved = unserved - 1
     end
     if t[READY + class] > 0 and owner.is_open(t) then
-      local id, j = next_job(f, share)
+      local id, raw = next_job(f, share)
       flows.touch(t.name)
       t[READY + class] = t[READY + class] - 1
       t.queued = t.queued - 1
       lane.queued = lane.queued - 1
-      if j then
+      if raw then
+        local cost = begin(f, id, raw)
         lane.running, t.running = lane.running + 1, t.running + 1
-        owner.charge(lane, j.cost)
-        owner.charge(t, j.cost)
+        owner.charge(lane, cost)
+        owner.charge(t, cost)
         lane.vtime = math.max(lane.vtime, f.tag)
-        f.tag = f.tag + j.cost / flows.weight(t, class)
+        f.tag = f.tag + cost / flows.weight(t, class)
         t[TAG + class] = f.tag
-        begin(j)
       elseif not id then
         t[READY + class] = 0
       end
@@ -209,7 +246,7 @@ local function serve()
   end
   give_back(read)
   flows.place()
-  return not all_read and #claimed < max and owner.is_open(lane)
+  return not all_read and #claimed < 2 * max and owner.is_open(lane)
 end
 
 if max > 0 and lane.offered > 0 then
@@ -222,4 +259,4 @@ commit('open')
 local at = lane.soonest
 if lane.offered > 0 then at = math.min(at, owner.open_at(lane) or NEVER) end
 local look_again = at < NEVER and math.max(0, math.ceil(at - now)) or -1
-return { table.concat(settled), look_again, unpack(claimed) }
+return { table.concat(settled), look_again, string.format('%d', now), turns, unpack(claimed) }
