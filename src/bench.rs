@@ -14,7 +14,7 @@ pub(crate) enum Bench {
 /// What `bench queue` measures with.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Queue {
-    /// The store: `embedded`, or the URL of an empty Redis, where the jobs stay for a day
+    /// The store: `embedded`, or the URL of an empty Redis, where the jobs stay for a minute
     #[arg(long, default_value = "embedded", value_name = "URL|embedded")]
     pub(crate) store: String,
     /// How many jobs
@@ -26,6 +26,9 @@ pub(crate) struct Queue {
     /// Jobs per enqueue and per step; 1 is a call for each job
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) batch: u32,
+    /// Jobs per enqueue, where that differs [default: as many as --batch]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) bulk: Option<u32>,
     /// Loops that enqueue, and then loops that drain, at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) workers: u32,

@@ -187,14 +187,15 @@ async fn enqueue(
     worker: u32,
     bar: ProgressBar,
 ) -> anyhow::Result<()> {
-    let mut first = worker * options.batch;
+    let bulk = options.bulk.unwrap_or(options.batch);
+    let mut first = worker * bulk;
     while first < options.jobs {
-        let last = (first + options.batch).min(options.jobs);
+        let last = (first + bulk).min(options.jobs);
         let jobs: anyhow::Result<Vec<NewJob>> =
             (first..last).map(|number| subject.job(&options, number)).collect();
         subject.queue.backend().enqueue(&subject.shard, jobs?).await?;
         bar.inc(u64::from(last - first));
-        first += options.workers * options.batch;
+        first += options.workers * bulk;
     }
     Ok(())
 }

@@ -23,15 +23,21 @@ local function remember(j, turn, keep)
 end
 
 -- The end of a job that has nothing but its record: all that is to be written has come along.
-local ended_now, cancels = struct.pack('<d', now), false
+local ended_now, cancels, ending = struct.pack('<d', now), false, {}
 local function settle_plain(m, i)
   local _, prompt, completion, cost = struct.unpack('<c1ddd', ARGV[i + 1])
-  local id, difference = string.sub(m, 1, 26), 0
+  local id, flow = string.sub(m, 1, 26), string.sub(m, 35)
+  local e = ending[flow]
+  if not e then
+    e = { class = string.byte(flow) - 48, name = string.sub(flow, 3) }
+    ending[flow] = e
+  end
+  local difference = 0
   if prompt >= 0 then
     difference = prompt + completion - cost
     lane.mean = lane.mean + (completion - lane.mean) * 0.0625
   end
-  ends.release(string.sub(m, 37), string.byte(m, 35) - 48, difference)
+  ends.release(e.name, e.class, difference)
   if cancels then call('SREM', CANCELS, id) end
   call('SET', JOB .. id, ARGV[i + 2] .. ended_now .. ARGV[i + 3], 'PXAT', FORGET_AT)
   news[#news + 1] = 'E' .. id .. 's'
@@ -67,21 +73,25 @@ local function settle(m, j, i)
 end
 
 -- Settle what is still held: a lease is given up by whoever takes it out of `leases`.
-local settled, gone, names, records = {}, {}, {}, {}
-if #ARGV == 9 then
-  if call('ZREM', LEASES, ARGV[4]) == 1 then gone[1] = ARGV[4] end
-  settled[1] = gone[1] and '1' or '0'
-elseif #ARGV > 9 then
-  local members, released = {}, {}
-  for i = 4, #ARGV, 6 do members[#members + 1] = ARGV[i] end
-  local held = call('ZMSCORE', LEASES, unpack(members))
+local settled, gone, names, records, members = {}, {}, {}, {}, {}
+for i = 4, #ARGV, 6 do members[#members + 1] = ARGV[i] end
+if #members > 0 and call('ZREM', LEASES, unpack(members)) == #members then
+  -- All of them were held, each once: what nearly always is so.
+  gone = members
+  for n = 1, #members do settled[n] = '1' end
+elseif #members > 0 then
+  -- Which of them were held is told by the records, as nothing has changed there yet: a job runs, in
+  -- this very epoch, as long as its lease is held.
+  local seen, kept = {}, {}
+  for n, m in ipairs(members) do kept[n] = JOB .. string.sub(m, 1, 26) end
+  local raws = call('MGET', unpack(kept))
   for n, m in ipairs(members) do
-    local done = held[n] and not released[m]
-    released[m] = true
+    local j = raws[n] and jobs.parse(string.sub(m, 1, 26), raws[n])
+    local done = j and not seen[m] and j.state == 'r' and string.format('%08x', j.epoch) == string.sub(m, 27, 34)
+    seen[m] = true
     settled[n] = done and '1' or '0'
     if done then gone[#gone + 1] = m end
   end
-  bulk('ZREM', LEASES, gone, 1)
 end
 for n, m in ipairs(gone) do names[n] = string.sub(m, 37) end
 flows.load(names)
@@ -119,59 +129,48 @@ flows.place()
 -- Begin attempts: take from the flow with the lowest tag; among equals the first by name.
 local claimed, turns, leases, until_then = {}, {}, {}, string.format('%d', now + lease_ms)
 
--- `raw` is the job's record. Answers with its cost.
-local function begin(f, id, raw)
-  local _, flags, class, attempts, stalls, epoch, _, _, at = struct.unpack(HOT, raw)
-  attempts, epoch = attempts + 1, epoch + 1
-  call('SETRANGE', JOB .. id, 0, struct.pack(HOT, 'r', flags, class, attempts, stalls, epoch, 0, now, at))
-  leases[#leases + 1] = until_then
-  leases[#leases + 1] = jobs.member(id, epoch, f.name)
-  claimed[#claimed + 1] = id
-  claimed[#claimed + 1] = raw
-  if flags ~= 0 then
-    local j = jobs.parse(id, raw)
-    jobs.log(j, 'S', '{"attempt":' .. string.format('%d', attempts) .. '}')
-    if j.session and jobs.has(j, FLAG.memory) then
-      local said = call('LRANGE', key('turns', j.tenant .. ':' .. j.session), 0, -1)
-      local expires = said[1] and call('ZSCORE', key('talks', j.tenant), j.session)
-      if expires and tonumber(expires) > now then
-        turns[#turns + 1] = #claimed / 2
-        turns[#turns + 1] = said
-      end
-    end
-  end
-  return jobs.cost(raw)
+-- What nearly every job's record has behind its state: no flag, its class, no attempt yet. And what it
+-- has when its first attempt has begun, up to the time.
+local FRESH, FIRST = {}, {}
+for class = 0, 2 do
+  FRESH[class] = string.sub(struct.pack(HOT, 'q', 0, class, 0, 0, 0, 0, 0, 0), 2, 15)
+  FIRST[class] = string.sub(struct.pack(HOT, 'r', 0, class, 1, 0, 1, 0, now, 0), 1, HOT_BYTES - 8)
 end
 
--- Takes up to `share` jobs out of the ready set of each flow, and reads them all at once.
-local function take(found, share)
+-- Begins an attempt of a job that is not as most are.
+local function begin_again(f, id, raw)
+  local j = jobs.parse(id, raw)
+  j.state, j.started, j.attempts, j.epoch = 'r', now, j.attempts + 1, j.epoch + 1
+  jobs.save(j)
+  leases[#leases + 1] = until_then
+  leases[#leases + 1] = jobs.member(id, j.epoch, f.name)
+  jobs.log(j, 'S', '{"attempt":' .. string.format('%d', j.attempts) .. '}')
+  if j.session and jobs.has(j, FLAG.memory) then
+    local said = call('LRANGE', key('turns', j.tenant .. ':' .. j.session), 0, -1)
+    local expires = said[1] and call('ZSCORE', key('talks', j.tenant), j.session)
+    if expires and tonumber(expires) > now then
+      turns[#turns + 1] = #claimed / 2 + 1
+      turns[#turns + 1] = said
+    end
+  end
+end
+
+-- Reads up to `share` ready jobs of each flow, behind those that were taken, all at once.
+local function peek(found, share)
   local keys = {}
   for _, f in ipairs(found) do
-    local popped = call('ZPOPMIN', key('ready', f.name), math.min(share, f.tenant[READY + f.class]))
-    f.popped, f.at, f.first = popped, 1, #keys
-    for n = 1, #popped, 2 do keys[#keys + 1] = JOB .. popped[n] end
+    f.base, f.first = f.taken, #keys
+    f.ids = call('ZRANGE', key('ready', f.name), f.taken, f.taken + share - 1)
+    for _, id in ipairs(f.ids) do keys[#keys + 1] = JOB .. id end
   end
   local raws = #keys > 0 and call('MGET', unpack(keys)) or {}
   for _, f in ipairs(found) do f.raws = raws end
 end
 
--- The next ready job of a flow: its id, and its record if there is one.
-local function next_job(f, share)
-  if f.at > #f.popped then take({ f }, share) end
-  local id, raw = f.popped[f.at], f.raws[f.first + (f.at + 1) / 2]
-  f.at = f.at + 2
-  return id, raw
-end
-
--- What was taken and not begun goes back.
-local function give_back(found)
+-- Takes what was begun out of the ready sets.
+local function take(found)
   for _, f in ipairs(found) do
-    local args = {}
-    for n = f.at, #f.popped, 2 do
-      args[#args + 1] = f.popped[n + 1]
-      args[#args + 1] = f.popped[n]
-    end
-    bulk('ZADD', key('ready', f.name), args, 2)
+    if f.taken > 0 then call('ZREMRANGEBYRANK', key('ready', f.name), 0, f.taken - 1) end
   end
 end
 
@@ -192,6 +191,49 @@ local function stand(queue, first, f)
   return first + 1
 end
 
+-- Whether nothing that an attempt changes can close the lane or the tenant.
+local function is_free(o) return o.paused == 0 and o.max_running < 0 and o.rpm <= 0 and o.tpm <= 0 end
+
+-- Begins jobs of one flow for as long as it stands before `other` (nil for none).
+local function serve_flow(f, other, share)
+  local t, class, free = f.tenant, f.class, f.free and is_free(lane)
+  local weight, fresh, first = flows.weight(t, class), FRESH[class], FIRST[class]
+  flows.touch(t.name)
+  repeat
+    if f.taken - f.base >= #f.ids then peek({ f }, share) end
+    f.taken = f.taken + 1
+    local n = f.taken - f.base
+    local id, raw = f.ids[n], f.raws[f.first + n]
+    t[READY + class] = t[READY + class] - 1
+    t.queued = t.queued - 1
+    lane.queued = lane.queued - 1
+    if raw then
+      if string.sub(raw, 2, 15) == fresh then
+        call('SETRANGE', JOB .. id, '0', first)
+        leases[#leases + 1] = until_then
+        leases[#leases + 1] = jobs.member(id, 1, f.name)
+      else
+        begin_again(f, id, raw)
+      end
+      claimed[#claimed + 1] = id
+      claimed[#claimed + 1] = raw
+      local cost = jobs.cost(raw)
+      lane.running, t.running = lane.running + 1, t.running + 1
+      if not free then
+        owner.charge(lane, cost)
+        owner.charge(t, cost)
+      end
+      if f.tag > lane.vtime then lane.vtime = f.tag end
+      f.tag = f.tag + cost / weight
+    elseif not id then
+      t[READY + class] = 0
+    end
+  until t[READY + class] <= 0 or #claimed >= 2 * max
+    or not (free or owner.is_open(t) and owner.is_open(lane))
+    or (other and (other.tag < f.tag or (other.tag == f.tag and other.name < f.name)))
+  t[TAG + class] = f.tag
+end
+
 -- Serves the first `max` flows of `active` among themselves. All that were not read stand behind
 -- them, so the order is right as long as one of them has not been served; answers whether to read on.
 local function serve()
@@ -203,7 +245,8 @@ local function serve()
     owners[#owners + 1] = string.sub(name, 3)
     queue[#queue + 1] = {
       name = name, class = string.byte(name) - 48, tag = tonumber(found[n + 1]), owner = owners[#owners],
-      tenant = false, served = false, popped = false, raws = false, at = 1, first = 0,
+      tenant = false, free = false, served = false, ids = false, raws = false, base = 0, first = 0,
+      taken = 0,
     }
   end
   if #queue == 0 then return false end
@@ -213,38 +256,22 @@ local function serve()
   local read = {}
   for n, f in ipairs(queue) do
     f.tenant = tenants[f.owner]
+    f.free = is_free(f.tenant)
     read[n] = f
   end
-  take(read, share)
+  peek(read, share)
   local first = 1
   while first <= #queue and #claimed < 2 * max and owner.is_open(lane) and (all_read or unserved > 0) do
     local f = queue[first]
-    local t, class = f.tenant, f.class
+    local t = f.tenant
     if not f.served then
       f.served = true
       unserved = unserved - 1
     end
-    if t[READY + class] > 0 and owner.is_open(t) then
-      local id, raw = next_job(f, share)
-      flows.touch(t.name)
-      t[READY + class] = t[READY + class] - 1
-      t.queued = t.queued - 1
-      lane.queued = lane.queued - 1
-      if raw then
-        local cost = begin(f, id, raw)
-        lane.running, t.running = lane.running + 1, t.running + 1
-        owner.charge(lane, cost)
-        owner.charge(t, cost)
-        lane.vtime = math.max(lane.vtime, f.tag)
-        f.tag = f.tag + cost / flows.weight(t, class)
-        t[TAG + class] = f.tag
-      elseif not id then
-        t[READY + class] = 0
-      end
-    end
-    if t[READY + class] > 0 and owner.is_open(t) then first = stand(queue, first, f) else first = first + 1 end
+    if t[READY + f.class] > 0 and owner.is_open(t) then serve_flow(f, queue[first + 1], share) end
+    if t[READY + f.class] > 0 and owner.is_open(t) then first = stand(queue, first, f) else first = first + 1 end
   end
-  give_back(read)
+  take(read)
   flows.place()
   return not all_read and #claimed < 2 * max and owner.is_open(lane)
 end
