@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::stage::{LEASE, Stage, succeeded};
 use crate::{
-    EventKind, NewJob, Outcome, RawJson, Status, backend::Emission, job::State, lease::Settled,
+    EventKind, Lease, NewJob, Outcome, RawJson, Settlement, Status, backend::Emission, job::State,
+    lease::Settled,
 };
 
 /// No two claims bring the same job, and together they bring all.
@@ -114,4 +115,26 @@ pub async fn an_answer_is_kept_for_its_reader(stage: Stage) {
     assert_eq!((status, kept), (Status::Succeeded, Some(output)));
     let beat = stage.store().beat(&stage.shard, &[key], LEASE).await.unwrap();
     assert_eq!(beat.lost.len(), 1, "the lease has ended with the attempt");
+}
+
+/// One attempt ends once, even when the same end comes twice in one call, beside others.
+pub async fn an_attempt_ends_once_in_a_call(stage: Stage) {
+    for _ in 0..2 {
+        stage.accept(stage.job("ann")).await;
+    }
+    let mut leases = stage.claim(2).await;
+    let end = |lease: &Lease| Settlement {
+        key: lease.key.clone(),
+        memory: None,
+        outcome: succeeded(),
+        usage: None,
+        receipt: lease.receipt.clone(),
+    };
+    let twice = vec![end(&leases[0]), end(&leases[1]), end(&leases[0])];
+    let settled = stage.step(twice, 0).await.settled;
+    assert_eq!(settled, [Settled::Done, Settled::Done, Settled::Lost]);
+    assert_eq!(stage.settle(leases.remove(0), succeeded()).await, Settled::Lost);
+    let stats = stage.store().stats(&stage.shard, None).await.unwrap();
+    assert_eq!((stats.queued, stats.running), (0, 0));
+    stage.assert_sound().await;
 }

@@ -7,7 +7,7 @@ local function check(ok, what) if not ok then found[#found + 1] = what end end
 flows.load({})
 local ready, scheduled, queued, running, heads = {}, {}, {}, {}, {}
 local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
-local totals = { queued = 0, running = 0, due = 0 }
+local totals = { queued = 0, running = 0, due = 0, cancelling = 0 }
 for n = 2, #ARGV do
   local id = ARGV[n]
   local j = jobs.get(id)
@@ -36,12 +36,14 @@ for n = 2, #ARGV do
     end
     if waits then add(queued, j.tenant) totals.queued = totals.queued + 1 end
     if j.state == 'q' then add(ready, jobs.flow(j)) end
+    if jobs.has(j, FLAG.cancelling) then totals.cancelling = totals.cancelling + 1 end
     if j.state == 'w' then add(scheduled, j.tenant) totals.due = totals.due + 1 end
     if j.state == 'r' then add(running, j.tenant) totals.running = totals.running + 1 end
   end
 end
 check(call('ZCARD', DUE) == totals.due, 'due holds strangers')
 check(call('ZCARD', LEASES) == totals.running, 'leases hold strangers')
+check(call('SCARD', CANCELS) == totals.cancelling, 'cancels holds strangers')
 check(lane.queued == totals.queued, 'the lane counts ' .. lane.queued .. ' waiting, not ' .. totals.queued)
 check(lane.running == totals.running, 'the lane counts ' .. lane.running .. ' running, not ' .. totals.running)
 
