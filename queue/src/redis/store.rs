@@ -128,6 +128,7 @@ fn accepted(
     mut reply: Reply,
 ) -> Result<Result<Vec<Accepted>, Error>, Error> {
     match reply.text()?.as_str() {
+        "all" => Ok(Ok(jobs.into_iter().map(|job| Accepted::New(job.id)).collect())),
         "ok" => {
             let answer = |job: NewJob| {
                 let id = record::job_id(shard, &reply.text()?)?;

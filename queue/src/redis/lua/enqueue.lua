@@ -8,9 +8,9 @@
 --   idempotency as '' or '<d' (TTL ms) + 32 bytes of digest + key; the record behind its header; body when
 --   it gets a key of its own, else ''. After these, for a job that remembers (flag 4), 2 more: TTL ms of
 --   the conversation; its profile.
--- Returns, a group: { 'ok', id, … } with the id that answers each job: its own, or that of the job that
---   was accepted before for the same idempotency key; { 'reused', key }; or { 'full', 'tenant' | 'lane',
---   limit, excess, drain per second }.
+-- Returns, a group: { 'all' } when each job is new; { 'ok', id, … } with the id that answers each job: its
+--   own, or that of the job that was accepted before for the same idempotency key; { 'reused', key }; or
+--   { 'full', 'tenant' | 'lane', limit, excess, drain per second }.
 local groups, names = {}, {}
 local function read_jobs(group, i)
   for n = 1, group.count do
@@ -102,9 +102,8 @@ end
 
 -- Jobs that have nothing but a record and a place in their ready set.
 local function accept_plain(group)
-  local answers, counts = { 'ok' }, {}
-  local last = group.first + 4 * group.count - 1
-  for at = group.first + 1, last, 4 do counts[ARGV[at]] = (counts[ARGV[at]] or 0) + 1 end
+  local args, first, last, counts = ARGV, group.first, group.first + 4 * group.count - 1, {}
+  for at = first + 1, last, 4 do counts[args[at]] = (counts[args[at]] or 0) + 1 end
   for name, count in pairs(counts) do
     local t = tenants[name]
     if t.max_queued >= 0 and t.queued + count > t.max_queued then
@@ -114,37 +113,41 @@ local function accept_plain(group)
   if lane.queued + group.count > lane.max_queued then
     return full('lane', lane.max_queued, lane.queued + group.count)
   end
-  local order, ready, list, of, fronts = lane.accepted, {}, nil, nil, {}
+  lane.queued = lane.queued + group.count
+  for name, count in pairs(counts) do
+    local t = flows.touch(name)
+    t.queued = t.queued + count
+  end
+  local fronts = {}
   for class = 0, 2 do
     fronts[class] = string.sub(struct.pack(HOT, 'q', 0, class, 0, 0, 0, 0, 0, 0), 1, HOT_BYTES - 8)
   end
-  for at = group.first, last, 4 do
-    local id, name = ARGV[at], ARGV[at + 1]
-    local class, attempts, prompt, completion = struct.unpack('<BHdd', ARGV[at + 2])
+  local pack, unpack_numbers, order, count = struct.pack, struct.unpack, lane.accepted, #records
+  local name, t, list, ready
+  for at = first, last, 4 do
+    local id = args[at]
+    local class, attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2])
     order = order + 1
-    records[#records + 1] = JOB .. id
-    records[#records + 1] = fronts[class]
-      .. struct.pack('<dBHddd', now, VERSION, attempts, order, estimate(prompt, completion), now)
-      .. ARGV[at + 3]
-    if name ~= of then
-      of, ready, list = name, {}, list_of(name)
+    records[count + 1] = JOB .. id
+    records[count + 2] = fronts[class]
+      .. pack('<dBHddd', now, VERSION, attempts, order, estimate(prompt, completion), now) .. args[at + 3]
+    count = count + 2
+    if name ~= args[at + 1] then
+      name = args[at + 1]
+      t, list, ready = tenants[name], list_of(name), {}
     end
+    list[#list + 1] = id
     local into = ready[class]
     if not into then
       into = jobs.ready_list(FLOW[class] .. name)
       ready[class] = into
     end
-    into[#into + 1] = order
-    into[#into + 1] = id
-    local t = flows.touch(name)
+    local place = #into
+    into[place + 1], into[place + 2] = order, id
     t[READY + class] = t[READY + class] + 1
-    t.queued = t.queued + 1
-    list[#list + 1] = id
-    answers[#answers + 1] = id
   end
   lane.accepted = order
-  lane.queued = lane.queued + group.count
-  return answers
+  return { 'all' }
 end
 
 local function accept_all(drafts)

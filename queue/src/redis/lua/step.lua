@@ -9,7 +9,8 @@
 --   done or 0 lease not held; `look again` is ms or -1, never later than there may be work; `turns` has,
 --   for each job that remembers, its number among those begun and a list; each job that was begun is its
 --   id and its record as it was before.
-local max, lease_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
+local args = ARGV
+local max, lease_ms = tonumber(args[2]), tonumber(args[3])
 local PLAIN = string.byte('S')
 
 local function remember(j, turn, keep)
@@ -25,7 +26,7 @@ end
 -- The end of a job that has nothing but its record: all that is to be written has come along.
 local ended_now, cancels, ending = struct.pack('<d', now), false, {}
 local function settle_plain(m, i)
-  local _, prompt, completion, cost = struct.unpack('<c1ddd', ARGV[i + 1])
+  local _, prompt, completion, cost = struct.unpack('<c1ddd', args[i + 1])
   local id, flow = string.sub(m, 1, 26), string.sub(m, 35)
   local e = ending[flow]
   if not e then
@@ -39,13 +40,13 @@ local function settle_plain(m, i)
   end
   ends.release(e.name, e.class, difference)
   if cancels then call('SREM', CANCELS, id) end
-  call('SET', JOB .. id, ARGV[i + 2] .. ended_now .. ARGV[i + 3], 'PXAT', FORGET_AT)
+  call('SET', JOB .. id, args[i + 2] .. ended_now .. args[i + 3], 'PXAT', FORGET_AT)
   news[#news + 1] = 'E' .. id .. 's'
   ends.count()
 end
 
 local function settle(m, j, i)
-  local how, prompt, completion, delay, keep = struct.unpack('<c1dddd', ARGV[i + 1])
+  local how, prompt, completion, delay, keep = struct.unpack('<c1dddd', args[i + 1])
   local difference = 0
   if j and prompt >= 0 then
     difference = prompt + completion - j.cost
@@ -56,25 +57,25 @@ local function settle(m, j, i)
   if not j then return end
   if how == 's' and prompt >= 0 then lane.mean = lane.mean + (completion - lane.mean) * 0.0625 end
   if (how == 'r' or how == 'l' or how == 'b') and jobs.has(j, FLAG.cancelling) then how = 'c' end
-  if how == 's' and j.session and ARGV[i + 3] ~= '' then remember(j, ARGV[i + 3], keep) end
+  if how == 's' and j.session and args[i + 3] ~= '' then remember(j, args[i + 3], keep) end
   if how == 'r' then
-    ends.remember_error(j, ARGV[i + 4])
-    ends.put_back(j, now + delay, 'R', ARGV[i + 5])
+    ends.remember_error(j, args[i + 4])
+    ends.put_back(j, now + delay, 'R', args[i + 5])
   elseif how == 'l' then
     lane.not_before = math.max(lane.not_before, now + delay)
     j.attempts = j.attempts - 1
-    ends.put_back(j, now, 'R', ARGV[i + 5])
+    ends.put_back(j, now, 'R', args[i + 5])
   elseif how == 'b' then
     j.attempts = j.attempts - 1
     ends.put_back(j, now, 'Q', 'null')
   else
-    ends.finish(j, how, ARGV[i + 2])
+    ends.finish(j, how, args[i + 2])
   end
 end
 
 -- Settle what is still held: a lease is given up by whoever takes it out of `leases`.
 local settled, gone, names, records, members = {}, {}, {}, {}, {}
-for i = 4, #ARGV, 6 do members[#members + 1] = ARGV[i] end
+for i = 4, #args, 6 do members[#members + 1] = args[i] end
 if #members > 0 and call('ZREM', LEASES, unpack(members)) == #members then
   -- All of them were held, each once: what nearly always is so.
   gone = members
@@ -102,8 +103,8 @@ if #gone > 0 then
   local ids = {}
   for n = 1, #settled do
     local i = 4 + (n - 1) * 6
-    if settled[n] == '1' and string.byte(ARGV[i + 1]) ~= PLAIN then
-      ids[#ids + 1] = string.sub(ARGV[i], 1, 26)
+    if settled[n] == '1' and string.byte(args[i + 1]) ~= PLAIN then
+      ids[#ids + 1] = string.sub(args[i], 1, 26)
       records[#records + 1] = JOB .. ids[#ids]
     end
   end
@@ -112,8 +113,8 @@ if #gone > 0 then
   for n = 1, #settled do
     local i = 4 + (n - 1) * 6
     if settled[n] == '1' then
-      local m = ARGV[i]
-      if string.byte(ARGV[i + 1]) == PLAIN then
+      local m = args[i]
+      if string.byte(args[i + 1]) == PLAIN then
         settle_plain(m, i)
       else
         settle(m, known[string.sub(m, 1, 26)], i)
