@@ -44,6 +44,7 @@ end
 check(call('ZCARD', DUE) == totals.due, 'due holds strangers')
 check(call('ZCARD', LEASES) == totals.running, 'leases hold strangers')
 check(call('SCARD', CANCELS) == totals.cancelling, 'cancels holds strangers')
+check(lane.cancels == totals.cancelling, 'the lane counts ' .. lane.cancels .. ' cancels')
 check(lane.queued == totals.queued, 'the lane counts ' .. lane.queued .. ' waiting, not ' .. totals.queued)
 check(lane.running == totals.running, 'the lane counts ' .. lane.running .. ' running, not ' .. totals.running)
 

@@ -3,14 +3,15 @@
 -- Returns 1, or 0 when the tenant has no such job.
 local j = jobs.get(ARGV[2])
 if not j or j.tenant ~= ARGV[3] then return 0 end
+flows.load({ j.tenant })
 if j.state == 'r' then
   jobs.set(j, FLAG.cancelling, true)
-  call('SADD', CANCELS, j.id)
+  lane.cancels = lane.cancels + call('SADD', CANCELS, j.id)
   jobs.save(j)
+  flows.save()
   news[#news + 1] = 'C' .. j.id
   publish()
 elseif j.state == 'q' or j.state == 'h' or j.state == 'w' then
-  flows.load({ j.tenant })
   jobs.withdraw(j)
   ends.finish(j, 'c', '')
   commit()

@@ -61,11 +61,13 @@ ends = {
     end
   end,
 
+  forget_cancel = function(id) lane.cancels = lane.cancels - call('SREM', CANCELS, id) end,
+
   -- Ends a job that is in no set any more, and hands its session on. `out` is its output as JSON,
   -- '' for none.
   finish = function(j, state, out)
     if jobs.has(j, FLAG.cancelling) then
-      call('SREM', CANCELS, j.id)
+      ends.forget_cancel(j.id)
       jobs.set(j, FLAG.cancelling, false)
     end
     j.state, j.at = state, now

@@ -36,8 +36,9 @@ owner = {
 }
 
 -- `soonest`: no due job, deadline or parked tenant comes before it; it may be too early, never too
--- late. `offered`: how many flows stand in `active`; `weight`: the sum of their weights.
-local LANE = '<dddddddddddddddddddd'
+-- late. `offered`: how many flows stand in `active`; `weight`: the sum of their weights; `cancels`: how
+-- many running jobs shall end.
+local LANE = '<ddddddddddddddddddddd'
 local lane
 
 -- A tenant's `offered` has a bit for each class that stands in `active`; `parked` is its score in
@@ -56,12 +57,12 @@ flows = {
   read_lane = function(packed)
     local vtime, accepted, running, queued, mean, weight, paused, not_before, requests_tat, tokens_tat,
       max_running, max_queued, rpm, tpm, drain_last, drain_elapsed, drain_ended, drain_per_s, soonest,
-      offered =
-      0, 0, 0, 0, 256, 0, 0, 0, 0, 0, -1, 1000000, -1, -1, 0, 0, 0, 0, NEVER, 0
+      offered, cancels =
+      0, 0, 0, 0, 256, 0, 0, 0, 0, 0, -1, 1000000, -1, -1, 0, 0, 0, 0, NEVER, 0, 0
     if packed then
       vtime, accepted, running, queued, mean, weight, paused, not_before, requests_tat, tokens_tat,
         max_running, max_queued, rpm, tpm, drain_last, drain_elapsed, drain_ended, drain_per_s, soonest,
-        offered = struct.unpack(LANE, packed)
+        offered, cancels = struct.unpack(LANE, packed)
     end
     lane = {
       vtime = vtime, accepted = accepted, running = running, queued = queued, mean = mean, weight = weight,
@@ -69,7 +70,7 @@ flows = {
       max_running = max_running, max_queued = max_queued, rpm = rpm, tpm = tpm,
       drain_last = drain_last, drain_elapsed = drain_elapsed, drain_ended = drain_ended,
       drain_per_s = drain_per_s,
-      soonest = soonest, soonest_before = soonest, offered = offered,
+      soonest = soonest, soonest_before = soonest, offered = offered, cancels = cancels,
     }
     lane.was_visible = flows.is_visible()
   end,
@@ -203,7 +204,7 @@ flows = {
     local fields = { '', struct.pack(LANE, lane.vtime, lane.accepted, lane.running, lane.queued,
       lane.mean, lane.weight, lane.paused, lane.not_before, lane.requests_tat, lane.tokens_tat,
       lane.max_running, lane.max_queued, lane.rpm, lane.tpm, lane.drain_last, lane.drain_elapsed,
-      lane.drain_ended, lane.drain_per_s, lane.soonest, lane.offered) }
+      lane.drain_ended, lane.drain_per_s, lane.soonest, lane.offered, lane.cancels) }
     for _, t in ipairs(changed) do
       fields[#fields + 1] = t.name
       fields[#fields + 1] = struct.pack(TENANT, t.weight, t.max_running, t.max_queued, t.rpm, t.tpm,

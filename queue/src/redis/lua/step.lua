@@ -24,7 +24,7 @@ local function remember(j, turn, keep)
 end
 
 -- The end of a job that has nothing but its record: all that is to be written has come along.
-local ended_now, cancels, ending = struct.pack('<d', now), false, {}
+local ended_now, ending = struct.pack('<d', now), {}
 local function settle_plain(m, i)
   local _, prompt, completion, cost = struct.unpack('<c1ddd', args[i + 1])
   local id, flow = string.sub(m, 1, 26), string.sub(m, 35)
@@ -39,7 +39,7 @@ local function settle_plain(m, i)
     lane.mean = lane.mean + (completion - lane.mean) * 0.0625
   end
   ends.release(e.name, e.class, difference)
-  if cancels then call('SREM', CANCELS, id) end
+  if lane.cancels > 0 then ends.forget_cancel(id) end
   call('SET', JOB .. id, args[i + 2] .. ended_now .. args[i + 3], 'PXAT', FORGET_AT)
   news[#news + 1] = 'E' .. id .. 's'
   ends.count()
@@ -97,7 +97,6 @@ end
 for n, m in ipairs(gone) do names[n] = string.sub(m, 37) end
 flows.load(names)
 if #gone > 0 then
-  cancels = call('EXISTS', CANCELS) == 1
   -- Those that need a look at their record are all read before one is settled: the end of one may
   -- move another.
   local ids = {}
@@ -156,12 +155,14 @@ local function begin_again(f, id, raw)
   end
 end
 
--- Reads up to `share` ready jobs of each flow, behind those that were taken, all at once.
+-- Reads up to `share` ready jobs of each flow, behind those that were taken, all at once. Where one job
+-- is all that may begin, it is taken at once: nothing is read that is not begun.
 local function peek(found, share)
   local keys = {}
   for _, f in ipairs(found) do
     f.base, f.first = f.taken, #keys
-    f.ids = call('ZRANGE', key('ready', f.name), f.taken, f.taken + share - 1)
+    local ready = key('ready', f.name)
+    f.ids = max == 1 and { (call('ZPOPMIN', ready)[1]) } or call('ZRANGE', ready, f.taken, f.taken + share - 1)
     for _, id in ipairs(f.ids) do keys[#keys + 1] = JOB .. id end
   end
   local raws = #keys > 0 and call('MGET', unpack(keys)) or {}
@@ -246,7 +247,7 @@ local function serve()
     owners[#owners + 1] = string.sub(name, 3)
     queue[#queue + 1] = {
       name = name, class = string.byte(name) - 48, tag = tonumber(found[n + 1]), owner = owners[#owners],
-      tenant = false, free = false, served = false, ids = false, raws = false, base = 0, first = 0,
+      tenant = false, free = false, served = false, ids = {}, raws = false, base = 0, first = 0,
       taken = 0,
     }
   end
@@ -260,7 +261,7 @@ local function serve()
     f.free = is_free(f.tenant)
     read[n] = f
   end
-  peek(read, share)
+  if max > 1 then peek(read, share) end
   local first = 1
   while first <= #queue and #claimed < 2 * max and owner.is_open(lane) and (all_read or unserved > 0) do
     local f = queue[first]
@@ -272,7 +273,7 @@ local function serve()
     if t[READY + f.class] > 0 and owner.is_open(t) then serve_flow(f, queue[first + 1], share) end
     if t[READY + f.class] > 0 and owner.is_open(t) then first = stand(queue, first, f) else first = first + 1 end
   end
-  take(read)
+  if max > 1 then take(read) end
   flows.place()
   return not all_read and #claimed < 2 * max and owner.is_open(lane)
 end
