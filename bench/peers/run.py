@@ -91,10 +91,13 @@ def main():
         "Causeway, 32 per step": lambda port: causeway(options, port, *jobs, "--batch", 32),
         "one job per call": lambda port: causeway(options, port, "--jobs", options.jobs // 10, "--batch", 1),
     }
-    found = {kind: [] for kind in kinds}
+    tenants = {count: lambda port, count=count: causeway(
+        options, port, "--jobs", 20_000, "--batch", 32, "--tenants", count,
+    ) for count in (1, 500, 5000)}
+    found = {kind: [] for kind in [*kinds, *tenants]}
     yardsticks = []
     for number in range(options.rounds):
-        for kind, measure in kinds.items():
+        for kind, measure in (kinds | tenants).items():
             with redis() as port:
                 found[kind].append(measure(port))
             print(f"round {number + 1}: {kind}: {json.dumps(found[kind][-1])}", flush=True)
@@ -131,6 +134,23 @@ def main():
         cells = [f"{median(kind, key):,.{digits}f}" for kind in kinds]
         ratios = [ours[key] / theirs[key] for ours, theirs in zip(found["Causeway"], found["BullMQ 6.7"])]
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {statistics.median(ratios):.2f} |")
+    lines += [
+        "",
+        "The same 20,000 jobs of more tenants, 32 per step, from each tenant in turn:",
+        "",
+        "| tenants | Redis commands per job | Redis CPU per job, us | to one tenant | to 500 tenants |",
+        "|--:|--:|--:|--:|--:|",
+    ]
+    for count in tenants:
+        cpu = [one["redis_cpu_us_per_job"] for one in found[count]]
+        ratio = [
+            statistics.median(ours / theirs["redis_cpu_us_per_job"] for ours, theirs in zip(cpu, found[other]))
+            for other in (1, 500)
+        ]
+        lines.append(
+            f"| {count:,} | {median(count, 'redis_commands_per_job'):.1f} | {statistics.median(cpu):.1f} "
+            f"| {ratio[0]:.2f} | {ratio[1]:.2f} |"
+        )
     pathlib.Path(options.out).write_text("\n".join(lines) + "\n")
 
 

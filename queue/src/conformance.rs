@@ -71,6 +71,8 @@ macro_rules! promises {
             turns_go_by_weight
             turns_are_paid_in_tokens
             classes_are_served_by_weight
+            a_flood_of_batch_jobs_is_hardly_felt
+            the_estimate_comes_true
             being_away_saves_nothing_up
             what_is_given_back_costs_nothing
             a_claim_takes_each_job_once

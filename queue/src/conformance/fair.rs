@@ -4,9 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use super::stage::{Stage, succeeded, tenant_id};
 use crate::{
-    Class, Lease, NewJob,
+    Class, JobId, Lease, NewJob,
+    clock::Clock as _,
     fair::Estimate,
-    job::Usage,
+    job::{State, Usage},
     limits::{LaneLimits, TenantLimits},
 };
 
@@ -48,10 +49,11 @@ impl<'a> Fleet<'a> {
 }
 
 /// Lets `count` jobs of `tenant` wait, each thought to cost 100 tokens.
-async fn backlog(stage: &Stage, tenant: &str, class: Class, count: usize) {
+async fn backlog(stage: &Stage, tenant: &str, class: Class, count: usize) -> Vec<JobId> {
     let cost = Estimate { prompt: 0, completion: Some(100) };
     let jobs = (0..count).map(|_| NewJob { class, cost, ..stage.job(tenant) }).collect();
-    stage.queue.submit(jobs).await.expect("there is room");
+    let accepted = stage.queue.submit(jobs).await.expect("there is room");
+    accepted.into_iter().map(|accepted| accepted.id().clone()).collect()
 }
 
 fn share<T>(starts: &[T], of: impl Fn(&T) -> bool) -> f64 {
@@ -118,6 +120,89 @@ pub async fn classes_are_served_by_weight(stage: Stage) {
         let share = share(&starts, |start| start.1 == class);
         assert!((share * 21.0 / parts - 1.0).abs() <= 0.05, "{class} had {share}");
     }
+}
+
+/// Bursts of interactive jobs wait beside a flood of batch jobs nearly as long as they do alone, and
+/// the flood goes on.
+pub async fn a_flood_of_batch_jobs_is_hardly_felt(stage: Stage) {
+    let (alone, none) = interactive_waits(&stage).await;
+    backlog(&stage, "bulk", Class::Batch, 5000).await;
+    let (beside, batch) = interactive_waits(&stage).await;
+    let p99 = |waits: &[Duration]| waits[waits.len() * 99 / 100];
+    eprintln!("p99 {:?} alone, {:?} beside {batch} batch jobs", p99(&alone), p99(&beside));
+    assert!(p99(&beside) <= 2 * p99(&alone), "{:?} instead of {:?}", p99(&beside), p99(&alone));
+    assert!(none == 0 && batch > 1000, "{batch} of the flood began");
+}
+
+/// The waits of interactive jobs, sorted, where forty come at once and half of the
+/// fleet would do; and how many batch jobs began meanwhile.
+async fn interactive_waits(stage: &Stage) -> (Vec<Duration>, usize) {
+    let (mut waits, mut batch) = (Vec::new(), 0);
+    let mut running: Vec<Lease> = Vec::new();
+    for turn in 0..400 {
+        if turn % 8 == 0 {
+            backlog(stage, "ann", Class::Interactive, 40).await;
+        }
+        stage.pass(Duration::from_millis(100));
+        let usage = Usage { prompt_tokens: 0, completion_tokens: 100 };
+        let settled = running.drain(..).map(|lease| lease.settle(succeeded(), Some(usage)));
+        running = stage.step(settled.collect(), SLOTS).await.leases;
+        for lease in &running {
+            match lease.key.class {
+                Class::Interactive => waits.push(lease.claimed_at.since(lease.created_at)),
+                Class::Standard | Class::Batch => batch += 1,
+            }
+        }
+    }
+    waits.sort_unstable();
+    (waits, batch)
+}
+
+/// What a waiting job is told of its wait comes true, nearly: for tenants of unlike weights, whose
+/// attempts take one to three turns and cost 50 to 150 tokens.
+pub async fn the_estimate_comes_true(stage: Stage) {
+    let weighted = |name, weight| (tenant_id(name), TenantLimits { weight, ..Default::default() });
+    let tenants = [weighted("a", 1), weighted("b", 2), weighted("c", 4)];
+    stage.queue.set_limits(HashMap::new(), &tenants).await.unwrap();
+    let mut watched = Vec::new();
+    for (tenant, _) in &tenants {
+        let jobs = backlog(&stage, tenant.as_str(), Class::Standard, 1000).await;
+        watched.extend(jobs.into_iter().skip(200).step_by(20));
+    }
+    let mut running: Vec<(u64, Lease)> = Vec::new();
+    let mut told = HashMap::new();
+    let (mut begun, mut errors) = (0, Vec::new());
+    for turn in 0..900 {
+        stage.pass(Duration::from_millis(100));
+        if turn == 100 {
+            for id in &watched {
+                if let State::Queued { estimated_wait_ms: Some(wait), .. } =
+                    stage.see(id).await.state
+                {
+                    told.insert(id.clone(), (wait, stage.clock.now()));
+                }
+            }
+        }
+        let (over, rest) = running.into_iter().partition(|(end, _)| *end <= turn);
+        running = rest;
+        let settled = Vec::into_iter(over).map(|(end, lease)| {
+            let usage = Usage { prompt_tokens: 0, completion_tokens: 50 + (end * 37) % 101 };
+            lease.settle(succeeded(), Some(usage))
+        });
+        let step = stage.step(settled.collect(), SLOTS - running.len()).await;
+        for lease in step.leases {
+            if let Some((wait, then)) = told.remove(&lease.key.job) {
+                let really = lease.claimed_at.since(then).as_secs_f64();
+                errors.push((Duration::from_millis(wait).as_secs_f64() / really - 1.0).abs());
+            }
+            begun += 1;
+            running.push((turn + 1 + begun % 3, lease));
+        }
+    }
+    errors.sort_by(f64::total_cmp);
+    let (median, p90) = (errors[errors.len() / 2], errors[errors.len() * 9 / 10]);
+    eprintln!("{} estimates: off by {median:.2} (median), {p90:.2} (p90)", errors.len());
+    assert!(errors.len() > 50 && median <= 0.15 && p90 <= 0.5, "off by {median}, {p90}");
 }
 
 /// Whoever was away comes back as an equal: nothing was saved up, nothing was lost.
