@@ -73,6 +73,7 @@ macro_rules! promises {
             classes_are_served_by_weight
             a_flood_of_batch_jobs_is_hardly_felt
             the_estimate_comes_true
+            a_flow_that_closes_gives_nobody_two_turns
             being_away_saves_nothing_up
             what_is_given_back_costs_nothing
             a_claim_takes_each_job_once

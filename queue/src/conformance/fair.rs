@@ -205,6 +205,19 @@ pub async fn the_estimate_comes_true(stage: Stage) {
     assert!(errors.len() > 50 && median <= 0.15 && p90 <= 0.5, "off by {median}, {p90}");
 }
 
+/// Where a flow is closed in the middle of a claim, its neighbours' turns stay what they were.
+pub async fn a_flow_that_closes_gives_nobody_two_turns(stage: Stage) {
+    let cap = TenantLimits { max_running: Some(1), ..TenantLimits::default() };
+    stage.queue.set_limits(HashMap::new(), &[(tenant_id("a"), cap)]).await.unwrap();
+    backlog(&stage, "a", Class::Interactive, 2).await;
+    for tenant in ["a", "b", "c", "d"] {
+        backlog(&stage, tenant, Class::Standard, 2).await;
+    }
+    let leases = stage.claim(3).await;
+    let turns: Vec<_> = leases.iter().map(|lease| lease.key.tenant.as_str()).collect();
+    assert_eq!(turns, ["a", "b", "c"]);
+}
+
 /// Whoever was away comes back as an equal: nothing was saved up, nothing was lost.
 pub async fn being_away_saves_nothing_up(stage: Stage) {
     backlog(&stage, "ann", Class::Standard, 2000).await;

@@ -14,8 +14,9 @@ ends = {
   -- that a slot comes free whatever became of the job.
   release = function(tenant_name, class, difference)
     lane.running = math.max(lane.running - 1, 0)
-    local t = flows.touch(tenant_name)
+    local t = flows.change(tenant_name)
     t.running = math.max(t.running - 1, 0)
+    if difference ~= 0 or t.max_running >= 0 then flows.touch(tenant_name) end
     if difference ~= 0 then
       owner.correct(lane, difference)
       owner.correct(t, difference)

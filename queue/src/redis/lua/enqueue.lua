@@ -115,7 +115,7 @@ local function accept_plain(group)
   end
   lane.queued = lane.queued + group.count
   for name, count in pairs(counts) do
-    local t = flows.touch(name)
+    local t = flows.change(name)
     t.queued = t.queued + count
   end
   local fronts = {}
@@ -141,6 +141,7 @@ local function accept_plain(group)
     if not into then
       into = jobs.ready_list(FLOW[class] .. name)
       ready[class] = into
+      if not flows.offers(t, class) then flows.touch(name) end
     end
     local place = #into
     into[place + 1], into[place + 2] = order, id

@@ -51,6 +51,8 @@ local BIT = { [0] = 1, 2, 4 }
 -- What the name of a flow begins with; the tenant follows.
 local FLOW = { [0] = '0:', '1:', '2:' }
 local tenants, touched, changed = {}, {}, {}
+-- What is to be done about a tenant: nothing; write it; place its flows, then write it.
+local READ, CHANGED, TOUCHED = 0, 1, 2
 
 local flows
 flows = {
@@ -89,7 +91,7 @@ flows = {
       name = name, weight = weight, max_running = max_running, max_queued = max_queued, rpm = rpm,
       tpm = tpm, configured = configured, paused = paused, running = running, queued = queued,
       scheduled = scheduled, requests_tat = requests_tat, tokens_tat = tokens_tat, parked = parked,
-      offered = offered, not_before = 0, touched = false, changed = false,
+      offered = offered, not_before = 0, mark = READ,
     }
     tenants[name] = t
     return t
@@ -122,16 +124,22 @@ flows = {
     return tenants[name] or flows.read_tenant(name, call('HGET', TENANTS, name))
   end,
 
+  -- The tenant, to be changed in what has no bearing on where its flows stand.
+  change = function(name)
+    local t = tenants[name] or flows.tenant(name)
+    if t.mark == READ then
+      t.mark = CHANGED
+      changed[#changed + 1] = t
+    end
+    return t
+  end,
+
   -- The tenant, to be changed: its flows are placed anew by the next place().
   touch = function(name)
-    local t = tenants[name] or flows.tenant(name)
-    if not t.touched then
-      t.touched = true
+    local t = flows.change(name)
+    if t.mark ~= TOUCHED then
+      t.mark = TOUCHED
       touched[#touched + 1] = t
-      if not t.changed then
-        t.changed = true
-        changed[#changed + 1] = t
-      end
     end
     return t
   end,
@@ -153,7 +161,7 @@ flows = {
     if #touched == 0 then return end
     local add, remove, park, unpark = {}, {}, {}, {}
     for _, t in ipairs(touched) do
-      t.touched = false
+      t.mark = CHANGED
       local at = owner.open_at(t)
       local open = at ~= nil and at <= now
       local offered, some_ready = 0, false

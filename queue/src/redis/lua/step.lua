@@ -196,8 +196,8 @@ end
 -- Whether nothing that an attempt changes can close the lane or the tenant.
 local function is_free(o) return o.paused == 0 and o.max_running < 0 and o.rpm <= 0 and o.tpm <= 0 end
 
--- Begins jobs of one flow for as long as it stands before `other` (nil for none).
-local function serve_flow(f, other, share)
+-- Begins jobs of one flow for as long as it stands before `other` (nil for none), or a single one.
+local function serve_flow(f, other, share, single)
   local t, class, free = f.tenant, f.class, f.free and is_free(lane)
   local weight, fresh, first = flows.weight(t, class), FRESH[class], FIRST[class]
   flows.touch(t.name)
@@ -230,7 +230,7 @@ local function serve_flow(f, other, share)
     elseif not id then
       t[READY + class] = 0
     end
-  until t[READY + class] <= 0 or #claimed >= 2 * max
+  until single or t[READY + class] <= 0 or #claimed >= 2 * max
     or not (free or owner.is_open(t) and owner.is_open(lane))
     or (other and (other.tag < f.tag or (other.tag == f.tag and other.name < f.name)))
   t[TAG + class] = f.tag
@@ -270,7 +270,9 @@ local function serve()
       f.served = true
       unserved = unserved - 1
     end
-    if t[READY + f.class] > 0 and owner.is_open(t) then serve_flow(f, queue[first + 1], share) end
+    if t[READY + f.class] > 0 and owner.is_open(t) then
+      serve_flow(f, queue[first + 1], share, unserved == 0 and not all_read)
+    end
     if t[READY + f.class] > 0 and owner.is_open(t) then first = stand(queue, first, f) else first = first + 1 end
   end
   if max > 1 then take(read) end
