@@ -60,6 +60,7 @@ async fn serve(listener: TcpListener, simulated: Simulated) -> anyhow::Result<()
         .route("/v1/chat/completions", post(answer))
         .route("/v1/completions", post(answer))
         .route("/v1/embeddings", post(answer))
+        .route("/v1/messages", post(answer))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Arc::new(simulated));
     axum::serve(listener, routes).await.context("the server broke")

@@ -39,7 +39,7 @@ struct Draft {
     completion: Option<u16>,
     delay_s: u64,
     deadline_s: Option<u64>,
-    key: Option<(u8, u8)>,
+    key: Option<(u8, u8, bool)>,
     large: bool,
 }
 
@@ -76,7 +76,7 @@ fn draft() -> impl Strategy<Value = Draft> {
     let options = (
         prop_oneof![3 => Just(0_u64), 1 => 1..20_u64],
         prop::option::weighted(0.15, 1..60_u64),
-        prop::option::weighted(0.2, (0..3_u8, 0..2_u8)),
+        prop::option::weighted(0.2, (0..3_u8, 0..2_u8, prop::bool::weighted(0.2))),
         prop::bool::weighted(0.1),
     );
     (
@@ -229,10 +229,11 @@ impl World {
             keeps_events: draft.keeps_events,
             delay: Duration::from_secs(draft.delay_s),
             deadline: draft.deadline_s.map(Duration::from_secs),
-            idempotency: draft.key.map(|(key, digest)| Idempotency {
+            idempotency: draft.key.map(|(key, digest, renews)| Idempotency {
                 key: IdempotencyKey::new(&format!("k{key}")).unwrap(),
                 digest: [digest; 32],
                 ttl: Duration::from_secs(3600),
+                renews,
             }),
             ..drafted
         }

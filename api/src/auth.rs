@@ -24,6 +24,8 @@ pub struct Tenant {
     pub key_sha256: Vec<[u8; 32]>,
     /// Whether it may see what concerns all tenants.
     pub admin: bool,
+    /// Whether it is bounded by a rate, of which its answers then tell.
+    pub is_rated: bool,
 }
 
 /// The tenants that may call. Cheap to clone; all clones see a replacement.
@@ -35,6 +37,7 @@ pub struct Tenants(Arc<RwLock<Vec<Tenant>>>);
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
     admin: bool,
+    pub(crate) is_rated: bool,
 }
 
 /// A caller who may see and do what concerns all tenants.
@@ -62,7 +65,8 @@ impl Tenants {
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if tenants.is_empty() {
-            return Ok(Caller { tenant: TenantId::default_tenant(), admin: true });
+            let tenant = TenantId::default_tenant();
+            return Ok(Caller { tenant, admin: true, is_rated: false });
         }
         let Some(key) = presented(headers) else {
             let message = "this server needs an API key: send `Authorization: Bearer <key>`";
@@ -79,7 +83,8 @@ impl Tenants {
             }
         }
         let tenant = found.ok_or_else(|| ApiError::unauthorized("nobody has this API key"))?;
-        Ok(Caller { tenant: tenant.id.clone(), admin: tenant.admin })
+        let (admin, is_rated) = (tenant.admin, tenant.is_rated);
+        Ok(Caller { tenant: tenant.id.clone(), admin, is_rated })
     }
 }
 
@@ -137,7 +142,8 @@ mod tests {
 
     fn tenants() -> Tenants {
         let key_sha256 = vec![Sha256::digest(b"old").into(), Sha256::digest(b"new").into()];
-        Tenants::new(vec![Tenant { id: TenantId::new("ann").unwrap(), key_sha256, admin: false }])
+        let id = TenantId::new("ann").unwrap();
+        Tenants::new(vec![Tenant { id, key_sha256, admin: false, is_rated: false }])
     }
 
     fn call(tenants: &Tenants, name: &'static str, value: &str) -> Option<String> {

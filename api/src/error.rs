@@ -2,13 +2,15 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+use std::time::Duration;
+
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use causeway_queue::{
-    TenantId,
+    JobId, TenantId,
     error::{Error, Scope},
 };
 use serde_json::json;
@@ -25,6 +27,7 @@ pub(crate) struct ApiError {
     message: String,
     param: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    is_anthropic: bool,
 }
 
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -36,8 +39,8 @@ impl ApiError {
         code: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        let (param, headers) = Default::default();
-        Self { status, kind, code, message: message.into(), param, headers }
+        let (param, headers, is_anthropic) = Default::default();
+        Self { status, kind, code, message: message.into(), param, headers, is_anthropic }
     }
 
     /// The request is wrong; `message` says how, and what would be right.
@@ -110,6 +113,36 @@ impl ApiError {
         error.with_header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
     }
 
+    /// The process stops, and its answer will be had from another.
+    pub(crate) fn draining() -> Self {
+        let message = "this process is being stopped; send the same request again, and it will be \
+                       answered by the job that this one has made";
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let error = Self::new(status, "service_unavailable_error", "draining", message);
+        error.retry_after(1).with_header(X_SHOULD_RETRY, HeaderValue::from_static("true"))
+    }
+
+    /// The job did not end while its caller could be held.
+    pub(crate) fn waited_too_long(id: &JobId, held: Duration) -> Self {
+        let message = format!(
+            "job {id} did not end within {} s and was cancelled; wait longer, or send \
+             `Prefer: respond-async` and poll /v1/jobs/{{id}}",
+            held.as_secs()
+        );
+        Self::upstream(true, message).with_code("wait_too_long")
+    }
+
+    /// Says that trying again would not help: it would only enqueue the same again.
+    pub(crate) fn is_final(headers: &mut HeaderMap) {
+        headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+
+    /// The same, as Anthropic's SDKs parse it.
+    pub(crate) fn in_anthropic_shape(mut self) -> Self {
+        self.is_anthropic = true;
+        self
+    }
+
     /// Too much at once; come again in so many seconds.
     pub(crate) fn too_many(code: &'static str, message: impl Into<String>, after_s: u64) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
@@ -137,6 +170,18 @@ impl ApiError {
 
     /// The envelope.
     pub(crate) fn body(&self) -> serde_json::Value {
+        if self.is_anthropic {
+            let kind = match self.status {
+                StatusCode::BAD_GATEWAY | StatusCode::INTERNAL_SERVER_ERROR => "api_error",
+                StatusCode::GATEWAY_TIMEOUT => "timeout_error",
+                StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
+                StatusCode::NOT_FOUND => "not_found_error",
+                _ => self.kind,
+            };
+            return json!({
+                "type": "error", "error": { "type": kind, "message": self.message, "code": self.code },
+            });
+        }
         json!({ "error": {
             "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
         } })

@@ -9,6 +9,7 @@ mod bridge;
 mod error;
 mod events;
 mod extract;
+mod gateway;
 mod health;
 mod job_view;
 mod jobs;

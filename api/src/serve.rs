@@ -25,7 +25,7 @@ pub async fn serve(
         // Without it small answers would wait for more; where it cannot be set they do.
         drop(connection.set_nodelay(true));
     });
-    let stopping = state.stopping();
+    let (stopping, errands) = (state.stopping(), state.errands.clone());
     let serving = axum::serve(listener, router(state)).with_graceful_shutdown(drain);
     let serving = std::future::IntoFuture::into_future(serving);
     tokio::pin!(serving);
@@ -33,5 +33,8 @@ pub async fn serve(
         ended = &mut serving => return ended,
         () = stopping.cancelled() => {}
     }
-    timeout(FAREWELL, serving).await.unwrap_or(Ok(()))
+    let served = timeout(FAREWELL, serving).await.unwrap_or(Ok(()));
+    errands.close();
+    drop(timeout(FAREWELL, errands.wait()).await);
+    served
 }

@@ -3,7 +3,7 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 use causeway_queue::{Error, JobId, Queue, TenantId, job::Job};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{auth::Tenants, settings::Settings};
 
@@ -18,6 +18,8 @@ pub struct Shared {
     pub(crate) tenants: Tenants,
     pub(crate) metrics: Box<dyn Fn() -> String + Send + Sync>,
     pub(crate) is_alive: Box<dyn Fn() -> bool + Send + Sync>,
+    /// What is done for clients that have gone.
+    pub(crate) errands: TaskTracker,
     stopping: CancellationToken,
 }
 
@@ -52,6 +54,7 @@ impl AppState {
             tenants,
             metrics: Box::new(metrics),
             is_alive: Box::new(is_alive),
+            errands: TaskTracker::new(),
             stopping: CancellationToken::new(),
         }))
     }

@@ -189,7 +189,7 @@ fn expired(id: &JobId) -> ApiError {
     ApiError::gone(format!("job {id} was accepted before, and its result has expired"))
 }
 
-fn idempotency(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
+pub(crate) fn idempotency(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().map_err(|_| "it is not text".to_owned());
     let key = key.and_then(|key| IdempotencyKey::new(key).map_err(|error| error.to_string()));
@@ -200,7 +200,7 @@ fn idempotency(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> 
 }
 
 fn remembered(settings: &Settings, key: IdempotencyKey, digest: [u8; 32]) -> Idempotency {
-    Idempotency { key, digest, ttl: settings.idempotency_ttl }
+    Idempotency { key, digest, ttl: settings.idempotency_ttl, renews: false }
 }
 
 /// Checks a request and makes its job; `place` is where it stands among many.

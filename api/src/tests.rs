@@ -1,6 +1,7 @@
 //! The HTTP surface without a socket, over the embedded engine; a test is the worker.
 
 mod bridge;
+mod gateway;
 mod jobs;
 mod lanes;
 mod refusals;
@@ -147,6 +148,7 @@ fn post(path: &str, body: &str) -> Request<Body> {
 /// Two tenants, whose keys are `key-of-ann` and `key-of-bob`.
 fn ann_and_bob() -> Tenants {
     let tenant = |name: &str| Tenant {
+        is_rated: false,
         id: TenantId::new(name).unwrap(),
         key_sha256: vec![Sha256::digest(format!("key-of-{name}")).into()],
         admin: false,

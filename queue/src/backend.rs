@@ -12,7 +12,7 @@ use crate::{
     job::{Accepted, Job, NewJob},
     json::RawJson,
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
-    limits::{LaneLimits, Rate, TenantLimits, Throttle},
+    limits::{Allowance, LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
     session::Conversation,
     state::{Class, Status},
@@ -221,7 +221,7 @@ pub struct Page {
 }
 
 /// A shard, or one tenant's part of it, in numbers.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats {
     /// Jobs that wait: for a worker, for their session, or for a time.
     pub queued: u64,
@@ -238,6 +238,8 @@ pub struct Stats {
     pub drain_per_s: f64,
     /// Whether claims are paused.
     pub paused: bool,
+    /// What the tenant has left of its rates; of no meaning when asked for all.
+    pub allowance: Allowance,
 }
 
 impl Stats {
@@ -250,5 +252,7 @@ impl Stats {
         self.oldest_wait_ms = self.oldest_wait_ms.max(other.oldest_wait_ms);
         self.drain_per_s += other.drain_per_s;
         self.paused |= other.paused;
+        self.allowance.requests = self.allowance.requests.or(other.allowance.requests);
+        self.allowance.tokens = self.allowance.tokens.or(other.allowance.tokens);
     }
 }

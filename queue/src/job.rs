@@ -56,6 +56,8 @@ pub struct Idempotency {
     pub digest: [u8; 32],
     /// How long the key is remembered.
     pub ttl: Duration,
+    /// Whether the job is accepted anew whatever the key was used for; the key then stands for it.
+    pub renews: bool,
 }
 
 /// A job to accept. Made by [`Queue::draft`](crate::Queue::draft), which routes it to a lane.

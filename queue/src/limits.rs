@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Millis, millis};
 
+/// A minute, in milliseconds.
+pub(crate) const MINUTE_MS: f64 = 60_000.0;
+
 /// What one tenant may use of a lane shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -101,6 +104,41 @@ pub struct Throttle {
     pub retry_after: Duration,
     /// How long until the bucket is full again.
     pub reset_after: Duration,
+}
+
+/// What a tenant has left of a rate per minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headroom {
+    /// How many a minute allows.
+    pub limit: u64,
+    /// How many more may be begun or used now.
+    pub remaining: u64,
+    /// How long until the bucket is full again.
+    pub reset_after: Duration,
+}
+
+impl Headroom {
+    /// Of a bucket that is full again in `backlog_ms`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "counts and milliseconds lie below 2^53, and none is negative"
+    )]
+    pub(crate) fn new(limit: u64, backlog_ms: f64) -> Self {
+        let full = (MINUTE_MS - backlog_ms).max(0.0) / MINUTE_MS * limit as f64;
+        let reset_after = Duration::from_secs_f64(backlog_ms.max(0.0) / 1000.0);
+        Self { limit, remaining: full as u64, reset_after }
+    }
+}
+
+/// What a tenant has left of its rates in a lane; `None` where it has no such bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Attempts per minute.
+    pub requests: Option<Headroom>,
+    /// Tokens per minute.
+    pub tokens: Option<Headroom>,
 }
 
 impl Rate {

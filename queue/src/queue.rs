@@ -14,7 +14,7 @@ use crate::{
     fair::Estimate,
     id::{JobId, LaneName, SessionKey, Shard, TenantId},
     job::{Accepted, Job, NewJob, Spec},
-    limits::{LaneLimits, Rate, TenantLimits, Throttle},
+    limits::{Allowance, LaneLimits, Rate, TenantLimits, Throttle},
     reader::{Follower, Waiter},
     session::Conversation,
     state::Class,
@@ -246,6 +246,12 @@ impl Queue {
         Follower::new(self, job, from)
     }
 
+    /// Follows the events of a job that is about to be submitted, and keeps them.
+    #[must_use]
+    pub fn follow_new(&self, id: &JobId) -> Follower {
+        Follower::of_new(self, id)
+    }
+
     /// Ends a job of `tenant`; answers with the job as it is then, `None` when there is no such
     /// job. A running job ends as soon as its worker has let go of the upstream.
     ///
@@ -334,6 +340,20 @@ impl Queue {
             sum.add(&self.backend.stats(shard, tenant).await?);
         }
         Ok(sum)
+    }
+
+    /// What `tenant` has left of its rates in the lane of `model`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn allowance(
+        &self,
+        tenant: &TenantId,
+        model: Option<&str>,
+    ) -> Result<Allowance, Error> {
+        let lane = self.lane_of(model);
+        let shard = Shard::of(&lane.name, lane.shards, tenant);
+        Ok(self.backend.stats(&shard, Some(tenant)).await?.allowance)
     }
 
     /// Takes one from a tenant's bucket `name`.

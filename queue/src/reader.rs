@@ -79,6 +79,20 @@ impl Follower {
         }
     }
 
+    /// Of a job that is not there yet: all that happens to it will be heard.
+    pub(crate) fn of_new(queue: &Queue, id: &JobId) -> Self {
+        Self {
+            listener: queue.backend().news().listen(id),
+            queue: queue.clone(),
+            id: id.clone(),
+            keeps_events: true,
+            next: 0,
+            read: Vec::new(),
+            look: false,
+            ended: false,
+        }
+    }
+
     /// The next event; `None` after the last one, or when the job is gone. Safe to cancel.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     span("retention", config.retention, ms(1000)..=day * 365)?;
     span("emit_window", config.emit_window, ms(1)..=ms(10_000))?;
     span("api.max_wait", config.api.max_wait, ms(0)..=day)?;
+    span("api.hold", config.api.hold, ms(1000)..=day)?;
     span("api.ping", config.api.ping, ms(100)..=day)?;
     span("bridge.wait", config.bridge.wait, ms(0)..=day)?;
     span("bridge.memory", config.bridge.memory, ms(1000)..=day * 365)?;

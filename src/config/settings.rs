@@ -40,6 +40,7 @@ impl Config {
             id: tenant.id.clone(),
             key_sha256: tenant.key_sha256.iter().map(|digest| digest.0).collect(),
             admin: tenant.admin,
+            is_rated: tenant.requests_per_minute.is_some() || tenant.tokens_per_minute.is_some(),
         };
         self.tenants.iter().map(caller).collect()
     }
@@ -78,6 +79,7 @@ impl Config {
         causeway_api::Settings {
             max_body_bytes: self.api.max_body_bytes,
             max_wait: self.api.max_wait,
+            hold: self.api.hold,
             max_jobs_per_call: self.api.max_jobs_per_call,
             max_delay: self.api.max_delay,
             idempotency_ttl: self.api.idempotency,

@@ -157,14 +157,20 @@ fn is_text(field: &str) -> bool {
     !matches!(field, "role" | "id" | "type" | "name" | "object")
 }
 
-/// What a complete body says about tokens.
+/// What a complete body, or all events of a stream, say about tokens.
 pub(crate) fn usage(body: &str) -> Option<Usage> {
     let body: Value = serde_json::from_str(body).ok()?;
-    let usage = body.get("usage")?;
-    let count = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64());
-    let prompt_tokens = count(["prompt_tokens", "input_tokens"])?;
-    let completion_tokens = count(["completion_tokens", "output_tokens"]).unwrap_or(0);
-    Some(Usage { prompt_tokens, completion_tokens })
+    let events = body.as_array().map_or(std::slice::from_ref(&body), Vec::as_slice);
+    let places = ["/usage", "/response/usage", "/message/usage"];
+    let said = events.iter().flat_map(|event| places.iter().filter_map(|at| event.pointer(at)));
+    let (mut prompt, mut completion) = (None, 0);
+    for usage in said {
+        let count = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64());
+        // An event that comes later knows more, and need not say all.
+        prompt = count(["prompt_tokens", "input_tokens"]).or(prompt);
+        completion = count(["completion_tokens", "output_tokens"]).unwrap_or(completion);
+    }
+    Some(Usage { prompt_tokens: prompt?, completion_tokens: completion })
 }
 
 /// The text of a complete chat answer.
@@ -234,6 +240,15 @@ mod tests {
     fn an_answer_has_a_largest_size() {
         let large = format!("{{\"x\":\"{}\"}}", "x".repeat(10_000));
         assert_eq!(assemble(CHAT, &[&large]), Err(Failure::TooLarge(10_000)));
+    }
+
+    #[test]
+    fn events_say_their_usage_bit_by_bit() {
+        let events = r#"[{"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}},
+            {"type":"message_delta","usage":{"output_tokens":5}},{"type":"message_stop"}]"#;
+        let used = usage(events).unwrap();
+        assert_eq!((used.prompt_tokens, used.completion_tokens), (7, 5));
+        assert_eq!(usage(r#"[{"type":"message_stop"}]"#), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! From the streams of all attempts of a shard into their event logs: what comes within one window
-//! goes in one call, and of each job in order.
+//! goes in one call, and of each job in order. The first words of an attempt go at once, and so does
+//! what comes after a pause. A store that is slower than the window widens it: what comes meanwhile
+//! goes with the next call.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +14,7 @@ use std::{
 
 use causeway_queue::{EventKind, LeaseKey, Queue, RawJson, Shard, backend::Emission};
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::interrupt::{Interrupt, Running};
 
@@ -45,6 +47,8 @@ pub(crate) struct Tap {
 struct Held {
     reset: bool,
     chunks: Vec<Value>,
+    /// Whether its first words were said.
+    has_begun: bool,
     /// Whether the emitter has this tap in its list, or is storing what was in it.
     is_listed: bool,
 }
@@ -88,6 +92,9 @@ impl Emitter {
             lock(&self.filled).push_back(Arc::clone(tap));
             self.something.notify_one();
         }
+        if !std::mem::replace(&mut held.has_begun, true) {
+            self.hurry.notify_one();
+        }
     }
 
     /// Waits until everything is stored that the attempt has said.
@@ -104,12 +111,14 @@ impl Emitter {
 
     /// Stores what is said, window by window, until it is dropped.
     pub(crate) async fn run(self: Arc<Self>) {
+        let mut next = Instant::now();
         loop {
             self.something.notified().await;
             tokio::select! {
-                () = tokio::time::sleep(self.window) => {}
+                () = tokio::time::sleep_until(next) => {}
                 () = self.hurry.notified() => {}
             }
+            next = Instant::now() + self.window;
             let taps = std::mem::take(&mut *lock(&self.filled));
             self.store(taps).await;
         }

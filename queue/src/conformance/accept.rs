@@ -16,7 +16,8 @@ use crate::{
 fn keyed(job: NewJob, key: &str, digest: u8) -> NewJob {
     let key = IdempotencyKey::new(key).expect("a key");
     let ttl = Duration::from_secs(3600);
-    NewJob { idempotency: Some(Idempotency { key, digest: [digest; 32], ttl }), ..job }
+    let idempotency = Idempotency { key, digest: [digest; 32], ttl, renews: false };
+    NewJob { idempotency: Some(idempotency), ..job }
 }
 
 /// An accepted job waits for a worker, first in its line.
@@ -55,6 +56,18 @@ pub async fn the_same_key_and_another_request_is_refused(stage: Stage) {
     let refused = stage.queue.submit(jobs).await;
     assert!(matches!(refused, Err(Error::IdempotencyKeyReused { key }) if key == "k"));
     assert_eq!(stage.claim(10).await.len(), 1);
+}
+
+/// Whoever renews a key is accepted anew, and later repetitions are answered with that job.
+pub async fn a_renewed_key_stands_for_the_newer_job(stage: Stage) {
+    let first = stage.accept(keyed(stage.job("ann"), "k", 1)).await;
+    let mut newer = keyed(stage.job("ann"), "k", 2);
+    newer.idempotency.iter_mut().for_each(|idempotency| idempotency.renews = true);
+    let newer = stage.accept(newer).await;
+    assert_ne!(first, newer);
+    let again = stage.queue.submit(vec![keyed(stage.job("ann"), "k", 2)]).await.unwrap();
+    assert_eq!(again, [Accepted::Replayed(newer)]);
+    assert_eq!(stage.claim(10).await.len(), 2);
 }
 
 /// A key is a tenant's own.

@@ -122,6 +122,12 @@ pub async fn classes_are_served_by_weight(stage: Stage) {
     }
 }
 
+/// Tells what was measured, for those who run it with `--no-capture`.
+#[expect(clippy::print_stderr, reason = "the figures of a test")]
+fn tell(figures: &str) {
+    eprintln!("{figures}");
+}
+
 /// Bursts of interactive jobs wait beside a flood of batch jobs nearly as long as they do alone, and
 /// the flood goes on.
 pub async fn a_flood_of_batch_jobs_is_hardly_felt(stage: Stage) {
@@ -129,8 +135,9 @@ pub async fn a_flood_of_batch_jobs_is_hardly_felt(stage: Stage) {
     backlog(&stage, "bulk", Class::Batch, 5000).await;
     let (beside, batch) = interactive_waits(&stage).await;
     let p99 = |waits: &[Duration]| waits[waits.len() * 99 / 100];
-    eprintln!("p99 {:?} alone, {:?} beside {batch} batch jobs", p99(&alone), p99(&beside));
-    assert!(p99(&beside) <= 2 * p99(&alone), "{:?} instead of {:?}", p99(&beside), p99(&alone));
+    let (alone, beside) = (p99(&alone), p99(&beside));
+    tell(&format!("p99 {alone:?} alone, {beside:?} beside {batch} batch jobs"));
+    assert!(beside <= 2 * alone, "{beside:?} instead of {alone:?}");
     assert!(none == 0 && batch > 1000, "{batch} of the flood began");
 }
 
@@ -201,7 +208,7 @@ pub async fn the_estimate_comes_true(stage: Stage) {
     }
     errors.sort_by(f64::total_cmp);
     let (median, p90) = (errors[errors.len() / 2], errors[errors.len() * 9 / 10]);
-    eprintln!("{} estimates: off by {median:.2} (median), {p90:.2} (p90)", errors.len());
+    tell(&format!("{} estimates: off by {median:.2} (median), {p90:.2} (p90)", errors.len()));
     assert!(errors.len() > 50 && median <= 0.15 && p90 <= 0.5, "off by {median}, {p90}");
 }
 

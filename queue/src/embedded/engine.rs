@@ -120,13 +120,14 @@ impl Engine {
                 answers.push(Accepted::New(job.id.clone()));
                 continue;
             };
-            let known = self
-                .known
-                .get(&(job.tenant.clone(), idempotency.key.clone()))
-                .filter(|known| known.expires > now)
-                .map(|known| (&known.digest, &known.job))
-                .or_else(|| fresh.get(&(&job.tenant, &idempotency.key)).copied());
-            match known {
+            let known = || {
+                self.known
+                    .get(&(job.tenant.clone(), idempotency.key.clone()))
+                    .filter(|known| known.expires > now)
+                    .map(|known| (&known.digest, &known.job))
+            };
+            let again = fresh.get(&(&job.tenant, &idempotency.key)).copied();
+            match again.or_else(known).filter(|_| !idempotency.renews) {
                 None => {
                     fresh.insert((&job.tenant, &idempotency.key), (&idempotency.digest, &job.id));
                     answers.push(Accepted::New(job.id.clone()));

@@ -12,12 +12,9 @@ use crate::{
     fair::{self, FIRST_COMPLETION_GUESS, LEARNING_RATE},
     id::TenantId,
     job::Usage,
-    limits::{LaneLimits, TenantLimits},
+    limits::{Allowance, Headroom, LaneLimits, MINUTE_MS, TenantLimits},
     state::Class,
 };
-
-/// The window of rate limits, in milliseconds.
-const MINUTE_MS: f64 = 60_000.0;
 
 /// How long the drain rate is measured before it is mixed into the mean, in milliseconds.
 const DRAIN_WINDOW_MS: f64 = 2000.0;
@@ -87,6 +84,24 @@ impl Meters {
     fn correct(&mut self, rates: Rates, difference: f64) {
         if let Some(limit) = rates.tokens {
             self.tokens_tat += difference * MINUTE_MS / limit;
+        }
+    }
+}
+
+impl Tenant {
+    /// What is left of its rates.
+    pub(super) fn allowance(&self, now: Millis) -> Allowance {
+        let now = ms(now);
+        let headroom = |limit: u64, tat: f64| Headroom::new(limit, (tat - now).max(0.0));
+        Allowance {
+            requests: self
+                .limits
+                .requests_per_minute
+                .map(|limit| headroom(limit.into(), self.meters.requests_tat)),
+            tokens: self
+                .limits
+                .tokens_per_minute
+                .map(|limit| headroom(limit, self.meters.tokens_tat)),
         }
     }
 }

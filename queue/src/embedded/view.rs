@@ -134,6 +134,7 @@ impl Engine {
             oldest_wait_ms: oldest.map_or(0, |at| millis(now.since(at))),
             drain_per_s: lane.drain_per_s(),
             paused: lane.paused || one.flatten().is_some_and(|one| one.paused),
+            allowance: one.flatten().map(|one| one.allowance(now)).unwrap_or_default(),
         }
     }
 }

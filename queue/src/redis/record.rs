@@ -389,6 +389,7 @@ pub(super) fn push_new_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), 
 
     let mut idempotency = Vec::new();
     if let Some(one) = &job.idempotency {
+        idempotency.push(u8::from(one.renews));
         idempotency.extend(double_of(millis(one.ttl).max(1)));
         idempotency.extend(one.digest);
         idempotency.extend(one.key.as_str().as_bytes());

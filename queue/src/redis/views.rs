@@ -15,6 +15,7 @@ use crate::{
     id::{JobId, SessionKey, Shard, TenantId},
     job::{AttemptError, Job, Output, State},
     json::RawJson,
+    limits::{Allowance, Headroom},
     session::{Conversation, Turn},
     state::{Status, WaitingFor},
 };
@@ -196,7 +197,7 @@ pub(super) async fn stats(
 ) -> Result<Stats, Error> {
     let args = [tenant.map_or("", TenantId::as_str)];
     let mut reply = Reply::new(server.call(shard, &server.scripts.stats, args).await?)?;
-    Ok(Stats {
+    let mut stats = Stats {
         queued: reply.count()?.unwrap_or(0),
         running: reply.count()?.unwrap_or(0),
         scheduled: reply.count()?.unwrap_or(0),
@@ -204,7 +205,16 @@ pub(super) async fn stats(
         oldest_wait_ms: reply.count()?.unwrap_or(0),
         drain_per_s: reply.float()?,
         paused: reply.int()? == 1,
-    })
+        allowance: Allowance::default(),
+    };
+    if tenant.is_some() {
+        let mut headroom = || {
+            let (limit, backlog_ms) = (reply.count()?, reply.float()?);
+            Ok::<_, Error>(limit.map(|limit| Headroom::new(limit, backlog_ms)))
+        };
+        stats.allowance = Allowance { requests: headroom()?, tokens: headroom()? };
+    }
+    Ok(stats)
 }
 
 /// The entries of an event log.

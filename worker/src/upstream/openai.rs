@@ -62,6 +62,11 @@ impl OpenAi {
                 header::HeaderValue::from_str(&bearer).map_err(|_| InvalidUpstream::Key)?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
+            let mut value =
+                header::HeaderValue::from_str(key.expose()).map_err(|_| InvalidUpstream::Key)?;
+            value.set_sensitive(true);
+            // Where Anthropic's servers, and those of their kind, look for it.
+            headers.insert("x-api-key", value);
         }
         // Fails only when there is a provider already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());

@@ -3,6 +3,8 @@
 //! [`Simulated::reply`] says what is answered and when each piece comes; the HTTP server of
 //! `causeway simulate` and the [`Upstream`] in the process both walk through it.
 
+mod wire;
+
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -14,6 +16,7 @@ use causeway_queue::RawJson;
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::{Value, json};
 
+use self::wire::{Frame, Piece, Shape, opening};
 use super::{Answer, Call, Failure, Refusal, Sink, Upstream};
 
 /// The name of its model.
@@ -21,9 +24,6 @@ pub const MODEL: &str = "simulated";
 
 /// Filler for answers: one word a token.
 const WORDS: [&str; 8] = ["and", "so", "the", "answer", "goes", "on", "word", "by"];
-
-/// Dimensions of its embeddings.
-const DIMENSIONS: usize = 8;
 
 /// How the simulation answers.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,68 +110,11 @@ pub enum Ending {
     Cut,
 }
 
-/// A piece before it is written out.
-#[derive(Debug, Clone)]
-enum Piece {
-    Whole(String),
-    Text(&'static str),
-    Opening(String),
-    Last,
-    Usage,
-    Done,
-}
-
-/// What all chunks of a stream share.
-#[derive(Debug, Clone)]
-struct Frame {
-    id: String,
-    object: &'static str,
-    model: String,
-    usage: Value,
-}
-
 impl Reply {
     /// The next piece: after how long, and the data (of an event, or the body).
     pub fn next_piece(&mut self) -> Option<(Duration, String)> {
         let (after, piece) = self.pieces.next()?;
         Some((after, self.frame.write(piece)))
-    }
-}
-
-impl Frame {
-    fn chunk(&self, delta: &Value, finish_reason: Option<&str>) -> String {
-        let is_chat = self.object == "chat.completion.chunk";
-        let choice = if is_chat {
-            json!({ "index": 0, "delta": delta, "finish_reason": finish_reason })
-        } else {
-            let text = delta.get("content").cloned().unwrap_or_else(|| "".into());
-            json!({ "index": 0, "text": text, "finish_reason": finish_reason })
-        };
-        self.object(&json!([choice]), None)
-    }
-
-    fn object(&self, choices: &Value, usage: Option<&Value>) -> String {
-        let mut chunk = json!({
-            "id": self.id, "object": self.object, "created": 0, "model": self.model,
-            "choices": choices,
-        });
-        if let Some(usage) = usage {
-            chunk["usage"] = usage.clone();
-        }
-        chunk.to_string()
-    }
-
-    fn write(&self, piece: Piece) -> String {
-        match piece {
-            Piece::Whole(text) => text,
-            Piece::Text(word) => self.chunk(&json!({ "content": format!(" {word}") }), None),
-            Piece::Opening(text) => {
-                self.chunk(&json!({ "role": "assistant", "content": text }), None)
-            }
-            Piece::Last => self.chunk(&json!({}), Some("stop")),
-            Piece::Usage => self.object(&json!([]), Some(&self.usage)),
-            Piece::Done => "[DONE]".to_owned(),
-        }
     }
 }
 
@@ -234,20 +177,20 @@ impl Simulated {
             "completion_tokens": asked.tokens,
             "total_tokens": bytes.div_ceil(4) + asked.tokens,
         });
-        let is_chat = url.ends_with("/chat/completions");
-        let object = match (is_chat, asked.stream) {
-            (true, true) => "chat.completion.chunk",
-            (true, false) => "chat.completion",
-            (false, _) => "text_completion",
-        };
-        let id = format!("chatcmpl-simulated-{}", self.calls.load(Ordering::Relaxed));
-        let frame = Frame { id, object, model: asked.model.clone(), usage };
+        let number = self.calls.load(Ordering::Relaxed);
+        let shape = Shape::of(url, asked.stream);
+        let frame = Frame::new(shape, number, asked.model.clone(), usage);
         let pieces = if url.ends_with("/embeddings") {
-            vec![(self.settings.ttft, Piece::Whole(embeddings(request, &frame)))]
+            vec![(self.settings.ttft, Piece::Whole(frame.embeddings(request)))]
         } else if asked.stream {
-            self.stream(&asked)
+            self.stream(&asked, shape)
         } else {
-            vec![(self.whole(asked.tokens), Piece::Whole(whole(&asked, &frame, is_chat)))]
+            let mut text = opening(&asked.prompt);
+            for word in WORDS.iter().cycle().take(asked.tokens.saturating_sub(1)) {
+                text.push(' ');
+                text.push_str(word);
+            }
+            vec![(self.whole(asked.tokens), Piece::Whole(frame.whole(&text)))]
         };
         Reply {
             status_code: 200,
@@ -271,7 +214,7 @@ impl Simulated {
         Duration::try_from_secs_f64(1.0 / self.settings.tokens_per_s).unwrap_or(Duration::ZERO)
     }
 
-    fn stream(&self, asked: &Asked) -> Vec<(Duration, Piece)> {
+    fn stream(&self, asked: &Asked, shape: Shape) -> Vec<(Duration, Piece)> {
         let rest = asked.tokens.saturating_sub(1);
         let (first, each) = match self.settings.call {
             None => (self.settings.ttft, self.per_token()),
@@ -280,10 +223,14 @@ impl Simulated {
                 (each, each)
             }
         };
-        let mut pieces = vec![(first, Piece::Opening(opening(&asked.prompt)))];
+        let mut pieces = Vec::with_capacity(rest + 5);
+        if shape == Shape::Message {
+            pieces.extend([(Duration::ZERO, Piece::Start), (Duration::ZERO, Piece::Block)]);
+        }
+        pieces.push((first, Piece::Opening(opening(&asked.prompt))));
         pieces.extend(WORDS.iter().cycle().take(rest).map(|word| (each, Piece::Text(word))));
         pieces.push((Duration::ZERO, Piece::Last));
-        if asked.wants_usage {
+        if asked.wants_usage || shape == Shape::Message {
             pieces.push((Duration::ZERO, Piece::Usage));
         }
         pieces.push((Duration::ZERO, Piece::Done));
@@ -321,46 +268,10 @@ impl Asked {
     }
 }
 
-/// The first token: says what this is.
-fn opening(prompt: &str) -> String {
-    let prompt: String = prompt.chars().take(80).collect();
-    format!("Simulated answer to: {prompt}")
-}
-
-fn whole(asked: &Asked, frame: &Frame, is_chat: bool) -> String {
-    let mut text = opening(&asked.prompt);
-    for word in WORDS.iter().cycle().take(asked.tokens.saturating_sub(1)) {
-        text.push(' ');
-        text.push_str(word);
-    }
-    let choice = if is_chat {
-        let message = json!({ "role": "assistant", "content": text, "refusal": null });
-        json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": "stop" })
-    } else {
-        json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": "stop" })
-    };
-    frame.object(&json!([choice]), Some(&frame.usage))
-}
-
-fn embeddings(request: &Value, frame: &Frame) -> String {
-    let inputs = match request.get("input") {
-        Some(Value::Array(inputs)) => inputs.len(),
-        _ => 1,
-    };
-    let one = |index: usize| {
-        let value = 1.0 / (index + 1) as f64;
-        json!({ "object": "embedding", "index": index, "embedding": vec![value; DIMENSIONS] })
-    };
-    let data: Vec<Value> = (0..inputs).map(one).collect();
-    let prompt = &frame.usage["prompt_tokens"];
-    let usage = json!({ "prompt_tokens": prompt, "total_tokens": prompt });
-    json!({ "object": "list", "data": data, "model": frame.model, "usage": usage }).to_string()
-}
-
 fn refuse(status_code: u16, retry_after: Option<Duration>, message: &str, code: &str) -> Reply {
     let error = json!({ "message": message, "type": "simulated", "param": null, "code": code });
     let body = Piece::Whole(json!({ "error": error }).to_string());
-    let frame = Frame { id: String::new(), object: "", model: String::new(), usage: Value::Null };
+    let frame = Frame::new(Shape::Chat, 0, String::new(), Value::Null);
     Reply {
         status_code,
         retry_after,

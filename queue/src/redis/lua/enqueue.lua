@@ -5,7 +5,7 @@
 --   tokens or -1); the record from its deadline on;
 --   6 another job: id; tenant; numbers packed as '<BBHddddBBI4' (class, flags, most attempts, prompt
 --   tokens, completion tokens or -1, delay ms, deadline ms or 0, lengths of tenant, session and spec);
---   idempotency as '' or '<d' (TTL ms) + 32 bytes of digest + key; the record behind its header; body when
+--   idempotency as '' or '<Bd' (1 when it renews, TTL ms) + 32 bytes of digest + key; the record behind its header; body when
 --   it gets a key of its own, else ''. After these, for a job that remembers (flag 4), 2 more: TTL ms of
 --   the conversation; its profile.
 -- Returns, a group: { 'all' } when each job is new; { 'ok', id, … } with the id that answers each job: its
@@ -70,7 +70,7 @@ end
 
 local function accept(d, digest_and_id)
   if d.idem_key then
-    call('SET', d.idem_key, digest_and_id, 'PX', (struct.unpack('<d', d.idem)))
+    call('SET', d.idem_key, digest_and_id, 'PX', (struct.unpack('<d', d.idem, 2)))
   end
   lane.accepted = lane.accepted + 1
   local class, flags, max_attempts, prompt, completion, delay, deadline, tenant_len, session_len, spec_len =
@@ -158,15 +158,15 @@ local function accept_all(drafts)
     answers[n + 1] = d.id
     local accepted
     if d.idem ~= '' then
-      d.idem_key = key('idem', d.tenant .. ':' .. string.sub(d.idem, 41))
-      accepted = fresh[d.idem_key] or call('GET', d.idem_key)
-      local digest = string.sub(d.idem, 9, 40)
+      d.idem_key = key('idem', d.tenant .. ':' .. string.sub(d.idem, 42))
+      accepted = string.byte(d.idem) == 0 and (fresh[d.idem_key] or call('GET', d.idem_key))
+      local digest = string.sub(d.idem, 10, 41)
       if not accepted then
         fresh[d.idem_key] = digest .. d.id
       elseif string.sub(accepted, 1, 32) == digest then
         answers[n + 1] = string.sub(accepted, 33)
       else
-        return { 'reused', string.sub(d.idem, 41) }
+        return { 'reused', string.sub(d.idem, 42) }
       end
     end
     if not accepted then

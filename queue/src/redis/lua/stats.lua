@@ -1,6 +1,8 @@
 -- The shard in numbers.
 -- ARGV: 2: tenant, '' for all.
--- Returns { queued, running, scheduled, dead or -1, oldest wait in ms, drain per second, paused }.
+-- Returns { queued, running, scheduled, dead or -1, oldest wait in ms, drain per second, paused }; for one
+-- tenant also its requests per minute or -1, in how many ms all of these are allowed again, and the
+-- same two of its tokens.
 flows.load({})
 local heads, t = {}, nil
 if ARGV[2] == '' then
@@ -20,7 +22,9 @@ end
 local rate = string.format('%.17g', lane.drain_per_s)
 if t then
   local paused = (lane.paused == 1 or t.paused == 1) and 1 or 0
-  return { t.queued, t.running, t.scheduled, -1, oldest, rate, paused }
+  local function backlog(tat) return string.format('%.17g', math.max(0, tat - now)) end
+  return { t.queued, t.running, t.scheduled, -1, oldest, rate, paused,
+    t.rpm, backlog(t.requests_tat), t.tpm, backlog(t.tokens_tat) }
 end
 local dead = call('ZCOUNT', DEAD, '(' .. string.format('%d', now - RETENTION), '+inf')
 return { lane.queued, lane.running, call('ZCARD', DUE), dead, oldest, rate, lane.paused }

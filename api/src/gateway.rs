@@ -1,0 +1,94 @@
+//! The doors of existing clients: calls in the wire formats of OpenAI and Anthropic, each of which is
+//! a job that its caller waits for.
+//!
+//! The body goes to the upstream as it came, and the answer comes back as the upstream gave it. A
+//! client that goes away cancels its job, unless its request says `"store": true`. A client that is
+//! still there when this process stops is told to try again, and finds its job then: see
+//! [`request`].
+
+mod hold;
+mod request;
+mod stream;
+
+use axum::{
+    extract::{FromRequest, FromRequestParts as _, Request, State},
+    http::HeaderMap,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use causeway_queue::limits::Allowance;
+
+use self::{hold::Held, request::Asked};
+use crate::{auth::Caller, error::ApiError, extract::JsonBytes, state::AppState};
+
+/// In which words a door speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    OpenAi,
+    Anthropic,
+}
+
+/// A call as it came.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    caller: Caller,
+    path: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl FromRequest<AppState> for Incoming {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, state).await?;
+        let (path, headers) = (parts.uri.path().to_owned(), parts.headers.clone());
+        let body = JsonBytes::from_request(Request::from_parts(parts, body), state).await?.0;
+        Ok(Self { caller, path, headers, body })
+    }
+}
+
+/// `POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`.
+pub(crate) async fn openai(
+    State(state): State<AppState>,
+    incoming: Incoming,
+) -> Result<Response, ApiError> {
+    answer(&state, incoming, Dialect::OpenAi).await
+}
+
+/// `POST /v1/messages`.
+pub(crate) async fn anthropic(
+    State(state): State<AppState>,
+    incoming: Result<Incoming, ApiError>,
+) -> Response {
+    let answered = match incoming {
+        Ok(incoming) => answer(&state, incoming, Dialect::Anthropic).await,
+        Err(error) => Err(error),
+    };
+    answered.unwrap_or_else(|error| error.in_anthropic_shape().into_response())
+}
+
+async fn answer(
+    state: &AppState,
+    incoming: Incoming,
+    dialect: Dialect,
+) -> Result<Response, ApiError> {
+    let Incoming { caller, path, headers, body } = incoming;
+    let asked = Asked::read(state, &caller.tenant, &path, &headers, &body)?;
+    let allowance = if caller.is_rated {
+        state.queue.allowance(&caller.tenant, asked.model()).await?
+    } else {
+        Allowance::default()
+    };
+    let streams = asked.streams();
+    let held = Held::submit(state, caller.tenant, asked).await?;
+    let id = held.id().clone();
+    let answered = if streams { stream::respond(held, dialect).await } else { held.answer().await };
+    let mut response = answered.unwrap_or_else(|error| match dialect {
+        Dialect::OpenAi => error.into_response(),
+        Dialect::Anthropic => error.in_anthropic_shape().into_response(),
+    });
+    request::tell(response.headers_mut(), &id, allowance);
+    Ok(response)
+}

@@ -1,0 +1,210 @@
+//! A call while it is held: its job is accepted, its caller waits.
+
+use std::time::Duration;
+
+use axum::{http::StatusCode, response::Response};
+use causeway_queue::{
+    Accepted, Error, Job, JobId, NewJob, Status, TenantId,
+    job::State as JobState,
+    reader::{Follower, Waiter},
+};
+
+use super::request::Asked;
+use crate::{error::ApiError, job_view, jobs::respond, state::AppState};
+
+/// A call whose job is accepted. Dropped before its end, it cancels the job.
+pub(super) struct Held {
+    pub(super) state: AppState,
+    pub(super) tenant: TenantId,
+    id: JobId,
+    ear: Ear,
+    patience: Duration,
+    answers_at_once: bool,
+    is_armed: bool,
+}
+
+/// How its end is heard of.
+enum Ear {
+    /// Since before the job was there.
+    Waiter(Waiter),
+    Follower(Box<Follower>),
+    /// Somebody made the job before.
+    Late(Box<Job>),
+    Taken,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.is_armed || self.state.stopping().is_cancelled() {
+            return;
+        }
+        let (state, tenant, id) = (self.state.clone(), self.tenant.clone(), self.id.clone());
+        self.state.errands.spawn(async move {
+            tracing::debug!(job.id = %id, "the client went away; its job is cancelled");
+            if let Err(error) = state.queue.cancel(&tenant, &id).await {
+                tracing::info!(job.id = %id, %error, "cannot cancel the job of a client that left");
+            }
+        });
+    }
+}
+
+impl Held {
+    /// Accepts the job, or finds the one that an earlier try made.
+    pub(super) async fn submit(
+        state: &AppState,
+        tenant: TenantId,
+        asked: Asked,
+    ) -> Result<Self, ApiError> {
+        let Asked { mut job, patience, stays, answers_at_once, is_named } = asked;
+        let streams = job.spec.stream;
+        let queue = &state.queue;
+        let mut ear = if streams {
+            Ear::Follower(Box::new(queue.follow_new(&job.id)))
+        } else {
+            Ear::Waiter(queue.waiter(&tenant, &job.id))
+        };
+        let mut id = job.id.clone();
+        // A job that was cancelled, as its client seemed gone, is no answer to one that came again.
+        let mut again = (!is_named).then(|| job.clone());
+        loop {
+            let accepted = submit(state, job).await?;
+            let Accepted::Replayed(known) = accepted else { break };
+            let found = queue.job(&tenant, &known).await?;
+            let ended_alone = |job: &Job| {
+                let status = job.status();
+                matches!(status, Status::Cancelled | Status::Expired) || is_cancelling(job)
+            };
+            match (found.filter(|job| is_named || !ended_alone(job)), again.take()) {
+                (Some(found), _) => {
+                    id = known;
+                    ear = Ear::Late(Box::new(found));
+                    break;
+                }
+                (None, Some(mut anew)) => {
+                    anew.idempotency.iter_mut().for_each(|one| one.renews = true);
+                    job = anew;
+                }
+                (None, None) => {
+                    let message = format!("job {known} was accepted before; its result is gone");
+                    return Err(ApiError::gone(message));
+                }
+            }
+        }
+        let (state, is_armed) = (state.clone(), !stays && !answers_at_once);
+        Ok(Self { state, tenant, id, ear, patience, answers_at_once, is_armed })
+    }
+
+    /// The job.
+    pub(super) fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// The call is over, or its job shall go on without it.
+    pub(super) fn release(&mut self) {
+        self.is_armed = false;
+    }
+
+    /// Waits for the end; answers as the upstream did.
+    pub(super) async fn answer(mut self) -> Result<Response, ApiError> {
+        if self.answers_at_once {
+            return self.told_where().await;
+        }
+        let (state, tenant, id) = (self.state.clone(), self.tenant.clone(), self.id.clone());
+        let ear = std::mem::replace(&mut self.ear, Ear::Taken);
+        let patience = self.patience;
+        let ended = async {
+            match ear {
+                Ear::Waiter(waiter) => waiter.wait(patience).await,
+                Ear::Late(_) | Ear::Follower(_) | Ear::Taken => {
+                    state.queue.wait(&tenant, &id, patience).await
+                }
+            }
+        };
+        let waited = state.unless_stopped(ended, &tenant, &id).await;
+        match waited {
+            Ok(Some(job)) if job.status().is_terminal() => {
+                self.release();
+                finished(&job)
+            }
+            Ok(None) => Err(ApiError::gone(format!("job {id} is gone"))),
+            Ok(Some(_)) if state.stopping().is_cancelled() => Err(ApiError::draining()),
+            Ok(Some(_)) => Err(ApiError::waited_too_long(&id, patience)),
+            Err(error) => {
+                // The job may well succeed: the next try of this call finds it.
+                self.release();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// 202, and where to look.
+    async fn told_where(&self) -> Result<Response, ApiError> {
+        let job = self.state.queue.job(&self.tenant, &self.id).await?;
+        let job = job.ok_or_else(|| ApiError::gone(format!("job {} is gone", self.id)))?;
+        Ok(respond(StatusCode::ACCEPTED, &job_view::json(&job)))
+    }
+
+    /// Whoever reads the events from the first one on.
+    pub(super) fn follower(&mut self) -> Follower {
+        match std::mem::replace(&mut self.ear, Ear::Taken) {
+            Ear::Follower(follower) => *follower,
+            Ear::Late(job) => self.state.queue.follow(&job, 0),
+            Ear::Waiter(_) | Ear::Taken => self.state.queue.follow_new(&self.id),
+        }
+    }
+
+    /// The job as it is now.
+    pub(super) async fn job(&self) -> Result<Option<Job>, Error> {
+        self.state.queue.job(&self.tenant, &self.id).await
+    }
+}
+
+async fn submit(state: &AppState, job: NewJob) -> Result<Accepted, ApiError> {
+    Ok(state.queue.submit(vec![job]).await?.remove(0))
+}
+
+fn is_cancelling(job: &Job) -> bool {
+    matches!(job.state, JobState::Running { cancelling: true })
+}
+
+/// The answer of a job that has ended: the upstream's, or why there is none.
+pub(super) fn finished(job: &Job) -> Result<Response, ApiError> {
+    let JobState::Ended { status, output, .. } = &job.state else {
+        return Err(ApiError::gone(format!("job {} has not ended", job.id)));
+    };
+    let output = output.as_ref();
+    if let Some(answered) = output.and_then(|output| output.response.as_ref()) {
+        let code = StatusCode::from_u16(answered.status_code).unwrap_or(StatusCode::BAD_GATEWAY);
+        let mut response = respond(code, &answered.body);
+        if !code.is_success() {
+            ApiError::is_final(response.headers_mut());
+        }
+        return Ok(response);
+    }
+    Err(failure(*status, job))
+}
+
+/// Why a job that has ended has no answer.
+pub(super) fn failure(status: Status, job: &Job) -> ApiError {
+    let JobState::Ended { output, .. } = &job.state else { return ApiError::unavailable() };
+    let error = output.as_ref().and_then(|output| output.error.as_ref());
+    match (status, error) {
+        (_, Some(error)) => ApiError::upstream(error.code == "upstream_timeout", &error.message),
+        (Status::Expired, None) => {
+            ApiError::upstream(true, format!("job {} did not end by its deadline", job.id))
+        }
+        (_, None) => ApiError::no_result(format!("job {} is {status}: it has no answer", job.id)),
+    }
+}
+
+/// The error of a job that has ended, as one that a stream can carry.
+pub(super) fn error_body(job: &Job) -> serde_json::Value {
+    let JobState::Ended { status, output, .. } = &job.state else {
+        return ApiError::unavailable().body();
+    };
+    let answered = output.as_ref().and_then(|output| output.response.as_ref());
+    let said: Option<serde_json::Value> = answered.and_then(|answer| answer.body.read().ok());
+    // What the upstream said, where it said it in the envelope.
+    said.filter(|body| body.get("error").is_some_and(serde_json::Value::is_object))
+        .unwrap_or_else(|| failure(*status, job).body())
+}

@@ -1,0 +1,212 @@
+//! What a call asks of the queue, read from its headers and from the few fields of its body that
+//! concern it.
+//!
+//! SDKs send a call again, without an idempotency key, when they gave up on the answer or were told
+//! to try again; they only count their tries (`x-stainless-retry-count`). So the first try of every
+//! call is remembered by what it says, and a later try of the same caller that says the same is
+//! answered by the job that the first one made. First tries never meet: two equal calls are two jobs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use causeway_queue::{
+    Class, IdempotencyKey, JobId, NewJob, Spec, TenantId, job::Idempotency, limits::Allowance,
+};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    error::ApiError,
+    extract::parse,
+    state::AppState,
+    submit::{Peek, idempotency},
+};
+
+/// How much earlier than its client the call gives up, so that the client hears why.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// Headers that an upstream of Anthropic's kind needs.
+const PASSED_ON: [&str; 2] = ["anthropic-version", "anthropic-beta"];
+
+/// A call, read and checked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// The job that it would be.
+    pub(super) job: NewJob,
+    /// How long the caller waits.
+    pub(super) patience: Duration,
+    /// Whether the job goes on when the caller has gone.
+    pub(super) stays: bool,
+    /// Whether the caller wants to hear only where the job is.
+    pub(super) answers_at_once: bool,
+    /// Whether the caller has named the call, by an idempotency key.
+    pub(super) is_named: bool,
+}
+
+/// What is read of the body, beside [`Peek`].
+#[derive(Debug, Deserialize)]
+struct Wishes {
+    #[serde(default)]
+    service_tier: Option<String>,
+    #[serde(default)]
+    store: Option<bool>,
+}
+
+impl Asked {
+    /// Reads a call to `path`.
+    pub(super) fn read(
+        state: &AppState,
+        tenant: &TenantId,
+        path: &str,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Self, ApiError> {
+        let peek: Peek = parse(body)?;
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(ApiError::invalid("invalid_value", "the body must be a JSON object"));
+        }
+        let wishes: Wishes = parse(body)?;
+        let class = class(headers, wishes.service_tier.as_deref())?;
+        let completion = peek.completion();
+        let stream = peek.stream.unwrap_or(false);
+        let passed = PASSED_ON.iter().filter_map(|name| {
+            Some(((*name).to_owned(), headers.get(*name)?.to_str().ok()?.to_owned()))
+        });
+        let spec = Spec {
+            url: path.to_owned(),
+            model: peek.model,
+            stream,
+            headers: passed.collect::<BTreeMap<_, _>>(),
+            ..Spec::default()
+        };
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(path).chain_update([0]).chain_update(body).finalize().into();
+        let patience = patience(headers, state.settings.hold);
+        let key = idempotency(headers)?;
+        let is_named = key.is_some();
+        let remembered = match key {
+            Some(key) => {
+                Idempotency { key, digest, ttl: state.settings.idempotency_ttl, renews: false }
+            }
+            None => unnamed(digest, retries(headers) == 0, state.settings.hold)?,
+        };
+        let drafted = state.queue.draft(tenant.clone(), spec, body.clone(), completion);
+        let job = NewJob { class, keeps_events: stream, idempotency: Some(remembered), ..drafted };
+        let (stays, answers_at_once) = (wishes.store.unwrap_or(false), prefers_async(headers));
+        Ok(Self { job, patience, stays, answers_at_once, is_named })
+    }
+
+    pub(super) fn model(&self) -> Option<&str> {
+        self.job.spec.model.as_deref()
+    }
+
+    pub(super) fn streams(&self) -> bool {
+        self.job.spec.stream
+    }
+}
+
+/// By what later tries of a call find the job of its first one.
+fn unnamed(digest: [u8; 32], is_first: bool, window: Duration) -> Result<Idempotency, ApiError> {
+    let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let key = IdempotencyKey::new(&format!("try:{hex}"))
+        .map_err(|error| ApiError::invalid("invalid_idempotency_key", error.to_string()))?;
+    Ok(Idempotency { key, digest, ttl: window, renews: is_first })
+}
+
+/// Whether `Prefer: respond-async` (RFC 7240, section 4.1) was sent.
+fn prefers_async(headers: &HeaderMap) -> bool {
+    let said = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    said.flat_map(|value| value.split([',', ';'])).any(|one| one.trim() == "respond-async")
+}
+
+/// Which try this is, counted from 0.
+fn retries(headers: &HeaderMap) -> u64 {
+    number(headers, "x-stainless-retry-count").unwrap_or(0)
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// How long to hold a call: a little less than its client would wait, at most `most`.
+fn patience(headers: &HeaderMap, most: Duration) -> Duration {
+    let Some(seconds) = number(headers, "x-stainless-read-timeout") else { return most };
+    let client = Duration::from_secs(seconds);
+    client.saturating_sub(MARGIN).max(client / 2).min(most)
+}
+
+/// The class by `x-causeway-class`, else by OpenAI's `service_tier`.
+fn class(headers: &HeaderMap, tier: Option<&str>) -> Result<Class, ApiError> {
+    let Some(name) = headers.get("x-causeway-class") else {
+        return Ok(match tier {
+            Some("flex") => Class::Batch,
+            Some("priority") => Class::Interactive,
+            _ => Class::Standard,
+        });
+    };
+    let name = name.to_str().unwrap_or("?");
+    Class::ALL.into_iter().find(|class| class.to_string() == name).ok_or_else(|| {
+        let message =
+            format!("x-causeway-class must be interactive, standard or batch; it is {name:?}");
+        ApiError::invalid_param("x-causeway-class", message)
+    })
+}
+
+/// Says in the answer which job it was, and what the tenant has left of its rates.
+pub(super) fn tell(headers: &mut HeaderMap, id: &JobId, allowance: Allowance) {
+    let mut set = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("x-causeway-job-id", id.to_string());
+    if let Some(rate) = allowance.requests {
+        set("x-ratelimit-limit-requests", rate.limit.to_string());
+        set("x-ratelimit-remaining-requests", rate.remaining.to_string());
+        set("x-ratelimit-reset-requests", in_seconds(rate.reset_after));
+    }
+    if let Some(rate) = allowance.tokens {
+        set("x-ratelimit-limit-tokens", rate.limit.to_string());
+        set("x-ratelimit-remaining-tokens", rate.remaining.to_string());
+        set("x-ratelimit-reset-tokens", in_seconds(rate.reset_after));
+    }
+}
+
+/// A span as OpenAI writes it.
+fn in_seconds(span: Duration) -> String {
+    format!("{}s", span.as_millis() as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        pairs.collect()
+    }
+
+    #[test]
+    fn the_class_is_said_by_header_or_tier() {
+        let of = |pairs, tier| class(&headers(pairs), tier);
+        assert_eq!(of(&[], None), Ok(Class::Standard));
+        assert_eq!(of(&[], Some("auto")), Ok(Class::Standard));
+        assert_eq!(of(&[], Some("flex")), Ok(Class::Batch));
+        assert_eq!(of(&[], Some("priority")), Ok(Class::Interactive));
+        assert_eq!(of(&[("x-causeway-class", "batch")], Some("priority")), Ok(Class::Batch));
+        assert!(of(&[("x-causeway-class", "fast")], None).is_err());
+    }
+
+    #[test]
+    fn a_call_gives_up_before_its_client_does() {
+        let most = Duration::from_secs(600);
+        let held = |text| patience(&headers(&[("x-stainless-read-timeout", text)]), most);
+        assert_eq!(held("60"), Duration::from_secs(55));
+        assert_eq!(held("4"), Duration::from_secs(2));
+        assert_eq!(held("6000"), most);
+        assert_eq!(patience(&HeaderMap::new(), most), most);
+    }
+}

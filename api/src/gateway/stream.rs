@@ -1,0 +1,211 @@
+//! The answer of a call that streams: the upstream's chunks as they come, in the format of the door.
+//!
+//! Where the job fails at once the answer has the upstream's status. Where it waits, the stream is
+//! opened, and comments keep it alive: SDKs pass over them, as long as no event has an `id`. A stream
+//! never just ends: what fails in its middle is told in it, for SDKs take silence for success.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    body::Body,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use causeway_queue::{Event, EventKind, RawJson, job::State, reader::Follower};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use super::{
+    Dialect,
+    hold::{Held, error_body, finished},
+};
+use crate::error::ApiError;
+
+/// How long a job may take to fail with a status of its own.
+const OPEN_AFTER: Duration = Duration::from_secs(1);
+
+/// How often a stream in which nothing comes says that it lives.
+const ALIVE: Duration = Duration::from_secs(10);
+
+/// How long to wait before a store that failed is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A stream on its way to its client.
+struct Stream {
+    held: Held,
+    follower: Follower,
+    dialect: Dialect,
+    /// What stands first, when it was heard before the stream was opened.
+    first: Option<Event>,
+    next_comment: Instant,
+    /// Whether something of the answer was passed on, which cannot be taken back.
+    has_passed: bool,
+    ended: bool,
+}
+
+/// Answers with a stream, or with the error that came first.
+pub(super) async fn respond(mut held: Held, dialect: Dialect) -> Result<Response, ApiError> {
+    let mut follower = held.follower();
+    let open_at = Instant::now() + OPEN_AFTER;
+    let mut first = None;
+    while let Ok(Ok(Some(event))) = timeout_at(open_at, follower.next()).await {
+        match event.kind {
+            EventKind::Queued | EventKind::Started | EventKind::Retrying | EventKind::Reset => {}
+            EventKind::Delta | EventKind::Succeeded => {
+                first = Some(event);
+                break;
+            }
+            EventKind::Failed | EventKind::Cancelled | EventKind::Expired => {
+                held.release();
+                let job = held.job().await?;
+                let job = job.ok_or_else(|| ApiError::gone("the job is gone"))?;
+                return finished(&job);
+            }
+        }
+    }
+    let next_comment = Instant::now() + if first.is_some() { ALIVE } else { Duration::ZERO };
+    let (has_passed, ended) = (false, false);
+    let stream = Stream { held, follower, dialect, first, next_comment, has_passed, ended };
+    let blocks = futures_util::stream::unfold(stream, |mut stream| async move {
+        let blocks = stream.next().await?;
+        Some((Ok::<Bytes, Infallible>(Bytes::from(blocks)), stream))
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, Body::from_stream(blocks)).into_response())
+}
+
+impl Stream {
+    /// The next blocks; `None` at the end.
+    async fn next(&mut self) -> Option<String> {
+        let stopping = self.held.state.stopping();
+        loop {
+            if self.ended {
+                return None;
+            }
+            if let Some(first) = self.first.take() {
+                return Some(self.blocks(&first).await);
+            }
+            let event = tokio::select! {
+                event = self.follower.next() => event,
+                () = sleep_until(self.next_comment) => {
+                    self.next_comment = Instant::now() + ALIVE;
+                    return Some(self.comment().await);
+                }
+                () = stopping.cancelled() => return Some(self.rest().await),
+            };
+            match event {
+                Ok(Some(event)) => {
+                    let blocks = self.blocks(&event).await;
+                    if !blocks.is_empty() {
+                        self.next_comment = Instant::now() + ALIVE;
+                        return Some(blocks);
+                    }
+                }
+                Ok(None) => return Some(self.end(ApiError::gone("the job is gone").body())),
+                Err(error) => {
+                    tracing::debug!(job.id = %self.held.id(), %error, "a reader waits for the store");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// What is left to tell when the process stops: its worker may just have ended the job.
+    async fn rest(&mut self) -> String {
+        let mut told = String::new();
+        for event in self.follower.known().await.unwrap_or_default() {
+            if !self.ended {
+                told += &self.blocks(&event).await;
+            }
+        }
+        if !self.ended {
+            told += &self.end(ApiError::draining().body());
+        }
+        told
+    }
+
+    /// What a client is told of an event.
+    async fn blocks(&mut self, event: &Event) -> String {
+        match event.kind {
+            EventKind::Queued | EventKind::Started | EventKind::Retrying => String::new(),
+            EventKind::Delta => {
+                self.has_passed = true;
+                let chunks: Vec<RawJson> = event.data.read().unwrap_or_default();
+                chunks.iter().map(|chunk| self.block(chunk.as_str())).collect()
+            }
+            EventKind::Reset if !self.has_passed => String::new(),
+            EventKind::Reset => {
+                let message =
+                    "the model's answer broke off, and what came of it cannot be taken back";
+                self.end(ApiError::upstream(false, message).body())
+            }
+            EventKind::Succeeded => {
+                self.held.release();
+                self.ended = true;
+                match self.dialect {
+                    Dialect::OpenAi => "data: [DONE]\n\n".to_owned(),
+                    Dialect::Anthropic => String::new(),
+                }
+            }
+            EventKind::Failed | EventKind::Cancelled | EventKind::Expired => {
+                self.held.release();
+                let job = self.held.job().await.ok().flatten();
+                let error =
+                    job.map_or_else(|| ApiError::unavailable().body(), |job| error_body(&job));
+                self.end(error)
+            }
+        }
+    }
+
+    /// One chunk of the upstream's.
+    fn block(&self, chunk: &str) -> String {
+        #[derive(Deserialize)]
+        struct Named {
+            r#type: String,
+        }
+        // A line end inside the data would end the field: JSON has none that it needs.
+        let data = chunk.replace(['\n', '\r'], " ");
+        match self.dialect {
+            Dialect::OpenAi => format!("data: {data}\n\n"),
+            Dialect::Anthropic => {
+                let name = serde_json::from_str::<Named>(&data).map(|named| named.r#type);
+                format!("event: {}\ndata: {data}\n\n", name.unwrap_or_default())
+            }
+        }
+    }
+
+    /// Ends the stream with an error.
+    fn end(&mut self, error: Value) -> String {
+        self.ended = true;
+        match self.dialect {
+            Dialect::OpenAi => format!("data: {error}\n\n"),
+            Dialect::Anthropic => {
+                let mut error = error;
+                error["type"] = json!("error");
+                format!("event: error\ndata: {error}\n\n")
+            }
+        }
+    }
+
+    /// Says that it lives and, where the job still waits, how it stands in the queue.
+    async fn comment(&self) -> String {
+        let job = self.held.job().await.ok().flatten();
+        let waits = job.and_then(|job| match job.state {
+            State::Queued { position, estimated_wait_ms, .. } => {
+                Some((position, estimated_wait_ms))
+            }
+            State::Scheduled { .. } => Some((None, None)),
+            State::Running { .. } | State::Ended { .. } => None,
+        });
+        let Some((position, wait)) = waits else { return ": alive\n\n".to_owned() };
+        let said = |name: &str, number: Option<u64>| {
+            number.map(|number| format!(" {name}={number}")).unwrap_or_default()
+        };
+        format!(": queued{}{}\n\n", said("position", position), said("wait_ms", wait))
+    }
+}

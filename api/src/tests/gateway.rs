@@ -1,0 +1,244 @@
+//! Calls in the formats of SDKs: what comes back, and what becomes of their jobs.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{HeaderName, HeaderValue, Request},
+};
+use causeway_queue::{
+    Class, EventKind, Lease, Outcome, RawJson, Status,
+    backend::Emission,
+    job::{AttemptError, Output, Response as Answered},
+};
+use serde_json::{Value, json};
+
+use super::{Api, post};
+
+const CHAT: &str = "/v1/chat/completions";
+
+fn chat(stream: bool) -> Value {
+    json!({ "model": "m", "messages": [], "stream": stream, "ignore_eos": true })
+}
+
+fn with(mut request: Request<Body>, headers: &[(&'static str, &'static str)]) -> Request<Body> {
+    for (name, value) in headers {
+        let name = HeaderName::from_static(name);
+        request.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    request
+}
+
+async fn say(api: &Api, lease: &Lease, kind: EventKind, data: Value) {
+    let data = RawJson::of(&data).unwrap();
+    let one = Emission { lease: lease.key.clone(), kind, data };
+    let shard = api.queue.shards().remove(0);
+    assert!(api.queue.backend().emit(&shard, vec![one]).await.unwrap().is_empty());
+}
+
+/// Sends `request` and plays the worker's part.
+async fn served<W>(
+    api: &Api,
+    request: Request<Body>,
+    worker: W,
+) -> (u16, axum::http::HeaderMap, String)
+where
+    W: AsyncFnOnce(Lease),
+{
+    let client = async {
+        let (parts, body) = api.send(request).await.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        (parts.status.as_u16(), parts.headers, String::from_utf8(bytes.to_vec()).unwrap())
+    };
+    let worker = async {
+        while api.unfinished().await == 0 {
+            tokio::task::yield_now().await;
+        }
+        worker(api.claim().await).await;
+    };
+    tokio::join!(client, worker).0
+}
+
+#[tokio::test]
+async fn an_answer_is_the_upstreams_and_the_body_was_the_clients() {
+    let api = Api::new();
+    let request = post(CHAT, &chat(false).to_string());
+    let request = with(request, &[("x-causeway-class", "batch")]);
+    let (status, headers, body) = served(&api, request, async |lease| {
+        assert_eq!(lease.key.class, Class::Batch);
+        let sent: Value = serde_json::from_slice(&lease.body).unwrap();
+        assert_eq!(sent, chat(false));
+        api.answer(lease, "hi").await;
+    })
+    .await;
+    assert_eq!(status, 200);
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["choices"][0]["message"]["content"], "hi");
+    assert!(headers["x-causeway-job-id"].to_str().unwrap().starts_with("job_"));
+    assert!(headers.contains_key("x-request-id"));
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_upstream_comes_back_as_it_was() {
+    for stream in [false, true] {
+        let api = Api::new();
+        let request = post(CHAT, &chat(stream).to_string());
+        let (status, headers, body) = served(&api, request, async |lease| {
+            let body = RawJson::of(&json!({ "error": { "message": "no", "code": "budget" } }));
+            let response = Some(Answered { status_code: 429, body: body.unwrap() });
+            api.settle(lease, Outcome::Failed { output: Output { response, ..Output::default() } })
+                .await;
+        })
+        .await;
+        assert_eq!(status, 429, "{body}");
+        assert_eq!(body, r#"{"error":{"code":"budget","message":"no"}}"#);
+        assert_eq!(headers["x-should-retry"], "false");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_passes_chunks_on_and_ends_with_done() {
+    let api = Api::new();
+    let (status, headers, body) =
+        served(&api, post(CHAT, &chat(true).to_string()), async |lease| {
+            say(&api, &lease, EventKind::Delta, json!([{ "n": 1 }, { "n": 2 }])).await;
+            api.answer(lease, "").await;
+        })
+        .await;
+    assert_eq!(status, 200);
+    assert!(headers["content-type"].to_str().unwrap().starts_with("text/event-stream"));
+    assert_eq!(body, "data: {\"n\":1}\n\ndata: {\"n\":2}\n\ndata: [DONE]\n\n");
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_in_its_middle_says_so() {
+    let api = Api::new();
+    let (_, _, body) = served(&api, post(CHAT, &chat(true).to_string()), async |lease| {
+        say(&api, &lease, EventKind::Delta, json!([{ "n": 1 }])).await;
+        let (code, message) = ("upstream_cut".to_owned(), "cut".to_owned());
+        let error = AttemptError { attempt: 1, code, message, status_code: None };
+        let output = Output { error: Some(error), ..Output::default() };
+        api.settle(lease, Outcome::Failed { output }).await;
+    })
+    .await;
+    let (first, rest) = body.split_once("\n\n").unwrap();
+    assert_eq!(first, "data: {\"n\":1}");
+    let error: Value = serde_json::from_str(rest.trim().strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!(error["error"]["code"], "upstream_error");
+    assert!(!body.contains("[DONE]"));
+}
+
+#[tokio::test]
+async fn what_was_said_is_not_said_again_by_another_attempt() {
+    let api = Api::new();
+    let (_, _, body) = served(&api, post(CHAT, &chat(true).to_string()), async |lease| {
+        say(&api, &lease, EventKind::Delta, json!([{ "n": 1 }])).await;
+        say(&api, &lease, EventKind::Reset, Value::Null).await;
+        say(&api, &lease, EventKind::Delta, json!([{ "n": 1 }])).await;
+        api.answer(lease, "").await;
+    })
+    .await;
+    assert_eq!(body.matches(r#"{"n":1}"#).count(), 1, "{body}");
+    assert!(body.contains("error") && !body.contains("[DONE]"), "{body}");
+}
+
+#[tokio::test]
+async fn messages_are_streamed_as_named_events() {
+    let api = Api::new();
+    let request = json!({ "model": "m", "max_tokens": 5, "messages": [], "stream": true });
+    let request = post("/v1/messages", &request.to_string());
+    let request = with(request, &[("anthropic-version", "2023-06-01")]);
+    let (_, _, body) = served(&api, request, async |lease| {
+        assert_eq!(lease.spec.headers["anthropic-version"], "2023-06-01");
+        say(&api, &lease, EventKind::Delta, json!([{ "type": "message_start" }])).await;
+        api.settle(lease, Outcome::Failed { output: Output::default() }).await;
+    })
+    .await;
+    let blocks: Vec<&str> = body.trim().split("\n\n").collect();
+    assert_eq!(blocks[0], "event: message_start\ndata: {\"type\":\"message_start\"}");
+    assert!(blocks[1].starts_with("event: error\ndata: {"), "{body}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_cancels_its_job_unless_it_is_stored() {
+    for (store, left) in [(false, 0), (true, 1)] {
+        let api = Api::new();
+        let mut body = chat(false);
+        body["store"] = store.into();
+        let mut call = Box::pin(api.send(post(CHAT, &body.to_string())));
+        while api.unfinished().await == 0 {
+            assert!(futures_util::poll!(&mut call).is_pending());
+        }
+        assert!(futures_util::poll!(&mut call).is_pending());
+        drop(call);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(api.unfinished().await, left, "store: {store}");
+    }
+}
+
+#[tokio::test]
+async fn a_later_try_finds_the_job_of_the_first_and_first_tries_never_meet() {
+    let api = Api::new();
+    let first = |_| api.send(post(CHAT, &chat(false).to_string()));
+    let [a, b] = [first(0), first(1)];
+    tokio::pin!(a, b);
+    assert!(futures_util::poll!(&mut a).is_pending() && futures_util::poll!(&mut b).is_pending());
+    let again = with(post(CHAT, &chat(false).to_string()), &[("x-stainless-retry-count", "1")]);
+    let again = api.send(again);
+    tokio::pin!(again);
+    assert!(futures_util::poll!(&mut again).is_pending());
+    assert_eq!(api.unfinished().await, 2);
+    let leases = [api.claim().await, api.claim().await];
+    let newer = leases[1].key.job.clone();
+    for lease in leases {
+        api.answer(lease, "hi").await;
+    }
+    assert_eq!(again.await.headers()["x-causeway-job-id"], newer.to_string().as_str());
+}
+
+#[tokio::test]
+async fn a_later_try_does_not_join_a_job_that_was_cancelled() {
+    let api = Api::new();
+    let again = || with(post(CHAT, &chat(false).to_string()), &[("x-stainless-retry-count", "1")]);
+    let call = tokio::time::timeout(Duration::ZERO, api.send(again()));
+    assert!(call.await.is_err());
+    while api.unfinished().await > 0 {
+        tokio::task::yield_now().await;
+    }
+    let (status, _, _) = served(&api, again(), async |lease| api.answer(lease, "hi").await).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_held_no_longer_than_its_client_waits() {
+    let api = Api::new();
+    let request = with(post(CHAT, &chat(false).to_string()), &[("x-stainless-read-timeout", "60")]);
+    let began = tokio::time::Instant::now();
+    let answer = api.ask(request).await;
+    assert_eq!(began.elapsed(), Duration::from_secs(55));
+    answer.refused(504, "wait_too_long");
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+}
+
+#[tokio::test]
+async fn who_prefers_it_hears_at_once_where_the_job_is() {
+    let api = Api::new();
+    let request = with(post(CHAT, &chat(false).to_string()), &[("prefer", "respond-async")]);
+    let answer = api.ask(request).await;
+    assert_eq!(answer.ok(202)["status"], Status::Queued.to_string());
+    assert_eq!(api.unfinished().await, 1);
+}
+
+#[tokio::test]
+async fn a_call_that_is_none_is_refused_in_the_shape_of_its_door() {
+    let api = Api::new();
+    api.post(CHAT, &json!([])).await.refused(400, "invalid_value");
+    let answer = api.post("/v1/messages", &json!("x")).await;
+    assert_eq!(answer.ok(400)["type"], "error");
+    assert_eq!(answer.body["error"]["type"], "invalid_request_error");
+    let wrong = with(post(CHAT, "{}"), &[("x-causeway-class", "fast")]);
+    api.ask(wrong).await.refused(400, "invalid_value");
+    api.post("/v1/moderations", &json!({})).await.refused(404, "unknown_route");
+}

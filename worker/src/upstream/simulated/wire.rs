@@ -1,0 +1,178 @@
+//! What the simulation says, as each wire format says it.
+
+use serde_json::{Value, json};
+
+/// Dimensions of its embeddings.
+const DIMENSIONS: usize = 8;
+
+/// Which format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// OpenAI's chat, whole or in chunks.
+    Chat,
+    ChatChunk,
+    /// OpenAI's text completion.
+    Completion,
+    /// Anthropic's message.
+    Message,
+}
+
+impl Shape {
+    /// The format of the endpoint `url`.
+    pub(super) fn of(url: &str, stream: bool) -> Self {
+        if url.ends_with("/messages") {
+            Self::Message
+        } else if !url.ends_with("/chat/completions") {
+            Self::Completion
+        } else if stream {
+            Self::ChatChunk
+        } else {
+            Self::Chat
+        }
+    }
+}
+
+/// A piece before it is written out.
+#[derive(Debug, Clone)]
+pub(super) enum Piece {
+    Whole(String),
+    /// The beginning of a message, and of the block of text in it.
+    Start,
+    Block,
+    Opening(String),
+    Text(&'static str),
+    Last,
+    Usage,
+    Done,
+}
+
+/// What all pieces of an answer share.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    shape: Shape,
+    id: String,
+    model: String,
+    usage: Value,
+}
+
+/// The first token: says what this is.
+pub(super) fn opening(prompt: &str) -> String {
+    let prompt: String = prompt.chars().take(80).collect();
+    format!("Simulated answer to: {prompt}")
+}
+
+impl Frame {
+    /// Of the answer `number`; `usage` in OpenAI's words.
+    pub(super) fn new(shape: Shape, number: u64, model: String, usage: Value) -> Self {
+        let kind = if shape == Shape::Message { "msg" } else { "chatcmpl" };
+        Self { shape, id: format!("{kind}-simulated-{number}"), model, usage }
+    }
+
+    /// A whole answer that says `text`.
+    pub(super) fn whole(&self, text: &str) -> String {
+        let choice = match self.shape {
+            Shape::Message => {
+                let content = json!([{ "type": "text", "text": text }]);
+                return self.message(&content, &json!("end_turn"), true).to_string();
+            }
+            Shape::Chat | Shape::ChatChunk => {
+                let message = json!({ "role": "assistant", "content": text, "refusal": null });
+                json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": "stop" })
+            }
+            Shape::Completion => {
+                json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": "stop" })
+            }
+        };
+        self.choices(&json!([choice]), Some(&self.usage))
+    }
+
+    /// Embeddings of what is asked for.
+    pub(super) fn embeddings(&self, request: &Value) -> String {
+        let inputs = match request.get("input") {
+            Some(Value::Array(inputs)) => inputs.len(),
+            _ => 1,
+        };
+        let one = |index: usize| {
+            let value = 1.0 / (index + 1) as f64;
+            json!({ "object": "embedding", "index": index, "embedding": vec![value; DIMENSIONS] })
+        };
+        let data: Vec<Value> = (0..inputs).map(one).collect();
+        let prompt = &self.usage["prompt_tokens"];
+        let usage = json!({ "prompt_tokens": prompt, "total_tokens": prompt });
+        json!({ "object": "list", "data": data, "model": self.model, "usage": usage }).to_string()
+    }
+
+    /// One piece, as the data of an event, or the body.
+    pub(super) fn write(&self, piece: Piece) -> String {
+        match (piece, self.shape) {
+            (Piece::Whole(text), _) => text,
+            (Piece::Start, _) => {
+                let message = self.message(&json!([]), &Value::Null, false);
+                json!({ "type": "message_start", "message": message }).to_string()
+            }
+            (Piece::Block, _) => {
+                let block = json!({ "type": "text", "text": "" });
+                json!({ "type": "content_block_start", "index": 0, "content_block": block })
+                    .to_string()
+            }
+            (Piece::Opening(text), Shape::Message) => text_delta(&text),
+            (Piece::Text(word), Shape::Message) => text_delta(&format!(" {word}")),
+            (Piece::Last, Shape::Message) => {
+                json!({ "type": "content_block_stop", "index": 0 }).to_string()
+            }
+            (Piece::Usage, Shape::Message) => {
+                let delta = json!({ "stop_reason": "end_turn", "stop_sequence": null });
+                let usage = json!({ "output_tokens": self.usage["completion_tokens"] });
+                json!({ "type": "message_delta", "delta": delta, "usage": usage }).to_string()
+            }
+            (Piece::Done, Shape::Message) => json!({ "type": "message_stop" }).to_string(),
+            (Piece::Opening(text), _) => {
+                self.chunk(&json!({ "role": "assistant", "content": text }), None)
+            }
+            (Piece::Text(word), _) => self.chunk(&json!({ "content": format!(" {word}") }), None),
+            (Piece::Last, _) => self.chunk(&json!({}), Some("stop")),
+            (Piece::Usage, _) => self.choices(&json!([]), Some(&self.usage)),
+            (Piece::Done, _) => "[DONE]".to_owned(),
+        }
+    }
+
+    fn chunk(&self, delta: &Value, finish_reason: Option<&str>) -> String {
+        let choice = if self.shape == Shape::ChatChunk {
+            json!({ "index": 0, "delta": delta, "finish_reason": finish_reason })
+        } else {
+            let text = delta.get("content").cloned().unwrap_or_else(|| "".into());
+            json!({ "index": 0, "text": text, "finish_reason": finish_reason })
+        };
+        self.choices(&json!([choice]), None)
+    }
+
+    fn choices(&self, choices: &Value, usage: Option<&Value>) -> String {
+        let object = match self.shape {
+            Shape::Chat => "chat.completion",
+            Shape::ChatChunk => "chat.completion.chunk",
+            Shape::Completion | Shape::Message => "text_completion",
+        };
+        let mut chunk = json!({
+            "id": self.id, "object": object, "created": 0, "model": self.model,
+            "choices": choices,
+        });
+        if let Some(usage) = usage {
+            chunk["usage"] = usage.clone();
+        }
+        chunk.to_string()
+    }
+
+    fn message(&self, content: &Value, stop_reason: &Value, is_whole: bool) -> Value {
+        let output = if is_whole { &self.usage["completion_tokens"] } else { &json!(0) };
+        json!({
+            "id": self.id, "type": "message", "role": "assistant", "model": self.model,
+            "content": content, "stop_reason": stop_reason, "stop_sequence": null,
+            "usage": { "input_tokens": self.usage["prompt_tokens"], "output_tokens": output },
+        })
+    }
+}
+
+fn text_delta(text: &str) -> String {
+    let delta = json!({ "type": "text_delta", "text": text });
+    json!({ "type": "content_block_delta", "index": 0, "delta": delta }).to_string()
+}
