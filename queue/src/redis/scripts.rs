@@ -1,7 +1,10 @@
 //! The scripts, each with what it stands on before it: every one with `lua/base.lua`, those that
 //! change jobs or look at the order with the engine too.
+//!
+//! Redis's Lua is 5.1, where every constant is a variable that each function has to capture. So the
+//! scripts declare numbers as Lua 5.4 does, `local RUNNING <const> = 3`, and the loader puts them in.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use redis::Script;
 
@@ -23,7 +26,7 @@ macro_rules! scripts {
             /// The scripts under `policy`.
             pub(super) fn new(policy: &Policy) -> Self {
                 let above = Above::new(policy);
-                let make = |above: &str, text: &str| Script::new(&format!("{above}{text}"));
+                let make = |above: &str, text: &str| Script::new(&inlined(&format!("{above}{text}")));
                 Self {
                     $($($(#[$only])* $name: make(
                         &above.$above,
@@ -74,5 +77,50 @@ impl Above {
             include_str!("lua/ends.lua")
         );
         Self { base, engine }
+    }
+}
+
+/// `script` with its constants put in; every line stays where it was.
+fn inlined(script: &str) -> String {
+    let mut constants = HashMap::new();
+    let mut lines = Vec::new();
+    for line in script.lines() {
+        match line.strip_prefix("local ").filter(|rest| rest.contains("<const>")) {
+            Some(rest) => {
+                let (names, values) = rest.split_once('=').unwrap_or_default();
+                let names = names.split(',').map(|name| name.replace("<const>", ""));
+                let values = values.split(',').map(str::trim);
+                constants.extend(names.map(|name| name.trim().to_owned()).zip(values));
+                lines.push(String::new());
+            }
+            None => lines.push(replaced(line, &constants)),
+        }
+    }
+    lines.join("\n")
+}
+
+/// `line` with each word that is a constant's name replaced by its value.
+fn replaced(line: &str, constants: &HashMap<String, &str>) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line;
+    while !rest.is_empty() {
+        let in_word = rest.starts_with(is_word);
+        let end = rest.find(|c| is_word(c) != in_word).unwrap_or(rest.len());
+        let (part, after) = rest.split_at(end);
+        text.push_str(constants.get(part).unwrap_or(&part));
+        rest = after;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_stand_where_their_names_stood() {
+        let script = "local A <const>, B_C <const> = 1, 22\nlocal AB = t[A + B_C] .. 'x'\nreturn A";
+        assert_eq!(inlined(script), "\nlocal AB = t[1 + 22] .. 'x'\nreturn 1");
     }
 }

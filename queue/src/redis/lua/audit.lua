@@ -44,17 +44,17 @@ end
 check(call('ZCARD', DUE) == totals.due, 'due holds strangers')
 check(call('ZCARD', LEASES) == totals.running, 'leases hold strangers')
 check(call('SCARD', CANCELS) == totals.cancelling, 'cancels holds strangers')
-check(lane.cancels == totals.cancelling, 'the lane counts ' .. lane.cancels .. ' cancels')
-check(lane.queued == totals.queued, 'the lane counts ' .. lane.queued .. ' waiting, not ' .. totals.queued)
-check(lane.running == totals.running, 'the lane counts ' .. lane.running .. ' running, not ' .. totals.running)
+check(lane[CANCELLING] == totals.cancelling, 'the lane counts ' .. lane[CANCELLING] .. ' cancels')
+check(lane[QUEUED] == totals.queued, 'the lane counts ' .. lane[QUEUED] .. ' waiting, not ' .. totals.queued)
+check(lane[RUNNING] == totals.running, 'the lane counts ' .. lane[RUNNING] .. ' running, not ' .. totals.running)
 
 local offered, weights, parked = 0, 0, 0
 local all = call('HGETALL', TENANTS)
 local function check_tenant(t)
   local name = t.name
-  check(t.queued == (queued[name] or 0), name .. ' counts ' .. t.queued .. ' waiting')
-  check(t.running == (running[name] or 0), name .. ' counts ' .. t.running .. ' running')
-  check(t.scheduled == (scheduled[name] or 0), name .. ' counts ' .. t.scheduled .. ' scheduled')
+  check(t[QUEUED] == (queued[name] or 0), name .. ' counts ' .. t[QUEUED] .. ' waiting')
+  check(t[RUNNING] == (running[name] or 0), name .. ' counts ' .. t[RUNNING] .. ' running')
+  check(t[SCHEDULED] == (scheduled[name] or 0), name .. ' counts ' .. t[SCHEDULED] .. ' scheduled')
   local at = owner.open_at(t)
   local is_parked = call('ZSCORE', PARKED, name)
   for class = 0, 2 do
@@ -65,25 +65,25 @@ local function check_tenant(t)
     check(not score or (t[READY + class] > 0 and at), f .. ' is offered and cannot be served')
     check(score or t[READY + class] == 0 or not at or is_parked, f .. ' can be served and is not offered')
     check(not score or tonumber(score) == t[TAG + class], f .. ' is offered under an old tag')
-    check((score and true or false) == flows.offers(t, class), f .. ' does not know where it stands')
+    check((score and 1 or 0) == t[OFFERED + class], f .. ' does not know where it stands')
     if score then
       offered = offered + 1
       weights = weights + flows.weight(t, class)
     end
   end
   if is_parked then parked = parked + 1 end
-  check(not is_parked or (at and t.offered == 0), name .. ' is parked for nothing')
+  check(not is_parked or (at and t[OFFERED] + t[OFFERED + 1] + t[OFFERED + 2] == 0), name .. ' is parked for nothing')
 end
 for n = 1, #all, 2 do
   if all[n] ~= '' then check_tenant(flows.read_tenant(all[n], all[n + 1])) end
 end
-check(lane.offered == offered, 'the lane counts ' .. lane.offered .. ' offers, not ' .. offered)
+check(lane[OFFERS] == offered, 'the lane counts ' .. lane[OFFERS] .. ' offers, not ' .. offered)
 for _, set in ipairs({ DUE, DEADLINES, PARKED }) do
   local first = call('ZRANGE', set, 0, 0, 'WITHSCORES')
-  check(not first[2] or tonumber(first[2]) >= lane.soonest, set .. ' comes before the lane expects it')
+  check(not first[2] or tonumber(first[2]) >= lane[SOONEST], set .. ' comes before the lane expects it')
 end
 check(call('ZCARD', ACTIVE) == offered, 'active holds strangers')
 check(call('ZCARD', PARKED) == parked, 'parked holds strangers')
-check(math.abs(lane.weight - weights) < 1e-6, 'the sum of weights is ' .. lane.weight .. ', not ' .. weights)
-found[#found + 1] = string.format('vtime %.17g', lane.vtime)
+check(math.abs(lane[WEIGHTS] - weights) < 1e-6, 'the sum of weights is ' .. lane[WEIGHTS] .. ', not ' .. weights)
+found[#found + 1] = string.format('vtime %.17g', lane[VTIME])
 return found

@@ -6,7 +6,7 @@ if not j or j.tenant ~= ARGV[3] then return 0 end
 flows.load({ j.tenant })
 if j.state == 'r' then
   jobs.set(j, FLAG.cancelling, true)
-  lane.cancels = lane.cancels + call('SADD', CANCELS, j.id)
+  lane[CANCELLING] = lane[CANCELLING] + call('SADD', CANCELS, j.id)
   jobs.save(j)
   flows.save()
   news[#news + 1] = 'C' .. j.id

@@ -13,31 +13,32 @@ ends = {
   -- Ends an attempt: frees the slot and settles what it really cost. Needs nothing of the job, so
   -- that a slot comes free whatever became of the job.
   release = function(tenant_name, class, difference)
-    lane.running = math.max(lane.running - 1, 0)
+    lane[RUNNING] = math.max(lane[RUNNING] - 1, 0)
     local t = flows.change(tenant_name)
-    t.running = math.max(t.running - 1, 0)
-    if difference ~= 0 or t.max_running >= 0 then flows.touch(tenant_name) end
+    t[RUNNING] = math.max(t[RUNNING] - 1, 0)
+    if difference ~= 0 or t[MAX_RUNNING] >= 0 then flows.touch(tenant_name) end
     if difference ~= 0 then
       owner.correct(lane, difference)
       owner.correct(t, difference)
       t[TAG + class] = t[TAG + class] + difference / flows.weight(t, class)
+      t.moved = true
     end
   end,
 
   -- Measures how fast jobs end while others wait; see Drain in embedded/flows.rs.
   count = function()
-    if lane.queued == 0 then
-      lane.drain_last = 0
+    if lane[QUEUED] == 0 then
+      lane[DRAIN_LAST] = 0
       return
     end
-    if lane.drain_last > 0 then
-      lane.drain_elapsed, lane.drain_ended = lane.drain_elapsed + now - lane.drain_last, lane.drain_ended + 1
+    if lane[DRAIN_LAST] > 0 then
+      lane[DRAIN_ELAPSED], lane[DRAIN_ENDED] = lane[DRAIN_ELAPSED] + now - lane[DRAIN_LAST], lane[DRAIN_ENDED] + 1
     end
-    lane.drain_last = now
-    if lane.drain_elapsed >= 2000 then
-      local measured = lane.drain_ended * 1000 / lane.drain_elapsed
-      lane.drain_per_s = lane.drain_per_s > 0 and (lane.drain_per_s + measured) / 2 or measured
-      lane.drain_elapsed, lane.drain_ended = 0, 0
+    lane[DRAIN_LAST] = now
+    if lane[DRAIN_ELAPSED] >= 2000 then
+      local measured = lane[DRAIN_ENDED] * 1000 / lane[DRAIN_ELAPSED]
+      lane[DRAIN_PER_S] = lane[DRAIN_PER_S] > 0 and (lane[DRAIN_PER_S] + measured) / 2 or measured
+      lane[DRAIN_ELAPSED], lane[DRAIN_ENDED] = 0, 0
     end
   end,
 
@@ -62,7 +63,7 @@ ends = {
     end
   end,
 
-  forget_cancel = function(id) lane.cancels = lane.cancels - call('SREM', CANCELS, id) end,
+  forget_cancel = function(id) lane[CANCELLING] = lane[CANCELLING] - call('SREM', CANCELS, id) end,
 
   -- Ends a job that is in no set any more, and hands its session on. `out` is its output as JSON,
   -- '' for none.
@@ -121,7 +122,7 @@ ends = {
 
   -- Lets in what has come due: deadlines first, then jobs, then tenants.
   promote = function()
-    if lane.soonest > now then return end
+    if lane[SOONEST] > now then return end
     jobs.flush()
     flows.place()
     for _, id in ipairs(ends.come(DEADLINES)) do
@@ -138,7 +139,7 @@ ends = {
       local j = jobs.get(id)
       if j then
         local t = flows.touch(j.tenant)
-        t.scheduled = t.scheduled - 1
+        t[SCHEDULED] = t[SCHEDULED] - 1
         jobs.make_ready(j)
         jobs.save(j)
       end
@@ -146,7 +147,7 @@ ends = {
     for _, name in ipairs(ends.come(PARKED)) do flows.touch(name) end
     jobs.flush()
     flows.place()
-    lane.soonest = NEVER
+    lane[SOONEST] = NEVER
     for _, set in ipairs({ DEADLINES, DUE, PARKED }) do
       local first = call('ZRANGE', set, 0, 0, 'WITHSCORES')
       if first[2] then flows.expect(tonumber(first[2])) end
@@ -165,6 +166,6 @@ local function commit(only)
   publish()
   local wake = flows.is_visible()
   if only == 'open' then wake = wake and owner.is_open(lane) end
-  if only == 'new' then wake = wake and not lane.was_visible end
-  if wake or lane.soonest < lane.soonest_before then call('ZADD', P .. 'wake', 0, 'a', 0, 'b') end
+  if only == 'new' then wake = wake and not was_visible end
+  if wake or lane[SOONEST] < soonest_before then call('ZADD', P .. 'wake', 0, 'a', 0, 'b') end
 end

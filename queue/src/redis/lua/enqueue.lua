@@ -49,7 +49,7 @@ end
 flows.load(names)
 
 local function full(scope, limit, wanted)
-  return { 'full', scope, limit, wanted - limit, string.format('%.17g', lane.drain_per_s) }
+  return { 'full', scope, limit, wanted - limit, string.format('%.17g', lane[DRAIN_PER_S]) }
 end
 local records, lists = {}, {}
 
@@ -64,7 +64,7 @@ end
 
 -- How much a job is thought to cost.
 local function estimate(prompt, completion)
-  local cost = prompt + (completion >= 0 and completion or math.floor(lane.mean + 0.5))
+  local cost = prompt + (completion >= 0 and completion or math.floor(lane[MEAN] + 0.5))
   return math.min(math.max(cost, 1), 1099511627776)
 end
 
@@ -72,13 +72,13 @@ local function accept(d, digest_and_id)
   if d.idem_key then
     call('SET', d.idem_key, digest_and_id, 'PX', (struct.unpack('<d', d.idem, 2)))
   end
-  lane.accepted = lane.accepted + 1
+  lane[ACCEPTED] = lane[ACCEPTED] + 1
   local class, flags, max_attempts, prompt, completion, delay, deadline, tenant_len, session_len, spec_len =
     struct.unpack('<BBHddddBBI4', d.numbers)
   local cost = estimate(prompt, completion)
   local j = {
     id = d.id, class = class, flags = flags, attempts = 0, stalls = 0, epoch = 0, started = 0,
-    at = now + delay, state = 'h', order = lane.accepted,
+    at = now + delay, state = 'h', order = lane[ACCEPTED],
     deadline = deadline > 0 and now + deadline or 0, tenant = d.tenant, session = false,
   }
   if session_len > 0 then j.session = string.sub(d.tail, tenant_len + 1, tenant_len + session_len) end
@@ -106,23 +106,23 @@ local function accept_plain(group)
   for at = first + 1, last, 4 do counts[args[at]] = (counts[args[at]] or 0) + 1 end
   for name, count in pairs(counts) do
     local t = tenants[name]
-    if t.max_queued >= 0 and t.queued + count > t.max_queued then
-      return full('tenant', t.max_queued, t.queued + count)
+    if t[MAX_QUEUED] >= 0 and t[QUEUED] + count > t[MAX_QUEUED] then
+      return full('tenant', t[MAX_QUEUED], t[QUEUED] + count)
     end
   end
-  if lane.queued + group.count > lane.max_queued then
-    return full('lane', lane.max_queued, lane.queued + group.count)
+  if lane[QUEUED] + group.count > lane[MAX_QUEUED] then
+    return full('lane', lane[MAX_QUEUED], lane[QUEUED] + group.count)
   end
-  lane.queued = lane.queued + group.count
+  lane[QUEUED] = lane[QUEUED] + group.count
   for name, count in pairs(counts) do
     local t = flows.change(name)
-    t.queued = t.queued + count
+    t[QUEUED] = t[QUEUED] + count
   end
   local fronts = {}
   for class = 0, 2 do
     fronts[class] = string.sub(struct.pack(HOT, 'q', 0, class, 0, 0, 0, 0, 0, 0), 1, HOT_BYTES - 8)
   end
-  local pack, unpack_numbers, order, count = struct.pack, struct.unpack, lane.accepted, #records
+  local pack, unpack_numbers, order, count = struct.pack, struct.unpack, lane[ACCEPTED], #records
   local name, t, list, ready
   for at = first, last, 4 do
     local id = args[at]
@@ -141,13 +141,13 @@ local function accept_plain(group)
     if not into then
       into = jobs.ready_list(FLOW[class] .. name)
       ready[class] = into
-      if not flows.offers(t, class) then flows.touch(name) end
+      if t[OFFERED + class] == 0 then flows.touch(name) end
     end
     local place = #into
     into[place + 1], into[place + 2] = order, id
     t[READY + class] = t[READY + class] + 1
   end
-  lane.accepted = order
+  lane[ACCEPTED] = order
   return { 'all' }
 end
 
@@ -179,12 +179,12 @@ local function accept_all(drafts)
   -- Is there room for all that is new?
   for _, d in ipairs(drafts) do
     local t, count = tenants[d.tenant], counts[d.tenant] or 0
-    if count > 0 and t.max_queued >= 0 and t.queued + count > t.max_queued then
-      return full('tenant', t.max_queued, t.queued + count)
+    if count > 0 and t[MAX_QUEUED] >= 0 and t[QUEUED] + count > t[MAX_QUEUED] then
+      return full('tenant', t[MAX_QUEUED], t[QUEUED] + count)
     end
   end
-  if lane.queued + total > lane.max_queued then
-    return full('lane', lane.max_queued, lane.queued + total)
+  if lane[QUEUED] + total > lane[MAX_QUEUED] then
+    return full('lane', lane[MAX_QUEUED], lane[QUEUED] + total)
   end
 
   for _, d in ipairs(drafts) do

@@ -14,9 +14,9 @@ for n = 2, #ARGV do
       local t = flows.tenant(j.tenant)
       position = call('ZRANK', key('ready', jobs.flow(j)), id) or -1
       if not owner.is_open(t) then waiting = 't' elseif not owner.is_open(lane) then waiting = 'l' end
-      if lane.drain_per_s > 0 then
-        local turns = (position + 1) * math.max(lane.weight / flows.weight(t, j.class), 1)
-        wait = math.floor(math.min(turns, lane.queued) * 1000 / lane.drain_per_s)
+      if lane[DRAIN_PER_S] > 0 then
+        local turns = (position + 1) * math.max(lane[WEIGHTS] / flows.weight(t, j.class), 1)
+        wait = math.floor(math.min(turns, lane[QUEUED]) * 1000 / lane[DRAIN_PER_S])
       end
     end
     local errors = jobs.has(j, FLAG.errors) and call('LRANGE', key('errors', id), 0, -1) or {}

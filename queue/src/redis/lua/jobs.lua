@@ -101,7 +101,7 @@ jobs = {
     jobs.set(j, FLAG.retry, retry)
     call('ZADD', DUE, at, j.id)
     local t = flows.touch(j.tenant)
-    t.scheduled = t.scheduled + 1
+    t[SCHEDULED] = t[SCHEDULED] + 1
   end,
 
   -- Moves a held job on: into `due` when its time has not come, else into its ready set.
@@ -111,8 +111,8 @@ jobs = {
 
   count_waiting = function(j, by)
     local t = flows.touch(j.tenant)
-    t.queued = t.queued + by
-    lane.queued = lane.queued + by
+    t[QUEUED] = t[QUEUED] + by
+    lane[QUEUED] = lane[QUEUED] + by
   end,
 
   session_key = function(j) return key('session', j.tenant .. ':' .. j.session) end,
@@ -138,7 +138,7 @@ jobs = {
       t[READY + j.class] = t[READY + j.class] - 1
     elseif j.state == 'w' then
       call('ZREM', DUE, j.id)
-      t.scheduled = t.scheduled - 1
+      t[SCHEDULED] = t[SCHEDULED] - 1
     end
     jobs.count_waiting(j, -1)
   end,

@@ -7,20 +7,18 @@ local names, configured = {}, call('SMEMBERS', P .. 'configured')
 for i = 3, #ARGV, 2 do names[#names + 1] = ARGV[i] end
 flows.load(names)
 flows.load(configured)
-lane.max_running, lane.max_queued, lane.rpm, lane.tpm = struct.unpack('<dddd', ARGV[2])
+lane[MAX_RUNNING], lane[MAX_QUEUED], lane[RPM], lane[TPM] = struct.unpack('<dddd', ARGV[2])
 
 -- Leaves `active` under the old weight, so that the sum of weights stays right.
 local function set_one(name, w, max_running, max_queued, rpm, tpm, is_configured)
   local t = flows.touch(name)
   for class = 0, 2 do
-    if flows.offers(t, class) then
-      lane.weight = lane.weight - flows.weight(t, class)
-      lane.offered = lane.offered - 1
+    if t[OFFERED + class] == 1 then
+      flows.withdraw(t, class)
       call('ZREM', ACTIVE, class .. ':' .. name)
     end
   end
-  t.offered = 0
-  t.weight, t.max_running, t.max_queued, t.rpm, t.tpm, t.configured =
+  t[WEIGHT], t[MAX_RUNNING], t[MAX_QUEUED], t[RPM], t[TPM], t[CONFIGURED] =
     w, max_running, max_queued, rpm, tpm, is_configured
   flows.place()
 end

@@ -3,9 +3,9 @@
 -- Returns 1.
 flows.load({})
 if ARGV[2] == '' then
-  lane.paused = tonumber(ARGV[3])
+  lane[PAUSED] = tonumber(ARGV[3])
 else
-  flows.touch(ARGV[2]).paused = tonumber(ARGV[3])
+  flows.touch(ARGV[2])[PAUSED] = tonumber(ARGV[3])
 end
 commit()
 return 1

@@ -17,18 +17,18 @@ for _, m in ipairs(call('ZRANGE', LEASES, 0, -1)) do
   running[name] = (running[name] or 0) + 1
   total = total + 1
 end
-if lane.running ~= total then
-  lane.running = total
+if lane[RUNNING] ~= total then
+  lane[RUNNING] = total
   repaired.running = repaired.running + 1
 end
 
 local scan = call('HSCAN', TENANTS, ARGV[2], 'COUNT', 500)
 local function recount(t)
-  if t.running ~= (running[t.name] or 0) then
-    t.running = running[t.name] or 0
+  if t[RUNNING] ~= (running[t.name] or 0) then
+    t[RUNNING] = running[t.name] or 0
     repaired.running = repaired.running + 1
   end
-  local before = t.offered
+  local before = lane[OFFERS]
   for class = 0, 2 do
     local name = class .. ':' .. t.name
     local ready = call('ZCARD', key('ready', name))
@@ -36,23 +36,23 @@ local function recount(t)
       t[READY + class] = ready
       repaired.ready = repaired.ready + 1
     end
-    local stands = call('ZSCORE', ACTIVE, name)
-    if flows.offers(t, class) ~= (stands and true or false) then
-      local by = stands and 1 or -1
+    local stands = call('ZSCORE', ACTIVE, name) and 1 or 0
+    local by = stands - t[OFFERED + class]
+    if by ~= 0 then
       repaired.offers = repaired.offers + 1
-      t.offered = t.offered + by * BIT[class]
-      lane.offered = lane.offered + by
-      lane.weight = lane.weight + by * flows.weight(t, class)
+      t[OFFERED + class] = stands
+      lane[OFFERS] = lane[OFFERS] + by
+      lane[WEIGHTS] = lane[WEIGHTS] + by * flows.weight(t, class)
     end
   end
   flows.place()
-  if t.offered ~= before then repaired.offers = repaired.offers + 1 end
+  if lane[OFFERS] ~= before then repaired.offers = repaired.offers + 1 end
 end
 
 local function is_needed(t, list)
-  return t.configured == 1 or t.paused == 1 or t.running > 0 or t.queued > 0
-    or math.max(t[TAG], t[TAG + 1], t[TAG + 2]) > lane.vtime
-    or t.requests_tat > now or t.tokens_tat > now or call('EXISTS', list) == 1
+  return t[CONFIGURED] == 1 or t[PAUSED] == 1 or t[RUNNING] > 0 or t[QUEUED] > 0
+    or math.max(t[TAG], t[TAG + 1], t[TAG + 2]) > lane[VTIME]
+    or t[REQUESTS_TAT] > now or t[TOKENS_TAT] > now or call('EXISTS', list) == 1
 end
 
 for n = 1, #scan[2], 2 do

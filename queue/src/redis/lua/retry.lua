@@ -8,18 +8,18 @@ if j.state ~= 'f' and j.state ~= 'c' and j.state ~= 'x' then return { 'state', j
 flows.load({ j.tenant })
 local t = tenants[j.tenant]
 local function full(scope, limit, wanted)
-  return { 'full', scope, limit, wanted - limit, string.format('%.17g', lane.drain_per_s) }
+  return { 'full', scope, limit, wanted - limit, string.format('%.17g', lane[DRAIN_PER_S]) }
 end
-if t.max_queued >= 0 and t.queued + 1 > t.max_queued then
-  return full('tenant', t.max_queued, t.queued + 1)
+if t[MAX_QUEUED] >= 0 and t[QUEUED] + 1 > t[MAX_QUEUED] then
+  return full('tenant', t[MAX_QUEUED], t[QUEUED] + 1)
 end
-if lane.queued + 1 > lane.max_queued then return full('lane', lane.max_queued, lane.queued + 1) end
+if lane[QUEUED] + 1 > lane[MAX_QUEUED] then return full('lane', lane[MAX_QUEUED], lane[QUEUED] + 1) end
 call('ZREM', DEAD, j.id)
 call('DEL', key('errors', j.id), key('events', j.id))
 if jobs.has(j, FLAG.body) then call('PERSIST', key('body', j.id)) end
 jobs.set(j, FLAG.errors, false)
-lane.accepted = lane.accepted + 1
-j.order, j.attempts, j.stalls, j.deadline, j.at = lane.accepted, 0, 0, 0, now
+lane[ACCEPTED] = lane[ACCEPTED] + 1
+j.order, j.attempts, j.stalls, j.deadline, j.at = lane[ACCEPTED], 0, 0, 0, now
 jobs.admit(j)
 -- The output goes, the body stays; of the part of the header that stays, order and deadline are new.
 local first, after = HOT_BYTES + 1, HOT_BYTES + 20

@@ -10,7 +10,7 @@ if ARGV[2] == '' then
 else
   t = flows.tenant(ARGV[2])
   for class = 0, 2 do
-    if flows.offers(t, class) then heads[#heads + 1] = class .. ':' .. t.name end
+    if t[OFFERED + class] == 1 then heads[#heads + 1] = class .. ':' .. t.name end
   end
 end
 local oldest = 0
@@ -19,12 +19,12 @@ for _, name in ipairs(heads) do
   local j = id and jobs.get(id)
   if j then oldest = math.max(oldest, now - jobs.created(j)) end
 end
-local rate = string.format('%.17g', lane.drain_per_s)
+local rate = string.format('%.17g', lane[DRAIN_PER_S])
 if t then
-  local paused = (lane.paused == 1 or t.paused == 1) and 1 or 0
+  local paused = (lane[PAUSED] == 1 or t[PAUSED] == 1) and 1 or 0
   local function backlog(tat) return string.format('%.17g', math.max(0, tat - now)) end
-  return { t.queued, t.running, t.scheduled, -1, oldest, rate, paused,
-    t.rpm, backlog(t.requests_tat), t.tpm, backlog(t.tokens_tat) }
+  return { t[QUEUED], t[RUNNING], t[SCHEDULED], -1, oldest, rate, paused,
+    t[RPM], backlog(t[REQUESTS_TAT]), t[TPM], backlog(t[TOKENS_TAT]) }
 end
 local dead = call('ZCOUNT', DEAD, '(' .. string.format('%d', now - RETENTION), '+inf')
-return { lane.queued, lane.running, call('ZCARD', DUE), dead, oldest, rate, lane.paused }
+return { lane[QUEUED], lane[RUNNING], call('ZCARD', DUE), dead, oldest, rate, lane[PAUSED] }

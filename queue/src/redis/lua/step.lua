@@ -36,10 +36,10 @@ local function settle_plain(m, i)
   local difference = 0
   if prompt >= 0 then
     difference = prompt + completion - cost
-    lane.mean = lane.mean + (completion - lane.mean) * 0.0625
+    lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625
   end
   ends.release(e.name, e.class, difference)
-  if lane.cancels > 0 then ends.forget_cancel(id) end
+  if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
   call('SET', JOB .. id, args[i + 2] .. ended_now .. args[i + 3], 'PXAT', FORGET_AT)
   news[#news + 1] = 'E' .. id .. 's'
   ends.count()
@@ -55,14 +55,14 @@ local function settle(m, j, i)
   end
   ends.release(string.sub(m, 37), string.byte(m, 35) - 48, difference)
   if not j then return end
-  if how == 's' and prompt >= 0 then lane.mean = lane.mean + (completion - lane.mean) * 0.0625 end
+  if how == 's' and prompt >= 0 then lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625 end
   if (how == 'r' or how == 'l' or how == 'b') and jobs.has(j, FLAG.cancelling) then how = 'c' end
   if how == 's' and j.session and args[i + 3] ~= '' then remember(j, args[i + 3], keep) end
   if how == 'r' then
     ends.remember_error(j, args[i + 4])
     ends.put_back(j, now + delay, 'R', args[i + 5])
   elseif how == 'l' then
-    lane.not_before = math.max(lane.not_before, now + delay)
+    lane[NOT_BEFORE] = math.max(lane[NOT_BEFORE], now + delay)
     j.attempts = j.attempts - 1
     ends.put_back(j, now, 'R', args[i + 5])
   elseif how == 'b' then
@@ -155,30 +155,40 @@ local function begin_again(f, id, raw)
   end
 end
 
--- Reads up to `share` ready jobs of each flow, behind those that were taken, all at once. Where one job
--- is all that may begin, it is taken at once: nothing is read that is not begun.
+-- Reads up to `share` ready jobs of each flow, behind those that were taken, all at once. A single one is
+-- taken as it is read.
 local function peek(found, share)
   local keys = {}
   for _, f in ipairs(found) do
     f.base, f.first = f.taken, #keys
-    local ready = key('ready', f.name)
-    f.ids = max == 1 and { (call('ZPOPMIN', ready)[1]) } or call('ZRANGE', ready, f.taken, f.taken + share - 1)
+    if share == 1 then
+      local popped = call('ZPOPMIN', f.ready)
+      f.ids, f.order = { popped[1] }, popped[2]
+    else
+      f.ids = call('ZRANGE', f.ready, f.taken, f.taken + share - 1)
+    end
     for _, id in ipairs(f.ids) do keys[#keys + 1] = JOB .. id end
   end
   local raws = #keys > 0 and call('MGET', unpack(keys)) or {}
   for _, f in ipairs(found) do f.raws = raws end
 end
 
--- Takes what was begun out of the ready sets.
-local function take(found)
+-- Takes what was begun out of the ready sets, and puts back what was taken and not begun.
+local function take(found, share)
   for _, f in ipairs(found) do
-    if f.taken > 0 then call('ZREMRANGEBYRANK', key('ready', f.name), 0, f.taken - 1) end
+    if share == 1 then
+      if f.taken - f.base < #f.ids then call('ZADD', f.ready, f.order, f.ids[1]) end
+    elseif f.taken > 0 then
+      call('ZREMRANGEBYRANK', f.ready, 0, f.taken - 1)
+    end
   end
 end
 
 -- Puts the flow that stood at `first` where it belongs now; answers who is first.
 local function stand(queue, first, f)
-  local low, high = first + 1, #queue + 1
+  local low, high, last = first + 1, #queue + 1, queue[#queue]
+  -- Where all have had a turn, it goes to the end.
+  if last.tag < f.tag or (last.tag == f.tag and last.name < f.name) then low = high end
   while low < high do
     local middle = math.floor((low + high) / 2)
     local other = queue[middle]
@@ -194,11 +204,14 @@ local function stand(queue, first, f)
 end
 
 -- Whether nothing that an attempt changes can close the lane or the tenant.
-local function is_free(o) return o.paused == 0 and o.max_running < 0 and o.rpm <= 0 and o.tpm <= 0 end
+local function is_free(o) return o[PAUSED] == 0 and o[MAX_RUNNING] < 0 and o[RPM] <= 0 and o[TPM] <= 0 end
+
+-- Of the lane; true also says that it is open, as it was when the turn began.
+local lane_free = is_free(lane)
 
 -- Begins jobs of one flow for as long as it stands before `other` (nil for none), or a single one.
 local function serve_flow(f, other, share, single)
-  local t, class, free = f.tenant, f.class, f.free and is_free(lane)
+  local t, class, free = f.tenant, f.class, f.free and lane_free
   local weight, fresh, first = flows.weight(t, class), FRESH[class], FIRST[class]
   flows.touch(t.name)
   repeat
@@ -207,8 +220,8 @@ local function serve_flow(f, other, share, single)
     local n = f.taken - f.base
     local id, raw = f.ids[n], f.raws[f.first + n]
     t[READY + class] = t[READY + class] - 1
-    t.queued = t.queued - 1
-    lane.queued = lane.queued - 1
+    t[QUEUED] = t[QUEUED] - 1
+    lane[QUEUED] = lane[QUEUED] - 1
     if raw then
       if string.sub(raw, 2, 15) == fresh then
         call('SETRANGE', JOB .. id, '0', first)
@@ -220,12 +233,12 @@ local function serve_flow(f, other, share, single)
       claimed[#claimed + 1] = id
       claimed[#claimed + 1] = raw
       local cost = jobs.cost(raw)
-      lane.running, t.running = lane.running + 1, t.running + 1
+      lane[RUNNING], t[RUNNING] = lane[RUNNING] + 1, t[RUNNING] + 1
       if not free then
         owner.charge(lane, cost)
         owner.charge(t, cost)
       end
-      if f.tag > lane.vtime then lane.vtime = f.tag end
+      if f.tag > lane[VTIME] then lane[VTIME] = f.tag end
       f.tag = f.tag + cost / weight
     elseif not id then
       t[READY + class] = 0
@@ -233,7 +246,7 @@ local function serve_flow(f, other, share, single)
   until single or t[READY + class] <= 0 or #claimed >= 2 * max
     or not (free or owner.is_open(t) and owner.is_open(lane))
     or (other and (other.tag < f.tag or (other.tag == f.tag and other.name < f.name)))
-  t[TAG + class] = f.tag
+  t[TAG + class], t.moved = f.tag, true
 end
 
 -- Serves the first `max` flows of `active` among themselves. All that were not read stand behind
@@ -246,9 +259,9 @@ local function serve()
     local name = found[n]
     owners[#owners + 1] = string.sub(name, 3)
     queue[#queue + 1] = {
-      name = name, class = string.byte(name) - 48, tag = tonumber(found[n + 1]), owner = owners[#owners],
-      tenant = false, free = false, served = false, ids = {}, raws = false, base = 0, first = 0,
-      taken = 0,
+      name = name, ready = key('ready', name), class = string.byte(name) - 48, tag = tonumber(found[n + 1]),
+      owner = owners[#owners], tenant = false, free = false, served = false, ids = {}, order = false,
+      raws = false, base = 0, first = 0, taken = 0,
     }
   end
   if #queue == 0 then return false end
@@ -261,33 +274,38 @@ local function serve()
     f.free = is_free(f.tenant)
     read[n] = f
   end
-  if max > 1 then peek(read, share) end
+  if share > 1 or lane_free then peek(read, share) end
   local first = 1
-  while first <= #queue and #claimed < 2 * max and owner.is_open(lane) and (all_read or unserved > 0) do
+  while first <= #queue and #claimed < 2 * max and (lane_free or owner.is_open(lane))
+    and (all_read or unserved > 0) do
     local f = queue[first]
     local t = f.tenant
     if not f.served then
       f.served = true
       unserved = unserved - 1
     end
-    if t[READY + f.class] > 0 and owner.is_open(t) then
+    if t[READY + f.class] > 0 and (f.free or owner.is_open(t)) then
       serve_flow(f, queue[first + 1], share, unserved == 0 and not all_read)
     end
-    if t[READY + f.class] > 0 and owner.is_open(t) then first = stand(queue, first, f) else first = first + 1 end
+    if t[READY + f.class] > 0 and (f.free or owner.is_open(t)) then
+      first = stand(queue, first, f)
+    else
+      first = first + 1
+    end
   end
-  if max > 1 then take(read) end
+  take(read, share)
   flows.place()
   return not all_read and #claimed < 2 * max and owner.is_open(lane)
 end
 
-if max > 0 and lane.offered > 0 then
+if max > 0 and lane[OFFERS] > 0 then
   while owner.is_open(lane) and serve() do end
   bulk('ZADD', LEASES, leases, 2)
 end
 commit('open')
 
 -- In how long there may be work without a wake-up.
-local at = lane.soonest
-if lane.offered > 0 then at = math.min(at, owner.open_at(lane) or NEVER) end
+local at = lane[SOONEST]
+if lane[OFFERS] > 0 then at = math.min(at, owner.open_at(lane) or NEVER) end
 local look_again = at < NEVER and math.max(0, math.ceil(at - now)) or -1
 return { table.concat(settled), look_again, string.format('%d', now), turns, unpack(claimed) }
