@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use anyhow::Context as _;
 use causeway_queue::{LaneName, Queue};
-use causeway_worker::{OpenAi, Secret as Key, Simulated, Upstream};
+use causeway_worker::{OpenAi, Secret as Key, Simulated, Upstream, WithResponses};
 
 use crate::config::{Config, Secret};
 
@@ -29,7 +29,7 @@ pub(crate) fn of_lanes(
             Some((url, key)) => server(config, url, key.as_ref())?,
             None => Arc::clone(&general),
         };
-        upstreams.insert(lane.name.clone(), upstream);
+        upstreams.insert(lane.name.clone(), Arc::new(WithResponses::new(upstream)) as Arc<_>);
     }
     Ok(upstreams)
 }

@@ -8,6 +8,7 @@ mod lanes;
 mod main_job;
 mod outage;
 mod patience;
+mod responses;
 mod retry;
 mod start;
 mod stream;

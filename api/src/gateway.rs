@@ -8,6 +8,7 @@
 
 mod hold;
 mod request;
+pub(crate) mod responses;
 mod stream;
 
 use axum::{
@@ -18,13 +19,17 @@ use axum::{
 use bytes::Bytes;
 use causeway_queue::limits::Allowance;
 
-use self::{hold::Held, request::Asked};
+use self::{
+    hold::Held,
+    request::{Asked, Reply},
+};
 use crate::{auth::Caller, error::ApiError, extract::JsonBytes, state::AppState};
 
 /// In which words a door speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     OpenAi,
+    Responses,
     Anthropic,
 }
 
@@ -57,6 +62,14 @@ pub(crate) async fn openai(
     answer(&state, incoming, Dialect::OpenAi).await
 }
 
+/// `POST /v1/responses`.
+pub(crate) async fn responses(
+    State(state): State<AppState>,
+    incoming: Incoming,
+) -> Result<Response, ApiError> {
+    answer(&state, incoming, Dialect::Responses).await
+}
+
 /// `POST /v1/messages`.
 pub(crate) async fn anthropic(
     State(state): State<AppState>,
@@ -75,18 +88,21 @@ async fn answer(
     dialect: Dialect,
 ) -> Result<Response, ApiError> {
     let Incoming { caller, path, headers, body } = incoming;
-    let asked = Asked::read(state, &caller.tenant, &path, &headers, &body)?;
+    let mut asked = Asked::read(state, &caller.tenant, &path, &headers, &body)?;
+    if dialect == Dialect::Responses {
+        responses::adapt(state, &caller.tenant, &mut asked).await?;
+    }
     let allowance = if caller.is_rated {
         state.queue.allowance(&caller.tenant, asked.model()).await?
     } else {
         Allowance::default()
     };
-    let streams = asked.streams();
-    let held = Held::submit(state, caller.tenant, asked).await?;
+    let streams = asked.reply == Reply::Stream;
+    let held = Held::submit(state, caller.tenant, asked, dialect).await?;
     let id = held.id().clone();
-    let answered = if streams { stream::respond(held, dialect).await } else { held.answer().await };
+    let answered = if streams { stream::respond(held).await } else { held.answer().await };
     let mut response = answered.unwrap_or_else(|error| match dialect {
-        Dialect::OpenAi => error.into_response(),
+        Dialect::OpenAi | Dialect::Responses => error.into_response(),
         Dialect::Anthropic => error.in_anthropic_shape().into_response(),
     });
     request::tell(response.headers_mut(), &id, allowance);

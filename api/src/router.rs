@@ -15,7 +15,9 @@ use crate::{
 };
 
 /// What is served, for the message of a route that is not.
-const SERVED: &str = "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/messages, /v1/jobs, /v1/jobs/{id}, /v1/jobs/{id}/events, /v1/jobs/{id}/result, \
+const SERVED: &str = "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/messages, \
+                      /v1/responses, /v1/responses/{id}, /v1/responses/{id}/cancel, /v1/jobs, \
+                      /v1/jobs/{id}, /v1/jobs/{id}/events, /v1/jobs/{id}/result, \
                       /v1/jobs/{id}/cancel, /v1/jobs/{id}/retry, /v1/jobs/retry, /v1/queue, \
                       /v1/lanes, /v1/lanes/{lane}/pause, /v1/lanes/{lane}/resume, /v1/models, \
                       /bridge/chat, /bridge/sessions, /bridge/sessions/{user_id}, /bridge/rooms, \
@@ -42,6 +44,9 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/completions", allow(post(gateway::openai), "POST"))
         .route("/v1/embeddings", allow(post(gateway::openai), "POST"))
         .route("/v1/messages", allow(post(gateway::anthropic), "POST"))
+        .route("/v1/responses", allow(post(gateway::responses), "POST"))
+        .route("/v1/responses/{id}", allow(get(gateway::responses::retrieve), "GET, HEAD"))
+        .route("/v1/responses/{id}/cancel", allow(post(gateway::responses::cancel), "POST"))
         .route("/v1/models", allow(get(queue_view::models), "GET, HEAD"))
         .route("/bridge/chat", allow(post(bridge::chat), "POST"))
         .route("/bridge/sessions", allow(get(bridge::sessions), "GET, HEAD"))

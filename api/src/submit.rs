@@ -273,7 +273,7 @@ fn span(
     Ok(Some(found))
 }
 
-fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
+pub(crate) fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
     let (most, longest_name, longest_value) = MAX_METADATA;
     let fits = metadata.len() <= most
         && metadata.iter().all(|(name, value)| {

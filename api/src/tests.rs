@@ -5,6 +5,7 @@ mod gateway;
 mod jobs;
 mod lanes;
 mod refusals;
+mod responses;
 mod streams;
 
 use std::sync::Arc;
@@ -70,6 +71,12 @@ impl Api {
 
     async fn get(&self, path: &str) -> Answer {
         self.ask(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    /// The whole of what is answered, as text.
+    async fn text(&self, path: &str) -> String {
+        let answer = self.send(Request::get(path).body(Body::empty()).unwrap()).await;
+        String::from_utf8(to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap()
     }
 
     async fn post(&self, path: &str, body: &Value) -> Answer {

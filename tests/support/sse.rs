@@ -25,14 +25,14 @@ impl Stream {
         Self { source: response.bytes_stream().boxed(), read: String::new() }
     }
 
-    /// The next event but pings; `None` at the end of the stream, also where it broke.
+    /// The next event but pings and comments; `None` at the end of the stream, also where it broke.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         soon("an event", async {
             loop {
                 if let Some((block, rest)) = self.read.split_once("\n\n") {
-                    let event = parse(block);
+                    let event = (!block.starts_with(':')).then(|| parse(block));
                     self.read = rest.to_owned();
-                    if event.kind != "ping" {
+                    if let Some(event) = event.filter(|event| event.kind != "ping") {
                         return Some(event);
                     }
                 } else {

@@ -12,6 +12,8 @@ use crate::upstream::Failure;
 enum Kind {
     /// Chat and text completions: chunks with choices.
     Choices,
+    /// A response, which comes whole with the last event.
+    Response(RawJson),
     /// Anything else: the events are kept as they came.
     Events(Vec<RawJson>),
 }
@@ -30,14 +32,20 @@ pub(crate) struct Assembly {
 impl Assembly {
     /// For a call to `url` whose answer may have `max_bytes`.
     pub(crate) fn new(url: &str, max_bytes: usize) -> Self {
-        let is_choices = url.ends_with("/completions");
-        let kind = if is_choices { Kind::Choices } else { Kind::Events(Vec::new()) };
+        let kind = if url.ends_with("/completions") {
+            Kind::Choices
+        } else if url.ends_with("/responses") {
+            Kind::Response(RawJson::default())
+        } else {
+            Kind::Events(Vec::new())
+        };
         let (whole, choices) = Default::default();
         Self { kind, whole, choices, finished: false, bytes: 0, max_bytes }
     }
 
-    /// Takes the data of one event. `Break`: that was all.
-    pub(crate) fn take(&mut self, data: &str) -> Result<ControlFlow<(), Value>, Failure> {
+    /// Takes the data of one event; answers with what a reader is to be told of it. `Break`: that
+    /// was all.
+    pub(crate) fn take(&mut self, data: &str) -> Result<ControlFlow<(), Option<Value>>, Failure> {
         if data == "[DONE]" {
             self.finished = true;
             return Ok(ControlFlow::Break(()));
@@ -53,17 +61,31 @@ impl Assembly {
         }
         match &mut self.kind {
             Kind::Choices => self.merge(&event),
+            Kind::Response(whole) => {
+                let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
+                match kind {
+                    // These are told from the state of the job.
+                    "response.created" | "response.queued" | "response.in_progress" => {
+                        return Ok(ControlFlow::Continue(None));
+                    }
+                    "response.completed" | "response.incomplete" => {
+                        *whole = RawJson::of(&event["response"]).unwrap_or_default();
+                        self.finished = true;
+                        return Ok(ControlFlow::Continue(None));
+                    }
+                    "response.failed" | "error" => {
+                        return Err(Failure::InStream(RawJson::of(&event).unwrap_or_default()));
+                    }
+                    _ => {}
+                }
+            }
             Kind::Events(events) => {
                 events.push(RawJson::parse(data.to_owned()).unwrap_or_default());
                 let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
-                self.finished |=
-                    ["response.completed", "response.incomplete", "message_stop"].contains(&kind);
-                if kind == "response.failed" {
-                    return Err(Failure::InStream(RawJson::of(&event).unwrap_or_default()));
-                }
+                self.finished |= kind == "message_stop";
             }
         }
-        Ok(ControlFlow::Continue(event))
+        Ok(ControlFlow::Continue(Some(event)))
     }
 
     fn merge(&mut self, chunk: &Value) {
@@ -93,6 +115,7 @@ impl Assembly {
         }
         let whole = match self.kind {
             Kind::Events(events) => return Ok(RawJson::of(&events).unwrap_or_default()),
+            Kind::Response(whole) => return Ok(whole),
             Kind::Choices => {
                 self.choices.sort_by_key(|choice| choice["index"].as_u64());
                 if self.whole.get("object") == Some(&json!("chat.completion.chunk")) {
@@ -252,9 +275,17 @@ mod tests {
     }
 
     #[test]
+    fn a_response_comes_whole_with_its_last_event() {
+        let last = r#"{"type":"response.completed","response":{"id":"r"}}"#;
+        let whole = assemble("/v1/responses", &[r#"{"type":"response.created"}"#, last]).unwrap();
+        assert_eq!(whole, json!({ "id": "r" }));
+        let failed = assemble("/v1/responses", &[r#"{"type":"response.failed"}"#]);
+        assert!(matches!(failed, Err(Failure::InStream(_))));
+    }
+
+    #[test]
     fn other_streams_are_kept_as_they_came() {
-        let events = [r#"{"type":"response.created"}"#, r#"{"type":"response.completed"}"#];
-        let whole = assemble("/v1/responses", &events).unwrap();
-        assert_eq!(whole.as_array().unwrap().len(), 2);
+        let events = [r#"{"type":"message_start"}"#, r#"{"type":"message_stop"}"#];
+        assert_eq!(assemble("/v1/messages", &events).unwrap().as_array().unwrap().len(), 2);
     }
 }

@@ -132,7 +132,7 @@ impl Sink for Stream {
         match self.assembly.take(data)? {
             ControlFlow::Break(()) => Ok(ControlFlow::Break(())),
             ControlFlow::Continue(chunk) => {
-                if let Some((emitter, tap)) = &self.emitter {
+                if let (Some((emitter, tap)), Some(chunk)) = (&self.emitter, chunk) {
                     emitter.push(tap, chunk);
                 }
                 Ok(ControlFlow::Continue(()))

@@ -24,7 +24,7 @@ pub use disposition::{Disposition, disposition};
 pub use settings::{Settings, Timeouts};
 pub use stop::{Stop, StopHandle};
 pub use upstream::{
-    Answer, Call, Failure, OpenAi, Refusal, Secret, Sink, Upstream,
+    Answer, Call, Failure, OpenAi, Refusal, Secret, Sink, Upstream, WithResponses,
     simulated::{FailureMix, Simulated, SimulatedSettings},
 };
 pub use worker::{Drained, Health, Worker};

@@ -1,6 +1,7 @@
 //! What answers: an OpenAI-compatible server, or the simulation.
 
 mod openai;
+mod responses;
 pub mod simulated;
 pub mod sse;
 
@@ -10,7 +11,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use causeway_queue::RawJson;
 
-pub use self::openai::{InvalidUpstream, OpenAi};
+pub use self::{
+    openai::{InvalidUpstream, OpenAi},
+    responses::WithResponses,
+};
 
 /// One request to an upstream.
 #[derive(Debug, Clone)]

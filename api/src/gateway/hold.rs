@@ -2,24 +2,33 @@
 
 use std::time::Duration;
 
-use axum::{http::StatusCode, response::Response};
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
 use causeway_queue::{
     Accepted, Error, Job, JobId, NewJob, Status, TenantId,
     job::State as JobState,
     reader::{Follower, Waiter},
 };
 
-use super::request::Asked;
+use super::{
+    Dialect,
+    request::{Asked, Reply},
+    responses,
+};
 use crate::{error::ApiError, job_view, jobs::respond, state::AppState};
 
 /// A call whose job is accepted. Dropped before its end, it cancels the job.
 pub(super) struct Held {
     pub(super) state: AppState,
     pub(super) tenant: TenantId,
+    pub(super) dialect: Dialect,
     id: JobId,
     ear: Ear,
     patience: Duration,
-    answers_at_once: bool,
+    reply: Reply,
     is_armed: bool,
 }
 
@@ -54,11 +63,11 @@ impl Held {
         state: &AppState,
         tenant: TenantId,
         asked: Asked,
+        dialect: Dialect,
     ) -> Result<Self, ApiError> {
-        let Asked { mut job, patience, stays, answers_at_once, is_named } = asked;
-        let streams = job.spec.stream;
+        let Asked { mut job, reply, patience, stays, is_named } = asked;
         let queue = &state.queue;
-        let mut ear = if streams {
+        let mut ear = if reply == Reply::Stream {
             Ear::Follower(Box::new(queue.follow_new(&job.id)))
         } else {
             Ear::Waiter(queue.waiter(&tenant, &job.id))
@@ -90,8 +99,16 @@ impl Held {
                 }
             }
         }
-        let (state, is_armed) = (state.clone(), !stays && !answers_at_once);
-        Ok(Self { state, tenant, id, ear, patience, answers_at_once, is_armed })
+        let (state, is_armed) = (state.clone(), !stays && reply != Reply::Place);
+        Ok(Self { state, tenant, dialect, id, ear, patience, reply, is_armed })
+    }
+
+    /// A call that comes to a job which is there and goes on without it.
+    pub(super) fn attached(state: &AppState, tenant: TenantId, job: Job, dialect: Dialect) -> Self {
+        let (id, ear) = (job.id.clone(), Ear::Late(Box::new(job)));
+        let (patience, reply, is_armed) = (Duration::ZERO, Reply::Stream, false);
+        let state = state.clone();
+        Self { state, tenant, dialect, id, ear, patience, reply, is_armed }
     }
 
     /// The job.
@@ -106,7 +123,7 @@ impl Held {
 
     /// Waits for the end; answers as the upstream did.
     pub(super) async fn answer(mut self) -> Result<Response, ApiError> {
-        if self.answers_at_once {
+        if self.reply == Reply::Place {
             return self.told_where().await;
         }
         let (state, tenant, id) = (self.state.clone(), self.tenant.clone(), self.id.clone());
@@ -124,7 +141,7 @@ impl Held {
         match waited {
             Ok(Some(job)) if job.status().is_terminal() => {
                 self.release();
-                finished(&job)
+                finished(&job, self.dialect)
             }
             Ok(None) => Err(ApiError::gone(format!("job {id} is gone"))),
             Ok(Some(_)) if state.stopping().is_cancelled() => Err(ApiError::draining()),
@@ -137,11 +154,16 @@ impl Held {
         }
     }
 
-    /// 202, and where to look.
+    /// Where to look: 202 and the job, or the response as it is now.
     async fn told_where(&self) -> Result<Response, ApiError> {
         let job = self.state.queue.job(&self.tenant, &self.id).await?;
         let job = job.ok_or_else(|| ApiError::gone(format!("job {} is gone", self.id)))?;
-        Ok(respond(StatusCode::ACCEPTED, &job_view::json(&job)))
+        Ok(match self.dialect {
+            Dialect::Responses => Json(responses::object::object(&job)).into_response(),
+            Dialect::OpenAi | Dialect::Anthropic => {
+                respond(StatusCode::ACCEPTED, &job_view::json(&job))
+            }
+        })
     }
 
     /// Whoever reads the events from the first one on.
@@ -168,13 +190,16 @@ fn is_cancelling(job: &Job) -> bool {
 }
 
 /// The answer of a job that has ended: the upstream's, or why there is none.
-pub(super) fn finished(job: &Job) -> Result<Response, ApiError> {
+pub(super) fn finished(job: &Job, dialect: Dialect) -> Result<Response, ApiError> {
     let JobState::Ended { status, output, .. } = &job.state else {
         return Err(ApiError::gone(format!("job {} has not ended", job.id)));
     };
     let output = output.as_ref();
     if let Some(answered) = output.and_then(|output| output.response.as_ref()) {
         let code = StatusCode::from_u16(answered.status_code).unwrap_or(StatusCode::BAD_GATEWAY);
+        if dialect == Dialect::Responses && *status == Status::Succeeded {
+            return Ok(Json(responses::object::object(job)).into_response());
+        }
         let mut response = respond(code, &answered.body);
         if !code.is_success() {
             ApiError::is_final(response.headers_mut());

@@ -34,14 +34,25 @@ const PASSED_ON: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 pub(super) struct Asked {
     /// The job that it would be.
     pub(super) job: NewJob,
+    /// What the caller wants to hear.
+    pub(super) reply: Reply,
     /// How long the caller waits.
     pub(super) patience: Duration,
     /// Whether the job goes on when the caller has gone.
     pub(super) stays: bool,
-    /// Whether the caller wants to hear only where the job is.
-    pub(super) answers_at_once: bool,
     /// Whether the caller has named the call, by an idempotency key.
     pub(super) is_named: bool,
+}
+
+/// What a caller wants to hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// The answer, when it is there.
+    Whole,
+    /// The answer, as it comes.
+    Stream,
+    /// Only where the job is.
+    Place,
 }
 
 /// What is read of the body, beside [`Peek`].
@@ -93,16 +104,19 @@ impl Asked {
         };
         let drafted = state.queue.draft(tenant.clone(), spec, body.clone(), completion);
         let job = NewJob { class, keeps_events: stream, idempotency: Some(remembered), ..drafted };
-        let (stays, answers_at_once) = (wishes.store.unwrap_or(false), prefers_async(headers));
-        Ok(Self { job, patience, stays, answers_at_once, is_named })
+        let stays = wishes.store.unwrap_or(false);
+        let reply = if stream {
+            Reply::Stream
+        } else if prefers_async(headers) {
+            Reply::Place
+        } else {
+            Reply::Whole
+        };
+        Ok(Self { job, reply, patience, stays, is_named })
     }
 
     pub(super) fn model(&self) -> Option<&str> {
         self.job.spec.model.as_deref()
-    }
-
-    pub(super) fn streams(&self) -> bool {
-        self.job.spec.stream
     }
 }
 

@@ -4,7 +4,7 @@
 //! opened, and comments keep it alive: SDKs pass over them, as long as no event has an `id`. A stream
 //! never just ends: what fails in its middle is told in it, for SDKs take silence for success.
 
-use std::{convert::Infallible, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use axum::{
     body::Body,
@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::{
     Dialect,
     hold::{Held, error_body, finished},
+    responses::events::Renderer,
 };
 use crate::error::ApiError;
 
@@ -36,38 +37,59 @@ const PAUSE: Duration = Duration::from_millis(500);
 struct Stream {
     held: Held,
     follower: Follower,
-    dialect: Dialect,
-    /// What stands first, when it was heard before the stream was opened.
-    first: Option<Event>,
+    /// What was heard before the stream was opened.
+    early: VecDeque<Event>,
     next_comment: Instant,
     /// Whether something of the answer was passed on, which cannot be taken back.
     has_passed: bool,
+    /// Of a response, whose events have names and numbers of their own.
+    renderer: Option<Renderer>,
     ended: bool,
 }
 
 /// Answers with a stream, or with the error that came first.
-pub(super) async fn respond(mut held: Held, dialect: Dialect) -> Result<Response, ApiError> {
+pub(super) async fn respond(mut held: Held) -> Result<Response, ApiError> {
     let mut follower = held.follower();
     let open_at = Instant::now() + OPEN_AFTER;
-    let mut first = None;
+    let mut early = VecDeque::new();
     while let Ok(Ok(Some(event))) = timeout_at(open_at, follower.next()).await {
-        match event.kind {
-            EventKind::Queued | EventKind::Started | EventKind::Retrying | EventKind::Reset => {}
-            EventKind::Delta | EventKind::Succeeded => {
-                first = Some(event);
-                break;
+        let has_begun = match event.kind {
+            EventKind::Queued | EventKind::Started | EventKind::Retrying | EventKind::Reset => {
+                false
             }
+            EventKind::Delta | EventKind::Succeeded => true,
             EventKind::Failed | EventKind::Cancelled | EventKind::Expired => {
                 held.release();
                 let job = held.job().await?;
                 let job = job.ok_or_else(|| ApiError::gone("the job is gone"))?;
-                return finished(&job);
+                return finished(&job, held.dialect);
             }
+        };
+        early.push_back(event);
+        if has_begun {
+            break;
         }
     }
-    let next_comment = Instant::now() + if first.is_some() { ALIVE } else { Duration::ZERO };
+    let renderer = (held.dialect == Dialect::Responses).then(|| Renderer::after(None));
+    Ok(opened(held, follower, early, renderer))
+}
+
+/// Answers with the events of a response that is there.
+pub(super) fn open(mut held: Held, renderer: Renderer) -> Response {
+    let follower = held.follower();
+    opened(held, follower, VecDeque::new(), Some(renderer))
+}
+
+fn opened(
+    held: Held,
+    follower: Follower,
+    early: VecDeque<Event>,
+    renderer: Option<Renderer>,
+) -> Response {
+    let has_begun = early.back().is_some_and(|event| event.kind == EventKind::Delta);
+    let next_comment = Instant::now() + if has_begun { ALIVE } else { Duration::ZERO };
     let (has_passed, ended) = (false, false);
-    let stream = Stream { held, follower, dialect, first, next_comment, has_passed, ended };
+    let stream = Stream { held, follower, early, next_comment, has_passed, renderer, ended };
     let blocks = futures_util::stream::unfold(stream, |mut stream| async move {
         let blocks = stream.next().await?;
         Some((Ok::<Bytes, Infallible>(Bytes::from(blocks)), stream))
@@ -76,7 +98,7 @@ pub(super) async fn respond(mut held: Held, dialect: Dialect) -> Result<Response
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    Ok((headers, Body::from_stream(blocks)).into_response())
+    (headers, Body::from_stream(blocks)).into_response()
 }
 
 impl Stream {
@@ -87,8 +109,12 @@ impl Stream {
             if self.ended {
                 return None;
             }
-            if let Some(first) = self.first.take() {
-                return Some(self.blocks(&first).await);
+            if let Some(event) = self.early.pop_front() {
+                let blocks = self.blocks(&event).await;
+                if blocks.is_empty() {
+                    continue;
+                }
+                return Some(blocks);
             }
             let event = tokio::select! {
                 event = self.follower.next() => event,
@@ -106,7 +132,7 @@ impl Stream {
                         return Some(blocks);
                     }
                 }
-                Ok(None) => return Some(self.end(ApiError::gone("the job is gone").body())),
+                Ok(None) => return Some(self.end(&ApiError::gone("the job is gone").body())),
                 Err(error) => {
                     tracing::debug!(job.id = %self.held.id(), %error, "a reader waits for the store");
                     sleep(PAUSE).await;
@@ -124,13 +150,16 @@ impl Stream {
             }
         }
         if !self.ended {
-            told += &self.end(ApiError::draining().body());
+            told += &self.end(&ApiError::draining().body());
         }
         told
     }
 
     /// What a client is told of an event.
     async fn blocks(&mut self, event: &Event) -> String {
+        if self.renderer.is_some() {
+            return self.events(event).await;
+        }
         match event.kind {
             EventKind::Queued | EventKind::Started | EventKind::Retrying => String::new(),
             EventKind::Delta => {
@@ -142,13 +171,13 @@ impl Stream {
             EventKind::Reset => {
                 let message =
                     "the model's answer broke off, and what came of it cannot be taken back";
-                self.end(ApiError::upstream(false, message).body())
+                self.end(&ApiError::upstream(false, message).body())
             }
             EventKind::Succeeded => {
                 self.held.release();
                 self.ended = true;
-                match self.dialect {
-                    Dialect::OpenAi => "data: [DONE]\n\n".to_owned(),
+                match self.held.dialect {
+                    Dialect::OpenAi | Dialect::Responses => "data: [DONE]\n\n".to_owned(),
                     Dialect::Anthropic => String::new(),
                 }
             }
@@ -157,9 +186,25 @@ impl Stream {
                 let job = self.held.job().await.ok().flatten();
                 let error =
                     job.map_or_else(|| ApiError::unavailable().body(), |job| error_body(&job));
-                self.end(error)
+                self.end(&error)
             }
         }
+    }
+
+    /// The same of a response.
+    async fn events(&mut self, event: &Event) -> String {
+        let Some(renderer) = &mut self.renderer else { return String::new() };
+        let needs_job = renderer.needs_job(event.kind);
+        let job = if needs_job { self.held.job().await.ok().flatten() } else { None };
+        if needs_job && job.is_none() {
+            return self.end(&ApiError::unavailable().body());
+        }
+        let told = renderer.blocks(event, job.as_ref());
+        self.ended = renderer.has_ended();
+        if event.kind.is_last() {
+            self.held.release();
+        }
+        told
     }
 
     /// One chunk of the upstream's.
@@ -170,8 +215,8 @@ impl Stream {
         }
         // A line end inside the data would end the field: JSON has none that it needs.
         let data = chunk.replace(['\n', '\r'], " ");
-        match self.dialect {
-            Dialect::OpenAi => format!("data: {data}\n\n"),
+        match self.held.dialect {
+            Dialect::OpenAi | Dialect::Responses => format!("data: {data}\n\n"),
             Dialect::Anthropic => {
                 let name = serde_json::from_str::<Named>(&data).map(|named| named.r#type);
                 format!("event: {}\ndata: {data}\n\n", name.unwrap_or_default())
@@ -180,12 +225,15 @@ impl Stream {
     }
 
     /// Ends the stream with an error.
-    fn end(&mut self, error: Value) -> String {
+    fn end(&mut self, error: &Value) -> String {
         self.ended = true;
-        match self.dialect {
-            Dialect::OpenAi => format!("data: {error}\n\n"),
+        if let Some(renderer) = &mut self.renderer {
+            return renderer.interrupt(error["error"]["message"].as_str().unwrap_or_default());
+        }
+        match self.held.dialect {
+            Dialect::OpenAi | Dialect::Responses => format!("data: {error}\n\n"),
             Dialect::Anthropic => {
-                let mut error = error;
+                let mut error = error.clone();
                 error["type"] = json!("error");
                 format!("event: error\ndata: {error}\n\n")
             }

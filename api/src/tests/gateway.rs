@@ -29,7 +29,7 @@ fn with(mut request: Request<Body>, headers: &[(&'static str, &'static str)]) ->
     request
 }
 
-async fn say(api: &Api, lease: &Lease, kind: EventKind, data: Value) {
+pub(super) async fn say(api: &Api, lease: &Lease, kind: EventKind, data: Value) {
     let data = RawJson::of(&data).unwrap();
     let one = Emission { lease: lease.key.clone(), kind, data };
     let shard = api.queue.shards().remove(0);
@@ -37,7 +37,7 @@ async fn say(api: &Api, lease: &Lease, kind: EventKind, data: Value) {
 }
 
 /// Sends `request` and plays the worker's part.
-async fn served<W>(
+pub(super) async fn served<W>(
     api: &Api,
     request: Request<Body>,
     worker: W,

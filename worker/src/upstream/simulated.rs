@@ -22,6 +22,10 @@ use super::{Answer, Call, Failure, Refusal, Sink, Upstream};
 /// The name of its model.
 pub const MODEL: &str = "simulated";
 
+/// What it serves.
+pub const URLS: [&str; 4] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/messages"];
+
 /// Filler for answers: one word a token.
 const WORDS: [&str; 8] = ["and", "so", "the", "answer", "goes", "on", "word", "by"];
 
@@ -140,6 +144,10 @@ impl Simulated {
         let Ok(request) = serde_json::from_slice::<Value>(body) else {
             return refuse(400, None, "the body is not JSON", "invalid_json");
         };
+        if !URLS.contains(&url) {
+            let message = format!("simulated: there is no {url}; there is {}", URLS.join(", "));
+            return refuse(404, None, &message, "unknown_route");
+        }
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut draw = SmallRng::seed_from_u64(self.settings.seed.wrapping_add(number));
         let drawn: f64 = draw.random();

@@ -1,0 +1,153 @@
+//! `/v1/responses`: OpenAI's responses, in the foreground and in the background.
+//!
+//! A response is a job, and its id names the job: `resp_…` for `job_…`. What the upstream calls it
+//! stays in the store, for a later request that continues it. An upstream that does not speak
+//! responses is called by the worker in the words of chat.
+
+pub(super) mod events;
+pub(super) mod object;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use causeway_queue::{Job, JobId, RawJson, TenantId, job::State as JobState};
+use serde::Deserialize;
+
+use self::{events::Renderer, object::object};
+use super::{
+    Dialect,
+    hold::Held,
+    request::{Asked, Reply},
+    stream,
+};
+use crate::{auth::Caller, error::ApiError, extract::parse, state::AppState, submit};
+
+/// Where responses are made.
+pub(super) const URL: &str = "/v1/responses";
+
+/// How long a cancel waits for the worker to let go.
+const CANCEL_WAIT: Duration = Duration::from_secs(5);
+
+/// What is read of the body, beside what every door reads.
+#[derive(Debug, Deserialize)]
+struct Wishes {
+    #[serde(default)]
+    background: Option<bool>,
+    #[serde(default)]
+    metadata: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    previous_response_id: Option<String>,
+}
+
+/// Makes of a call what the queue has to know of a response.
+pub(super) async fn adapt(
+    state: &AppState,
+    tenant: &TenantId,
+    asked: &mut Asked,
+) -> Result<(), ApiError> {
+    let wishes: Wishes = parse(&asked.job.body)?;
+    let mut body: BTreeMap<String, RawJson> = parse(&asked.job.body)?;
+    let metadata = wishes.metadata.unwrap_or_default();
+    submit::check_metadata(&metadata)?;
+    asked.job.spec.metadata = metadata;
+    asked.job.spec.api = RawJson::of(&object::echo(&body)).ok();
+    if let Some(id) = &wishes.previous_response_id {
+        let known = upstreams_name(state, tenant, id).await?;
+        body.insert("previous_response_id".to_owned(), RawJson::string(&known));
+    }
+    body.remove("background");
+    body.remove("background_options");
+    if wishes.background == Some(true) {
+        // It is always streamed to the store, so that whoever comes late sees it grow.
+        body.insert("stream".to_owned(), RawJson::of(&true).unwrap_or_default());
+        asked.job.spec.stream = true;
+        asked.job.keeps_events = true;
+        asked.stays = true;
+        if asked.reply == Reply::Whole {
+            asked.reply = Reply::Place;
+        }
+    }
+    asked.job.body = serde_json::to_vec(&body).map_or_else(|_| asked.job.body.clone(), Bytes::from);
+    Ok(())
+}
+
+/// By which name its upstream knows the response `id`.
+async fn upstreams_name(state: &AppState, tenant: &TenantId, id: &str) -> Result<String, ApiError> {
+    let refused = |message: String| ApiError::invalid_param("previous_response_id", message);
+    let job = find(state, tenant, id).await?;
+    let JobState::Ended { output, .. } = &job.state else {
+        return Err(refused(format!("response {id} has not ended; wait for it")));
+    };
+    let answer = output.as_ref().and_then(|output| output.response.as_ref());
+    let said: Option<serde_json::Value> = answer.and_then(|answer| answer.body.read().ok());
+    let name = said.and_then(|body| Some(body.get("id")?.as_str()?.to_owned()));
+    name.filter(|name| name.starts_with("resp")).ok_or_else(|| {
+        refused(format!(
+            "the upstream of response {id} keeps no responses; send the whole conversation as `input`"
+        ))
+    })
+}
+
+/// The tenant's response `id`.
+async fn find(state: &AppState, tenant: &TenantId, id: &str) -> Result<Job, ApiError> {
+    let unknown = || {
+        let id: String = id.chars().take(100).collect();
+        let message =
+            format!("you have no response {id:?}; it never was, or its retention is over");
+        ApiError::not_found("response_not_found", message)
+    };
+    let key: Option<JobId> =
+        id.strip_prefix("resp_").and_then(|id| format!("job_{id}").parse().ok());
+    let job = state.queue.job(tenant, &key.ok_or_else(unknown)?).await?;
+    job.filter(|job| job.spec.url == URL).ok_or_else(unknown)
+}
+
+/// How a response is read.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Reading {
+    #[serde(default)]
+    stream: bool,
+    #[serde(default)]
+    starting_after: Option<u64>,
+}
+
+/// `GET /v1/responses/{id}`: as it is now, or its events from the first one on or after that one.
+pub(crate) async fn retrieve(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    reading: Result<Query<Reading>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, ApiError> {
+    let Query(reading) = reading.map_err(|rejection| {
+        let message = format!(
+            "stream must be true or false, and starting_after the number of an event: {}",
+            rejection.body_text()
+        );
+        ApiError::invalid("invalid_query", message)
+    })?;
+    let job = find(&state, &caller.tenant, &id).await?;
+    if !reading.stream {
+        return Ok(Json(object(&job)).into_response());
+    }
+    let held = Held::attached(&state, caller.tenant, job, Dialect::Responses);
+    Ok(stream::open(held, Renderer::after(reading.starting_after)))
+}
+
+/// `POST /v1/responses/{id}/cancel`: answers with the response, again and again.
+pub(crate) async fn cancel(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let job = find(&state, &caller.tenant, &id).await?;
+    state.queue.cancel(&caller.tenant, &job.id).await?;
+    let ended = state.queue.wait(&caller.tenant, &job.id, CANCEL_WAIT);
+    let job = state.unless_stopped(ended, &caller.tenant, &job.id).await?;
+    let gone = || ApiError::gone(format!("response {id} is gone"));
+    Ok(Json(object(&job.ok_or_else(gone)?)).into_response())
+}

@@ -1,0 +1,127 @@
+//! Responses from an upstream that only speaks chat.
+//!
+//! A call to `/v1/responses` goes to the upstream as it is. Where there is no such route, the same
+//! request is made as a chat, and its answer is told as a response: text in, text out, instructions,
+//! function tools. What chat has no words for is refused, not left out. That an upstream has no
+//! responses is remembered once a chat has shown that it serves the model.
+
+mod answer;
+mod request;
+mod stream;
+
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use self::stream::Teller;
+use super::{Answer, Call, Failure, Refusal, Sink, Upstream};
+
+/// Where responses are made, and chats.
+const RESPONSES: &str = "/v1/responses";
+const CHAT: &str = "/v1/chat/completions";
+
+/// An upstream, and what it is not able to say.
+#[derive(Debug)]
+pub struct WithResponses {
+    inner: Arc<dyn Upstream>,
+    lacks_them: AtomicBool,
+}
+
+impl WithResponses {
+    /// `inner`, which may or may not speak responses.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Upstream>) -> Self {
+        Self { inner, lacks_them: AtomicBool::new(false) }
+    }
+
+    async fn as_chat(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
+        let body = Bytes::from(request::chat(&call.body).map_err(|why| refused(&why))?);
+        let chat = Call { url: CHAT.to_owned(), body, ..call };
+        if !chat.stream {
+            let answer = self.inner.call(chat, sink).await?;
+            return Ok(Answer { body: Bytes::from(answer::response(&answer.body)?), ..answer });
+        }
+        let mut telling = Telling { teller: Teller::default(), sink };
+        let answer = self.inner.call(chat, &mut telling).await?;
+        for event in telling.teller.end()? {
+            let _last: ControlFlow<()> = telling.sink.event(&event.to_string())?;
+        }
+        Ok(answer)
+    }
+}
+
+#[async_trait]
+impl Upstream for WithResponses {
+    async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
+        if call.url != RESPONSES {
+            return self.inner.call(call, sink).await;
+        }
+        if self.lacks_them.load(Ordering::Relaxed) {
+            return self.as_chat(call, sink).await;
+        }
+        match self.inner.call(call.clone(), sink).await {
+            Err(Failure::Refused(refusal)) if is_no_route(&refusal) => {
+                let answered = self.as_chat(call, sink).await;
+                if answered.is_ok() {
+                    self.lacks_them.store(true, Ordering::Relaxed);
+                }
+                answered
+            }
+            answered => answered,
+        }
+    }
+}
+
+/// Whether a refusal may say that there is no such route, rather than no such model.
+fn is_no_route(refusal: &Refusal) -> bool {
+    matches!(refusal.status_code, 404 | 405 | 501)
+        && refusal.code.as_deref() != Some("model_not_found")
+}
+
+/// A request that chat has no words for.
+fn refused(message: &str) -> Failure {
+    let error = serde_json::json!({ "error": {
+        "message": message, "type": "invalid_request_error", "param": null,
+        "code": "unsupported_by_upstream",
+    } });
+    Failure::Refused(Box::new(Refusal {
+        status_code: 400,
+        retry_after: None,
+        code: Some("unsupported_by_upstream".to_owned()),
+        body: causeway_queue::RawJson::of(&error).unwrap_or_default(),
+    }))
+}
+
+/// Hears chunks of a chat, tells events of a response.
+struct Telling<'a> {
+    teller: Teller,
+    sink: &'a mut dyn Sink,
+}
+
+impl Sink for Telling<'_> {
+    fn event(&mut self, data: &str) -> Result<ControlFlow<()>, Failure> {
+        if data == "[DONE]" {
+            return Ok(ControlFlow::Break(()));
+        }
+        let chunk: serde_json::Value = serde_json::from_str(data)
+            .map_err(|error| Failure::Cut(format!("an event is not JSON: {error}")))?;
+        if chunk.get("error").is_some_and(|error| !error.is_null()) {
+            // The sink knows what that means.
+            return self.sink.event(data);
+        }
+        for event in self.teller.hear(&chunk) {
+            let _goes_on: ControlFlow<()> = self.sink.event(&event.to_string())?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

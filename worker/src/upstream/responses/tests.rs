@@ -1,0 +1,153 @@
+use causeway_queue::RawJson;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Speaks chat only; answers with these bodies, or events.
+#[derive(Debug)]
+struct ChatOnly {
+    says: Vec<Value>,
+    asked: std::sync::Mutex<Vec<(String, Value)>>,
+}
+
+#[derive(Debug, Default)]
+struct Heard(Vec<Value>);
+
+impl Sink for Heard {
+    fn event(&mut self, data: &str) -> Result<ControlFlow<()>, Failure> {
+        self.0.push(serde_json::from_str(data).unwrap());
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[async_trait]
+impl Upstream for ChatOnly {
+    async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
+        let body = serde_json::from_slice(&call.body).unwrap();
+        self.asked.lock().unwrap().push((call.url.clone(), body));
+        if call.url != CHAT {
+            let body = RawJson::default();
+            let (status_code, retry_after, code) = (404, None, None);
+            return Err(Failure::Refused(Box::new(Refusal {
+                status_code,
+                retry_after,
+                code,
+                body,
+            })));
+        }
+        if !call.stream {
+            return Ok(Answer { status_code: 200, body: self.says[0].to_string().into() });
+        }
+        for event in &self.says {
+            assert!(sink.event(&event.to_string())?.is_continue());
+        }
+        assert!(sink.event("[DONE]")?.is_break());
+        Ok(Answer { status_code: 200, body: Bytes::new() })
+    }
+}
+
+fn call(body: &Value) -> Call {
+    Call {
+        url: RESPONSES.to_owned(),
+        body: body.to_string().into(),
+        headers: std::collections::BTreeMap::default(),
+        stream: body["stream"] == true,
+        max_bytes: 10_000,
+    }
+}
+
+async fn answered(
+    says: &[Value],
+    body: &Value,
+) -> (Result<Value, Failure>, Vec<Value>, Vec<(String, Value)>) {
+    let chat = Arc::new(ChatOnly { says: says.to_vec(), asked: std::sync::Mutex::default() });
+    let upstream = WithResponses::new(Arc::clone(&chat) as Arc<dyn Upstream>);
+    let mut heard = Heard::default();
+    let answer = upstream.call(call(body), &mut heard).await;
+    let answer = answer.map(|answer| serde_json::from_slice(&answer.body).unwrap_or(Value::Null));
+    let asked = chat.asked.lock().unwrap().clone();
+    (answer, heard.0, asked)
+}
+
+#[tokio::test]
+async fn a_chat_is_asked_and_its_answer_told_as_a_response() {
+    let says = json!({ "id": "c", "created": 7, "model": "m", "choices": [{ "index": 0,
+        "message": { "role": "assistant", "content": "Hello" }, "finish_reason": "length" }],
+        "usage": { "prompt_tokens": 3, "completion_tokens": 4 } });
+    let body = json!({ "model": "m", "instructions": "be short", "ignore_eos": true, "max_output_tokens": 9,
+        "input": [{ "role": "developer", "content": "d" },
+            { "role": "user", "content": [{ "type": "input_text", "text": "hi" }] }] });
+    let (answer, _, asked) = answered(&[says], &body).await;
+    assert_eq!(asked[0].0, RESPONSES);
+    let chat = json!({ "model": "m", "ignore_eos": true, "max_tokens": 9, "messages": [
+        { "role": "system", "content": "be short" }, { "role": "system", "content": "d" },
+        { "role": "user", "content": "hi" }] });
+    assert_eq!(asked[1], (CHAT.to_owned(), chat));
+    let response = answer.unwrap();
+    assert_eq!(response["status"], "incomplete");
+    assert_eq!(response["incomplete_details"]["reason"], "max_output_tokens");
+    assert_eq!(response["output"][0]["content"][0]["text"], "Hello");
+    assert_eq!(response["usage"]["total_tokens"], 7);
+}
+
+#[tokio::test]
+async fn chunks_become_events_in_the_order_that_clients_expect() {
+    let chunk = |delta: Value, finish: Value| json!({ "id": "c", "model": "m", "choices": [{ "delta": delta, "finish_reason": finish }] });
+    let part = |arguments: &str| json!({ "index": 0, "function": { "arguments": arguments } });
+    let first = json!({ "index": 0, "id": "t", "function": { "name": "f", "arguments": "" } });
+    let says = [
+        chunk(json!({ "role": "assistant", "content": "" }), Value::Null),
+        chunk(json!({ "content": "Hel" }), Value::Null),
+        chunk(json!({ "content": "lo" }), Value::Null),
+        chunk(json!({ "tool_calls": [first] }), Value::Null),
+        chunk(json!({ "tool_calls": [part("{}")] }), Value::Null),
+        chunk(json!({}), json!("tool_calls")),
+        json!({ "choices": [], "usage": { "prompt_tokens": 1, "completion_tokens": 2 } }),
+    ];
+    let (answer, heard, asked) =
+        answered(&says, &json!({ "model": "m", "input": "hi", "stream": true })).await;
+    answer.unwrap();
+    assert_eq!(asked[1].1["stream_options"]["include_usage"], true);
+    let kinds: Vec<&str> = heard.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let expected = [
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
+        "completed",
+    ];
+    assert_eq!(kinds, expected.map(|kind| format!("response.{kind}")));
+    let response = &heard.last().unwrap()["response"];
+    assert_eq!(response["output"][0]["content"][0]["text"], "Hello");
+    assert_eq!(response["output"][1]["arguments"], "{}");
+    assert_eq!(response["output"][1]["call_id"], "t");
+    assert_eq!(response["usage"]["output_tokens"], 2);
+}
+
+#[tokio::test]
+async fn what_chat_cannot_say_is_refused() {
+    for body in [
+        json!({ "model": "m", "input": "x", "previous_response_id": "resp_1" }),
+        json!({ "model": "m", "input": "x", "tools": [{ "type": "web_search" }] }),
+        json!({ "model": "m", "input": [{ "type": "input_image" }] }),
+        json!({ "model": "m" }),
+    ] {
+        let (answer, ..) = answered(&[], &body).await;
+        let Err(Failure::Refused(refusal)) = answer else { panic!("{body}") };
+        assert_eq!(refusal.status_code, 400, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_its_end_is_cut() {
+    let begun = json!({ "choices": [{ "delta": { "content": "Hel" } }] });
+    let (answer, ..) = answered(&[begun], &json!({ "input": "hi", "stream": true })).await;
+    assert!(matches!(answer, Err(Failure::Cut(_))));
+}
