@@ -125,9 +125,9 @@ impl ApiError {
     /// The job did not end while its caller could be held.
     pub(crate) fn waited_too_long(id: &JobId, held: Duration) -> Self {
         let message = format!(
-            "job {id} did not end within {} s and was cancelled; wait longer, or send \
-             `Prefer: respond-async` and poll /v1/jobs/{{id}}",
-            held.as_secs()
+            "job {id} did not end within {} s; wait longer, or send `Prefer: respond-async` and \
+             poll /v1/jobs/{{id}}",
+            held.as_secs_f64()
         );
         Self::upstream(true, message).with_code("wait_too_long")
     }

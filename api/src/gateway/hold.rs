@@ -1,4 +1,8 @@
 //! A call while it is held: its job is accepted, its caller waits.
+//!
+//! A caller that goes away cancels its job: at once where it cannot come again, and otherwise when
+//! it has not come again in time. A job that was found by a later try may have other callers, of
+//! whom nothing is known here: it is no longer cancelled by one that leaves.
 
 use std::time::Duration;
 
@@ -10,6 +14,7 @@ use axum::{
 use causeway_queue::{
     Accepted, Error, Job, JobId, NewJob, Status, TenantId,
     job::State as JobState,
+    limits::Rate,
     reader::{Follower, Waiter},
 };
 
@@ -30,6 +35,8 @@ pub(super) struct Held {
     patience: Duration,
     reply: Reply,
     is_armed: bool,
+    /// How long its client, if it leaves now, may take to come again.
+    comes_again: Duration,
 }
 
 /// How its end is heard of.
@@ -48,13 +55,41 @@ impl Drop for Held {
             return;
         }
         let (state, tenant, id) = (self.state.clone(), self.tenant.clone(), self.id.clone());
+        let comes_again = self.comes_again;
         self.state.errands.spawn(async move {
-            tracing::debug!(job.id = %id, "the client went away; its job is cancelled");
-            if let Err(error) = state.queue.cancel(&tenant, &id).await {
+            if let Err(error) = left(&state, &tenant, &id, comes_again).await {
                 tracing::info!(job.id = %id, %error, "cannot cancel the job of a client that left");
             }
         });
     }
+}
+
+/// Cancels the job of a client that left, unless it comes again in time.
+async fn left(
+    state: &AppState,
+    tenant: &TenantId,
+    id: &JobId,
+    comes_again: Duration,
+) -> Result<(), Error> {
+    if !comes_again.is_zero() {
+        tokio::select! {
+            () = tokio::time::sleep(comes_again) => {}
+            // It will come again to another process.
+            () = state.stopping().cancelled_owned() => return Ok(()),
+        }
+        if !is_unclaimed(state, tenant, id).await? {
+            return Ok(());
+        }
+    }
+    tracing::debug!(job.id = %id, "the client went away; its job is cancelled");
+    state.queue.cancel(tenant, id).await.map(drop)
+}
+
+/// Whether nobody has asked this of the job before: neither a later try that found it, nor the
+/// process that its first try has left.
+async fn is_unclaimed(state: &AppState, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
+    let once = Rate { limit: 1, window: state.settings.hold };
+    Ok(state.queue.throttle(tenant, &format!("again:{id}"), once).await?.allowed)
 }
 
 impl Held {
@@ -65,7 +100,8 @@ impl Held {
         asked: Asked,
         dialect: Dialect,
     ) -> Result<Self, ApiError> {
-        let Asked { mut job, reply, patience, stays, is_named } = asked;
+        let Asked { mut job, reply, patience, stays, is_named, comes_again } = asked;
+        let mut is_armed = !stays && reply != Reply::Place;
         let queue = &state.queue;
         let mut ear = if reply == Reply::Stream {
             Ear::Follower(Box::new(queue.follow_new(&job.id)))
@@ -85,6 +121,8 @@ impl Held {
             };
             match (found.filter(|job| is_named || !ended_alone(job)), again.take()) {
                 (Some(found), _) => {
+                    is_unclaimed(state, &tenant, &known).await?;
+                    is_armed = false;
                     id = known;
                     ear = Ear::Late(Box::new(found));
                     break;
@@ -99,16 +137,23 @@ impl Held {
                 }
             }
         }
-        let (state, is_armed) = (state.clone(), !stays && reply != Reply::Place);
-        Ok(Self { state, tenant, dialect, id, ear, patience, reply, is_armed })
+        let state = state.clone();
+        Ok(Self { state, tenant, dialect, id, ear, patience, reply, is_armed, comes_again })
     }
 
     /// A call that comes to a job which is there and goes on without it.
     pub(super) fn attached(state: &AppState, tenant: TenantId, job: Job, dialect: Dialect) -> Self {
-        let (id, ear) = (job.id.clone(), Ear::Late(Box::new(job)));
-        let (patience, reply, is_armed) = (Duration::ZERO, Reply::Stream, false);
-        let state = state.clone();
-        Self { state, tenant, dialect, id, ear, patience, reply, is_armed }
+        Self {
+            state: state.clone(),
+            tenant,
+            dialect,
+            id: job.id.clone(),
+            ear: Ear::Late(Box::new(job)),
+            patience: Duration::ZERO,
+            reply: Reply::Stream,
+            is_armed: false,
+            comes_again: Duration::ZERO,
+        }
     }
 
     /// The job.
@@ -119,6 +164,11 @@ impl Held {
     /// The call is over, or its job shall go on without it.
     pub(super) fn release(&mut self) {
         self.is_armed = false;
+    }
+
+    /// The answer begins: its client will not ask for it again.
+    pub(super) fn begin(&mut self) {
+        self.comes_again = Duration::ZERO;
     }
 
     /// Waits for the end; answers as the upstream did.
@@ -145,7 +195,10 @@ impl Held {
             }
             Ok(None) => Err(ApiError::gone(format!("job {id} is gone"))),
             Ok(Some(_)) if state.stopping().is_cancelled() => Err(ApiError::draining()),
-            Ok(Some(_)) => Err(ApiError::waited_too_long(&id, patience)),
+            Ok(Some(_)) => {
+                self.begin();
+                Err(ApiError::waited_too_long(&id, patience))
+            }
             Err(error) => {
                 // The job may well succeed: the next try of this call finds it.
                 self.release();

@@ -26,6 +26,16 @@ use crate::{
 /// How much earlier than its client the call gives up, so that the client hears why.
 const MARGIN: Duration = Duration::from_secs(5);
 
+/// How long an SDK waits before its second try, and at most before a later one: it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+
+/// How much longer a client that left may take to come again.
+const RETURN: Duration = Duration::from_secs(1);
+
+/// Headers in which SDKs say how many seconds they wait: of Python, and of JavaScript.
+const TIMEOUTS: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
+
 /// Headers that an upstream of Anthropic's kind needs.
 const PASSED_ON: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 
@@ -42,6 +52,9 @@ pub(super) struct Asked {
     pub(super) stays: bool,
     /// Whether the caller has named the call, by an idempotency key.
     pub(super) is_named: bool,
+    /// How long the caller may take to come again when it went without an answer; zero for one
+    /// that does not.
+    pub(super) comes_again: Duration,
 }
 
 /// What a caller wants to hear.
@@ -100,7 +113,11 @@ impl Asked {
             Some(key) => {
                 Idempotency { key, digest, ttl: state.settings.idempotency_ttl, renews: false }
             }
-            None => unnamed(digest, retries(headers) == 0, state.settings.hold)?,
+            None => unnamed(
+                digest,
+                retries(headers).is_none_or(|count| count == 0),
+                state.settings.hold,
+            )?,
         };
         let drafted = state.queue.draft(tenant.clone(), spec, body.clone(), completion);
         let job = NewJob { class, keeps_events: stream, idempotency: Some(remembered), ..drafted };
@@ -112,7 +129,8 @@ impl Asked {
         } else {
             Reply::Whole
         };
-        Ok(Self { job, reply, patience, stays, is_named })
+        let comes_again = retries(headers).map_or(Duration::ZERO, comes_again);
+        Ok(Self { job, reply, patience, stays, is_named, comes_again })
     }
 
     pub(super) fn model(&self) -> Option<&str> {
@@ -134,19 +152,22 @@ fn prefers_async(headers: &HeaderMap) -> bool {
     said.flat_map(|value| value.split([',', ';'])).any(|one| one.trim() == "respond-async")
 }
 
-/// Which try this is, counted from 0.
-fn retries(headers: &HeaderMap) -> u64 {
-    number(headers, "x-stainless-retry-count").unwrap_or(0)
+/// Which try this is, counted from 0, where the client says it: then it tries again.
+fn retries(headers: &HeaderMap) -> Option<u32> {
+    headers.get("x-stainless-retry-count")?.to_str().ok()?.trim().parse().ok()
 }
 
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+/// How long a client that left with its try `retries` may take to come with the next one.
+fn comes_again(retries: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(retries)).min(LONGEST_PAUSE) + RETURN
 }
 
-/// How long to hold a call: a little less than its client would wait, at most `most`.
+/// How long to hold a call: a little less than its client would wait, at most `most`. A client that
+/// waits less than a second may say that it waits for none.
 fn patience(headers: &HeaderMap, most: Duration) -> Duration {
-    let Some(seconds) = number(headers, "x-stainless-read-timeout") else { return most };
-    let client = Duration::from_secs(seconds);
+    let said = |name| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let client = TIMEOUTS.into_iter().find_map(said).filter(|seconds| *seconds > 0.0);
+    let Some(Ok(client)) = client.map(Duration::try_from_secs_f64) else { return most };
     client.saturating_sub(MARGIN).max(client / 2).min(most)
 }
 
@@ -220,7 +241,20 @@ mod tests {
         let held = |text| patience(&headers(&[("x-stainless-read-timeout", text)]), most);
         assert_eq!(held("60"), Duration::from_secs(55));
         assert_eq!(held("4"), Duration::from_secs(2));
+        assert_eq!(held("2.5"), Duration::from_millis(1250));
+        for text in ["0", "None", "NaN", "inf", "-1"] {
+            assert_eq!(held(text), most, "{text}");
+        }
         assert_eq!(held("6000"), most);
         assert_eq!(patience(&HeaderMap::new(), most), most);
+        let javascript = headers(&[("x-stainless-timeout", "60")]);
+        assert_eq!(patience(&javascript, most), Duration::from_secs(55));
+    }
+
+    #[test]
+    fn a_client_has_longer_to_come_again_than_it_pauses() {
+        assert_eq!(comes_again(0), Duration::from_millis(1500));
+        assert_eq!(comes_again(2), Duration::from_secs(3));
+        assert_eq!(comes_again(u32::MAX), Duration::from_secs(9));
     }
 }

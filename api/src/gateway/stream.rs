@@ -70,6 +70,7 @@ pub(super) async fn respond(mut held: Held) -> Result<Response, ApiError> {
             break;
         }
     }
+    held.begin();
     let renderer = (held.dialect == Dialect::Responses).then(|| Renderer::after(None));
     Ok(opened(held, follower, early, renderer))
 }

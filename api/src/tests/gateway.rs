@@ -202,13 +202,33 @@ async fn a_later_try_finds_the_job_of_the_first_and_first_tries_never_meet() {
 async fn a_later_try_does_not_join_a_job_that_was_cancelled() {
     let api = Api::new();
     let again = || with(post(CHAT, &chat(false).to_string()), &[("x-stainless-retry-count", "1")]);
-    let call = tokio::time::timeout(Duration::ZERO, api.send(again()));
-    assert!(call.await.is_err());
+    let first = post(CHAT, &chat(false).to_string());
+    assert!(tokio::time::timeout(Duration::ZERO, api.send(first)).await.is_err());
     while api.unfinished().await > 0 {
         tokio::task::yield_now().await;
     }
     let (status, _, _) = served(&api, again(), async |lease| api.answer(lease, "hi").await).await;
     assert_eq!(status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_again_in_time_finds_its_job() {
+    for (returns, left) in [(true, 1), (false, 0)] {
+        let api = Api::new();
+        let call = |count| {
+            let request = post(CHAT, &chat(false).to_string());
+            api.send(with(request, &[("x-stainless-retry-count", count)]))
+        };
+        let second = Duration::from_secs(1);
+        assert!(tokio::time::timeout(second, call("0")).await.is_err());
+        tokio::time::sleep(second).await;
+        assert_eq!(api.unfinished().await, 1, "it is given time to come again");
+        if returns {
+            assert!(tokio::time::timeout(second, call("1")).await.is_err());
+        }
+        tokio::time::sleep(10 * second).await;
+        assert_eq!(api.unfinished().await, left, "returns: {returns}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
