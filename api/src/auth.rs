@@ -114,7 +114,7 @@ pub(crate) async fn authenticate(
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => error.in_shape_of(request.uri().path()).into_response(),
     }
 }
 

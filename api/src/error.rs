@@ -137,6 +137,12 @@ impl ApiError {
         headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
     }
 
+    /// The same, as the SDKs parse it that call `path`.
+    pub(crate) fn in_shape_of(self, path: &str) -> Self {
+        let is_anthropic = path == "/v1/messages" || path.starts_with("/v1/messages/");
+        if is_anthropic { self.in_anthropic_shape() } else { self }
+    }
+
     /// The same, as Anthropic's SDKs parse it.
     pub(crate) fn in_anthropic_shape(mut self) -> Self {
         self.is_anthropic = true;

@@ -1,4 +1,5 @@
-//! `x-request-id` on every answer: the caller's own where it sent a usable one.
+//! `x-request-id` on every answer: the caller's own where it sent a usable one. Anthropic's SDKs, known
+//! by `anthropic-version`, read it as `request-id`.
 
 use axum::{
     extract::{MatchedPath, Request},
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// Longest id that is taken from a caller, in bytes.
 const MAX_BYTES: usize = 128;
@@ -17,6 +19,7 @@ const MAX_BYTES: usize = 128;
 /// Names the request, and counts it by route and status.
 pub(crate) async fn name_and_count(request: Request, next: Next) -> Response {
     let given = request.headers().get(X_REQUEST_ID).filter(|id| is_usable(id)).cloned();
+    let is_anthropic = request.headers().contains_key("anthropic-version");
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let route = route.unwrap_or("unknown").to_owned();
     let began = Instant::now();
@@ -24,6 +27,9 @@ pub(crate) async fn name_and_count(request: Request, next: Next) -> Response {
     let id =
         given.or_else(|| HeaderValue::from_str(&format!("req_{}", Uuid::now_v7().simple())).ok());
     if let Some(id) = id {
+        if is_anthropic {
+            response.headers_mut().insert(REQUEST_ID, id.clone());
+        }
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
     let status = response.status().as_u16().to_string();

@@ -71,8 +71,9 @@ pub fn router(state: AppState) -> Router {
 }
 
 async fn unknown_route(request: Request) -> ApiError {
-    let message = format!("there is no route {}; served are {SERVED}", request.uri().path());
-    ApiError::not_found("unknown_route", message)
+    let path = request.uri().path();
+    let message = format!("there is no route {path}; served are {SERVED}");
+    ApiError::not_found("unknown_route", message).in_shape_of(path)
 }
 
 fn refuse_method(request: &Request, allowed: &'static str) -> Response {
@@ -84,5 +85,6 @@ fn refuse_method(request: &Request, allowed: &'static str) -> Response {
     ApiError::invalid("method_not_allowed", message)
         .with_status(StatusCode::METHOD_NOT_ALLOWED)
         .with_header(header::ALLOW, HeaderValue::from_static(allowed))
+        .in_shape_of(request.uri().path())
         .into_response()
 }

@@ -275,14 +275,13 @@ pub(super) fn failure(status: Status, job: &Job) -> ApiError {
     }
 }
 
-/// The error of a job that has ended, as one that a stream can carry.
-pub(super) fn error_body(job: &Job) -> serde_json::Value {
+/// The error of a job that has ended: what the upstream said, where it said it in an envelope.
+pub(super) fn said(job: &Job) -> Result<serde_json::Value, ApiError> {
     let JobState::Ended { status, output, .. } = &job.state else {
-        return ApiError::unavailable().body();
+        return Err(ApiError::unavailable());
     };
     let answered = output.as_ref().and_then(|output| output.response.as_ref());
     let said: Option<serde_json::Value> = answered.and_then(|answer| answer.body.read().ok());
-    // What the upstream said, where it said it in the envelope.
     said.filter(|body| body.get("error").is_some_and(serde_json::Value::is_object))
-        .unwrap_or_else(|| failure(*status, job).body())
+        .ok_or_else(|| failure(*status, job))
 }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::{
     Dialect,
-    hold::{Held, error_body, finished},
+    hold::{Held, finished, said},
     responses::events::Renderer,
 };
 use crate::error::ApiError;
@@ -133,7 +133,7 @@ impl Stream {
                         return Some(blocks);
                     }
                 }
-                Ok(None) => return Some(self.end(&ApiError::gone("the job is gone").body())),
+                Ok(None) => return Some(self.fail(ApiError::gone("the job is gone"))),
                 Err(error) => {
                     tracing::debug!(job.id = %self.held.id(), %error, "a reader waits for the store");
                     sleep(PAUSE).await;
@@ -151,7 +151,7 @@ impl Stream {
             }
         }
         if !self.ended {
-            told += &self.end(&ApiError::draining().body());
+            told += &self.fail(ApiError::draining());
         }
         told
     }
@@ -162,17 +162,17 @@ impl Stream {
             return self.events(event).await;
         }
         match event.kind {
-            EventKind::Queued | EventKind::Started | EventKind::Retrying => String::new(),
+            EventKind::Queued | EventKind::Started => String::new(),
             EventKind::Delta => {
                 self.has_passed = true;
                 let chunks: Vec<RawJson> = event.data.read().unwrap_or_default();
                 chunks.iter().map(|chunk| self.block(chunk.as_str())).collect()
             }
-            EventKind::Reset if !self.has_passed => String::new(),
-            EventKind::Reset => {
+            EventKind::Retrying | EventKind::Reset if !self.has_passed => String::new(),
+            EventKind::Retrying | EventKind::Reset => {
                 let message =
                     "the model's answer broke off, and what came of it cannot be taken back";
-                self.end(&ApiError::upstream(false, message).body())
+                self.fail(ApiError::upstream(false, message))
             }
             EventKind::Succeeded => {
                 self.held.release();
@@ -185,9 +185,10 @@ impl Stream {
             EventKind::Failed | EventKind::Cancelled | EventKind::Expired => {
                 self.held.release();
                 let job = self.held.job().await.ok().flatten();
-                let error =
-                    job.map_or_else(|| ApiError::unavailable().body(), |job| error_body(&job));
-                self.end(&error)
+                match job.as_ref().map_or_else(|| Err(ApiError::unavailable()), said) {
+                    Ok(error) => self.end(error),
+                    Err(error) => self.fail(error),
+                }
             }
         }
     }
@@ -198,7 +199,7 @@ impl Stream {
         let needs_job = renderer.needs_job(event.kind);
         let job = if needs_job { self.held.job().await.ok().flatten() } else { None };
         if needs_job && job.is_none() {
-            return self.end(&ApiError::unavailable().body());
+            return self.fail(ApiError::unavailable());
         }
         let told = renderer.blocks(event, job.as_ref());
         self.ended = renderer.has_ended();
@@ -225,8 +226,17 @@ impl Stream {
         }
     }
 
+    /// Ends the stream with an error of our own.
+    fn fail(&mut self, error: ApiError) -> String {
+        let error = match self.held.dialect {
+            Dialect::OpenAi | Dialect::Responses => error,
+            Dialect::Anthropic => error.in_anthropic_shape(),
+        };
+        self.end(error.body())
+    }
+
     /// Ends the stream with an error.
-    fn end(&mut self, error: &Value) -> String {
+    fn end(&mut self, error: Value) -> String {
         self.ended = true;
         if let Some(renderer) = &mut self.renderer {
             return renderer.interrupt(error["error"]["message"].as_str().unwrap_or_default());
@@ -234,7 +244,7 @@ impl Stream {
         match self.held.dialect {
             Dialect::OpenAi | Dialect::Responses => format!("data: {error}\n\n"),
             Dialect::Anthropic => {
-                let mut error = error.clone();
+                let mut error = error;
                 error["type"] = json!("error");
                 format!("event: error\ndata: {error}\n\n")
             }

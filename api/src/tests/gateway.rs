@@ -29,6 +29,11 @@ fn with(mut request: Request<Body>, headers: &[(&'static str, &'static str)]) ->
     request
 }
 
+fn cut() -> AttemptError {
+    let (code, message) = ("upstream_cut".to_owned(), "cut".to_owned());
+    AttemptError { attempt: 1, code, message, status_code: None }
+}
+
 pub(super) async fn say(api: &Api, lease: &Lease, kind: EventKind, data: Value) {
     let data = RawJson::of(&data).unwrap();
     let one = Emission { lease: lease.key.clone(), kind, data };
@@ -115,9 +120,7 @@ async fn a_stream_that_fails_in_its_middle_says_so() {
     let api = Api::new();
     let (_, _, body) = served(&api, post(CHAT, &chat(true).to_string()), async |lease| {
         say(&api, &lease, EventKind::Delta, json!([{ "n": 1 }])).await;
-        let (code, message) = ("upstream_cut".to_owned(), "cut".to_owned());
-        let error = AttemptError { attempt: 1, code, message, status_code: None };
-        let output = Output { error: Some(error), ..Output::default() };
+        let output = Output { error: Some(cut()), ..Output::default() };
         api.settle(lease, Outcome::Failed { output }).await;
     })
     .await;
@@ -151,12 +154,15 @@ async fn messages_are_streamed_as_named_events() {
     let (_, _, body) = served(&api, request, async |lease| {
         assert_eq!(lease.spec.headers["anthropic-version"], "2023-06-01");
         say(&api, &lease, EventKind::Delta, json!([{ "type": "message_start" }])).await;
-        api.settle(lease, Outcome::Failed { output: Output::default() }).await;
+        let output = Output { error: Some(cut()), ..Output::default() };
+        api.settle(lease, Outcome::Failed { output }).await;
     })
     .await;
     let blocks: Vec<&str> = body.trim().split("\n\n").collect();
     assert_eq!(blocks[0], "event: message_start\ndata: {\"type\":\"message_start\"}");
-    assert!(blocks[1].starts_with("event: error\ndata: {"), "{body}");
+    let error = blocks[1].strip_prefix("event: error\ndata: ").unwrap();
+    let error: Value = serde_json::from_str(error).unwrap();
+    assert_eq!((&error["type"], &error["error"]["type"]), (&json!("error"), &json!("api_error")));
 }
 
 #[tokio::test]
@@ -231,6 +237,18 @@ async fn a_client_that_comes_again_in_time_finds_its_job() {
     }
 }
 
+#[tokio::test]
+async fn a_stream_of_which_something_was_said_does_not_wait_for_another_attempt() {
+    let api = Api::new();
+    let (_, _, body) = served(&api, post(CHAT, &chat(true).to_string()), async |lease| {
+        say(&api, &lease, EventKind::Delta, json!([{ "n": 1 }])).await;
+        let outcome = Outcome::Retry { delay: Duration::from_secs(60), error: cut() };
+        api.settle(lease, outcome).await;
+    })
+    .await;
+    assert!(body.contains("error") && !body.contains("[DONE]"), "{body}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_is_held_no_longer_than_its_client_waits() {
     let api = Api::new();
@@ -258,6 +276,10 @@ async fn a_call_that_is_none_is_refused_in_the_shape_of_its_door() {
     let answer = api.post("/v1/messages", &json!("x")).await;
     assert_eq!(answer.ok(400)["type"], "error");
     assert_eq!(answer.body["error"]["type"], "invalid_request_error");
+    let request = post("/v1/messages/count_tokens", "{}");
+    let answer = api.ask(with(request, &[("anthropic-version", "2023-06-01")])).await;
+    assert_eq!(answer.ok(404)["error"]["type"], "not_found_error");
+    assert_eq!(answer.header("request-id"), answer.header("x-request-id"));
     let wrong = with(post(CHAT, "{}"), &[("x-causeway-class", "fast")]);
     api.ask(wrong).await.refused(400, "invalid_value");
     api.post("/v1/moderations", &json!({})).await.refused(404, "unknown_route");
