@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use causeway_queue::{
-    Outcome,
+    Outcome, RawJson,
     job::{AttemptError, Output, Response},
     retry::Backoff,
 };
@@ -14,6 +14,9 @@ use crate::upstream::{Failure, Refusal};
 
 /// How long a lane stops when its upstream refused for the rate and did not say for how long.
 const LANE_STOP: Duration = Duration::from_secs(1);
+
+/// Most characters that are kept of what an upstream says in its stream about its failure.
+const MAX_WORDS: usize = 1000;
 
 /// Codes of refusals with 429 that mean a budget, not a rate: waiting does not help.
 const BUDGET: [&str; 5] = [
@@ -126,13 +129,31 @@ fn describe(failure: &Failure, attempt: u32) -> AttemptError {
             (code, Some(refusal.status_code))
         }
     };
-    AttemptError { attempt, code: code.to_owned(), message: failure.to_string(), status_code }
+    let message = match failure {
+        Failure::InStream(said) => words(said).map(|words| format!("{failure}: {words}")),
+        Failure::Connect(_)
+        | Failure::ConnectTimeout
+        | Failure::FirstByteTimeout(_)
+        | Failure::Stalled(_)
+        | Failure::TotalTimeout(_)
+        | Failure::Cut(_)
+        | Failure::TooLarge(_)
+        | Failure::Refused(_) => None,
+    };
+    let message = message.unwrap_or_else(|| failure.to_string());
+    AttemptError { attempt, code: code.to_owned(), message, status_code }
+}
+
+/// What an error in a stream says to a person: the job's reader sees it, the log does not.
+fn words(said: &RawJson) -> Option<String> {
+    let said: serde_json::Value = said.read().ok()?;
+    let places = ["/error/message", "/error", "/response/error/message"];
+    let words = places.iter().find_map(|place| said.pointer(place)?.as_str())?;
+    Some(words.chars().take(MAX_WORDS).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use causeway_queue::RawJson;
-
     use super::*;
 
     fn answered(status_code: u16, retry_after: Option<u64>, code: Option<&str>) -> Failure {
@@ -188,6 +209,15 @@ mod tests {
         let Outcome::Failed { output } = outcome(2) else { panic!("it goes on") };
         assert_eq!(output.response.unwrap().status_code, 500);
         assert_eq!(output.error.unwrap().code, "upstream_error");
+    }
+
+    #[test]
+    fn what_the_upstream_said_in_its_stream_is_told() {
+        let failure = |said: &str| Failure::InStream(RawJson::parse(said.to_owned()).unwrap());
+        let told = |said: &str| describe(&failure(said), 1).message;
+        assert!(told(r#"{"error":{"message":"out of memory"}}"#).ends_with(": out of memory"));
+        assert!(told(r#"{"error":"out of memory"}"#).ends_with(": out of memory"));
+        assert_eq!(told(r#"{"error":{}}"#), "the upstream reported an error in its stream");
     }
 
     #[test]
