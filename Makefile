@@ -1,6 +1,6 @@
 # Names for what one does here. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: up test lint bench ci experiment model mutants peers help
+.PHONY: up test test-clients lint bench ci experiment model mutants peers help
 
 up: ## Run API, worker and embedded queue on 127.0.0.1:4004 (ARGS="--upstream URL" adds flags)
 	cargo run --release --locked -- up $(ARGS)
@@ -8,6 +8,9 @@ up: ## Run API, worker and embedded queue on 127.0.0.1:4004 (ARGS="--upstream UR
 test: ## Install what the tests need (redis-server) and run all of them (ARGS=NAME picks some)
 	@scripts/install-test-needs.sh
 	cargo nextest run --workspace --locked $(ARGS)
+
+test-clients: ## Run the real SDKs (openai, anthropic, ai) against a real Causeway (ARGS=NAME picks some)
+	@scripts/test-clients.sh $(ARGS)
 
 lint: ## Check format, clippy and documentation; every warning is an error
 	cargo fmt --all --check
@@ -32,4 +35,4 @@ model: ## Serve a real small model, OpenAI-compatible, on port 9101 (PORT=N); th
 	scripts/model.sh $(or $(PORT),9101)
 
 help: ## List these
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,106 @@
+// Vercel's AI SDK by its provider for OpenAI-compatible servers.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
+import { APICallError, embedMany, generateText, jsonSchema, streamText, tool } from 'ai';
+import { CALL, KEYS, Script, URL_V1, callsTool, chat, refusal, says } from './upstream.mjs';
+
+function connect(tenant = 'ann') {
+  const apiKey = KEYS[tenant] ?? tenant;
+  return createOpenAICompatible({ name: 'causeway', baseURL: URL_V1, apiKey, includeUsage: true });
+}
+
+const causeway = connect();
+const prompt = 'hi';
+const tools = {
+  weather: tool({
+    inputSchema: jsonSchema({ type: 'object', properties: { city: { type: 'string' } } }),
+  }),
+};
+
+/** All parts of a stream, and what it fails with. */
+async function parts(stream) {
+  const parts = [];
+  for await (const part of stream.fullStream) parts.push(part);
+  return { parts, error: parts.find((part) => part.type === 'error')?.error };
+}
+
+test('a text is generated', async () => {
+  const { text, usage, finishReason } = await generateText({ model: causeway('simulated'), prompt });
+  assert.match(text, /^Simulated answer to: hi/);
+  assert.equal(finishReason, 'stop');
+  assert.ok(usage.inputTokens > 0 && usage.outputTokens > 1);
+});
+
+test('a text streams, and its usage is known', async () => {
+  const stream = streamText({ model: causeway('simulated'), prompt });
+  let text = '';
+  for await (const piece of stream.textStream) text += piece;
+  assert.match(text, /^Simulated answer to: hi/);
+  assert.ok((await stream.usage).outputTokens > 1);
+  assert.equal(await stream.finishReason, 'stop');
+});
+
+test('tools go through both ways, whole and streamed', async () => {
+  const script = new Script();
+  await script.answers(chat(null, { tool_calls: [CALL] }), { events: callsTool() });
+  const model = causeway(script.model);
+  const whole = await generateText({ model, prompt, tools });
+  const stream = streamText({ model, prompt, tools });
+  for (const [call] of [whole.toolCalls, await stream.toolCalls]) {
+    assert.deepEqual([call.toolName, call.input], ['weather', { city: 'Ulm' }]);
+  }
+  const sent = (await script.calls()).map((call) => call.body.tools[0].function.name);
+  assert.deepEqual(sent, ['weather', 'weather']);
+});
+
+test('embeddings come in the order of what was asked', async () => {
+  const model = causeway.embeddingModel('simulated');
+  const { embeddings } = await embedMany({ model, values: ['a', 'b'] });
+  assert.equal(embeddings.length, 2);
+  assert.notDeepEqual(embeddings[0], embeddings[1]);
+});
+
+test('a wrong key and an unknown model are told as they were', async () => {
+  const told = (status, words) => (error) => {
+    assert.ok(APICallError.isInstance(error));
+    assert.equal(error.statusCode, status);
+    assert.equal(error.isRetryable, false);
+    assert.match(error.message, words);
+    return true;
+  };
+  const wrong = generateText({ model: connect('wrong')('simulated'), prompt });
+  await assert.rejects(wrong, told(401, /nobody has this API key/));
+  const script = new Script();
+  await script.answers(refusal(404, 'model_not_found'));
+  const unknown = generateText({ model: causeway(script.model), prompt });
+  await assert.rejects(unknown, told(404, /refused with 404/));
+});
+
+for (const [name, ending] of [['is cut', { cut: true }], ['ends without an end', {}]]) {
+  test(`a stream that ${name} has an error in it`, async () => {
+    const script = new Script();
+    await script.answers({ events: [...says('one').slice(0, -2), 'hold'], ...ending });
+    const onError = () => {};
+    const reading = parts(streamText({ model: causeway(script.model), prompt, onError }));
+    await script.calls(1);
+    await script.release();
+    const { parts: read, error } = await reading;
+    assert.equal(read.find((part) => part.type === 'text-delta').text, 'one');
+    assert.match(JSON.stringify(error) + error, /broke off/);
+  });
+}
+
+test('a stream that is given up ends the call', async () => {
+  const script = new Script();
+  await script.answers({ events: [...says('one').slice(0, -2), 'hold'] });
+  const giveUp = new AbortController();
+  const model = causeway(script.model);
+  const stream = streamText({ model, prompt, abortSignal: giveUp.signal });
+  for await (const piece of stream.textStream) {
+    assert.equal(piece, 'one');
+    giveUp.abort();
+  }
+  assert.equal(await script.left(1), 1);
+});

@@ -1,0 +1,164 @@
+"""Which errors OpenAI's SDK raises, and what it tries again."""
+
+import openai
+import pytest
+from conftest import chat, chunk, refusal, says
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+def ask(client, model, **fields):
+    return client.chat.completions.create(model=model, messages=HI, **fields)
+
+
+def raised(kind, call):
+    with pytest.raises(kind) as caught:
+        call()
+    return caught.value
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_wrong_key_is_an_authentication_error(connect, stream):
+    error = raised(
+        openai.AuthenticationError, lambda: ask(connect("wrong"), "simulated", stream=stream)
+    )
+    assert (error.status_code, error.code) == (401, "invalid_api_key")
+    assert error.request_id.startswith("req_")
+
+
+def test_a_route_that_is_not_served_is_not_found(client):
+    error = raised(openai.NotFoundError, lambda: client.moderations.create(input="hi"))
+    assert error.code == "unknown_route" and "/v1/chat/completions" in str(error)
+    assert error.request_id.startswith("req_")
+
+
+def test_a_job_of_somebody_else_is_not_found(client, connect):
+    raw = client.chat.completions.with_raw_response.create(model="simulated", messages=HI)
+    job = f"/jobs/{raw.headers['x-causeway-job-id']}"
+    assert client.get(job, cast_to=object)["status"] == "succeeded"
+    raised(openai.NotFoundError, lambda: connect("bob").get(job, cast_to=object))
+
+
+def test_a_call_that_is_wrong_is_a_bad_request(client, requests):
+    headers = {"x-causeway-class": "fast"}
+    wrong = lambda: ask(client, "simulated", extra_headers=headers)  # noqa: E731
+    error = raised(openai.BadRequestError, wrong)
+    assert error.param == "x-causeway-class" and "interactive" in str(error)
+    assert len(requests) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "context_length_exceeded", openai.BadRequestError),
+        (403, "model_not_allowed", openai.PermissionDeniedError),
+        (404, "model_not_found", openai.NotFoundError),
+        (422, None, openai.UnprocessableEntityError),
+        (429, "insufficient_quota", openai.RateLimitError),
+    ],
+)
+def test_a_refusal_of_the_upstream_is_raised_as_it_was(
+    client, script, requests, status, code, kind, stream
+):
+    script.answers(refusal(status, code, param="messages"))
+    error = raised(kind, lambda: ask(client, script.model, stream=stream))
+    assert (error.status_code, error.code, error.param) == (status, code, "messages")
+    assert f"refused with {status}" in error.message
+    assert len(script.calls()) == len(requests) == 1
+
+
+def test_a_key_that_was_used_for_another_call_is_unprocessable(client):
+    headers = {"idempotency-key": f"key-{id(client)}"}
+    ask(client, "simulated", extra_headers=headers)
+    other = lambda: ask(client, "simulated", extra_headers=headers, temperature=1)  # noqa: E731
+    assert raised(openai.UnprocessableEntityError, other).code == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_failed_for_good_is_not_sent_again(client, script, requests, stream):
+    script.answers(refusal(500, kind="server_error"))
+    error = raised(openai.InternalServerError, lambda: ask(client, script.model, stream=stream))
+    assert error.status_code == 500 and error.response.headers["x-should-retry"] == "false"
+    # Causeway has tried it, as often as a job may be tried.
+    assert (len(script.calls()), len(requests)) == (5, 1)
+
+
+def test_an_answer_that_breaks_off_every_time_is_a_bad_gateway(client, script, requests):
+    script.answers({"text": '{"choices', "cut": True})
+    error = raised(openai.InternalServerError, lambda: ask(client, script.model))
+    assert (error.status_code, error.code) == (502, "upstream_error")
+    assert (len(script.calls()), len(requests)) == (5, 1)
+
+
+def test_a_failure_that_passes_is_not_seen(client, script, requests):
+    script.answers(refusal(503), {"text": "{", "cut": True}, {"json": chat("at last")})
+    assert ask(client, script.model).choices[0].message.content == "at last"
+    assert (len(script.calls()), len(requests)) == (3, 1)
+
+
+def test_a_call_ends_before_its_client_gives_up_and_is_not_sent_again(client, script, requests):
+    script.answers({"hold": True})
+    hasty = client.with_options(timeout=2)
+    error = raised(openai.InternalServerError, lambda: ask(hasty, script.model))
+    assert (error.status_code, error.code) == (504, "wait_too_long")
+    assert len(requests) == 1
+    assert script.left(1) == 1
+
+
+def fill(client, script):
+    """Takes both of Cleo's places: one job runs, and one waits."""
+    script.answers({"hold": True, "json": chat("one")}, {"json": chat("more")})
+    for running in (1, 1):
+        raw = ask(
+            client.with_raw_response, script.model, extra_headers={"prefer": "respond-async"}
+        )
+        assert raw.status_code == 202
+        script.calls(running)
+
+
+def test_a_full_queue_is_a_rate_limit_error(connect, script, requests):
+    client = connect("cleo", max_retries=0)
+    fill(client, script)
+    error = raised(openai.RateLimitError, lambda: ask(client, script.model))
+    assert error.code == "queue_full"
+    assert 1 <= int(error.response.headers["retry-after"]) <= 120
+    assert len(requests) == 3
+    script.release()
+    script.calls(2)
+
+
+def test_a_call_that_a_full_queue_refused_is_sent_again(connect, script, requests):
+    # A place becomes free as the SDK comes for the first time again.
+    def seen(request):
+        if len(requests) == 4:
+            script.release()
+
+    client = connect("cleo", seen=seen)
+    fill(client, script)
+    assert ask(client, script.model).choices[0].message.content == "more"
+    tries = [one.headers["x-stainless-retry-count"] for one in requests[2:]]
+    assert tries == [str(number) for number in range(len(tries))] and len(tries) >= 2
+
+
+@pytest.mark.parametrize("ending", [{"cut": True}, {}], ids=["cut", "without an end"])
+def test_a_stream_that_breaks_off_raises(client, script, ending):
+    script.answers({"events": [*says("one")[:-2], "hold"], **ending})
+    stream = ask(client, script.model, stream=True)
+    texts = (one.choices[0].delta.content for one in stream)
+    assert next(text for text in texts if text) == "one"
+    script.release()
+    raised(openai.APIError, lambda: list(texts))
+
+
+def test_an_error_in_a_stream_is_raised(client, script):
+    broken = {"error": {"message": "out of memory", "type": "server_error", "code": None}}
+    script.answers({"events": [chunk({"content": "one"}), broken]})
+    raised(openai.APIError, lambda: list(ask(client, script.model, stream=True)))
+
+
+def test_a_stream_that_broke_off_before_it_said_anything_is_tried_again(client, script):
+    script.answers({"events": [], "cut": True}, {"events": says("one")})
+    stream = ask(client, script.model, stream=True)
+    assert "".join(one.choices[0].delta.content or "" for one in stream) == "one"
+    assert len(script.calls()) == 2

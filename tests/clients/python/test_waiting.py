@@ -1,0 +1,96 @@
+"""What becomes of a call that waits, and of one whose client goes away."""
+
+import threading
+
+import openai
+import pytest
+from conftest import PATIENCE_S, Script, chat, chunk, says
+
+HI = [{"role": "user", "content": "hi"}]
+
+# A client that waits less than it says, as one does whose connection breaks.
+HASTY = {"timeout": 1, "extra_headers": {"x-stainless-read-timeout": "600"}}
+
+
+def ask(client, model, **fields):
+    return client.chat.completions.create(model=model, messages=HI, **fields)
+
+
+def text(stream):
+    return "".join(one.choices[0].delta.content or "" for one in stream)
+
+
+def job(client, raw):
+    """The job of an answer, as soon as it has ended."""
+    return client.get(f"/jobs/{raw.headers['x-causeway-job-id']}?wait=20", cast_to=object)
+
+
+def test_a_later_try_joins_the_job_of_the_first(connect, script, requests, meanwhile):
+    script.answers({"hold": True, "json": chat("once")})
+    came_again = threading.Event()
+    client = connect(seen=lambda request: len(requests) == 2 and came_again.set())
+    asking = meanwhile(ask, client, script.model, **HASTY)
+    assert came_again.wait(PATIENCE_S)
+    script.release()
+    assert asking.result(PATIENCE_S).choices[0].message.content == "once"
+    assert requests[1].headers["x-stainless-retry-count"] == "1"
+    assert len(script.calls()) == 1
+
+
+def test_equal_calls_of_two_clients_are_two_jobs(client, script, meanwhile):
+    script.answers({"hold": True, "json": chat("one")}, {"hold": True, "json": chat("two")})
+    asking = [meanwhile(ask, client, script.model) for _ in range(2)]
+    script.calls(2)
+    script.release()
+    script.release()
+    answers = [one.result(PATIENCE_S).choices[0].message.content for one in asking]
+    assert sorted(answers) == ["one", "two"]
+
+
+def test_a_client_that_gives_up_for_good_cancels_its_job(client, script):
+    script.answers({"hold": True})
+    with pytest.raises(openai.APITimeoutError):
+        ask(client.with_options(max_retries=0), script.model, **HASTY)
+    assert script.left(1) == 1
+
+
+def test_a_stream_that_is_closed_early_ends_the_call(client, script):
+    script.answers({"events": [chunk({"content": "one"}), "hold", *says("two")]})
+    raw = ask(client.with_raw_response, script.model, stream=True)
+    stream = raw.parse()
+    assert next(iter(stream)).choices[0].delta.content == "one"
+    stream.close()
+    assert script.left(1) == 1
+    assert job(client, raw)["status"] == "cancelled"
+
+
+def test_a_call_that_is_stored_goes_on_without_its_client(client, script):
+    script.answers({"events": [chunk({"content": "one"}), "hold", chunk(finish="stop"), "[DONE]"]})
+    raw = ask(client.with_raw_response, script.model, stream=True, store=True)
+    stream = raw.parse()
+    next(iter(stream))
+    stream.close()
+    script.release()
+    assert job(client, raw)["status"] == "succeeded"
+
+
+def test_a_stream_that_waits_is_kept_alive_by_comments(client, meanwhile):
+    """Three streams in a lane for one: those that wait are told where they stand."""
+    script = Script("narrow-python")
+    script.answers({"events": ["hold", *says("first")]}, {"events": says("other")})
+    first = meanwhile(lambda: text(ask(client, script.model, stream=True)))
+    script.calls(1)
+    second = client.chat.completions.with_streaming_response.create(
+        model=script.model, messages=HI, stream=True
+    )
+    with second as raw:
+        third = meanwhile(lambda: text(ask(client, script.model, stream=True)))
+        received = raw.iter_lines()
+        lines = [next(received)]
+        script.release()
+        lines += received
+    assert (first.result(PATIENCE_S), third.result(PATIENCE_S)) == ("first", "other")
+    assert lines[0].startswith(": queued position=")
+    assert "data: [DONE]" in lines
+    # With an id, a comment would end in an error of the SDK.
+    assert not any(line.startswith(("id:", "retry:", "event:")) for line in lines)

@@ -1,0 +1,154 @@
+"""Runs the tests of clients: real SDKs against a real Causeway.
+
+Starts a redis-server, `causeway simulate`, the upstream that tests give its answers, one API and one
+worker process, all on free ports of the loopback; runs pytest and node's test runner over the same
+Causeway; and ends all that it started. What the tests need to know is in their environment:
+
+    CAUSEWAY_URL    where it serves        UPSTREAM_URL   where tests script the upstream
+    KEYS            the tenants' keys by name, as JSON
+
+    run.py BINARY VENV NODE_DIR [NAME]    NAME picks tests, as pytest and node understand it
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+# How long a process may take to be ready, and to end when it is asked.
+PATIENCE_S = 30
+
+# Ann has no bounds, Bob is rated, Cleo may have one job that runs and one that waits.
+TENANTS = {"ann": "", "bob": "requests_per_minute = 600", "cleo": "max_running = 1\nmax_queued = 1"}
+
+
+class Processes:
+    """What was started, and ends with this."""
+
+    def __init__(self, place):
+        self.place, self.running = place, []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.running):
+            process.send_signal(signal.SIGTERM)
+        for process in reversed(self.running):
+            try:
+                process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def start(self, name, command, ready):
+        """Starts `command`, and answers with what `ready` matches in what it prints."""
+        log = self.place / f"{name}.log"
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.place
+        )
+        self.running.append(process)
+        matched, found = threading.Event(), []
+
+        def read():
+            with log.open("w") as written:
+                for line in process.stdout:
+                    written.write(line)
+                    written.flush()
+                    if not found and (match := re.search(ready, line)):
+                        found.append(match.group(match.lastindex or 0))
+                        matched.set()
+            matched.set()
+
+        threading.Thread(target=read, daemon=True).start()
+        if not matched.wait(PATIENCE_S) or not found:
+            sys.exit(f"{name} is not ready:\n{log.read_text()}")
+        return found[0]
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def configuration(redis, upstream, simulated, keys):
+    text = f"""
+bind = "127.0.0.1:0"
+redis = "{redis}"
+upstream = "{upstream}/v1"
+lease = "5s"
+
+[log]
+filter = "info,causeway_api=debug,causeway_worker=debug"
+
+[retry]
+base = "10ms"
+max = "50ms"
+
+[[lane]]
+name = "default"
+
+[[lane]]
+name = "simulated"
+models = ["simulated"]
+upstream = "{simulated}"
+
+[[lane]]
+name = "narrow"
+models = ["narrow-python", "narrow-node"]
+max_running = 1
+"""
+    for name, bounds in TENANTS.items():
+        digest = hashlib.sha256(keys[name].encode()).hexdigest()
+        text += f'\n[[tenant]]\nid = "{name}"\nkey_sha256 = ["{digest}"]\n{bounds}\n'
+    return text
+
+
+def serve(processes, binary):
+    """Starts everything; answers with the environment of the tests."""
+    place, port = processes.place, free_port()
+    redis = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    processes.start("redis", redis, r"Ready to accept connections")
+    upstream = [sys.executable, "-u", str(HERE / "upstream.py")]
+    upstream = processes.start("upstream", upstream, r"serving (http\S+)")
+    simulate = [binary, "simulate", "--port", "0", "--first-token", "5ms"]
+    simulate += ["--tokens-per-second", "1000"]
+    simulated = processes.start("simulate", simulate, r"serving +(http\S+)")
+    keys = {name: f"cw_{secrets.token_hex(16)}" for name in TENANTS}
+    config = place / "causeway.toml"
+    config.write_text(configuration(f"redis://127.0.0.1:{port}", upstream, simulated, keys))
+    url = processes.start("api", [binary, "api", "--config", str(config)], r"serving +(http\S+)")
+    processes.start("worker", [binary, "worker", "--config", str(config)], r"^  worker ")
+    told = {"CAUSEWAY_URL": url, "UPSTREAM_URL": upstream, "KEYS": json.dumps(keys)}
+    return {**os.environ, **told, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def main(binary, venv, node, *names):
+    python = [f"{venv}/bin/python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider"]
+    python += [str(HERE / "python"), *(("-k", names[0]) if names else ())]
+    tests = sorted(str(file) for file in Path(node).glob("*.test.mjs"))
+    picked = [f"--test-name-pattern={names[0]}"] if names else []
+    javascript = ["node", "--test", "--test-reporter=spec", *picked, *tests]
+    with tempfile.TemporaryDirectory() as place, Processes(Path(place)) as processes:
+        told = serve(processes, str(Path(binary).resolve()))
+        ended = [subprocess.run(command, env=told).returncode for command in (python, javascript)]
+        failed = any(code not in (0, 5) if names else code for code in ended)
+        if failed:
+            for name in ("api", "worker"):
+                lines = (Path(place) / f"{name}.log").read_text().splitlines()[-40:]
+                print(f"\n== the last of what {name} said", *lines, sep="\n")
+    sys.exit(int(failed))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,176 @@
+"""An upstream that answers as a test says.
+
+A test tells it under the name of a model what to answer; what calls that model gets the answers in
+turn, the last one again and again. So tests that use names of their own never meet.
+
+    PUT  /script/NAME             the answers, a list; of each these fields, all optional:
+                                    status, headers, json (a whole body), text (the same, as it is),
+                                    events (of a stream: data, or {"event": ..., "data": ...}),
+                                    hold (wait for a release before it answers), cut (break off)
+                                  "hold" among the events waits there
+    POST /release/NAME            lets one hold go on
+    GET  /calls/NAME?wait=N       the calls so far, as soon as there are N
+    GET  /left/NAME?wait=N        how many callers closed their connection in a hold, once it is N
+
+Holds and waits end after PATIENCE; only a failing test waits so long.
+"""
+
+import asyncio
+import json
+import sys
+from collections import defaultdict
+from urllib.parse import parse_qs, unquote, urlsplit
+
+PATIENCE = 30.0
+MAX_HEAD = 1 << 16
+
+
+class Name:
+    """What is known under one name."""
+
+    def __init__(self):
+        self.answers = []
+        self.calls = []
+        self.left = 0
+        self.releases = asyncio.Semaphore(0)
+        self.changed = asyncio.Condition()
+
+    async def note_left(self):
+        async with self.changed:
+            self.left += 1
+            self.changed.notify_all()
+
+    async def until(self, holds):
+        async with self.changed:
+            await asyncio.wait_for(self.changed.wait_for(holds), PATIENCE)
+
+    async def take(self, call):
+        """Notes a call, and says how it is answered."""
+        async with self.changed:
+            self.calls.append(call)
+            place = min(len(self.calls), len(self.answers)) - 1
+            self.changed.notify_all()
+        return self.answers[place] if self.answers else {"status": 400, "text": "no script"}
+
+
+names = defaultdict(Name)
+
+
+class Left(Exception):
+    """The caller has closed its connection."""
+
+
+class Call:
+    """One call on its way to its answer."""
+
+    def __init__(self, name, reader, writer):
+        self.name, self.reader, self.writer = name, reader, writer
+
+    async def hold(self):
+        released = asyncio.ensure_future(self.name.releases.acquire())
+        gone = asyncio.ensure_future(self.reader.read(1))
+        done, waiting = await asyncio.wait(
+            {released, gone}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED
+        )
+        for one in waiting:
+            one.cancel()
+        if released not in done:
+            raise Left
+
+    async def send(self, text):
+        data = text.encode()
+        self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+        await self.writer.drain()
+
+    async def answer(self, said):
+        if said.get("hold"):
+            await self.hold()
+        events = said.get("events")
+        kind = "application/json" if events is None else "text/event-stream"
+        headers = {"content-type": kind} | said.get("headers", {})
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        lines += ["transfer-encoding: chunked", "connection: close"]
+        head = "\r\n".join([f"HTTP/1.1 {said.get('status', 200)} Said", *lines, "", ""])
+        self.writer.write(head.encode())
+        if events is None:
+            await self.send(said["text"] if "text" in said else json.dumps(said.get("json", {})))
+        for event in events or []:
+            if event == "hold":
+                await self.hold()
+            else:
+                await self.send(block(event))
+        if said.get("cut"):
+            self.writer.transport.abort()
+        else:
+            self.writer.write(b"0\r\n\r\n")
+
+
+def block(event):
+    if isinstance(event, str):
+        return f"data: {event}\n\n"
+    if "event" not in event:
+        return f"data: {json.dumps(event)}\n\n"
+    return f"event: {event['event']}\ndata: {json.dumps(event['data'])}\n\n"
+
+
+async def control(method, path, wait, body):
+    kind, name = path.strip("/").split("/", 1)
+    name = names[unquote(name)]
+    if (method, kind) == ("PUT", "script"):
+        name.answers = json.loads(body)
+    elif (method, kind) == ("POST", "release"):
+        name.releases.release()
+    elif (method, kind) == ("GET", "calls"):
+        await name.until(lambda: len(name.calls) >= wait)
+        return name.calls
+    elif (method, kind) == ("GET", "left"):
+        await name.until(lambda: name.left >= wait)
+        return name.left
+    return None
+
+
+async def request(reader):
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    method, target, _ = head[0].split(" ", 2)
+    pairs = (line.split(":", 1) for line in head[1:] if line)
+    headers = {name.lower(): value.strip() for name, value in pairs}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return method, target, headers, body
+
+
+async def serve(reader, writer):
+    try:
+        method, target, headers, body = await request(reader)
+        url = urlsplit(target)
+        if url.path.startswith("/v1/"):
+            asked = json.loads(body)
+            name = names[asked.get("model", "")]
+            call = {"path": url.path, "headers": headers, "body": asked}
+            said = await name.take(call)
+            try:
+                await Call(name, reader, writer).answer(said)
+            except Left:
+                await name.note_left()
+        else:
+            wait = int(parse_qs(url.query).get("wait", ["0"])[0])
+            text = json.dumps(await control(method, url.path, wait, body)).encode()
+            head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(text)}\r\nconnection: close\r\n\r\n"
+            writer.write(head.encode() + text)
+        await writer.drain()
+    except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+        pass  # The caller has gone, or waited in vain: the closed connection tells it.
+    finally:
+        writer.close()
+
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=MAX_HEAD)
+    print(f"serving http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit(0)
