@@ -134,6 +134,8 @@ def serve(processes, binary):
 
 
 def main(binary, venv, node, *names):
+    # Ended from outside, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("the tests of clients were stopped"))
     python = [f"{venv}/bin/python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider"]
     python += [str(HERE / "python"), *(("-k", names[0]) if names else ())]
     tests = sorted(str(file) for file in Path(node).glob("*.test.mjs"))
