@@ -126,8 +126,10 @@ async fn a_stream_that_was_begun_ends_with_an_error_after_its_workers_death() {
     let api = Causeway::api(&redis.url(), &[]).await;
     let client = api.client().await;
     let mut dying = Causeway::worker(&redis.url(), &upstream.url(), SHORT_LEASE).await;
-    let body =
-        json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": "x" }] });
+    // Whoever stores its answer leaves the job behind, and can read on in it.
+    let mut body = chat("a story");
+    body["stream"] = json!(true);
+    body["store"] = json!(true);
     let request = client.request(Method::POST, "/v1/chat/completions").json(&body);
     let begun = async {
         let first = upstream.call().await.stream();
@@ -148,15 +150,20 @@ async fn a_stream_that_was_begun_ends_with_an_error_after_its_workers_death() {
     let _other = Causeway::worker(&redis.url(), &upstream.url(), SHORT_LEASE).await;
     dying.kill().await;
     first.left().await;
-    let _second = upstream.call().await;
+    let second = upstream.call().await.stream();
+    second.say("Once more ").await;
+    second.finish().await;
     while let Some(piece) = reply.chunk().await.expect("no cut") {
         heard.push_str(std::str::from_utf8(&piece).expect("whole characters"));
     }
     let last_block = blocks(&heard).last().copied().unwrap_or_default();
     let error: Value = serde_json::from_str(last_block).expect("the stream ends with JSON");
     assert_eq!(error["error"]["code"], "upstream_error", "{heard}");
-    // The client's job goes with its client; the reader of its events hears of both, each once.
     let rest = client.events(&id, last.id.as_deref()).await.rest().await;
     let kinds: Vec<&str> = rest.iter().map(|event| event.kind.as_str()).collect();
-    assert_eq!(kinds, ["job.retrying", "job.started", "output.reset", "job.cancelled"]);
+    assert_eq!(kinds[..3], ["job.retrying", "job.started", "output.reset"]);
+    assert_eq!(kinds.last(), Some(&"job.succeeded"));
+    let deltas = rest.iter().filter(|event| event.kind == "output.delta");
+    let text: String = deltas.map(|event| event.data["text"].as_str().expect("a text")).collect();
+    assert_eq!(text, "Once more ");
 }

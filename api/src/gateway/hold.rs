@@ -212,6 +212,10 @@ impl Held {
         let job = self.state.queue.job(&self.tenant, &self.id).await?;
         let job = job.ok_or_else(|| ApiError::gone(format!("job {} is gone", self.id)))?;
         Ok(match self.dialect {
+            // However fast a worker was: as it was accepted.
+            Dialect::Responses if !matches!(self.ear, Ear::Late(_)) => {
+                Json(responses::object::skeleton(&job, "queued")).into_response()
+            }
             Dialect::Responses => Json(responses::object::object(&job)).into_response(),
             Dialect::OpenAi | Dialect::Anthropic => {
                 respond(StatusCode::ACCEPTED, &job_view::json(&job))

@@ -66,7 +66,7 @@ pub(crate) fn object(job: &Job) -> Value {
 }
 
 /// The response as it was when it was `status`, before anything came of it.
-pub(super) fn skeleton(job: &Job, status: &str) -> Map<String, Value> {
+pub(in crate::gateway) fn skeleton(job: &Job, status: &str) -> Map<String, Value> {
     let mut response = Map::new();
     let echo: Option<Map<String, Value>> = job.spec.api.as_ref().and_then(|api| api.read().ok());
     let defaults = json!({
