@@ -38,6 +38,8 @@ pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
     admin: bool,
     pub(crate) is_rated: bool,
+    /// Whether a key was needed.
+    pub(crate) has_key: bool,
 }
 
 /// A caller who may see and do what concerns all tenants.
@@ -66,7 +68,7 @@ impl Tenants {
         let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if tenants.is_empty() {
             let tenant = TenantId::default_tenant();
-            return Ok(Caller { tenant, admin: true, is_rated: false });
+            return Ok(Caller { tenant, admin: true, is_rated: false, has_key: false });
         }
         let Some(key) = presented(headers) else {
             let message = "this server needs an API key: send `Authorization: Bearer <key>`";
@@ -84,7 +86,7 @@ impl Tenants {
         }
         let tenant = found.ok_or_else(|| ApiError::unauthorized("nobody has this API key"))?;
         let (admin, is_rated) = (tenant.admin, tenant.is_rated);
-        Ok(Caller { tenant: tenant.id.clone(), admin, is_rated })
+        Ok(Caller { tenant: tenant.id.clone(), admin, is_rated, has_key: true })
     }
 }
 
@@ -94,13 +96,22 @@ fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     std::hint::black_box(difference) == 0
 }
 
-/// The key of `Authorization: Bearer` or, as Anthropic's SDKs send it, `x-api-key`.
+/// What stands before a key where it is sent as the name of a WebSocket's protocol.
+const KEY_PROTOCOL: &str = "causeway.key.";
+
+/// The key of `Authorization: Bearer` or, as Anthropic's SDKs send it, `x-api-key`; or among the
+/// protocols that a browser, which sets no headers, offers for a WebSocket.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     let bearer = || {
         let (scheme, key) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
     };
-    bearer().or_else(|| headers.get("x-api-key")?.to_str().ok())
+    let offered = || {
+        let offers = headers.get_all("sec-websocket-protocol").iter();
+        let names = offers.filter_map(|offer| offer.to_str().ok()).flat_map(|o| o.split(','));
+        names.map(str::trim).find_map(|name| name.strip_prefix(KEY_PROTOCOL))
+    };
+    bearer().or_else(|| headers.get("x-api-key")?.to_str().ok()).or_else(offered)
 }
 
 /// Lets those through who may call, and says who they are.
@@ -140,6 +151,8 @@ impl FromRequestParts<AppState> for Admin {
 mod tests {
     use super::*;
 
+    const PROTOCOL: &str = "sec-websocket-protocol";
+
     fn tenants() -> Tenants {
         let key_sha256 = vec![Sha256::digest(b"old").into(), Sha256::digest(b"new").into()];
         let id = TenantId::new("ann").unwrap();
@@ -158,6 +171,9 @@ mod tests {
         assert_eq!(call(&tenants, "authorization", "Bearer old").as_deref(), Some("ann"));
         assert_eq!(call(&tenants, "authorization", "bearer new").as_deref(), Some("ann"));
         assert_eq!(call(&tenants, "x-api-key", "new").as_deref(), Some("ann"));
+        let offers = |key: &str| format!("causeway.v1, causeway.key.{key}");
+        assert_eq!(call(&tenants, PROTOCOL, &offers("new")).as_deref(), Some("ann"));
+        assert_eq!(call(&tenants, PROTOCOL, &offers("other")), None);
         assert_eq!(call(&tenants, "authorization", "Bearer other"), None);
         assert_eq!(call(&tenants, "authorization", "Basic old"), None);
         assert!(tenants.caller(&HeaderMap::new()).is_err());

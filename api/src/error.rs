@@ -87,6 +87,13 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", "not_an_admin", message)
     }
 
+    /// A page of another site, where whoever reaches the port is let in.
+    pub(crate) fn foreign_page() -> Self {
+        let message = "a page of another site may not connect to a server without tenants; \
+                       configure a [[tenant]] and offer the protocol `causeway.key.<key>`";
+        Self::new(StatusCode::FORBIDDEN, "permission_error", "foreign_origin", message)
+    }
+
     /// There is nothing of that name, or it is somebody else's.
     pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", code, message)
@@ -120,6 +127,13 @@ impl ApiError {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let error = Self::new(status, "service_unavailable_error", "draining", message);
         error.retry_after(1).with_header(X_SHOULD_RETRY, HeaderValue::from_static("true"))
+    }
+
+    /// The process stops, and nothing was accepted.
+    pub(crate) fn takes_no_more() -> Self {
+        let message = "this process is being stopped and takes no more jobs; connect again, and \
+                       submit there";
+        Self { message: message.to_owned(), ..Self::draining() }
     }
 
     /// The job did not end while its caller could be held.

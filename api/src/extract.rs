@@ -83,6 +83,7 @@ fn in_plain_words(said: &str) -> String {
         ("expected struct JobRequest", "expected an object"),
         ("expected struct Shape", "expected an object"),
         ("expected struct Message", "expected an object"),
+        ("expected struct Asked", "expected an object"),
     ];
     names.iter().fold(said.to_owned(), |said, (rust, plain)| said.replace(rust, plain))
 }

@@ -14,6 +14,7 @@ mod health;
 mod job_view;
 mod jobs;
 mod queue_view;
+mod reader;
 mod request_id;
 mod router;
 mod serve;
@@ -22,6 +23,7 @@ mod state;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod ws;
 
 pub use auth::{Tenant, Tenants};
 pub use router::router;

@@ -11,7 +11,7 @@ use axum::{
 
 use crate::{
     auth, bridge, error::ApiError, events, gateway, health, jobs, queue_view, request_id,
-    state::AppState, submit,
+    state::AppState, submit, ws,
 };
 
 /// What is served, for the message of a route that is not.
@@ -39,6 +39,7 @@ pub fn router(state: AppState) -> Router {
         .route("/v1/lanes", allow(get(queue_view::lanes), "GET, HEAD"))
         .route("/v1/lanes/{lane}/pause", allow(post(queue_view::pause), "POST"))
         .route("/v1/lanes/{lane}/resume", allow(post(queue_view::resume), "POST"))
+        .route("/v1/ws", allow(get(ws::connect), "GET, HEAD"))
         .route("/v1/queue", allow(get(queue_view::queue), "GET, HEAD"))
         .route("/v1/chat/completions", allow(post(gateway::openai), "POST"))
         .route("/v1/completions", allow(post(gateway::openai), "POST"))

@@ -10,9 +10,9 @@ use crate::{router::router, state::AppState};
 /// How long connections may take to end after the stop.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Serves the API on `listener`. When `drain` ends it takes no more connections; whoever waits for
-/// an answer goes on waiting until the state's `stopping` is cancelled, and then all connections
-/// have five seconds to end.
+/// Serves the API on `listener`. When `drain` ends it takes no more connections and, over the
+/// WebSockets that are open, no more jobs; whoever waits for an answer goes on waiting until the
+/// state's `stopping` is cancelled, and then all connections have five seconds to end.
 ///
 /// # Errors
 /// When the listener fails.
@@ -26,15 +26,26 @@ pub async fn serve(
         drop(connection.set_nodelay(true));
     });
     let (stopping, errands) = (state.stopping(), state.errands.clone());
+    let draining = state.draining.clone();
+    let drain = async move {
+        drain.await;
+        draining.cancel();
+    };
     let serving = axum::serve(listener, router(state)).with_graceful_shutdown(drain);
     let serving = std::future::IntoFuture::into_future(serving);
     tokio::pin!(serving);
-    tokio::select! {
-        ended = &mut serving => return ended,
-        () = stopping.cancelled() => {}
-    }
-    let served = timeout(FAREWELL, serving).await.unwrap_or(Ok(()));
+    let served = tokio::select! {
+        ended = &mut serving => ended,
+        () = stopping.cancelled() => timeout(FAREWELL, serving).await.unwrap_or(Ok(())),
+    };
     errands.close();
+    if served.is_ok() {
+        // WebSockets are errands, and may last until nothing is answered any more.
+        tokio::select! {
+            () = errands.wait() => {}
+            () = stopping.cancelled() => {}
+        }
+    }
     drop(timeout(FAREWELL, errands.wait()).await);
     served
 }

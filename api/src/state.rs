@@ -20,6 +20,8 @@ pub struct Shared {
     pub(crate) is_alive: Box<dyn Fn() -> bool + Send + Sync>,
     /// What is done for clients that have gone.
     pub(crate) errands: TaskTracker,
+    /// Cancelled when no more jobs are taken, while what runs may still end.
+    pub(crate) draining: CancellationToken,
     stopping: CancellationToken,
 }
 
@@ -55,6 +57,7 @@ impl AppState {
             metrics: Box::new(metrics),
             is_alive: Box::new(is_alive),
             errands: TaskTracker::new(),
+            draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
         }))
     }

@@ -100,19 +100,32 @@ pub(crate) async fn submit(
 ) -> Result<Response, ApiError> {
     let wait = preferred_wait(&headers, state.settings.max_wait)?;
     let key = idempotency(&headers)?;
-    let digest = || Sha256::new().chain_update(b"/v1/jobs\0").chain_update(&bytes);
     let shape: Shape = parse(&bytes)?;
     if shape.jobs.is_some() {
         let many: ManyRequest = parse(&bytes)?;
-        return submit_many(&state, caller, many, key.map(|key| (key, digest()))).await;
+        return submit_many(&state, caller, many, key.map(|key| (key, digest(&bytes)))).await;
     }
-    let request: JobRequest = parse(&bytes)?;
-    let mut job = draft(&state, &caller.tenant, request, None)?;
-    if let Some(key) = key {
-        job.idempotency = Some(remembered(&state.settings, key, digest().finalize().into()));
-    }
-    let accepted = state.queue.submit(vec![job]).await?.remove(0);
+    let accepted = submit_one(&state, &caller.tenant, &bytes, key).await?;
     finish(&state, caller, &accepted, wait).await
+}
+
+/// Checks the one job of which `bytes` are the JSON, and accepts it.
+pub(crate) async fn submit_one(
+    state: &AppState,
+    tenant: &TenantId,
+    bytes: &[u8],
+    key: Option<IdempotencyKey>,
+) -> Result<Accepted, ApiError> {
+    let mut job = draft(state, tenant, parse(bytes)?, None)?;
+    if let Some(key) = key {
+        job.idempotency = Some(remembered(&state.settings, key, digest(bytes).finalize().into()));
+    }
+    Ok(state.queue.submit(vec![job]).await?.remove(0))
+}
+
+/// What tells one submission from another.
+fn digest(bytes: &[u8]) -> Sha256 {
+    Sha256::new().chain_update(b"/v1/jobs\0").chain_update(bytes)
 }
 
 /// The one job that was accepted, waited for as long as the client prefers.
@@ -185,15 +198,17 @@ fn mark_replay(headers: &mut HeaderMap, accepted: &[Accepted]) {
     }
 }
 
-fn expired(id: &JobId) -> ApiError {
+pub(crate) fn expired(id: &JobId) -> ApiError {
     ApiError::gone(format!("job {id} was accepted before, and its result has expired"))
 }
 
 pub(crate) fn idempotency(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().map_err(|_| "it is not text".to_owned());
-    let key = key.and_then(|key| IdempotencyKey::new(key).map_err(|error| error.to_string()));
-    key.map(Some).map_err(|why| {
+    idempotency_key(value.to_str().unwrap_or_default()).map(Some)
+}
+
+pub(crate) fn idempotency_key(text: &str) -> Result<IdempotencyKey, ApiError> {
+    IdempotencyKey::new(text).map_err(|why| {
         let message = format!("the Idempotency-Key cannot be used: {why}");
         ApiError::invalid("invalid_idempotency_key", message)
     })

@@ -7,6 +7,7 @@ mod lanes;
 mod refusals;
 mod responses;
 mod streams;
+mod ws;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ use crate::{AppState, Settings, Tenant, Tenants, router};
 /// An API without a socket.
 struct Api {
     router: Router,
+    state: AppState,
     queue: Queue,
     clock: Arc<ManualClock>,
 }
@@ -55,7 +57,7 @@ impl Api {
         let store = Embedded::new(Policy::default(), clock.clone());
         let queue = Queue::new(Arc::new(store), Vec::new());
         let state = AppState::new(queue.clone(), settings, tenants, String::new, || true);
-        Self { router: router(state), queue, clock }
+        Self { router: router(state.clone()), state, queue, clock }
     }
 
     async fn send(&self, request: Request<Body>) -> Response {

@@ -1,0 +1,110 @@
+//! A client that reads the events of one job: what it is told of each, over whatever connection.
+//!
+//! A store that does not answer is asked again and again; when the process stops, what is known is
+//! still told. Apart from that nothing is kept here: the log is in the queue.
+
+use std::{collections::VecDeque, time::Duration};
+
+use causeway_queue::{Event, EventKind, Job, JobId, Queue, RawJson, TenantId, reader::Follower};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::{job_view, state::AppState};
+
+/// How long to wait before a store that failed is asked again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A reader of one job's events.
+pub(crate) struct Reader {
+    follower: Follower,
+    queue: Queue,
+    tenant: TenantId,
+    id: JobId,
+    stopping: CancellationToken,
+    /// What was known when the process stopped.
+    rest: Option<VecDeque<Event>>,
+    ended: bool,
+}
+
+impl Reader {
+    /// Reads the events of `job`, which was just read for its owner, from number `from` on.
+    pub(crate) fn new(state: &AppState, job: &Job, from: u64) -> Self {
+        Self {
+            follower: state.queue.follow(job, from),
+            queue: state.queue.clone(),
+            tenant: job.tenant.clone(),
+            id: job.id.clone(),
+            stopping: state.stopping(),
+            rest: None,
+            ended: false,
+        }
+    }
+
+    /// The next event; `None` after the last one, when the job is gone, and when the process has
+    /// stopped: the client comes again and resumes. Safe to cancel.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        while !self.ended && self.rest.is_none() {
+            let event = tokio::select! {
+                event = self.follower.next() => event,
+                () = self.stopping.cancelled() => {
+                    // Its worker may just have ended the job.
+                    self.rest = Some(self.follower.known().await.unwrap_or_default().into());
+                    break;
+                }
+            };
+            match event {
+                Ok(Some(event)) => {
+                    self.ended = event.kind.is_last();
+                    return Some(event);
+                }
+                Ok(None) => self.ended = true,
+                Err(error) => {
+                    tracing::debug!(job.id = %self.id, %error, "a reader waits for the store");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        self.rest.as_mut()?.pop_front()
+    }
+
+    /// Whether the process has stopped before the last event.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// What a client is told of an event, beside its kind and its number.
+    pub(crate) async fn told(&self, event: &Event) -> RawJson {
+        match event.kind {
+            EventKind::Delta => delta(event),
+            EventKind::Queued
+            | EventKind::Succeeded
+            | EventKind::Failed
+            | EventKind::Cancelled
+            | EventKind::Expired => self.job().await,
+            EventKind::Started | EventKind::Retrying | EventKind::Reset => event.data.clone(),
+        }
+    }
+
+    /// The job as it is now: events never carry it.
+    async fn job(&self) -> RawJson {
+        let job: Option<Job> = self.queue.job(&self.tenant, &self.id).await.ok().flatten();
+        job.as_ref().map(job_view::json).unwrap_or_default()
+    }
+}
+
+/// A piece of the answer: its text, and the chunks as the upstream sent them.
+fn delta(event: &Event) -> RawJson {
+    let chunks: Vec<Value> = event.data.read().unwrap_or_default();
+    let text: String = chunks.iter().filter_map(text).collect();
+    let data = json!({ "seq": event.seq, "text": text, "chunks": event.data });
+    RawJson::of(&data).unwrap_or_default()
+}
+
+/// The text of one chunk: of a chat, of a completion, of a response, of a message.
+fn text(chunk: &Value) -> Option<&str> {
+    let choice = chunk.get("choices").and_then(|choices| choices.get(0));
+    let of_choice =
+        choice.and_then(|choice| choice.pointer("/delta/content").or_else(|| choice.get("text")));
+    let of_event = || chunk.pointer("/delta/text").or_else(|| chunk.get("delta"));
+    of_choice.or_else(of_event)?.as_str()
+}

@@ -1,0 +1,364 @@
+//! One connection for many jobs, without a socket: a pair of channels stands for it.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::Body,
+    extract::ws::{CloseFrame, Message},
+    http::Request,
+};
+use causeway_queue::{EventKind, RawJson, TenantId, backend::Emission};
+use futures_util::{Sink, Stream};
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::PollSender;
+
+use super::{Api, ann_and_bob, signed};
+use crate::{
+    Settings,
+    ws::{MAX_FOLLOWED, PING, SLOW, Session, run},
+};
+
+/// The server's end of a connection.
+struct Wire {
+    heard: ReceiverStream<Result<Message, Infallible>>,
+    said: PollSender<Message>,
+}
+
+impl Stream for Wire {
+    type Item = Result<Message, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.heard).poll_next(cx)
+    }
+}
+
+impl Sink<Message> for Wire {
+    type Error = String;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        Pin::new(&mut self.said).poll_ready(cx).map_err(|error| error.to_string())
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), String> {
+        Pin::new(&mut self.said).start_send(message).map_err(|error| error.to_string())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        Pin::new(&mut self.said).poll_flush(cx).map_err(|error| error.to_string())
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
+        Pin::new(&mut self.said).poll_close(cx).map_err(|error| error.to_string())
+    }
+}
+
+/// The client's end.
+struct Client {
+    say: mpsc::Sender<Result<Message, Infallible>>,
+    hear: mpsc::Receiver<Message>,
+    server: JoinSet<()>,
+}
+
+impl Client {
+    /// Connects as `tenant`; `room` frames fit on the way to the client.
+    fn connect(api: &Api, tenant: &str, room: usize) -> Self {
+        let (say, heard) = mpsc::channel(100);
+        let (said, hear) = mpsc::channel(room);
+        let wire = Wire { heard: ReceiverStream::new(heard), said: PollSender::new(said) };
+        let tenant = TenantId::new(tenant).unwrap();
+        let mut server = JoinSet::new();
+        server.spawn(run(Session::new(api.state.clone(), tenant), wire));
+        Self { say, hear, server }
+    }
+
+    async fn send(&self, message: Message) {
+        self.say.send(Ok(message)).await.unwrap();
+    }
+
+    async fn say(&self, frame: &Value) {
+        self.send(Message::Text(frame.to_string().into())).await;
+    }
+
+    async fn hear(&mut self) -> Value {
+        match self.hear.recv().await {
+            Some(Message::Text(text)) => serde_json::from_str(&text).unwrap(),
+            other => panic!("no text: {other:?}"),
+        }
+    }
+
+    /// Says something, and hears the next frame.
+    async fn ask(&mut self, frame: &Value) -> Value {
+        self.say(frame).await;
+        self.hear().await
+    }
+
+    /// Submits and follows a job that streams; its id.
+    async fn submit(&mut self) -> String {
+        let job = json!({ "body": { "stream": true } });
+        let told = self.ask(&json!({ "op": "submit", "job": job, "follow": true })).await;
+        assert_eq!((&told["type"], &told["replayed"]), (&json!("accepted"), &json!(false)));
+        told["job"]["id"].as_str().unwrap_or_else(|| panic!("{told}")).to_owned()
+    }
+
+    async fn closed(&mut self) -> Option<CloseFrame> {
+        match self.hear.recv().await {
+            Some(Message::Close(frame)) => frame,
+            None => None,
+            other => panic!("no end: {other:?}"),
+        }
+    }
+}
+
+fn seq_and_type(told: &Value) -> (u64, &str) {
+    (told["seq"].as_u64().unwrap_or_else(|| panic!("{told}")), told["type"].as_str().unwrap())
+}
+
+async fn say(api: &Api, lease: &causeway_queue::Lease, text: &str) {
+    let data = RawJson::of(&json!([{ "choices": [{ "delta": { "content": text } }] }])).unwrap();
+    let one = Emission { lease: lease.key.clone(), kind: EventKind::Delta, data };
+    let shard = api.queue.shards().remove(0);
+    assert!(api.queue.backend().emit(&shard, vec![one]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn one_connection_submits_follows_and_hears_the_end() {
+    let api = Api::new();
+    let mut client = Client::connect(&api, "default", 100);
+    let job = json!({ "body": { "stream": true } });
+    let submit = json!({ "op": "submit", "ref": "a", "job": job, "follow": true });
+    let told = client.ask(&submit).await;
+    assert_eq!((&told["ref"], &told["job"]["status"]), (&json!("a"), &json!("queued")));
+    let id = told["job"]["id"].clone();
+    let queued = client.hear().await;
+    assert_eq!((seq_and_type(&queued), &queued["job"]), ((0, "job.queued"), &id));
+    assert_eq!(queued["data"]["id"], id);
+
+    let lease = api.claim().await;
+    assert_eq!(seq_and_type(&client.hear().await), (1, "job.started"));
+    say(&api, &lease, "hi").await;
+    let delta = client.hear().await;
+    assert_eq!((seq_and_type(&delta), &delta["data"]["text"]), ((2, "output.delta"), &json!("hi")));
+    api.answer(lease, "hi").await;
+    let end = client.hear().await;
+    assert_eq!(seq_and_type(&end), (3, "job.succeeded"));
+    assert_eq!(end["data"]["response"]["status_code"], 200);
+
+    let again = client.ask(&json!({ "op": "follow", "job": id, "after": 2, "ref": "b" })).await;
+    assert_eq!(again, json!({ "ref": "b", "job": id, "type": "following" }));
+    assert_eq!(seq_and_type(&client.hear().await), (3, "job.succeeded"));
+    assert_eq!(client.ask(&json!({ "op": "ping" })).await, json!({ "type": "pong" }));
+}
+
+#[tokio::test]
+async fn many_jobs_are_followed_side_by_side_and_one_can_be_let_go() {
+    let api = Api::new();
+    let mut client = Client::connect(&api, "default", 100);
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(client.submit().await);
+        assert_eq!(seq_and_type(&client.hear().await), (0, "job.queued"));
+    }
+    let told = client.ask(&json!({ "op": "unfollow", "job": ids[1] })).await;
+    assert_eq!(told, json!({ "job": ids[1], "type": "unfollowed" }));
+    for _ in &ids {
+        let lease = api.claim().await;
+        api.answer(lease, "done").await;
+    }
+    let mut heard = Vec::new();
+    for _ in 0..4 {
+        let told = client.hear().await;
+        heard.push((told["job"].as_str().unwrap().to_owned(), told["seq"].as_u64().unwrap()));
+    }
+    heard.sort();
+    let mut wanted: Vec<_> =
+        [&ids[0], &ids[2]].iter().flat_map(|id| [1, 2].map(|seq| ((*id).clone(), seq))).collect();
+    wanted.sort();
+    assert_eq!(heard, wanted);
+    client.ask(&json!({ "op": "unfollow", "job": ids[0] })).await["error"]["code"]
+        .as_str()
+        .map(|code| assert_eq!(code, "not_followed"))
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_job_is_cancelled_and_submitted_twice_as_over_http() {
+    let api = Api::new();
+    let mut client = Client::connect(&api, "default", 100);
+    let submit = json!({ "op": "submit", "job": { "body": {} }, "idempotency_key": "k" });
+    let first = client.ask(&submit).await;
+    let second = client.ask(&submit).await;
+    assert_eq!(first["job"]["id"], second["job"]["id"]);
+    assert_eq!((&first["replayed"], &second["replayed"]), (&json!(false), &json!(true)));
+    let other = json!({ "op": "submit", "job": { "body": { "n": 1 } }, "idempotency_key": "k" });
+    assert_eq!(client.ask(&other).await["error"]["code"], "idempotency_key_reused");
+    let told = client.ask(&json!({ "op": "cancel", "job": first["job"]["id"] })).await;
+    assert_eq!(
+        (&told["type"], &told["job"]["status"]),
+        (&json!("cancelling"), &json!("cancelled"))
+    );
+    assert_eq!(api.unfinished().await, 0);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_told_and_the_connection_goes_on() {
+    let api = Api::with(Settings::default(), ann_and_bob());
+    let foreign =
+        api.ask(signed(super::post("/v1/jobs", r#"{"body":{}}"#), "key-of-ann")).await.id();
+    let mut bob = Client::connect(&api, "bob", 100);
+    for (frame, name, code, part) in [
+        ("{".to_owned(), None, "invalid_json", "not complete JSON"),
+        ("[]".to_owned(), None, "invalid_value", "object"),
+        (r#"{"op":"dance","ref":"d"}"#.to_owned(), Some("d"), "invalid_value", "submit"),
+        (r#"{"op":"ping","hop":1}"#.to_owned(), None, "unknown_parameter", "hop"),
+        (r#"{"op":"submit","ref":"s"}"#.to_owned(), Some("s"), "missing_field", "job"),
+        (r#"{"op":"submit","job":{"body":[]}}"#.to_owned(), None, "invalid_value", "JSON object"),
+        (r#"{"op":"follow","job":7}"#.to_owned(), None, "invalid_value", "string"),
+        (r#"{"op":"follow","job":"job_1"}"#.to_owned(), None, "job_not_found", "job_1"),
+        (format!(r#"{{"op":"follow","job":"{foreign}"}}"#), None, "job_not_found", "no job"),
+        (format!(r#"{{"op":"cancel","job":"{foreign}"}}"#), None, "job_not_found", "no job"),
+    ] {
+        bob.send(Message::Text(frame.clone().into())).await;
+        let told = bob.hear().await;
+        assert_eq!(
+            (&told["type"], &told["error"]["code"]),
+            (&json!("error"), &json!(code)),
+            "{frame}"
+        );
+        assert_eq!(told["ref"].as_str(), name, "{frame}");
+        assert!(told["error"]["message"].as_str().unwrap().contains(part), "{frame}: {told}");
+    }
+    bob.send(Message::Binary(vec![1].into())).await;
+    assert!(bob.hear().await["error"]["message"].as_str().unwrap().contains("text"));
+    assert_eq!(bob.ask(&json!({ "op": "ping" })).await["type"], "pong");
+    assert_eq!(api.unfinished().await, 1);
+}
+
+#[tokio::test]
+async fn more_jobs_than_the_limit_are_not_followed_and_not_accepted() {
+    let api = Api::new();
+    let mut client = Client::connect(&api, "default", 100);
+    let submit = json!({ "op": "submit", "job": { "body": {} }, "follow": true });
+    let mut accepted = 0;
+    while accepted < MAX_FOLLOWED {
+        match client.ask(&submit).await["type"].as_str().unwrap() {
+            "accepted" => accepted += 1,
+            other => assert_eq!(other, "job.queued"),
+        }
+        while let Ok(told) = client.hear.try_recv() {
+            let Message::Text(text) = told else { panic!("{told:?}") };
+            accepted += usize::from(text.contains(r#""type":"accepted""#));
+        }
+    }
+    client.say(&submit).await;
+    let refused = loop {
+        let told = client.hear().await;
+        if told["type"] != "job.queued" {
+            break told;
+        }
+    };
+    assert_eq!(refused["error"]["code"], "too_many_followed");
+    assert_eq!(api.unfinished().await, MAX_FOLLOWED as u64);
+}
+
+#[tokio::test]
+async fn a_connection_that_closes_cancels_nothing() {
+    let api = Api::new();
+    let mut client = Client::connect(&api, "default", 100);
+    let id = client.submit().await;
+    client.send(Message::Close(None)).await;
+    while client.hear.recv().await.is_some() {}
+    client.server.join_next().await.unwrap().unwrap();
+    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.ok(200)["status"], "queued");
+    assert!(api.queue.backend().news().is_empty(), "somebody still listens");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_asked_and_then_given_up() {
+    let api = Api::new();
+    let mut client = Client::connect(&api, "default", 100);
+    let began = Instant::now();
+    for round in 1..=3 {
+        assert!(matches!(client.hear.recv().await, Some(Message::Ping(_))));
+        assert_eq!(began.elapsed(), round * PING);
+        client.send(Message::Pong(Vec::new().into())).await;
+    }
+    for _ in 0..2 {
+        assert!(matches!(client.hear.recv().await, Some(Message::Ping(_))));
+    }
+    assert_eq!(client.closed().await, None);
+    assert_eq!(began.elapsed(), 6 * PING);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_given_up_and_its_events_are_kept() {
+    let api = Api::new();
+    let mut client = Client::connect(&api, "default", 1);
+    let id = client.submit().await;
+    let lease = api.claim().await;
+    for _ in 0..50 {
+        say(&api, &lease, "word ").await;
+    }
+    let began = Instant::now();
+    client.server.join_next().await.unwrap().unwrap();
+    assert_eq!(began.elapsed(), SLOW);
+
+    let mut next = Client::connect(&api, "default", 1);
+    next.say(&json!({ "op": "follow", "job": id, "after": 1 })).await;
+    next.hear().await;
+    for seq in 2..52 {
+        assert_eq!(seq_and_type(&next.hear().await), (seq, "output.delta"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_stops_takes_no_job_tells_the_rest_and_says_why() {
+    let api = Api::new();
+    let mut client = Client::connect(&api, "default", 100);
+    client.submit().await;
+    client.hear().await;
+    let lease = api.claim().await;
+    client.hear().await;
+    api.state.draining.cancel();
+    let submit = json!({ "op": "submit", "job": { "body": {} } });
+    assert_eq!(client.ask(&submit).await["error"]["code"], "draining");
+    api.answer(lease, "just in time").await;
+    api.state.stopping().cancel();
+    assert_eq!(seq_and_type(&client.hear().await), (2, "job.succeeded"));
+    let frame = client.closed().await.unwrap();
+    assert_eq!(frame.code, 1012);
+    assert!(frame.reason.contains("after"), "{}", frame.reason);
+    assert_eq!(api.unfinished().await, 0);
+
+    let mut idle = Client::connect(&api, "default", 100);
+    assert_eq!(idle.closed().await.unwrap().code, 1012);
+}
+
+#[tokio::test]
+async fn a_call_that_is_no_upgrade_and_a_page_of_another_site_are_refused() {
+    let api = Api::new();
+    let request = |origin: Option<&str>| {
+        let mut request = Request::get("/v1/ws").header("host", "127.0.0.1:4004");
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        request.body(Body::empty()).unwrap()
+    };
+    for origin in [None, Some("http://127.0.0.1:4004")] {
+        let answer = api.ask(request(origin)).await;
+        assert!(answer.refused(426, "upgrade_required").contains("WebSocket"));
+        assert_eq!(answer.header("upgrade"), Some("websocket"));
+    }
+    for origin in ["http://elsewhere.example", "null"] {
+        api.ask(request(Some(origin))).await.refused(403, "foreign_origin");
+    }
+    let api = Api::with(Settings::default(), ann_and_bob());
+    api.ask(request(None)).await.refused(401, "invalid_api_key");
+    let with_key = signed(request(Some("http://elsewhere.example")), "key-of-ann");
+    api.ask(with_key).await.refused(426, "upgrade_required");
+}

@@ -1,0 +1,167 @@
+//! `GET /v1/ws`: one connection that submits, cancels and follows many jobs.
+//!
+//! Frames are JSON texts, described in [`frame`]. The connection is one task that does one thing at
+//! a time: it reads a frame, answers it, passes an event on. So nothing piles up for a client that
+//! is slow: while it does not take what is sent, no event is read for it and no frame of its is
+//! looked at, and what happens meanwhile stays in the jobs' logs. Jobs live apart from connections:
+//! one that closes cancels nothing, and another goes on with `after`.
+
+mod frame;
+mod session;
+
+use std::{fmt::Display, pin::pin, time::Duration};
+
+use axum::{
+    extract::{
+        State, WebSocketUpgrade,
+        ws::{CloseFrame, Message, Utf8Bytes, close_code, rejection::WebSocketUpgradeRejection},
+    },
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+#[cfg(test)]
+pub(crate) use self::session::MAX_FOLLOWED;
+pub(crate) use self::session::Session;
+use crate::{auth::Caller, error::ApiError, state::AppState};
+
+/// The name of this protocol, for clients that offer names.
+const PROTOCOL: &str = "causeway.v1";
+
+/// How often a client is asked whether it is still there.
+pub(crate) const PING: Duration = Duration::from_secs(20);
+
+/// How many of these questions in a row may stay without an answer.
+const MAX_UNANSWERED: u32 = 2;
+
+/// How long a client may take to receive one frame.
+pub(crate) const SLOW: Duration = Duration::from_secs(30);
+
+/// How long the farewell may take when the process stops: less than connections have to end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Longest reason of a close frame, in bytes (RFC 6455, section 5.5).
+const MAX_REASON_BYTES: usize = 123;
+
+/// Opens the connection. A frame may be as long as a body.
+pub(crate) async fn connect(
+    State(state): State<AppState>,
+    caller: Caller,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response, ApiError> {
+    if !caller.has_key {
+        refuse_foreign_pages(&headers)?;
+    }
+    let upgrade = upgrade.map_err(|rejection| {
+        let message = format!("this route opens a WebSocket: {}", rejection.body_text());
+        ApiError::invalid("upgrade_required", message)
+            .with_status(StatusCode::UPGRADE_REQUIRED)
+            .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
+    })?;
+    let longest = state.settings.max_body_bytes;
+    let errand = state.errands.token();
+    let upgrade = upgrade.max_message_size(longest).max_frame_size(longest);
+    Ok(upgrade.protocols([PROTOCOL]).on_upgrade(async move |socket| {
+        run(Session::new(state, caller.tenant), socket).await;
+        drop(errand);
+    }))
+}
+
+/// Where no key is needed, a page of another site that is open in a browser on this machine could
+/// connect: browsers do not keep it from that, but say where it is from.
+fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let site = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+    match site {
+        Some((_, site)) if Some(site) == host => Ok(()),
+        _ => Err(ApiError::foreign_page()),
+    }
+}
+
+/// Serves `session` over `socket` until one of them ends.
+pub(crate) async fn run<S, E>(mut session: Session, socket: S)
+where
+    S: Stream<Item = Result<Message, E>> + Sink<Message>,
+    E: Display,
+{
+    let mut socket = pin!(socket);
+    let (draining, stopping) = (session.draining(), session.stopping());
+    let mut pings = interval_at(Instant::now() + PING, PING);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut unanswered = 0;
+    let farewell = loop {
+        let follows = session.follows();
+        if draining.is_cancelled() && !follows {
+            break Some(stopped());
+        }
+        let message = tokio::select! {
+            heard = socket.next() => {
+                unanswered = 0;
+                match heard {
+                    None | Some(Ok(Message::Close(_))) => break None,
+                    Some(Err(error)) => break Some(close(close_code::PROTOCOL, &error.to_string())),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                    Some(Ok(Message::Text(text))) => session.answer(text.as_str()).await,
+                    Some(Ok(Message::Binary(_))) => session.refuse_binary(),
+                }
+            }
+            Some(told) = session.next(), if follows => told,
+            _ = pings.tick() => {
+                if unanswered == MAX_UNANSWERED {
+                    break None;
+                }
+                unanswered += 1;
+                if send(&mut socket, Message::Ping(Vec::new().into()), SLOW).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            () = draining.cancelled(), if !draining.is_cancelled() => continue,
+            () = stopping.cancelled() => {
+                let until = Instant::now() + FAREWELL;
+                while let Some(told) = session.next().await {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if send(&mut socket, Message::Text(told.into()), left).await.is_err() {
+                        return;
+                    }
+                }
+                break Some(stopped());
+            }
+        };
+        if send(&mut socket, Message::Text(message.into()), SLOW).await.is_err() {
+            return;
+        }
+    };
+    if let Some(frame) = farewell {
+        drop(send(&mut socket, Message::Close(Some(frame)), FAREWELL).await);
+    }
+    // Also answers the client's own farewell.
+    drop(timeout(FAREWELL, socket.close()).await);
+}
+
+/// The client did not take it, or not in time: the connection is of no use any more.
+struct Gone;
+
+async fn send<S>(socket: &mut S, message: Message, within: Duration) -> Result<(), Gone>
+where
+    S: Sink<Message> + Unpin,
+{
+    match timeout(within, socket.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Gone),
+    }
+}
+
+fn stopped() -> CloseFrame {
+    close(close_code::RESTART, "this process stops: connect again, and follow with `after`")
+}
+
+fn close(code: u16, reason: &str) -> CloseFrame {
+    let end = reason.floor_char_boundary(MAX_REASON_BYTES);
+    let reason = reason.get(..end).unwrap_or_default();
+    CloseFrame { code, reason: Utf8Bytes::from(reason) }
+}

@@ -1,0 +1,113 @@
+//! The frames of a connection, both ways. A client sends objects with an `op`:
+//!
+//! | `op` | with | answered by |
+//! |---|---|---|
+//! | `submit` | `job` as for `POST /v1/jobs`; `follow`, `idempotency_key` | `accepted` and the job |
+//! | `follow` | `job`, an id; `after`, the last event that the client has | `following` |
+//! | `unfollow` | `job`, an id | `unfollowed` |
+//! | `cancel` | `job`, an id | `cancelling` and the job as it is then |
+//! | `ping` | | `pong` |
+//!
+//! Each may carry a `ref`, and its answer carries the same; answers come in the order of what they
+//! answer. What is refused is answered by `error`. Events of followed jobs come in between: the
+//! job's id, `seq`, and kind and data as in `GET /v1/jobs/{id}/events`.
+
+use causeway_queue::{Event, JobId, RawJson};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{error::ApiError, extract::parse};
+
+/// What a client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Op {
+    Submit,
+    Follow,
+    Unfollow,
+    Cancel,
+    Ping,
+}
+
+/// A frame of the client.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    pub(super) op: Op,
+    #[serde(default, rename = "ref")]
+    pub(super) reference: Option<String>,
+    #[serde(default)]
+    pub(super) job: Option<RawJson>,
+    #[serde(default)]
+    pub(super) follow: bool,
+    #[serde(default)]
+    pub(super) after: Option<u32>,
+    #[serde(default)]
+    pub(super) idempotency_key: Option<String>,
+}
+
+/// A frame that cannot be read may have a name all the same.
+#[derive(Debug, Default, Deserialize)]
+struct Named {
+    #[serde(default, rename = "ref")]
+    reference: Option<String>,
+}
+
+impl Asked {
+    /// Reads a frame; where that fails, the error comes with the frame's name.
+    pub(super) fn read(text: &str) -> Result<Self, (Option<String>, ApiError)> {
+        parse(text.as_bytes()).map_err(|error| {
+            let named: Named = serde_json::from_str(text).unwrap_or_default();
+            (named.reference, error)
+        })
+    }
+}
+
+/// A frame of the server.
+#[derive(Debug, Serialize)]
+pub(super) struct Told<'a> {
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    pub(super) reference: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) job: Option<RawJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seq: Option<u64>,
+    pub(super) r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) data: Option<RawJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) replayed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<Value>,
+}
+
+impl<'a> Told<'a> {
+    pub(super) fn new(kind: &'static str) -> Self {
+        let (reference, job, seq, data, replayed, error) = Default::default();
+        Self { reference, job, seq, r#type: kind, data, replayed, error }
+    }
+
+    /// An event of a job.
+    pub(super) fn event(id: &JobId, event: &Event, data: RawJson) -> Self {
+        let job = RawJson::of(id).ok();
+        Self { job, seq: Some(event.seq), data: Some(data), ..Self::new(event.kind.as_str()) }
+    }
+
+    /// What was refused, and why.
+    pub(super) fn error(error: &ApiError) -> Self {
+        Self { error: error.body().get("error").cloned(), ..Self::new("error") }
+    }
+
+    pub(super) fn about(self, job: RawJson) -> Self {
+        Self { job: Some(job), ..self }
+    }
+
+    pub(super) fn answering(self, reference: Option<&'a str>) -> Self {
+        Self { reference, ..self }
+    }
+
+    /// The frame as text.
+    pub(super) fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}

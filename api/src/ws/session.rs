@@ -1,0 +1,196 @@
+//! What a connection does for its client: submits, cancels, and follows many jobs at once.
+//!
+//! Knows frames and no socket. The followed jobs are read side by side; each reader waits until what
+//! it has read was taken, so that the sum of what is kept is bounded by [`MAX_FOLLOWED`].
+
+use std::collections::HashMap;
+
+use causeway_queue::{Accepted, JobId, RawJson, TenantId};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, AbortHandle, BoxStream, SelectAll},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::frame::{Asked, Op, Told};
+use crate::{
+    error::ApiError,
+    job_view,
+    jobs::{job_id, no_such_job},
+    reader::Reader,
+    state::AppState,
+    submit::{expired, idempotency_key, submit_one},
+};
+
+/// Most jobs that one connection follows at once.
+pub(crate) const MAX_FOLLOWED: usize = 1000;
+
+/// A client and the jobs that it follows.
+pub(crate) struct Session {
+    state: AppState,
+    tenant: TenantId,
+    followed: HashMap<JobId, AbortHandle>,
+    news: SelectAll<BoxStream<'static, News>>,
+}
+
+/// What is to be told of a followed job.
+struct News {
+    id: JobId,
+    text: String,
+    is_last: bool,
+}
+
+impl Session {
+    pub(crate) fn new(state: AppState, tenant: TenantId) -> Self {
+        Self { state, tenant, followed: HashMap::new(), news: SelectAll::new() }
+    }
+
+    /// Cancelled when no new jobs are taken any more.
+    pub(super) fn draining(&self) -> CancellationToken {
+        self.state.draining.clone()
+    }
+
+    /// Cancelled when nothing is answered any more.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.state.stopping()
+    }
+
+    /// Whether there are events to come.
+    pub(super) fn follows(&self) -> bool {
+        !self.followed.is_empty()
+    }
+
+    /// The next event of a followed job; `None` when none will come. Safe to cancel.
+    pub(super) async fn next(&mut self) -> Option<String> {
+        let news = self.news.next().await?;
+        if news.is_last {
+            self.followed.remove(&news.id);
+        }
+        Some(news.text)
+    }
+
+    /// Does what a frame asks; gives the answer.
+    pub(super) async fn answer(&mut self, frame: &str) -> String {
+        let (reference, answered) = match Asked::read(frame) {
+            Ok(asked) => (asked.reference.clone(), self.act(asked).await),
+            Err((reference, error)) => (reference, Err(error)),
+        };
+        let told = answered.unwrap_or_else(|error| Told::error(&error));
+        told.answering(reference.as_deref()).text()
+    }
+
+    /// What a frame that is no text is answered by.
+    pub(super) fn refuse_binary(&self) -> String {
+        let message = "frames must be texts; this one is binary";
+        Told::error(&ApiError::invalid("invalid_value", message)).text()
+    }
+
+    async fn act(&mut self, asked: Asked) -> Result<Told<'static>, ApiError> {
+        match asked.op {
+            Op::Submit => self.submit(asked).await,
+            Op::Follow => self.follow(asked).await,
+            Op::Unfollow => {
+                let id = named(&asked)?;
+                let aborted = self.followed.remove(&id).map(|reader| reader.abort());
+                aborted.ok_or_else(|| {
+                    let message = format!("this connection does not follow job {id}");
+                    ApiError::not_found("not_followed", message)
+                })?;
+                Ok(Told::new("unfollowed").about(written(&id)))
+            }
+            Op::Cancel => {
+                let id = named(&asked)?;
+                let job = self.state.queue.cancel(&self.tenant, &id).await?;
+                let job = job.ok_or_else(|| no_such_job(&id.to_string()))?;
+                Ok(Told::new("cancelling").about(job_view::json(&job)))
+            }
+            Op::Ping => Ok(Told::new("pong")),
+        }
+    }
+
+    async fn submit(&mut self, asked: Asked) -> Result<Told<'static>, ApiError> {
+        if self.state.draining.is_cancelled() {
+            return Err(ApiError::takes_no_more());
+        }
+        if asked.follow {
+            self.check_room()?;
+        }
+        let wanted = asked.job.ok_or_else(|| missing("what `POST /v1/jobs` takes"))?;
+        let key = asked.idempotency_key.as_deref().map(idempotency_key).transpose()?;
+        let accepted = submit_one(&self.state, &self.tenant, wanted.as_str().as_bytes(), key);
+        let accepted = accepted.await.map_err(|error| error.within("job"))?;
+        let id = accepted.id();
+        let job = self.state.queue.job(&self.tenant, id).await?.ok_or_else(|| expired(id))?;
+        if asked.follow {
+            self.read(Reader::new(&self.state, &job, 0), id.clone());
+        }
+        let replayed = Some(matches!(accepted, Accepted::Replayed(_)));
+        Ok(Told { replayed, ..Told::new("accepted").about(job_view::json(&job)) })
+    }
+
+    /// Follows a job; one that is followed already is followed anew.
+    async fn follow(&mut self, asked: Asked) -> Result<Told<'static>, ApiError> {
+        let id = named(&asked)?;
+        if !self.followed.contains_key(&id) {
+            self.check_room()?;
+        }
+        let from = asked.after.map_or(0, |after| u64::from(after) + 1);
+        let job = self.state.queue.job(&self.tenant, &id).await?;
+        let job = job.ok_or_else(|| no_such_job(&id.to_string()))?;
+        self.read(Reader::new(&self.state, &job, from), id.clone());
+        Ok(Told::new("following").about(written(&id)))
+    }
+
+    fn check_room(&self) -> Result<(), ApiError> {
+        if self.followed.len() < MAX_FOLLOWED {
+            return Ok(());
+        }
+        let message = format!(
+            "this connection follows {MAX_FOLLOWED} jobs, which is the limit; unfollow some, or \
+             open another"
+        );
+        Err(ApiError::invalid("too_many_followed", message))
+    }
+
+    fn read(&mut self, reader: Reader, id: JobId) {
+        let news = stream::unfold(Some((reader, id.clone())), |reading| async move {
+            let (mut reader, id) = reading?;
+            let Some(event) = reader.next().await else {
+                if reader.is_stopped() {
+                    return None;
+                }
+                let gone = ApiError::gone(format!("job {id} is gone"));
+                let text = Told::error(&gone).about(written(&id)).text();
+                return Some((News { id, text, is_last: true }, None));
+            };
+            let is_last = event.kind.is_last();
+            let text = Told::event(&id, &event, reader.told(&event).await).text();
+            let news = News { id: id.clone(), text, is_last };
+            Some((news, (!is_last).then_some((reader, id))))
+        });
+        let (news, handle) = stream::abortable(news);
+        self.news.push(news.boxed());
+        if let Some(former) = self.followed.insert(id, handle) {
+            former.abort();
+        }
+    }
+}
+
+fn missing(what: &str) -> ApiError {
+    let message = format!("job is missing; it must be {what}");
+    ApiError::invalid_param("job", message).with_code("missing_field")
+}
+
+/// The job that a frame names.
+fn named(asked: &Asked) -> Result<JobId, ApiError> {
+    let what = "the id of a job";
+    let job = asked.job.as_ref().ok_or_else(|| missing(what))?;
+    let text: String = job
+        .read()
+        .map_err(|_| ApiError::invalid_param("job", format!("job must be {what}, as a string")))?;
+    job_id(&text)
+}
+
+fn written(id: &JobId) -> RawJson {
+    RawJson::of(id).unwrap_or_default()
+}
