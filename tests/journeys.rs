@@ -13,3 +13,4 @@ mod retry;
 mod start;
 mod stream;
 mod tenants;
+mod ws;

@@ -8,6 +8,7 @@ pub(crate) mod redis;
 pub(crate) mod sse;
 pub(crate) mod system;
 pub(crate) mod upstream;
+pub(crate) mod ws;
 
 use std::{panic::Location, time::Duration};
 

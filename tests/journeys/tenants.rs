@@ -8,13 +8,13 @@ use crate::support::{http::Client, process::Causeway, upstream::Upstream};
 const TAKEN_OVER: &str = "was read again";
 
 /// A key as an administrator makes it, and the line that the configuration needs.
-async fn new_key() -> (String, String) {
+pub(super) async fn new_key() -> (String, String) {
     let text = Causeway::command(&["tenant", "key"], &[]).await;
     let line = |part: &str| text.lines().find(|line| line.starts_with(part)).expect(part);
     (line("cw_").to_owned(), line("key_sha256 = ").to_owned())
 }
 
-fn tenants(file: &Path, tenants: &[(&str, &str)]) {
+pub(super) fn tenants(file: &Path, tenants: &[(&str, &str)]) {
     let text: String =
         tenants.iter().map(|(id, rest)| format!("[[tenant]]\nid = \"{id}\"\n{rest}\n")).collect();
     std::fs::write(file, text).expect("the file can be written");
