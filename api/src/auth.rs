@@ -64,6 +64,11 @@ impl Tenants {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = tenants;
     }
 
+    /// Whether everybody is let in.
+    pub(crate) fn are_open(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if tenants.is_empty() {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
 };
@@ -21,12 +21,14 @@ use causeway_queue::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::{
     auth::Caller,
     error::ApiError,
-    extract::{JsonBytes, parse},
+    extract::{JsonBytes, Segment, parse},
     job_view::moment,
+    openapi::schema,
     settings::BridgeSettings,
     state::AppState,
 };
@@ -35,14 +37,108 @@ use crate::{
 const LOBBY: &str = "lobby";
 
 /// A message as clients send it; what else they send is not looked at.
-#[derive(Debug, Deserialize)]
-struct Message {
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ChatMessage)]
+pub(crate) struct Message {
+    /// Whose conversation it is.
+    #[schema(schema_with = schema::key)]
     user_id: String,
+    /// What the user says: not only blanks.
+    #[schema(min_length = 1, max_length = 32_000, pattern = r"\S")]
     message: String,
     #[serde(default)]
+    #[schema(max_length = 200)]
     username: Option<String>,
     #[serde(default)]
+    #[schema(max_length = 200)]
     room: Option<String>,
+}
+
+/// What the model says to it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChatAnswer)]
+pub(crate) struct Answered<'a> {
+    job_id: String,
+    response: &'a str,
+    #[schema(value_type = String)]
+    user_id: &'a Option<SessionKey>,
+}
+
+/// That the answer is not there yet.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChatPending)]
+pub(crate) struct Pending {
+    job_id: String,
+    message: &'static str,
+    /// Where the answer will be.
+    poll: String,
+    /// Always `pending`.
+    status: &'static str,
+}
+
+/// A conversation that is remembered.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Session)]
+pub(crate) struct SessionView {
+    #[schema(format = DateTime)]
+    expires_at: String,
+    room: Option<String>,
+    /// How many exchanges are remembered.
+    turns: usize,
+    #[schema(value_type = String)]
+    user_id: SessionKey,
+    username: Option<String>,
+}
+
+/// A conversation, with what was said.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SessionWithHistory)]
+pub(crate) struct WithHistory<'a> {
+    #[serde(flatten)]
+    session: SessionView,
+    history: Vec<Said<'a>>,
+}
+
+/// One side of an exchange.
+#[derive(Debug, Serialize, ToSchema)]
+struct Said<'a> {
+    content: &'a str,
+    /// `user` or `assistant`.
+    role: &'static str,
+}
+
+/// The conversations that are remembered, the most recent first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SessionList {
+    sessions: Vec<SessionView>,
+}
+
+/// That a conversation is forgotten.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Forgotten {
+    deleted: bool,
+    user_id: String,
+}
+
+/// The rooms in which somebody is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RoomList {
+    rooms: Vec<Room>,
+}
+
+/// A room.
+#[derive(Debug, Serialize, ToSchema)]
+struct Room {
+    occupants: Vec<Occupant>,
+    room: String,
+}
+
+/// Somebody in a room.
+#[derive(Debug, Serialize, ToSchema)]
+struct Occupant {
+    #[schema(value_type = String)]
+    user_id: SessionKey,
+    username: String,
 }
 
 /// Who is talking, as it is kept with the conversation.
@@ -165,12 +261,12 @@ async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Resp
 }
 
 fn pending(id: &JobId) -> Response {
-    let told = json!({
-        "status": "pending",
-        "job_id": id,
-        "poll": format!("/v1/jobs/{id}?wait=30"),
-        "message": "the answer is not ready yet; poll for it",
-    });
+    let told = Pending {
+        job_id: id.to_string(),
+        message: "the answer is not ready yet; poll for it",
+        poll: format!("/v1/jobs/{id}?wait=30"),
+        status: "pending",
+    };
     (StatusCode::ACCEPTED, Json(told)).into_response()
 }
 
@@ -181,7 +277,8 @@ fn finished(job: &Job) -> Result<Response, ApiError> {
     let body: Option<Value> = response.and_then(|response| response.body.read().ok());
     let text = body.as_ref().and_then(|body| body.pointer("/choices/0/message/content")?.as_str());
     if let (Status::Succeeded, Some(text)) = (status, text) {
-        let told = json!({ "response": text, "job_id": job.id, "user_id": job.session });
+        let job_id = job.id.to_string();
+        let told = Answered { job_id, response: text, user_id: &job.session };
         return Ok(Json(told).into_response());
     }
     let error = output.and_then(|output| output.error.as_ref());
@@ -199,15 +296,16 @@ fn tell_limit(headers: &mut HeaderMap, rate: Rate, throttle: &Throttle) {
     headers.extend(told.map(|(name, number)| (name, HeaderValue::from(number))));
 }
 
-fn view(talk: &Conversation) -> Value {
+fn view(talk: &Conversation) -> SessionView {
     let profile: Option<Profile> = talk.profile.read().ok();
-    json!({
-        "user_id": talk.session,
-        "username": profile.as_ref().map(|profile| &profile.username),
-        "room": profile.as_ref().map(|profile| &profile.room),
-        "turns": talk.turns.len(),
-        "expires_at": moment(talk.expires_at),
-    })
+    let (username, room) = profile.map(|profile| (profile.username, profile.room)).unzip();
+    SessionView {
+        expires_at: moment(talk.expires_at),
+        room,
+        turns: talk.turns.len(),
+        user_id: talk.session.clone(),
+        username,
+    }
 }
 
 /// `GET /bridge/sessions`.
@@ -216,8 +314,8 @@ pub(crate) async fn sessions(
     caller: Caller,
 ) -> Result<Response, ApiError> {
     let talks = state.queue.conversations(&caller.tenant).await?;
-    let sessions: Vec<Value> = talks.iter().map(view).collect();
-    Ok(Json(json!({ "sessions": sessions })).into_response())
+    let sessions = talks.iter().map(view).collect();
+    Ok(Json(SessionList { sessions }).into_response())
 }
 
 fn user(user_id: &str) -> Result<SessionKey, ApiError> {
@@ -234,29 +332,28 @@ fn no_such_session(user_id: &str) -> ApiError {
 pub(crate) async fn session(
     State(state): State<AppState>,
     caller: Caller,
-    Path(user_id): Path<String>,
+    Segment(user_id): Segment,
 ) -> Result<Response, ApiError> {
     let talk = state.queue.conversation(&caller.tenant, &user(&user_id)?).await?;
     let talk = talk.ok_or_else(|| no_such_session(&user_id))?;
-    let mut told = view(&talk);
     let said = talk.turns.iter().flat_map(|turn| {
         [
-            json!({ "role": "user", "content": turn.user }),
-            json!({ "role": "assistant", "content": turn.assistant }),
+            Said { content: &turn.user, role: "user" },
+            Said { content: &turn.assistant, role: "assistant" },
         ]
     });
-    told["history"] = said.collect();
-    Ok(Json(told).into_response())
+    let history = said.collect();
+    Ok(Json(WithHistory { session: view(&talk), history }).into_response())
 }
 
 /// `DELETE /bridge/sessions/{user_id}`.
 pub(crate) async fn forget(
     State(state): State<AppState>,
     caller: Caller,
-    Path(user_id): Path<String>,
+    Segment(user_id): Segment,
 ) -> Result<Response, ApiError> {
     if state.queue.forget(&caller.tenant, &user(&user_id)?).await? {
-        Ok(Json(json!({ "user_id": user_id, "deleted": true })).into_response())
+        Ok(Json(Forgotten { deleted: true, user_id }).into_response())
     } else {
         Err(no_such_session(&user_id))
     }
@@ -267,14 +364,12 @@ pub(crate) async fn rooms(
     State(state): State<AppState>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
-    let mut rooms: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut rooms: BTreeMap<String, Vec<Occupant>> = BTreeMap::new();
     for talk in state.queue.conversations(&caller.tenant).await? {
         let Ok(profile) = talk.profile.read::<Profile>() else { continue };
-        let occupant = json!({ "user_id": talk.session, "username": profile.username });
+        let occupant = Occupant { user_id: talk.session, username: profile.username };
         rooms.entry(profile.room).or_default().push(occupant);
     }
-    let room =
-        |(room, occupants): (String, Vec<Value>)| json!({ "room": room, "occupants": occupants });
-    let rooms: Vec<Value> = rooms.into_iter().map(room).collect();
-    Ok(Json(json!({ "rooms": rooms })).into_response())
+    let rooms = rooms.into_iter().map(|(room, occupants)| Room { occupants, room }).collect();
+    Ok(Json(RoomList { rooms }).into_response())
 }

@@ -13,7 +13,8 @@ use causeway_queue::{
     JobId, TenantId,
     error::{Error, Scope},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Longest `Retry-After` that SDKs obey, in seconds.
 const MAX_RETRY_AFTER_S: u64 = 120;
@@ -28,6 +29,49 @@ pub(crate) struct ApiError {
     param: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
     is_anthropic: bool,
+}
+
+/// An error as OpenAI's SDKs parse it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct Envelope<'a> {
+    #[schema(inline)]
+    error: Told<'a>,
+}
+
+/// What was wrong, and what would be right.
+#[derive(Debug, Serialize, ToSchema)]
+struct Told<'a> {
+    /// For people.
+    message: &'a str,
+    /// The kind of error, as OpenAI names them.
+    r#type: &'a str,
+    /// The field or parameter that is wrong, where it is one.
+    #[schema(required = true)]
+    param: Option<&'a str>,
+    /// For programs.
+    code: &'a str,
+}
+
+/// An error as Anthropic's SDKs parse it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AnthropicError)]
+pub(crate) struct AnthropicEnvelope<'a> {
+    /// Always `error`.
+    r#type: &'a str,
+    #[schema(inline)]
+    error: AnthropicTold<'a>,
+}
+
+/// What was wrong, and what would be right.
+#[derive(Debug, Serialize, ToSchema)]
+struct AnthropicTold<'a> {
+    /// The kind of error, as Anthropic names them.
+    r#type: &'a str,
+    /// For people.
+    message: &'a str,
+    /// For programs.
+    code: &'a str,
 }
 
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -198,13 +242,13 @@ impl ApiError {
                 StatusCode::NOT_FOUND => "not_found_error",
                 _ => self.kind,
             };
-            return json!({
-                "type": "error", "error": { "type": kind, "message": self.message, "code": self.code },
-            });
+            let error = AnthropicTold { r#type: kind, message: &self.message, code: self.code };
+            let envelope = AnthropicEnvelope { r#type: "error", error };
+            return serde_json::to_value(envelope).unwrap_or_default();
         }
-        json!({ "error": {
-            "message": self.message, "type": self.kind, "param": self.param, "code": self.code,
-        } })
+        let (message, param) = (&self.message, self.param.as_deref());
+        let error = Told { message, r#type: self.kind, param, code: self.code };
+        serde_json::to_value(Envelope { error }).unwrap_or_default()
     }
 }
 

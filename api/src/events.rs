@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::{
     body::Body,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
@@ -17,10 +17,14 @@ use tokio::time::timeout;
 use crate::{
     auth::Caller,
     error::ApiError,
+    extract::Segment,
     jobs::{job_id, no_such_job},
     reader::Reader,
     state::AppState,
 };
+
+/// Highest number of an event after which a client may go on.
+pub(crate) const MAX_SEQ: u64 = u32::MAX as u64;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,7 +36,7 @@ pub(crate) struct Resume {
 pub(crate) async fn events(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     resume: Result<Query<Resume>, axum::extract::rejection::QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -61,8 +65,8 @@ pub(crate) async fn events(
 }
 
 fn next_after(text: &str) -> Result<u64, ApiError> {
-    let number = text.parse::<u64>().ok().and_then(|number| number.checked_add(1));
-    number.filter(|number| *number < 1 << 32).ok_or_else(|| {
+    let number = text.parse::<u64>().ok().filter(|number| *number <= MAX_SEQ);
+    number.map(|number| number + 1).ok_or_else(|| {
         let message = format!("the event to go on after must be its number; it is {text:?}");
         ApiError::invalid_param("after", message)
     })

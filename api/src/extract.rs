@@ -3,13 +3,20 @@
 use std::time::Duration;
 
 use axum::{
-    extract::{FromRequest, Request, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header},
+    extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::Number;
 
 use crate::{error::ApiError, state::AppState};
+
+/// Most that a count in a request may be: JSON's numbers are exact so far.
+pub(crate) const MAX_COUNT: u64 = (1 << 53) - 1;
 
 /// The bytes of a JSON request.
 #[derive(Debug)]
@@ -24,6 +31,37 @@ impl FromRequest<AppState> for JsonBytes {
             Ok(bytes) => Ok(Self(bytes)),
             Err(rejection) => Err(unreadable(&rejection, state.settings.max_body_bytes)),
         }
+    }
+}
+
+/// The bytes of a request that may have a body of JSON, or none.
+#[derive(Debug)]
+pub(crate) struct MaybeJson(pub(crate) Bytes);
+
+impl FromRequest<AppState> for MaybeJson {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let checked = check_content_type(request.headers());
+        let bytes = Bytes::from_request(request, state).await;
+        let bytes = bytes.map_err(|error| unreadable(&error, state.settings.max_body_bytes))?;
+        if bytes.is_empty() { Ok(Self(bytes)) } else { checked.map(|()| Self(bytes)) }
+    }
+}
+
+/// The one part of a path that is a name.
+#[derive(Debug)]
+pub(crate) struct Segment(pub(crate) String);
+
+impl FromRequestParts<AppState> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(name)| Self(name)).map_err(|rejection| {
+            let message = format!("there is nothing at this path: {}", rejection.body_text());
+            ApiError::not_found("unknown_route", message)
+        })
     }
 }
 
@@ -91,6 +129,16 @@ fn in_plain_words(said: &str) -> String {
 /// The name between the first backquotes of a message.
 fn quoted(message: &str) -> Option<&str> {
     message.split('`').nth(1)
+}
+
+/// Reads a count, or null. `3.0` is a whole number, as JSON Schema has it.
+pub(crate) fn count<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(source)? else { return Ok(None) };
+    let whole = || number.as_f64().filter(|float| float.fract() == 0.0);
+    let exact = number.as_u64().or_else(|| format!("{:.0}", whole()?).parse().ok());
+    exact.filter(|count| *count <= MAX_COUNT).map(Some).ok_or_else(|| {
+        D::Error::custom(format!("{number} is no whole number from 0 to {MAX_COUNT}"))
+    })
 }
 
 /// A number of seconds from `text`, at most `max`.

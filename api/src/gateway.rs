@@ -19,6 +19,7 @@ use axum::{
 use bytes::Bytes;
 use causeway_queue::limits::Allowance;
 
+pub(crate) use self::request::Wishes;
 use self::{
     hold::Held,
     request::{Asked, Reply},

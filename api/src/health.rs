@@ -8,16 +8,36 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{error::ApiError, state::AppState};
 
 /// How long the store may take to answer a probe.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// That all is well.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Well {
+    /// The bridge's model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    /// Always `ok`.
+    status: &'static str,
+    /// Where jobs are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
+}
+
+impl Well {
+    const fn new() -> Self {
+        Self { model: None, status: "ok", store: None }
+    }
+}
+
 /// The process is up.
 pub(crate) async fn alive() -> Response {
-    Json(json!({ "status": "ok" })).into_response()
+    Json(Well::new()).into_response()
 }
 
 /// The store answers, and the worker in this process, if there is one, works.
@@ -31,8 +51,8 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
             .with_status(StatusCode::SERVICE_UNAVAILABLE)
             .into_response();
     }
-    let store = state.queue.backend().describe();
-    Json(json!({ "status": "ok", "store": store })).into_response()
+    let store = Some(state.queue.backend().describe());
+    Json(Well { store, ..Well::new() }).into_response()
 }
 
 async fn answers(state: &AppState) -> bool {
@@ -43,7 +63,8 @@ async fn answers(state: &AppState) -> bool {
 /// Whether the bridge can answer.
 pub(crate) async fn bridge(State(state): State<AppState>) -> Response {
     if answers(&state).await {
-        Json(json!({ "status": "ok", "model": state.settings.bridge.model })).into_response()
+        let model = Some(state.settings.bridge.model.clone());
+        Json(Well { model, ..Well::new() }).into_response()
     } else {
         ApiError::unavailable().into_response()
     }

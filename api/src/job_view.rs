@@ -10,44 +10,74 @@ use causeway_queue::{
 };
 use jiff::Timestamp;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-/// A job.
-#[derive(Debug, Serialize)]
+use crate::openapi::schema;
+
+/// A job. Times are RFC 3339 in UTC.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Job)]
 pub(crate) struct JobView<'a> {
     id: String,
+    /// Always `job`.
     object: &'static str,
+    #[schema(schema_with = schema::status)]
     status: Status,
     lane: &'a str,
+    #[schema(schema_with = schema::class)]
     class: Class,
     session: Option<&'a str>,
+    /// To which endpoint of the upstream it goes.
     url: &'a str,
     model: Option<&'a str>,
+    /// How often the upstream was called for it.
     attempts: u32,
     max_attempts: u32,
+    /// How many workers it has lost.
     stalls: u32,
+    #[schema(format = DateTime)]
     created_at: String,
+    /// Where it waits for a time.
+    #[schema(format = DateTime)]
     scheduled_for: Option<String>,
+    #[schema(format = DateTime)]
     started_at: Option<String>,
+    #[schema(format = DateTime)]
     finished_at: Option<String>,
+    /// Its deadline.
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
+    /// How many jobs of its flow go before it.
     position: Option<u64>,
+    /// By the measured drain rate; null where that is not known.
     estimated_wait_ms: Option<u64>,
+    /// Why it does not run yet.
+    #[schema(schema_with = schema::waiting_for)]
     waiting_for: Option<WaitingFor>,
+    /// Whether it runs and shall end.
     cancelling: bool,
     response: Option<ResponseView<'a>>,
+    /// Why it has no answer.
     error: Option<ErrorView<'a>>,
     usage: Option<UsageView>,
+    /// What went wrong in each attempt so far.
     attempt_errors: Vec<ErrorView<'a>>,
     metadata: &'a BTreeMap<String, String>,
 }
 
-#[derive(Debug, Serialize)]
+/// What the upstream answered.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobResponse)]
 struct ResponseView<'a> {
     status_code: u16,
+    /// As the upstream sent it.
+    #[schema(schema_with = schema::anything)]
     body: &'a RawJson,
 }
 
-#[derive(Debug, Serialize)]
+/// What went wrong with a job, or with one of its attempts.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobError)]
 struct ErrorView<'a> {
     code: &'a str,
     message: &'a str,
@@ -55,24 +85,33 @@ struct ErrorView<'a> {
     status_code: Option<u16>,
 }
 
-#[derive(Debug, Serialize)]
+/// The tokens of a call, as the upstream counts them.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Usage)]
 struct UsageView {
     prompt_tokens: u64,
     completion_tokens: u64,
     total_tokens: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct ListView<'a> {
+/// Jobs, whole.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobList)]
+pub(crate) struct ListView<'a> {
+    /// Always `list`.
     object: &'static str,
     data: Vec<JobView<'a>>,
-    #[serde(flatten)]
-    page: Option<PageView>,
 }
 
-#[derive(Debug, Serialize)]
-struct PageView {
+/// One page of a list of jobs.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobPage)]
+pub(crate) struct PageView<'a> {
+    /// Always `list`.
+    object: &'static str,
+    data: Vec<JobView<'a>>,
     first_id: Option<String>,
+    /// The next page is asked for with `after` this one.
     last_id: Option<String>,
     has_more: bool,
 }
@@ -181,14 +220,14 @@ pub(crate) fn json(job: &Job) -> RawJson {
 
 /// Jobs as a list, whole.
 pub(crate) fn list<'a>(jobs: impl Iterator<Item = &'a Job>) -> RawJson {
-    RawJson::of(&ListView { object: "list", data: jobs.map(JobView::from).collect(), page: None })
+    RawJson::of(&ListView { object: "list", data: jobs.map(JobView::from).collect() })
         .unwrap_or_default()
 }
 
 /// Jobs as one page of a list.
 pub(crate) fn page(jobs: &[Job], has_more: bool) -> RawJson {
     let id = |job: Option<&Job>| job.map(|job| job.id.to_string());
-    let page = PageView { first_id: id(jobs.first()), last_id: id(jobs.last()), has_more };
     let data = jobs.iter().map(JobView::from).collect();
-    RawJson::of(&ListView { object: "list", data, page: Some(page) }).unwrap_or_default()
+    let (first_id, last_id) = (id(jobs.first()), id(jobs.last()));
+    RawJson::of(&PageView { object: "list", data, first_id, last_id, has_more }).unwrap_or_default()
 }

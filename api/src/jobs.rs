@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,13 @@ use causeway_queue::{
 };
 use serde::Deserialize;
 
-use crate::{auth::Caller, error::ApiError, extract::seconds, job_view, state::AppState};
+use crate::{
+    auth::Caller,
+    error::ApiError,
+    extract::{Segment, seconds},
+    job_view,
+    state::AppState,
+};
 
 /// How many jobs a page has unless the client says.
 const PAGE: usize = 20;
@@ -60,7 +66,7 @@ type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     asked: Asked<Wait>,
 ) -> Result<Response, ApiError> {
     let wait = query(asked)?.wait;
@@ -171,7 +177,7 @@ fn one_of<T: Copy + ToString>(param: &str, text: &str, all: &[T]) -> Result<T, A
 pub(crate) async fn cancel(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Response, ApiError> {
     let job = state.queue.cancel(&caller.tenant, &job_id(&id)?).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
@@ -182,7 +188,7 @@ pub(crate) async fn cancel(
 pub(crate) async fn retry(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Response, ApiError> {
     let job = state.queue.retry(&caller.tenant, &job_id(&id)?).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
@@ -194,7 +200,7 @@ pub(crate) async fn retry(
 pub(crate) async fn result(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Response, ApiError> {
     let job = state.queue.job(&caller.tenant, &job_id(&id)?).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;

@@ -6,6 +6,7 @@
 
 mod auth;
 mod bridge;
+mod docs;
 mod error;
 mod events;
 mod extract;
@@ -13,6 +14,7 @@ mod gateway;
 mod health;
 mod job_view;
 mod jobs;
+mod openapi;
 mod queue_view;
 mod reader;
 mod request_id;

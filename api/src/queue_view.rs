@@ -2,45 +2,120 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
-use causeway_queue::{LaneName, TenantId};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use causeway_queue::{LaneName, TenantId, limits::LaneLimits};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{
     auth::{Admin, Caller},
     error::ApiError,
-    extract::parse,
+    extract::{MaybeJson, Segment, parse},
+    openapi::schema,
+    settings::Model,
     state::AppState,
 };
+
+/// The calling tenant's part of each lane.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Queue)]
+pub(crate) struct QueueView {
+    lanes: Vec<LaneView>,
+    /// Always `queue`.
+    object: &'static str,
+    #[schema(value_type = String)]
+    tenant: TenantId,
+}
+
+/// Every lane.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LaneList)]
+pub(crate) struct LaneList {
+    data: Vec<LaneView>,
+    /// Always `list`.
+    object: &'static str,
+}
+
+/// A lane in numbers.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Lane)]
+pub(crate) struct LaneView {
+    /// Failed jobs in the list of the dead; null where one tenant is told.
+    dead: Option<u64>,
+    /// Jobs that ended per second, over the last minute or so.
+    drain_per_s: f64,
+    #[schema(value_type = String)]
+    lane: LaneName,
+    #[schema(schema_with = schema::lane_limits)]
+    limits: LaneLimits,
+    /// How long the oldest job has waited that a worker could take now.
+    oldest_wait_ms: u64,
+    paused: bool,
+    /// Jobs that wait.
+    queued: u64,
+    /// Jobs that run.
+    running: u64,
+    /// Of the waiting ones, those that wait for a time.
+    scheduled: u64,
+}
+
+/// The models that are served.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ModelList)]
+pub(crate) struct ModelList<'a> {
+    data: Vec<ModelView<'a>>,
+    /// Always `list`.
+    object: &'static str,
+}
+
+/// A model.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Model)]
+struct ModelView<'a> {
+    created: u64,
+    id: &'a str,
+    /// Always `model`.
+    object: &'static str,
+    /// Who answers: the lane, or `causeway-simulated`.
+    owned_by: &'a str,
+}
+
+impl<'a> From<&'a Model> for ModelView<'a> {
+    fn from(model: &'a Model) -> Self {
+        Self { created: 0, id: &model.id, object: "model", owned_by: &model.owned_by }
+    }
+}
 
 /// `GET /v1/queue`: the calling tenant's part of each lane.
 pub(crate) async fn queue(
     State(state): State<AppState>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
-    let mut lanes: Vec<Value> = Vec::new();
+    let mut lanes = Vec::new();
     for lane in state.queue.lanes() {
         lanes.push(lane_view(&state, &lane.name, Some(&caller.tenant)).await?);
     }
-    Ok(Json(json!({ "object": "queue", "tenant": caller.tenant, "lanes": lanes })).into_response())
+    let tenant = caller.tenant;
+    Ok(Json(QueueView { lanes, object: "queue", tenant }).into_response())
 }
 
 /// `GET /v1/lanes`: every lane, over all tenants.
 pub(crate) async fn lanes(State(state): State<AppState>, _: Admin) -> Result<Response, ApiError> {
-    let mut data: Vec<Value> = Vec::new();
+    let mut data = Vec::new();
     for lane in state.queue.lanes() {
         data.push(lane_view(&state, &lane.name, None).await?);
     }
-    Ok(Json(json!({ "object": "list", "data": data })).into_response())
+    Ok(Json(LaneList { data, object: "list" }).into_response())
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Whose jobs are meant: everybody's unless it says.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Whose {
+pub(crate) struct Whose {
+    #[serde(default)]
+    #[schema(schema_with = schema::optional_tenant)]
     tenant: Option<TenantId>,
 }
 
@@ -48,8 +123,8 @@ struct Whose {
 pub(crate) async fn pause(
     state: State<AppState>,
     _: Admin,
-    lane: Path<String>,
-    bytes: Bytes,
+    lane: Segment,
+    bytes: MaybeJson,
 ) -> Result<Response, ApiError> {
     set_paused(state, lane, &bytes, true).await
 }
@@ -58,16 +133,16 @@ pub(crate) async fn pause(
 pub(crate) async fn resume(
     state: State<AppState>,
     _: Admin,
-    lane: Path<String>,
-    bytes: Bytes,
+    lane: Segment,
+    bytes: MaybeJson,
 ) -> Result<Response, ApiError> {
     set_paused(state, lane, &bytes, false).await
 }
 
 async fn set_paused(
     State(state): State<AppState>,
-    Path(name): Path<String>,
-    bytes: &Bytes,
+    Segment(name): Segment,
+    MaybeJson(bytes): &MaybeJson,
     paused: bool,
 ) -> Result<Response, ApiError> {
     let lanes = state.queue.lanes();
@@ -87,28 +162,23 @@ async fn lane_view(
     state: &AppState,
     lane: &LaneName,
     tenant: Option<&TenantId>,
-) -> Result<Value, ApiError> {
+) -> Result<LaneView, ApiError> {
     let stats = state.queue.stats(lane, tenant).await?;
-    Ok(json!({
-        "lane": lane,
-        "queued": stats.queued,
-        "scheduled": stats.scheduled,
-        "running": stats.running,
-        "dead": stats.dead,
-        "oldest_wait_ms": stats.oldest_wait_ms,
-        "drain_per_s": stats.drain_per_s,
-        "paused": stats.paused,
-        "limits": state.queue.limits_of(lane),
-    }))
+    Ok(LaneView {
+        dead: stats.dead,
+        drain_per_s: stats.drain_per_s,
+        lane: lane.clone(),
+        limits: state.queue.limits_of(lane),
+        oldest_wait_ms: stats.oldest_wait_ms,
+        paused: stats.paused,
+        queued: stats.queued,
+        running: stats.running,
+        scheduled: stats.scheduled,
+    })
 }
 
 /// `GET /v1/models`.
 pub(crate) async fn models(State(state): State<AppState>) -> Response {
-    let model = |model: &crate::settings::Model| {
-        json!({
-            "id": model.id, "object": "model", "created": 0, "owned_by": model.owned_by,
-        })
-    };
-    let data: Vec<Value> = state.settings.models.iter().map(model).collect();
-    Json(json!({ "object": "list", "data": data })).into_response()
+    let data = state.settings.models.iter().map(ModelView::from).collect();
+    Json(ModelList { data, object: "list" }).into_response()
 }

@@ -10,25 +10,35 @@ use axum::{
 };
 
 use crate::{
-    auth, bridge, error::ApiError, events, gateway, health, jobs, queue_view, request_id,
-    state::AppState, submit, ws,
+    auth, bridge, docs, error::ApiError, events, gateway, health, jobs, openapi, queue_view,
+    request_id, state::AppState, submit, ws,
 };
 
-/// What is served, for the message of a route that is not.
-const SERVED: &str = "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/messages, \
-                      /v1/responses, /v1/responses/{id}, /v1/responses/{id}/cancel, /v1/jobs, \
-                      /v1/jobs/{id}, /v1/jobs/{id}/events, /v1/jobs/{id}/result, \
-                      /v1/jobs/{id}/cancel, /v1/jobs/{id}/retry, /v1/jobs/retry, /v1/queue, \
-                      /v1/lanes, /v1/lanes/{lane}/pause, /v1/lanes/{lane}/resume, /v1/models, \
-                      /bridge/chat, /bridge/sessions, /bridge/sessions/{user_id}, /bridge/rooms, \
-                      /bridge/health, /healthz, /readyz and /metrics";
+/// Routes, each with the methods that it allows.
+#[derive(Default)]
+struct Table {
+    router: Router<AppState>,
+    served: Vec<(&'static str, &'static str)>,
+}
 
-/// The routes over `state`.
-pub fn router(state: AppState) -> Router {
-    let allow = |methods: MethodRouter<AppState>, allowed: &'static str| {
-        methods.fallback(move |request| std::future::ready(refuse_method(&request, allowed)))
-    };
-    let tenants = Router::new()
+impl Table {
+    fn route(mut self, path: &'static str, methods: Methods) -> Self {
+        self.served.push((path, methods.1));
+        Self { router: self.router.route(path, methods.0), ..self }
+    }
+}
+
+/// What a route does by method, and the names of the methods.
+type Methods = (MethodRouter<AppState>, &'static str);
+
+fn allow(methods: MethodRouter<AppState>, allowed: &'static str) -> Methods {
+    let refuse = move |request| std::future::ready(refuse_method(&request, allowed));
+    (methods.fallback(refuse), allowed)
+}
+
+/// What those may ask who may call.
+fn for_callers() -> Table {
+    Table::default()
         .route("/v1/jobs", allow(post(submit::submit).get(jobs::list), "GET, HEAD, POST"))
         .route("/v1/jobs/{id}", allow(get(jobs::show), "GET, HEAD"))
         .route("/v1/jobs/{id}/events", allow(get(events::events), "GET, HEAD"))
@@ -56,15 +66,32 @@ pub fn router(state: AppState) -> Router {
             allow(get(bridge::session).delete(bridge::forget), "DELETE, GET, HEAD"),
         )
         .route("/bridge/rooms", allow(get(bridge::rooms), "GET, HEAD"))
-        .layer(middleware::from_fn_with_state(state.clone(), auth::authenticate));
-    let probes = Router::new()
+}
+
+/// What everybody may ask.
+fn for_everybody() -> Table {
+    Table::default()
         .route("/bridge/health", allow(get(health::bridge), "GET, HEAD"))
         .route("/healthz", allow(get(health::alive), "GET, HEAD"))
         .route("/readyz", allow(get(health::ready), "GET, HEAD"))
-        .route("/metrics", allow(get(health::metrics), "GET, HEAD"));
+        .route("/metrics", allow(get(health::metrics), "GET, HEAD"))
+        .route("/openapi.json", allow(get(openapi::document), "GET, HEAD"))
+        .route("/docs", allow(get(docs::page), "GET, HEAD"))
+        .route("/docs/{file}", allow(get(docs::file), "GET, HEAD"))
+}
+
+/// Every path that is served, with the methods that it allows.
+pub(crate) fn served() -> Vec<(&'static str, &'static str)> {
+    [for_callers().served, for_everybody().served].concat()
+}
+
+/// The routes over `state`.
+pub fn router(state: AppState) -> Router {
+    let authenticate = middleware::from_fn_with_state(state.clone(), auth::authenticate);
     let limit = DefaultBodyLimit::max(state.settings.max_body_bytes);
-    tenants
-        .merge(probes)
+    let callers = for_callers().router.layer(authenticate);
+    callers
+        .merge(for_everybody().router)
         .fallback(unknown_route)
         .layer(limit)
         .layer(middleware::from_fn(request_id::name_and_count))
@@ -72,9 +99,10 @@ pub fn router(state: AppState) -> Router {
 }
 
 async fn unknown_route(request: Request) -> ApiError {
-    let path = request.uri().path();
-    let message = format!("there is no route {path}; served are {SERVED}");
-    ApiError::not_found("unknown_route", message).in_shape_of(path)
+    let paths: Vec<&str> = served().into_iter().map(|(path, _)| path).collect();
+    let (asked, served) = (request.uri().path(), paths.join(", "));
+    let message = format!("there is no route {asked}; served are {served}");
+    ApiError::not_found("unknown_route", message).in_shape_of(asked)
 }
 
 fn refuse_method(request: &Request, allowed: &'static str) -> Response {

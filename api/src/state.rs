@@ -1,7 +1,12 @@
 //! What every handler has at hand.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
+use bytes::Bytes;
 use causeway_queue::{Error, JobId, Queue, TenantId, job::Job};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -23,6 +28,8 @@ pub struct Shared {
     /// Cancelled when no more jobs are taken, while what runs may still end.
     pub(crate) draining: CancellationToken,
     stopping: CancellationToken,
+    /// What `/openapi.json` answers: with tenants, and without; made when it is first asked for.
+    pub(crate) documents: OnceLock<[Bytes; 2]>,
 }
 
 impl Deref for AppState {
@@ -59,6 +66,7 @@ impl AppState {
             errands: TaskTracker::new(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
+            documents: OnceLock::new(),
         }))
     }
 

@@ -14,52 +14,73 @@ use causeway_queue::{
 };
 use serde::{Deserialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use crate::{
     auth::Caller,
     error::ApiError,
-    extract::{JsonBytes, parse, preferred_wait},
+    extract::{JsonBytes, count, parse, preferred_wait},
     job_view,
     jobs::respond,
+    openapi::schema,
     settings::Settings,
     state::AppState,
 };
 
 /// The endpoints of upstreams that a job may ask for.
-const URLS: [&str; 5] =
-    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"];
+pub(crate) const URLS: [&str; 5] =
+    ["/v1/chat/completions", "/v1/completions", EMBEDDINGS, "/v1/responses", "/v1/messages"];
+
+const EMBEDDINGS: &str = "/v1/embeddings";
 
 /// Most attempts that a job may ask for.
 const MAX_ATTEMPTS: u32 = 100;
 
 /// Most labels of a job, and their longest names and values, in characters.
-const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
+pub(crate) const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
 
 /// A job as it is submitted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct JobRequest {
+pub(crate) struct JobRequest {
+    /// What is sent to the model, as it is.
+    #[schema(value_type = Peek)]
     body: RawJson,
+    /// To which endpoint of the upstream.
     #[serde(default)]
+    #[schema(schema_with = schema::url)]
     url: Option<String>,
     #[serde(default)]
+    #[schema(schema_with = schema::optional_class)]
     class: Option<Class>,
+    /// Jobs of one session run one at a time, in order.
     #[serde(default)]
+    #[schema(schema_with = schema::session)]
     session: Option<String>,
-    #[serde(default)]
+    /// How long it waits before it may run; 30 days unless configured otherwise.
+    #[serde(default, deserialize_with = "count")]
+    #[schema(maximum = 2_592_000_000_u64)]
     delay_ms: Option<u64>,
-    #[serde(default)]
+    /// By when it must have ended, counted from now; bounded as `delay_ms`.
+    #[serde(default, deserialize_with = "count")]
+    #[schema(minimum = 1, maximum = 2_592_000_000_u64)]
     deadline_ms: Option<u64>,
+    /// How often the upstream may be called for it; 5 unless you say.
+    #[serde(default, deserialize_with = "count")]
+    #[schema(minimum = 1, maximum = 100)]
+    max_attempts: Option<u64>,
+    /// Labels, which come back with the job.
     #[serde(default)]
-    max_attempts: Option<u32>,
-    #[serde(default)]
+    #[schema(schema_with = schema::metadata)]
     metadata: Option<BTreeMap<String, String>>,
 }
 
-/// Many jobs.
-#[derive(Debug, Deserialize)]
+/// Many jobs: all are accepted, or none.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ManyRequest {
+pub(crate) struct ManyRequest {
+    /// 10,000 unless configured otherwise.
+    #[schema(value_type = Vec<JobRequest>, min_items = 1, max_items = 10_000)]
     jobs: Vec<RawJson>,
 }
 
@@ -69,22 +90,35 @@ struct Shape {
     jobs: Option<IgnoredAny>,
 }
 
-/// What is read of an upstream's request; everything else passes through.
-#[derive(Debug, Deserialize)]
+/// What is read of a request for an upstream; everything else passes through.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = UpstreamRequest)]
 pub(crate) struct Peek {
+    /// Names the lane.
     #[serde(default)]
     pub(crate) model: Option<String>,
+    /// Whether the answer is passed on as it comes.
     #[serde(default)]
-    pub(crate) stream: Option<bool>,
-    #[serde(default)]
+    stream: Option<bool>,
+    /// Most tokens of the answer, by which its cost is estimated. So are the next two.
+    #[serde(default, deserialize_with = "count")]
+    #[schema(schema_with = schema::count)]
     max_completion_tokens: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
+    #[schema(schema_with = schema::count)]
     max_tokens: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "count")]
+    #[schema(schema_with = schema::count)]
     max_output_tokens: Option<u64>,
 }
 
 impl Peek {
+    /// Whether the answer of the endpoint `url` comes in pieces. Embeddings never do, whatever their
+    /// request says.
+    pub(crate) fn streams(&self, url: &str) -> bool {
+        self.stream.unwrap_or(false) && url != EMBEDDINGS
+    }
+
     /// Most tokens that the answer may have.
     pub(crate) fn completion(&self) -> Option<u64> {
         self.max_completion_tokens.or(self.max_tokens).or(self.max_output_tokens)
@@ -246,11 +280,12 @@ fn checked(state: &AppState, tenant: &TenantId, request: JobRequest) -> Result<N
     })?;
     let session = request.session.as_deref().map(SessionKey::new).transpose();
     let session = session.map_err(|error| ApiError::invalid_param("session", error.to_string()))?;
-    let attempts = request.max_attempts.unwrap_or(5);
-    if !(1..=MAX_ATTEMPTS).contains(&attempts) {
-        let message = format!("max_attempts must be 1 to {MAX_ATTEMPTS}; it is {attempts}");
-        return Err(ApiError::invalid_param("max_attempts", message));
-    }
+    let asked = request.max_attempts.unwrap_or(5);
+    let attempts = u32::try_from(asked).ok().filter(|number| (1..=MAX_ATTEMPTS).contains(number));
+    let attempts = attempts.ok_or_else(|| {
+        let message = format!("max_attempts must be 1 to {MAX_ATTEMPTS}; it is {asked}");
+        ApiError::invalid_param("max_attempts", message)
+    })?;
     let max = state.settings.max_delay;
     let delay = span("delay_ms", request.delay_ms, 0, max)?;
     let deadline = span("deadline_ms", request.deadline_ms, 1, max)?;
@@ -258,7 +293,7 @@ fn checked(state: &AppState, tenant: &TenantId, request: JobRequest) -> Result<N
     check_metadata(&metadata)?;
 
     let completion = peek.completion();
-    let stream = peek.stream.unwrap_or(false);
+    let stream = peek.streams(&url);
     let spec = Spec { url, model: peek.model, stream, metadata, ..Spec::default() };
     let body = Bytes::copy_from_slice(request.body.as_str().as_bytes());
     Ok(NewJob {

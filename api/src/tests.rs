@@ -4,6 +4,7 @@ mod bridge;
 mod gateway;
 mod jobs;
 mod lanes;
+mod openapi;
 mod refusals;
 mod responses;
 mod streams;

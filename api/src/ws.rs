@@ -106,7 +106,7 @@ where
                     Some(Err(error)) => break Some(close(close_code::PROTOCOL, &error.to_string())),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
                     Some(Ok(Message::Text(text))) => session.answer(text.as_str()).await,
-                    Some(Ok(Message::Binary(_))) => session.refuse_binary(),
+                    Some(Ok(Message::Binary(_))) => Session::refuse_binary(),
                 }
             }
             Some(told) = session.next(), if follows => told,

@@ -15,6 +15,7 @@ use causeway_queue::{
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
@@ -68,11 +69,14 @@ pub(super) enum Reply {
     Place,
 }
 
-/// What is read of the body, beside [`Peek`].
-#[derive(Debug, Deserialize)]
-struct Wishes {
+/// What is read of the body of a call that is held, beside what is read for every upstream.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = HeldRequest)]
+pub(crate) struct Wishes {
+    /// `flex` is the class batch, `priority` the class interactive.
     #[serde(default)]
     service_tier: Option<String>,
+    /// Whether the job goes on when its caller goes away.
     #[serde(default)]
     store: Option<bool>,
 }
@@ -93,7 +97,7 @@ impl Asked {
         let wishes: Wishes = parse(body)?;
         let class = class(headers, wishes.service_tier.as_deref())?;
         let completion = peek.completion();
-        let stream = peek.stream.unwrap_or(false);
+        let stream = peek.streams(path);
         let passed = PASSED_ON.iter().filter_map(|name| {
             Some(((*name).to_owned(), headers.get(*name)?.to_str().ok()?.to_owned()))
         });

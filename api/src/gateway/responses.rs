@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -25,7 +25,13 @@ use super::{
     request::{Asked, Reply},
     stream,
 };
-use crate::{auth::Caller, error::ApiError, extract::parse, state::AppState, submit};
+use crate::{
+    auth::Caller,
+    error::ApiError,
+    extract::{Segment, parse},
+    state::AppState,
+    submit,
+};
 
 /// Where responses are made.
 pub(super) const URL: &str = "/v1/responses";
@@ -120,7 +126,7 @@ pub(crate) struct Reading {
 pub(crate) async fn retrieve(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     reading: Result<Query<Reading>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(reading) = reading.map_err(|rejection| {
@@ -142,7 +148,7 @@ pub(crate) async fn retrieve(
 pub(crate) async fn cancel(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Response, ApiError> {
     let job = find(&state, &caller.tenant, &id).await?;
     state.queue.cancel(&caller.tenant, &job.id).await?;

@@ -84,6 +84,21 @@ async fn an_answer_is_the_upstreams_and_the_body_was_the_clients() {
 }
 
 #[tokio::test]
+async fn embeddings_come_whole_whatever_the_request_says() {
+    let api = Api::new();
+    let body = json!({ "model": "m", "input": "x", "stream": true }).to_string();
+    let (status, headers, _) = served(&api, post("/v1/embeddings", &body), async |lease| {
+        assert!(!lease.spec.stream, "an upstream sends no events for it");
+        api.answer(lease, "hi").await;
+    })
+    .await;
+    assert_eq!(
+        (status, &headers["content-type"]),
+        (200, &HeaderValue::from_static("application/json"))
+    );
+}
+
+#[tokio::test]
 async fn a_refusal_of_the_upstream_comes_back_as_it_was() {
     for stream in [false, true] {
         let api = Api::new();

@@ -30,6 +30,7 @@ async fn bodies_that_do_not_fit_are_refused_whole() {
         (JOB, job(r#","delay_ms":1e30"#), 400, "invalid_value", "whole number"),
         (JOB, job(r#","delay_ms":99999999999"#), 400, "invalid_value", "2592000000"),
         (JOB, job(r#","deadline_ms":0"#), 400, "invalid_value", "1 to"),
+        (JOB, job(r#","delay_ms":1.5"#), 400, "invalid_value", "whole number"),
         (JOB, job(r#","max_attempts":0"#), 400, "invalid_value", "1 to 100"),
         (JOB, job(r#","max_attempts":1000000000"#), 400, "invalid_value", "1 to 100"),
         (JOB, job(r#","metadata":{"a":1}"#), 400, "invalid_value", "string"),
@@ -81,6 +82,35 @@ async fn a_body_beyond_the_limit_is_refused_with_the_limit() {
     let answer = api.post(JOB, &body).await;
     assert!(answer.refused(413, "body_too_large").contains("1000 bytes"));
     assert_eq!(api.unfinished().await, 0);
+}
+
+#[tokio::test]
+async fn what_axum_itself_would_refuse_is_refused_in_the_envelope() {
+    let settings = Settings { max_body_bytes: 1000, ..Settings::default() };
+    let api = Api::with(settings, crate::Tenants::open());
+    for path in ["/v1/jobs/%FF", "/v1/jobs/%FF/events", "/bridge/sessions/%FF", "/docs/%FF"] {
+        api.get(path).await.refused(404, "unknown_route");
+    }
+    let pause = "/v1/lanes/default/pause";
+    api.post(pause, &json!({ "tenant": "x".repeat(2000) })).await.refused(413, "body_too_large");
+    let mut request = post(pause, r#"{"tenant":"ann"}"#);
+    request.headers_mut().remove("content-type");
+    api.ask(request).await.refused(415, "unsupported_media_type");
+    let bare = Request::post(pause).body(Body::empty()).unwrap();
+    assert_eq!(api.ask(bare).await.ok(200)["paused"], true);
+}
+
+#[tokio::test]
+async fn counts_may_be_written_as_whole_decimals() {
+    let api = Api::new();
+    let job = r#"{"body":{"max_tokens":7.0},"delay_ms":2e3,"max_attempts":3.0}"#;
+    let answer = api.ask(post(JOB, job)).await;
+    assert_eq!(
+        (answer.ok(202)["max_attempts"].as_u64(), &answer.body["status"]),
+        (Some(3), &json!("scheduled"))
+    );
+    let too_much = r#"{"body":{"max_tokens":9007199254740992}}"#;
+    api.ask(post(JOB, too_much)).await.refused(400, "invalid_value");
 }
 
 #[tokio::test]

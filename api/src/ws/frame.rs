@@ -54,12 +54,14 @@ struct Named {
 }
 
 impl Asked {
-    /// Reads a frame; where that fails, the error comes with the frame's name.
-    pub(super) fn read(text: &str) -> Result<Self, (Option<String>, ApiError)> {
-        parse(text.as_bytes()).map_err(|error| {
-            let named: Named = serde_json::from_str(text).unwrap_or_default();
-            (named.reference, error)
-        })
+    /// Reads a frame.
+    pub(super) fn read(text: &str) -> Result<Self, ApiError> {
+        parse(text.as_bytes())
+    }
+
+    /// The name of a frame that cannot be read.
+    pub(super) fn name_of(text: &str) -> Option<String> {
+        serde_json::from_str::<Named>(text).unwrap_or_default().reference
     }
 }
 

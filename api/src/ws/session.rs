@@ -1,7 +1,7 @@
 //! What a connection does for its client: submits, cancels, and follows many jobs at once.
 //!
 //! Knows frames and no socket. The followed jobs are read side by side; each reader waits until what
-//! it has read was taken, so that the sum of what is kept is bounded by [`MAX_FOLLOWED`].
+//! it has read was taken, and there are at most [`MAX_FOLLOWED`].
 
 use std::collections::HashMap;
 
@@ -73,14 +73,14 @@ impl Session {
     pub(super) async fn answer(&mut self, frame: &str) -> String {
         let (reference, answered) = match Asked::read(frame) {
             Ok(asked) => (asked.reference.clone(), self.act(asked).await),
-            Err((reference, error)) => (reference, Err(error)),
+            Err(error) => (Asked::name_of(frame), Err(error)),
         };
         let told = answered.unwrap_or_else(|error| Told::error(&error));
         told.answering(reference.as_deref()).text()
     }
 
     /// What a frame that is no text is answered by.
-    pub(super) fn refuse_binary(&self) -> String {
+    pub(super) fn refuse_binary() -> String {
         let message = "frames must be texts; this one is binary";
         Told::error(&ApiError::invalid("invalid_value", message)).text()
     }

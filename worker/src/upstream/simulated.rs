@@ -188,7 +188,8 @@ impl Simulated {
         let number = self.calls.load(Ordering::Relaxed);
         let shape = Shape::of(url, asked.stream);
         let frame = Frame::new(shape, number, asked.model.clone(), usage);
-        let pieces = if url.ends_with("/embeddings") {
+        let is_embedding = url.ends_with("/embeddings");
+        let pieces = if is_embedding {
             vec![(self.settings.ttft, Piece::Whole(frame.embeddings(request)))]
         } else if asked.stream {
             self.stream(&asked, shape)
@@ -203,7 +204,7 @@ impl Simulated {
         Reply {
             status_code: 200,
             retry_after: None,
-            stream: asked.stream,
+            stream: asked.stream && !is_embedding,
             ending: Ending::Complete,
             pieces: pieces.into_iter(),
             frame,

@@ -1,0 +1,114 @@
+//! Jobs.
+
+use causeway_queue::backend::MAX_PAGE;
+use utoipa::openapi::path::HttpMethod::{Get, Post};
+
+use super::{
+    operation::{Operation, json, of, one_of, operation, plain, told},
+    paths::Entry,
+    schema,
+};
+use crate::{
+    job_view::{JobView, ListView, PageView},
+    settings::Settings,
+    submit::{JobRequest, ManyRequest},
+};
+
+const TAG: &str = "jobs";
+const ID: &str = "The job's id";
+const WAIT: &str = "How many seconds to wait for the end";
+
+fn job(id: &str, summary: &str) -> Operation {
+    operation(TAG, id, summary).path("id", ID).refuses([404]).asks_the_store()
+}
+
+fn submit() -> Operation {
+    let replayed = told("`true` where an earlier call with this key made the job");
+    let accepted = json("Accepted", one_of([of::<JobView<'_>>(), of::<ListView<'_>>()]));
+    let accepted = accepted.header("location", told("Where the one job is"));
+    let accepted = accepted.header("idempotent-replayed", replayed);
+    operation(TAG, "submitJobs", "Submit one job, or many at once")
+        .header("Prefer", "`wait=N` waits for the end, at most N seconds", schema::any_text())
+        .header("Idempotency-Key", "The same key is the same job, for 24 h", schema::key())
+        .takes(one_of([of::<JobRequest>(), of::<ManyRequest>()]))
+        .answers(200, "The job, which has ended within the wait", of::<JobView<'_>>())
+        .responds(202, accepted)
+        .refuses([410, 422, 429])
+        .asks_the_store()
+}
+
+fn listing(operation: Operation) -> Operation {
+    operation
+        .query("class", "Jobs of this class", schema::class())
+        .query("session", "Jobs of this session", schema::key())
+        .query("limit", "How many; 20 unless you say", schema::number(1, MAX_PAGE))
+        .query("after", "The id after which to go on", schema::any_text())
+        .refuses([400])
+        .asks_the_store()
+}
+
+pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
+    let list = listing(operation(TAG, "listJobs", "List jobs, newest first"));
+    let list = list.query("status", "Jobs of this status", schema::status());
+    let retry_many = "Put back a page of failed, cancelled or expired jobs";
+    let retry_many = listing(operation(TAG, "retryJobs", retry_many));
+    let events = plain("What happens, as it happens", "text/event-stream");
+    vec![
+        ("/v1/jobs", Post, submit()),
+        ("/v1/jobs", Get, list.answers(200, "A page of jobs", of::<PageView<'_>>())),
+        (
+            "/v1/jobs/{id}",
+            Get,
+            job("showJob", "The job, at once or when it has ended")
+                .query("wait", WAIT, schema::seconds(settings.max_wait))
+                .answers(200, "The job", of::<JobView<'_>>())
+                .refuses([400]),
+        ),
+        (
+            "/v1/jobs/{id}/events",
+            Get,
+            job("followJob", "Follow a job by server-sent events")
+                .about(
+                    "`job.queued`, `job.started`, `output.delta`, `job.retrying`, `output.reset` \
+                     (a new attempt begins: drop the text so far), `ping`, and last one of \
+                     `job.succeeded`, `job.failed`, `job.cancelled`, `job.expired`.",
+                )
+                .query("after", "The number of the last event that you have", schema::seq())
+                .header("Last-Event-ID", "The same", schema::seq())
+                .responds(200, events)
+                .refuses([400]),
+        ),
+        (
+            "/v1/jobs/{id}/result",
+            Get,
+            job("jobResult", "The upstream's own status and body")
+                .answers(202, "The job has not ended", of::<JobView<'_>>())
+                .refuses([410, 502, 504])
+                .passes_on(),
+        ),
+        (
+            "/v1/jobs/{id}/cancel",
+            Post,
+            job("cancelJob", "Cancel a job, waiting or running; as often as you like").answers(
+                200,
+                "The job as it is then",
+                of::<JobView<'_>>(),
+            ),
+        ),
+        (
+            "/v1/jobs/{id}/retry",
+            Post,
+            job("retryJob", "Put a failed, cancelled or expired job back")
+                .answers(202, "The job as it is then", of::<JobView<'_>>())
+                .refuses([400, 429]),
+        ),
+        (
+            "/v1/jobs/retry",
+            Post,
+            retry_many
+                .required_query("status", "Which jobs", schema::retryable_status())
+                .answers(202, "Those that were put back", of::<PageView<'_>>())
+                .refuses([429]),
+        ),
+    ]
+}

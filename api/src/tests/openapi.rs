@@ -1,0 +1,117 @@
+//! The document and the table of routes say the same, and the page that shows it is whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::{
+    body::Body,
+    http::{Method, Request},
+};
+use serde_json::Value;
+
+use super::{Api, ann_and_bob};
+use crate::{Settings, openapi::document_of_closed, router::served};
+
+type Routes = BTreeMap<String, BTreeSet<String>>;
+
+/// The routes of the document. HEAD goes with GET.
+fn described() -> Routes {
+    let document = serde_json::to_value(document_of_closed(&Settings::default())).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let methods = |item: &Value| {
+        let mut names: BTreeSet<String> =
+            item.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect();
+        if names.contains("GET") {
+            names.insert("HEAD".to_owned());
+        }
+        names
+    };
+    paths.iter().map(|(path, item)| (path.clone(), methods(item))).collect()
+}
+
+#[tokio::test]
+async fn every_route_is_described_and_every_description_is_served() {
+    let table: Routes = served()
+        .into_iter()
+        .map(|(path, allowed)| (path.to_owned(), allowed.split(", ").map(str::to_owned).collect()))
+        .collect();
+    assert_eq!(described(), table);
+
+    let api = Api::new();
+    for (path, allowed) in table {
+        let path = match (path.split_once('{'), path.split_once('}')) {
+            (Some((before, _)), Some((_, after))) => format!("{before}x{after}"),
+            _ => path,
+        };
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] {
+            let request = Request::builder()
+                .method(Method::from_bytes(method.as_bytes()).unwrap())
+                .uri(&path)
+                .body(Body::empty())
+                .unwrap();
+            let status = api.send(request).await.status().as_u16();
+            assert_eq!(status != 405, allowed.contains(method), "{method} {path}: {status}");
+        }
+    }
+}
+
+/// Every `$ref` in `value`.
+fn references(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                if let (true, Some(target)) = (name == "$ref", member.as_str()) {
+                    found.insert(target.to_owned());
+                }
+                references(member, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_whole_and_names_keys_where_they_are_needed() {
+    let open = Api::new().get("/openapi.json").await.ok(200).clone();
+    let closed = Api::with(Settings::default(), ann_and_bob());
+    let closed = closed.get("/openapi.json").await.ok(200).clone();
+    for document in [&open, &closed] {
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut found = BTreeSet::new();
+        references(document, &mut found);
+        assert!(!found.is_empty());
+        for target in found {
+            let pointer = target.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{target} is not there");
+        }
+    }
+    let list = |document: &Value| document["paths"]["/v1/jobs"]["get"].clone();
+    assert_eq!(list(&closed)["security"].as_array().map(Vec::len), Some(2));
+    assert!(list(&closed)["responses"]["401"].is_object());
+    assert_eq!(
+        (&list(&open)["security"], &list(&open)["responses"]["401"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[tokio::test]
+async fn the_page_needs_nothing_from_elsewhere() {
+    let api = Api::new();
+    let page = api.send(Request::get("/docs").body(Body::empty()).unwrap()).await;
+    let page = axum::body::to_bytes(page.into_body(), usize::MAX).await.unwrap();
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    assert!(!page.contains("//"), "{page}");
+    for (file, kind) in
+        [("docs/swagger-ui.css", "text/css"), ("docs/swagger-ui-bundle.js", "text/javascript")]
+    {
+        assert!(page.contains(&format!("\"{file}\"")), "{file}");
+        let request = Request::get(format!("/{file}")).header("accept-encoding", "gzip, br");
+        let response = api.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-encoding"], "gzip");
+        let found = response.headers()["content-type"].to_str().unwrap();
+        assert!(found.starts_with(kind), "{file} is {found}");
+        api.get(&format!("/{file}")).await.refused(406, "not_acceptable");
+    }
+    api.get("/docs/swagger-ui.js").await.refused(404, "unknown_route");
+}
