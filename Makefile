@@ -1,6 +1,6 @@
 # Names for what one does here. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: up test test-clients lint bench ci experiment model mutants peers help
+.PHONY: up test test-clients test-openapi lint bench ci experiment model mutants peers help
 
 up: ## Run API, worker and embedded queue on 127.0.0.1:4004 (ARGS="--upstream URL" adds flags)
 	cargo run --release --locked -- up $(ARGS)
@@ -11,6 +11,8 @@ test: ## Install what the tests need (redis-server) and run all of them (ARGS=NA
 
 test-clients: ## Run the real SDKs (openai, anthropic, ai) against a real Causeway (ARGS=NAME picks some)
 	@scripts/test-clients.sh $(ARGS)
+test-openapi: ## Let schemathesis drive a real process by its /openapi.json (needs python3 with venv)
+	bash tests/openapi/run.sh $(ARGS)
 
 lint: ## Check format, clippy and documentation; every warning is an error
 	cargo fmt --all --check
