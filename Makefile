@@ -11,6 +11,7 @@ test: ## Install what the tests need (redis-server) and run all of them (ARGS=NA
 
 test-clients: ## Run the real SDKs (openai, anthropic, ai) against a real Causeway (ARGS=NAME picks some)
 	@scripts/test-clients.sh $(ARGS)
+
 test-openapi: ## Let schemathesis drive a real process by its /openapi.json (needs python3 with venv)
 	bash tests/openapi/run.sh $(ARGS)
 

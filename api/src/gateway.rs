@@ -19,11 +19,11 @@ use axum::{
 use bytes::Bytes;
 use causeway_queue::limits::Allowance;
 
-pub(crate) use self::request::Wishes;
 use self::{
     hold::Held,
     request::{Asked, Reply},
 };
+pub(crate) use self::{request::Wishes, responses::Wishes as ResponseWishes};
 use crate::{auth::Caller, error::ApiError, extract::JsonBytes, state::AppState};
 
 /// In which words a door speaks.

@@ -34,7 +34,7 @@ use self::{
 use crate::{
     bridge as chat,
     error::{AnthropicEnvelope, Envelope},
-    gateway::Wishes,
+    gateway::{ResponseWishes, Wishes},
     health::Well,
     job_view::{JobView, ListView, PageView},
     queue_view::{LaneList, ModelList, QueueView, Whose},
@@ -122,6 +122,7 @@ fn requests() -> Schemas {
     add::<ManyRequest>(&mut schemas);
     add::<Peek>(&mut schemas);
     add::<Wishes>(&mut schemas);
+    add::<ResponseWishes>(&mut schemas);
     add::<Whose>(&mut schemas);
     add::<chat::Message>(&mut schemas);
     // An answer, which says only what it has to say.

@@ -17,6 +17,7 @@ use axum::{
 use bytes::Bytes;
 use causeway_queue::{Job, JobId, RawJson, TenantId, job::State as JobState};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use self::{events::Renderer, object::object};
 use super::{
@@ -29,6 +30,7 @@ use crate::{
     auth::Caller,
     error::ApiError,
     extract::{Segment, parse},
+    openapi::schema,
     state::AppState,
     submit,
 };
@@ -40,12 +42,17 @@ pub(super) const URL: &str = "/v1/responses";
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
 
 /// What is read of the body, beside what every door reads.
-#[derive(Debug, Deserialize)]
-struct Wishes {
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = ResponseRequest)]
+pub(crate) struct Wishes {
+    /// Whether to answer at once with the response as it is then, and go on without its caller.
     #[serde(default)]
     background: Option<bool>,
+    /// Labels: at most 16, with names of 64 and values of 512 characters.
     #[serde(default)]
+    #[schema(schema_with = schema::metadata)]
     metadata: Option<BTreeMap<String, String>>,
+    /// The response that this one continues, where its upstream keeps responses.
     #[serde(default)]
     previous_response_id: Option<String>,
 }

@@ -10,7 +10,12 @@ use super::{
     paths::Entry,
     schema,
 };
-use crate::{gateway::Wishes, job_view::JobView, queue_view::ModelList, submit::Peek};
+use crate::{
+    gateway::{ResponseWishes, Wishes},
+    job_view::JobView,
+    queue_view::ModelList,
+    submit::Peek,
+};
 
 const TAG: &str = "OpenAI and Anthropic";
 
@@ -31,19 +36,27 @@ fn answer(about: &str) -> ResponseBuilder {
     TOLD.into_iter().fold(response, |response, (name, about)| response.header(name, told(about)))
 }
 
-fn door(id: &str, summary: &str) -> Operation {
+/// An answer, or the events of one.
+fn answered() -> ResponseBuilder {
     let streamed = ContentBuilder::new().build();
-    let answered = answer("What the upstream answered; a stream where `stream` is true")
-        .content("text/event-stream", streamed);
+    answer("The answer; a stream where `stream` is true").content("text/event-stream", streamed)
+}
+
+fn door(id: &str, summary: &str) -> Operation {
     operation(TAG, id, summary)
         .about(ABOUT)
         .header("x-causeway-class", "The job's class", schema::class())
         .header("Prefer", "`respond-async` answers at once where the job is", schema::any_text())
         .header("Idempotency-Key", "The same key is the same job, for 24 h", schema::key())
         .takes(all_of([of::<Peek>(), of::<Wishes>()]))
-        .responds(200, answered)
+        .responds(200, answered())
         .answers(202, "Where the job is, for `Prefer: respond-async`", of::<JobView<'_>>())
         .passes_on()
+}
+
+fn response(id: &str, summary: &str) -> Operation {
+    let response = operation(TAG, id, summary).path("id", "The response's id").refuses([404, 410]);
+    response.asks_the_store()
 }
 
 fn openai(id: &str, summary: &str) -> Operation {
@@ -55,6 +68,27 @@ pub(super) fn entries() -> Vec<Entry> {
         ("/v1/chat/completions", Post, openai("createChatCompletion", "A chat, OpenAI's way")),
         ("/v1/completions", Post, openai("createCompletion", "A completion, OpenAI's way")),
         ("/v1/embeddings", Post, openai("createEmbedding", "Embeddings, OpenAI's way")),
+        (
+            "/v1/responses",
+            Post,
+            openai("createResponse", "A response, OpenAI's way")
+                .takes(all_of([of::<Peek>(), of::<Wishes>(), of::<ResponseWishes>()]))
+                .refuses([404]),
+        ),
+        (
+            "/v1/responses/{id}",
+            Get,
+            response("getResponse", "The response as it is now, or its events")
+                .query("stream", "Whether to answer with its events", schema::flag())
+                .query("starting_after", "The number of the last event known", schema::seq())
+                .responds(200, answered())
+                .refuses([400]),
+        ),
+        (
+            "/v1/responses/{id}/cancel",
+            Post,
+            response("cancelResponse", "Cancel a response").responds(200, answered()),
+        ),
         (
             "/v1/messages",
             Post,

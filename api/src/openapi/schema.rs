@@ -115,6 +115,11 @@ pub(crate) fn number(least: usize, most: usize) -> Object {
     number.minimum(Some(least)).maximum(Some(most)).build()
 }
 
+/// Yes or no.
+pub(crate) fn flag() -> Object {
+    ObjectBuilder::new().schema_type(Type::Boolean).build()
+}
+
 /// Any text.
 pub(crate) fn any_text() -> Object {
     text().build()
