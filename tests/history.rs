@@ -8,16 +8,17 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use causeway_queue::{
     Backend, Class, EventKind, IdempotencyKey, JobId, Lease, NewJob, Outcome, Policy, Queue,
-    RawJson, Settlement, Spec,
+    RawJson, Settlement, Spec, Webhook,
     backend::{Emission, ListQuery},
     clock::ManualClock,
     conformance::{LEASE, error, failed, session_key, tenant_id},
     embedded::Embedded,
-    job::{Idempotency, Job, Output, Usage},
+    job::{Idempotency, Job, Output, State, Usage},
     lease::{ClaimRequest, Settled},
     limits::{LaneLimits, TenantLimits},
     redis::RedisStore,
     session::{Memory, Turn},
+    webhook::{End as Told, MAX_OUTBOX_PAGE, Subject},
 };
 use proptest::{
     prelude::*,
@@ -29,6 +30,7 @@ use crate::support::redis::RedisServer;
 const TENANTS: [&str; 3] = ["ann", "bob", "cem"];
 
 /// What a job of a history is like; every number is taken modulo what it chooses from.
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
 #[derive(Debug, Clone)]
 struct Draft {
     tenant: usize,
@@ -41,6 +43,7 @@ struct Draft {
     deadline_s: Option<u64>,
     key: Option<(u8, u8, bool)>,
     large: bool,
+    webhook: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -69,6 +72,7 @@ enum Op {
     Limit(LaneLimits, Vec<(usize, TenantLimits)>),
     Pass(u64),
     List(usize, usize, Option<usize>),
+    HandOn(usize),
     Reconcile,
 }
 
@@ -77,7 +81,7 @@ fn draft() -> impl Strategy<Value = Draft> {
         prop_oneof![3 => Just(0_u64), 1 => 1..20_u64],
         prop::option::weighted(0.15, 1..60_u64),
         prop::option::weighted(0.2, (0..3_u8, 0..2_u8, prop::bool::weighted(0.2))),
-        prop::bool::weighted(0.1),
+        (prop::bool::weighted(0.1), prop::bool::weighted(0.3)),
     );
     (
         (0..3_usize, 0..3_usize, prop::option::weighted(0.4, 0..2_u8)),
@@ -86,7 +90,7 @@ fn draft() -> impl Strategy<Value = Draft> {
     )
         .prop_map(
             |((tenant, class, session), (remembers, keeps_events, completion), options)| {
-                let (delay_s, deadline_s, key, large) = options;
+                let (delay_s, deadline_s, key, (large, webhook)) = options;
                 Draft {
                     tenant,
                     class,
@@ -98,6 +102,7 @@ fn draft() -> impl Strategy<Value = Draft> {
                     deadline_s,
                     key,
                     large,
+                    webhook,
                 }
             },
         )
@@ -167,6 +172,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => prop_oneof![0..50_u64, 500..20_000_u64].prop_map(Op::Pass),
         1 => (0..3_usize, 1..5_usize, prop::option::of(at()))
             .prop_map(|(tenant, limit, after)| Op::List(tenant, limit, after)),
+        1 => (1..4_usize).prop_map(Op::HandOn),
         1 => Just(Op::Reconcile),
     ]
 }
@@ -184,6 +190,8 @@ struct World {
     jobs: Vec<JobId>,
     held: Vec<Pair>,
     zombies: Vec<Pair>,
+    /// Ends that were handed on.
+    told: Vec<Told>,
     vtime: f64,
 }
 
@@ -209,8 +217,8 @@ impl World {
         let redis = Arc::new(redis.unwrap());
         let queue = Queue::new(Arc::clone(&embedded) as Arc<dyn Backend>, Vec::new());
         let shard = queue.shards().remove(0);
-        let (jobs, held, zombies) = Default::default();
-        Self { embedded, redis, queue, clock, shard, jobs, held, zombies, vtime: 0.0 }
+        let (jobs, held, zombies, told) = Default::default();
+        Self { embedded, redis, queue, clock, shard, jobs, held, zombies, told, vtime: 0.0 }
     }
 
     fn job(&self, draft: &Draft) -> NewJob {
@@ -220,6 +228,9 @@ impl World {
             let profile = RawJson::string("profile");
             spec.memory = Some(Memory { turns: 2, ttl_s: 30, profile });
         }
+        spec.webhook = draft
+            .webhook
+            .then(|| Webhook { url: "https://example.com/".to_owned(), subject: Subject::Job });
         let body = Bytes::from(vec![b'1'; if draft.large { 3000 } else { 10 }]);
         let tenant = tenant_id(TENANTS[draft.tenant % 3]);
         let drafted = self.queue.draft(tenant, spec, body, draft.completion.map(Into::into));
@@ -344,6 +355,7 @@ impl World {
                 let ours = self.embedded.list(&self.shard, &tenant, &query).await;
                 same(&ours, &self.redis.list(&self.shard, &tenant, &query).await)?;
             }
+            Op::HandOn(most) => self.hand_on(most).await?,
             Op::Reconcile => self.reconcile().await?,
         }
         self.compare().await
@@ -390,6 +402,36 @@ impl World {
         same(&ours, &theirs)
     }
 
+    /// The oldest ends leave both outboxes, each for the first time.
+    async fn hand_on(&mut self, most: usize) -> Result<(), TestCaseError> {
+        let ends = self.embedded.outbox(&self.shard, most).await.unwrap();
+        self.embedded.take_out(&self.shard, &ends).await.unwrap();
+        self.redis.take_out(&self.shard, &ends).await.unwrap();
+        for end in ends {
+            let again = self.told.iter().any(|told| told.name() == end.name());
+            prop_assert!(!again, "{:?} is told twice", end);
+            self.told.push(end);
+        }
+        Ok(())
+    }
+
+    /// Both outboxes hold the same, and every end that is to be told waits there or was told.
+    async fn compare_outboxes(&self, jobs: &[Option<Job>]) -> Result<(), TestCaseError> {
+        let ours = self.embedded.outbox(&self.shard, MAX_OUTBOX_PAGE).await.unwrap();
+        same(&ours, &self.redis.outbox(&self.shard, MAX_OUTBOX_PAGE).await.unwrap())?;
+        for job in jobs.iter().flatten() {
+            let to_be_told = job.spec.webhook.is_some();
+            if let State::Ended { status, at, .. } = &job.state {
+                let is_it = |end: &Told| (&end.job, end.status, end.at) == (&job.id, *status, *at);
+                let is_known = ours.iter().chain(&self.told).any(is_it);
+                prop_assert_eq!(is_known, to_be_told, "{:?}", job);
+            }
+            let is_there = ours.iter().any(|end| end.job == job.id);
+            prop_assert!(to_be_told || !is_there, "{} has no webhook", job.id);
+        }
+        Ok(())
+    }
+
     /// Nothing may be left to repair.
     async fn reconcile(&self) -> Result<(), TestCaseError> {
         let ours = self.embedded.reconcile(&self.shard).await.unwrap();
@@ -404,6 +446,7 @@ impl World {
         let ours = self.embedded.get(&self.shard, &self.jobs).await.unwrap();
         let theirs = self.redis.get(&self.shard, &self.jobs).await.unwrap();
         same(&ours, &theirs)?;
+        self.compare_outboxes(&ours).await?;
         for tenant in TENANTS.map(|name| Some(tenant_id(name))).into_iter().chain([None]) {
             let ours = self.embedded.stats(&self.shard, tenant.as_ref()).await.unwrap();
             let theirs = self.redis.stats(&self.shard, tenant.as_ref()).await.unwrap();

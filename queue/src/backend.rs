@@ -16,6 +16,7 @@ use crate::{
     news::Switchboard,
     session::Conversation,
     state::{Class, Status},
+    webhook::End,
 };
 
 /// One store. Every operation is one atomic transition of one shard; each is described by what it
@@ -54,7 +55,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// job. [`Error::NotRetryable`] unless it failed, was cancelled or expired.
     async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error>;
 
-    /// Recounts what is derivable and repairs what differs; all that it reports is a bug.
+    /// Recounts what is derivable and repairs what differs; all that it reports is a bug. Forgets what
+    /// is over: ends too that nobody has handed on within the retention.
     async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error>;
 
     /// Appends to the event logs of running jobs. Answers which leases are no longer held; nothing
@@ -133,6 +135,14 @@ pub trait Backend: fmt::Debug + Send + Sync {
         tenant: &TenantId,
         session: &SessionKey,
     ) -> Result<bool, Error>;
+
+    /// The ends of jobs with a webhook that were not handed on yet: the oldest, at most `most` (1 to
+    /// [`MAX_OUTBOX_PAGE`](crate::webhook::MAX_OUTBOX_PAGE)).
+    async fn outbox(&self, shard: &Shard, most: usize) -> Result<Vec<End>, Error>;
+
+    /// Takes ends that were handed on out of the outbox; one that is not there any more was taken out
+    /// by somebody else.
+    async fn take_out(&self, shard: &Shard, ends: &[End]) -> Result<(), Error>;
 
     /// Where the news of all shards arrive.
     fn news(&self) -> &Arc<Switchboard>;

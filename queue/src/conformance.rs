@@ -19,6 +19,7 @@ mod cancel;
 mod fair;
 mod lease;
 mod list;
+mod outbox;
 mod retry;
 mod session;
 mod shards;
@@ -27,8 +28,8 @@ mod stream;
 mod wake;
 
 pub use self::{
-    accept::*, audit::*, bounds::*, cancel::*, fair::*, lease::*, list::*, retry::*, session::*,
-    shards::*, stage::*, stream::*, wake::*,
+    accept::*, audit::*, bounds::*, cancel::*, fair::*, lease::*, list::*, outbox::*, retry::*,
+    session::*, shards::*, stage::*, stream::*, wake::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -89,6 +90,11 @@ macro_rules! promises {
             a_list_is_filtered
             a_list_does_not_go_on_after_a_stranger
             numbers_tell_what_waits_and_runs
+            every_end_with_a_webhook_is_to_be_told
+            an_end_that_was_handed_on_is_told_no_more
+            each_end_of_a_job_is_told
+            an_end_is_not_kept_for_ever
+            deliveries_are_not_among_the_jobs
             a_retry_waits_and_returns_to_its_place
             errors_of_earlier_attempts_are_kept
             a_failed_job_can_be_put_back

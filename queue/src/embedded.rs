@@ -32,6 +32,7 @@ use crate::{
     news::{News, Switchboard},
     policy::{MAX_CLAIM, Policy},
     session::Conversation,
+    webhook::{End, MAX_OUTBOX_PAGE},
 };
 
 /// The embedded store.
@@ -287,6 +288,16 @@ impl Backend for Embedded {
         session: &SessionKey,
     ) -> Result<bool, Error> {
         Ok(self.transition(shard, |engine, now| engine.sessions.forget(tenant, session, now)))
+    }
+
+    async fn outbox(&self, shard: &Shard, most: usize) -> Result<Vec<End>, Error> {
+        let most = most.clamp(1, MAX_OUTBOX_PAGE);
+        Ok(self.look(shard, |engine, _| engine.outbox(most)))
+    }
+
+    async fn take_out(&self, shard: &Shard, ends: &[End]) -> Result<(), Error> {
+        self.transition_of(&self.peek(shard), |engine, _| engine.take_out(ends));
+        Ok(())
     }
 
     fn news(&self) -> &Arc<Switchboard> {

@@ -140,6 +140,12 @@ impl LaneName {
     pub fn default_lane() -> Self {
         Self("default".into())
     }
+
+    /// The lane of the deliveries of webhooks: reserved, no model is routed to it.
+    #[must_use]
+    pub fn webhooks() -> Self {
+        Self("webhooks".into())
+    }
 }
 
 /// One shard of a lane: the unit within which everything is exact. Shown as `lane:index`.

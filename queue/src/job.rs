@@ -12,10 +12,11 @@ use crate::{
     json::RawJson,
     session::Memory,
     state::{Class, Status, WaitingFor},
+    webhook::Webhook,
 };
 
-/// What a job asks of its upstream, apart from the body. Written once, at acceptance; the engine
-/// never reads it.
+/// What a job asks of its upstream, apart from the body. Written once, at acceptance; of all this the
+/// engine heeds only whether there is a webhook.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// Which endpoint of the upstream, e.g. `/v1/chat/completions`.
@@ -40,6 +41,9 @@ pub struct Spec {
     /// pass it through.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub api: Option<RawJson>,
+    /// Who is told when it ends: the one thing here that the engine heeds.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Webhook>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]

@@ -113,6 +113,7 @@ pub struct Settlement {
     pub key: LeaseKey,
     /// How many turns the conversation keeps and for how long, from the job's spec.
     pub(crate) memory: Option<(u32, Duration)>,
+    pub(crate) has_webhook: bool,
     /// How.
     pub outcome: Outcome,
     /// What it used, where the upstream said so; `None` keeps the estimate.
@@ -125,11 +126,18 @@ impl Lease {
     #[must_use]
     pub fn settle(self, outcome: Outcome, usage: Option<Usage>) -> Settlement {
         let memory = self.spec.memory.as_ref().map(|memory| (memory.turns, memory.ttl()));
-        Settlement { key: self.key, memory, outcome, usage, receipt: self.receipt }
+        let has_webhook = self.spec.webhook.is_some();
+        Settlement { key: self.key, memory, has_webhook, outcome, usage, receipt: self.receipt }
     }
 }
 
 impl Settlement {
+    /// Whether its job has a webhook, so that its end, if this is it, is to be told.
+    #[must_use]
+    pub fn has_webhook(&self) -> bool {
+        self.has_webhook
+    }
+
     /// A job whose owner asked for its end while it ran does not run again.
     pub(crate) fn unless_cancelled(mut self, cancelling: bool) -> Self {
         let again = match self.outcome {

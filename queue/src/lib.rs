@@ -4,6 +4,7 @@
 //! [`embedded`], the executable specification, or [`redis`], where every transition is one script.
 //! This crate knows no HTTP and no model.
 
+pub mod address;
 pub mod backend;
 pub mod clock;
 #[cfg(feature = "conformance")]
@@ -25,6 +26,7 @@ pub mod redis;
 pub mod retry;
 pub mod session;
 pub mod state;
+pub mod webhook;
 
 pub use backend::Backend;
 pub use error::Error;
@@ -36,3 +38,4 @@ pub use lease::{Lease, LeaseKey, Outcome, Settlement};
 pub use policy::Policy;
 pub use queue::{Lane, Queue};
 pub use state::{Class, Status};
+pub use webhook::Webhook;

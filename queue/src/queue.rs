@@ -18,6 +18,7 @@ use crate::{
     reader::{Follower, Waiter},
     session::Conversation,
     state::Class,
+    webhook::is_of_deliveries,
 };
 
 /// One lane: which models it serves and within which bounds.
@@ -119,10 +120,17 @@ impl Queue {
         self.lanes.iter().flat_map(of_lane).collect()
     }
 
-    /// The shards that may hold something of `tenant`: one of each lane, and former ones.
+    /// The shards that may hold something of `tenant`: one of each lane, and former ones; deliveries
+    /// lie apart.
     fn shards_of(&self, tenant: &TenantId) -> impl Iterator<Item = Shard> {
         let now = self.lanes.iter().map(|lane| Shard::of(&lane.name, lane.shards, tenant));
-        now.chain(self.known_shards().split_off(self.shards().len()))
+        let all = now.chain(self.known_shards().split_off(self.shards().len()));
+        all.filter(|shard| !is_of_deliveries(&shard.lane))
+    }
+
+    /// The shard of a tenant's deliveries.
+    fn shard_of_deliveries(tenant: &TenantId) -> Shard {
+        Shard::of(&LaneName::webhooks(), 1, tenant)
     }
 
     /// The shard of the first lane that holds what belongs to a tenant rather than to a job:
@@ -156,6 +164,15 @@ impl Queue {
             idempotency: None,
             keeps_events: false,
         }
+    }
+
+    /// A delivery of `tenant`, in the lane that is reserved for them: like a [`draft`](Self::draft),
+    /// and of the same cost as every other.
+    #[must_use]
+    pub fn draft_delivery(&self, tenant: TenantId, spec: Spec, body: Bytes) -> NewJob {
+        let id = JobId::new(Self::shard_of_deliveries(&tenant));
+        let cost = Estimate { prompt: 1, completion: Some(0) };
+        NewJob { id, cost, ..self.draft(tenant, spec, body, None) }
     }
 
     /// Accepts jobs; answers in their order. Atomic per shard, and one tenant's jobs of one lane
@@ -269,7 +286,15 @@ impl Queue {
         if self.backend.retry(tenant, id).await? { self.job(tenant, id).await } else { Ok(None) }
     }
 
-    /// A tenant's jobs over all lanes, newest first.
+    /// A tenant's deliveries, newest first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn deliveries(&self, tenant: &TenantId, query: &ListQuery) -> Result<Page, Error> {
+        self.backend.list(&Self::shard_of_deliveries(tenant), tenant, query).await
+    }
+
+    /// A tenant's jobs over all lanes, newest first, without its deliveries.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -287,7 +312,8 @@ impl Queue {
     }
 
     /// Sets the bounds of lanes (those that are not named have none) over all their shards, and of
-    /// these tenants in each shard; takes effect on everything that waits.
+    /// these tenants in each shard; takes effect on everything that waits. Of deliveries, a tenant's
+    /// weight is all that counts.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -296,11 +322,16 @@ impl Queue {
         lanes: HashMap<LaneName, LaneLimits>,
         tenants: &[(TenantId, TenantLimits)],
     ) -> Result<(), Error> {
+        let weight =
+            |limits: &TenantLimits| TenantLimits { weight: limits.weight, ..Default::default() };
+        let weights: Vec<_> =
+            tenants.iter().map(|(id, limits)| (id.clone(), weight(limits))).collect();
         for shard in self.known_shards() {
             let whole = lanes.get(&shard.lane).cloned().unwrap_or_default();
             let lane = self.lanes.iter().find(|lane| lane.name == shard.lane);
             let shards = lane.map_or(1, |lane| lane.shards).max(1);
             let part = whole.part(shard.index % shards, shards);
+            let tenants = if is_of_deliveries(&shard.lane) { &weights } else { tenants };
             self.backend.set_limits(&shard, &part, tenants).await?;
         }
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = lanes;

@@ -8,6 +8,7 @@ mod gather;
 mod info;
 mod keys;
 mod news;
+mod outbox;
 mod pool;
 mod record;
 mod reply;

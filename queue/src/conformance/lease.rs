@@ -126,6 +126,7 @@ pub async fn an_attempt_ends_once_in_a_call(stage: Stage) {
     let end = |lease: &Lease| Settlement {
         key: lease.key.clone(),
         memory: None,
+        has_webhook: false,
         outcome: succeeded(),
         usage: None,
         receipt: lease.receipt.clone(),

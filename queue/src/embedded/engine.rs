@@ -10,7 +10,7 @@
 //! 4. of a session only the first unfinished job is ready, due or leased;
 //! 5. virtual time never goes back.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::{
     flows::{Flow, Flows, ms},
@@ -30,6 +30,7 @@ use crate::{
     policy::{PROMOTE_AT_ONCE, Policy},
     session::Turn,
     state::Status,
+    webhook::End,
 };
 
 /// Something to be told once the transition is over.
@@ -57,6 +58,8 @@ pub(super) struct Engine {
     pub(super) lists: HashMap<TenantId, VecDeque<u128>>,
     deadlines: BTreeSet<(Millis, u128)>,
     ended: BTreeSet<(Millis, u128)>,
+    /// Ends to be handed on, by time and job, and among those of one job by its life.
+    outbox: BTreeMap<(Millis, u128, u64), End>,
     known: HashMap<(TenantId, IdempotencyKey), Known>,
     accepted: u64,
     pub(super) told: Vec<Told>,
@@ -85,6 +88,7 @@ impl Engine {
             lists: HashMap::new(),
             deadlines: BTreeSet::new(),
             ended: BTreeSet::new(),
+            outbox: BTreeMap::new(),
             known: HashMap::new(),
             accepted: 0,
             told: Vec::new(),
@@ -419,6 +423,10 @@ impl Engine {
             job.body = bytes::Bytes::new();
         }
         self.told.push(Told::Ended(job.id.clone(), status));
+        if job.spec.webhook.is_some() {
+            let end = End { job: job.id.clone(), status, at: now, life: job.order };
+            self.outbox.insert((now, key, job.order), end);
+        }
         let next =
             job.session.as_ref().and_then(|session| self.sessions.leave(&job.tenant, session, key));
         self.ended.insert((expires, key));
@@ -675,9 +683,24 @@ impl Engine {
         repairs
     }
 
-    /// Forgets what nobody needs: idempotency keys past their time, tenants that hold nothing.
+    /// The oldest ends that were not handed on yet.
+    pub(super) fn outbox(&self, most: usize) -> Vec<End> {
+        self.outbox.values().take(most).cloned().collect()
+    }
+
+    /// Takes out ends that were handed on.
+    pub(super) fn take_out(&mut self, ends: &[End]) {
+        for end in ends {
+            self.outbox.remove(&(end.at, end.job.number(), end.life));
+        }
+    }
+
+    /// Forgets what nobody needs: idempotency keys past their time, tenants that hold nothing, ends
+    /// whose jobs are forgotten.
     fn tidy(&mut self, now: Millis) {
         self.forget_ended(now);
+        let retention = self.policy.retention;
+        self.outbox.retain(|(at, _, _), _| at.after(retention) > now);
         self.known.retain(|_, known| known.expires > now);
         self.flows.forget_idle(now, |tenant| self.lists.contains_key(tenant));
     }

@@ -33,6 +33,11 @@ pub(super) fn body(id: &JobId) -> String {
     format!("{}body:{}", prefix(id.shard()), id.key())
 }
 
+/// The ends of a shard that are to be handed on: a sorted set, by time.
+pub(super) fn outbox(shard: &Shard) -> String {
+    format!("{}outbox", prefix(shard))
+}
+
 /// A job's event log: a stream.
 pub(super) fn events(id: &JobId) -> String {
     format!("{}events:{}", prefix(id.shard()), id.key())

@@ -39,6 +39,7 @@ const REMEMBERS: u8 = 4;
 const BODY_APART: u8 = 8;
 const HAS_ERRORS: u8 = 16;
 const BETWEEN_ATTEMPTS: u8 = 32;
+const HAS_WEBHOOK: u8 = 64;
 
 /// The letter of a job that is held by its session; all other letters are [`Status::code`].
 const HELD: u8 = b'h';
@@ -340,6 +341,7 @@ pub(super) fn is_plain(job: &NewJob) -> bool {
         && job.deadline.is_none()
         && job.idempotency.is_none()
         && !job.keeps_events
+        && job.spec.webhook.is_none()
         && job.body.len() <= INLINE_BODY_BYTES
 }
 
@@ -370,9 +372,12 @@ pub(super) fn push_new_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), 
     let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
     let apart = job.body.len() > INLINE_BODY_BYTES;
     let mut flags = 0;
-    for (flag, on) in
-        [(KEEPS_EVENTS, job.keeps_events), (REMEMBERS, memory.is_some()), (BODY_APART, apart)]
-    {
+    for (flag, on) in [
+        (KEEPS_EVENTS, job.keeps_events),
+        (REMEMBERS, memory.is_some()),
+        (BODY_APART, apart),
+        (HAS_WEBHOOK, job.spec.webhook.is_some()),
+    ] {
         flags |= if on { flag } else { 0 };
     }
 

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use redis::Value;
 
 use super::{
-    ANSWER, MOST_LEASES, RedisStore, Server, gather, keys, news, record, reply::Reply, unavailable,
-    views,
+    ANSWER, MOST_LEASES, RedisStore, Server, gather, keys, news, outbox, record, reply::Reply,
+    unavailable, views,
 };
 use crate::{
     backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
@@ -22,6 +22,7 @@ use crate::{
     policy::MAX_CLAIM,
     session::Conversation,
     state::Status,
+    webhook::End,
 };
 
 type Args = Vec<Vec<u8>>;
@@ -522,6 +523,14 @@ impl Backend for RedisStore {
         let args = [tenant.as_str(), session.as_str()];
         let answer = self.server.call(shard, &self.server.scripts.forget, args).await?;
         Ok(answer == Value::Int(1))
+    }
+
+    async fn outbox(&self, shard: &Shard, most: usize) -> Result<Vec<End>, Error> {
+        outbox::read(&self.server, shard, most).await
+    }
+
+    async fn take_out(&self, shard: &Shard, ends: &[End]) -> Result<(), Error> {
+        outbox::take_out(&self.server, shard, ends).await
     }
 
     fn news(&self) -> &Arc<Switchboard> {

@@ -4,7 +4,7 @@
 --   MAX_STALLS  how many workers a job may lose
 --   MAX_DEAD    how many failed jobs the list of the dead holds
 --   AT_ONCE     how many members of a set one transition promotes
-local LEASES, CANCELS, DEAD = P .. 'leases', P .. 'cancels', P .. 'dead'
+local LEASES, CANCELS, DEAD, OUTBOX = P .. 'leases', P .. 'cancels', P .. 'dead', P .. 'outbox'
 -- When what ends now is forgotten; as text, which need not be made anew for every command.
 local FORGET_AT = string.format('%d', now + RETENTION)
 
@@ -90,6 +90,10 @@ ends = {
       end
       if jobs.has(j, FLAG.errors) then call('PEXPIREAT', key('errors', j.id), FORGET_AT) end
       if jobs.has(j, FLAG.events) then call('PEXPIREAT', key('events', j.id), FORGET_AT) end
+      -- The end is to be told: see redis/outbox.rs.
+      if jobs.has(j, FLAG.webhook) then
+        call('ZADD', OUTBOX, now, j.id .. string.format('%016x', j.order) .. state)
+      end
     end
     news[#news + 1] = 'E' .. j.id .. state
     ends.count()

@@ -4,12 +4,12 @@
 -- session and spec; then the output, once there is one, and the body, as long as it is needed.
 --   state: q ready, h held by its session, w due, r running, s f c x ended
 --   flags: 1 cancelling, 2 keeps events, 4 remembers, 8 body in a key of its own, 16 has errors,
---          32 is between two attempts
+--          32 is between two attempts, 64 has a webhook
 --   at:    held, due: when it may run; ended: when it ended
 local HOT, HOT_BYTES, COLD, HEAD_BYTES = '<c1BBHHI4I4dd', 31, '<BHddddBBI4', 72
 local HEAD = HOT .. string.sub(COLD, 2)
 local VERSION = 1
-local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32 }
+local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32, webhook = 64 }
 local JOB, DUE, DEADLINES = P .. 'job:', P .. 'due', P .. 'deadlines'
 local known = {}
 

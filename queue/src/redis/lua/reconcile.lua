@@ -6,6 +6,7 @@ local repaired = { running = 0, ready = 0, offers = 0 }
 if ARGV[2] == '0' then
   ends.promote()
   call('ZREMRANGEBYSCORE', DEAD, '-inf', now - RETENTION)
+  call('ZREMRANGEBYSCORE', OUTBOX, '-inf', now - RETENTION)
 end
 for _, name in ipairs(call('ZRANGEBYSCORE', PARKED, '-inf', now)) do flows.touch(name) end
 jobs.flush()
