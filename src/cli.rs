@@ -48,6 +48,9 @@ pub(crate) enum Command {
     /// Make keys for tenants
     #[command(subcommand)]
     Tenant(Tenant),
+    /// Make secrets to sign the events of webhooks with
+    #[command(subcommand)]
+    Webhook(Webhook),
     /// Let many users send a message at the same moment, and see how long each waits
     Experiment(Box<Experiment>),
     /// Measure Causeway itself
@@ -375,6 +378,12 @@ pub(crate) struct LaneOf {
 pub(crate) enum Tenant {
     /// Make a key, print it once, and say what to write into the configuration
     Key,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Webhook {
+    /// Make a secret, print it once, and say what to write into the configuration
+    Secret,
 }
 
 #[derive(Debug, Args)]

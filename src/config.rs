@@ -9,14 +9,17 @@ mod check;
 mod keys;
 mod lane;
 mod layers;
+mod list;
 mod secret;
 mod sections;
 mod settings;
 pub(crate) mod span;
 mod tenant;
+mod webhooks;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+use causeway_worker::WebhookSecret;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
@@ -25,6 +28,7 @@ pub(crate) use self::{
     secret::Secret,
     sections::{Api, Bridge, Client, Log, LogFormat, Retry, Simulated, Timeouts},
     tenant::{Digest, Tenant},
+    webhooks::Webhooks,
 };
 
 /// The environment: the variables that concern the configuration.
@@ -105,6 +109,8 @@ pub(crate) struct Config {
     pub(crate) retry: Retry,
     /// See [`Simulated`].
     pub(crate) simulated: Simulated,
+    /// See [`Webhooks`].
+    pub(crate) webhooks: Webhooks,
     /// See [`Client`].
     pub(crate) client: Client,
     /// What the variable named by `api_key_env` holds.
@@ -113,6 +119,9 @@ pub(crate) struct Config {
     /// What the variable named by `client.key_env` holds.
     #[serde(skip)]
     pub(crate) client_key: Option<Secret>,
+    /// What the variables named by `webhooks.secret_env` hold.
+    #[serde(skip)]
+    pub(crate) webhook_secrets: Vec<WebhookSecret>,
     /// What `bridge.persona_file` holds.
     #[serde(skip)]
     pub(crate) persona: Option<String>,
@@ -142,9 +151,11 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             retry: Retry::default(),
             simulated: Simulated::default(),
+            webhooks: Webhooks::default(),
             client: Client::default(),
             api_key: None,
             client_key: None,
+            webhook_secrets: Vec::new(),
             persona: None,
         }
     }

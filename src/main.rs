@@ -26,6 +26,7 @@ mod table;
 mod tenant;
 mod upstream;
 mod watch;
+mod webhook;
 
 use std::{
     io::{self, Write as _},
@@ -110,6 +111,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             node::run(source, Role::Worker).await
         }
         Command::Tenant(cli::Tenant::Key) => tenant::key(),
+        Command::Webhook(cli::Webhook::Secret) => webhook::secret(),
         Command::Lane(typed) => {
             let (cli::Lane::List(on) | cli::Lane::Pause(on) | cli::Lane::Resume(on)) = &typed;
             lane::run(&client_config(&on.server, &environment)?, &typed).await

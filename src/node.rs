@@ -9,7 +9,7 @@ use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
 use anyhow::{Context as _, bail};
 use causeway_api::{AppState, Model, Settings, Tenants};
 use causeway_queue::Queue;
-use causeway_worker::{StopHandle, Worker};
+use causeway_worker::{Signing, StopHandle, Worker};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,8 @@ pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> 
     let node = Node::prepare(config.clone(), role).await?;
     let mut helpers = JoinSet::new();
     if let Some(tenants) = node.api.is_some().then(|| node.tenants.clone()) {
-        let reload = Reload::listen(source, config, node.queue.clone(), tenants);
+        let taken_over = (tenants, node.signing.clone());
+        let reload = Reload::listen(source, config, node.queue.clone(), taken_over);
         helpers.spawn(reload.context("cannot hear signals")?.run());
     }
     // A process whose standard output is closed serves all the same.
@@ -84,6 +85,7 @@ pub(crate) struct Node {
     config: Config,
     queue: Queue,
     tenants: Tenants,
+    signing: Signing,
     api: Option<(TcpListener, AppState)>,
     worker: Option<Worker>,
     probe: Option<TcpListener>,
@@ -113,7 +115,8 @@ impl Node {
         let probe =
             config.probe.filter(|_| role == Role::Worker).map(listen::listen).transpose()?;
         let queue = store::open(&config).await?;
-        let worker = if works { Some(worker(&config, &queue)?) } else { None };
+        let signing = config.signing();
+        let worker = if works { Some(worker(&config, &queue, signing.clone())?) } else { None };
         if serves {
             queue.survey().await?;
             queue.set_limits(config.lane_limits(), &config.tenant_limits()).await?;
@@ -128,7 +131,7 @@ impl Node {
             let (queue, tenants) = (queue.clone(), tenants.clone());
             (listener, AppState::new(queue, settings, tenants, metrics, is_alive))
         });
-        Ok(Self { role, config, queue, tenants, api, worker, probe, metrics })
+        Ok(Self { role, config, queue, tenants, signing, api, worker, probe, metrics })
     }
 
     /// Where the API listens.
@@ -201,8 +204,8 @@ impl Node {
     }
 }
 
-fn worker(config: &Config, queue: &Queue) -> anyhow::Result<Worker> {
-    let upstreams = upstream::of_lanes(config, queue)?;
+fn worker(config: &Config, queue: &Queue, signing: Signing) -> anyhow::Result<Worker> {
+    let upstreams = upstream::of_lanes(config, queue, signing)?;
     Ok(Worker::new(queue.clone(), config.worker()?, upstreams))
 }
 

@@ -9,6 +9,7 @@ use std::{
 use anyhow::ensure;
 use causeway_api::Tenants;
 use causeway_queue::Queue;
+use causeway_worker::Signing;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::interval,
@@ -29,6 +30,7 @@ pub(crate) struct Reload {
     current: Config,
     queue: Queue,
     tenants: Tenants,
+    signing: Signing,
     hangup: Signal,
 }
 
@@ -41,9 +43,10 @@ impl Reload {
         source: Source,
         current: Config,
         queue: Queue,
-        tenants: Tenants,
+        (tenants, signing): (Tenants, Signing),
     ) -> std::io::Result<Self> {
-        Ok(Self { source, current, queue, tenants, hangup: signal(SignalKind::hangup())? })
+        let hangup = signal(SignalKind::hangup())?;
+        Ok(Self { source, current, queue, tenants, signing, hangup })
     }
 
     /// Reloads whenever it is asked to, until it is dropped.
@@ -87,6 +90,7 @@ impl Reload {
         }
         // Keys first: whoever was shut out stays out, even where the store does not answer.
         self.tenants.replace(new.callers());
+        self.signing.replace(&new.signing());
         self.queue.set_limits(new.lane_limits(), &new.tenant_limits()).await?;
         self.current = new;
         Ok(())

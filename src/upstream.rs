@@ -3,26 +3,32 @@
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::Context as _;
-use causeway_queue::{LaneName, Queue};
-use causeway_worker::{OpenAi, Secret as Key, Simulated, Upstream, WithResponses};
+use causeway_queue::{LaneName, Queue, webhook::is_of_deliveries};
+use causeway_worker::{
+    Deliverer, OpenAi, Secret as Key, Signing, Simulated, Upstream, WithResponses,
+};
 
 use crate::config::{Config, Secret};
 
 /// The upstream of every lane of `queue`: its own, else the one of the top level, else simulated
-/// answers.
+/// answers; of the lane of deliveries what signs by `signing` and delivers.
 ///
 /// # Errors
 /// When a server's address is none.
 pub(crate) fn of_lanes(
     config: &Config,
     queue: &Queue,
+    signing: Signing,
 ) -> anyhow::Result<HashMap<LaneName, Arc<dyn Upstream>>> {
     let general: Arc<dyn Upstream> = match &config.upstream {
         None => Arc::new(Simulated::new(config.simulation())),
         Some(url) => server(config, url, config.api_key.as_ref())?,
     };
     let mut upstreams = HashMap::new();
-    for lane in queue.lanes() {
+    let deliverer = Deliverer::new(signing, config.allowed(), config.webhooks.timeout)
+        .context("cannot deliver to webhooks")?;
+    upstreams.insert(LaneName::webhooks(), Arc::new(deliverer) as Arc<dyn Upstream>);
+    for lane in queue.lanes().iter().filter(|lane| !is_of_deliveries(&lane.name)) {
         let configured = config.lanes.iter().find(|configured| configured.name == lane.name);
         let own = configured.and_then(|lane| Some((lane.upstream.as_ref()?, &lane.api_key)));
         let upstream = match own {

@@ -13,4 +13,5 @@ mod retry;
 mod start;
 mod stream;
 mod tenants;
+mod webhook;
 mod ws;

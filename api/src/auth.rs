@@ -26,6 +26,17 @@ pub struct Tenant {
     pub admin: bool,
     /// Whether it is bounded by a rate, of which its answers then tell.
     pub is_rated: bool,
+    /// How the ends of its jobs are told.
+    pub webhooks: Webhooks,
+}
+
+/// How the ends of a tenant's jobs are told.
+#[derive(Debug, Clone, Default)]
+pub struct Webhooks {
+    /// To whom, unless a job says.
+    pub url: Option<Arc<str>>,
+    /// Whether the tenant has secrets of its own to sign events with.
+    pub signs: bool,
 }
 
 /// The tenants that may call. Cheap to clone; all clones see a replacement.
@@ -40,6 +51,7 @@ pub(crate) struct Caller {
     pub(crate) is_rated: bool,
     /// Whether a key was needed.
     pub(crate) has_key: bool,
+    pub(crate) webhooks: Webhooks,
 }
 
 /// A caller who may see and do what concerns all tenants.
@@ -73,7 +85,8 @@ impl Tenants {
         let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if tenants.is_empty() {
             let tenant = TenantId::default_tenant();
-            return Ok(Caller { tenant, admin: true, is_rated: false, has_key: false });
+            let (is_rated, has_key, webhooks) = Default::default();
+            return Ok(Caller { tenant, admin: true, is_rated, has_key, webhooks });
         }
         let Some(key) = presented(headers) else {
             let message = "this server needs an API key: send `Authorization: Bearer <key>`";
@@ -90,8 +103,13 @@ impl Tenants {
             }
         }
         let tenant = found.ok_or_else(|| ApiError::unauthorized("nobody has this API key"))?;
-        let (admin, is_rated) = (tenant.admin, tenant.is_rated);
-        Ok(Caller { tenant: tenant.id.clone(), admin, is_rated, has_key: true })
+        Ok(Caller {
+            tenant: tenant.id.clone(),
+            admin: tenant.admin,
+            is_rated: tenant.is_rated,
+            has_key: true,
+            webhooks: tenant.webhooks.clone(),
+        })
     }
 }
 
@@ -161,7 +179,8 @@ mod tests {
     fn tenants() -> Tenants {
         let key_sha256 = vec![Sha256::digest(b"old").into(), Sha256::digest(b"new").into()];
         let id = TenantId::new("ann").unwrap();
-        Tenants::new(vec![Tenant { id, key_sha256, admin: false, is_rated: false }])
+        let (admin, is_rated, webhooks) = Default::default();
+        Tenants::new(vec![Tenant { id, key_sha256, admin, is_rated, webhooks }])
     }
 
     fn call(tenants: &Tenants, name: &'static str, value: &str) -> Option<String> {

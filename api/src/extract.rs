@@ -119,6 +119,7 @@ fn in_plain_words(said: &str) -> String {
         ("expected u32", "expected a whole number, 0 or more"),
         ("expected a sequence", "expected an array"),
         ("expected struct JobRequest", "expected an object"),
+        ("expected struct WebhookRequest", "expected an object"),
         ("expected struct Shape", "expected an object"),
         ("expected struct Message", "expected an object"),
         ("expected struct Asked", "expected an object"),

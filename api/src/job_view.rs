@@ -63,6 +63,14 @@ pub(crate) struct JobView<'a> {
     /// What went wrong in each attempt so far.
     attempt_errors: Vec<ErrorView<'a>>,
     metadata: &'a BTreeMap<String, String>,
+    /// Who is told when it ends.
+    webhook: Option<WebhookView<'a>>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobWebhook)]
+struct WebhookView<'a> {
+    url: &'a str,
 }
 
 /// What the upstream answered.
@@ -78,7 +86,7 @@ struct ResponseView<'a> {
 /// What went wrong with a job, or with one of its attempts.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobError)]
-struct ErrorView<'a> {
+pub(crate) struct ErrorView<'a> {
     code: &'a str,
     message: &'a str,
     attempt: Option<u32>,
@@ -175,6 +183,7 @@ impl<'a> From<&'a Job> for JobView<'a> {
             usage: None,
             attempt_errors: job.errors.iter().map(ErrorView::from).collect(),
             metadata: &job.spec.metadata,
+            webhook: job.spec.webhook.as_ref().map(|webhook| WebhookView { url: &webhook.url }),
         };
         view.fill(&job.state);
         view

@@ -45,9 +45,7 @@ pub(crate) fn no_such_job(id: &str) -> ApiError {
 }
 
 /// Reads the parameters of a query, and refuses those that are not known.
-fn query<T: serde::de::DeserializeOwned>(
-    found: Result<Query<T>, axum::extract::rejection::QueryRejection>,
-) -> Result<T, ApiError> {
+pub(crate) fn query<T: serde::de::DeserializeOwned>(found: Asked<T>) -> Result<T, ApiError> {
     found.map(|Query(query)| query).map_err(|rejection| {
         let message = format!("the query does not fit: {}", rejection.body_text());
         ApiError::invalid("invalid_query", message)
@@ -60,7 +58,8 @@ pub(crate) struct Wait {
     wait: Option<String>,
 }
 
-type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
+/// The parameters of a query, as far as they could be read.
+pub(crate) type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 
 /// `GET /v1/jobs/{id}`, at once or when it has ended.
 pub(crate) async fn show(
@@ -102,16 +101,7 @@ pub(crate) async fn list(
 
 impl Listing {
     fn read(self) -> Result<ListQuery, ApiError> {
-        let limit = match &self.limit {
-            None => PAGE,
-            Some(text) => {
-                let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
-                limit.ok_or_else(|| {
-                    let message = format!("limit must be 1 to {MAX_PAGE}; it is {text:?}");
-                    ApiError::invalid_param("limit", message)
-                })?
-            }
-        };
+        let limit = limit_of(self.limit.as_deref())?;
         Ok(ListQuery {
             status: self.status.map(|text| one_of("status", &text, &Status::ALL)).transpose()?,
             class: self.class.map(|text| one_of("class", &text, &Class::ALL)).transpose()?,
@@ -132,6 +122,16 @@ impl Listing {
             },
         })
     }
+}
+
+/// How many entries a page is to have at most.
+pub(crate) fn limit_of(asked: Option<&str>) -> Result<usize, ApiError> {
+    let Some(text) = asked else { return Ok(PAGE) };
+    let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
+    limit.ok_or_else(|| {
+        let message = format!("limit must be 1 to {MAX_PAGE}; it is {text:?}");
+        ApiError::invalid_param("limit", message)
+    })
 }
 
 /// `POST /v1/jobs/retry`: puts back a page of what `GET /v1/jobs` would list under the same query.
@@ -164,7 +164,11 @@ pub(crate) async fn retry_many(
 }
 
 /// The value whose name is `text`.
-fn one_of<T: Copy + ToString>(param: &str, text: &str, all: &[T]) -> Result<T, ApiError> {
+pub(crate) fn one_of<T: Copy + ToString>(
+    param: &str,
+    text: &str,
+    all: &[T],
+) -> Result<T, ApiError> {
     let found = all.iter().copied().find(|value| value.to_string() == text);
     found.ok_or_else(|| {
         let names: Vec<String> = all.iter().map(ToString::to_string).collect();

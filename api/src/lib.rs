@@ -6,6 +6,7 @@
 
 mod auth;
 mod bridge;
+mod deliveries;
 mod docs;
 mod error;
 mod events;
@@ -25,10 +26,12 @@ mod state;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod webhook;
 mod ws;
 
-pub use auth::{Tenant, Tenants};
+pub use auth::{Tenant, Tenants, Webhooks};
 pub use router::router;
 pub use serve::serve;
-pub use settings::{BridgeSettings, Model, Settings};
+pub use settings::{BridgeSettings, Model, Settings, WebhookSettings};
 pub use state::AppState;
+pub use webhook::{InvalidWebhookUrl, check_url as check_webhook_url};

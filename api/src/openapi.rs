@@ -11,6 +11,7 @@ mod operation;
 mod paths;
 mod process;
 pub(crate) mod schema;
+mod webhooks;
 
 use axum::{
     extract::State,
@@ -32,7 +33,7 @@ use self::{
     operation::{ERRORS, anthropic_error_name, error, error_name, of},
 };
 use crate::{
-    bridge as chat,
+    bridge as chat, deliveries,
     error::{AnthropicEnvelope, Envelope},
     gateway::{ResponseWishes, Wishes},
     health::Well,
@@ -137,6 +138,7 @@ fn answers() -> Schemas {
     add::<JobView<'_>>(&mut schemas);
     add::<ListView<'_>>(&mut schemas);
     add::<PageView<'_>>(&mut schemas);
+    add::<deliveries::ListView<'_>>(&mut schemas);
     add::<QueueView>(&mut schemas);
     add::<LaneList>(&mut schemas);
     add::<ModelList<'_>>(&mut schemas);

@@ -10,8 +10,8 @@ use axum::{
 };
 
 use crate::{
-    auth, bridge, docs, error::ApiError, events, gateway, health, jobs, openapi, queue_view,
-    request_id, state::AppState, submit, ws,
+    auth, bridge, deliveries, docs, error::ApiError, events, gateway, health, jobs, openapi,
+    queue_view, request_id, state::AppState, submit, ws,
 };
 
 /// Routes, each with the methods that it allows.
@@ -50,6 +50,8 @@ fn for_callers() -> Table {
         .route("/v1/lanes/{lane}/pause", allow(post(queue_view::pause), "POST"))
         .route("/v1/lanes/{lane}/resume", allow(post(queue_view::resume), "POST"))
         .route("/v1/ws", allow(get(ws::connect), "GET, HEAD"))
+        .route("/v1/webhooks/deliveries", allow(get(deliveries::list), "GET, HEAD"))
+        .route("/v1/webhooks/deliveries/{id}/retry", allow(post(deliveries::retry), "POST"))
         .route("/v1/queue", allow(get(queue_view::queue), "GET, HEAD"))
         .route("/v1/chat/completions", allow(post(gateway::openai), "POST"))
         .route("/v1/completions", allow(post(gateway::openai), "POST"))

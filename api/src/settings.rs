@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use causeway_queue::address::Allowed;
+
 /// How the API serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -24,6 +26,17 @@ pub struct Settings {
     pub models: Vec<Model>,
     /// The chat bridge.
     pub bridge: BridgeSettings,
+    /// Webhooks.
+    pub webhooks: WebhookSettings,
+}
+
+/// Which webhooks jobs may have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WebhookSettings {
+    /// Receivers that are no public addresses. Default: none.
+    pub allowed: Allowed,
+    /// Whether there is a secret to sign the events of every tenant with; a tenant may have its own.
+    pub signs: bool,
 }
 
 /// A model that is served.
@@ -73,6 +86,7 @@ impl Default for Settings {
             ping: Duration::from_secs(15),
             models: Vec::new(),
             bridge: BridgeSettings::default(),
+            webhooks: WebhookSettings::default(),
         }
     }
 }

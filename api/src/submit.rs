@@ -9,8 +9,7 @@ use axum::{
 };
 use bytes::Bytes;
 use causeway_queue::{
-    Accepted, Class, IdempotencyKey, JobId, NewJob, RawJson, SessionKey, Spec, TenantId,
-    job::Idempotency,
+    Accepted, Class, IdempotencyKey, JobId, NewJob, RawJson, SessionKey, Spec, job::Idempotency,
 };
 use serde::{Deserialize, de::IgnoredAny};
 use sha2::{Digest, Sha256};
@@ -25,6 +24,7 @@ use crate::{
     openapi::schema,
     settings::Settings,
     state::AppState,
+    webhook::{self, WebhookRequest},
 };
 
 /// The endpoints of upstreams that a job may ask for.
@@ -73,6 +73,9 @@ pub(crate) struct JobRequest {
     #[serde(default)]
     #[schema(schema_with = schema::metadata)]
     metadata: Option<BTreeMap<String, String>>,
+    /// Who is told when it ends; the tenant's own unless you say.
+    #[serde(default)]
+    webhook: Option<WebhookRequest>,
 }
 
 /// Many jobs: all are accepted, or none.
@@ -139,18 +142,18 @@ pub(crate) async fn submit(
         let many: ManyRequest = parse(&bytes)?;
         return submit_many(&state, caller, many, key.map(|key| (key, digest(&bytes)))).await;
     }
-    let accepted = submit_one(&state, &caller.tenant, &bytes, key).await?;
+    let accepted = submit_one(&state, &caller, &bytes, key).await?;
     finish(&state, caller, &accepted, wait).await
 }
 
 /// Checks the one job of which `bytes` are the JSON, and accepts it.
 pub(crate) async fn submit_one(
     state: &AppState,
-    tenant: &TenantId,
+    caller: &Caller,
     bytes: &[u8],
     key: Option<IdempotencyKey>,
 ) -> Result<Accepted, ApiError> {
-    let mut job = draft(state, tenant, parse(bytes)?, None)?;
+    let mut job = draft(state, caller, parse(bytes)?, None)?;
     if let Some(key) = key {
         job.idempotency = Some(remembered(&state.settings, key, digest(bytes).finalize().into()));
     }
@@ -207,7 +210,7 @@ async fn submit_many(
     for (place, request) in many.jobs.into_iter().enumerate() {
         let request: JobRequest = parse(request.as_str().as_bytes())
             .map_err(|error| error.within(&format!("jobs[{place}]")))?;
-        let mut job = draft(state, &caller.tenant, request, Some(place))?;
+        let mut job = draft(state, &caller, request, Some(place))?;
         if let Some((key, digest)) = &key {
             // One key for the call is a key for each of its jobs.
             let key = IdempotencyKey::new(&format!("{key}#{place}"))
@@ -255,17 +258,17 @@ fn remembered(settings: &Settings, key: IdempotencyKey, digest: [u8; 32]) -> Ide
 /// Checks a request and makes its job; `place` is where it stands among many.
 fn draft(
     state: &AppState,
-    tenant: &TenantId,
+    caller: &Caller,
     request: JobRequest,
     place: Option<usize>,
 ) -> Result<NewJob, ApiError> {
-    checked(state, tenant, request).map_err(|error| match place {
+    checked(state, caller, request).map_err(|error| match place {
         Some(place) => error.within(&format!("jobs[{place}]")),
         None => error,
     })
 }
 
-fn checked(state: &AppState, tenant: &TenantId, request: JobRequest) -> Result<NewJob, ApiError> {
+fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<NewJob, ApiError> {
     let url = request.url.unwrap_or_else(|| URLS[0].to_owned());
     if !URLS.contains(&url.as_str()) {
         let message = format!("url must be one of {}; it is {url:?}", URLS.join(", "));
@@ -291,10 +294,11 @@ fn checked(state: &AppState, tenant: &TenantId, request: JobRequest) -> Result<N
     let deadline = span("deadline_ms", request.deadline_ms, 1, max)?;
     let metadata = request.metadata.unwrap_or_default();
     check_metadata(&metadata)?;
+    let webhook = webhook::of_job(&state.settings, caller, request.webhook)?;
 
     let completion = peek.completion();
     let stream = peek.streams(&url);
-    let spec = Spec { url, model: peek.model, stream, metadata, ..Spec::default() };
+    let spec = Spec { url, model: peek.model, stream, metadata, webhook, ..Spec::default() };
     let body = Bytes::copy_from_slice(request.body.as_str().as_bytes());
     Ok(NewJob {
         class: request.class.unwrap_or_default(),
@@ -303,7 +307,7 @@ fn checked(state: &AppState, tenant: &TenantId, request: JobRequest) -> Result<N
         deadline,
         max_attempts: attempts,
         keeps_events: stream,
-        ..state.queue.draft(tenant.clone(), spec, body, completion)
+        ..state.queue.draft(caller.tenant.clone(), spec, body, completion)
     })
 }
 

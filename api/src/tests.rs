@@ -8,6 +8,7 @@ mod openapi;
 mod refusals;
 mod responses;
 mod streams;
+mod webhooks;
 mod ws;
 
 use std::sync::Arc;
@@ -159,6 +160,7 @@ fn post(path: &str, body: &str) -> Request<Body> {
 fn ann_and_bob() -> Tenants {
     let tenant = |name: &str| Tenant {
         is_rated: false,
+        webhooks: crate::Webhooks::default(),
         id: TenantId::new(name).unwrap(),
         key_sha256: vec![Sha256::digest(format!("key-of-{name}")).into()],
         admin: false,

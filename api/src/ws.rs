@@ -65,7 +65,7 @@ pub(crate) async fn connect(
     let errand = state.errands.token();
     let upgrade = upgrade.max_message_size(longest).max_frame_size(longest);
     Ok(upgrade.protocols([PROTOCOL]).on_upgrade(async move |socket| {
-        run(Session::new(state, caller.tenant), socket).await;
+        run(Session::new(state, caller), socket).await;
         drop(errand);
     }))
 }

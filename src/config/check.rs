@@ -2,6 +2,10 @@
 
 use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
+use causeway_api::check_webhook_url;
+use causeway_queue::{address::Allowed, webhook::is_of_deliveries};
+use causeway_worker::{MAX_RETRY_BASE, WebhookSecret};
+
 use super::{Config, Environment, Refused, Secret};
 
 /// A value out of bounds.
@@ -39,19 +43,29 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     span("timeouts.first_byte", config.timeouts.first_byte, ms(1)..=day)?;
     span("timeouts.between_bytes", config.timeouts.between_bytes, ms(1)..=day)?;
     span("timeouts.total", config.timeouts.total, ms(1)..=day)?;
+    number("webhooks.concurrency", config.webhooks.concurrency, 1..=10_000)?;
+    span("webhooks.timeout", config.webhooks.timeout, ms(1)..=ms(60_000))?;
+    span("webhooks.retry_base", config.webhooks.retry_base, ms(1)..=MAX_RETRY_BASE)?;
+    let allowed = allowed(&config.webhooks.allow)?;
     span("retry.base", config.retry.base, ms(1)..=day)?;
     span("retry.max", config.retry.max, config.retry.base..=day)?;
     if config.bridge.limit == 0 {
         return Err(Wrong { key: "bridge.limit", rule: "must be at least 1".to_owned() });
     }
     simulated(config)?;
-    tenants(config)?;
+    tenants(config, &allowed)?;
     lanes(config)?;
     address("upstream", config.upstream.as_deref(), &["http", "https"])?;
     address("client.url", Some(&config.client.url), &["http", "https"])
 }
 
-fn tenants(config: &Config) -> Result<(), Wrong> {
+/// The receivers that `webhooks.allow` names.
+fn allowed(texts: &[String]) -> Result<Allowed, Wrong> {
+    Allowed::new(texts.iter().map(String::as_str))
+        .map_err(|error| Wrong { key: "webhooks.allow", rule: format!("cannot be read: {error}") })
+}
+
+fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Wrong> {
     let (mut ids, mut keys) = (HashSet::new(), HashSet::new());
     for tenant in &config.tenants {
         let id = &tenant.id;
@@ -67,6 +81,18 @@ fn tenants(config: &Config) -> Result<(), Wrong> {
         }
         if !(1..=1000).contains(&tenant.weight) {
             return wrong(format!("has weight {}, it must be 1 to 1000", tenant.weight));
+        }
+        if let Some(url) = &tenant.webhook_url {
+            if let Err(error) = check_webhook_url(allowed, url) {
+                return wrong(format!("has a webhook_url that cannot be used: {error}"));
+            }
+            if tenant.webhook_secret_env.is_empty() && config.webhooks.secret_env.is_empty() {
+                return wrong(
+                    "has a webhook_url, but there is no secret to sign its events with: \
+                              name one in webhooks.secret_env"
+                        .to_owned(),
+                );
+            }
         }
         let limits = tenant.limits();
         if let Some(name) =
@@ -101,6 +127,9 @@ fn lanes(config: &Config) -> Result<(), Wrong> {
         let wrong = |rule: String| Err(Wrong { key: "lane", rule: format!("{name} {rule}") });
         if !names.insert(name) {
             return wrong("is there twice".to_owned());
+        }
+        if is_of_deliveries(name) {
+            return wrong("is the lane of deliveries to webhooks; take another name".to_owned());
         }
         if let Some(model) = lane.models.iter().find(|model| !models.insert(*model)) {
             return wrong(format!("has the model {model:?}, which another lane has already"));
@@ -191,6 +220,13 @@ pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<
     for lane in &mut config.lanes {
         lane.api_key = named_secret("lane.api_key_env", lane.api_key_env.as_deref(), environment)?;
     }
+    let secrets = |key: &str, names: &[String]| -> Result<Vec<WebhookSecret>, Refused> {
+        names.iter().map(|name| webhook_secret(key, name, environment)).collect()
+    };
+    config.webhook_secrets = secrets("webhooks.secret_env", &config.webhooks.secret_env)?;
+    for tenant in &mut config.tenants {
+        tenant.webhook_secrets = secrets("tenant.webhook_secret_env", &tenant.webhook_secret_env)?;
+    }
     if let Some(path) = &config.bridge.persona_file {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Refused(format!("cannot read `bridge.persona_file` {}: {error}", path.display()))
@@ -198,6 +234,17 @@ pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<
         config.persona = Some(text.trim_end().to_owned());
     }
     Ok(())
+}
+
+fn webhook_secret(
+    key: &str,
+    name: &str,
+    environment: &Environment,
+) -> Result<WebhookSecret, Refused> {
+    let text = named_secret(key, Some(name), environment)?;
+    let text = text.as_ref().map_or("", Secret::expose);
+    WebhookSecret::parse(text)
+        .map_err(|error| Refused(format!("`{key}`: the variable {name} cannot be used: {error}")))
 }
 
 fn named_secret(

@@ -6,22 +6,28 @@ use anyhow::Context as _;
 use causeway_api::BridgeSettings;
 use causeway_queue::{
     LaneName, TenantId,
+    address::Allowed,
     limits::{LaneLimits, TenantLimits},
     retry::Backoff,
 };
-use causeway_worker::{FailureMix, SimulatedSettings};
+use causeway_worker::{FailureMix, Signing, SimulatedSettings};
 
 use super::Config;
 
 impl Config {
-    /// The lanes; none stands for one named `default`.
+    /// The lanes, without any in the configuration one named `default`; and last that of deliveries.
     pub(crate) fn queue_lanes(&self) -> Vec<causeway_queue::Lane> {
         let lane = |lane: &super::Lane| causeway_queue::Lane {
             name: lane.name.clone(),
             models: lane.models.clone(),
             shards: lane.shards,
         };
-        self.lanes.iter().map(lane).collect()
+        let mut lanes: Vec<_> = self.lanes.iter().map(lane).collect();
+        if lanes.is_empty() {
+            lanes.push(causeway_queue::Lane::named(LaneName::default_lane()));
+        }
+        lanes.push(causeway_queue::Lane::named(LaneName::webhooks()));
+        lanes
     }
 
     /// The bounds of the lanes.
@@ -41,6 +47,10 @@ impl Config {
             key_sha256: tenant.key_sha256.iter().map(|digest| digest.0).collect(),
             admin: tenant.admin,
             is_rated: tenant.requests_per_minute.is_some() || tenant.tokens_per_minute.is_some(),
+            webhooks: causeway_api::Webhooks {
+                url: tenant.webhook_url.as_deref().map(Into::into),
+                signs: !tenant.webhook_secrets.is_empty(),
+            },
         };
         self.tenants.iter().map(caller).collect()
     }
@@ -59,8 +69,24 @@ impl Config {
             timeouts: self.timeouts(),
             emit_window: self.emit_window,
             max_response_bytes: self.max_response_bytes,
+            webhooks: causeway_worker::WebhookSettings {
+                concurrency: self.webhooks.concurrency,
+                retry_base: self.webhooks.retry_base,
+            },
             ..causeway_worker::Settings::default()
         })
+    }
+
+    /// With what events are signed.
+    pub(crate) fn signing(&self) -> Signing {
+        let own = self.tenants.iter().filter(|tenant| !tenant.webhook_secrets.is_empty());
+        let own = own.map(|tenant| (tenant.id.clone(), tenant.webhook_secrets.clone())).collect();
+        Signing::new(self.webhook_secrets.clone(), own)
+    }
+
+    /// Where events may be sent beside public addresses. What cannot be read was refused before.
+    pub(crate) fn allowed(&self) -> Allowed {
+        Allowed::new(self.webhooks.allow.iter().map(String::as_str)).unwrap_or_default()
     }
 
     /// Of one call to the upstream.
@@ -94,6 +120,10 @@ impl Config {
                 window: self.bridge.window,
                 persona: self.persona.clone().unwrap_or_else(|| defaults.bridge.persona.clone()),
                 ..defaults.bridge
+            },
+            webhooks: causeway_api::WebhookSettings {
+                allowed: self.allowed(),
+                signs: !self.webhook_secrets.is_empty(),
             },
             ..defaults
         }

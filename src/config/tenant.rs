@@ -1,6 +1,7 @@
 //! `[[tenant]]`: who may call, with which keys, and within which bounds.
 
 use causeway_queue::{TenantId, limits::TenantLimits};
+use causeway_worker::WebhookSecret;
 use serde::{Deserialize, Serialize, Serializer, de};
 
 /// One tenant.
@@ -30,6 +31,16 @@ pub(crate) struct Tenant {
     /// Whether it may see and pause what concerns all tenants. Default false.
     #[serde(default)]
     pub(crate) admin: bool,
+    /// Who is told when its jobs of `/v1/jobs` end, unless a job says. Default: nobody.
+    #[serde(default)]
+    pub(crate) webhook_url: Option<String>,
+    /// The environment variables that hold its own secrets for signing events, the newest first.
+    /// Default: none, those of `webhooks.secret_env` sign.
+    #[serde(default)]
+    pub(crate) webhook_secret_env: Vec<String>,
+    /// What these variables hold.
+    #[serde(skip)]
+    pub(crate) webhook_secrets: Vec<WebhookSecret>,
 }
 
 fn one() -> u32 {

@@ -51,6 +51,8 @@ pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) raw: Bytes,
     answer: oneshot::Sender<Response>,
     left: oneshot::Receiver<Instant>,
 }
@@ -135,6 +137,12 @@ impl Call {
         self.respond((status, axum::Json(body)).into_response());
     }
 
+    /// Says that what was asked for is elsewhere.
+    pub(crate) fn redirect(self, location: &str) {
+        let location = [(header::LOCATION, location.to_owned())];
+        self.respond((StatusCode::TEMPORARY_REDIRECT, location).into_response());
+    }
+
     /// Refuses the call because there are too many, for this many seconds.
     pub(crate) fn busy(self, seconds: u64) {
         let retry_after = [(header::RETRY_AFTER, seconds.to_string())];
@@ -208,7 +216,8 @@ async fn serve(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let body: Value = serde_json::from_slice(&body).expect("requests are JSON");
+    let raw = body;
+    let body: Value = serde_json::from_slice(&raw).expect("requests are JSON");
     seen.lock().expect("no request panics").push(body.clone());
     let calls = match mode {
         Mode::Echo => return completion(&format!("You said: {}", prompt(&body))).into_response(),
@@ -217,7 +226,7 @@ async fn serve(
     let (answer, answered) = oneshot::channel();
     let (leave, left) = oneshot::channel();
     let path = uri.path().to_owned();
-    let call = Call { path, headers, body, answer, left };
+    let call = Call { path, headers, body, raw, answer, left };
     // The server drops this future, and with it the departure, when the caller is gone.
     let departure = Departure(Some(leave));
     calls.send(call).await.expect("the test lives");

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     assembly::{self, Assembly},
     conversation,
-    disposition::{self, Attempts},
+    disposition::{self, Attempts, Rules},
     emitter::{Emitter, Tap},
     interrupt::Interrupt,
     settings::Settings,
@@ -30,6 +30,7 @@ pub(crate) struct Bench {
     pub(crate) settings: Arc<Settings>,
     pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) emitter: Arc<Emitter>,
+    pub(crate) rules: Rules,
 }
 
 /// How the call itself came out.
@@ -97,6 +98,7 @@ async fn past(remaining: Option<Duration>) {
 async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>) -> Called {
     let total = bench.settings.timeouts.total;
     let call = Call {
+        tenant: lease.key.tenant.clone(),
         url: lease.spec.url.clone(),
         body: conversation::recall(&lease.body, &lease.turns),
         headers: lease.spec.headers.clone(),
@@ -162,8 +164,7 @@ fn conclude(bench: &Bench, lease: &Lease, called: Called) -> (Outcome, Option<Us
             tracing::info!(job.id = %lease.key.job, attempt = lease.attempt, %failure, "an attempt failed");
             let attempts = Attempts { attempt: lease.attempt, max: lease.max_attempts };
             let unit = rand::random::<f64>();
-            let backoff = &bench.settings.backoff;
-            (disposition::outcome(&failure, attempts, backoff, unit), None)
+            (disposition::outcome(&failure, attempts, &bench.rules, unit), None)
         }
     }
 }

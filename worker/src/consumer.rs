@@ -48,6 +48,8 @@ pub(crate) struct Consumer {
     pub(crate) running: Arc<Running>,
     pub(crate) health: Arc<Health>,
     pub(crate) stop: Stop,
+    /// Where the courier is told that jobs with webhooks have ended.
+    pub(crate) ends: mpsc::Sender<Shard>,
 }
 
 /// Where attempts hand in their settlements.
@@ -129,7 +131,12 @@ impl Consumer {
         let max = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let claim = ClaimRequest { max, lease: self.bench.settings.lease };
         let settling = inbox.pending.len();
+        let is_to_be_told = inbox.pending.iter().any(Settlement::has_webhook);
         let step = self.bench.queue.backend().step(&self.shard, &mut inbox.pending, claim).await?;
+        if is_to_be_told {
+            // The courier finds by itself what it was not told in time.
+            drop(self.ends.try_send(self.shard.clone()));
+        }
         let lost = step.settled.iter().filter(|settled| **settled == Settled::Lost).count();
         if lost > 0 {
             tracing::warn!(shard = %self.shard, lost, "settlements came after their leases were lost");

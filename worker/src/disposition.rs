@@ -10,7 +10,11 @@ use causeway_queue::{
     retry::Backoff,
 };
 
-use crate::upstream::{Failure, Refusal};
+use crate::{
+    delivery,
+    schedule::Schedule,
+    upstream::{Failure, Refusal},
+};
 
 /// How long a lane stops when its upstream refused for the rate and did not say for how long.
 const LANE_STOP: Duration = Duration::from_secs(1);
@@ -51,7 +55,7 @@ pub fn disposition(failure: &Failure) -> Disposition {
         | Failure::TotalTimeout(_)
         | Failure::Cut(_)
         | Failure::InStream(_) => Disposition::Backoff,
-        Failure::TooLarge(_) => Disposition::Fatal,
+        Failure::TooLarge(_) | Failure::Unsendable(_) => Disposition::Fatal,
         Failure::Refused(refusal) => refused(refusal),
     }
 }
@@ -67,6 +71,35 @@ fn refused(refusal: &Refusal) -> Disposition {
     }
 }
 
+/// By which rules failures are judged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rules {
+    /// Of calls to models.
+    Calls(Backoff),
+    /// Of deliveries.
+    Deliveries(Schedule),
+}
+
+impl Rules {
+    /// What `failure` of the `attempt`-th attempt means, and the delay of a backoff.
+    fn judge(&self, failure: &Failure, attempt: u32, unit: f64) -> (Disposition, Duration) {
+        match self {
+            Self::Calls(backoff) => (disposition(failure), backoff.delay(attempt, unit)),
+            Self::Deliveries(schedule) => {
+                let delay = schedule.delay(attempt, unit);
+                (delivery::disposition(failure, delay), delay)
+            }
+        }
+    }
+
+    fn describe(&self, failure: &Failure, attempt: u32) -> AttemptError {
+        match self {
+            Self::Calls(_) => describe(failure, attempt),
+            Self::Deliveries(_) => delivery::describe(failure, attempt),
+        }
+    }
+}
+
 /// Where a failed attempt stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempts {
@@ -77,20 +110,14 @@ pub(crate) struct Attempts {
 }
 
 /// The outcome of an attempt that failed; `unit` is a random number in [0, 1).
-pub(crate) fn outcome(
-    failure: &Failure,
-    attempts: Attempts,
-    backoff: &Backoff,
-    unit: f64,
-) -> Outcome {
-    let error = describe(failure, attempts.attempt);
+pub(crate) fn outcome(failure: &Failure, attempts: Attempts, rules: &Rules, unit: f64) -> Outcome {
+    let error = rules.describe(failure, attempts.attempt);
     let has_more = attempts.attempt < attempts.max;
-    match disposition(failure) {
+    let (disposition, backoff) = rules.judge(failure, attempts.attempt, unit);
+    match disposition {
         Disposition::StopLane(delay) => Outcome::LaneStopped { delay, error },
         Disposition::RetryAfter(delay) if has_more => Outcome::Retry { delay, error },
-        Disposition::Backoff if has_more => {
-            Outcome::Retry { delay: backoff.delay(attempts.attempt, unit), error }
-        }
+        Disposition::Backoff if has_more => Outcome::Retry { delay: backoff, error },
         Disposition::RetryAfter(_) | Disposition::Backoff | Disposition::Fatal => {
             let response = match failure {
                 Failure::Refused(refusal) => {
@@ -103,7 +130,8 @@ pub(crate) fn outcome(
                 | Failure::TotalTimeout(_)
                 | Failure::Cut(_)
                 | Failure::TooLarge(_)
-                | Failure::InStream(_) => None,
+                | Failure::InStream(_)
+                | Failure::Unsendable(_) => None,
             };
             Outcome::Failed { output: Output { response, error: Some(error), usage: None } }
         }
@@ -119,7 +147,7 @@ fn describe(failure: &Failure, attempt: u32) -> AttemptError {
         }
         Failure::Cut(_) => ("upstream_cut", None),
         Failure::TooLarge(_) => ("upstream_answer_too_large", None),
-        Failure::InStream(_) => ("upstream_error", None),
+        Failure::InStream(_) | Failure::Unsendable(_) => ("upstream_error", None),
         Failure::Refused(refusal) => {
             let code = match refusal.status_code {
                 429 => "upstream_rate_limited",
@@ -138,6 +166,7 @@ fn describe(failure: &Failure, attempt: u32) -> AttemptError {
         | Failure::TotalTimeout(_)
         | Failure::Cut(_)
         | Failure::TooLarge(_)
+        | Failure::Unsendable(_)
         | Failure::Refused(_) => None,
     };
     let message = message.unwrap_or_else(|| failure.to_string());
@@ -192,6 +221,7 @@ mod tests {
             (Failure::Cut(String::new()), Disposition::Backoff),
             (Failure::InStream(RawJson::default()), Disposition::Backoff),
             (Failure::TooLarge(1), Disposition::Fatal),
+            (Failure::Unsendable(String::new()), Disposition::Fatal),
         ];
         for (failure, wanted) in rows {
             assert_eq!(disposition(&failure), wanted, "{failure:?}");
@@ -202,7 +232,7 @@ mod tests {
     fn the_last_attempt_ends_the_job() {
         let outcome = |attempt| {
             let attempts = Attempts { attempt, max: 2 };
-            outcome(&answered(500, None, None), attempts, &Backoff::default(), 0.5)
+            outcome(&answered(500, None, None), attempts, &Rules::Calls(Backoff::default()), 0.5)
         };
         let delay = Duration::from_millis(250);
         assert!(matches!(outcome(1), Outcome::Retry { delay: after, .. } if after == delay));
@@ -224,7 +254,7 @@ mod tests {
     fn a_stopped_lane_spends_no_attempt() {
         let attempts = Attempts { attempt: 5, max: 5 };
         let failure = answered(429, Some(2), None);
-        let outcome = outcome(&failure, attempts, &Backoff::default(), 0.0);
+        let outcome = outcome(&failure, attempts, &Rules::Calls(Backoff::default()), 0.0);
         assert!(matches!(outcome, Outcome::LaneStopped { .. }));
     }
 }

@@ -2,18 +2,23 @@
 //!
 //! One process runs thousands of calls at once. `consumer` claims and settles, one loop a shard;
 //! `heartbeat` keeps the leases; `reaper` takes back those of dead workers; `attempt` is one
-//! call from its lease to its outcome, and `disposition` decides what a failure means. This crate
-//! knows no HTTP status of ours and never sees the API.
+//! call from its lease to its outcome, and `disposition` decides what a failure means. `courier` makes
+//! deliveries of the ends that webhooks are to be told. This crate knows no HTTP status of ours and
+//! never sees the API.
 
 mod assembly;
 mod attempt;
 mod consumer;
 mod conversation;
+mod courier;
+mod delivery;
 mod disposition;
 mod emitter;
 mod heartbeat;
 mod interrupt;
+mod notice;
 mod reaper;
+mod schedule;
 mod scout;
 mod settings;
 mod stop;
@@ -21,10 +26,12 @@ pub mod upstream;
 mod worker;
 
 pub use disposition::{Disposition, disposition};
-pub use settings::{Settings, Timeouts};
+pub use schedule::MAX_BASE as MAX_RETRY_BASE;
+pub use settings::{Settings, Timeouts, WebhookSettings};
 pub use stop::{Stop, StopHandle};
 pub use upstream::{
     Answer, Call, Failure, OpenAi, Refusal, Secret, Sink, Upstream, WithResponses,
     simulated::{FailureMix, Simulated, SimulatedSettings},
+    webhook::{Deliverer, InvalidSecret, Signing, WebhookSecret},
 };
 pub use worker::{Drained, Health, Worker};

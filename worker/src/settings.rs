@@ -23,6 +23,8 @@ pub struct Settings {
     pub emit_window: Duration,
     /// Largest answer of an upstream, in bytes. Default 32 MiB.
     pub max_response_bytes: usize,
+    /// Deliveries to webhooks.
+    pub webhooks: WebhookSettings,
     /// How often expired leases are looked for. Default 1 s.
     pub reap_every: Duration,
     /// How often the store is recounted. Default 60 s.
@@ -39,9 +41,25 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             emit_window: Duration::from_millis(50),
             max_response_bytes: 32 << 20,
+            webhooks: WebhookSettings::default(),
             reap_every: Duration::from_secs(1),
             reconcile_every: Duration::from_secs(60),
         }
+    }
+}
+
+/// How events are delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebhookSettings {
+    /// Most deliveries at once, apart from calls. Default 32.
+    pub concurrency: usize,
+    /// Until the second attempt; all later delays are multiples of it. At most, and by default, 5 s.
+    pub retry_base: Duration,
+}
+
+impl Default for WebhookSettings {
+    fn default() -> Self {
+        Self { concurrency: 32, retry_base: crate::schedule::MAX_BASE }
     }
 }
 

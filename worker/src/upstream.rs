@@ -4,12 +4,13 @@ mod openai;
 mod responses;
 pub mod simulated;
 pub mod sse;
+pub mod webhook;
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use causeway_queue::RawJson;
+use causeway_queue::{RawJson, TenantId};
 
 pub use self::{
     openai::{InvalidUpstream, OpenAi},
@@ -19,7 +20,9 @@ pub use self::{
 /// One request to an upstream.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Which endpoint, e.g. `/v1/chat/completions`.
+    /// Whose call it is.
+    pub tenant: TenantId,
+    /// Which endpoint, e.g. `/v1/chat/completions`; of a delivery the receiver's URL.
     pub url: String,
     /// The JSON to send.
     pub body: Bytes,
@@ -86,6 +89,9 @@ pub enum Failure {
     /// A stream carried an error.
     #[error("the upstream reported an error in its stream")]
     InStream(RawJson),
+    /// It was not sent at all.
+    #[error("it was not sent: {0}")]
+    Unsendable(String),
     /// The upstream answered with an error status.
     #[error("the upstream answered {}", .0.status_code)]
     Refused(Box<Refusal>),
@@ -94,7 +100,7 @@ pub enum Failure {
 /// An answer with an error status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The status, 400 to 599.
+    /// The status, 400 to 599; of a receiver of events also 100 to 399.
     pub status_code: u16,
     /// When to come again, if the upstream said so.
     pub retry_after: Option<Duration>,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_queue::{LaneName, Queue, Shard};
+use causeway_queue::{LaneName, Queue, Shard, webhook::is_of_deliveries};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -20,10 +20,13 @@ use tokio::{
 use crate::{
     attempt::Bench,
     consumer::Consumer,
+    courier::{self, Courier},
+    disposition::Rules,
     emitter::Emitter,
     heartbeat::Heartbeat,
     interrupt::{Interrupt, Running},
     reaper::Reaper,
+    schedule::Schedule,
     scout,
     settings::Settings,
     stop::Stop,
@@ -76,7 +79,8 @@ impl Health {
 }
 
 impl Worker {
-    /// A worker that serves the lanes for which there is an upstream.
+    /// A worker that serves the lanes for which there is an upstream; that of the lane
+    /// [`webhooks`](LaneName::webhooks) is a [`Deliverer`](crate::Deliverer).
     #[must_use]
     pub fn new(
         queue: Queue,
@@ -101,7 +105,8 @@ impl Worker {
 
     /// Works until `stop` asks it to stop, and then until nothing runs any more.
     pub async fn run(self, stop: Stop) -> Drained {
-        let mut crew = Crew::new(&self, &stop);
+        let (ends, nudges) = mpsc::channel(courier::NUDGES);
+        let mut crew = Crew::new(&self, &stop, ends);
         let heartbeat = Heartbeat {
             queue: self.queue.clone(),
             lease: self.settings.lease,
@@ -114,6 +119,8 @@ impl Worker {
             reconcile_every: self.settings.reconcile_every,
         };
         crew.helpers.spawn(reaper.run());
+        let courier = Courier { queue: self.queue.clone(), nudges };
+        crew.helpers.spawn(courier.run());
         let (found, mut former) = mpsc::channel(1);
         crew.helpers.spawn(scout::run(self.queue.clone(), self.settings.reconcile_every, found));
         for shard in self.queue.shards() {
@@ -138,28 +145,46 @@ impl Worker {
     }
 }
 
+/// Room for attempts of one kind: calls and deliveries do not wait for each other.
+struct Pool {
+    permits: Arc<Semaphore>,
+    /// How many shards share it, for all consumers to see.
+    shards: Arc<AtomicUsize>,
+    rules: Rules,
+}
+
+impl Pool {
+    fn new(concurrency: usize, rules: Rules) -> Self {
+        let permits = Arc::new(Semaphore::new(concurrency.max(1)));
+        Self { permits, shards: Arc::default(), rules }
+    }
+}
+
 /// The loops of a running worker.
 struct Crew<'a> {
     worker: &'a Worker,
     stop: &'a Stop,
     running: Arc<Running>,
-    permits: Arc<Semaphore>,
+    calls: Pool,
+    deliveries: Pool,
     served: HashSet<Shard>,
-    /// As many as `served` has, for all consumers to see.
-    count: Arc<AtomicUsize>,
+    ends: mpsc::Sender<Shard>,
     consumers: JoinSet<()>,
     helpers: JoinSet<()>,
 }
 
 impl<'a> Crew<'a> {
-    fn new(worker: &'a Worker, stop: &'a Stop) -> Self {
+    fn new(worker: &'a Worker, stop: &'a Stop, ends: mpsc::Sender<Shard>) -> Self {
+        let Settings { concurrency, backoff, webhooks, .. } = &*worker.settings;
+        let schedule = Schedule::new(webhooks.retry_base);
         Self {
             worker,
             stop,
             running: Arc::default(),
-            permits: Arc::new(Semaphore::new(worker.settings.concurrency.max(1))),
+            calls: Pool::new(*concurrency, Rules::Calls(*backoff)),
+            deliveries: Pool::new(webhooks.concurrency, Rules::Deliveries(schedule)),
             served: HashSet::new(),
-            count: Arc::default(),
+            ends,
             consumers: JoinSet::new(),
             helpers: JoinSet::new(),
         }
@@ -172,7 +197,8 @@ impl<'a> Crew<'a> {
         if !self.served.insert(shard.clone()) {
             return;
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
+        let pool = if is_of_deliveries(&shard.lane) { &self.deliveries } else { &self.calls };
+        pool.shards.fetch_add(1, Ordering::Relaxed);
         let emitter = Arc::new(Emitter::new(
             queue.clone(),
             shard.clone(),
@@ -187,12 +213,14 @@ impl<'a> Crew<'a> {
                 settings: Arc::clone(settings),
                 upstream: Arc::clone(upstream),
                 emitter,
+                rules: pool.rules,
             },
-            shards: Arc::clone(&self.count),
-            permits: Arc::clone(&self.permits),
+            shards: Arc::clone(&pool.shards),
+            permits: Arc::clone(&pool.permits),
             running: Arc::clone(&self.running),
             health: Arc::clone(health),
             stop: self.stop.clone(),
+            ends: self.ends.clone(),
         };
         self.consumers.spawn(consumer.run());
     }

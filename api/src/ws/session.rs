@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use causeway_queue::{Accepted, JobId, RawJson, TenantId};
+use causeway_queue::{Accepted, JobId, RawJson};
 use futures_util::{
     StreamExt as _,
     stream::{self, AbortHandle, BoxStream, SelectAll},
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frame::{Asked, Op, Told};
 use crate::{
+    auth::Caller,
     error::ApiError,
     job_view,
     jobs::{job_id, no_such_job},
@@ -28,7 +29,7 @@ pub(crate) const MAX_FOLLOWED: usize = 1000;
 /// A client and the jobs that it follows.
 pub(crate) struct Session {
     state: AppState,
-    tenant: TenantId,
+    caller: Caller,
     followed: HashMap<JobId, AbortHandle>,
     news: SelectAll<BoxStream<'static, News>>,
 }
@@ -41,8 +42,8 @@ struct News {
 }
 
 impl Session {
-    pub(crate) fn new(state: AppState, tenant: TenantId) -> Self {
-        Self { state, tenant, followed: HashMap::new(), news: SelectAll::new() }
+    pub(crate) fn new(state: AppState, caller: Caller) -> Self {
+        Self { state, caller, followed: HashMap::new(), news: SelectAll::new() }
     }
 
     /// Cancelled when no new jobs are taken any more.
@@ -100,7 +101,7 @@ impl Session {
             }
             Op::Cancel => {
                 let id = named(&asked)?;
-                let job = self.state.queue.cancel(&self.tenant, &id).await?;
+                let job = self.state.queue.cancel(&self.caller.tenant, &id).await?;
                 let job = job.ok_or_else(|| no_such_job(&id.to_string()))?;
                 Ok(Told::new("cancelling").about(job_view::json(&job)))
             }
@@ -117,10 +118,11 @@ impl Session {
         }
         let wanted = asked.job.ok_or_else(|| missing("what `POST /v1/jobs` takes"))?;
         let key = asked.idempotency_key.as_deref().map(idempotency_key).transpose()?;
-        let accepted = submit_one(&self.state, &self.tenant, wanted.as_str().as_bytes(), key);
+        let accepted = submit_one(&self.state, &self.caller, wanted.as_str().as_bytes(), key);
         let accepted = accepted.await.map_err(|error| error.within("job"))?;
         let id = accepted.id();
-        let job = self.state.queue.job(&self.tenant, id).await?.ok_or_else(|| expired(id))?;
+        let job =
+            self.state.queue.job(&self.caller.tenant, id).await?.ok_or_else(|| expired(id))?;
         if asked.follow {
             self.read(Reader::new(&self.state, &job, 0), id.clone());
         }
@@ -135,7 +137,7 @@ impl Session {
             self.check_room()?;
         }
         let from = asked.after.map_or(0, |after| u64::from(after) + 1);
-        let job = self.state.queue.job(&self.tenant, &id).await?;
+        let job = self.state.queue.job(&self.caller.tenant, &id).await?;
         let job = job.ok_or_else(|| no_such_job(&id.to_string()))?;
         self.read(Reader::new(&self.state, &job, from), id.clone());
         Ok(Told::new("following").about(written(&id)))

@@ -89,6 +89,9 @@ fn what_is_wrong_is_named_with_its_place() {
         ("", &[("CAUSEWAY_LESE", "1")], &["CAUSEWAY_LESE", "CAUSEWAY_LEASE"]),
         ("", &[("CAUSEWAY_CONCURRENCY", "many")], &["CAUSEWAY_CONCURRENCY", "whole number"]),
         ("", &[("CAUSEWAY_LEASE", "1ms")], &["CAUSEWAY_LEASE", "`lease`", "100ms to 1d"]),
+        ("[webhooks]\nallow = [\"a b\"]", &[], &["`webhooks.allow`", "a b", "10.1.0.0/16"]),
+        ("[webhooks]\nretry_base = \"6s\"", &[], &["`webhooks.retry_base`", "1ms to 5s"]),
+        ("", &[("CAUSEWAY_WEBHOOKS_SECRET_ENV", "S"), ("S", "x")], &["variable S", "whsec_"]),
         ("api_key_env = \"NO_SUCH\"", &[], &["`api_key_env`", "NO_SUCH", "not set"]),
         ("upstream = \"localhost:1\"", &[], &["`upstream`", "http://host:port"]),
         ("[simulated]\nerrors = 0.6\ncuts = 0.6", &[], &["`simulated.errors`", "more than 1"]),
@@ -96,6 +99,17 @@ fn what_is_wrong_is_named_with_its_place() {
         let message = refused(text, environment);
         assert!(parts.iter().all(|part| message.contains(part)), "{text:?}: {message}");
     }
+}
+
+#[test]
+fn lists_are_arrays_in_the_file_and_separated_by_commas_in_a_variable() {
+    let file = written("[webhooks]\nallow = [\"10.0.0.0/8\", \"a.internal\"]\n");
+    let path = Some(file.path().to_owned());
+    let config = load(&UpFlags::default(), path.clone(), &Environment::new()).unwrap();
+    assert_eq!(config.webhooks.allow, ["10.0.0.0/8", "a.internal"]);
+    let environment = variables(&[("CAUSEWAY_WEBHOOKS_ALLOW", "127.0.0.0/8, b.internal")]);
+    let config = load(&UpFlags::default(), path, &environment).unwrap();
+    assert_eq!(config.webhooks.allow, ["127.0.0.0/8", "b.internal"]);
 }
 
 #[test]
@@ -221,6 +235,10 @@ fn tenants_and_lanes_that_make_no_sense_are_refused() {
         ("max_running = 8", "max_running = 1", ["gpu", "at least its shards, 2"]),
         ("\"gpu\"", "\"Gpu\"", ["lane.0.name", "a-z"]),
         ("max_running = 8", "upstream = \"nowhere\"", ["lane", "http://host:port"]),
+        ("\"gpu\"", "\"webhooks\"", ["lane of deliveries", "another name"]),
+        ("weight = 3", "webhook_url = \"https://127.0.0.1/\"", ["ann", "webhooks.allow"]),
+        ("weight = 3", "webhook_url = \"https://example.com/\"", ["ann", "webhooks.secret_env"]),
+        ("weight = 3", "webhook_secret_env = [\"NO_SUCH\"]", ["webhook_secret_env", "NO_SUCH"]),
     ] {
         let text = refused(&TENANTS.replacen(right, wrong, 1), &[]);
         assert!(parts.iter().all(|part| text.contains(part)), "{wrong}: {text}");

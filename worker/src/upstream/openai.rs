@@ -174,7 +174,7 @@ impl Upstream for OpenAi {
 }
 
 /// What an error comes down to, without the URL.
-fn root_cause(error: &reqwest::Error) -> String {
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -195,7 +195,7 @@ fn error_code(body: &str) -> Option<String> {
 }
 
 /// What `Retry-After` (RFC 9110, section 10.2.3; also with a fraction) or `retry-after-ms` asks.
-fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let of_ms = || text("retry-after-ms")?.parse().ok().map(|ms: f64| ms / 1000.0);
     let of_seconds = || text("retry-after")?.parse().ok();

@@ -48,6 +48,7 @@ impl Upstream for ChatOnly {
 
 fn call(body: &Value) -> Call {
     Call {
+        tenant: causeway_queue::TenantId::default_tenant(),
         url: RESPONSES.to_owned(),
         body: body.to_string().into(),
         headers: std::collections::BTreeMap::default(),

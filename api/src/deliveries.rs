@@ -1,0 +1,200 @@
+//! Deliveries to webhooks: what became of the events that tell the ends of jobs.
+//!
+//! A delivery is a job of the queue's own, in a lane of its own, which other routes do not list. This is
+//! a view of it; nothing is kept here.
+
+use axum::{extract::State, http::StatusCode, response::Response};
+use causeway_queue::{
+    Job, JobId, RawJson, Status,
+    backend::{ListQuery, MAX_PAGE, Page},
+    job::State as JobState,
+    webhook::is_of_deliveries,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    auth::Caller,
+    error::ApiError,
+    extract::Segment,
+    job_view::{ErrorView, moment},
+    jobs::{Asked, limit_of, one_of, query, respond},
+    openapi::schema,
+    state::AppState,
+};
+
+/// Most deliveries that are looked at for those of one job.
+const MAX_LOOKED_AT: usize = 10_000;
+
+/// What became of one event.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
+pub(crate) struct DeliveryView<'a> {
+    id: String,
+    /// Always `webhook.delivery`.
+    object: &'static str,
+    /// The event's id, the same in all attempts.
+    event: Option<&'a str>,
+    /// The event's type.
+    #[serde(rename = "type")]
+    kind: Option<&'a str>,
+    /// The job whose end it tells.
+    job: Option<&'a str>,
+    url: &'a str,
+    #[schema(schema_with = schema::status)]
+    status: Status,
+    attempts: u32,
+    max_attempts: u32,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    last_attempt_at: Option<String>,
+    #[schema(format = DateTime)]
+    next_attempt_at: Option<String>,
+    #[schema(format = DateTime)]
+    finished_at: Option<String>,
+    /// When it is given up.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+    /// The receiver's status in the end.
+    response_status: Option<u16>,
+    errors: Vec<ErrorView<'a>>,
+}
+
+/// A page of deliveries, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliveryPage)]
+pub(crate) struct ListView<'a> {
+    /// Always `list`.
+    object: &'static str,
+    data: Vec<DeliveryView<'a>>,
+    first_id: Option<String>,
+    last_id: Option<String>,
+    has_more: bool,
+}
+
+impl<'a> From<&'a Job> for DeliveryView<'a> {
+    fn from(job: &'a Job) -> Self {
+        let label = |name: &str| job.spec.metadata.get(name).map(String::as_str);
+        let mut view = Self {
+            id: job.id.to_string(),
+            object: "webhook.delivery",
+            event: job.spec.headers.get("webhook-id").map(String::as_str),
+            kind: label("type"),
+            job: label("job"),
+            url: &job.spec.url,
+            status: job.status(),
+            attempts: job.attempts,
+            max_attempts: job.max_attempts,
+            created_at: moment(job.created_at),
+            last_attempt_at: job.started_at.map(moment),
+            next_attempt_at: None,
+            finished_at: None,
+            expires_at: job.deadline.map(moment),
+            response_status: None,
+            errors: job.errors.iter().map(ErrorView::from).collect(),
+        };
+        match &job.state {
+            JobState::Queued { .. } | JobState::Running { .. } => {}
+            JobState::Scheduled { until, .. } => view.next_attempt_at = Some(moment(*until)),
+            JobState::Ended { at, output, .. } => {
+                view.finished_at = Some(moment(*at));
+                let response = output.as_ref().and_then(|output| output.response.as_ref());
+                view.response_status = response.map(|response| response.status_code);
+                let last = output.as_ref().and_then(|output| output.error.as_ref());
+                view.errors.extend(last.map(ErrorView::from));
+            }
+        }
+        view
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listing {
+    job: Option<String>,
+    status: Option<String>,
+    limit: Option<String>,
+    after: Option<String>,
+}
+
+/// `GET /v1/webhooks/deliveries`, newest first. Of one job, those are found that are among the latest
+/// 10,000 from `after` on.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    asked: Asked<Listing>,
+) -> Result<Response, ApiError> {
+    let Listing { job, status, limit, after } = query(asked)?;
+    let limit = limit_of(limit.as_deref())?;
+    let status = status.map(|text| one_of("status", &text, &Status::ALL)).transpose()?;
+    let after = after.map(|text| delivery_id(&text)).transpose()?;
+    let mut wanted = ListQuery { status, limit, after, ..ListQuery::default() };
+    let page = match &job {
+        None => state.queue.deliveries(&caller.tenant, &wanted).await?,
+        Some(job) => {
+            wanted.limit = MAX_PAGE;
+            of_job(&state, &caller, wanted, (job, limit)).await?
+        }
+    };
+    let id = |job: Option<&Job>| job.map(|job| job.id.to_string());
+    let view = ListView {
+        object: "list",
+        first_id: id(page.jobs.first()),
+        last_id: id(page.jobs.last()),
+        has_more: page.has_more,
+        data: page.jobs.iter().map(DeliveryView::from).collect(),
+    };
+    Ok(respond(StatusCode::OK, &RawJson::of(&view).unwrap_or_default()))
+}
+
+/// The first `limit` deliveries of one job.
+async fn of_job(
+    state: &AppState,
+    caller: &Caller,
+    mut wanted: ListQuery,
+    (job, limit): (&str, usize),
+) -> Result<Page, ApiError> {
+    let mut found = Page::default();
+    for _ in 0..MAX_LOOKED_AT / MAX_PAGE {
+        let page = state.queue.deliveries(&caller.tenant, &wanted).await?;
+        wanted.after = page.jobs.last().map(|job| job.id.clone());
+        let is_of_it =
+            |delivery: &Job| delivery.spec.metadata.get("job").is_some_and(|of| of == job);
+        found.jobs.extend(page.jobs.into_iter().filter(is_of_it));
+        if found.jobs.len() > limit {
+            found.jobs.truncate(limit);
+            found.has_more = true;
+            break;
+        }
+        if !page.has_more {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// `POST /v1/webhooks/deliveries/{id}/retry`: tries one again that failed, was cancelled or took too
+/// long, with all its attempts.
+pub(crate) async fn retry(
+    State(state): State<AppState>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Response, ApiError> {
+    let key = delivery_id(&id)?;
+    let job =
+        state.queue.retry(&caller.tenant, &key).await?.ok_or_else(|| no_such_delivery(&id))?;
+    let view = RawJson::of(&DeliveryView::from(&job)).unwrap_or_default();
+    Ok(respond(StatusCode::ACCEPTED, &view))
+}
+
+fn delivery_id(text: &str) -> Result<JobId, ApiError> {
+    let id: Option<JobId> = text.parse().ok();
+    id.filter(|id| is_of_deliveries(&id.shard().lane)).ok_or_else(|| no_such_delivery(text))
+}
+
+fn no_such_delivery(id: &str) -> ApiError {
+    let id: String = id.chars().take(100).collect();
+    let message = format!("you have no delivery {id:?}; it never was, or its retention is over");
+    ApiError::not_found("delivery_not_found", message)
+}

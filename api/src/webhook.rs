@@ -1,0 +1,82 @@
+//! The webhook of a job: what may be asked for, checked before the job is accepted.
+//!
+//! Only the form of the URL is judged here, and an address that it spells out. What a name resolves to
+//! is judged by the worker at each attempt.
+
+use causeway_queue::{Webhook, address::Allowed, webhook::Subject};
+use serde::Deserialize;
+use url::Url;
+use utoipa::ToSchema;
+
+use crate::{auth::Caller, error::ApiError, settings::Settings};
+
+/// Longest URL of a webhook, in bytes.
+const MAX_URL_BYTES: usize = 2048;
+
+/// The webhook of a job as it is submitted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebhookRequest {
+    /// Where to: http or https, and a public address unless the configuration allows others.
+    url: String,
+}
+
+/// Who is told when a job of `caller` ends: whom it says, else whom its tenant says.
+///
+/// # Errors
+/// When nothing could be sent there, or nothing could be signed.
+pub(crate) fn of_job(
+    settings: &Settings,
+    caller: &Caller,
+    asked: Option<WebhookRequest>,
+) -> Result<Option<Webhook>, ApiError> {
+    let default = || caller.webhooks.url.as_deref().map(str::to_owned);
+    let Some(url) = asked.map(|asked| asked.url).or_else(default) else { return Ok(None) };
+    check_url(&settings.webhooks.allowed, &url)
+        .map_err(|why| ApiError::invalid_param("webhook.url", why.to_string()))?;
+    if !(caller.webhooks.signs || settings.webhooks.signs) {
+        let message = format!(
+            "tenant {} has no secret to sign events with; `causeway webhook secret` makes one, and \
+             webhooks.secret_env in the configuration names the variable that holds it",
+            caller.tenant
+        );
+        return Err(ApiError::invalid_param("webhook", message).with_code("no_webhook_secret"));
+    }
+    Ok(Some(Webhook { url, subject: Subject::Job }))
+}
+
+/// Why nothing could be sent to a URL, and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidWebhookUrl(String);
+
+/// Checks the form of a webhook's URL, and an address that it spells out.
+///
+/// # Errors
+/// When nothing could be sent there.
+pub fn check_url(allowed: &Allowed, text: &str) -> Result<(), InvalidWebhookUrl> {
+    check(allowed, text).map_err(InvalidWebhookUrl)
+}
+
+fn check(allowed: &Allowed, text: &str) -> Result<(), String> {
+    if text.len() > MAX_URL_BYTES {
+        let found = text.len();
+        return Err(format!("a webhook's url may have {MAX_URL_BYTES} bytes; it has {found}"));
+    }
+    let form = "a webhook's url must look like https://host/path";
+    let url: Url = text.parse().map_err(|error| format!("{form}; it is {text:?}: {error}"))?;
+    let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
+        return Err(format!("{form}, with http or https; it is {text:?}"));
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(format!(
+            "{form}, without a name or password: the receiver knows Causeway by the signature"
+        ));
+    }
+    if allowed.permits_spelling(host) {
+        return Ok(());
+    }
+    Err(format!(
+        "{host} is no public address; webhooks.allow in the configuration can allow others"
+    ))
+}

@@ -1,0 +1,26 @@
+//! `causeway webhook secret`: makes a secret to sign events with.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use causeway_worker::WebhookSecret;
+use rand::{TryRngCore as _, rngs::OsRng};
+
+/// Prints a new secret, this once, and how the configuration comes to know it.
+///
+/// # Errors
+/// When the system has no randomness, or standard output is closed.
+pub(crate) fn secret() -> anyhow::Result<ExitCode> {
+    let mut bytes = [0; 32];
+    OsRng.try_fill_bytes(&mut bytes)?;
+    writeln!(io::stdout(), "{}", WebhookSecret::write(bytes))?;
+    writeln!(
+        io::stderr(),
+        "The secret above is for whoever receives events, and is shown this once. Put it into an\n\
+         environment variable; the configuration knows the variable:\n\n\
+         [webhooks]\nsecret_env = [\"WEBHOOK_SECRET\"]"
+    )?;
+    Ok(ExitCode::SUCCESS)
+}

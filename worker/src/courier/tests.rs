@@ -1,0 +1,81 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use causeway_queue::{
+    JobId, Outcome, Policy, Status, TenantId, Webhook,
+    backend::ListQuery,
+    clock::{ManualClock, Millis},
+    embedded::Embedded,
+    job::Output,
+    lease::ClaimRequest,
+    webhook::Subject,
+};
+
+use super::*;
+
+fn courier() -> Courier {
+    let clock = Arc::new(ManualClock::new(Millis(1_000_000)));
+    let queue = Queue::new(Arc::new(Embedded::new(Policy::default(), clock)), Vec::new());
+    Courier { queue, nudges: mpsc::channel(1).1 }
+}
+
+/// Accepts a job with a webhook and ends it well.
+async fn end_one(queue: &Queue) -> JobId {
+    let webhook = Webhook { url: "https://example.com/hook".to_owned(), subject: Subject::Job };
+    let spec = Spec { webhook: Some(webhook), ..Spec::default() };
+    let job = queue.draft(TenantId::default_tenant(), spec, Bytes::from_static(b"{}"), None);
+    let id = queue.submit(vec![job]).await.unwrap().remove(0).id().clone();
+    let claim = ClaimRequest { max: 1, lease: Duration::from_secs(15) };
+    let step = queue.backend().step(id.shard(), &mut Vec::new(), claim).await.unwrap();
+    let outcome = Outcome::Succeeded { output: Output::default(), turn: None };
+    let settlement = step.leases.into_iter().next().unwrap().settle(outcome, None);
+    let claim = ClaimRequest { max: 0, ..claim };
+    queue.backend().step(id.shard(), &mut vec![settlement], claim).await.unwrap();
+    id
+}
+
+async fn deliveries(queue: &Queue) -> Vec<Job> {
+    let query = ListQuery { limit: 1000, ..ListQuery::default() };
+    queue.deliveries(&TenantId::default_tenant(), &query).await.unwrap().jobs
+}
+
+#[tokio::test]
+async fn each_end_becomes_a_delivery() {
+    let courier = courier();
+    let id = end_one(&courier.queue).await;
+    assert_eq!(courier.step(id.shard()).await.unwrap(), 1);
+    assert_eq!(courier.step(id.shard()).await.unwrap(), 0);
+    let [delivery] = &deliveries(&courier.queue).await[..] else { panic!("not one delivery") };
+    assert_eq!(delivery.spec.url, "https://example.com/hook");
+    assert_eq!(delivery.spec.metadata["job"], id.to_string());
+    assert_eq!(delivery.spec.metadata["type"], "job.succeeded");
+    assert_eq!(delivery.spec.headers[EVENT_ID], format!("evt_{}_1", id.key()));
+    assert_eq!((delivery.status(), delivery.max_attempts), (Status::Queued, 8));
+    assert_eq!(delivery.deadline, Some(Millis(1_000_000).after(LIFE)));
+}
+
+#[tokio::test]
+async fn a_courier_that_died_between_the_two_makes_no_second_delivery() {
+    let courier = courier();
+    let id = end_one(&courier.queue).await;
+    let backend = courier.queue.backend();
+    let ends = backend.outbox(id.shard(), MAX_OUTBOX_PAGE).await.unwrap();
+    let job = courier.queue.jobs(std::slice::from_ref(&id)).await.unwrap().remove(0);
+    // What the one that died had done.
+    let made = courier.delivery(&ends[0], job.as_ref()).unwrap();
+    courier.queue.submit(vec![made]).await.unwrap();
+    assert_eq!(courier.step(id.shard()).await.unwrap(), 1);
+    assert_eq!(deliveries(&courier.queue).await.len(), 1);
+}
+
+#[tokio::test]
+async fn many_ends_are_handed_on_page_by_page() {
+    let courier = courier();
+    let count = MAX_OUTBOX_PAGE + 10;
+    let mut shard = None;
+    for _ in 0..count {
+        shard = Some(end_one(&courier.queue).await.shard().clone());
+    }
+    courier.empty(&shard.unwrap()).await;
+    assert_eq!(deliveries(&courier.queue).await.len(), count);
+}

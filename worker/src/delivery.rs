@@ -1,0 +1,118 @@
+//! What the failure of a delivery means. Nothing here stops the lane: a receiver that is slow, down or
+//! overrun delays its own events and nobody else's.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::time::Duration;
+
+use causeway_queue::job::AttemptError;
+
+use crate::{
+    disposition::Disposition,
+    upstream::{Failure, Refusal},
+};
+
+/// What `failure` means where the schedule's next delay is `delay`.
+pub(crate) fn disposition(failure: &Failure, delay: Duration) -> Disposition {
+    match failure {
+        Failure::Connect(_)
+        | Failure::ConnectTimeout
+        | Failure::FirstByteTimeout(_)
+        | Failure::Stalled(_)
+        | Failure::TotalTimeout(_)
+        | Failure::Cut(_)
+        | Failure::InStream(_)
+        | Failure::TooLarge(_)
+        | Failure::Unsendable(_) => Disposition::RetryAfter(delay),
+        Failure::Refused(refusal) => refused(refusal, delay),
+    }
+}
+
+fn refused(refusal: &Refusal, delay: Duration) -> Disposition {
+    match (refusal.status_code, refusal.retry_after) {
+        // The receiver is gone for good.
+        (410, _) => Disposition::Fatal,
+        (429 | 503, Some(after)) => Disposition::RetryAfter(after.max(delay)),
+        (_, _) => Disposition::RetryAfter(delay),
+    }
+}
+
+/// The failure as the event's owner sees it.
+pub(crate) fn describe(failure: &Failure, attempt: u32) -> AttemptError {
+    let (code, message, status_code) = match failure {
+        Failure::Connect(why) => {
+            ("receiver_unreachable", format!("the receiver cannot be reached: {why}"), None)
+        }
+        Failure::ConnectTimeout => {
+            let message = "the receiver did not accept a connection in time".to_owned();
+            ("receiver_unreachable", message, None)
+        }
+        Failure::FirstByteTimeout(time) | Failure::Stalled(time) | Failure::TotalTimeout(time) => {
+            let message = format!("the receiver did not answer within {} s", time.as_secs_f64());
+            ("receiver_timeout", message, None)
+        }
+        Failure::Cut(why) => {
+            ("receiver_cut", format!("the receiver's answer broke off: {why}"), None)
+        }
+        Failure::InStream(_) | Failure::TooLarge(_) => {
+            ("receiver_error", failure.to_string(), None)
+        }
+        Failure::Unsendable(why) => ("not_sent", format!("the event was not sent: {why}"), None),
+        Failure::Refused(refusal) => {
+            let status = refusal.status_code;
+            let hint = match status {
+                300..400 => "; redirects are not followed",
+                410 => ": it wants no more events, and this one is not tried again",
+                _ => "",
+            };
+            ("receiver_refused", format!("the receiver answered {status}{hint}"), Some(status))
+        }
+    };
+    AttemptError { attempt, code: code.to_owned(), message, status_code }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_queue::RawJson;
+
+    use super::*;
+
+    const DELAY: Duration = Duration::from_secs(300);
+
+    fn answered(status_code: u16, after_s: Option<u64>) -> Failure {
+        let retry_after = after_s.map(Duration::from_secs);
+        let (code, body) = (None, RawJson::default());
+        Failure::Refused(Box::new(Refusal { status_code, retry_after, code, body }))
+    }
+
+    #[test]
+    fn only_a_receiver_that_is_gone_ends_a_delivery_and_none_stops_the_lane() {
+        let later = Disposition::RetryAfter;
+        let rows = [
+            (answered(410, None), Disposition::Fatal),
+            (answered(429, Some(900)), later(Duration::from_secs(900))),
+            (answered(503, Some(7)), later(DELAY)),
+            (answered(429, None), later(DELAY)),
+            (answered(301, None), later(DELAY)),
+            (answered(400, None), later(DELAY)),
+            (answered(500, Some(900)), later(DELAY)),
+            (Failure::Connect(String::new()), later(DELAY)),
+            (Failure::ConnectTimeout, later(DELAY)),
+            (Failure::TotalTimeout(DELAY), later(DELAY)),
+            (Failure::Cut(String::new()), later(DELAY)),
+            (Failure::Unsendable(String::new()), later(DELAY)),
+        ];
+        for (failure, wanted) in rows {
+            assert_eq!(disposition(&failure, DELAY), wanted, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn the_owner_reads_of_a_receiver() {
+        let told = describe(&answered(302, None), 3);
+        assert_eq!((told.attempt, told.status_code), (3, Some(302)));
+        assert_eq!(told.message, "the receiver answered 302; redirects are not followed");
+        let told = describe(&Failure::Unsendable("no secret".to_owned()), 1);
+        assert_eq!(told.code, "not_sent");
+    }
+}

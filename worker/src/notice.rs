@@ -1,0 +1,141 @@
+//! The event that tells the end of a job: thin, in the shape that OpenAI's SDKs and the verifiers of
+//! Standard Webhooks read. Who wants the answer itself fetches the job.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use causeway_queue::{
+    Job, Status,
+    clock::Millis,
+    job::{Output, State, Usage},
+    webhook::{End, Subject},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Largest event, in bytes: what receivers accept by the specification of Standard Webhooks. The
+/// metadata is left out of an event that would be larger.
+const MAX_BYTES: usize = 20_000;
+
+/// An event to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Notice {
+    /// Its id, the same however often it is made of one end.
+    pub(crate) id: String,
+    /// What happened, e.g. `job.succeeded`.
+    pub(crate) kind: String,
+    /// The JSON to send.
+    pub(crate) body: Bytes,
+}
+
+#[derive(Debug, Serialize)]
+struct Event<'a> {
+    id: &'a str,
+    object: &'static str,
+    created_at: i64,
+    timestamp: String,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    data: Data<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Data<'a> {
+    id: &'a str,
+    object: &'static str,
+    status: &'static str,
+    metadata: &'a BTreeMap<String, String>,
+    usage: Option<Value>,
+}
+
+impl Notice {
+    /// The event that tells `end` of `job`, which may have been put back since.
+    ///
+    /// # Errors
+    /// When the event cannot be written as JSON.
+    pub(crate) fn of(end: &End, job: &Job, subject: &Subject) -> Result<Self, serde_json::Error> {
+        let output = match &job.state {
+            State::Ended { status, at, output } if (*status, *at) == (end.status, end.at) => {
+                output.as_ref()
+            }
+            State::Ended { .. }
+            | State::Queued { .. }
+            | State::Scheduled { .. }
+            | State::Running { .. } => None,
+        };
+        let id = format!("evt_{}", end.name());
+        let usage = output.and_then(|output| output.usage);
+        let job_id = end.job.to_string();
+        let (subject_id, object, status, usage) = match subject {
+            Subject::Job => (&job_id, "job", end.status.as_str(), usage.map(of_job)),
+            Subject::Response(id) => {
+                (id, "response", of_response(end.status, output), usage.map(of_a_response))
+            }
+        };
+        let kind = format!("{object}.{status}");
+        let at = moment(end.at);
+        let write = |metadata| {
+            serde_json::to_vec(&Event {
+                id: &id,
+                object: "event",
+                created_at: at.as_second(),
+                timestamp: format!("{at:.3}"),
+                kind: &kind,
+                data: Data { id: subject_id, object, status, metadata, usage: usage.clone() },
+            })
+        };
+        let mut body = write(&job.spec.metadata)?;
+        if body.len() > MAX_BYTES {
+            body = write(&BTreeMap::new())?;
+        }
+        Ok(Self { body: body.into(), id, kind })
+    }
+}
+
+fn moment(at: Millis) -> Timestamp {
+    let ms = i64::try_from(at.0).ok();
+    ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default()
+}
+
+/// Tokens, as `/v1/jobs` names them.
+fn of_job(usage: Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total(),
+    })
+}
+
+/// Tokens, as `/v1/responses` names them.
+fn of_a_response(usage: Usage) -> Value {
+    json!({
+        "input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.total(),
+    })
+}
+
+/// How a response ended whose job ended so.
+fn of_response(status: Status, output: Option<&Output>) -> &'static str {
+    #[derive(Deserialize)]
+    struct Stored {
+        status: Option<String>,
+    }
+    match status {
+        Status::Cancelled => "cancelled",
+        Status::Failed | Status::Expired => "failed",
+        Status::Queued | Status::Scheduled | Status::Running | Status::Succeeded => {
+            let response = output.and_then(|output| output.response.as_ref());
+            let stored = response.and_then(|response| response.body.read::<Stored>().ok());
+            match stored.and_then(|stored| stored.status).as_deref() {
+                Some("incomplete") => "incomplete",
+                Some("failed") => "failed",
+                _ => "completed",
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

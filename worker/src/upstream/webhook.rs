@@ -1,0 +1,180 @@
+//! Sends events to webhooks: signed, to permitted addresses only, in bounded time. What the receiver
+//! answers is its status and nothing else: its body is not kept, so that a webhook shows its tenant
+//! nothing of what answers there.
+
+mod secret;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use causeway_queue::{RawJson, address::Allowed};
+use reqwest::{
+    Client, Response, Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+    header,
+};
+use tokio::{net::lookup_host, time::timeout};
+
+pub use self::secret::{InvalidSecret, Signing, WebhookSecret};
+use super::{
+    Answer, Call, Failure, Refusal, Sink, Upstream,
+    openai::{retry_after, root_cause},
+};
+
+/// The header, and the field of a delivery's job, that names the event: the same at every attempt.
+pub const EVENT_ID: &str = "webhook-id";
+
+/// How long until the connection stands.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long an idle connection to a receiver is kept, and how many of them to one host.
+const IDLE: (Duration, usize) = (Duration::from_secs(30), 2);
+
+/// Most of an answer's body that is read, to use its connection again, and how long that may take.
+const MAX_ANSWER_BYTES: usize = 4 << 10;
+const DISCARD: Duration = Duration::from_secs(1);
+
+/// Sends events.
+#[derive(Debug)]
+pub struct Deliverer {
+    client: Client,
+    allowed: Arc<Allowed>,
+    signing: Signing,
+    timeout: Duration,
+}
+
+impl Deliverer {
+    /// Signs by `signing` and sends to public addresses and what is `allowed`; an attempt takes
+    /// `timeout` at most.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be made.
+    pub fn new(
+        signing: Signing,
+        allowed: Allowed,
+        timeout: Duration,
+    ) -> Result<Self, reqwest::Error> {
+        // Fails only when there is a provider already, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let allowed = Arc::new(allowed);
+        let client = Client::builder()
+            .user_agent(concat!("causeway/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(Guarded(Arc::clone(&allowed)))
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(IDLE.0)
+            .pool_max_idle_per_host(IDLE.1)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .http1_only()
+            .build()?;
+        Ok(Self { client, allowed, signing, timeout })
+    }
+
+    /// The receiver, unless what its URL spells out is forbidden.
+    fn receiver(&self, url: &str) -> Result<Url, Failure> {
+        let url: Url =
+            url.parse().map_err(|_| Failure::Unsendable(format!("{url:?} is no URL")))?;
+        let host = url.host_str().unwrap_or_default();
+        if self.allowed.permits_spelling(host) {
+            return Ok(url);
+        }
+        Err(Failure::Unsendable(format!("{host} {FORBIDDEN}")))
+    }
+
+    async fn send(&self, call: &Call) -> Result<Response, Failure> {
+        let url = self.receiver(&call.url)?;
+        let id = call.headers.get(EVENT_ID).map_or("", String::as_str);
+        let timestamp = jiff::Timestamp::now().as_second();
+        let signature = self.signing.signature(&call.tenant, id, timestamp, &call.body);
+        let signature = signature.ok_or_else(|| {
+            let tenant = &call.tenant;
+            Failure::Unsendable(format!("this worker has no webhook secret for tenant {tenant}"))
+        })?;
+        let request = self
+            .client
+            .post(url)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(EVENT_ID, id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(call.body.clone());
+        request.send().await.map_err(|error| {
+            if error.is_connect() && error.is_timeout() {
+                Failure::ConnectTimeout
+            } else if error.is_connect() {
+                Failure::Connect(root_cause(&error))
+            } else {
+                Failure::Cut(root_cause(&error))
+            }
+        })
+    }
+
+    async fn deliver(&self, call: &Call) -> Result<Answer, Failure> {
+        let mut response = self.send(call).await?;
+        let status_code = response.status().as_u16();
+        if response.status().is_success() {
+            discard(&mut response).await;
+            return Ok(Answer { status_code, body: Bytes::new() });
+        }
+        let retry_after = retry_after(response.headers());
+        discard(&mut response).await;
+        let (code, body) = (None, RawJson::default());
+        Err(Failure::Refused(Box::new(Refusal { status_code, retry_after, code, body })))
+    }
+}
+
+/// Reads a short body to its end, so that the connection can be used again. The status has said all:
+/// a body that is long or breaks off changes nothing.
+async fn discard(response: &mut Response) {
+    let read = async {
+        let mut left = MAX_ANSWER_BYTES;
+        while let Ok(Some(piece)) = response.chunk().await {
+            let Some(rest) = left.checked_sub(piece.len()) else { return };
+            left = rest;
+        }
+    };
+    // Running into the time-out is one of the ways in which this is meant to end.
+    drop(timeout(DISCARD, read).await);
+}
+
+#[async_trait]
+impl Upstream for Deliverer {
+    async fn call(&self, call: Call, _: &mut dyn Sink) -> Result<Answer, Failure> {
+        let delivered = timeout(self.timeout, self.deliver(&call)).await;
+        delivered.unwrap_or(Err(Failure::TotalTimeout(self.timeout)))
+    }
+}
+
+/// Why an address is not sent to.
+const FORBIDDEN: &str =
+    "is no public address; webhooks.allow in the configuration can allow others";
+
+/// Resolves names, and keeps only the permitted addresses of each. Addresses that a URL spells out do
+/// not come here: see [`Deliverer::receiver`].
+#[derive(Debug)]
+struct Guarded(Arc<Allowed>);
+
+/// All that a name resolved to is forbidden.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} resolves to {1}, which {FORBIDDEN}")]
+struct Forbidden(String, std::net::IpAddr);
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allowed = Arc::clone(&self.0);
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
+            let is_named = allowed.names(name.as_str());
+            let permitted = |address: &SocketAddr| is_named || allowed.permits(address.ip());
+            let (good, bad): (Vec<_>, Vec<_>) = found.into_iter().partition(permitted);
+            match (good.is_empty(), bad.first()) {
+                (true, Some(bad)) => Err(Forbidden(name.as_str().to_owned(), bad.ip()).into()),
+                (true, None) | (false, _) => Ok(Box::new(good.into_iter()) as Addrs),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
