@@ -141,6 +141,31 @@ async fn a_receiver_that_is_gone_is_told_nothing_more_until_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn slow_receivers_and_slow_models_do_not_wait_for_each_other() {
+    let mut upstream = Upstream::held().await;
+    let mut receiver = Upstream::held().await;
+    let one_each = [("CAUSEWAY_CONCURRENCY", "1"), ("CAUSEWAY_WEBHOOKS_CONCURRENCY", "1")];
+    let up = Causeway::up(&upstream.url(), &[SIGNED, &one_each].concat()).await;
+    let client = up.client().await;
+    submit(&client, &receiver).await;
+    upstream.call().await.answer("first");
+    let slow_receiver = receiver.call().await;
+
+    let second = submit(&client, &receiver).await;
+    upstream.call().await.answer("second");
+    assert_eq!(client.end_of(&second).await["status"], "succeeded");
+
+    submit(&client, &receiver).await;
+    let slow_model = upstream.call().await;
+    slow_receiver.answer("thanks");
+    let event = receiver.call().await;
+    assert_eq!(event.body["data"]["id"], second);
+    event.answer("thanks");
+    slow_model.answer("third");
+    receiver.call().await.answer("thanks");
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let upstream = Upstream::echo().await;
     let mut receiver = Upstream::held().await;

@@ -63,6 +63,10 @@ impl Courier {
             match self.step(shard).await {
                 Ok(count) if count == MAX_OUTBOX_PAGE => {}
                 Ok(_) => return,
+                Err(error @ Error::Full { .. }) => {
+                    tracing::warn!(shard = %shard, %error, "ends wait until there is room for their deliveries");
+                    return;
+                }
                 Err(error) => {
                     tracing::debug!(shard = %shard, %error, "ends cannot be handed on now");
                     return;
