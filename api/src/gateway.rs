@@ -91,7 +91,7 @@ async fn answer(
     let Incoming { caller, path, headers, body } = incoming;
     let mut asked = Asked::read(state, &caller.tenant, &path, &headers, &body)?;
     if dialect == Dialect::Responses {
-        responses::adapt(state, &caller.tenant, &mut asked).await?;
+        responses::adapt(state, &caller, &mut asked).await?;
     }
     let allowance = if caller.is_rated {
         state.queue.allowance(&caller.tenant, asked.model()).await?

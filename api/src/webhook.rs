@@ -45,6 +45,19 @@ pub(crate) fn of_job(
     Ok(Some(Webhook { url, subject: Subject::Job }))
 }
 
+/// Who is told when the response `id` of `caller` ends: whom its tenant says.
+///
+/// # Errors
+/// As [`of_job`].
+pub(crate) fn of_response(
+    settings: &Settings,
+    caller: &Caller,
+    id: String,
+) -> Result<Option<Webhook>, ApiError> {
+    let webhook = of_job(settings, caller, None)?;
+    Ok(webhook.map(|webhook| Webhook { subject: Subject::Response(id), ..webhook }))
+}
+
 /// Why nothing could be sent to a URL, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -31,7 +31,8 @@ pub(crate) struct Tenant {
     /// Whether it may see and pause what concerns all tenants. Default false.
     #[serde(default)]
     pub(crate) admin: bool,
-    /// Who is told when its jobs of `/v1/jobs` end, unless a job says. Default: nobody.
+    /// Who is told when its background responses end and its jobs of `/v1/jobs`, unless a job says.
+    /// Default: nobody.
     #[serde(default)]
     pub(crate) webhook_url: Option<String>,
     /// The environment variables that hold its own secrets for signing events, the newest first.

@@ -32,7 +32,7 @@ use crate::{
     extract::{Segment, parse},
     openapi::schema,
     state::AppState,
-    submit,
+    submit, webhook,
 };
 
 /// Where responses are made.
@@ -60,7 +60,7 @@ pub(crate) struct Wishes {
 /// Makes of a call what the queue has to know of a response.
 pub(super) async fn adapt(
     state: &AppState,
-    tenant: &TenantId,
+    caller: &Caller,
     asked: &mut Asked,
 ) -> Result<(), ApiError> {
     let wishes: Wishes = parse(&asked.job.body)?;
@@ -70,7 +70,7 @@ pub(super) async fn adapt(
     asked.job.spec.metadata = metadata;
     asked.job.spec.api = RawJson::of(&object::echo(&body)).ok();
     if let Some(id) = &wishes.previous_response_id {
-        let known = upstreams_name(state, tenant, id).await?;
+        let known = upstreams_name(state, &caller.tenant, id).await?;
         body.insert("previous_response_id".to_owned(), RawJson::string(&known));
     }
     body.remove("background");
@@ -81,6 +81,8 @@ pub(super) async fn adapt(
         asked.job.spec.stream = true;
         asked.job.keeps_events = true;
         asked.stays = true;
+        let id = object::id(&asked.job.id);
+        asked.job.spec.webhook = webhook::of_response(&state.settings, caller, id)?;
         if asked.reply == Reply::Whole {
             asked.reply = Reply::Place;
         }

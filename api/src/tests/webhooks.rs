@@ -4,6 +4,7 @@ use causeway_queue::{
     NewJob, Spec,
     address::Allowed,
     job::{AttemptError, Output},
+    webhook::Subject,
 };
 use serde_json::json;
 
@@ -96,6 +97,24 @@ async fn a_tenant_has_a_receiver_and_secrets_of_its_own() {
     );
     assert_eq!(submit(&plain, "key-of-bob").await.ok(202)["webhook"], Value::Null);
     submit(&other, "key-of-bob").await.refused(400, "no_webhook_secret");
+}
+
+#[tokio::test]
+async fn a_background_response_is_told_as_the_response_that_it_is() {
+    let ann = Tenant {
+        id: TenantId::new("ann").unwrap(),
+        key_sha256: vec![Sha256::digest("key-of-ann").into()],
+        admin: false,
+        is_rated: false,
+        webhook_url: Some(URL.into()),
+        signs: true,
+    };
+    let api = Api::with(Settings::default(), Tenants::new(vec![ann]));
+    let body = json!({ "model": "m", "input": "hi", "background": true });
+    let request = signed(post("/v1/responses", &body.to_string()), "key-of-ann");
+    let id = api.ask(request).await.ok(200)["id"].as_str().unwrap().to_owned();
+    let webhook = api.claim().await.spec.webhook.unwrap();
+    assert_eq!((webhook.url.as_str(), webhook.subject), (URL, Subject::Response(id)));
 }
 
 /// Accepts a delivery as a courier would, and begins it.

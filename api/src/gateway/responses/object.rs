@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use causeway_queue::{
-    Job, RawJson, Status,
+    Job, JobId, RawJson, Status,
     job::{AttemptError, State},
 };
 use serde_json::{Map, Value, json};
@@ -38,9 +38,9 @@ pub(super) fn echo(request: &BTreeMap<String, RawJson>) -> BTreeMap<&str, &RawJs
     ECHOED.iter().filter_map(|name| Some((*name, request.get(*name)?))).collect()
 }
 
-/// The id of the response that `job` is.
-pub(super) fn id(job: &Job) -> String {
-    job.id.to_string().replacen("job_", "resp_", 1)
+/// The id of the response that the job `id` is.
+pub(super) fn id(id: &JobId) -> String {
+    id.to_string().replacen("job_", "resp_", 1)
 }
 
 /// The response as it is now.
@@ -80,7 +80,7 @@ pub(in crate::gateway) fn skeleton(job: &Job, status: &str) -> Map<String, Value
     }
     response.extend(echo.into_iter().flatten().filter(|(_, value)| !value.is_null()));
     let known = json!({
-        "id": id(job), "object": "response", "created_at": job.created_at.0 / 1000,
+        "id": id(&job.id), "object": "response", "created_at": job.created_at.0 / 1000,
         "model": job.spec.model.as_deref().unwrap_or(""), "status": status,
     });
     if let Value::Object(known) = known {
