@@ -152,6 +152,16 @@ pub(crate) async fn authenticate(
     }
 }
 
+#[cfg(test)]
+impl Caller {
+    /// A caller of `tenant`.
+    pub(crate) fn of(tenant: &str) -> Self {
+        let tenant = TenantId::new(tenant).unwrap();
+        let (is_rated, has_key, webhooks) = Default::default();
+        Self { tenant, admin: false, is_rated, has_key, webhooks }
+    }
+}
+
 impl FromRequestParts<AppState> for Caller {
     type Rejection = ApiError;
 

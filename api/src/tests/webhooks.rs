@@ -9,7 +9,7 @@ use causeway_queue::{
 use serde_json::json;
 
 use super::*;
-use crate::WebhookSettings;
+use crate::{WebhookSettings, Webhooks};
 
 const URL: &str = "https://example.com/hook";
 
@@ -106,8 +106,7 @@ async fn a_background_response_is_told_as_the_response_that_it_is() {
         key_sha256: vec![Sha256::digest("key-of-ann").into()],
         admin: false,
         is_rated: false,
-        webhook_url: Some(URL.into()),
-        signs: true,
+        webhooks: Webhooks { url: Some(URL.into()), signs: true },
     };
     let api = Api::with(Settings::default(), Tenants::new(vec![ann]));
     let body = json!({ "model": "m", "input": "hi", "background": true });

@@ -11,7 +11,7 @@ use axum::{
     extract::ws::{CloseFrame, Message},
     http::Request,
 };
-use causeway_queue::{EventKind, RawJson, TenantId, backend::Emission};
+use causeway_queue::{EventKind, RawJson, backend::Emission};
 use futures_util::{Sink, Stream};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
@@ -21,6 +21,7 @@ use tokio_util::sync::PollSender;
 use super::{Api, ann_and_bob, signed};
 use crate::{
     Settings,
+    auth::Caller,
     ws::{MAX_FOLLOWED, PING, SLOW, Session, run},
 };
 
@@ -71,9 +72,9 @@ impl Client {
         let (say, heard) = mpsc::channel(100);
         let (said, hear) = mpsc::channel(room);
         let wire = Wire { heard: ReceiverStream::new(heard), said: PollSender::new(said) };
-        let tenant = TenantId::new(tenant).unwrap();
+        let caller = Caller::of(tenant);
         let mut server = JoinSet::new();
-        server.spawn(run(Session::new(api.state.clone(), tenant), wire));
+        server.spawn(run(Session::new(api.state.clone(), caller), wire));
         Self { say, hear, server }
     }
 
