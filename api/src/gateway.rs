@@ -22,6 +22,7 @@ use causeway_queue::limits::Allowance;
 use self::{
     hold::Held,
     request::{Asked, Reply},
+    responses::events::Renderer,
 };
 pub(crate) use self::{request::Wishes, responses::Wishes as ResponseWishes};
 use crate::{auth::Caller, error::ApiError, extract::JsonBytes, state::AppState};
@@ -90,9 +91,8 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let Incoming { caller, path, headers, body } = incoming;
     let mut asked = Asked::read(state, &caller.tenant, &path, &headers, &body)?;
-    if dialect == Dialect::Responses {
-        responses::adapt(state, &caller, &mut asked).await?;
-    }
+    let is_background =
+        dialect == Dialect::Responses && responses::adapt(state, &caller, &mut asked).await?;
     let allowance = if caller.is_rated {
         state.queue.allowance(&caller.tenant, asked.model()).await?
     } else {
@@ -101,7 +101,12 @@ async fn answer(
     let streams = asked.reply == Reply::Stream;
     let held = Held::submit(state, caller.tenant, asked, dialect).await?;
     let id = held.id().clone();
-    let answered = if streams { stream::respond(held).await } else { held.answer().await };
+    let answered = match (streams, is_background) {
+        // Its client learns its id at once, so that it may go.
+        (true, true) => Ok(stream::open(held, Renderer::after(None))),
+        (true, false) => stream::respond(held).await,
+        (false, _) => held.answer().await,
+    };
     let mut response = answered.unwrap_or_else(|error| match dialect {
         Dialect::OpenAi | Dialect::Responses => error.into_response(),
         Dialect::Anthropic => error.in_anthropic_shape().into_response(),

@@ -176,7 +176,7 @@ fn describe(failure: &Failure, attempt: u32) -> AttemptError {
 /// What an error in a stream says to a person: the job's reader sees it, the log does not.
 fn words(said: &RawJson) -> Option<String> {
     let said: serde_json::Value = said.read().ok()?;
-    let places = ["/error/message", "/error", "/response/error/message"];
+    let places = ["/error/message", "/error", "/response/error/message", "/message"];
     let words = places.iter().find_map(|place| said.pointer(place)?.as_str())?;
     Some(words.chars().take(MAX_WORDS).collect())
 }
@@ -247,6 +247,8 @@ mod tests {
         let told = |said: &str| describe(&failure(said), 1).message;
         assert!(told(r#"{"error":{"message":"out of memory"}}"#).ends_with(": out of memory"));
         assert!(told(r#"{"error":"out of memory"}"#).ends_with(": out of memory"));
+        let event = r#"{"type":"error","code":"server_error","message":"out of memory"}"#;
+        assert!(told(event).ends_with(": out of memory"));
         assert_eq!(told(r#"{"error":{}}"#), "the upstream reported an error in its stream");
     }
 

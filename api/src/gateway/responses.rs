@@ -57,12 +57,12 @@ pub(crate) struct Wishes {
     previous_response_id: Option<String>,
 }
 
-/// Makes of a call what the queue has to know of a response.
+/// Makes of a call what the queue has to know of a response; whether it is one in the background.
 pub(super) async fn adapt(
     state: &AppState,
     caller: &Caller,
     asked: &mut Asked,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     let wishes: Wishes = parse(&asked.job.body)?;
     let mut body: BTreeMap<String, RawJson> = parse(&asked.job.body)?;
     let metadata = wishes.metadata.unwrap_or_default();
@@ -75,7 +75,8 @@ pub(super) async fn adapt(
     }
     body.remove("background");
     body.remove("background_options");
-    if wishes.background == Some(true) {
+    let is_background = wishes.background == Some(true);
+    if is_background {
         // It is always streamed to the store, so that whoever comes late sees it grow.
         body.insert("stream".to_owned(), RawJson::of(&true).unwrap_or_default());
         asked.job.spec.stream = true;
@@ -88,7 +89,7 @@ pub(super) async fn adapt(
         }
     }
     asked.job.body = serde_json::to_vec(&body).map_or_else(|_| asked.job.body.clone(), Bytes::from);
-    Ok(())
+    Ok(is_background)
 }
 
 /// By which name its upstream knows the response `id`.

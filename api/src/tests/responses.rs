@@ -2,8 +2,9 @@
 
 use causeway_queue::{
     EventKind, Outcome, RawJson,
-    job::{Output, Response as Answered},
+    job::{AttemptError, Output, Response as Answered},
 };
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 use super::{
@@ -149,6 +150,41 @@ async fn a_failed_response_names_its_error() {
     assert_eq!(answer.body["error"]["code"], "server_error");
     let heard = api.text(&format!("{URL}/{id}?stream=true")).await;
     assert_eq!(events(&heard).last().unwrap().0, "response.failed");
+}
+
+#[tokio::test]
+async fn a_response_that_its_upstream_refused_says_why() {
+    for (status_code, code) in
+        [(400, "invalid_prompt"), (404, "server_error"), (429, "rate_limit_exceeded")]
+    {
+        let api = Api::new();
+        let (id, lease) = begun(&api).await;
+        let said = json!({ "error": { "message": "the input is too long" } });
+        let (body, status) = (RawJson::of(&said).unwrap(), Some(status_code));
+        let (name, message) = ("upstream_refused".to_owned(), "the upstream refused".to_owned());
+        let error = AttemptError { attempt: 1, code: name, message, status_code: status };
+        let response = Some(Answered { status_code, body });
+        let output = Output { response, error: Some(error), usage: None };
+        api.settle(lease, Outcome::Failed { output }).await;
+        let answer = api.get(&format!("{URL}/{id}")).await;
+        let error = json!({ "code": code, "message": "the input is too long" });
+        assert_eq!(answer.ok(200)["error"], error);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_background_its_stream_is_open_at_once() {
+    let api = Api::new();
+    let began = tokio::time::Instant::now();
+    let request = json!({ "input": "hi", "background": true, "stream": true });
+    let mut stream = api.send(post(URL, &request.to_string())).await.into_body().into_data_stream();
+    let mut heard = String::new();
+    while !heard.contains("response.queued") {
+        let piece = stream.next().await.unwrap().unwrap();
+        heard.push_str(std::str::from_utf8(&piece).unwrap());
+    }
+    assert_eq!(events(&heard), numbered(&["response.created", "response.queued"], 0));
+    assert_eq!(began.elapsed(), std::time::Duration::ZERO);
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl Upstream for WithResponses {
             return self.as_chat(call, sink).await;
         }
         match self.inner.call(call.clone(), sink).await {
-            Err(Failure::Refused(refusal)) if is_no_route(&refusal) => {
+            Err(Failure::Refused(refusal)) if is_no_route(&refusal) && !goes_on(&call.body) => {
                 let answered = self.as_chat(call, sink).await;
                 if answered.is_ok() {
                     self.lacks_them.store(true, Ordering::Relaxed);
@@ -83,6 +83,16 @@ impl Upstream for WithResponses {
 fn is_no_route(refusal: &Refusal) -> bool {
     matches!(refusal.status_code, 404 | 405 | 501)
         && refusal.code.as_deref() != Some("model_not_found")
+}
+
+/// Whether a request goes on from a response that the upstream has made: it has the route, and its
+/// 404 speaks of that response.
+fn goes_on(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Wishes {
+        previous_response_id: Option<String>,
+    }
+    serde_json::from_slice::<Wishes>(body).is_ok_and(|wishes| wishes.previous_response_id.is_some())
 }
 
 /// A request that chat has no words for.

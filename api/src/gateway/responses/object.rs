@@ -49,17 +49,18 @@ pub(crate) fn object(job: &Job) -> Value {
     if let State::Ended { at, output, .. } = &job.state {
         let answer = output.as_ref().and_then(|output| output.response.as_ref());
         let said: Option<Map<String, Value>> = answer.and_then(|answer| answer.body.read().ok());
-        let succeeded = job.status() == Status::Succeeded;
-        for (name, value) in said.into_iter().flatten().filter(|_| succeeded) {
-            if !value.is_null() && !OURS.contains(&name.as_str()) {
-                response.insert(name, value);
+        let said = said.unwrap_or_default();
+        if job.status() == Status::Succeeded {
+            for (name, value) in said {
+                if !value.is_null() && !OURS.contains(&name.as_str()) {
+                    response.insert(name, value);
+                }
             }
-        }
-        if succeeded {
             response.insert("completed_at".to_owned(), (at.0 / 1000).into());
         } else {
             let error = output.as_ref().and_then(|output| output.error.as_ref());
-            response.insert("error".to_owned(), failure(job, error));
+            let words = said.get("error").and_then(|error| error.get("message")?.as_str());
+            response.insert("error".to_owned(), failure(job, error, words));
         }
     }
     Value::Object(response)
@@ -101,13 +102,18 @@ fn status(job: &Job) -> &'static str {
     }
 }
 
-fn failure(job: &Job, error: Option<&AttemptError>) -> Value {
+/// Why it failed, in the upstream's `words` where it said any.
+fn failure(job: &Job, error: Option<&AttemptError>, words: Option<&str>) -> Value {
     let (code, message) = match (job.status(), error) {
         (Status::Cancelled, _) => return Value::Null,
-        (_, Some(error)) if error.status_code == Some(429) => {
-            ("rate_limit_exceeded", error.message.clone())
+        (_, Some(error)) => {
+            let code = match error.status_code {
+                Some(429) => "rate_limit_exceeded",
+                Some(400 | 413 | 422) => "invalid_prompt",
+                _ => "server_error",
+            };
+            (code, words.unwrap_or(&error.message).to_owned())
         }
-        (_, Some(error)) => ("server_error", error.message.clone()),
         (Status::Expired, None) => {
             ("server_error", "the response did not end before its deadline".to_owned())
         }

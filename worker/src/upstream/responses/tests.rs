@@ -135,7 +135,7 @@ async fn chunks_become_events_in_the_order_that_clients_expect() {
 #[tokio::test]
 async fn what_chat_cannot_say_is_refused() {
     for body in [
-        json!({ "model": "m", "input": "x", "previous_response_id": "resp_1" }),
+        json!({ "model": "m", "input": "x", "conversation": "conv_1" }),
         json!({ "model": "m", "input": "x", "tools": [{ "type": "web_search" }] }),
         json!({ "model": "m", "input": [{ "type": "input_image" }] }),
         json!({ "model": "m" }),
@@ -144,6 +144,15 @@ async fn what_chat_cannot_say_is_refused() {
         let Err(Failure::Refused(refusal)) = answer else { panic!("{body}") };
         assert_eq!(refusal.status_code, 400, "{body}");
     }
+}
+
+#[tokio::test]
+async fn what_goes_on_from_a_response_is_never_made_a_chat() {
+    let body = json!({ "model": "m", "input": "x", "previous_response_id": "resp_1" });
+    let (answer, _, asked) = answered(&[], &body).await;
+    let Err(Failure::Refused(refusal)) = answer else { panic!("{answer:?}") };
+    assert_eq!(refusal.status_code, 404);
+    assert_eq!(asked.len(), 1);
 }
 
 #[tokio::test]
