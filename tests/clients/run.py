@@ -1,15 +1,19 @@
 """Runs the tests of clients: real SDKs against a real Causeway.
 
 Starts a redis-server, `causeway simulate`, the upstream that tests give its answers, one API and one
-worker process, all on free ports of the loopback; runs pytest and node's test runner over the same
-Causeway; and ends all that it started. What the tests need to know is in their environment:
+worker process, and one process of all with little patience, all on free ports of the loopback; runs
+pytest and node's test runner over the same Causeway; and ends all that it started. What the tests
+need to know is in their environment:
 
     CAUSEWAY_URL    where it serves        UPSTREAM_URL   where tests script the upstream
+    HASTY_URL       the one that gives an upstream 100 ms to begin, and needs no key
     KEYS            the tenants' keys by name, as JSON
+    WEBHOOK_SECRET  what events to webhooks are signed with
 
     run.py BINARY VENV NODE_DIR [NAME]    NAME picks tests, as pytest and node understand it
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -28,8 +32,22 @@ HERE = Path(__file__).parent
 # How long a process may take to be ready, and to end when it is asked.
 PATIENCE_S = 30
 
-# Ann has no bounds, Bob is rated, Cleo may have one job that runs and one that waits.
-TENANTS = {"ann": "", "bob": "requests_per_minute = 600", "cleo": "max_running = 1\nmax_queued = 1"}
+# Ann has no bounds, Bob is rated, Cleo and Dan may have one job that runs and one that waits; Eve is
+# told the ends of what she asks for.
+TENANTS = {
+    "ann": "",
+    "bob": "requests_per_minute = 600\ntokens_per_minute = 60000",
+    "cleo": "max_running = 1\nmax_queued = 1",
+    "dan": "max_running = 1\nmax_queued = 1",
+    "eve": 'webhook_url = "{upstream}/hooks/eve"',
+}
+
+# What gives up on a silent upstream soon, five times.
+HASTY = """
+bind = "127.0.0.1:0"
+timeouts.first_byte = "100ms"
+retry.base = "1ms"
+"""
 
 
 class Processes:
@@ -95,6 +113,11 @@ filter = "info,causeway_api=debug,causeway_worker=debug"
 base = "10ms"
 max = "50ms"
 
+[webhooks]
+secret_env = ["WEBHOOK_SECRET"]
+allow = ["127.0.0.1"]
+retry_base = "10ms"
+
 [[lane]]
 name = "default"
 
@@ -107,9 +130,15 @@ upstream = "{simulated}"
 name = "narrow"
 models = ["narrow-python", "narrow-node"]
 max_running = 1
+
+[[lane]]
+name = "native"
+models = ["native-python", "native-node"]
+upstream = "{upstream}/native/v1"
 """
     for name, bounds in TENANTS.items():
         digest = hashlib.sha256(keys[name].encode()).hexdigest()
+        bounds = bounds.format(upstream=upstream)
         text += f'\n[[tenant]]\nid = "{name}"\nkey_sha256 = ["{digest}"]\n{bounds}\n'
     return text
 
@@ -125,12 +154,17 @@ def serve(processes, binary):
     simulate += ["--tokens-per-second", "1000"]
     simulated = processes.start("simulate", simulate, r"serving +(http\S+)")
     keys = {name: f"cw_{secrets.token_hex(16)}" for name in TENANTS}
+    secret = base64.b64encode(secrets.token_bytes(32)).decode()
+    os.environ["WEBHOOK_SECRET"] = f"whsec_{secret}"
     config = place / "causeway.toml"
     config.write_text(configuration(f"redis://127.0.0.1:{port}", upstream, simulated, keys))
     url = processes.start("api", [binary, "api", "--config", str(config)], r"serving +(http\S+)")
     processes.start("worker", [binary, "worker", "--config", str(config)], r"^  worker ")
-    told = {"CAUSEWAY_URL": url, "UPSTREAM_URL": upstream, "KEYS": json.dumps(keys)}
-    return {**os.environ, **told, "PYTHONDONTWRITEBYTECODE": "1"}
+    config = place / "hasty.toml"
+    config.write_text(HASTY + f'upstream = "{upstream}/v1"\n')
+    hasty = processes.start("hasty", [binary, "up", "--config", str(config)], r"serving +(http\S+)")
+    told = {"CAUSEWAY_URL": url, "HASTY_URL": hasty, "UPSTREAM_URL": upstream}
+    return {**os.environ, **told, "KEYS": json.dumps(keys), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def main(binary, venv, node, *names):

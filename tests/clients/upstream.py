@@ -1,9 +1,11 @@
 """An upstream that answers as a test says.
 
 A test tells it under the name of a model what to answer; what calls that model gets the answers in
-turn, the last one again and again. So tests that use names of their own never meet.
+turn, the last one again and again. So tests that use names of their own never meet. Under /v1 it is
+a server that has no /v1/responses, and does not count who asks there; under /native/v1 it has them.
+What is sent to /hooks/NAME is answered so as well, and kept as it came (`raw`): for webhooks.
 
-    PUT  /script/NAME             the answers, a list; of each these fields, all optional:
+    PUT  /script/NAME             forgets what was; then the answers, a list; of each these fields, all optional:
                                     status, headers, json (a whole body), text (the same, as it is),
                                     events (of a stream: data, or {"event": ..., "data": ...}),
                                     hold (wait for a release before it answers), cut (break off)
@@ -28,8 +30,8 @@ MAX_HEAD = 1 << 16
 class Name:
     """What is known under one name."""
 
-    def __init__(self):
-        self.answers = []
+    def __init__(self, answers=()):
+        self.answers = answers
         self.calls = []
         self.left = 0
         self.releases = asyncio.Semaphore(0)
@@ -117,7 +119,7 @@ async def control(method, path, wait, body):
     kind, name = path.strip("/").split("/", 1)
     name = names[unquote(name)]
     if (method, kind) == ("PUT", "script"):
-        name.answers = json.loads(body)
+        name.__init__(json.loads(body))
     elif (method, kind) == ("POST", "release"):
         name.releases.release()
     elif (method, kind) == ("GET", "calls"):
@@ -142,11 +144,18 @@ async def serve(reader, writer):
     try:
         method, target, headers, body = await request(reader)
         url = urlsplit(target)
-        if url.path.startswith("/v1/"):
-            asked = json.loads(body)
-            name = names[asked.get("model", "")]
-            call = {"path": url.path, "headers": headers, "body": asked}
-            said = await name.take(call)
+        path = url.path.removeprefix("/native")
+        if path.startswith(("/v1/", "/hooks/")):
+            if path.startswith("/hooks/"):
+                name = names[unquote(path.removeprefix("/hooks/"))]
+                call = {"headers": headers, "raw": body.decode()}
+            else:
+                call = {"path": path, "headers": headers, "body": json.loads(body)}
+                name = names[call["body"].get("model", "")]
+            if url.path == "/v1/responses":
+                said = {"status": 404, "json": {"detail": "Not Found"}}
+            else:
+                said = await name.take(call)
             try:
                 await Call(name, reader, writer).answer(said)
             except Left:

@@ -6,9 +6,10 @@ import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { APICallError, embedMany, generateText, jsonSchema, streamText, tool } from 'ai';
 import { CALL, KEYS, Script, URL_V1, callsTool, chat, refusal, says } from './upstream.mjs';
 
-function connect(tenant = 'ann') {
+function connect(tenant = 'ann', options = {}) {
   const apiKey = KEYS[tenant] ?? tenant;
-  return createOpenAICompatible({ name: 'causeway', baseURL: URL_V1, apiKey, includeUsage: true });
+  const asked = { name: 'causeway', baseURL: URL_V1, apiKey, includeUsage: true };
+  return createOpenAICompatible({ ...asked, ...options });
 }
 
 const causeway = connect();
@@ -76,6 +77,46 @@ test('a wrong key and an unknown model are told as they were', async () => {
   await script.answers(refusal(404, 'model_not_found'));
   const unknown = generateText({ model: causeway(script.model), prompt });
   await assert.rejects(unknown, told(404, /refused with 404/));
+});
+
+/** Takes both of Dan's places: one job runs, and one waits. */
+async function fill(script) {
+  await script.answers({ hold: true, ...chat('one') }, chat('more'));
+  const headers = { authorization: `Bearer ${KEYS.dan}`, prefer: 'respond-async' };
+  headers['content-type'] = 'application/json';
+  const body = JSON.stringify({ model: script.model, messages: [] });
+  for (let count = 0; count < 2; count++) {
+    const answer = await fetch(`${URL_V1}/chat/completions`, { method: 'POST', headers, body });
+    assert.equal(answer.status, 202);
+    await script.calls(1);
+  }
+}
+
+test('a full queue is an error that may pass', async () => {
+  const script = new Script();
+  await fill(script);
+  const asked = generateText({ model: connect('dan')(script.model), prompt, maxRetries: 0 });
+  await assert.rejects(asked, (error) => {
+    assert.ok(APICallError.isInstance(error));
+    assert.deepEqual([error.statusCode, error.isRetryable], [429, true]);
+    return true;
+  });
+  await script.release();
+  await script.calls(2);
+});
+
+test('a call that a full queue refused is sent again', async () => {
+  const script = new Script();
+  let tries = 0;
+  const counted = async (url, init) => {
+    // A place becomes free as the SDK comes for the first time again.
+    if (++tries === 2) await script.release();
+    return fetch(url, init);
+  };
+  await fill(script);
+  const model = connect('dan', { fetch: counted })(script.model);
+  assert.equal((await generateText({ model, prompt })).text, 'more');
+  assert.ok(tries >= 2);
 });
 
 for (const [name, ending] of [['is cut', { cut: true }], ['ends without an end', {}]]) {

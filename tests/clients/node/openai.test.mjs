@@ -3,7 +3,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import OpenAI from 'openai';
-import { CALL, KEYS, Script, URL_V1, callsTool, chat, chunk, refusal, says } from './upstream.mjs';
+import {
+  CALL,
+  HASTY_V1,
+  KEYS,
+  Script,
+  URL_V1,
+  callsTool,
+  chat,
+  chunk,
+  refusal,
+  says,
+} from './upstream.mjs';
 
 const messages = [{ role: 'user', content: 'hi' }];
 const tools = [{ type: 'function', function: { name: 'weather', parameters: { type: 'object' } } }];
@@ -129,6 +140,8 @@ test('a rated tenant is told what it has left', async () => {
     .withResponse();
   assert.equal(response.headers.get('x-ratelimit-limit-requests'), '600');
   assert.ok(Number(response.headers.get('x-ratelimit-remaining-requests')) > 0);
+  assert.equal(response.headers.get('x-ratelimit-limit-tokens'), '60000');
+  assert.match(response.headers.get('x-ratelimit-reset-tokens'), /^[0-9.]+s$/);
 });
 
 test('a wrong key, a wrong route and a wrong call raise their errors', async () => {
@@ -172,6 +185,18 @@ test('what failed for good is not sent again', async () => {
   await assert.rejects(asked, OpenAI.InternalServerError);
   assert.equal((await script.calls()).length, 5);
   assert.equal(requests.length, 1);
+});
+
+test('an upstream that stays silent is a time-out that is final', async () => {
+  const script = new Script();
+  await script.answers({ hold: true });
+  const { client, requests } = connect('nobody', { baseURL: HASTY_V1 });
+  const asked = client.chat.completions.create({ model: script.model, messages });
+  await assert.rejects(asked, (error) => {
+    assert.deepEqual([error.status, error.code], [504, 'upstream_timeout']);
+    return true;
+  });
+  assert.deepEqual([(await script.calls()).length, requests.length], [5, 1]);
 });
 
 test('a call ends before its client gives up and is not sent again', async () => {
@@ -219,6 +244,18 @@ test('a call that a full queue refused is sent again', async () => {
   await fill(client, script);
   const answer = await client.chat.completions.create({ model: script.model, messages });
   assert.equal(answer.choices[0].message.content, 'more');
+});
+
+test('equal calls at the same time are as many jobs', async () => {
+  const script = new Script();
+  const words = ['one', 'two', 'three', 'four'];
+  await script.answers(...words.map((word) => ({ hold: true, ...chat(word) })));
+  const asking = words.map(() => ask(script.model));
+  await script.calls(words.length);
+  for (const _ of words) await script.release();
+  const answers = await Promise.all(asking);
+  const texts = answers.map((answer) => answer.choices[0].message.content);
+  assert.deepEqual(texts.sort(), words.sort());
 });
 
 test('a later try joins the job of the first', async () => {

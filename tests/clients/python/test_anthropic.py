@@ -2,7 +2,7 @@
 
 import anthropic
 import pytest
-from conftest import KEYS, URL
+from conftest import HASTY_URL, KEYS, URL
 
 HI = [{"role": "user", "content": "hi"}]
 WEATHER = {
@@ -162,21 +162,53 @@ def test_a_route_that_is_not_served_is_not_found(claude):
         claude.messages.count_tokens(model="simulated", messages=HI)
 
 
+def fill(claude, script):
+    """Takes both of Cleo's places: one job runs, and one waits."""
+    script.answers({"hold": True, "json": message()}, {"json": message()})
+    for _ in range(2):
+        headers = {"prefer": "respond-async"}
+        claude.messages.with_raw_response.create(
+            model=script.model, max_tokens=50, messages=HI, extra_headers=headers
+        )
+        script.calls(1)
+
+
 def test_a_full_queue_is_a_rate_limit_error(script):
-    script.answers({"hold": True})
     with anthropic.Anthropic(base_url=URL, api_key=KEYS["cleo"], max_retries=0) as claude:
-        waiting = {"extra_headers": {"prefer": "respond-async"}}
-        for _ in range(2):
-            claude.messages.with_raw_response.create(
-                model=script.model, max_tokens=50, messages=HI, **waiting
-            )
-            script.calls(1)
+        fill(claude, script)
         with pytest.raises(anthropic.RateLimitError) as caught:
             ask(claude, script.model)
     assert caught.value.body["error"]["type"] == "rate_limit_error"
-    script.release()
+    assert 1 <= int(caught.value.response.headers["retry-after"]) <= 120
     script.release()
     script.calls(2)
+
+
+def test_a_call_that_a_full_queue_refused_is_sent_again(script):
+    tries = []
+
+    def seen(request):
+        tries.append(request.headers["x-stainless-retry-count"])
+        # A place becomes free as the SDK comes for the first time again.
+        if tries[2:] == ["0", "1"]:
+            script.release()
+
+    http = anthropic.DefaultHttpxClient(event_hooks={"request": [seen]})
+    with anthropic.Anthropic(base_url=URL, api_key=KEYS["cleo"], http_client=http) as claude:
+        fill(claude, script)
+        assert ask(claude, script.model).stop_reason == "end_turn"
+    assert tries[2:4] == ["0", "1"]
+
+
+def test_an_upstream_that_stays_silent_is_a_time_out_that_is_final(script):
+    script.answers({"hold": True})
+    tries = []
+    http = anthropic.DefaultHttpxClient(event_hooks={"request": [tries.append]})
+    with anthropic.Anthropic(base_url=HASTY_URL, api_key="any", http_client=http) as claude:
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            ask(claude, script.model)
+    assert caught.value.status_code == 504 and caught.value.body["type"] == "error"
+    assert (len(script.calls()), len(tries)) == (5, 1)
 
 
 @pytest.mark.parametrize("ending", [{"cut": True}, {}], ids=["cut", "without an end"])

@@ -188,5 +188,8 @@ def test_a_rated_tenant_is_told_what_it_has_left(connect):
     assert raw.headers["x-ratelimit-limit-requests"] == "600"
     assert 0 < int(raw.headers["x-ratelimit-remaining-requests"]) <= 600
     assert raw.headers["x-ratelimit-reset-requests"].endswith("s")
+    assert raw.headers["x-ratelimit-limit-tokens"] == "60000"
+    assert 0 < int(raw.headers["x-ratelimit-remaining-tokens"]) <= 60000
+    assert raw.headers["x-ratelimit-reset-tokens"].endswith("s")
     raw = connect("ann").chat.completions.with_raw_response.create(model="simulated", messages=HI)
-    assert "x-ratelimit-limit-requests" not in raw.headers
+    assert not any(name.startswith("x-ratelimit-") for name in raw.headers)

@@ -2,7 +2,7 @@
 
 import openai
 import pytest
-from conftest import chat, chunk, refusal, says
+from conftest import HASTY_URL, chat, chunk, refusal, says
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -88,6 +88,18 @@ def test_an_answer_that_breaks_off_every_time_is_a_bad_gateway(client, script, r
     script.answers({"text": '{"choices', "cut": True})
     error = raised(openai.InternalServerError, lambda: ask(client, script.model))
     assert (error.status_code, error.code) == (502, "upstream_error")
+    assert (len(script.calls()), len(requests)) == (5, 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_upstream_that_stays_silent_is_a_time_out_that_is_final(
+    connect, script, requests, stream
+):
+    script.answers({"hold": True})
+    hasty = connect("nobody").with_options(base_url=f"{HASTY_URL}/v1")
+    error = raised(openai.InternalServerError, lambda: ask(hasty, script.model, stream=stream))
+    assert (error.status_code, error.code) == (504, "upstream_timeout")
+    assert error.response.headers["x-should-retry"] == "false"
     assert (len(script.calls()), len(requests)) == (5, 1)
 
 

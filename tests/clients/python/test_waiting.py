@@ -37,14 +37,19 @@ def test_a_later_try_joins_the_job_of_the_first(connect, script, requests, meanw
     assert len(script.calls()) == 1
 
 
-def test_equal_calls_of_two_clients_are_two_jobs(client, script, meanwhile):
-    script.answers({"hold": True, "json": chat("one")}, {"hold": True, "json": chat("two")})
-    asking = [meanwhile(ask, client, script.model) for _ in range(2)]
-    script.calls(2)
-    script.release()
-    script.release()
-    answers = [one.result(PATIENCE_S).choices[0].message.content for one in asking]
-    assert sorted(answers) == ["one", "two"]
+def test_equal_calls_at_the_same_time_are_as_many_jobs(client, script, meanwhile):
+    """As who samples a model asks it; a client that comes again must not join them to one."""
+    words = ["one", "two", "three", "four"]
+    script.answers(*({"hold": True, "json": chat(word)} for word in words))
+    assert client.max_retries > 0
+    asking = [meanwhile(ask, client.with_raw_response, script.model) for _ in words]
+    script.calls(len(words))
+    for _ in words:
+        script.release()
+    answers = [one.result(PATIENCE_S) for one in asking]
+    texts = {one.parse().choices[0].message.content for one in answers}
+    assert texts == set(words) and len(script.calls()) == len(words)
+    assert len({one.headers["x-causeway-job-id"] for one in answers}) == len(words)
 
 
 def test_a_client_that_gives_up_for_good_cancels_its_job(client, script):

@@ -1,0 +1,496 @@
+"""Responses by OpenAI's SDK: whole, streamed, in the background, resumed and cancelled.
+
+The upstream speaks chat only, unless a test takes the name of one that speaks responses."""
+
+import openai
+import pytest
+from conftest import PATIENCE_S, Script, chat, chunk, refusal, says
+from pydantic import BaseModel
+
+WEATHER = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+CALL = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "weather", "arguments": '{"city":"Ulm"}'},
+}
+BEGINS = ["response.created", "response.queued", "response.in_progress"]
+TEXT_BEGINS = ["response.output_item.added", "response.content_part.added"]
+TEXT_ENDS = [
+    "response.output_text.done",
+    "response.content_part.done",
+    "response.output_item.done",
+]
+DELTA = "response.output_text.delta"
+
+
+def ask(client, model, **fields):
+    return client.responses.create(model=model, input="hi", **fields)
+
+
+def kinds(events):
+    return [event.type for event in events]
+
+
+def numbers(events):
+    return [event.sequence_number for event in events]
+
+
+def text(events):
+    return "".join(event.delta for event in events if event.type == DELTA)
+
+
+def up_to(stream, kind):
+    """The events of a stream up to the first of this kind."""
+    heard = []
+    for event in stream:
+        heard.append(event)
+        if event.type == kind:
+            return heard
+    raise AssertionError(f"no {kind} in {kinds(heard)}")
+
+
+def ended(client, response):
+    """Polls a response, as a client does that knows the two words for `not yet`."""
+    while response.status in ("queued", "in_progress"):
+        response = client.responses.retrieve(response.id)
+    return response
+
+
+def test_a_response_is_answered(client, script):
+    script.answers({"json": chat("Hello")})
+    response = ask(client, script.model, instructions="Be brief.", metadata={"a": "b"})
+    assert (response.status, response.output_text) == ("completed", "Hello")
+    assert (response.metadata, response.instructions) == ({"a": "b"}, "Be brief.")
+    usage = response.usage
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (3, 4, 7)
+    assert response.id.startswith("resp_") and response._request_id.startswith("req_")
+    [call] = script.calls()
+    assert call["path"] == "/v1/chat/completions"
+    system, user = call["body"]["messages"]
+    assert system == {"role": "system", "content": "Be brief."}
+    assert user == {"role": "user", "content": "hi"}
+    again = client.responses.retrieve(response.id)
+    assert (again.status, again.output_text) == ("completed", "Hello")
+
+
+def test_a_response_streams_in_order_and_its_events_are_numbered(client, script):
+    script.answers({"events": says("Hel", "lo")})
+    events = list(ask(client, script.model, stream=True))
+    assert kinds(events) == [
+        *BEGINS,
+        *TEXT_BEGINS,
+        DELTA,
+        DELTA,
+        *TEXT_ENDS,
+        "response.completed",
+    ]
+    assert numbers(events) == list(range(len(events)))
+    assert text(events) == "Hello" and events[-1].response.output_text == "Hello"
+    assert {event.response.id for event in events[:3]} == {events[-1].response.id}
+
+
+def test_the_simulated_upstream_answers_responses(client):
+    whole = ask(client, "simulated")
+    events = list(ask(client, "simulated", stream=True))
+    assert whole.output_text.startswith("Simulated answer to: hi")
+    assert text(events) == events[-1].response.output_text
+    assert events[-1].response.usage.output_tokens > 1
+
+
+def test_a_response_that_was_answered_whole_is_told_without_its_pieces(client):
+    response = ask(client, "simulated")
+    events = list(client.responses.retrieve(response.id, stream=True))
+    assert kinds(events) == [*BEGINS, "response.completed"]
+    assert events[-1].response.output_text == response.output_text
+
+
+def test_the_helper_for_streams_puts_the_answer_together(client, script):
+    script.answers({"events": says("Hel", "lo")})
+    with client.responses.stream(model=script.model, input="hi") as stream:
+        heard = list(stream)
+        whole = stream.get_final_response()
+    assert text(heard) == whole.output_text == "Hello"
+
+
+def tool_events():
+    def part(**fields):
+        return chunk({"tool_calls": [{"index": 0, **fields}]})
+
+    return [
+        chunk({"role": "assistant", "content": "Let me look."}),
+        part(id="call_1", type="function", function={"name": "weather", "arguments": ""}),
+        part(function={"arguments": '{"city"'}),
+        part(function={"arguments": ':"Ulm"}'}),
+        chunk(finish="tool_calls"),
+        "[DONE]",
+    ]
+
+
+def test_tool_calls_are_items_of_the_output(client, script):
+    script.answers({"events": tool_events()})
+    with client.responses.stream(model=script.model, input="hi", tools=[WEATHER]) as stream:
+        arguments = [
+            event.delta
+            for event in stream
+            if event.type == "response.function_call_arguments.delta"
+        ]
+        whole = stream.get_final_response()
+    assert "".join(arguments) == '{"city":"Ulm"}'
+    said, called = whole.output
+    assert said.content[0].text == "Let me look."
+    assert (called.type, called.name, called.call_id) == ("function_call", "weather", "call_1")
+    assert called.arguments == '{"city":"Ulm"}' and called.parsed_arguments == {"city": "Ulm"}
+
+
+def test_what_a_tool_said_goes_back_to_the_model(client, script):
+    script.answers({"json": chat(None, tool_calls=[CALL])}, {"json": chat("Sunny.")})
+    asked = ask(client, script.model, tools=[WEATHER])
+    [called] = asked.output
+    assert (called.type, called.call_id) == ("function_call", "call_1")
+    result = {"type": "function_call_output", "call_id": called.call_id, "output": "21 degrees"}
+    answer = client.responses.create(
+        model=script.model,
+        input=[{"role": "user", "content": "hi"}, *asked.output, result],
+        tools=[WEATHER],
+    )
+    assert answer.output_text == "Sunny."
+    first, second = script.bodies()
+    function = {name: value for name, value in WEATHER.items() if name != "type"}
+    assert first["tools"] == [{"type": "function", "function": function}]
+    _, call, told = second["messages"]
+    assert call["tool_calls"] == [CALL]
+    assert told == {"role": "tool", "tool_call_id": "call_1", "content": "21 degrees"}
+
+
+class Weather(BaseModel):
+    """What a test wants an answer to be."""
+
+    city: str
+    degrees: int
+
+
+def test_an_answer_is_parsed_by_the_schema_that_was_asked(client, script):
+    said = '{"city":"Ulm","degrees":21}'
+    script.answers({"json": chat(said)}, {"events": says(said)})
+    asked = {"model": script.model, "input": "hi", "text_format": Weather}
+    whole = client.responses.parse(**asked)
+    with client.responses.stream(**asked) as stream:
+        streamed = stream.get_final_response()
+    assert whole.output_parsed == streamed.output_parsed == Weather(city="Ulm", degrees=21)
+    for body in script.bodies():
+        schema = body["response_format"]
+        assert schema["type"] == "json_schema" and schema["json_schema"]["name"] == "Weather"
+        assert schema["json_schema"]["schema"]["required"] == ["city", "degrees"]
+        assert "text" not in body
+
+
+def test_an_answer_that_reached_its_bound_is_incomplete(client, script):
+    events = [chunk({"content": "Hel"}), chunk(finish="length"), "[DONE]"]
+    script.answers({"events": events})
+    last = list(ask(client, script.model, stream=True, max_output_tokens=16))[-1]
+    assert (last.type, last.response.status) == ("response.incomplete", "incomplete")
+    assert last.response.incomplete_details.reason == "max_output_tokens"
+    assert last.response.output_text == "Hel"
+    assert script.bodies()[0]["max_tokens"] == 16
+
+
+def test_in_the_background_it_is_queued_then_polled(client, script):
+    script.answers({"hold": True, "events": says("Hello")})
+    response = ask(client, script.model, background=True, metadata={"a": "b"})
+    assert (response.status, response.background, response.output) == ("queued", True, [])
+    script.calls(1)
+    assert client.responses.retrieve(response.id).status == "in_progress"
+    script.release()
+    whole = ended(client, response)
+    assert (whole.status, whole.output_text, whole.id) == ("completed", "Hello", response.id)
+    assert whole.metadata == {"a": "b"} and whole.usage is None
+
+
+def test_after_a_dropped_connection_the_rest_comes_once(client, script):
+    script.answers(
+        {"events": [chunk({"content": "Once "}), "hold", *says("upon ", "a time")]}
+    )
+    stream = ask(client, script.model, background=True, stream=True)
+    heard = up_to(stream, DELTA)
+    stream.close()
+    id, last = heard[0].response.id, heard[-1].sequence_number
+    rest = client.responses.retrieve(id, stream=True, starting_after=last)
+    # The call went on without its client; now that somebody reads again, it is told the rest.
+    script.release()
+    rest = list(rest)
+    assert numbers(heard + rest) == list(range(len(heard + rest)))
+    assert text(heard + rest) == "Once upon a time"
+    assert rest[-1].response.output_text == "Once upon a time"
+    # The whole is there for whoever comes late.
+    late = list(client.responses.retrieve(id, stream=True))
+    assert [event.to_dict() for event in late] == [event.to_dict() for event in heard + rest]
+    assert list(client.responses.retrieve(id, stream=True, starting_after=numbers(late)[-1])) == []
+    assert len(script.calls()) == 1
+
+
+def test_the_helper_takes_up_a_stream_where_it_was_left(client, script):
+    script.answers({"events": [chunk({"content": "Once "}), "hold", *says("upon ", "a time")]})
+    with client.responses.stream(model=script.model, input="hi", background=True) as stream:
+        heard = up_to(stream, DELTA)
+    id, last = heard[0].response.id, heard[-1].sequence_number
+    with client.responses.stream(response_id=id, starting_after=last) as stream:
+        script.release()
+        rest = list(stream)
+        whole = stream.get_final_response()
+    assert numbers(rest) == list(range(last + 1, last + 1 + len(rest)))
+    assert text(rest) == "upon a time" and whole.output_text == "Once upon a time"
+
+
+def test_a_stream_in_the_background_is_open_before_the_model_says_anything(client, script):
+    script.answers({"events": ["hold", *says("Hello")]})
+    with ask(client, script.model, background=True, stream=True) as stream:
+        first = next(iter(stream))
+        assert (first.type, first.response.status) == ("response.created", "queued")
+        script.release()
+        assert text(stream) == "Hello"
+
+
+def test_a_stream_that_is_closed_early_ends_the_call(client, script):
+    script.answers({"events": [chunk({"content": "one"}), "hold", *says("two")]})
+    stream = ask(client, script.model, stream=True)
+    heard = up_to(stream, DELTA)
+    stream.close()
+    assert script.left(1) == 1
+    assert ended(client, client.responses.retrieve(heard[0].response.id)).status == "cancelled"
+
+
+def test_a_running_response_is_cancelled_and_its_call_ends(client, script):
+    script.answers({"events": [chunk({"content": "one"}), "hold"]})
+    stream = ask(client, script.model, background=True, stream=True)
+    id = up_to(stream, DELTA)[0].response.id
+    assert client.responses.cancel(id).status == "cancelled"
+    assert script.left(1) == 1
+    assert kinds(stream)[-1] == "response.failed"
+    assert client.responses.cancel(id).status == "cancelled"
+    assert client.responses.retrieve(id).status == "cancelled"
+
+
+def test_a_response_that_waits_is_cancelled_before_it_is_called(connect, script):
+    client = connect("cleo")
+    script.answers({"hold": True, "events": says("first")})
+    running = ask(client, script.model, background=True)
+    script.calls(1)
+    waiting = ask(client, script.model, background=True)
+    assert client.responses.retrieve(waiting.id).status == "queued"
+    cancelled = client.responses.cancel(waiting.id)
+    assert (cancelled.status, cancelled.error) == ("cancelled", None)
+    script.release()
+    assert ended(client, running).output_text == "first"
+    assert len(script.calls()) == 1
+
+
+def test_a_response_that_ended_stays_as_it_was_when_it_is_cancelled(client):
+    response = ended(client, ask(client, "simulated", background=True))
+    assert client.responses.cancel(response.id).status == "completed"
+
+
+def test_a_response_that_is_unknown_or_of_somebody_else_is_not_found(client, connect):
+    response = ask(client, "simulated", background=True)
+    for one, id in [(client, "resp_unknown"), (connect("bob"), response.id)]:
+        for call in (
+            lambda: one.responses.retrieve(id),
+            lambda: one.responses.retrieve(id, stream=True),
+            lambda: one.responses.cancel(id),
+        ):
+            with pytest.raises(openai.NotFoundError) as caught:
+                call()
+            assert caught.value.code == "response_not_found"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "code"),
+    [
+        (400, "context_length_exceeded", "invalid_prompt"),
+        (429, "insufficient_quota", "rate_limit_exceeded"),
+        (500, None, "server_error"),
+    ],
+)
+def test_a_response_whose_call_failed_says_why(client, script, status, reason, code):
+    script.answers(refusal(status, reason))
+    response = ended(client, ask(client, script.model, background=True))
+    assert (response.status, response.output) == ("failed", [])
+    assert (response.error.code, response.error.message) == (code, f"refused with {status}")
+    last = list(ask(client, script.model, background=True, stream=True))[-1]
+    assert (last.type, last.response.error.code) == ("response.failed", code)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_refusal_of_the_upstream_is_raised_as_it_was(client, script, requests, stream):
+    script.answers(refusal(400, "context_length_exceeded", param="input"))
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, script.model, stream=stream)
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "input")
+    assert len(requests) == len(script.calls()) == 1
+
+
+def test_what_chat_cannot_say_is_a_bad_request(client, script):
+    with pytest.raises(openai.BadRequestError, match="web_search"):
+        ask(client, script.model, tools=[{"type": "web_search"}])
+
+
+def test_a_stream_that_broke_off_says_so_and_behind_it_stands_the_end(client, script):
+    broken = {"events": [chunk({"content": "one"}), "hold"], "cut": True}
+    script.answers(broken, {"events": says("whole")})
+    stream = ask(client, script.model, background=True, stream=True)
+    heard = up_to(stream, DELTA)
+    script.release()
+    heard += stream
+    assert kinds(heard)[-1] == "error" and "broke off" in heard[-1].message
+    id, last = heard[0].response.id, heard[-1].sequence_number
+    rest = list(client.responses.retrieve(id, stream=True, starting_after=last))
+    assert kinds(rest) == ["response.completed"] and rest[0].sequence_number == last + 1
+    assert rest[0].response.output_text == "whole"
+
+
+def test_a_later_try_joins_the_response_of_the_first(connect, script, requests, meanwhile):
+    script.answers({"hold": True, "json": chat("once")})
+    client = connect(seen=lambda request: len(requests) == 2 and script.release())
+    hasty = {"timeout": 1, "extra_headers": {"x-stainless-read-timeout": "600"}}
+    answer = meanwhile(ask, client, script.model, **hasty).result(PATIENCE_S)
+    assert answer.output_text == "once" and len(script.calls()) == 1
+
+
+@pytest.fixture
+def native():
+    """The scripted upstream as one that speaks responses itself."""
+    return Script("native-python")
+
+
+UPSTREAMS_ID = "resp_of_upstream"
+
+
+def said(status="completed", words="Hello", **fields):
+    """A response as the upstream says it."""
+    part = {"type": "output_text", "text": words, "annotations": []}
+    item = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "status": "completed",
+        "content": [part],
+    }
+    usage = {
+        "input_tokens": 3,
+        "input_tokens_details": {"cached_tokens": 1},
+        "output_tokens": 4,
+        "output_tokens_details": {"reasoning_tokens": 2},
+        "total_tokens": 7,
+    }
+    head = {"id": UPSTREAMS_ID, "object": "response", "created_at": 1, "model": "scripted-1"}
+    is_done = status == "completed"
+    tail = {"output": [item] if is_done else [], "usage": usage if is_done else None}
+    choice = {"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}
+    return {**head, "status": status, **tail, **choice, **fields}
+
+
+def native_events(*words):
+    """The events of a response as the upstream streams them, with numbers of its own."""
+
+    def about(kind, **fields):
+        return kind, {"item_id": "msg_1", "output_index": 0, "content_index": 0, **fields}
+
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "content": []}
+    part = {"type": "output_text", "annotations": []}
+    whole = "".join(words)
+    events = [
+        ("response.created", {"response": said("in_progress")}),
+        ("response.in_progress", {"response": said("in_progress")}),
+        ("response.output_item.added", {"output_index": 0, "item": item}),
+        about("response.content_part.added", part={**part, "text": ""}),
+        *(about(DELTA, delta=word, logprobs=[]) for word in words),
+        about("response.output_text.done", text=whole, logprobs=[]),
+        about("response.content_part.done", part={**part, "text": whole}),
+        ("response.output_item.done", {"output_index": 0, "item": said()["output"][0]}),
+        ("response.completed", {"response": said(words=whole)}),
+    ]
+    return [
+        {"event": kind, "data": {"type": kind, "sequence_number": 40 + number, **data}}
+        for number, (kind, data) in enumerate(events)
+    ]
+
+
+def test_an_upstream_that_speaks_responses_is_asked_as_it_was(client, native):
+    native.answers({"json": said(service_tier="default", unknown=[1])})
+    asked = {"include": ["reasoning.encrypted_content"], "extra_body": {"ignore_eos": True}}
+    raw = client.responses.with_raw_response.create(
+        model=native.model, input="hi", metadata={"a": "b"}, **asked
+    )
+    response = raw.parse()
+    assert UPSTREAMS_ID not in raw.text
+    assert response.id == raw.headers["x-causeway-job-id"].replace("job_", "resp_", 1)
+    assert (response.output_text, response.metadata) == ("Hello", {"a": "b"})
+    assert (response.service_tier, response.unknown) == ("default", [1])
+    assert response.usage.output_tokens_details.reasoning_tokens == 2
+    [call] = native.calls()
+    sent = {"model": native.model, "input": "hi", "metadata": {"a": "b"}, "ignore_eos": True}
+    assert call["path"] == "/v1/responses"
+    assert call["body"] == {**sent, "include": ["reasoning.encrypted_content"]}
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_what_an_upstream_streams_gets_our_id_and_numbers(client, native, background):
+    native.answers({"events": native_events("Hel", "lo")})
+    events = list(ask(client, native.model, stream=True, background=background))
+    assert kinds(events) == [
+        *BEGINS,
+        *TEXT_BEGINS,
+        DELTA,
+        DELTA,
+        *TEXT_ENDS,
+        "response.completed",
+    ]
+    assert numbers(events) == list(range(len(events)))
+    assert UPSTREAMS_ID not in "".join(event.to_json() for event in events)
+    response = events[-1].response
+    assert (response.output_text, response.usage.total_tokens) == ("Hello", 7)
+    assert response.background == background
+    assert client.responses.retrieve(response.id).output_text == "Hello"
+    assert "background" not in native.bodies()[0]
+
+
+def test_a_response_goes_on_from_one_that_its_upstream_knows(client, native):
+    native.answers({"json": said()}, {"json": said(previous_response_id=UPSTREAMS_ID)})
+    first = ask(client, native.model)
+    second = ask(client, native.model, previous_response_id=first.id)
+    assert native.bodies()[1]["previous_response_id"] == UPSTREAMS_ID
+    assert second.previous_response_id == first.id != second.id
+
+
+def test_a_response_that_its_upstream_has_forgotten_is_not_found(client, native):
+    native.answers({"json": said()}, refusal(404, param="previous_response_id"))
+    first = ask(client, native.model)
+    with pytest.raises(openai.NotFoundError, match="refused with 404"):
+        ask(client, native.model, previous_response_id=first.id)
+    assert [call["path"] for call in native.calls()] == ["/v1/responses"] * 2
+
+
+def test_a_response_cannot_go_on_from_one_that_chat_gave(client, script):
+    script.answers({"json": chat("Hello")})
+    first = ask(client, script.model)
+    with pytest.raises(openai.BadRequestError, match="whole conversation") as caught:
+        ask(client, script.model, previous_response_id=first.id)
+    assert caught.value.param == "previous_response_id"
+
+
+def test_a_response_that_its_upstream_calls_failed_is_failed(client, native):
+    error = {"code": "server_error", "message": "out of memory"}
+    failed = said("failed", error=error)
+    data = {"type": "response.failed", "sequence_number": 1, "response": failed}
+    native.answers({"events": [{"event": "response.failed", "data": data}]})
+    response = ended(client, ask(client, native.model, background=True))
+    assert response.status == "failed" and "out of memory" in response.error.message
