@@ -51,7 +51,7 @@ check(lane[RUNNING] == totals.running, 'the lane counts ' .. lane[RUNNING] .. ' 
 local offered, weights, parked = 0, 0, 0
 local all = call('HGETALL', TENANTS)
 local function check_tenant(t)
-  local name = t.name
+  local name = t[NAME]
   check(t[QUEUED] == (queued[name] or 0), name .. ' counts ' .. t[QUEUED] .. ' waiting')
   check(t[RUNNING] == (running[name] or 0), name .. ' counts ' .. t[RUNNING] .. ' running')
   check(t[SCHEDULED] == (scheduled[name] or 0), name .. ' counts ' .. t[SCHEDULED] .. ' scheduled')

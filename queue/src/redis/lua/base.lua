@@ -14,9 +14,10 @@ local function key(kind, name) return P .. kind .. ':' .. name end
 
 -- Runs a command with many arguments, in pieces that fit Lua's stack. `name`: nil for none.
 local function bulk(command, name, args, width)
-  local step = 1000 * width
-  for first = 1, #args, step do
-    local last = math.min(first + step - 1, #args)
+  local count, step = #args, 1000 * width
+  if name and count > 0 and count <= step then return call(command, name, unpack(args)) end
+  for first = 1, count, step do
+    local last = math.min(first + step - 1, count)
     if name then call(command, name, unpack(args, first, last)) else call(command, unpack(args, first, last)) end
   end
 end

@@ -21,7 +21,7 @@ ends = {
       owner.correct(lane, difference)
       owner.correct(t, difference)
       t[TAG + class] = t[TAG + class] + difference / flows.weight(t, class)
-      t.moved = true
+      t[MOVED] = 1
     end
   end,
 

@@ -51,10 +51,11 @@ local lane, was_visible, soonest_before
 
 -- A tenant goes on with its weight; whether it was configured; how many of its jobs are due; its score
 -- in `parked`, -1 when not there; and for each class (add 0, 1, 2) whether its flow is OFFERED in
--- `active`, how many jobs are READY, and the virtual-time TAG.
--- Beside the array: its `name`, the `mark` of what is to be done about it, and whether a tag has `moved`.
+-- `active`, how many jobs are READY, and the virtual-time TAG. Of no meaning in the store: the MARK of
+-- what is to be done about it, whether a tag has MOVED (1), and behind all that is packed its NAME.
 local WEIGHT <const>, CONFIGURED <const>, SCHEDULED <const>, PARKED_AT <const> = 11, 12, 13, 14
-local OFFERED <const>, READY <const>, TAG <const>, TENANT_FIELDS <const> = 15, 18, 21, 23
+local OFFERED <const>, READY <const>, TAG <const> = 15, 18, 21
+local MARK <const>, MOVED <const>, NAME <const>, TENANT_FIELDS <const> = 24, 25, 26, 25
 local TENANT = '<' .. string.rep('d', TENANT_FIELDS)
 local CLASS_WEIGHT = { [0] = 16, 4, 1 }
 -- What the name of a flow begins with; the tenant follows.
@@ -73,9 +74,10 @@ flows = {
   end,
 
   read_tenant = function(name, packed)
+    -- What unpack answers last is the place behind the end: there the name goes.
     local t = packed and { struct.unpack(TENANT, packed) }
-      or { 0, -1, 0, -1, -1, 0, 0, 0, -1, 0, 1, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
-    t.name, t.mark, t.moved = name, READ, false
+      or { 0, -1, 0, -1, -1, 0, 0, 0, -1, 0, 1, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    t[NAME], t[MARK], t[MOVED] = name, READ, 0
     tenants[name] = t
     return t
   end,
@@ -110,8 +112,8 @@ flows = {
   -- The tenant, to be changed in what has no bearing on where its flows stand.
   change = function(name)
     local t = tenants[name] or flows.tenant(name)
-    if t.mark == READ then
-      t.mark = CHANGE
+    if t[MARK] == READ then
+      t[MARK] = CHANGE
       changed[#changed + 1] = t
     end
     return t
@@ -120,8 +122,8 @@ flows = {
   -- The tenant, to be changed: its flows are placed anew by the next place().
   touch = function(name)
     local t = flows.change(name)
-    if t.mark ~= PLACE then
-      t.mark = PLACE
+    if t[MARK] ~= PLACE then
+      t[MARK] = PLACE
       touched[#touched + 1] = t
     end
     return t
@@ -150,7 +152,7 @@ flows = {
     if #touched == 0 then return end
     local add, remove, park, unpark = {}, {}, {}, {}
     for _, t in ipairs(touched) do
-      t.mark = CHANGE
+      t[MARK] = CHANGE
       local at = owner.open_at(t)
       local open, some_ready = at ~= nil and at <= now, false
       for class = 0, 2 do
@@ -164,26 +166,26 @@ flows = {
             lane[WEIGHTS] = lane[WEIGHTS] + flows.weight(t, class)
             lane[OFFERS] = lane[OFFERS] + 1
           end
-          if t.moved or not was then
+          if t[MOVED] == 1 or not was then
             add[#add + 1] = t[TAG + class]
-            add[#add + 1] = FLOW[class] .. t.name
+            add[#add + 1] = FLOW[class] .. t[NAME]
           end
         elseif was then
           flows.withdraw(t, class)
-          remove[#remove + 1] = FLOW[class] .. t.name
+          remove[#remove + 1] = FLOW[class] .. t[NAME]
         end
       end
-      t.moved = false
+      t[MOVED] = 0
       if at and not open and some_ready then
         flows.expect(at)
         if at ~= t[PARKED_AT] then
           t[PARKED_AT] = at
           park[#park + 1] = at
-          park[#park + 1] = t.name
+          park[#park + 1] = t[NAME]
         end
       elseif t[PARKED_AT] >= 0 then
         t[PARKED_AT] = -1
-        unpark[#unpark + 1] = t.name
+        unpark[#unpark + 1] = t[NAME]
       end
     end
     touched = {}
@@ -197,7 +199,7 @@ flows = {
   save = function()
     local fields = { '', struct.pack(LANE, unpack(lane, 1, LANE_FIELDS)) }
     for _, t in ipairs(changed) do
-      fields[#fields + 1] = t.name
+      fields[#fields + 1] = t[NAME]
       fields[#fields + 1] = struct.pack(TENANT, unpack(t, 1, TENANT_FIELDS))
     end
     bulk('HSET', TENANTS, fields, 2)

@@ -25,13 +25,13 @@ end
 
 local scan = call('HSCAN', TENANTS, ARGV[2], 'COUNT', 500)
 local function recount(t)
-  if t[RUNNING] ~= (running[t.name] or 0) then
-    t[RUNNING] = running[t.name] or 0
+  if t[RUNNING] ~= (running[t[NAME]] or 0) then
+    t[RUNNING] = running[t[NAME]] or 0
     repaired.running = repaired.running + 1
   end
   local before = lane[OFFERS]
   for class = 0, 2 do
-    local name = class .. ':' .. t.name
+    local name = class .. ':' .. t[NAME]
     local ready = call('ZCARD', key('ready', name))
     if t[READY + class] ~= ready then
       t[READY + class] = ready

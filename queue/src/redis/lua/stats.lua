@@ -10,7 +10,7 @@ if ARGV[2] == '' then
 else
   t = flows.tenant(ARGV[2])
   for class = 0, 2 do
-    if t[OFFERED + class] == 1 then heads[#heads + 1] = class .. ':' .. t.name end
+    if t[OFFERED + class] == 1 then heads[#heads + 1] = class .. ':' .. t[NAME] end
   end
 end
 local oldest = 0

@@ -163,11 +163,13 @@ local function peek(found, share)
     f.base, f.first = f.taken, #keys
     if share == 1 then
       local popped = call('ZPOPMIN', f.ready)
-      f.ids, f.order = { popped[1] }, popped[2]
+      local id = popped[1]
+      f.ids, f.order = { id }, popped[2]
+      if id then keys[#keys + 1] = JOB .. id end
     else
       f.ids = call('ZRANGE', f.ready, f.taken, f.taken + share - 1)
+      for _, id in ipairs(f.ids) do keys[#keys + 1] = JOB .. id end
     end
-    for _, id in ipairs(f.ids) do keys[#keys + 1] = JOB .. id end
   end
   local raws = #keys > 0 and call('MGET', unpack(keys)) or {}
   for _, f in ipairs(found) do f.raws = raws end
@@ -213,7 +215,7 @@ local lane_free = is_free(lane)
 local function serve_flow(f, other, share, single)
   local t, class, free = f.tenant, f.class, f.free and lane_free
   local weight, fresh, first = flows.weight(t, class), FRESH[class], FIRST[class]
-  flows.touch(t.name)
+  flows.touch(t[NAME])
   repeat
     if f.taken - f.base >= #f.ids then peek({ f }, share) end
     f.taken = f.taken + 1
@@ -246,7 +248,7 @@ local function serve_flow(f, other, share, single)
   until single or t[READY + class] <= 0 or #claimed >= 2 * max
     or not (free or owner.is_open(t) and owner.is_open(lane))
     or (other and (other.tag < f.tag or (other.tag == f.tag and other.name < f.name)))
-  t[TAG + class], t.moved = f.tag, true
+  t[TAG + class], t[MOVED] = f.tag, 1
 end
 
 -- Serves the first `max` flows of `active` among themselves. All that were not read stand behind
