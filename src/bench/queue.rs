@@ -65,10 +65,14 @@ struct Subject {
     queue: Queue,
     shard: Shard,
     redis: Option<Arc<RedisStore>>,
+    tenants: Arc<[TenantId]>,
+    body: Bytes,
+    result: RawJson,
 }
 
 impl Subject {
-    async fn open(store: &str) -> anyhow::Result<Self> {
+    async fn open(options: &Options) -> anyhow::Result<Self> {
+        let store = options.store.as_str();
         let policy = Policy { retention: RETENTION, ..Policy::default() };
         let (backend, redis): (Arc<dyn Backend>, _) = if store == "embedded" {
             (Arc::new(Embedded::new(policy, Arc::new(SystemClock::default()))), None)
@@ -78,7 +82,12 @@ impl Subject {
         };
         let queue = Queue::new(backend, Vec::new());
         let shard = queue.shards().pop().context("a queue has a shard")?;
-        Ok(Self { queue, shard, redis })
+        let tenant = |number| TenantId::new(&format!("tenant-{number}"));
+        let tenants: Result<_, _> = (0..options.tenants).map(tenant).collect();
+        let text = "x".repeat(usize::try_from(options.payload)?.saturating_sub(2));
+        let body = Bytes::from(format!("\"{text}\""));
+        let result = RawJson::string(&"y".repeat(RESULT_BYTES - 2));
+        Ok(Self { queue, shard, redis, tenants: tenants?, body, result })
     }
 
     async fn stats(&self) -> anyhow::Result<Option<ServerStats>> {
@@ -88,12 +97,16 @@ impl Subject {
         })
     }
 
-    fn job(&self, options: &Options, number: u32) -> anyhow::Result<NewJob> {
-        let tenant = TenantId::new(&format!("tenant-{}", number % options.tenants))?;
+    fn job(&self, number: u32) -> NewJob {
+        let tenant = self.tenants[number as usize % self.tenants.len()].clone();
         let spec = Spec { url: "/v1/chat/completions".to_owned(), ..Spec::default() };
-        let text = "x".repeat(usize::try_from(options.payload)?.saturating_sub(2));
-        let body = Bytes::from(format!("\"{text}\""));
-        Ok(self.queue.draft(tenant, spec, body, Some(100)))
+        self.queue.draft(tenant, spec, self.body.clone(), Some(100))
+    }
+
+    /// How every job ends.
+    fn succeeded(&self) -> Outcome {
+        let response = Some(Response { status_code: 200, body: self.result.clone() });
+        Outcome::Succeeded { output: Output { response, ..Output::default() }, turn: None }
     }
 
     async fn step(
@@ -108,7 +121,7 @@ impl Subject {
 
 /// Measures and prints.
 pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let subject = Subject::open(&options.store).await?;
+    let subject = Subject::open(&options).await?;
     let idle = subject.queue.backend().stats(&subject.shard, None).await?;
     anyhow::ensure!(
         idle.queued + idle.running == 0,
@@ -134,7 +147,7 @@ async fn measure(subject: &Subject, options: &Options) -> anyhow::Result<Figures
     let drain_s = in_parallel(subject, options, &bar, drain).await?;
     let after = subject.stats().await?;
     bar.finish_and_clear();
-    let pickups = pickups(subject, options).await?;
+    let pickups = pickups(subject).await?;
 
     let jobs = f64::from(options.jobs);
     let since = |read: fn(&ServerStats) -> f64, then: &Option<ServerStats>| match (&before, then) {
@@ -191,9 +204,8 @@ async fn enqueue(
     let mut first = worker * bulk;
     while first < options.jobs {
         let last = (first + bulk).min(options.jobs);
-        let jobs: anyhow::Result<Vec<NewJob>> =
-            (first..last).map(|number| subject.job(&options, number)).collect();
-        subject.queue.backend().enqueue(&subject.shard, jobs?).await?;
+        let jobs = (first..last).map(|number| subject.job(number)).collect();
+        subject.queue.backend().enqueue(&subject.shard, jobs).await?;
         bar.inc(u64::from(last - first));
         first += options.workers * bulk;
     }
@@ -215,19 +227,14 @@ async fn drain(
             return Ok(());
         }
         bar.inc(leases.len() as u64);
-        settlements = leases.into_iter().map(|lease| lease.settle(succeeded(), None)).collect();
+        settlements =
+            leases.into_iter().map(|lease| lease.settle(subject.succeeded(), None)).collect();
     }
-}
-
-fn succeeded() -> Outcome {
-    let body = RawJson::string(&"y".repeat(RESULT_BYTES - 2));
-    let response = Some(Response { status_code: 200, body });
-    Outcome::Succeeded { output: Output { response, ..Output::default() }, turn: None }
 }
 
 /// How long a job takes from its submission to a worker that had nothing to do, in milliseconds,
 /// sorted. The next job is submitted when the worker waits again.
-async fn pickups(subject: &Subject, options: &Options) -> anyhow::Result<Vec<f64>> {
+async fn pickups(subject: &Subject) -> anyhow::Result<Vec<f64>> {
     let (idle, mut asleep) = tokio::sync::mpsc::channel(1);
     let (picked, mut times) = tokio::sync::mpsc::channel(1);
     let worker = subject.clone();
@@ -244,7 +251,8 @@ async fn pickups(subject: &Subject, options: &Options) -> anyhow::Result<Vec<f64
                 worker.queue.backend().wait_for_work(&worker.shard, Duration::from_secs(2)).await?;
                 continue;
             }
-            settlements = leases.into_iter().map(|lease| lease.settle(succeeded(), None)).collect();
+            settlements =
+                leases.into_iter().map(|lease| lease.settle(worker.succeeded(), None)).collect();
             seen += 1;
             picked.send(now).await?;
         }
@@ -256,7 +264,7 @@ async fn pickups(subject: &Subject, options: &Options) -> anyhow::Result<Vec<f64
         asleep.recv().await.context("the worker stopped")?;
         // The worker is about to block: let its call reach the store.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let job = subject.job(options, u32::try_from(number)?)?;
+        let job = subject.job(u32::try_from(number)?);
         let began = Instant::now();
         subject.queue.backend().enqueue(&subject.shard, vec![job]).await?;
         let picked = times.recv().await.context("the worker stopped")?;

@@ -12,6 +12,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use foldhash::fast::RandomState;
+
 use super::{
     flows::{Flow, Flows, ms},
     record::{Place, Record},
@@ -50,7 +52,8 @@ pub(super) struct Engine {
     shard: Shard,
     policy: Policy,
     pub(super) flows: Flows,
-    pub(super) jobs: HashMap<u128, Record>,
+    /// Boxed, so that the map grows without moving them.
+    pub(super) jobs: HashMap<u128, Box<Record>, RandomState>,
     pub(super) due: BTreeSet<(Millis, u128)>,
     pub(super) leases: BTreeSet<(Millis, u128)>,
     pub(super) dead: BTreeSet<(Millis, u128)>,
@@ -80,7 +83,7 @@ impl Engine {
             shard,
             policy,
             flows: Flows::new(),
-            jobs: HashMap::new(),
+            jobs: HashMap::default(),
             due: BTreeSet::new(),
             leases: BTreeSet::new(),
             dead: BTreeSet::new(),
@@ -190,7 +193,7 @@ impl Engine {
         }
         let cost = job.cost.total(self.flows.lane.mean_completion());
         self.lists.entry(job.tenant.clone()).or_default().push_back(key);
-        self.jobs.insert(key, Record::new(job, cost, self.accepted, now));
+        self.jobs.insert(key, Box::new(Record::new(job, cost, self.accepted, now)));
         self.admit(key, now);
     }
 
