@@ -42,7 +42,7 @@ def plant(mutant):
     return lambda: path.write_text(sound)
 
 
-def cargo(*arguments):
+def cargo(*arguments, longest=LONGEST_S):
     environment = {
         "CAUSEWAY_HISTORIES": "200",
         **os.environ,
@@ -52,7 +52,7 @@ def cargo(*arguments):
     }
     command = ["cargo", "nextest", "run", "--locked", "--test", "causeway", "--cargo-quiet", "-E", TESTS, *arguments]
     return subprocess.run(
-        command, cwd=TREE, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LONGEST_S
+        command, cwd=TREE, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=longest
     )
 
 
@@ -62,6 +62,8 @@ def main():
     if not chosen:
         sys.exit("mutants: no fault has such a name")
     copy_tree()
+    # The first build makes all dependencies, which takes its time.
+    cargo("--no-run", longest=None)
     sound = cargo("--status-level", "fail")
     if sound.returncode != 0:
         sys.exit(f"mutants: the tests fail without any fault:\n{sound.stdout}")
