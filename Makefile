@@ -1,6 +1,6 @@
 # Names for what one does here. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: up test test-clients test-openapi lint bench ci experiment model mutants peers help
+.PHONY: up test test-clients test-openapi lint bench ci experiment model mutants peers gateway help
 
 up: ## Run API, worker and embedded queue on 127.0.0.1:4004 (ARGS="--upstream URL" adds flags)
 	cargo run --release --locked -- up $(ARGS)
@@ -20,7 +20,7 @@ lint: ## Check format, clippy and documentation; every warning is an error
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
-bench: experiment peers ## Run all measurements
+bench: experiment peers gateway ## Run all measurements
 
 ci: ## Run what continuous integration runs, on this machine
 	@.ci/run
@@ -33,6 +33,9 @@ mutants: ## Plant faults into a copy of the engines, and show that the tests cat
 
 peers: ## Measure the queue beside BullMQ and redis-benchmark on one redis-server; writes RESULTS.md
 	bash bench/peers/run.sh $(ARGS)
+
+gateway: ## Measure calls and 10,000 streams through API, Redis and worker; writes RESULTS.md
+	bash bench/gateway/run.sh $(ARGS)
 
 model: ## Serve a real small model, OpenAI-compatible, on port 9101 (PORT=N); the first time builds it
 	scripts/model.sh $(or $(PORT),9101)

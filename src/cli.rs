@@ -232,6 +232,10 @@ pub(crate) struct SimulatedFlags {
     #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     call: Option<Duration>,
+    /// Make each token its number and the time at which it is due, for `bench streams`
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    stamps: bool,
     /// What failures are drawn by: the same seed, the same failures [default: 1]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,10 +12,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::Context as _;
 use causeway_worker::StopHandle;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reqwest::Url;
 use tokio::task::JoinSet;
 
 use self::{load::Plan, report::Report};
@@ -25,6 +24,7 @@ use crate::{
     config::{Config, Secret, Simulated},
     handles,
     node::Node,
+    target::Target,
 };
 
 /// Runs the experiment against the target, and prints and writes what it showed.
@@ -70,11 +70,8 @@ async fn alone(typed: &Experiment) -> anyhow::Result<ExitCode> {
 
 /// The experiment against the server at `target`.
 async fn against(target: &str, typed: &Experiment) -> anyhow::Result<ExitCode> {
-    let url = parse(target)?;
     let plan = Plan {
-        address: resolve(&url).await?,
-        host: url.authority().to_owned(),
-        path: format!("{}{}", url.path().trim_end_matches('/'), typed.path),
+        target: Target::find("--target", target, &typed.path).await?,
         users: typed.users,
         timeout: typed.timeout,
     };
@@ -96,25 +93,6 @@ async fn against(target: &str, typed: &Experiment) -> anyhow::Result<ExitCode> {
         std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn parse(target: &str) -> anyhow::Result<Url> {
-    let url = Url::parse(target).ok().filter(|url| url.has_host() && url.scheme() == "http");
-    url.ok_or_else(|| {
-        anyhow!("--target {target:?} must look like http://host:port (plain HTTP, without TLS)")
-    })
-}
-
-async fn resolve(url: &Url) -> anyhow::Result<SocketAddr> {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let port = url.port_or_known_default().unwrap_or(80);
-    let mut found = tokio::net::lookup_host((host, port))
-        .await
-        .with_context(|| format!("cannot find the host {host}"))?;
-    match found.next() {
-        Some(address) => Ok(address),
-        None => bail!("the host {host} has no address"),
-    }
 }
 
 /// Counts who is done; on a terminal only.
@@ -143,19 +121,4 @@ fn prepare(users: u32, each: u64) -> anyhow::Result<()> {
         writeln!(io::stderr(), "warning: {shortage}")?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_target_is_an_http_address() {
-        for target in ["localhost:4004", "https://example.test", "nonsense", "http://"] {
-            let error = parse(target).unwrap_err().to_string();
-            assert!(error.contains("http://host:port"), "{error}");
-        }
-        let url = parse("http://127.0.0.1:4004").unwrap();
-        assert_eq!(resolve(&url).await.unwrap().port(), 4004);
-    }
 }

@@ -23,6 +23,7 @@ mod sse;
 mod store;
 mod submit;
 mod table;
+mod target;
 mod tenant;
 mod upstream;
 mod watch;
@@ -97,7 +98,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             jobs::run(&client_config(server, &environment)?, &typed).await
         }
         Command::Experiment(typed) => experiment::run(*typed).await,
-        Command::Bench(bench::Bench::Queue(typed)) => bench::queue::run(*typed).await,
+        Command::Bench(what) => bench::run(what).await,
         Command::Up(typed) => {
             let source = Source { flags: json!(typed.flags), file: typed.file.config, environment };
             node::run(source, Role::Up).await

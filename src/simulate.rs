@@ -85,7 +85,9 @@ async fn answer(
 async fn whole(mut reply: Reply) -> Response {
     let mut body = None;
     if let Some((after, data)) = reply.next_piece() {
-        tokio::time::sleep(after).await;
+        if !after.is_zero() {
+            tokio::time::sleep(after).await;
+        }
         body = Some(data);
     }
     match reply.ending {

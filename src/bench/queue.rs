@@ -26,7 +26,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::{task::JoinSet, time::Instant};
 
-use super::Queue as Options;
+use super::{Queue as Options, percentile::percentile};
 
 /// How many jobs the pick-up latency is measured with.
 const PICKUPS: usize = 1000;
@@ -42,7 +42,7 @@ const RESULT_BYTES: usize = 300;
 
 /// What was measured.
 #[derive(Debug, Serialize)]
-pub(crate) struct Figures {
+pub(super) struct Figures {
     /// The store, in words.
     store: String,
     jobs: u32,
@@ -120,7 +120,7 @@ impl Subject {
 }
 
 /// Measures and prints.
-pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let subject = Subject::open(&options).await?;
     let idle = subject.queue.backend().stats(&subject.shard, None).await?;
     anyhow::ensure!(
@@ -277,18 +277,6 @@ async fn pickups(subject: &Subject) -> anyhow::Result<Vec<f64>> {
     Ok(waits)
 }
 
-/// The value below which this share of `sorted` lies, by nearest rank.
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        clippy::cast_sign_loss,
-        reason = "a place in a short list"
-    )]
-    let rank = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
-}
-
 fn progress(length: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec}");
     ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -314,18 +302,5 @@ impl fmt::Display for Figures {
             writeln!(f, "{name:<28} {value:>12}")?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_by_nearest_rank() {
-        let waits: Vec<f64> = (1..=100).map(f64::from).collect();
-        assert_eq!(percentile(&waits, 0.50), 50.0);
-        assert_eq!(percentile(&waits, 0.99), 99.0);
-        assert_eq!(percentile(&[7.0], 0.99), 7.0);
     }
 }

@@ -179,6 +179,9 @@ pub(crate) struct Simulated {
     /// fixed.
     #[serde(with = "span::optional")]
     pub(crate) call: Option<Duration>,
+    /// Whether each token is its number and the time at which it is due, for `causeway bench
+    /// streams`, instead of a word. Default false.
+    pub(crate) stamps: bool,
     /// What the failures are drawn by: the same seed, the same failures. Default 1.
     pub(crate) seed: u64,
     /// Share of calls that are refused with 429 and `Retry-After`. Default 0.
@@ -203,6 +206,7 @@ impl Default for Simulated {
             tokens_per_second: 50.0,
             tokens: 64,
             call: None,
+            stamps: false,
             seed: 1,
             rate_limited: 0.0,
             retry_after: Duration::from_secs(1),

@@ -137,6 +137,7 @@ impl Config {
             tokens_per_s: knobs.tokens_per_second,
             tokens: knobs.tokens,
             call: knobs.call,
+            stamps: knobs.stamps,
             seed: knobs.seed,
             failures: FailureMix {
                 rate_limited: knobs.rate_limited,

@@ -3,7 +3,7 @@
 //! Every user opens a connection of their own when the moment comes, never before, and their wait
 //! counts from that moment until the whole answer is there. Nothing limits how many do so at once.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Request, StatusCode, body::Bytes, client::conn::http1, header};
@@ -15,18 +15,16 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use crate::target::Target;
+
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
 /// What the users do.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Where they connect.
-    pub(super) address: SocketAddr,
-    /// What they put into the `Host` header.
-    pub(super) host: String,
     /// Where they post.
-    pub(super) path: String,
+    pub(super) target: Target,
     /// How many they are.
     pub(super) users: u32,
     /// When they give up.
@@ -93,12 +91,12 @@ async fn visit(plan: &Plan, user: u32, start: Instant) -> Visit {
 
 /// One request over a connection of its own; the error is the kind of failure.
 async fn exchange(plan: &Plan, user: u32) -> Result<(StatusCode, Bytes), String> {
-    let stream = TcpStream::connect(plan.address).await.map_err(|error| of_io(&error))?;
+    let stream = TcpStream::connect(plan.target.address).await.map_err(|error| of_io(&error))?;
     stream.set_nodelay(true).map_err(|error| of_io(&error))?;
     let (mut sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| of_http(&error))?;
-    let request = Request::post(&plan.path)
-        .header(header::HOST, &plan.host)
+    let request = Request::post(&plan.target.path)
+        .header(header::HOST, &plan.target.host)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONNECTION, "close")
         .body(Full::new(message(user)))
@@ -207,9 +205,11 @@ mod tests {
     async fn every_user_is_counted_once_by_what_happened() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let plan = Plan {
-            address: listener.local_addr().unwrap(),
-            host: "test".to_owned(),
-            path: "/bridge/chat".to_owned(),
+            target: Target {
+                address: listener.local_addr().unwrap(),
+                host: "test".to_owned(),
+                path: "/bridge/chat".to_owned(),
+            },
             users: 4,
             timeout: Duration::from_millis(300),
         };

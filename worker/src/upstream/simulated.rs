@@ -6,13 +6,19 @@
 mod wire;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use causeway_queue::RawJson;
+use causeway_queue::{
+    RawJson,
+    clock::{Clock as _, SystemClock},
+};
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::{Value, json};
 
@@ -40,6 +46,9 @@ pub struct SimulatedSettings {
     pub tokens: u32,
     /// How long every call takes in all; replaces the two times above.
     pub call: Option<Duration>,
+    /// Whether each token is its number and the time at which it is due, such as `17@1764090000123`
+    /// (milliseconds since 1970), instead of a word: for measurements. Default false.
+    pub stamps: bool,
     /// What failures are drawn by: the same seed, the same failures in the same order. Default 1.
     pub seed: u64,
     /// How often it fails.
@@ -75,6 +84,7 @@ impl Default for SimulatedSettings {
             tokens_per_s: 50.0,
             tokens: 64,
             call: None,
+            stamps: false,
             seed: 1,
             failures: FailureMix::default(),
         }
@@ -86,6 +96,7 @@ impl Default for SimulatedSettings {
 pub struct Simulated {
     settings: SimulatedSettings,
     calls: AtomicU64,
+    clock: Arc<SystemClock>,
 }
 
 /// What is answered: a status, then pieces, each after its delay, then the ending.
@@ -101,6 +112,14 @@ pub struct Reply {
     pub ending: Ending,
     pieces: std::vec::IntoIter<(Duration, Piece)>,
     frame: Frame,
+    stamps: Option<Stamps>,
+}
+
+/// Numbers tokens, and says when each is due.
+#[derive(Debug)]
+struct Stamps {
+    clock: Arc<SystemClock>,
+    next: u64,
 }
 
 /// How a reply ends.
@@ -118,7 +137,32 @@ impl Reply {
     /// The next piece: after how long, and the data (of an event, or the body).
     pub fn next_piece(&mut self) -> Option<(Duration, String)> {
         let (after, piece) = self.pieces.next()?;
+        let piece = match &mut self.stamps {
+            Some(stamps) => stamps.put_on(piece, after),
+            None => piece,
+        };
         Some((after, self.frame.write(piece)))
+    }
+}
+
+impl Stamps {
+    /// The piece that comes after this time, with a stamp in the place of its word.
+    fn put_on(&mut self, piece: Piece, after: Duration) -> Piece {
+        let mut stamp = || {
+            let number = self.next;
+            self.next += 1;
+            format!("{number}@{}", self.clock.now().after(after).0)
+        };
+        match piece {
+            Piece::Opening(_) => Piece::Opening(stamp()),
+            Piece::Text(_) => Piece::Text(stamp().into()),
+            Piece::Whole(_)
+            | Piece::Start
+            | Piece::Block
+            | Piece::Last
+            | Piece::Usage
+            | Piece::Done => piece,
+        }
     }
 }
 
@@ -135,7 +179,7 @@ impl Simulated {
     /// A simulation that answers so.
     #[must_use]
     pub fn new(settings: SimulatedSettings) -> Self {
-        Self { settings, calls: AtomicU64::new(0) }
+        Self { settings, calls: AtomicU64::new(0), clock: Arc::default() }
     }
 
     /// What the request of `body` to `url` is answered with.
@@ -208,6 +252,10 @@ impl Simulated {
             ending: Ending::Complete,
             pieces: pieces.into_iter(),
             frame,
+            stamps: self
+                .settings
+                .stamps
+                .then(|| Stamps { clock: Arc::clone(&self.clock), next: 0 }),
         }
     }
 
@@ -237,7 +285,9 @@ impl Simulated {
             pieces.extend([(Duration::ZERO, Piece::Start), (Duration::ZERO, Piece::Block)]);
         }
         pieces.push((first, Piece::Opening(opening(&asked.prompt))));
-        pieces.extend(WORDS.iter().cycle().take(rest).map(|word| (each, Piece::Text(word))));
+        pieces.extend(
+            WORDS.iter().cycle().take(rest).map(|word| (each, Piece::Text((*word).into()))),
+        );
         pieces.push((Duration::ZERO, Piece::Last));
         if asked.wants_usage || shape == Shape::Message {
             pieces.push((Duration::ZERO, Piece::Usage));
@@ -288,6 +338,7 @@ fn refuse(status_code: u16, retry_after: Option<Duration>, message: &str, code: 
         ending: Ending::Complete,
         pieces: vec![(Duration::ZERO, body)].into_iter(),
         frame,
+        stamps: None,
     }
 }
 
@@ -325,6 +376,8 @@ impl Upstream for Simulated {
 
 #[cfg(test)]
 mod tests {
+    use causeway_queue::clock::Millis;
+
     use super::*;
 
     fn all(settings: SimulatedSettings, body: &Value) -> (Duration, Vec<String>) {
@@ -364,6 +417,23 @@ mod tests {
         let settings = SimulatedSettings { call, ..SimulatedSettings::default() };
         for stream in [false, true] {
             assert_eq!(all(settings.clone(), &request(stream)).0, Duration::from_secs(4));
+        }
+    }
+
+    #[test]
+    fn stamps_number_the_tokens_and_say_when_each_is_due() {
+        let simulated = Simulated::new(SimulatedSettings { stamps: true, ..Default::default() });
+        let mut reply =
+            simulated.reply("/v1/chat/completions", request(true).to_string().as_bytes());
+        for wanted in 0..4 {
+            let before = simulated.clock.now();
+            let (after, data) = reply.next_piece().unwrap();
+            let chunk: Value = serde_json::from_str(&data).unwrap();
+            let text = chunk["choices"][0]["delta"]["content"].as_str().unwrap();
+            let (number, due) = text.trim().split_once('@').unwrap();
+            assert_eq!(number, wanted.to_string());
+            let due = Millis(due.parse().unwrap());
+            assert!((before.after(after)..=simulated.clock.now().after(after)).contains(&due));
         }
     }
 

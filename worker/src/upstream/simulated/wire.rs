@@ -1,5 +1,7 @@
 //! What the simulation says, as each wire format says it.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 /// Dimensions of its embeddings.
@@ -40,7 +42,7 @@ pub(super) enum Piece {
     Start,
     Block,
     Opening(String),
-    Text(&'static str),
+    Text(Cow<'static, str>),
     Last,
     Usage,
     Done,

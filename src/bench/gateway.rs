@@ -1,0 +1,293 @@
+//! `causeway bench gateway`: what a chat call costs on its way through API, store and worker.
+//!
+//! Calls come in pairs, one to the upstream itself and one through Causeway, half an interval apart
+//! and taking turns in who goes first. Each begins at its time whether or not the earlier ones have
+//! ended (an open loop), and its time counts from then. With `--saturate` each connection begins its
+//! next call when the last one has ended (a closed loop), all of them through Causeway.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    Gateway as Options,
+    line::{Line, post},
+    percentile::percentile,
+};
+use crate::{handles, target::Target};
+
+/// Calls of this long are made, and not counted, before the measurement.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// After how long a call counts as failed.
+const GIVE_UP: Duration = Duration::from_secs(30);
+
+/// Most tokens of an answer.
+const TOKENS: u32 = 16;
+
+/// What was measured, in milliseconds: until the whole answer, or until the first token of it.
+#[derive(Debug, Serialize)]
+struct Paced {
+    until: &'static str,
+    pairs_per_s: u32,
+    pairs: usize,
+    failed: usize,
+    direct_p50_ms: f64,
+    direct_p99_ms: f64,
+    via_p50_ms: f64,
+    via_p99_ms: f64,
+    /// Of the differences within the pairs.
+    added_p50_ms: f64,
+    added_p99_ms: f64,
+}
+
+/// What was measured at saturation.
+#[derive(Debug, Serialize)]
+struct Saturated {
+    until: &'static str,
+    connections: u32,
+    calls: usize,
+    failed: usize,
+    calls_per_s: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+}
+
+/// A server, and the connections to it that are free.
+struct Side {
+    target: Target,
+    body: Bytes,
+    streams: bool,
+    idle: Mutex<Vec<Line>>,
+}
+
+/// Measures and prints; fails when calls did, as what is left then says little.
+pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    handles::raise(u64::from(options.connections.max(options.rate)) * 2);
+    let via = Arc::new(Side::find("--via", &options.via, options.stream).await?);
+    let failed = match &options.direct {
+        Some(direct) if !options.saturate => {
+            let direct = Arc::new(Side::find("--direct", direct, options.stream).await?);
+            let figures = paced(&direct, &via, &options).await?;
+            print(&figures, &options)?;
+            figures.failed
+        }
+        _ => {
+            let figures = saturated(&via, &options).await?;
+            print(&figures, &options)?;
+            figures.failed
+        }
+    };
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(figures: &(impl Serialize + fmt::Display), options: &Options) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    if options.json {
+        writeln!(out, "{}", serde_json::to_string(figures)?)?;
+    } else {
+        write!(out, "{figures}")?;
+    }
+    Ok(())
+}
+
+/// Until when a call is measured.
+fn until(options: &Options) -> &'static str {
+    if options.stream { "first token" } else { "whole answer" }
+}
+
+impl Side {
+    async fn find(flag: &str, url: &str, streams: bool) -> anyhow::Result<Self> {
+        let url = url.trim_end_matches('/').trim_end_matches("/v1");
+        let target = Target::find(flag, url, "/v1/chat/completions").await?;
+        let message = json!({ "role": "user", "content": "Hello, is anybody there?" });
+        let body = json!({
+            "model": "bench", "messages": [message], "max_tokens": TOKENS, "stream": streams,
+        });
+        let side = Self { target, body: body.to_string().into(), streams, idle: Mutex::default() };
+        let told = timeout(GIVE_UP, side.call(Instant::now())).await;
+        let told = told.with_context(|| format!("{flag} {url} does not answer"))?;
+        told.with_context(|| format!("{flag} {url} does not serve"))?;
+        Ok(side)
+    }
+
+    /// One call; how long after `began` it was answered, in milliseconds.
+    async fn call(&self, began: Instant) -> anyhow::Result<f64> {
+        let free = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut line = match free {
+            Some(line) => line,
+            None => Line::open(&self.target).await?,
+        };
+        let took = self.call_on(&mut line, began).await?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        Ok(took)
+    }
+
+    async fn call_on(&self, line: &mut Line, began: Instant) -> anyhow::Result<f64> {
+        let mut first = None;
+        line.call(post(&self.target, self.body.clone())?, |piece| {
+            // Comments come before the first token when the call has to wait.
+            if first.is_none() && piece.starts_with(b"data:") {
+                first = Some(began.elapsed());
+            }
+        })
+        .await?;
+        let took =
+            if self.streams { first.context("a stream without events")? } else { began.elapsed() };
+        Ok(took.as_secs_f64() * 1000.0)
+    }
+}
+
+async fn paced(direct: &Arc<Side>, via: &Arc<Side>, options: &Options) -> anyhow::Result<Paced> {
+    let interval = Duration::from_secs(1) / options.rate;
+    let warm_up = options.rate * u32::try_from(WARM_UP.as_secs())?;
+    let count = options.rate * options.seconds;
+    let mut pairs = vec![[None; 2]; usize::try_from(count)?];
+    let mut calls = JoinSet::new();
+    let start = Instant::now();
+    for number in 0..warm_up + count {
+        for turn in 0..2 {
+            let at = start + interval * number + interval * turn / 2;
+            sleep_until(at).await;
+            let place = usize::from((turn == 0) == (number % 2 == 0));
+            let side = Arc::clone([direct, via][place]);
+            let began = Instant::now();
+            calls.spawn(async move {
+                let took = timeout(GIVE_UP, side.call(began)).await;
+                (number, place, took.ok().and_then(Result::ok))
+            });
+        }
+        while let Some(ended) = calls.try_join_next() {
+            note(&mut pairs, warm_up, ended?);
+        }
+    }
+    while let Some(ended) = calls.join_next().await {
+        note(&mut pairs, warm_up, ended?);
+    }
+    let whole: Vec<(f64, f64)> =
+        pairs.iter().filter_map(|[direct, via]| Some(((*direct)?, (*via)?))).collect();
+    let sorted = |of: fn(&(f64, f64)) -> f64| {
+        let mut values: Vec<f64> = whole.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let (direct, via) = (sorted(|pair| pair.0), sorted(|pair| pair.1));
+    let added = sorted(|pair| pair.1 - pair.0);
+    Ok(Paced {
+        until: until(options),
+        pairs_per_s: options.rate,
+        pairs: whole.len(),
+        failed: pairs.len() - whole.len(),
+        direct_p50_ms: percentile(&direct, 0.50),
+        direct_p99_ms: percentile(&direct, 0.99),
+        via_p50_ms: percentile(&via, 0.50),
+        via_p99_ms: percentile(&via, 0.99),
+        added_p50_ms: percentile(&added, 0.50),
+        added_p99_ms: percentile(&added, 0.99),
+    })
+}
+
+/// Notes what became of a call, unless it belongs to the warm-up.
+fn note(
+    pairs: &mut [[Option<f64>; 2]],
+    warm_up: u32,
+    (number, place, took): (u32, usize, Option<f64>),
+) {
+    let pair = number.checked_sub(warm_up).and_then(|number| usize::try_from(number).ok());
+    if let Some(pair) = pair.and_then(|number| pairs.get_mut(number)) {
+        pair[place] = took;
+    }
+}
+
+async fn saturated(via: &Arc<Side>, options: &Options) -> anyhow::Result<Saturated> {
+    let from = Instant::now() + WARM_UP;
+    let span = Duration::from_secs(options.seconds.into());
+    let mut loops = JoinSet::new();
+    for _ in 0..options.connections {
+        let via = Arc::clone(via);
+        loops.spawn(async move {
+            let (mut line, mut times, mut failed) = (None, Vec::new(), 0);
+            loop {
+                let began = Instant::now();
+                if began >= from + span {
+                    return (times, failed);
+                }
+                let took = timeout(GIVE_UP, via.call_again(&mut line)).await;
+                let counts = began >= from && Instant::now() < from + span;
+                match took {
+                    Ok(Ok(took)) if counts => times.push(took),
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) | Err(_) => (line, failed) = (None, failed + 1),
+                }
+            }
+        });
+    }
+    let (mut times, mut failed) = (Vec::new(), 0);
+    while let Some(ended) = loops.join_next().await {
+        let (more, more_failed) = ended?;
+        times.extend(more);
+        failed += more_failed;
+    }
+    times.sort_by(f64::total_cmp);
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    let calls_per_s = times.len() as f64 / span.as_secs_f64();
+    Ok(Saturated {
+        until: until(options),
+        connections: options.connections,
+        calls: times.len(),
+        failed,
+        calls_per_s,
+        p50_ms: percentile(&times, 0.50),
+        p99_ms: percentile(&times, 0.99),
+    })
+}
+
+impl Side {
+    /// One call on a connection of one's own.
+    async fn call_again(&self, line: &mut Option<Line>) -> anyhow::Result<f64> {
+        let began = Instant::now();
+        let line = match line {
+            Some(line) => line,
+            none => none.insert(Line::open(&self.target).await?),
+        };
+        self.call_on(line, began).await
+    }
+}
+
+impl fmt::Display for Paced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { until, pairs_per_s, pairs, failed, .. } = self;
+        writeln!(f, "{pairs} pairs at {pairs_per_s} a second, {failed} failed; ms to the {until}")?;
+        writeln!(f, "{:<8} {:>8} {:>8}", "", "p50", "p99")?;
+        for (name, p50, p99) in [
+            ("direct", self.direct_p50_ms, self.direct_p99_ms),
+            ("via", self.via_p50_ms, self.via_p99_ms),
+            ("added", self.added_p50_ms, self.added_p99_ms),
+        ] {
+            writeln!(f, "{name:<8} {p50:>8.2} {p99:>8.2}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Saturated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { until, connections, calls, failed, .. } = self;
+        writeln!(f, "{calls} calls over {connections} connections, {failed} failed")?;
+        writeln!(f, "calls per s          {:>8.0}", self.calls_per_s)?;
+        writeln!(f, "ms to the {until}: p50 {:.2}, p99 {:.2}", self.p50_ms, self.p99_ms)
+    }
+}
