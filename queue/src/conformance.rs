@@ -112,6 +112,7 @@ macro_rules! promises {
             a_follower_hears_what_comes_after_it_came
             a_bucket_refuses_what_is_too_much
             new_work_wakes_a_worker
+            a_step_that_leaves_work_wakes_another
             a_wake_up_before_the_wait_is_not_lost
         }
     };

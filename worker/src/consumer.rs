@@ -196,7 +196,8 @@ impl Consumer {
         }
         tokio::select! {
             settlement = inbox.settlements.recv() => inbox.pending.extend(settlement),
-            () = waiter.woken.notified(), if has_room => {}
+            // Without room the step that follows wakes another, as long as there is work.
+            () = waiter.woken.notified() => {}
             () = sleep_until(look_again), if has_room => {}
             _ = self.permits.acquire(), if !has_room && !is_draining => {}
             () = self.stop.draining(), if !is_draining => {}

@@ -72,6 +72,17 @@ pub async fn new_work_wakes_a_worker(stage: Stage) {
     assert_woken(&stage).await;
 }
 
+/// A wake-up is told to one worker. One that has no room hands it on by the step that it makes.
+pub async fn a_step_that_leaves_work_wakes_another(stage: Stage) {
+    stage.accept(stage.job("ann")).await;
+    stage.accept(stage.job("ann")).await;
+    for room in [0, 1] {
+        drain_wake_ups(&stage).await;
+        assert_eq!(stage.claim(room).await.len(), room);
+        assert_woken(&stage).await;
+    }
+}
+
 /// Looking for work and then waiting for it leaves no gap.
 pub async fn a_wake_up_before_the_wait_is_not_lost(stage: Stage) {
     assert!(stage.claim(1).await.is_empty());

@@ -18,7 +18,8 @@ pub(super) fn shard_of_channel(channel: &str) -> Option<Shard> {
     channel.strip_prefix("cw:{")?.strip_suffix("}:news")?.parse().ok()
 }
 
-/// Where idle workers wait: a sorted set with at most two members.
+/// Where idle workers wait: a sorted set with at most one member. Whoever takes it looks for work, and
+/// what is left wakes another.
 pub(super) fn wake(shard: &Shard) -> String {
     format!("{}wake", prefix(shard))
 }
