@@ -210,6 +210,18 @@ pub struct JobId {
 const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const KEY_CHARS: usize = 26;
 
+/// What each byte stands for in [`CROCKFORD`].
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0_u8;
+    while (value as usize) < CROCKFORD.len() {
+        digits[CROCKFORD[value as usize] as usize] = value;
+        value += 1;
+    }
+    digits
+};
+const NO_DIGIT: u8 = u8::MAX;
+
 impl JobId {
     /// A new name in `shard`.
     #[must_use]
@@ -225,8 +237,11 @@ impl JobId {
         }
         let mut value: u128 = 0;
         for byte in key.bytes() {
-            let digit = CROCKFORD.iter().position(|c| *c == byte)?;
-            value = value.checked_mul(32)?.checked_add(digit as u128)?;
+            let digit = DIGITS[usize::from(byte)];
+            value = value.checked_mul(32)?.checked_add(u128::from(digit))?;
+            if digit == NO_DIGIT {
+                return None;
+            }
         }
         Some(Self { shard, uuid: Uuid::from_u128(value) })
     }

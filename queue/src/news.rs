@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::{
+    self,
+    error::{RecvError, TryRecvError},
+};
 
 use crate::{event::Event, id::JobId, state::Status};
 
@@ -31,53 +34,97 @@ pub enum News {
 /// Hands the news of each job to those who listen for it.
 #[derive(Debug, Default)]
 pub struct Switchboard {
-    lines: Mutex<HashMap<JobId, broadcast::Sender<News>>>,
+    lines: Mutex<Lines>,
+}
+
+/// Who listens, by job.
+#[derive(Debug, Default)]
+struct Lines {
+    /// For everything.
+    followed: HashMap<JobId, broadcast::Sender<News>>,
+    /// For all but the events: a stream has many, and few listeners need them.
+    others: HashMap<JobId, broadcast::Sender<News>>,
+}
+
+impl Lines {
+    fn of(&mut self, wish: Wish) -> &mut HashMap<JobId, broadcast::Sender<News>> {
+        match wish {
+            Wish::Everything => &mut self.followed,
+            Wish::NoEvents => &mut self.others,
+        }
+    }
+}
+
+/// What a listener wants to hear.
+#[derive(Debug, Clone, Copy)]
+enum Wish {
+    Everything,
+    NoEvents,
 }
 
 impl Switchboard {
-    fn lines(&self) -> MutexGuard<'_, HashMap<JobId, broadcast::Sender<News>>> {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Listens for the news of `id` from now on.
+    /// Listens for the news of `id` from now on, apart from its events.
     #[must_use]
     pub fn listen(self: &Arc<Self>, id: &JobId) -> Listener {
-        let mut lines = self.lines();
-        let sender = lines.entry(id.clone()).or_insert_with(|| broadcast::channel(BACKLOG).0);
-        Listener { receiver: sender.subscribe(), id: id.clone(), board: Arc::clone(self) }
+        self.join(id, Wish::NoEvents)
     }
 
-    /// Whether somebody listens for `id`.
+    /// Listens for all news of `id` from now on, with its events.
     #[must_use]
-    pub fn has_listener(&self, id: &JobId) -> bool {
-        self.lines().contains_key(id)
+    pub fn follow(self: &Arc<Self>, id: &JobId) -> Listener {
+        self.join(id, Wish::Everything)
+    }
+
+    fn join(self: &Arc<Self>, id: &JobId, wish: Wish) -> Listener {
+        let mut lines = self.lines();
+        let line = lines.of(wish).entry(id.clone());
+        let receiver = line.or_insert_with(|| broadcast::channel(BACKLOG).0).subscribe();
+        Listener { receiver, id: id.clone(), wish, board: Arc::clone(self) }
+    }
+
+    /// Whether somebody listens for the events of `id`.
+    #[must_use]
+    pub fn is_followed(&self, id: &JobId) -> bool {
+        self.lines().followed.contains_key(id)
     }
 
     /// Tells those who listen for `id`.
     pub fn tell(&self, id: &JobId, news: News) {
-        if let Some(sender) = self.lines().get(id) {
-            // A send fails only when the last listener has just gone.
+        let lines = self.lines();
+        // A send fails only when the last listener has just gone.
+        if !matches!(news, News::Event(_))
+            && let Some(sender) = lines.others.get(id)
+        {
+            drop(sender.send(news.clone()));
+        }
+        if let Some(sender) = lines.followed.get(id) {
             drop(sender.send(news));
         }
     }
 
     /// Tells everybody that something may have been missed.
     pub fn tell_all_missed(&self) {
-        for sender in self.lines().values() {
+        let lines = self.lines();
+        for sender in lines.followed.values().chain(lines.others.values()) {
             drop(sender.send(News::Missed));
         }
     }
 
-    /// How many jobs are listened for.
+    /// On how many lines somebody listens.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lines().len()
+        let lines = self.lines();
+        lines.followed.len() + lines.others.len()
     }
 
     /// Whether nobody listens.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lines().is_empty()
+        self.len() == 0
     }
 }
 
@@ -86,6 +133,7 @@ impl Switchboard {
 pub struct Listener {
     receiver: broadcast::Receiver<News>,
     id: JobId,
+    wish: Wish,
     board: Arc<Switchboard>,
 }
 
@@ -99,11 +147,23 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// The next news, if it has come already.
+    pub(crate) fn at_hand(&mut self) -> Option<News> {
+        match self.receiver.try_recv() {
+            Ok(news) => Some(news),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Lagged(_) | TryRecvError::Closed) => Some(News::Missed),
+        }
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         let mut lines = self.board.lines();
-        if lines.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
-            lines.remove(&self.id);
+        let line = lines.of(self.wish);
+        if line.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
+            line.remove(&self.id);
         }
     }
 }
@@ -111,19 +171,41 @@ impl Drop for Listener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{LaneName, Shard};
+    use crate::{
+        event::EventKind,
+        id::{LaneName, Shard},
+        json::RawJson,
+    };
+
+    fn board() -> (Arc<Switchboard>, JobId) {
+        let id = JobId::new(Shard { lane: LaneName::default_lane(), index: 0 });
+        (Arc::default(), id)
+    }
 
     #[tokio::test]
     async fn a_job_without_listeners_takes_no_room() {
-        let board = Arc::new(Switchboard::default());
-        let id = JobId::new(Shard { lane: LaneName::default_lane(), index: 0 });
+        let (board, id) = board();
         let mut first = board.listen(&id);
-        let second = board.listen(&id);
+        let (second, third) = (board.listen(&id), board.follow(&id));
         board.tell(&id, News::Ended(Status::Failed));
         assert!(matches!(first.next().await, News::Ended(Status::Failed)));
         drop(first);
-        assert!(board.has_listener(&id));
+        assert_eq!(board.len(), 2);
         drop(second);
+        assert!(board.is_followed(&id));
+        drop(third);
         assert!(board.is_empty());
+    }
+
+    #[tokio::test]
+    async fn events_are_told_to_followers_only() {
+        let (board, id) = board();
+        let (mut listener, mut follower) = (board.listen(&id), board.follow(&id));
+        let event = Event { seq: 0, kind: EventKind::Queued, data: RawJson::default() };
+        board.tell(&id, News::Event(Arc::new(event)));
+        board.tell(&id, News::Cancel);
+        assert!(matches!(listener.next().await, News::Cancel));
+        assert!(matches!(follower.next().await, News::Event(_)));
+        assert!(matches!(follower.next().await, News::Cancel));
     }
 }

@@ -1,9 +1,9 @@
 //! Those who wait for one job: for its end, or for each of its events. They hear the news and look
 //! at the store only when these say that there is something, or that some may have been missed.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::{
     error::Error,
@@ -63,12 +63,15 @@ pub struct Follower {
     read: Vec<Event>,
     look: bool,
     ended: bool,
+    /// Set anew only when it has run out: to do so for each event costs more than to hear it.
+    anyway: Pin<Box<Sleep>>,
+    heard: Instant,
 }
 
 impl Follower {
     pub(crate) fn new(queue: &Queue, job: &Job, from: u64) -> Self {
         Self {
-            listener: queue.backend().news().listen(&job.id),
+            listener: queue.backend().news().follow(&job.id),
             queue: queue.clone(),
             id: job.id.clone(),
             keeps_events: job.keeps_events,
@@ -76,13 +79,15 @@ impl Follower {
             read: Vec::new(),
             look: true,
             ended: false,
+            anyway: Box::pin(sleep(LOOK_ANYWAY)),
+            heard: Instant::now(),
         }
     }
 
     /// Of a job that is not there yet: all that happens to it will be heard.
     pub(crate) fn of_new(queue: &Queue, id: &JobId) -> Self {
         Self {
-            listener: queue.backend().news().listen(id),
+            listener: queue.backend().news().follow(id),
             queue: queue.clone(),
             id: id.clone(),
             keeps_events: true,
@@ -90,6 +95,8 @@ impl Follower {
             read: Vec::new(),
             look: false,
             ended: false,
+            anyway: Box::pin(sleep(LOOK_ANYWAY)),
+            heard: Instant::now(),
         }
     }
 
@@ -99,9 +106,7 @@ impl Follower {
     /// When the store does not answer; the reader may call again.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
-            if let Some(event) = self.read.pop() {
-                self.next = event.seq + 1;
-                self.ended = event.kind.is_last();
+            if let Some(event) = self.at_hand() {
                 return Ok(Some(event));
             }
             if self.ended {
@@ -113,14 +118,39 @@ impl Follower {
                 self.look = false;
                 continue;
             }
-            match tokio::time::timeout(LOOK_ANYWAY, self.listener.next()).await {
-                Ok(News::Event(event)) if event.seq == self.next => {
-                    self.read.push(Event::clone(&event));
+            let news = tokio::select! {
+                biased;
+                news = self.listener.next() => news,
+                () = &mut self.anyway => {
+                    self.look = self.heard.elapsed() >= LOOK_ANYWAY;
+                    let from = if self.look { Instant::now() } else { self.heard };
+                    self.anyway.as_mut().reset(from + LOOK_ANYWAY);
+                    continue;
                 }
-                Ok(News::Event(event)) => self.look = event.seq > self.next,
-                Ok(News::Cancel) => {}
-                Ok(News::Ended(_) | News::Missed) | Err(_) => self.look = true,
-            }
+            };
+            self.hear(&news);
+        }
+    }
+
+    /// The next event, if it has been read or heard already.
+    pub fn at_hand(&mut self) -> Option<Event> {
+        while self.read.is_empty() && !self.look && !self.ended {
+            let news = self.listener.at_hand()?;
+            self.hear(&news);
+        }
+        let event = self.read.pop()?;
+        self.next = event.seq + 1;
+        self.ended = event.kind.is_last();
+        Some(event)
+    }
+
+    fn hear(&mut self, news: &News) {
+        self.heard = Instant::now();
+        match news {
+            News::Event(event) if event.seq == self.next => self.read.push(Event::clone(event)),
+            News::Event(event) => self.look = event.seq > self.next,
+            News::Cancel => {}
+            News::Ended(_) | News::Missed => self.look = true,
         }
     }
 

@@ -4,7 +4,7 @@
 //! opened, and comments keep it alive: SDKs pass over them, as long as no event has an `id`. A stream
 //! never just ends: what fails in its middle is told in it, for SDKs take silence for success.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{borrow::Cow, collections::VecDeque, convert::Infallible, pin::Pin, time::Duration};
 
 use axum::{
     body::Body,
@@ -12,10 +12,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use causeway_queue::{Event, EventKind, RawJson, job::State, reader::Follower};
+use causeway_queue::{Event, EventKind, job::State, reader::Follower};
 use serde::Deserialize;
-use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use serde_json::{Value, json, value::RawValue};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
     Dialect,
@@ -33,6 +34,9 @@ const ALIVE: Duration = Duration::from_secs(10);
 /// How long to wait before a store that failed is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// About how many bytes of events that are there already go to the client at once.
+const AT_ONCE: usize = 16 << 10;
+
 /// A stream on its way to its client.
 struct Stream {
     held: Held,
@@ -40,6 +44,10 @@ struct Stream {
     /// What was heard before the stream was opened.
     early: VecDeque<Event>,
     next_comment: Instant,
+    /// Rings when `next_comment` may have come, and when the process stops: made once, for each is
+    /// dear to make anew for every event.
+    alarm: Pin<Box<Sleep>>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Whether something of the answer was passed on, which cannot be taken back.
     has_passed: bool,
     /// Of a response, whose events have names and numbers of their own.
@@ -89,8 +97,17 @@ fn opened(
 ) -> Response {
     let has_begun = early.back().is_some_and(|event| event.kind == EventKind::Delta);
     let next_comment = Instant::now() + if has_begun { ALIVE } else { Duration::ZERO };
-    let (has_passed, ended) = (false, false);
-    let stream = Stream { held, follower, early, next_comment, has_passed, renderer, ended };
+    let stream = Stream {
+        alarm: Box::pin(sleep_until(next_comment)),
+        stopping: Box::pin(held.state.stopping().cancelled_owned()),
+        held,
+        follower,
+        early,
+        next_comment,
+        has_passed: false,
+        renderer,
+        ended: false,
+    };
     let blocks = futures_util::stream::unfold(stream, |mut stream| async move {
         let blocks = stream.next().await?;
         Some((Ok::<Bytes, Infallible>(Bytes::from(blocks)), stream))
@@ -105,29 +122,36 @@ fn opened(
 impl Stream {
     /// The next blocks; `None` at the end.
     async fn next(&mut self) -> Option<String> {
-        let stopping = self.held.state.stopping();
         loop {
             if self.ended {
                 return None;
             }
-            if let Some(event) = self.early.pop_front() {
-                let blocks = self.blocks(&event).await;
-                if blocks.is_empty() {
-                    continue;
-                }
-                return Some(blocks);
+            let mut told = String::new();
+            for event in std::mem::take(&mut self.early) {
+                told += &self.blocks(&event).await;
+            }
+            if !told.is_empty() {
+                return Some(told);
             }
             let event = tokio::select! {
+                biased;
                 event = self.follower.next() => event,
-                () = sleep_until(self.next_comment) => {
-                    self.next_comment = Instant::now() + ALIVE;
+                () = &mut self.alarm => {
+                    let is_due = Instant::now() >= self.next_comment;
+                    if is_due {
+                        self.next_comment = Instant::now() + ALIVE;
+                    }
+                    self.alarm.as_mut().reset(self.next_comment);
+                    if !is_due {
+                        continue;
+                    }
                     return Some(self.comment().await);
                 }
-                () = stopping.cancelled() => return Some(self.rest().await),
+                () = &mut self.stopping => return Some(self.rest().await),
             };
             match event {
                 Ok(Some(event)) => {
-                    let blocks = self.blocks(&event).await;
+                    let blocks = self.blocks_from(event).await;
                     if !blocks.is_empty() {
                         self.next_comment = Instant::now() + ALIVE;
                         return Some(blocks);
@@ -156,6 +180,16 @@ impl Stream {
         told
     }
 
+    /// What a client is told of an event, and of those behind it that are there already.
+    async fn blocks_from(&mut self, event: Event) -> String {
+        let mut blocks = self.blocks(&event).await;
+        while !self.ended && blocks.len() < AT_ONCE {
+            let Some(event) = self.follower.at_hand() else { break };
+            blocks += &self.blocks(&event).await;
+        }
+        blocks
+    }
+
     /// What a client is told of an event.
     async fn blocks(&mut self, event: &Event) -> String {
         if self.renderer.is_some() {
@@ -165,8 +199,8 @@ impl Stream {
             EventKind::Queued | EventKind::Started => String::new(),
             EventKind::Delta => {
                 self.has_passed = true;
-                let chunks: Vec<RawJson> = event.data.read().unwrap_or_default();
-                chunks.iter().map(|chunk| self.block(chunk.as_str())).collect()
+                let chunks: Vec<&RawValue> = event.data.read().unwrap_or_default();
+                chunks.iter().map(|chunk| self.block(chunk.get())).collect()
             }
             EventKind::Retrying | EventKind::Reset if !self.has_passed => String::new(),
             EventKind::Retrying | EventKind::Reset => {
@@ -216,7 +250,10 @@ impl Stream {
             r#type: String,
         }
         // A line end inside the data would end the field: JSON has none that it needs.
-        let data = chunk.replace(['\n', '\r'], " ");
+        let data = match chunk.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            true => Cow::from(chunk.replace(['\n', '\r'], " ")),
+            false => Cow::from(chunk),
+        };
         match self.held.dialect {
             Dialect::OpenAi | Dialect::Responses => format!("data: {data}\n\n"),
             Dialect::Anthropic => {

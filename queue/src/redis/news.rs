@@ -12,7 +12,7 @@ use super::{keys, pool::Connections, record};
 use crate::{
     error::Error,
     event::{Event, EventKind},
-    id::{JobId, Shard},
+    id::Shard,
     json::RawJson,
     news::{News, Switchboard},
     state::Status,
@@ -78,35 +78,35 @@ async fn subscribe(connections: &Connections, board: &Switchboard) -> Result<(),
 
 fn tell_all(shard: &Shard, mut message: &[u8], board: &Switchboard) {
     while !message.is_empty() {
-        match read(shard, &mut message) {
-            Some((id, news)) => board.tell(&id, news),
-            None => {
-                tracing::warn!(shard = %shard, "unreadable news from the store");
-                return board.tell_all_missed();
-            }
+        if tell(shard, &mut message, board).is_none() {
+            tracing::warn!(shard = %shard, "unreadable news from the store");
+            return board.tell_all_missed();
         }
     }
 }
 
-/// Takes one news from the front of `message`.
-fn read(shard: &Shard, message: &mut &[u8]) -> Option<(JobId, News)> {
+/// Takes one news from the front of `message` and tells it; `None` when it cannot be read. The data
+/// of an event is read only where somebody wants it.
+fn tell(shard: &Shard, message: &mut &[u8], board: &Switchboard) -> Option<()> {
     let what = take(message, 1)?[0];
     let key = std::str::from_utf8(take(message, ID_BYTES)?).ok()?;
     let id = record::job_id(shard, key).ok()?;
-    let news = match what {
-        b'E' => News::Ended(Status::from_code(take(message, 1)?[0])?),
-        b'C' => News::Cancel,
+    match what {
+        b'E' => board.tell(&id, News::Ended(Status::from_code(take(message, 1)?[0])?)),
+        b'C' => board.tell(&id, News::Cancel),
         b'V' => {
             let kind = kind(take(message, 1)?[0])?;
             let seq = u32::from_be_bytes(take(message, 4)?.try_into().ok()?);
             let length = u32::from_be_bytes(take(message, 4)?.try_into().ok()?);
             let data = take(message, usize::try_from(length).ok()?)?;
-            let data = RawJson::parse(String::from_utf8(data.to_vec()).ok()?).ok()?;
-            News::Event(Arc::new(Event { seq: seq.into(), kind, data }))
+            if board.is_followed(&id) {
+                let data = RawJson::parse(String::from_utf8(data.to_vec()).ok()?).ok()?;
+                board.tell(&id, News::Event(Arc::new(Event { seq: seq.into(), kind, data })));
+            }
         }
         _ => return None,
-    };
-    Some((id, news))
+    }
+    Some(())
 }
 
 fn take<'a>(message: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {

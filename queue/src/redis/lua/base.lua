@@ -28,9 +28,12 @@ local function publish()
   if #news > 0 then call('PUBLISH', P .. 'news', table.concat(news)) end
 end
 
--- Appends to a job's event log, and tells it.
+-- Appends to a job's event log, and tells it. What is told is joined only once, at the end: every
+-- text that Lua makes is copied and hashed.
+local EVENTS = P .. 'events:'
 local function append_event(id, kind, data)
-  local entry = call('XADD', key('events', id), '1-*', 'k', kind, 'd', data)
-  local seq = tonumber(string.sub(entry, 3))
-  news[#news + 1] = struct.pack('>c1c26c1I4I4', 'V', id, kind, seq, #data) .. data
+  local entry = call('XADD', EVENTS .. id, '1-*', 'k', kind, 'd', data)
+  local count = #news
+  news[count + 1] = 'V' .. id .. kind .. struct.pack('>I4I4', tonumber(string.sub(entry, 3)), #data)
+  news[count + 2] = data
 end
