@@ -1,11 +1,14 @@
 //! From the pieces of a stream to the answer that the same call would have given without one.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, sync::Arc};
 
 use causeway_queue::{RawJson, job::Usage};
 use serde_json::{Map, Value, json};
 
-use crate::upstream::Failure;
+use crate::{
+    chunk::{Chunk, Frame, unescaped},
+    upstream::Failure,
+};
 
 /// What kind of stream is put together.
 #[derive(Debug)]
@@ -24,6 +27,10 @@ pub(crate) struct Assembly {
     kind: Kind,
     whole: Map<String, Value>,
     choices: Vec<Value>,
+    /// Of the last chunk that carried nothing but text, and what such chunks said since, as JSON
+    /// writes it: it is not yet part of its choice.
+    frame: Option<Arc<Frame>>,
+    said: String,
     finished: bool,
     bytes: usize,
     max_bytes: usize,
@@ -39,13 +46,13 @@ impl Assembly {
         } else {
             Kind::Events(Vec::new())
         };
-        let (whole, choices) = Default::default();
-        Self { kind, whole, choices, finished: false, bytes: 0, max_bytes }
+        let (whole, choices, frame, said) = Default::default();
+        Self { kind, whole, choices, frame, said, finished: false, bytes: 0, max_bytes }
     }
 
     /// Takes the data of one event; answers with what a reader is to be told of it. `Break`: that
     /// was all.
-    pub(crate) fn take(&mut self, data: &str) -> Result<ControlFlow<(), Option<Value>>, Failure> {
+    pub(crate) fn take(&mut self, data: &str) -> Result<ControlFlow<(), Option<Chunk>>, Failure> {
         if data == "[DONE]" {
             self.finished = true;
             return Ok(ControlFlow::Break(()));
@@ -54,13 +61,27 @@ impl Assembly {
         if self.bytes > self.max_bytes {
             return Err(Failure::TooLarge(self.max_bytes));
         }
+        if let Some(frame) = &self.frame
+            && let Some(text) = frame.text_in(data)
+        {
+            self.said.push_str(text);
+            let chunk = Chunk::Text { frame: Arc::clone(frame), text: text.to_owned() };
+            return Ok(ControlFlow::Continue(Some(chunk)));
+        }
         let event: Value = serde_json::from_str(data)
             .map_err(|error| Failure::Cut(format!("an event is not JSON: {error}")))?;
         if event.get("error").is_some_and(|error| !error.is_null()) {
             return Err(Failure::InStream(RawJson::of(&event).unwrap_or_default()));
         }
         match &mut self.kind {
-            Kind::Choices => self.merge(&event),
+            Kind::Choices => {
+                self.merge(&event);
+                if let Some((frame, text)) = Frame::of(data) {
+                    let (frame, text) = (Arc::new(frame), text.to_owned());
+                    self.frame = Some(Arc::clone(&frame));
+                    return Ok(ControlFlow::Continue(Some(Chunk::Text { frame, text })));
+                }
+            }
             Kind::Response(whole) => {
                 let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
                 match kind {
@@ -85,12 +106,24 @@ impl Assembly {
                 self.finished |= kind == "message_stop";
             }
         }
-        Ok(ControlFlow::Continue(Some(event)))
+        Ok(ControlFlow::Continue(Some(Chunk::other(data))))
+    }
+
+    /// Adds what was said to its choice, which is there since a chunk of this frame was merged.
+    fn settle(&mut self) {
+        let said = std::mem::take(&mut self.said);
+        let Some(frame) = self.frame.as_ref().filter(|_| !said.is_empty()) else { return };
+        let choice = self.choices.iter_mut().find(|choice| choice["index"] == frame.index);
+        if let (Some(choice), Some(said)) = (choice, unescaped(&said)) {
+            append(&mut choice["message"]["content"], "content", &Value::String(said));
+        }
     }
 
     fn merge(&mut self, chunk: &Value) {
+        self.settle();
         for (name, value) in chunk.as_object().into_iter().flatten() {
-            if name != "choices" && !value.is_null() {
+            let is_known = self.whole.get(name) == Some(value);
+            if name != "choices" && !value.is_null() && !is_known {
                 self.whole.insert(name.clone(), value.clone());
             }
         }
@@ -113,6 +146,7 @@ impl Assembly {
         if !self.finished {
             return Err(Failure::Cut("the stream ended before the answer did".to_owned()));
         }
+        self.settle();
         let whole = match self.kind {
             Kind::Events(events) => return Ok(RawJson::of(&events).unwrap_or_default()),
             Kind::Response(whole) => return Ok(whole),
@@ -244,6 +278,22 @@ mod tests {
         assert_eq!(choice["finish_reason"], "tool_calls");
         let used = usage(&whole.to_string()).unwrap();
         assert_eq!((used.prompt_tokens, used.completion_tokens), (3, 4));
+    }
+
+    #[test]
+    fn texts_that_differ_in_nothing_else_come_together() {
+        let text = |text: &str| {
+            format!(
+                r#"{{"id":"c","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}"#
+            )
+        };
+        let texts = ["a", r#" \"b\"\n"#, r"\u00e9", "ü", ""].map(text);
+        let end = r#"{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+        let mut events: Vec<&str> = texts.iter().map(String::as_str).collect();
+        events.extend([end, "[DONE]"]);
+        let whole = assemble(CHAT, &events).unwrap();
+        assert_eq!(whole["choices"][0]["message"]["content"], "a \"b\"\néü");
+        assert_eq!(whole["choices"][0]["finish_reason"], "stop");
     }
 
     #[test]

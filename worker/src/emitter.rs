@@ -1,10 +1,11 @@
 //! From the streams of all attempts of a shard into their event logs: what comes within one window
-//! goes in one call, and of each job in order. The first words of an attempt go at once, and so does
-//! what comes after a pause. A store that is slower than the window widens it: what comes meanwhile
-//! goes with the next call.
+//! goes in one call, and of each job in order. The first words of an attempt, and the last, go at
+//! once. Between two calls the store rests as long as the last one took, so that events take at most
+//! half of its time, however many streams there are. Where these are more than one call takes, they
+//! take turns, and what an attempt says until it is its turn is joined: its window widens.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -13,23 +14,36 @@ use std::{
 };
 
 use causeway_queue::{EventKind, LeaseKey, Queue, RawJson, Shard, backend::Emission};
-use serde_json::Value;
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
 
-use crate::interrupt::{Interrupt, Running};
+use crate::{
+    chunk::{self, Chunk},
+    interrupt::{Interrupt, Running},
+};
 
 /// First pause after the store failed, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// Most attempts of which one call takes what they said; a call this large takes some 10 ms.
+const AT_ONCE: usize = 500;
+
+/// The longest rest of a store that was slow.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// The emitter of one shard.
 #[derive(Debug)]
 pub(crate) struct Emitter {
     queue: Queue,
     shard: Shard,
+    /// How long pieces are gathered at least.
     window: Duration,
     running: Arc<Running>,
-    /// The taps that hold something.
+    /// The taps that hold something, and those of them that cannot wait for the window.
     filled: Mutex<VecDeque<Arc<Tap>>>,
+    urgent: Mutex<Vec<Arc<Tap>>>,
     something: Notify,
     hurry: Notify,
 }
@@ -46,11 +60,11 @@ pub(crate) struct Tap {
 #[derive(Debug, Default)]
 struct Held {
     reset: bool,
-    chunks: Vec<Value>,
-    /// Whether its first words were said.
-    has_begun: bool,
-    /// Whether the emitter has this tap in its list, or is storing what was in it.
-    is_listed: bool,
+    chunks: Vec<Chunk>,
+    /// How many things were said; how many of them were taken out to be stored; how many are.
+    said: u64,
+    taken: u64,
+    stored: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -66,8 +80,8 @@ impl Tap {
 
 impl Emitter {
     pub(crate) fn new(queue: Queue, shard: Shard, window: Duration, running: Arc<Running>) -> Self {
-        let (filled, something, hurry) = Default::default();
-        Self { queue, shard, window, running, filled, something, hurry }
+        let (filled, urgent, something, hurry) = Default::default();
+        Self { queue, shard, window, running, filled, urgent, something, hurry }
     }
 
     /// Says that the attempt begins anew: what its readers have is void.
@@ -76,35 +90,45 @@ impl Emitter {
     }
 
     /// Adds a chunk of the upstream's.
-    pub(crate) fn push(&self, tap: &Arc<Tap>, chunk: Value) {
-        self.fill(tap, |held| match held.chunks.last_mut() {
-            Some(last) if is_text(last) && is_text(&chunk) && index(last) == index(&chunk) => {
-                join(last, &chunk);
-            }
-            _ => held.chunks.push(chunk),
+    pub(crate) fn push(&self, tap: &Arc<Tap>, chunk: Chunk) {
+        self.fill(tap, |held| {
+            let apart = match held.chunks.last_mut() {
+                Some(last) => last.join(chunk),
+                None => Some(chunk),
+            };
+            held.chunks.extend(apart);
         });
     }
 
     fn fill(&self, tap: &Arc<Tap>, change: impl FnOnce(&mut Held)) {
         let mut held = lock(&tap.held);
         change(&mut held);
-        if !std::mem::replace(&mut held.is_listed, true) {
+        let (is_first, is_listed) = (held.said == 0, held.said > held.taken);
+        held.said += 1;
+        if is_first {
+            lock(&self.urgent).push(Arc::clone(tap));
+            self.hurry.notify_one();
+        } else if !is_listed {
             lock(&self.filled).push_back(Arc::clone(tap));
             self.something.notify_one();
         }
-        if !std::mem::replace(&mut held.has_begun, true) {
-            self.hurry.notify_one();
-        }
     }
 
-    /// Waits until everything is stored that the attempt has said.
-    pub(crate) async fn flush(&self, tap: &Tap) {
+    /// Waits until everything is stored that the attempt has said. It says nothing meanwhile.
+    pub(crate) async fn flush(&self, tap: &Arc<Tap>) {
         loop {
             let emitted = tap.emitted.notified();
-            if !lock(&tap.held).is_listed || tap.lost.load(Ordering::Relaxed) {
+            let (is_stored, is_taken) = {
+                let held = lock(&tap.held);
+                (held.stored == held.said, held.taken == held.said)
+            };
+            if is_stored || tap.lost.load(Ordering::Relaxed) {
                 return;
             }
-            self.hurry.notify_one();
+            if !is_taken {
+                lock(&self.urgent).push(Arc::clone(tap));
+                self.hurry.notify_one();
+            }
             emitted.await;
         }
     }
@@ -113,109 +137,96 @@ impl Emitter {
     pub(crate) async fn run(self: Arc<Self>) {
         let mut next = Instant::now();
         loop {
-            self.something.notified().await;
             tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
+                () = self.filled_at(next) => {}
                 () = self.hurry.notified() => {}
             }
-            next = Instant::now() + self.window;
-            let taps = std::mem::take(&mut *lock(&self.filled));
+            let began = Instant::now();
+            let mut taps = std::mem::take(&mut *lock(&self.urgent));
+            let is_due = began >= next;
+            let mut is_rest = false;
+            if is_due {
+                let mut filled = lock(&self.filled);
+                let count = filled.len().min(AT_ONCE);
+                taps.extend(filled.drain(..count));
+                is_rest = !filled.is_empty();
+            }
             self.store(taps).await;
+            if is_due {
+                let window = if is_rest { Duration::ZERO } else { self.window };
+                next = began + pause(window, began.elapsed());
+            }
         }
     }
 
-    async fn store(&self, taps: VecDeque<Arc<Tap>>) {
-        let emissions: Vec<Emission> = taps.iter().flat_map(|tap| emissions(tap)).collect();
+    /// Ends when a tap is filled, and this time has come.
+    async fn filled_at(&self, next: Instant) {
+        while lock(&self.filled).is_empty() {
+            self.something.notified().await;
+        }
+        sleep_until(next).await;
+    }
+
+    async fn store(&self, taps: Vec<Arc<Tap>>) {
+        let emissions: Vec<Emission> = taps.iter().flat_map(|tap| tap.take()).collect();
         let mut pause = PAUSE.0;
         let lost = loop {
             match self.queue.backend().emit(&self.shard, emissions.clone()).await {
                 Ok(lost) => break lost,
                 Err(error) => {
                     tracing::debug!(%error, "events are kept until the store is back");
-                    tokio::time::sleep(pause).await;
+                    sleep(pause).await;
                     pause = (pause * 2).min(PAUSE.1);
                 }
             }
         };
+        let lost: HashSet<LeaseKey> = lost.into_iter().collect();
         for tap in taps {
             if lost.contains(&tap.lease) {
                 tap.lost.store(true, Ordering::Relaxed);
                 self.running.interrupt(&tap.lease, Interrupt::Lost);
             }
             let mut held = lock(&tap.held);
-            let is_empty = held.chunks.is_empty() && !held.reset;
-            held.is_listed = !is_empty;
-            if !is_empty {
-                lock(&self.filled).push_back(Arc::clone(&tap));
-                self.something.notify_one();
-            }
+            held.stored = held.taken;
             drop(held);
             tap.emitted.notify_waiters();
         }
     }
 }
 
-fn emissions(tap: &Tap) -> Vec<Emission> {
-    let mut held = lock(&tap.held);
-    let mut emissions = Vec::with_capacity(2);
-    let mut add = |kind, data| emissions.push(Emission { lease: tap.lease.clone(), kind, data });
-    if std::mem::take(&mut held.reset) {
-        add(EventKind::Reset, RawJson::default());
-    }
-    if !held.chunks.is_empty() {
-        let chunks = std::mem::take(&mut held.chunks);
-        add(EventKind::Delta, RawJson::of(&chunks).unwrap_or_default());
-    }
-    emissions
+/// How long after the beginning of a call that took so long the next one begins, at least.
+fn pause(window: Duration, took: Duration) -> Duration {
+    window.max(took + took.min(LONGEST_REST))
 }
 
-/// The only choice of a chunk that carries nothing but text.
-fn text_choice(chunk: &Value) -> Option<&Value> {
-    let [choice] = chunk.get("choices")?.as_array()?.as_slice() else { return None };
-    let has_more = choice.get("finish_reason").is_some_and(|reason| !reason.is_null())
-        || choice.get("logprobs").is_some_and(|logprobs| !logprobs.is_null())
-        || chunk.get("usage").is_some_and(|usage| !usage.is_null());
-    let delta = choice.get("delta")?.as_object()?;
-    let only_text = delta.len() == 1 && delta.get("content").is_some_and(Value::is_string);
-    (only_text && !has_more).then_some(choice)
-}
-
-fn is_text(chunk: &Value) -> bool {
-    text_choice(chunk).is_some()
-}
-
-fn index(chunk: &Value) -> Option<&Value> {
-    text_choice(chunk)?.get("index")
-}
-
-/// Appends the text of `chunk` to `last`; both carry nothing but text.
-fn join(last: &mut Value, chunk: &Value) {
-    let more = chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
-    if let Value::String(text) = &mut last["choices"][0]["delta"]["content"] {
-        text.push_str(more);
+impl Tap {
+    /// Takes out what is to be stored.
+    fn take(&self) -> Vec<Emission> {
+        let mut held = lock(&self.held);
+        held.taken = held.said;
+        let mut emissions = Vec::with_capacity(1);
+        let mut add =
+            |kind, data| emissions.push(Emission { lease: self.lease.clone(), kind, data });
+        if std::mem::take(&mut held.reset) {
+            add(EventKind::Reset, RawJson::default());
+        }
+        if !held.chunks.is_empty() {
+            add(EventKind::Delta, chunk::array(&std::mem::take(&mut held.chunks)));
+        }
+        emissions
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
-    fn chunk(delta: &Value, finish: Option<&str>) -> Value {
-        json!({ "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] })
-    }
-
     #[test]
-    fn only_texts_are_joined() {
-        let mut text = chunk(&json!({ "content": "a" }), None);
-        let more = chunk(&json!({ "content": "b" }), None);
-        assert!(is_text(&text) && is_text(&more));
-        join(&mut text, &more);
-        assert_eq!(text["choices"][0]["delta"]["content"], "ab");
-        assert!(!is_text(&chunk(&json!({ "content": "a", "role": "assistant" }), None)));
-        assert!(!is_text(&chunk(&json!({ "content": "a" }), Some("stop"))));
-        assert!(!is_text(&chunk(&json!({ "tool_calls": [] }), None)));
-        assert!(!is_text(&json!({ "choices": [], "usage": {} })));
+    fn the_store_rests_as_long_as_it_worked() {
+        let ms = Duration::from_millis;
+        assert_eq!(pause(ms(50), ms(1)), ms(50));
+        assert_eq!(pause(ms(50), ms(100)), ms(200));
+        assert_eq!(pause(ms(0), ms(10)), ms(20));
+        assert_eq!(pause(ms(50), ms(5000)), ms(6000));
     }
 }

@@ -8,6 +8,7 @@
 
 mod assembly;
 mod attempt;
+mod chunk;
 mod consumer;
 mod conversation;
 mod courier;

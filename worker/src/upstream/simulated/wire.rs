@@ -55,6 +55,8 @@ pub(super) struct Frame {
     id: String,
     model: String,
     usage: Value,
+    /// What a chunk of nothing but text has before and behind it, once one was written.
+    around: Option<(String, String)>,
 }
 
 /// The first token: says what this is.
@@ -67,7 +69,7 @@ impl Frame {
     /// Of the answer `number`; `usage` in OpenAI's words.
     pub(super) fn new(shape: Shape, number: u64, model: String, usage: Value) -> Self {
         let kind = if shape == Shape::Message { "msg" } else { "chatcmpl" };
-        Self { shape, id: format!("{kind}-simulated-{number}"), model, usage }
+        Self { shape, id: format!("{kind}-simulated-{number}"), model, usage, around: None }
     }
 
     /// A whole answer that says `text`.
@@ -105,7 +107,7 @@ impl Frame {
     }
 
     /// One piece, as the data of an event, or the body.
-    pub(super) fn write(&self, piece: Piece) -> String {
+    pub(super) fn write(&mut self, piece: Piece) -> String {
         match (piece, self.shape) {
             (Piece::Whole(text), _) => text,
             (Piece::Start, _) => {
@@ -131,10 +133,24 @@ impl Frame {
             (Piece::Opening(text), _) => {
                 self.chunk(&json!({ "role": "assistant", "content": text }), None)
             }
-            (Piece::Text(word), _) => self.chunk(&json!({ "content": format!(" {word}") }), None),
+            (Piece::Text(word), _) => self.text(&word),
             (Piece::Last, _) => self.chunk(&json!({}), Some("stop")),
             (Piece::Usage, _) => self.choices(&json!([]), Some(&self.usage)),
             (Piece::Done, _) => "[DONE]".to_owned(),
+        }
+    }
+
+    /// A chunk of one word more, which needs no escapes.
+    fn text(&mut self, word: &str) -> String {
+        const MARK: &str = " @@";
+        if self.around.is_none() {
+            let chunk = self.chunk(&json!({ "content": MARK }), None);
+            let around = chunk.rsplit_once(MARK);
+            self.around = around.map(|(front, back)| (front.to_owned(), back.to_owned()));
+        }
+        match &self.around {
+            Some((front, back)) => format!("{front} {word}{back}"),
+            None => self.chunk(&json!({ "content": format!(" {word}") }), None),
         }
     }
 
