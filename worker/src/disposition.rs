@@ -53,8 +53,8 @@ pub fn disposition(failure: &Failure) -> Disposition {
         | Failure::FirstByteTimeout(_)
         | Failure::Stalled(_)
         | Failure::TotalTimeout(_)
-        | Failure::Cut(_)
-        | Failure::InStream(_) => Disposition::Backoff,
+        | Failure::Cut(_) => Disposition::Backoff,
+        Failure::InStream(said) => said_in_stream(said),
         Failure::TooLarge(_) | Failure::Unsendable(_) => Disposition::Fatal,
         Failure::Refused(refusal) => refused(refusal),
     }
@@ -68,6 +68,17 @@ fn refused(refusal: &Refusal) -> Disposition {
         (503, Some(after)) => Disposition::RetryAfter(after),
         (408 | 409 | 500.., _) => Disposition::Backoff,
         (_, _) => Disposition::Fatal,
+    }
+}
+
+/// What an error means that the upstream told in its stream, by its code.
+fn said_in_stream(said: &RawJson) -> Disposition {
+    let said: serde_json::Value = said.read().unwrap_or_default();
+    let places = ["/error/code", "/response/error/code", "/code"];
+    let code = places.iter().find_map(|place| said.pointer(place)?.as_str());
+    match code {
+        Some(code) if code == "invalid_prompt" || BUDGET.contains(&code) => Disposition::Fatal,
+        Some(_) | None => Disposition::Backoff,
     }
 }
 
@@ -194,6 +205,11 @@ mod tests {
         }))
     }
 
+    fn failed(code: &str) -> Failure {
+        let said = serde_json::json!({ "response": { "error": { "code": code } } });
+        Failure::InStream(RawJson::of(&said).unwrap())
+    }
+
     #[test]
     fn every_failure_has_its_disposition() {
         let second = Duration::from_secs(1);
@@ -220,6 +236,9 @@ mod tests {
             (Failure::TotalTimeout(second), Disposition::Backoff),
             (Failure::Cut(String::new()), Disposition::Backoff),
             (Failure::InStream(RawJson::default()), Disposition::Backoff),
+            (failed("server_error"), Disposition::Backoff),
+            (failed("invalid_prompt"), Disposition::Fatal),
+            (failed("insufficient_quota"), Disposition::Fatal),
             (Failure::TooLarge(1), Disposition::Fatal),
             (Failure::Unsendable(String::new()), Disposition::Fatal),
         ];
