@@ -63,7 +63,7 @@ async fn serve(listener: TcpListener, simulated: Simulated) -> anyhow::Result<()
         .route("/v1/messages", post(answer))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Arc::new(simulated));
-    axum::serve(listener, routes).await.context("the server broke")
+    axum::serve(listener, routes.into_make_service()).await.context("the server broke")
 }
 
 async fn models() -> impl IntoResponse {

@@ -125,6 +125,19 @@ def cpu_s(process):
     return (int(fields[11]) + int(fields[12])) / HERTZ
 
 
+def machine_s():
+    """Seconds that all processors were busy, and that the host kept from them."""
+    ticks = [int(field) for field in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    user, nice, system, _, _, irq, softirq, steal = ticks[:8]
+    return (user + nice + system + irq + softirq) / HERTZ, steal / HERTZ
+
+
+def not_ours(before, spent, seconds):
+    """The share of the processors that others had meanwhile, or the host kept."""
+    busy, stolen = (now - then for now, then in zip(machine_s(), before))
+    return round((busy - spent + stolen) / seconds / os.cpu_count(), 2)
+
+
 def rss_kb(process):
     status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0])
@@ -148,7 +161,7 @@ def commands(port):
 
 def bench(args, processes, *command):
     """The figures of `causeway bench`, and the processor time that each process took."""
-    before = {name: cpu_s(process) for name, process in processes.items()}
+    before, machine = {name: cpu_s(process) for name, process in processes.items()}, machine_s()
     began = os.times()
     command = [args.causeway, "bench", *command, "--json"]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
@@ -159,6 +172,7 @@ def bench(args, processes, *command):
     figures["cpu_s"] = {name: round(cpu_s(process) - before[name], 2) for name, process in processes.items()}
     load = took.children_user + took.children_system - began.children_user - began.children_system
     figures["cpu_s"]["load"] = round(load, 2)
+    figures["not_ours"] = not_ours(machine, sum(figures["cpu_s"].values()), took.elapsed - began.elapsed)
     return figures
 
 
@@ -187,7 +201,7 @@ def streams(args):
     }
     with system(args, None, args.clients, **simulated) as (processes, via, _):
         idle = {name: rss_kb(process) for name, process in processes.items()}
-        before = {name: cpu_s(process) for name, process in processes.items()}
+        before, machine = {name: cpu_s(process) for name, process in processes.items()}, machine_s()
         command = [args.causeway, "bench", "streams", "--url", via, "--clients", args.clients, "--ramp", RAMP_S, "--json"]
         command += ["--seconds", args.stream_seconds, "--tokens-per-second", TOKENS_PER_S]
         began = time.monotonic()
@@ -199,10 +213,12 @@ def streams(args):
         busy = {name: rss_kb(process) for name, process in processes.items()}
         cpu = {name: cpu_s(process) - before[name] for name, process in processes.items()}
         cpu["load"] = cpu_s(load)
+        others = not_ours(machine, sum(cpu.values()), half)
         told, _ = load.communicate()
         figures = json.loads(told)
         figures["rss_idle_kb"], figures["rss_busy_kb"] = idle, busy
         figures["api_kb_per_client"] = round((busy["api"] - idle["api"]) / args.clients, 1)
+        figures["not_ours"] = others
         figures["cpu_share_until_half"] = {name: round(spent / half, 2) for name, spent in cpu.items()}
         return figures
 
@@ -238,6 +254,8 @@ def write_results(args, load, found):
         f"- machine: {os.cpu_count()} cores ({platform.machine()}), {platform.system()} {platform.release()}, "
         f"load average {load:.1f} at the start",
         f"- {output('redis-server', '--version').split(' sha')[0].strip()}, AOF each second",
+        "- share of the processors that others had meanwhile, or the host kept: "
+        + ", ".join(f"{name} {figures['not_ours']:.0%}" for name, figures in found.items()),
     ]
     paced = [name for name in ("paced", "paced_stream") if name in found]
     if paced:
