@@ -145,9 +145,7 @@ impl Listener {
             Err(RecvError::Lagged(_) | RecvError::Closed) => News::Missed,
         }
     }
-}
 
-impl Listener {
     /// The next news, if it has come already.
     pub(crate) fn at_hand(&mut self) -> Option<News> {
         match self.receiver.try_recv() {
