@@ -62,7 +62,7 @@ def main():
     if not chosen:
         sys.exit("mutants: no fault has such a name")
     copy_tree()
-    # The first build makes all dependencies, which takes its time.
+    # A build takes its time, the first one most.
     cargo("--no-run", longest=None)
     sound = cargo("--status-level", "fail")
     if sound.returncode != 0:
@@ -71,7 +71,7 @@ def main():
     for mutant in chosen:
         began = time.monotonic()
         restore = plant(mutant)
-        built = cargo("--no-run")
+        built = cargo("--no-run", longest=None)
         if built.returncode != 0:
             sys.exit(f"mutants: {mutant['name']} does not build:\n{built.stdout}")
         try:
