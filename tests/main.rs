@@ -9,4 +9,6 @@ mod history;
 #[cfg(test)]
 mod journeys;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod support;

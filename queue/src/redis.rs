@@ -21,7 +21,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use redis::{Cmd, FromRedisValue, Script, Value};
+use redis::{Cmd, FromRedisValue, Value};
 use tokio::task::JoinSet;
 
 pub use self::info::ServerStats;
@@ -75,29 +75,36 @@ struct Server {
 }
 
 impl Server {
-    /// Calls a script of `shard`.
+    /// Calls one of the scripts for `shard`; a server that does not know them is told them.
     async fn call(
         &self,
         shard: &Shard,
-        script: &Script,
+        script: &str,
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Value, Error> {
-        let mut invocation = script.prepare_invoke();
-        invocation.key(keys::prefix(shard));
-        invocation
-            .arg(self.clock.as_ref().map_or(String::new(), |clock| clock.now().0.to_string()));
+        let mut command = redis::cmd("FCALL");
+        command.arg(script).arg(1).arg(keys::prefix(shard));
+        command.arg(self.clock.as_ref().map_or(String::new(), |clock| clock.now().0.to_string()));
         for arg in args {
-            invocation.arg(arg.as_ref());
+            command.arg(arg.as_ref());
         }
-        let mut loan = self.connections.shared().await?;
-        match invocation.invoke_async(&mut loan.link).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                if breaks(&error) {
-                    self.connections.discard(&loan).await;
-                }
-                Err(unavailable(error))
+        match self.ask(&command).await {
+            Err(Error::Unavailable(why)) if why.contains("Function not found") => {
+                self.load().await?;
+                self.ask(&command).await
             }
+            answer => answer,
+        }
+    }
+
+    /// Loads the scripts; in a cluster, into every master.
+    async fn load(&self) -> Result<(), Error> {
+        let mut command = redis::cmd("FUNCTION");
+        command.arg("LOAD").arg(&self.scripts.library);
+        match self.ask::<Value>(&command).await {
+            // Somebody else was faster.
+            Err(Error::Unavailable(why)) if why.contains("already exists") => Ok(()),
+            answer => answer.map(drop),
         }
     }
 

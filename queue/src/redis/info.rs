@@ -41,7 +41,7 @@ impl RedisStore {
             let calls = number("calls") as u64;
             stats.commands += calls;
             // What a script runs is counted under its own name too, and its time within the script's.
-            if ["evalsha", "bzpopmin", "ping"].contains(&name) {
+            if ["fcall", "bzpopmin", "ping"].contains(&name) {
                 stats.calls += calls;
                 stats.busy_us += number("usec");
             }

@@ -1,82 +1,119 @@
-//! The scripts, each with what it stands on before it: every one with `lua/base.lua`, those that
-//! change jobs or look at the order with the engine too.
+//! The scripts: the files of `lua/`, one library of functions (FUNCTION LOAD, Redis 7.0). A server
+//! makes a library's closures once, when it loads it; a script of EVALSHA makes all of them anew for
+//! each call, which took more of the server's time than the work of a single job.
 //!
 //! Redis's Lua is 5.1, where every constant is a variable that each function has to capture. So the
 //! scripts declare numbers as Lua 5.4 does, `local RUNNING <const> = 3`, and the loader puts them in.
 
 use std::{collections::HashMap, time::Duration};
 
-use redis::Script;
+use sha2::{Digest, Sha256};
 
 use crate::{
     clock::millis,
     policy::{PROMOTE_AT_ONCE, Policy},
 };
 
-/// Declares the scripts by their file names, after what stands above each.
-macro_rules! scripts {
-    ($($above:ident: [$($(#[$only:meta])* $name:ident),+ $(,)?]),+ $(,)?) => {
-        /// Every transition and every view, ready to be called.
+/// Declares the functions by their file names, after the flags of FUNCTION LOAD; each file puts the
+/// function that it is named for into `functions`.
+macro_rules! functions {
+    ($($flags:literal: [$($(#[$only:meta])* $name:ident),+ $(,)?]),+ $(,)?) => {
+        /// Every transition and every view, by the name under which the server knows it.
         #[derive(Debug)]
         pub(super) struct Scripts {
-            $($($(#[$only])* pub(super) $name: Script,)+)+
+            /// The library, as FUNCTION LOAD takes it.
+            pub(super) library: String,
+            $($($(#[$only])* pub(super) $name: String,)+)+
         }
 
         impl Scripts {
             /// The scripts under `policy`.
             pub(super) fn new(policy: &Policy) -> Self {
-                let above = Above::new(policy);
-                let make = |above: &str, text: &str| Script::new(&inlined(&format!("{above}{text}")));
+                let mut library = Library::new(policy);
+                $($($(#[$only])* library.add(
+                    stringify!($name),
+                    $flags,
+                    include_str!(concat!("lua/", stringify!($name), ".lua")),
+                );)+)+
+                let (name, library) = library.finished();
                 Self {
-                    $($($(#[$only])* $name: make(
-                        &above.$above,
-                        include_str!(concat!("lua/", stringify!($name), ".lua")),
-                    ),)+)+
+                    library,
+                    $($($(#[$only])* $name: format!("{name}_{}", stringify!($name)),)+)+
                 }
             }
         }
     };
 }
 
-scripts!(
-    base: [beat, conversations, emit, forget, throttle],
-    engine: [
+functions!(
+    // New work is refused by a server that has reached its bound of memory.
+    "": [enqueue, retry, throttle],
+    // Work that was accepted goes on even then.
+    "'allow-oom'": [
+        beat, cancel, conversations, emit, forget, limits, pause, reap, reconcile, step,
+    ],
+    // These need no memory.
+    "'no-writes'": [
         #[cfg(feature = "conformance")]
         audit,
-        cancel,
-        enqueue,
         get,
-        limits,
         list,
-        pause,
-        reap,
-        reconcile,
-        retry,
         stats,
-        step,
     ],
 );
 
-/// What stands above scripts.
-struct Above {
-    base: String,
-    engine: String,
+/// The library as it grows.
+struct Library {
+    /// What runs with the first call: while a library is loaded, Lua has neither its own functions nor
+    /// Redis's.
+    made: String,
+    /// What runs when it is loaded.
+    registered: String,
 }
 
-impl Above {
+impl Library {
     fn new(policy: &Policy) -> Self {
-        let base = include_str!("lua/base.lua").to_owned();
         let Policy { retention, max_stalls, max_dead } = policy;
         // A key must live for at least a millisecond to be written at all.
         let retention = millis((*retention).max(Duration::from_millis(1)));
-        let engine = format!(
-            "{base}local RETENTION, MAX_STALLS, MAX_DEAD, AT_ONCE = \
-         {retention}, {max_stalls}, {max_dead}, {PROMOTE_AT_ONCE}\n{}{}{}",
+        let made = format!(
+            "local RETENTION <const>, MAX_STALLS <const>, MAX_DEAD <const>, AT_ONCE <const> = \
+             {retention}, {max_stalls}, {max_dead}, {PROMOTE_AT_ONCE}\n{}{}{}{}{}",
+            include_str!("lua/base.lua"),
             include_str!("lua/flows.lua"),
             include_str!("lua/jobs.lua"),
-            include_str!("lua/ends.lua")
+            include_str!("lua/ends.lua"),
+            include_str!("lua/begin.lua"),
         );
-        Self { base, engine }
+        Self { made, registered: String::new() }
+    }
+
+    /// Adds a function; what its file declares besides is its own.
+    fn add(&mut self, name: &str, flags: &str, file: &str) {
+        self.made += &format!("do\n{file}end\n");
+        self.registered += &format!(
+            "redis.register_function({{ function_name = LIBRARY .. '_{name}', flags = {{ {flags} }},\n\
+             callback = function(keys, args)\n\
+             if not functions then begin, functions = make() end\n\
+             begin(keys[1], args[1])\n\
+             return functions.{name}(args)\nend }})\n"
+        );
+    }
+
+    /// Its name and its text. The name tells what is in it, so that processes of several versions or
+    /// policies share a server.
+    fn finished(self) -> (String, String) {
+        let made = inlined(&self.made);
+        let digest = Sha256::digest(format!("{made}{}", self.registered));
+        let name = digest[..8]
+            .iter()
+            .fold("causeway_".to_owned(), |name, byte| format!("{name}{byte:02x}"));
+        let text = format!(
+            "#!lua name={name}\nlocal LIBRARY, begin, functions = '{name}', nil, nil\n\
+             local function make()\n{made}\nreturn begin, functions\nend\n{}",
+            self.registered
+        );
+        (name, text)
     }
 }
 

@@ -1,14 +1,17 @@
--- What every script begins with.
+-- The ground on which the functions stand, one a file. All of this folder is one library, see
+-- redis/scripts.rs: it is run once by a server, and the closures made then serve every call. What
+-- belongs to one call stands in locals that `begin`, in begin.lua, sets anew.
 --
--- ARGV[1] is '', or the time in milliseconds where a test sets the clock.
--- KEYS[1] is the prefix of the shard, `cw:{lane:shard}:`. Every key is made from it, so that all of
--- them share one hash slot.
-local P, call = KEYS[1], redis.call
-local now = tonumber(ARGV[1])
-if not now then
-  local time = call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+-- A call has one key, the prefix of the shard, `cw:{lane:shard}:`. All keys are made from it, so that
+-- they share one hash slot. Its first argument is '', or the time in milliseconds where a test sets the
+-- clock.
+local string, math, table, struct, bit, call = string, math, table, struct, bit, redis.call
+local P, now
+
+-- The keys that have one name in a shard.
+local TENANTS, ACTIVE, PARKED, DUE, DEADLINES, LEASES, CANCELS, DEAD, OUTBOX, NEWS, WAKE
+-- What the names of a job's keys begin with.
+local JOB, EVENTS
 
 local function key(kind, name) return P .. kind .. ':' .. name end
 
@@ -23,14 +26,13 @@ local function bulk(command, name, args, width)
 end
 
 -- News for the processes that listen, published once at the end: see redis/news.rs.
-local news = {}
+local news
 local function publish()
-  if #news > 0 then call('PUBLISH', P .. 'news', table.concat(news)) end
+  if #news > 0 then call('PUBLISH', NEWS, table.concat(news)) end
 end
 
 -- Appends to a job's event log, and tells it. What is told is joined only once, at the end: every
 -- text that Lua makes is copied and hashed.
-local EVENTS = P .. 'events:'
 local function append_event(id, kind, data)
   local entry = call('XADD', EVENTS .. id, '1-*', 'k', kind, 'd', data)
   local count = #news

@@ -1,23 +1,24 @@
 -- Extends leases.
--- ARGV: 2: lease in ms; 3…: lease members.
+-- Arguments: 2: lease in ms; 3…: lease members.
 -- Returns a letter a lease: 1 extended, 0 not held, c extended and its job shall end.
-local LEASES, CANCELS = P .. 'leases', P .. 'cancels'
-local members, extended, ids, answer = {}, {}, {}, {}
-for i = 3, #ARGV do members[#members + 1] = ARGV[i] end
-if #members == 0 then return '' end
-local held = call('ZMSCORE', LEASES, unpack(members))
-for n, m in ipairs(members) do
-  if held[n] then
-    extended[#extended + 1] = now + tonumber(ARGV[2])
-    extended[#extended + 1] = m
+functions.beat = function(args)
+  local members, extended, ids, answer = {}, {}, {}, {}
+  for i = 3, #args do members[#members + 1] = args[i] end
+  if #members == 0 then return '' end
+  local held = call('ZMSCORE', LEASES, unpack(members))
+  for n, m in ipairs(members) do
+    if held[n] then
+      extended[#extended + 1] = now + tonumber(args[2])
+      extended[#extended + 1] = m
+    end
+    ids[n] = string.sub(m, 1, 26)
+    answer[n] = held[n] and '1' or '0'
   end
-  ids[n] = string.sub(m, 1, 26)
-  answer[n] = held[n] and '1' or '0'
-end
-bulk('ZADD', LEASES, extended, 2)
-if call('EXISTS', CANCELS) == 1 then
-  for n, cancelled in ipairs(call('SMISMEMBER', CANCELS, unpack(ids))) do
-    if cancelled == 1 and held[n] then answer[n] = 'c' end
+  bulk('ZADD', LEASES, extended, 2)
+  if call('EXISTS', CANCELS) == 1 then
+    for n, cancelled in ipairs(call('SMISMEMBER', CANCELS, unpack(ids))) do
+      if cancelled == 1 and held[n] then answer[n] = 'c' end
+    end
   end
+  return table.concat(answer)
 end
-return table.concat(answer)

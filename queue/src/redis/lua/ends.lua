@@ -4,12 +4,16 @@
 --   MAX_STALLS  how many workers a job may lose
 --   MAX_DEAD    how many failed jobs the list of the dead holds
 --   AT_ONCE     how many members of a set one transition promotes
-local LEASES, CANCELS, DEAD, OUTBOX = P .. 'leases', P .. 'cancels', P .. 'dead', P .. 'outbox'
--- When what ends now is forgotten; as text, which need not be made anew for every command.
-local FORGET_AT = string.format('%d', now + RETENTION)
+-- When what ends now is forgotten, as text; nil as long as nobody asked.
+local forget_at
 
 local ends
 ends = {
+  forget_at = function()
+    forget_at = forget_at or string.format('%d', now + RETENTION)
+    return forget_at
+  end,
+
   -- Ends an attempt: frees the slot and settles what it really cost. Needs nothing of the job, so
   -- that a slot comes free whatever became of the job.
   release = function(tenant_name, class, difference)
@@ -77,7 +81,7 @@ ends = {
     local record = jobs.hot(j, #out) .. string.sub(j.raw, HOT_BYTES + 1, j.spec_end) .. out
     -- What did not succeed can be retried, and needs its body for that.
     if state ~= 's' then record = record .. string.sub(j.raw, j.spec_end + 1) end
-    call('SET', JOB .. j.id, record, 'PXAT', FORGET_AT)
+    call('SET', JOB .. j.id, record, 'PXAT', ends.forget_at())
     -- Most jobs have no flag set, and nothing of what follows.
     if j.flags ~= 0 then
       jobs.log(j, state, 'null')
@@ -85,11 +89,11 @@ ends = {
         if state == 's' then
           call('DEL', key('body', j.id))
         else
-          call('PEXPIREAT', key('body', j.id), FORGET_AT)
+          call('PEXPIREAT', key('body', j.id), ends.forget_at())
         end
       end
-      if jobs.has(j, FLAG.errors) then call('PEXPIREAT', key('errors', j.id), FORGET_AT) end
-      if jobs.has(j, FLAG.events) then call('PEXPIREAT', key('events', j.id), FORGET_AT) end
+      if jobs.has(j, FLAG.errors) then call('PEXPIREAT', key('errors', j.id), ends.forget_at()) end
+      if jobs.has(j, FLAG.events) then call('PEXPIREAT', key('events', j.id), ends.forget_at()) end
       -- The end is to be told: see redis/outbox.rs.
       if jobs.has(j, FLAG.webhook) then
         call('ZADD', OUTBOX, now, j.id .. string.format('%016x', j.order) .. state)
@@ -171,5 +175,5 @@ local function commit(only)
   local wake = flows.is_visible()
   if only == 'open' then wake = wake and owner.is_open(lane) end
   if only == 'new' then wake = wake and not was_visible end
-  if wake or lane[SOONEST] < soonest_before then call('ZADD', P .. 'wake', 0, 'a') end
+  if wake or lane[SOONEST] < soonest_before then call('ZADD', WAKE, 0, 'a') end
 end

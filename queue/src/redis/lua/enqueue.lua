@@ -1,5 +1,5 @@
 -- Accepts groups of jobs; of each group all or none.
--- ARGV, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, idempotency key,
+-- Arguments, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, idempotency key,
 --   flag), else 'm'; how many jobs; then
 --   4 a plain job: id; tenant; numbers packed as '<BHdd' (class, most attempts, prompt tokens, completion
 --   tokens or -1); the record from its deadline on;
@@ -11,16 +11,19 @@
 -- Returns, a group: { 'all' } when each job is new; { 'ok', id, … } with the id that answers each job: its
 --   own, or that of the job that was accepted before for the same idempotency key; { 'reused', key }; or
 --   { 'full', 'tenant' | 'lane', limit, excess, drain per second }.
-local groups, names = {}, {}
-local function read_jobs(group, i)
+-- What is to be written: the records; and for each tenant the list of what it got.
+local records, lists
+
+-- The jobs of a group that begin at `i`, into the group; their tenants into `names`.
+local function read_jobs(args, group, i, names)
   for n = 1, group.count do
     local d = {
-      id = ARGV[i], tenant = ARGV[i + 1], numbers = ARGV[i + 2], idem = ARGV[i + 3], tail = ARGV[i + 4],
-      body = ARGV[i + 5], idem_key = false, fresh = false, ttl = false, profile = false,
+      id = args[i], tenant = args[i + 1], numbers = args[i + 2], idem = args[i + 3], tail = args[i + 4],
+      body = args[i + 5], idem_key = false, fresh = false, ttl = false, profile = false,
     }
     i = i + 6
     if bit.band(string.byte(d.numbers, 2), FLAG.memory) ~= 0 then
-      d.ttl, d.profile = ARGV[i], ARGV[i + 1]
+      d.ttl, d.profile = args[i], args[i + 1]
       i = i + 2
     end
     group[n] = d
@@ -29,29 +32,27 @@ local function read_jobs(group, i)
   return i
 end
 
-local i = 2
-while i <= #ARGV do
-  local group = { plain = ARGV[i] == 'p', count = tonumber(ARGV[i + 1]), first = i + 2 }
-  groups[#groups + 1] = group
-  if group.plain then
-    i = group.first + 4 * group.count
-    local last
-    for at = group.first + 1, i - 1, 4 do
-      if ARGV[at] ~= last then
-        last = ARGV[at]
-        names[#names + 1] = last
+-- The groups, and the names of all their tenants.
+local function read_groups(args)
+  local groups, names, i = {}, {}, 2
+  while i <= #args do
+    local group = { plain = args[i] == 'p', count = tonumber(args[i + 1]), first = i + 2 }
+    groups[#groups + 1] = group
+    if group.plain then
+      i = group.first + 4 * group.count
+      local last
+      for at = group.first + 1, i - 1, 4 do
+        if args[at] ~= last then
+          last = args[at]
+          names[#names + 1] = last
+        end
       end
+    else
+      i = read_jobs(args, group, group.first, names)
     end
-  else
-    i = read_jobs(group, group.first)
   end
+  return groups, names
 end
-flows.load(names)
-
-local function full(scope, limit, wanted)
-  return { 'full', scope, limit, wanted - limit, string.format('%.17g', lane[DRAIN_PER_S]) }
-end
-local records, lists = {}, {}
 
 local function list_of(name)
   local list = lists[name]
@@ -100,27 +101,29 @@ local function accept(d, digest_and_id)
   list[#list + 1] = j.id
 end
 
+-- What the record of a plain job that is ready begins with, up to the time.
+local FRONTS = {}
+for class = 0, 2 do
+  FRONTS[class] = string.sub(struct.pack(HOT, 'q', 0, class, 0, 0, 0, 0, 0, 0), 1, HOT_BYTES - 8)
+end
+
 -- Jobs that have nothing but a record and a place in their ready set.
-local function accept_plain(group)
-  local args, first, last, counts = ARGV, group.first, group.first + 4 * group.count - 1, {}
+local function accept_plain(args, group)
+  local first, last, counts = group.first, group.first + 4 * group.count - 1, {}
   for at = first + 1, last, 4 do counts[args[at]] = (counts[args[at]] or 0) + 1 end
   for name, count in pairs(counts) do
     local t = tenants[name]
     if t[MAX_QUEUED] >= 0 and t[QUEUED] + count > t[MAX_QUEUED] then
-      return full('tenant', t[MAX_QUEUED], t[QUEUED] + count)
+      return flows.full('tenant', t[MAX_QUEUED], t[QUEUED] + count)
     end
   end
   if lane[QUEUED] + group.count > lane[MAX_QUEUED] then
-    return full('lane', lane[MAX_QUEUED], lane[QUEUED] + group.count)
+    return flows.full('lane', lane[MAX_QUEUED], lane[QUEUED] + group.count)
   end
   lane[QUEUED] = lane[QUEUED] + group.count
   for name, count in pairs(counts) do
     local t = flows.change(name)
     t[QUEUED] = t[QUEUED] + count
-  end
-  local fronts = {}
-  for class = 0, 2 do
-    fronts[class] = string.sub(struct.pack(HOT, 'q', 0, class, 0, 0, 0, 0, 0, 0), 1, HOT_BYTES - 8)
   end
   local pack, unpack_numbers, order, count = struct.pack, struct.unpack, lane[ACCEPTED], #records
   local name, t, list, ready
@@ -129,7 +132,7 @@ local function accept_plain(group)
     local class, attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2])
     order = order + 1
     records[count + 1] = JOB .. id
-    records[count + 2] = fronts[class]
+    records[count + 2] = FRONTS[class]
       .. pack('<dBHddd', now, VERSION, attempts, order, estimate(prompt, completion), now) .. args[at + 3]
     count = count + 2
     if name ~= args[at + 1] then
@@ -180,11 +183,11 @@ local function accept_all(drafts)
   for _, d in ipairs(drafts) do
     local t, count = tenants[d.tenant], counts[d.tenant] or 0
     if count > 0 and t[MAX_QUEUED] >= 0 and t[QUEUED] + count > t[MAX_QUEUED] then
-      return full('tenant', t[MAX_QUEUED], t[QUEUED] + count)
+      return flows.full('tenant', t[MAX_QUEUED], t[QUEUED] + count)
     end
   end
   if lane[QUEUED] + total > lane[MAX_QUEUED] then
-    return full('lane', lane[MAX_QUEUED], lane[QUEUED] + total)
+    return flows.full('lane', lane[MAX_QUEUED], lane[QUEUED] + total)
   end
 
   for _, d in ipairs(drafts) do
@@ -193,11 +196,16 @@ local function accept_all(drafts)
   return answers
 end
 
-local replies = {}
-for n, group in ipairs(groups) do
-  replies[n] = group.plain and accept_plain(group) or accept_all(group)
+functions.enqueue = function(args)
+  records, lists = {}, {}
+  local groups, names = read_groups(args)
+  flows.load(names)
+  local replies = {}
+  for n, group in ipairs(groups) do
+    replies[n] = group.plain and accept_plain(args, group) or accept_all(group)
+  end
+  bulk('MSET', nil, records, 2)
+  for name, list in pairs(lists) do bulk('RPUSH', key('jobs', name), list, 1) end
+  commit('new')
+  return replies
 end
-bulk('MSET', nil, records, 2)
-for name, list in pairs(lists) do bulk('RPUSH', key('jobs', name), list, 1) end
-commit('new')
-return replies

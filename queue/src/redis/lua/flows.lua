@@ -1,11 +1,9 @@
 -- The lane, its tenants and their flows: who may be served, in which order.
 --
--- A script changes lane, tenants and jobs in tables, and writes each once at its end. The functions
--- stand in tables, one a file: closures over many locals are slow to make, and all are made anew
--- for every call. A `<const>` is a number that the loader writes in the place of its name.
+-- A function changes lane, tenants and jobs in tables, and writes each once at its end. A `<const>` is
+-- a number that the loader writes in the place of its name.
 --
 -- The hash `tenants` holds a packed array for each tenant, and under '' one for the lane.
-local TENANTS, ACTIVE, PARKED = P .. 'tenants', P .. 'active', P .. 'parked'
 local INTERVAL <const> = 60000
 -- A time that never comes: 2^53.
 local NEVER <const> = 9007199254740992
@@ -60,7 +58,7 @@ local TENANT = '<' .. string.rep('d', TENANT_FIELDS)
 local CLASS_WEIGHT = { [0] = 16, 4, 1 }
 -- What the name of a flow begins with; the tenant follows.
 local FLOW = { [0] = '0:', '1:', '2:' }
-local tenants, touched, changed = {}, {}, {}
+local tenants, touched, changed
 -- What is to be done about a tenant: nothing; write it; place its flows, then write it.
 local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
 
@@ -145,6 +143,11 @@ flows = {
 
   -- Whether there is work that a worker can begin, now or at a known time.
   is_visible = function() return lane[OFFERS] > 0 and owner.open_at(lane) ~= nil end,
+
+  -- What a call answers that has no room for so many jobs.
+  full = function(scope, limit, wanted)
+    return { 'full', scope, limit, wanted - limit, string.format('%.17g', lane[DRAIN_PER_S]) }
+  end,
 
   -- Decides for every touched tenant which of its flows are offered: the only place that does.
   -- `active` then holds exactly the servable flows, `parked` the tenants that a rate keeps closed.

@@ -10,11 +10,10 @@ local HOT, HOT_BYTES, COLD, HEAD_BYTES = '<c1BBHHI4I4dd', 31, '<BHddddBBI4', 72
 local HEAD = HOT .. string.sub(COLD, 2)
 local VERSION = 1
 local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32, webhook = 64 }
-local JOB, DUE, DEADLINES = P .. 'job:', P .. 'due', P .. 'deadlines'
-local known = {}
+local known
 
 -- Jobs that became ready, written together: flow -> { score, id, ... }.
-local readied = {}
+local readied
 
 local jobs
 jobs = {

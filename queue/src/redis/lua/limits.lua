@@ -1,34 +1,36 @@
 -- Sets the bounds of the lane and of tenants; those that were configured before and are not named get
 -- the default.
--- ARGV: 2: the lane packed as '<dddd' (most running, most queued, requests and tokens per minute; -1 for
+-- Arguments: 2: the lane packed as '<dddd' (most running, most queued, requests and tokens per minute; -1 for
 --   no bound); then 2 a tenant: name; bounds packed as '<ddddd' (weight, then as the lane).
 -- Returns 1.
-local names, configured = {}, call('SMEMBERS', P .. 'configured')
-for i = 3, #ARGV, 2 do names[#names + 1] = ARGV[i] end
-flows.load(names)
-flows.load(configured)
-lane[MAX_RUNNING], lane[MAX_QUEUED], lane[RPM], lane[TPM] = struct.unpack('<dddd', ARGV[2])
+functions.limits = function(args)
+  local names, configured = {}, call('SMEMBERS', P .. 'configured')
+  for i = 3, #args, 2 do names[#names + 1] = args[i] end
+  flows.load(names)
+  flows.load(configured)
+  lane[MAX_RUNNING], lane[MAX_QUEUED], lane[RPM], lane[TPM] = struct.unpack('<dddd', args[2])
 
--- Leaves `active` under the old weight, so that the sum of weights stays right.
-local function set_one(name, w, max_running, max_queued, rpm, tpm, is_configured)
-  local t = flows.touch(name)
-  for class = 0, 2 do
-    if t[OFFERED + class] == 1 then
-      flows.withdraw(t, class)
-      call('ZREM', ACTIVE, class .. ':' .. name)
+  -- Leaves `active` under the old weight, so that the sum of weights stays right.
+  local function set_one(name, w, max_running, max_queued, rpm, tpm, is_configured)
+    local t = flows.touch(name)
+    for class = 0, 2 do
+      if t[OFFERED + class] == 1 then
+        flows.withdraw(t, class)
+        call('ZREM', ACTIVE, class .. ':' .. name)
+      end
     end
+    t[WEIGHT], t[MAX_RUNNING], t[MAX_QUEUED], t[RPM], t[TPM], t[CONFIGURED] =
+      w, max_running, max_queued, rpm, tpm, is_configured
+    flows.place()
   end
-  t[WEIGHT], t[MAX_RUNNING], t[MAX_QUEUED], t[RPM], t[TPM], t[CONFIGURED] =
-    w, max_running, max_queued, rpm, tpm, is_configured
-  flows.place()
-end
 
-for _, name in ipairs(configured) do set_one(name, 1, -1, -1, -1, -1, 0) end
-call('DEL', P .. 'configured')
-for i = 3, #ARGV, 2 do
-  local w, max_running, max_queued, rpm, tpm = struct.unpack('<ddddd', ARGV[i + 1])
-  set_one(ARGV[i], w, max_running, max_queued, rpm, tpm, 1)
+  for _, name in ipairs(configured) do set_one(name, 1, -1, -1, -1, -1, 0) end
+  call('DEL', P .. 'configured')
+  for i = 3, #args, 2 do
+    local w, max_running, max_queued, rpm, tpm = struct.unpack('<ddddd', args[i + 1])
+    set_one(args[i], w, max_running, max_queued, rpm, tpm, 1)
+  end
+  bulk('SADD', P .. 'configured', names, 1)
+  commit()
+  return 1
 end
-bulk('SADD', P .. 'configured', names, 1)
-commit()
-return 1

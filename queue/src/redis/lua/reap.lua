@@ -1,29 +1,31 @@
 -- Takes expired leases back.
--- ARGV: 2: the error of a lost worker as JSON, with `"attempt":0` where the attempt goes; 3: the data
+-- Arguments: 2: the error of a lost worker as JSON, with `"attempt":0` where the attempt goes; 3: the data
 --   of its `retrying` event.
 -- Returns { requeued, ended }: two lists of job ids.
-flows.load({})
-local requeued, ended = {}, {}
-for _, m in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, AT_ONCE)) do
-  call('ZREM', LEASES, m)
-  ends.release(string.sub(m, 37), string.byte(m, 35) - 48, 0)
-  local j = jobs.get(string.sub(m, 1, 26))
-  if j then
-    local attempt = '"attempt":' .. string.format('%d', j.attempts)
-    local err = string.gsub(ARGV[2], '"attempt":0', attempt, 1)
-    j.stalls, j.attempts = j.stalls + 1, j.attempts - 1
-    ends.remember_error(j, err)
-    if jobs.has(j, FLAG.cancelling) then
-      ends.finish(j, 'c', '')
-    elseif j.stalls >= MAX_STALLS then
-      ends.finish(j, 'f', '{"error":' .. err .. '}')
-    else
-      ends.put_back(j, now, 'R', ARGV[3])
+functions.reap = function(args)
+  flows.load({})
+  local requeued, ended = {}, {}
+  for _, m in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, AT_ONCE)) do
+    call('ZREM', LEASES, m)
+    ends.release(string.sub(m, 37), string.byte(m, 35) - 48, 0)
+    local j = jobs.get(string.sub(m, 1, 26))
+    if j then
+      local attempt = '"attempt":' .. string.format('%d', j.attempts)
+      local err = string.gsub(args[2], '"attempt":0', attempt, 1)
+      j.stalls, j.attempts = j.stalls + 1, j.attempts - 1
+      ends.remember_error(j, err)
+      if jobs.has(j, FLAG.cancelling) then
+        ends.finish(j, 'c', '')
+      elseif j.stalls >= MAX_STALLS then
+        ends.finish(j, 'f', '{"error":' .. err .. '}')
+      else
+        ends.put_back(j, now, 'R', args[3])
+      end
+      local list = (j.state == 'q' or j.state == 'w') and requeued or ended
+      list[#list + 1] = j.id
     end
-    local list = (j.state == 'q' or j.state == 'w') and requeued or ended
-    list[#list + 1] = j.id
   end
+  ends.promote()
+  commit()
+  return { requeued, ended }
 end
-ends.promote()
-commit()
-return { requeued, ended }

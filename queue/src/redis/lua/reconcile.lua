@@ -1,82 +1,84 @@
 -- Recounts what is derivable, repairs it, and forgets what nobody needs.
--- ARGV: 2: cursor of the scan over tenants, '0' to begin.
+-- Arguments: 2: cursor of the scan over tenants, '0' to begin.
 -- Returns { next cursor, repaired counts of running, of ready jobs, of offers }.
-flows.load({})
-local repaired = { running = 0, ready = 0, offers = 0 }
-if ARGV[2] == '0' then
-  ends.promote()
-  call('ZREMRANGEBYSCORE', DEAD, '-inf', now - RETENTION)
-  call('ZREMRANGEBYSCORE', OUTBOX, '-inf', now - RETENTION)
-end
-for _, name in ipairs(call('ZRANGEBYSCORE', PARKED, '-inf', now)) do flows.touch(name) end
-jobs.flush()
-flows.place()
+functions.reconcile = function(args)
+  flows.load({})
+  local repaired = { running = 0, ready = 0, offers = 0 }
+  if args[2] == '0' then
+    ends.promote()
+    call('ZREMRANGEBYSCORE', DEAD, '-inf', now - RETENTION)
+    call('ZREMRANGEBYSCORE', OUTBOX, '-inf', now - RETENTION)
+  end
+  for _, name in ipairs(call('ZRANGEBYSCORE', PARKED, '-inf', now)) do flows.touch(name) end
+  jobs.flush()
+  flows.place()
 
-local running, total = {}, 0
-for _, m in ipairs(call('ZRANGE', LEASES, 0, -1)) do
-  local name = string.sub(m, 37)
-  running[name] = (running[name] or 0) + 1
-  total = total + 1
-end
-if lane[RUNNING] ~= total then
-  lane[RUNNING] = total
-  repaired.running = repaired.running + 1
-end
-
-local scan = call('HSCAN', TENANTS, ARGV[2], 'COUNT', 500)
-local function recount(t)
-  if t[RUNNING] ~= (running[t[NAME]] or 0) then
-    t[RUNNING] = running[t[NAME]] or 0
+  local running, total = {}, 0
+  for _, m in ipairs(call('ZRANGE', LEASES, 0, -1)) do
+    local name = string.sub(m, 37)
+    running[name] = (running[name] or 0) + 1
+    total = total + 1
+  end
+  if lane[RUNNING] ~= total then
+    lane[RUNNING] = total
     repaired.running = repaired.running + 1
   end
-  local before = lane[OFFERS]
-  for class = 0, 2 do
-    local name = class .. ':' .. t[NAME]
-    local ready = call('ZCARD', key('ready', name))
-    if t[READY + class] ~= ready then
-      t[READY + class] = ready
-      repaired.ready = repaired.ready + 1
+
+  local scan = call('HSCAN', TENANTS, args[2], 'COUNT', 500)
+  local function recount(t)
+    if t[RUNNING] ~= (running[t[NAME]] or 0) then
+      t[RUNNING] = running[t[NAME]] or 0
+      repaired.running = repaired.running + 1
     end
-    local stands = call('ZSCORE', ACTIVE, name) and 1 or 0
-    local by = stands - t[OFFERED + class]
-    if by ~= 0 then
-      repaired.offers = repaired.offers + 1
-      t[OFFERED + class] = stands
-      lane[OFFERS] = lane[OFFERS] + by
-      lane[WEIGHTS] = lane[WEIGHTS] + by * flows.weight(t, class)
+    local before = lane[OFFERS]
+    for class = 0, 2 do
+      local name = class .. ':' .. t[NAME]
+      local ready = call('ZCARD', key('ready', name))
+      if t[READY + class] ~= ready then
+        t[READY + class] = ready
+        repaired.ready = repaired.ready + 1
+      end
+      local stands = call('ZSCORE', ACTIVE, name) and 1 or 0
+      local by = stands - t[OFFERED + class]
+      if by ~= 0 then
+        repaired.offers = repaired.offers + 1
+        t[OFFERED + class] = stands
+        lane[OFFERS] = lane[OFFERS] + by
+        lane[WEIGHTS] = lane[WEIGHTS] + by * flows.weight(t, class)
+      end
+    end
+    flows.place()
+    if lane[OFFERS] ~= before then repaired.offers = repaired.offers + 1 end
+  end
+
+  local function is_needed(t, list)
+    return t[CONFIGURED] == 1 or t[PAUSED] == 1 or t[RUNNING] > 0 or t[QUEUED] > 0
+      or math.max(t[TAG], t[TAG + 1], t[TAG + 2]) > lane[VTIME]
+      or t[REQUESTS_TAT] > now or t[TOKENS_TAT] > now or call('EXISTS', list) == 1
+  end
+
+  for n = 1, #scan[2], 2 do
+    local name = scan[2][n]
+    if name ~= '' then
+      local t = flows.touch(name)
+      recount(t)
+      local list = key('jobs', name)
+      for _ = 1, 1000 do
+        local id = call('LINDEX', list, 0)
+        if not id or call('EXISTS', JOB .. id) == 1 then break end
+        call('LPOP', list)
+      end
+      if not is_needed(t, list) then
+        t.forget = true
+        call('HDEL', TENANTS, name)
+      end
     end
   end
-  flows.place()
-  if lane[OFFERS] ~= before then repaired.offers = repaired.offers + 1 end
-end
-
-local function is_needed(t, list)
-  return t[CONFIGURED] == 1 or t[PAUSED] == 1 or t[RUNNING] > 0 or t[QUEUED] > 0
-    or math.max(t[TAG], t[TAG + 1], t[TAG + 2]) > lane[VTIME]
-    or t[REQUESTS_TAT] > now or t[TOKENS_TAT] > now or call('EXISTS', list) == 1
-end
-
-for n = 1, #scan[2], 2 do
-  local name = scan[2][n]
-  if name ~= '' then
-    local t = flows.touch(name)
-    recount(t)
-    local list = key('jobs', name)
-    for _ = 1, 1000 do
-      local id = call('LINDEX', list, 0)
-      if not id or call('EXISTS', JOB .. id) == 1 then break end
-      call('LPOP', list)
-    end
-    if not is_needed(t, list) then
-      t.forget = true
-      call('HDEL', TENANTS, name)
-    end
+  local kept = {}
+  for _, t in ipairs(changed) do
+    if not t.forget then kept[#kept + 1] = t end
   end
+  changed = kept
+  commit()
+  return { scan[1], repaired.running, repaired.ready, repaired.offers }
 end
-local kept = {}
-for _, t in ipairs(changed) do
-  if not t.forget then kept[#kept + 1] = t end
-end
-changed = kept
-commit()
-return { scan[1], repaired.running, repaired.ready, repaired.offers }

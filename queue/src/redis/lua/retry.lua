@@ -1,31 +1,30 @@
 -- Puts an ended job back, as if it had been accepted just now.
--- ARGV: 2: job id; 3: tenant.
+-- Arguments: 2: job id; 3: tenant.
 -- Returns { 'ok' }; { 'none' } when the tenant has no such job; { 'state', letter } when it cannot be
 --   retried; or { 'full', … } as enqueue does.
-local j = jobs.get(ARGV[2])
-if not j or j.tenant ~= ARGV[3] then return { 'none' } end
-if j.state ~= 'f' and j.state ~= 'c' and j.state ~= 'x' then return { 'state', j.state } end
-flows.load({ j.tenant })
-local t = tenants[j.tenant]
-local function full(scope, limit, wanted)
-  return { 'full', scope, limit, wanted - limit, string.format('%.17g', lane[DRAIN_PER_S]) }
+functions.retry = function(args)
+  local j = jobs.get(args[2])
+  if not j or j.tenant ~= args[3] then return { 'none' } end
+  if j.state ~= 'f' and j.state ~= 'c' and j.state ~= 'x' then return { 'state', j.state } end
+  flows.load({ j.tenant })
+  local t = tenants[j.tenant]
+  if t[MAX_QUEUED] >= 0 and t[QUEUED] + 1 > t[MAX_QUEUED] then
+    return flows.full('tenant', t[MAX_QUEUED], t[QUEUED] + 1)
+  end
+  if lane[QUEUED] + 1 > lane[MAX_QUEUED] then return flows.full('lane', lane[MAX_QUEUED], lane[QUEUED] + 1) end
+  call('ZREM', DEAD, j.id)
+  call('DEL', key('errors', j.id), key('events', j.id))
+  if jobs.has(j, FLAG.body) then call('PERSIST', key('body', j.id)) end
+  jobs.set(j, FLAG.errors, false)
+  lane[ACCEPTED] = lane[ACCEPTED] + 1
+  j.order, j.attempts, j.stalls, j.deadline, j.at = lane[ACCEPTED], 0, 0, 0, now
+  jobs.admit(j)
+  -- The output goes, the body stays; of the part of the header that stays, order and deadline are new.
+  local first, after = HOT_BYTES + 1, HOT_BYTES + 20
+  call('SET', JOB .. j.id, jobs.hot(j) .. string.sub(j.raw, first, first + 2)
+    .. struct.pack('<dd', j.order, j.cost) .. string.sub(j.raw, after, after + 7)
+    .. struct.pack('<d', j.deadline) .. string.sub(j.raw, after + 16, j.spec_end)
+    .. string.sub(j.raw, j.spec_end + jobs.out_len(j) + 1))
+  commit()
+  return { 'ok' }
 end
-if t[MAX_QUEUED] >= 0 and t[QUEUED] + 1 > t[MAX_QUEUED] then
-  return full('tenant', t[MAX_QUEUED], t[QUEUED] + 1)
-end
-if lane[QUEUED] + 1 > lane[MAX_QUEUED] then return full('lane', lane[MAX_QUEUED], lane[QUEUED] + 1) end
-call('ZREM', DEAD, j.id)
-call('DEL', key('errors', j.id), key('events', j.id))
-if jobs.has(j, FLAG.body) then call('PERSIST', key('body', j.id)) end
-jobs.set(j, FLAG.errors, false)
-lane[ACCEPTED] = lane[ACCEPTED] + 1
-j.order, j.attempts, j.stalls, j.deadline, j.at = lane[ACCEPTED], 0, 0, 0, now
-jobs.admit(j)
--- The output goes, the body stays; of the part of the header that stays, order and deadline are new.
-local first, after = HOT_BYTES + 1, HOT_BYTES + 20
-call('SET', JOB .. j.id, jobs.hot(j) .. string.sub(j.raw, first, first + 2)
-  .. struct.pack('<dd', j.order, j.cost) .. string.sub(j.raw, after, after + 7)
-  .. struct.pack('<d', j.deadline) .. string.sub(j.raw, after + 16, j.spec_end)
-  .. string.sub(j.raw, j.spec_end + jobs.out_len(j) + 1))
-commit()
-return { 'ok' }

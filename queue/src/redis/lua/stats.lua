@@ -1,30 +1,32 @@
 -- The shard in numbers.
--- ARGV: 2: tenant, '' for all.
+-- Arguments: 2: tenant, '' for all.
 -- Returns { queued, running, scheduled, dead or -1, oldest wait in ms, drain per second, paused }; for one
 -- tenant also its requests per minute or -1, in how many ms all of these are allowed again, and the
 -- same two of its tokens.
-flows.load({})
-local heads, t = {}, nil
-if ARGV[2] == '' then
-  heads = call('ZRANGE', ACTIVE, 0, 999)
-else
-  t = flows.tenant(ARGV[2])
-  for class = 0, 2 do
-    if t[OFFERED + class] == 1 then heads[#heads + 1] = class .. ':' .. t[NAME] end
+functions.stats = function(args)
+  flows.load({})
+  local heads, t = {}, nil
+  if args[2] == '' then
+    heads = call('ZRANGE', ACTIVE, 0, 999)
+  else
+    t = flows.tenant(args[2])
+    for class = 0, 2 do
+      if t[OFFERED + class] == 1 then heads[#heads + 1] = class .. ':' .. t[NAME] end
+    end
   end
+  local oldest = 0
+  for _, name in ipairs(heads) do
+    local id = call('ZRANGE', key('ready', name), 0, 0)[1]
+    local j = id and jobs.get(id)
+    if j then oldest = math.max(oldest, now - jobs.created(j)) end
+  end
+  local rate = string.format('%.17g', lane[DRAIN_PER_S])
+  if t then
+    local paused = (lane[PAUSED] == 1 or t[PAUSED] == 1) and 1 or 0
+    local function backlog(tat) return string.format('%.17g', math.max(0, tat - now)) end
+    return { t[QUEUED], t[RUNNING], t[SCHEDULED], -1, oldest, rate, paused,
+      t[RPM], backlog(t[REQUESTS_TAT]), t[TPM], backlog(t[TOKENS_TAT]) }
+  end
+  local dead = call('ZCOUNT', DEAD, '(' .. string.format('%d', now - RETENTION), '+inf')
+  return { lane[QUEUED], lane[RUNNING], call('ZCARD', DUE), dead, oldest, rate, lane[PAUSED] }
 end
-local oldest = 0
-for _, name in ipairs(heads) do
-  local id = call('ZRANGE', key('ready', name), 0, 0)[1]
-  local j = id and jobs.get(id)
-  if j then oldest = math.max(oldest, now - jobs.created(j)) end
-end
-local rate = string.format('%.17g', lane[DRAIN_PER_S])
-if t then
-  local paused = (lane[PAUSED] == 1 or t[PAUSED] == 1) and 1 or 0
-  local function backlog(tat) return string.format('%.17g', math.max(0, tat - now)) end
-  return { t[QUEUED], t[RUNNING], t[SCHEDULED], -1, oldest, rate, paused,
-    t[RPM], backlog(t[REQUESTS_TAT]), t[TPM], backlog(t[TOKENS_TAT]) }
-end
-local dead = call('ZCOUNT', DEAD, '(' .. string.format('%d', now - RETENTION), '+inf')
-return { lane[QUEUED], lane[RUNNING], call('ZCARD', DUE), dead, oldest, rate, lane[PAUSED] }

@@ -1,5 +1,5 @@
 -- Ends attempts, then begins new ones.
--- ARGV: 2: how many to begin at most; 3: lease in ms; then 6 a settlement: lease member; numbers packed
+-- Arguments: 2: how many to begin at most; 3: lease in ms; then 6 a settlement: lease member; numbers packed
 --   as '<c1dddd' (how, prompt tokens or -1, completion tokens, delay ms, turns kept); output JSON;
 --   turn JSON; error JSON; data of the `retrying` event. What does not apply is ''.
 --   how: s f c x ended so; r retry; l the lane was stopped; b handed back; S succeeded, a job without
@@ -9,8 +9,9 @@
 --   done or 0 lease not held; `look again` is ms or -1, never later than there may be work; `turns` has,
 --   for each job that remembers, its number among those begun and a list; each job that was begun is its
 --   id and its record as it was before.
-local args = ARGV
-local max, lease_ms = tonumber(args[2]), tonumber(args[3])
+
+-- What the call is told; the time as records hold it; flow -> tenant and class, of plain jobs that ended.
+local args, now_packed, ending
 local PLAIN = string.byte('S')
 
 local function remember(j, turn, keep)
@@ -24,7 +25,6 @@ local function remember(j, turn, keep)
 end
 
 -- The end of a job that has nothing but its record: all that is to be written has come along.
-local ended_now, ending = struct.pack('<d', now), {}
 local function settle_plain(m, i)
   local _, prompt, completion, cost = struct.unpack('<c1ddd', args[i + 1])
   local id, flow = string.sub(m, 1, 26), string.sub(m, 35)
@@ -40,7 +40,7 @@ local function settle_plain(m, i)
   end
   ends.release(e.name, e.class, difference)
   if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
-  call('SET', JOB .. id, args[i + 2] .. ended_now .. args[i + 3], 'PXAT', FORGET_AT)
+  call('SET', JOB .. id, args[i + 2] .. now_packed .. args[i + 3], 'PXAT', ends.forget_at())
   news[#news + 1] = 'E' .. id .. 's'
   ends.count()
 end
@@ -73,68 +73,68 @@ local function settle(m, j, i)
   end
 end
 
--- Settle what is still held: a lease is given up by whoever takes it out of `leases`.
-local settled, gone, names, records, members = {}, {}, {}, {}, {}
-for i = 4, #args, 6 do members[#members + 1] = args[i] end
-if #members > 0 and call('ZREM', LEASES, unpack(members)) == #members then
-  -- All of them were held, each once: what nearly always is so.
-  gone = members
-  for n = 1, #members do settled[n] = '1' end
-elseif #members > 0 then
-  -- Which of them were held is told by the records, as nothing has changed there yet: a job runs, in
-  -- this very epoch, as long as its lease is held.
-  local seen, kept = {}, {}
-  for n, m in ipairs(members) do kept[n] = JOB .. string.sub(m, 1, 26) end
-  local raws = call('MGET', unpack(kept))
-  for n, m in ipairs(members) do
-    local j = raws[n] and jobs.parse(string.sub(m, 1, 26), raws[n])
-    local done = j and not seen[m] and j.state == 'r' and string.format('%08x', j.epoch) == string.sub(m, 27, 34)
-    seen[m] = true
-    settled[n] = done and '1' or '0'
-    if done then gone[#gone + 1] = m end
-  end
-end
-for n, m in ipairs(gone) do names[n] = string.sub(m, 37) end
-flows.load(names)
-if #gone > 0 then
-  -- Those that need a look at their record are all read before one is settled: the end of one may
-  -- move another.
-  local ids = {}
-  for n = 1, #settled do
-    local i = 4 + (n - 1) * 6
-    if settled[n] == '1' and string.byte(args[i + 1]) ~= PLAIN then
-      ids[#ids + 1] = string.sub(args[i], 1, 26)
-      records[#records + 1] = JOB .. ids[#ids]
+-- Settles what is still held: a lease is given up by whoever takes it out of `leases`. Answers `settled`.
+local function settle_all()
+  local settled, gone, names, records, members = {}, {}, {}, {}, {}
+  for i = 4, #args, 6 do members[#members + 1] = args[i] end
+  if #members > 0 and call('ZREM', LEASES, unpack(members)) == #members then
+    -- All of them were held, each once: what nearly always is so.
+    gone = members
+    for n = 1, #members do settled[n] = '1' end
+  elseif #members > 0 then
+    -- Which of them were held is told by the records, as nothing has changed there yet: a job runs, in
+    -- this very epoch, as long as its lease is held.
+    local seen, kept = {}, {}
+    for n, m in ipairs(members) do kept[n] = JOB .. string.sub(m, 1, 26) end
+    local raws = call('MGET', unpack(kept))
+    for n, m in ipairs(members) do
+      local j = raws[n] and jobs.parse(string.sub(m, 1, 26), raws[n])
+      local done = j and not seen[m] and j.state == 'r' and string.format('%08x', j.epoch) == string.sub(m, 27, 34)
+      seen[m] = true
+      settled[n] = done and '1' or '0'
+      if done then gone[#gone + 1] = m end
     end
   end
-  local raws = #records > 0 and call('MGET', unpack(records))
-  for n, id in ipairs(ids) do jobs.parse(id, raws[n]) end
-  for n = 1, #settled do
-    local i = 4 + (n - 1) * 6
-    if settled[n] == '1' then
-      local m = args[i]
-      if string.byte(args[i + 1]) == PLAIN then
-        settle_plain(m, i)
-      else
-        settle(m, known[string.sub(m, 1, 26)], i)
+  for n, m in ipairs(gone) do names[n] = string.sub(m, 37) end
+  flows.load(names)
+  if #gone > 0 then
+    -- Those that need a look at their record are all read before one is settled: the end of one may
+    -- move another.
+    local ids = {}
+    for n = 1, #settled do
+      local i = 4 + (n - 1) * 6
+      if settled[n] == '1' and string.byte(args[i + 1]) ~= PLAIN then
+        ids[#ids + 1] = string.sub(args[i], 1, 26)
+        records[#records + 1] = JOB .. ids[#ids]
+      end
+    end
+    local raws = #records > 0 and call('MGET', unpack(records))
+    for n, id in ipairs(ids) do jobs.parse(id, raws[n]) end
+    for n = 1, #settled do
+      local i = 4 + (n - 1) * 6
+      if settled[n] == '1' then
+        local m = args[i]
+        if string.byte(args[i + 1]) == PLAIN then
+          settle_plain(m, i)
+        else
+          settle(m, known[string.sub(m, 1, 26)], i)
+        end
       end
     end
   end
+  return table.concat(settled)
 end
 
-ends.promote()
-jobs.flush()
-flows.place()
-
--- Begin attempts: take from the flow with the lowest tag; among equals the first by name.
-local claimed, turns, leases, until_then = {}, {}, {}, string.format('%d', now + lease_ms)
+-- Attempts that begin: at most how many; `turns` and the jobs that are answered; what goes into `leases`,
+-- and until when; whether nothing that an attempt changes can close the lane, which is then open.
+local max, turns, claimed, leases, until_then, lane_free
 
 -- What nearly every job's record has behind its state: no flag, its class, no attempt yet. And what it
--- has when its first attempt has begun, up to the time.
+-- has when its first attempt has begun, up to the time of that.
 local FRESH, FIRST = {}, {}
 for class = 0, 2 do
   FRESH[class] = string.sub(struct.pack(HOT, 'q', 0, class, 0, 0, 0, 0, 0, 0), 2, 15)
-  FIRST[class] = string.sub(struct.pack(HOT, 'r', 0, class, 1, 0, 1, 0, now, 0), 1, HOT_BYTES - 8)
+  FIRST[class] = string.sub(struct.pack(HOT, 'r', 0, class, 1, 0, 1, 0, 0, 0), 1, HOT_BYTES - 16)
 end
 
 -- Begins an attempt of a job that is not as most are.
@@ -208,13 +208,10 @@ end
 -- Whether nothing that an attempt changes can close the lane or the tenant.
 local function is_free(o) return o[PAUSED] == 0 and o[MAX_RUNNING] < 0 and o[RPM] <= 0 and o[TPM] <= 0 end
 
--- Of the lane; true also says that it is open, as it was when the turn began.
-local lane_free = is_free(lane)
-
 -- Begins jobs of one flow for as long as it stands before `other` (nil for none), or a single one.
 local function serve_flow(f, other, share, single)
   local t, class, free = f.tenant, f.class, f.free and lane_free
-  local weight, fresh, first = flows.weight(t, class), FRESH[class], FIRST[class]
+  local weight, fresh, first = flows.weight(t, class), FRESH[class], FIRST[class] .. now_packed
   flows.touch(t[NAME])
   repeat
     if f.taken - f.base >= #f.ids then peek({ f }, share) end
@@ -300,14 +297,27 @@ local function serve()
   return not all_read and #claimed < 2 * max and owner.is_open(lane)
 end
 
-if max > 0 and lane[OFFERS] > 0 then
+-- Begins attempts: from the flow with the lowest tag; among equals the first by name.
+local function begin_attempts(most, lease_ms)
+  max, turns, claimed, leases = most, {}, {}, {}
+  if max == 0 or lane[OFFERS] == 0 then return end
+  until_then, lane_free = string.format('%d', now + lease_ms), is_free(lane)
   while owner.is_open(lane) and serve() do end
   bulk('ZADD', LEASES, leases, 2)
 end
-commit('open')
 
--- In how long there may be work without a wake-up.
-local at = lane[SOONEST]
-if lane[OFFERS] > 0 then at = math.min(at, owner.open_at(lane) or NEVER) end
-local look_again = at < NEVER and math.max(0, math.ceil(at - now)) or -1
-return { table.concat(settled), look_again, string.format('%d', now), turns, unpack(claimed) }
+functions.step = function(given)
+  args, now_packed, ending = given, struct.pack('<d', now), {}
+  local settled = settle_all()
+  ends.promote()
+  jobs.flush()
+  flows.place()
+  begin_attempts(tonumber(args[2]), tonumber(args[3]))
+  commit('open')
+
+  -- In how long there may be work without a wake-up.
+  local at = lane[SOONEST]
+  if lane[OFFERS] > 0 then at = math.min(at, owner.open_at(lane) or NEVER) end
+  local look_again = at < NEVER and math.max(0, math.ceil(at - now)) or -1
+  return { settled, look_again, string.format('%d', now), turns, unpack(claimed) }
+end

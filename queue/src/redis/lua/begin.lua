@@ -1,0 +1,19 @@
+-- Sets anew what belongs to one call: the first that every function does.
+local function begin(prefix, at)
+  if prefix ~= P then
+    P = prefix
+    TENANTS, ACTIVE, PARKED, DUE, DEADLINES = P .. 'tenants', P .. 'active', P .. 'parked', P .. 'due', P .. 'deadlines'
+    LEASES, CANCELS, DEAD, OUTBOX = P .. 'leases', P .. 'cancels', P .. 'dead', P .. 'outbox'
+    NEWS, WAKE, JOB, EVENTS = P .. 'news', P .. 'wake', P .. 'job:', P .. 'events:'
+  end
+  now = tonumber(at)
+  if not now then
+    local time = call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  news, lane, forget_at = {}, nil, nil
+  tenants, touched, changed, known, readied = {}, {}, {}, {}, {}
+end
+
+-- What the files that follow fill, each with what it is named for; called with the arguments.
+local functions = {}
