@@ -14,7 +14,7 @@ functions.audit = function(args)
     local j = jobs.get(id)
     if j then
       local places = ''
-      local order = call('ZSCORE', key('ready', jobs.flow(j)), id)
+      local order = call('ZSCORE', jobs.ready_set(j), id)
       if order then places = places .. 'q' end
       if call('ZSCORE', DUE, id) then places = places .. 'w' end
       if call('ZSCORE', LEASES, jobs.member(j.id, j.epoch, jobs.flow(j))) then places = places .. 'r' end
@@ -62,7 +62,7 @@ functions.audit = function(args)
       local f = class .. ':' .. name
       local score = call('ZSCORE', ACTIVE, f)
       check(t[READY + class] == (ready[f] or 0), f .. ' counts ' .. t[READY + class] .. ' ready')
-      check(call('ZCARD', key('ready', f)) == t[READY + class], f .. ' has strangers in its ready set')
+      check(call('ZCARD', READIES .. f) == t[READY + class], f .. ' has strangers in its ready set')
       check(not score or (t[READY + class] > 0 and at), f .. ' is offered and cannot be served')
       check(score or t[READY + class] == 0 or not at or is_parked, f .. ' can be served and is not offered')
       check(not score or tonumber(score) == t[TAG + class], f .. ' is offered under an old tag')

@@ -10,15 +10,20 @@ local P, now
 
 -- The keys that have one name in a shard.
 local TENANTS, ACTIVE, PARKED, DUE, DEADLINES, LEASES, CANCELS, DEAD, OUTBOX, NEWS, WAKE
--- What the names of a job's keys begin with.
-local JOB, EVENTS
+-- What the names of others begin with: the record and the events of a job, the list of a tenant's
+-- jobs, the ready set of a flow.
+local JOB, EVENTS, LISTS, READIES
 
 local function key(kind, name) return P .. kind .. ':' .. name end
 
 -- Runs a command with many arguments, in pieces that fit Lua's stack. `name`: nil for none.
 local function bulk(command, name, args, width)
   local count, step = #args, 1000 * width
-  if name and count > 0 and count <= step then return call(command, name, unpack(args)) end
+  if name and count <= step then
+    if count == 1 then return call(command, name, args[1]) end
+    if count == 2 then return call(command, name, args[1], args[2]) end
+    return count > 0 and call(command, name, unpack(args))
+  end
   for first = 1, count, step do
     local last = math.min(first + step - 1, count)
     if name then call(command, name, unpack(args, first, last)) else call(command, unpack(args, first, last)) end

@@ -5,13 +5,15 @@ local function begin(prefix, at)
     TENANTS, ACTIVE, PARKED, DUE, DEADLINES = P .. 'tenants', P .. 'active', P .. 'parked', P .. 'due', P .. 'deadlines'
     LEASES, CANCELS, DEAD, OUTBOX = P .. 'leases', P .. 'cancels', P .. 'dead', P .. 'outbox'
     NEWS, WAKE, JOB, EVENTS = P .. 'news', P .. 'wake', P .. 'job:', P .. 'events:'
+    LISTS, READIES = P .. 'jobs:', P .. 'ready:'
+    READY_OF = { [0] = READIES .. '0:', READIES .. '1:', READIES .. '2:' }
   end
   now = tonumber(at)
   if not now then
     local time = call('TIME')
     now = time[1] * 1000 + math.floor(time[2] / 1000)
   end
-  news, lane, forget_at = {}, nil, nil
+  news, lane, used, forget_at = {}, nil, 0, nil
   tenants, touched, changed, known, readied = {}, {}, {}, {}, {}
 end
 

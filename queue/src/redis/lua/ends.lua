@@ -20,7 +20,7 @@ ends = {
     lane[RUNNING] = math.max(lane[RUNNING] - 1, 0)
     local t = flows.change(tenant_name)
     t[RUNNING] = math.max(t[RUNNING] - 1, 0)
-    if difference ~= 0 or t[MAX_RUNNING] >= 0 then flows.touch(tenant_name) end
+    if difference ~= 0 or t[RULES][MAX_RUNNING] >= 0 then flows.touch(tenant_name) end
     if difference ~= 0 then
       owner.correct(lane, difference)
       owner.correct(t, difference)

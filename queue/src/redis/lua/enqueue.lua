@@ -11,7 +11,7 @@
 -- Returns, a group: { 'all' } when each job is new; { 'ok', id, … } with the id that answers each job: its
 --   own, or that of the job that was accepted before for the same idempotency key; { 'reused', key }; or
 --   { 'full', 'tenant' | 'lane', limit, excess, drain per second }.
--- What is to be written: the records; and for each tenant the list of what it got.
+-- What is to be written: the records; the list of each tenant -> the ids that it got.
 local records, lists
 
 -- The jobs of a group that begin at `i`, into the group; their tenants into `names`.
@@ -54,13 +54,9 @@ local function read_groups(args)
   return groups, names
 end
 
-local function list_of(name)
-  local list = lists[name]
-  if not list then
-    list = {}
-    lists[name] = list
-  end
-  return list
+local function list(name, id)
+  local ids = lists[name]
+  if ids then ids[#ids + 1] = id else lists[name] = { id } end
 end
 
 -- How much a job is thought to cost.
@@ -97,8 +93,7 @@ local function accept(d, digest_and_id)
   records[#records + 1] = JOB .. j.id
   records[#records + 1] = jobs.hot(j) .. struct.pack(COLD, VERSION, max_attempts, j.order, cost, now,
     j.deadline, tenant_len, session_len, spec_len) .. d.tail
-  local list = list_of(d.tenant)
-  list[#list + 1] = j.id
+  list(d.tenant, j.id)
 end
 
 -- What the record of a plain job that is ready begins with, up to the time.
@@ -113,12 +108,12 @@ local function accept_plain(args, group)
   for at = first + 1, last, 4 do counts[args[at]] = (counts[args[at]] or 0) + 1 end
   for name, count in pairs(counts) do
     local t = tenants[name]
-    if t[MAX_QUEUED] >= 0 and t[QUEUED] + count > t[MAX_QUEUED] then
-      return flows.full('tenant', t[MAX_QUEUED], t[QUEUED] + count)
+    if t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + count > t[RULES][MAX_QUEUED] then
+      return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED] + count)
     end
   end
-  if lane[QUEUED] + group.count > lane[MAX_QUEUED] then
-    return flows.full('lane', lane[MAX_QUEUED], lane[QUEUED] + group.count)
+  if lane[QUEUED] + group.count > lane[RULES][MAX_QUEUED] then
+    return flows.full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED] + group.count)
   end
   lane[QUEUED] = lane[QUEUED] + group.count
   for name, count in pairs(counts) do
@@ -126,7 +121,7 @@ local function accept_plain(args, group)
     t[QUEUED] = t[QUEUED] + count
   end
   local pack, unpack_numbers, order, count = struct.pack, struct.unpack, lane[ACCEPTED], #records
-  local name, t, list, ready
+  local name, t, class_before, set
   for at = first, last, 4 do
     local id = args[at]
     local class, attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2])
@@ -135,19 +130,13 @@ local function accept_plain(args, group)
     records[count + 2] = FRONTS[class]
       .. pack('<dBHddd', now, VERSION, attempts, order, estimate(prompt, completion), now) .. args[at + 3]
     count = count + 2
-    if name ~= args[at + 1] then
-      name = args[at + 1]
-      t, list, ready = tenants[name], list_of(name), {}
-    end
-    list[#list + 1] = id
-    local into = ready[class]
-    if not into then
-      into = jobs.ready_list(FLOW[class] .. name)
-      ready[class] = into
+    if name ~= args[at + 1] or class ~= class_before then
+      name, class_before = args[at + 1], class
+      t, set = tenants[name], READY_OF[class] .. name
       if t[OFFERED + class] == 0 then flows.touch(name) end
     end
-    local place = #into
-    into[place + 1], into[place + 2] = order, id
+    list(name, id)
+    jobs.put_ready(set, order, id)
     t[READY + class] = t[READY + class] + 1
   end
   lane[ACCEPTED] = order
@@ -182,12 +171,12 @@ local function accept_all(drafts)
   -- Is there room for all that is new?
   for _, d in ipairs(drafts) do
     local t, count = tenants[d.tenant], counts[d.tenant] or 0
-    if count > 0 and t[MAX_QUEUED] >= 0 and t[QUEUED] + count > t[MAX_QUEUED] then
-      return flows.full('tenant', t[MAX_QUEUED], t[QUEUED] + count)
+    if count > 0 and t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + count > t[RULES][MAX_QUEUED] then
+      return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED] + count)
     end
   end
-  if lane[QUEUED] + total > lane[MAX_QUEUED] then
-    return flows.full('lane', lane[MAX_QUEUED], lane[QUEUED] + total)
+  if lane[QUEUED] + total > lane[RULES][MAX_QUEUED] then
+    return flows.full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED] + total)
   end
 
   for _, d in ipairs(drafts) do
@@ -205,7 +194,7 @@ functions.enqueue = function(args)
     replies[n] = group.plain and accept_plain(args, group) or accept_all(group)
   end
   bulk('MSET', nil, records, 2)
-  for name, list in pairs(lists) do bulk('RPUSH', key('jobs', name), list, 1) end
+  for name, ids in pairs(lists) do bulk('RPUSH', LISTS .. name, ids, 1) end
   commit('new')
   return replies
 end

@@ -8,20 +8,53 @@ local INTERVAL <const> = 60000
 -- A time that never comes: 2^53.
 local NEVER <const> = 9007199254740992
 
--- What stands where in the array of an owner: the lane, or a tenant. -1 stands for "no bound".
-local PAUSED <const>, MAX_RUNNING <const>, RUNNING <const>, RPM <const>, TPM <const> = 1, 2, 3, 4, 5
-local REQUESTS_TAT <const>, TOKENS_TAT <const>, NOT_BEFORE <const> = 6, 7, 8
-local MAX_QUEUED <const>, QUEUED <const> = 9, 10
+-- What stands where in the array of an owner: the lane, or a tenant. First what changes with every job,
+-- fifteen numbers; then the rules, which seldom change, packed; then these as a table.
+local RUNNING <const>, QUEUED <const>, REQUESTS_TAT <const>, TOKENS_TAT <const> = 1, 2, 3, 4
+local PACKED <const>, RULES <const> = 16, 17
+
+-- What stands where in the rules; -1 stands for "no bound". FREE, which is not packed, says that
+-- nothing that an attempt changes can close the owner.
+local PAUSED <const>, MAX_RUNNING <const>, MAX_QUEUED <const>, RPM <const>, TPM <const> = 1, 2, 3, 4, 5
+local NOT_BEFORE <const>, WEIGHT <const>, CONFIGURED <const>, FREE <const> = 6, 7, 8, 9
+local RULES_FORMAT = '<BddddddB'
+-- Packed rules -> the table, which many owners share.
+local rules, rules_kept = {}, 0
 
 local owner
 owner = {
+  -- Fills an array with what is packed.
+  read = function(o, format, packed)
+    o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15],
+      o[PACKED] = struct.unpack(format, packed)
+    o[RULES] = rules[o[PACKED]] or owner.rules(o[PACKED])
+  end,
+
+  -- Its rules out of what is packed.
+  rules = function(packed)
+    local r = { struct.unpack(RULES_FORMAT, packed) }
+    r[FREE] = r[PAUSED] == 0 and r[MAX_RUNNING] < 0 and r[RPM] <= 0 and r[TPM] <= 0
+    if rules_kept == 1000 then rules, rules_kept = {}, 0 end
+    rules[packed], rules_kept = r, rules_kept + 1
+    return r
+  end,
+
+  -- Gives it the rules that `change` makes of a copy of those that it has.
+  rule = function(o, change)
+    local r = { unpack(o[RULES], 1, CONFIGURED) }
+    change(r)
+    o[PACKED] = struct.pack(RULES_FORMAT, unpack(r))
+    o[RULES] = rules[o[PACKED]] or owner.rules(o[PACKED])
+  end,
+
   -- When it may begin another attempt; nil when only a transition can tell. See Meters::open_at in
   -- embedded/flows.rs.
   open_at = function(o)
-    if o[PAUSED] == 1 or (o[MAX_RUNNING] >= 0 and o[RUNNING] >= o[MAX_RUNNING]) then return nil end
-    local at = o[NOT_BEFORE]
-    if o[RPM] > 0 then at = math.max(at, o[REQUESTS_TAT] - (INTERVAL - INTERVAL / o[RPM])) end
-    if o[TPM] > 0 then at = math.max(at, o[TOKENS_TAT] - INTERVAL + 1) end
+    local r = o[RULES]
+    if r[PAUSED] == 1 or (r[MAX_RUNNING] >= 0 and o[RUNNING] >= r[MAX_RUNNING]) then return nil end
+    local at = r[NOT_BEFORE]
+    if r[RPM] > 0 then at = math.max(at, o[REQUESTS_TAT] - (INTERVAL - INTERVAL / r[RPM])) end
+    if r[TPM] > 0 then at = math.max(at, o[TOKENS_TAT] - INTERVAL + 1) end
     return at
   end,
   is_open = function(o)
@@ -29,11 +62,13 @@ owner = {
     return at ~= nil and at <= now
   end,
   charge = function(o, cost)
-    if o[RPM] > 0 then o[REQUESTS_TAT] = math.max(o[REQUESTS_TAT], now) + INTERVAL / o[RPM] end
-    if o[TPM] > 0 then o[TOKENS_TAT] = math.max(o[TOKENS_TAT], now) + cost * INTERVAL / o[TPM] end
+    local rpm, tpm = o[RULES][RPM], o[RULES][TPM]
+    if rpm > 0 then o[REQUESTS_TAT] = math.max(o[REQUESTS_TAT], now) + INTERVAL / rpm end
+    if tpm > 0 then o[TOKENS_TAT] = math.max(o[TOKENS_TAT], now) + cost * INTERVAL / tpm end
   end,
   correct = function(o, difference)
-    if o[TPM] > 0 then o[TOKENS_TAT] = o[TOKENS_TAT] + difference * INTERVAL / o[TPM] end
+    local tpm = o[RULES][TPM]
+    if tpm > 0 then o[TOKENS_TAT] = o[TOKENS_TAT] + difference * INTERVAL / tpm end
   end,
 }
 
@@ -41,23 +76,40 @@ owner = {
 -- the weights of the flows in `active`, and how many these are (OFFERS); the measure of its drain;
 -- SOONEST: no due job, deadline or parked tenant comes before it, it may be too early, never too late;
 -- how many running jobs shall end (CANCELLING).
-local VTIME <const>, ACCEPTED <const>, MEAN <const>, WEIGHTS <const>, OFFERS <const> = 11, 12, 13, 14, 15
-local DRAIN_LAST <const>, DRAIN_ELAPSED <const>, DRAIN_ENDED <const>, DRAIN_PER_S <const> = 16, 17, 18, 19
-local SOONEST <const>, CANCELLING <const>, LANE_FIELDS <const> = 20, 21, 21
-local LANE = '<' .. string.rep('d', LANE_FIELDS)
+local VTIME <const>, ACCEPTED <const>, MEAN <const>, WEIGHTS <const>, OFFERS <const> = 5, 6, 7, 8, 9
+local DRAIN_LAST <const>, DRAIN_ELAPSED <const>, DRAIN_ENDED <const>, DRAIN_PER_S <const> = 10, 11, 12, 13
+local SOONEST <const>, CANCELLING <const> = 14, 15
+local LANE = '<i4i4ddddddi4dddddi4c50'
+local NEW_LANE = struct.pack(LANE, 0, 0, 0, 0, 0, 0, 256, 0, 0, 0, 0, 0, 0, NEVER, 0,
+  struct.pack(RULES_FORMAT, 0, -1, 1000000, -1, -1, 0, 1, 0))
 local lane, was_visible, soonest_before
 
--- A tenant goes on with its weight; whether it was configured; how many of its jobs are due; its score
--- in `parked`, -1 when not there; and for each class (add 0, 1, 2) whether its flow is OFFERED in
--- `active`, how many jobs are READY, and the virtual-time TAG. Of no meaning in the store: the MARK of
--- what is to be done about it, whether a tag has MOVED (1), and behind all that is packed its NAME.
-local WEIGHT <const>, CONFIGURED <const>, SCHEDULED <const>, PARKED_AT <const> = 11, 12, 13, 14
-local OFFERED <const>, READY <const>, TAG <const> = 15, 18, 21
-local MARK <const>, MOVED <const>, NAME <const>, TENANT_FIELDS <const> = 24, 25, 26, 25
-local TENANT = '<' .. string.rep('d', TENANT_FIELDS)
+-- A tenant goes on with how many of its jobs are due; its score in `parked`, -1 when not there; and for
+-- each class (add 0, 1, 2) whether its flow is OFFERED in `active`, how many jobs are READY, and the
+-- virtual-time TAG. Not in the store: its NAME; the MARK of what is to be done about it; whether a tag
+-- has MOVED.
+local SCHEDULED <const>, PARKED_AT <const>, OFFERED <const>, READY <const>, TAG <const> = 5, 6, 7, 10, 13
+local NAME <const>, MARK <const>, MOVED <const> = 18, 19, 20
+local TENANT = '<i4i4ddi4dBBBi4i4i4dddc50'
+local NEW_TENANT = struct.pack(TENANT, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+  struct.pack(RULES_FORMAT, 0, -1, -1, -1, -1, 0, 1, 0))
+
+-- The arrays are used again by every call, the first for the lane: new ones cost more than what they hold.
+local arrays, used = {}, nil
+local function array()
+  used = used + 1
+  local o = arrays[used]
+  if not o then
+    o = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    if used <= 1000 then arrays[used] = o end
+  end
+  return o
+end
+
 local CLASS_WEIGHT = { [0] = 16, 4, 1 }
--- What the name of a flow begins with; the tenant follows.
+-- What the name of a flow begins with, and the key of its ready set; the tenant follows.
 local FLOW = { [0] = '0:', '1:', '2:' }
+local READY_OF
 local tenants, touched, changed
 -- What is to be done about a tenant: nothing; write it; place its flows, then write it.
 local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
@@ -65,16 +117,15 @@ local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
 local flows
 flows = {
   read_lane = function(packed)
-    lane = packed and { struct.unpack(LANE, packed) }
-      or { 0, -1, 0, -1, -1, 0, 0, 0, 1000000, 0, 0, 0, 256, 0, 0, 0, 0, 0, 0, NEVER, 0 }
+    lane = array()
+    owner.read(lane, LANE, packed or NEW_LANE)
     soonest_before = lane[SOONEST]
     was_visible = flows.is_visible()
   end,
 
   read_tenant = function(name, packed)
-    -- What unpack answers last is the place behind the end: there the name goes.
-    local t = packed and { struct.unpack(TENANT, packed) }
-      or { 0, -1, 0, -1, -1, 0, 0, 0, -1, 0, 1, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    local t = array()
+    owner.read(t, TENANT, packed or NEW_TENANT)
     t[NAME], t[MARK], t[MOVED] = name, READ, 0
     tenants[name] = t
     return t
@@ -82,12 +133,13 @@ flows = {
 
   -- Reads the tenants of a list of names at once, and with the first call the lane.
   load = function(names)
-    local missing, seen = {}, {}
-    if not lane then missing[1] = '' end
+    local missing, count = {}, 0
+    if not lane then missing[1], count = '', 1 end
     for _, name in ipairs(names) do
-      if not tenants[name] and not seen[name] then
-        seen[name] = true
-        missing[#missing + 1] = name
+      if tenants[name] == nil then
+        tenants[name] = false
+        count = count + 1
+        missing[count] = name
       end
     end
     for first = 1, #missing, 1000 do
@@ -127,7 +179,7 @@ flows = {
     return t
   end,
 
-  weight = function(t, class) return CLASS_WEIGHT[class] * t[WEIGHT] end,
+  weight = function(t, class) return CLASS_WEIGHT[class] * t[RULES][WEIGHT] end,
 
   -- Counts a flow out that leaves `active`.
   withdraw = function(t, class)
@@ -200,10 +252,9 @@ flows = {
 
   -- Writes what changed.
   save = function()
-    local fields = { '', struct.pack(LANE, unpack(lane, 1, LANE_FIELDS)) }
-    for _, t in ipairs(changed) do
-      fields[#fields + 1] = t[NAME]
-      fields[#fields + 1] = struct.pack(TENANT, unpack(t, 1, TENANT_FIELDS))
+    local fields = { '', struct.pack(LANE, unpack(lane, 1, PACKED)) }
+    for n, t in ipairs(changed) do
+      fields[2 * n + 1], fields[2 * n + 2] = t[NAME], struct.pack(TENANT, unpack(t, 1, PACKED))
     end
     bulk('HSET', TENANTS, fields, 2)
   end,

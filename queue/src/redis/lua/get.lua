@@ -13,7 +13,7 @@ functions.get = function(args)
       local position, waiting, wait = -1, 'w', -1
       if j.state == 'q' then
         local t = flows.tenant(j.tenant)
-        position = call('ZRANK', key('ready', jobs.flow(j)), id) or -1
+        position = call('ZRANK', jobs.ready_set(j), id) or -1
         if not owner.is_open(t) then waiting = 't' elseif not owner.is_open(lane) then waiting = 'l' end
         if lane[DRAIN_PER_S] > 0 then
           local turns = (position + 1) * math.max(lane[WEIGHTS] / flows.weight(t, j.class), 1)

@@ -12,7 +12,7 @@ local VERSION = 1
 local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32, webhook = 64 }
 local known
 
--- Jobs that became ready, written together: flow -> { score, id, ... }.
+-- Jobs that became ready, written together: key of their ready set -> { order, id, … }.
 local readied
 
 local jobs
@@ -58,6 +58,7 @@ jobs = {
   end,
 
   flow = function(j) return FLOW[j.class] .. j.tenant end,
+  ready_set = function(j) return READY_OF[j.class] .. j.tenant end,
 
   -- The member of `leases` that stands for an attempt: id, epoch in hexadecimal, flow.
   member = function(id, epoch, flow)
@@ -71,25 +72,24 @@ jobs = {
   -- Writes the jobs that became ready.
   flush = function()
     if next(readied) == nil then return end
-    for name, args in pairs(readied) do bulk('ZADD', key('ready', name), args, 2) end
+    for set, args in pairs(readied) do bulk('ZADD', set, args, 2) end
     readied = {}
   end,
 
-  -- Where jobs gather that become ready: order, id, …
-  ready_list = function(flow)
-    local args = readied[flow]
-    if not args then
-      args = {}
-      readied[flow] = args
+  put_ready = function(set, order, id)
+    local args = readied[set]
+    if args then
+      local count = #args
+      args[count + 1] = order
+      args[count + 2] = id
+    else
+      readied[set] = { order, id }
     end
-    return args
   end,
 
   make_ready = function(j)
     j.state = 'q'
-    local args = jobs.ready_list(jobs.flow(j))
-    args[#args + 1] = j.order
-    args[#args + 1] = j.id
+    jobs.put_ready(jobs.ready_set(j), j.order, j.id)
     local t = flows.touch(j.tenant)
     t[READY + j.class] = t[READY + j.class] + 1
   end,
@@ -133,7 +133,7 @@ jobs = {
     jobs.flush()
     local t = flows.touch(j.tenant)
     if j.state == 'q' then
-      call('ZREM', key('ready', jobs.flow(j)), j.id)
+      call('ZREM', jobs.ready_set(j), j.id)
       t[READY + j.class] = t[READY + j.class] - 1
     elseif j.state == 'w' then
       call('ZREM', DUE, j.id)

@@ -4,7 +4,7 @@
 -- Returns { 'ok', more, id, … }: `more` is '' at the end, else the id to go on after; at most 2,000
 --   entries are looked at; { 'unknown' } when the id to go on after is not in the list.
 functions.list = function(args)
-  local list, limit, after = key('jobs', args[2]), tonumber(args[6]), args[7]
+  local list, limit, after = LISTS .. args[2], tonumber(args[6]), args[7]
   local last = call('LLEN', list) - 1
   if after ~= '' and args[8] == '1' then
     local place = call('LPOS', list, after, 'RANK', -1)

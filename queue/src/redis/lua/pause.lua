@@ -3,11 +3,8 @@
 -- Returns 1.
 functions.pause = function(args)
   flows.load({})
-  if args[2] == '' then
-    lane[PAUSED] = tonumber(args[3])
-  else
-    flows.touch(args[2])[PAUSED] = tonumber(args[3])
-  end
+  local o = args[2] == '' and lane or flows.touch(args[2])
+  owner.rule(o, function(r) r[PAUSED] = tonumber(args[3]) end)
   commit()
   return 1
 end

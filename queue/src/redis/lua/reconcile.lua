@@ -33,7 +33,7 @@ functions.reconcile = function(args)
     local before = lane[OFFERS]
     for class = 0, 2 do
       local name = class .. ':' .. t[NAME]
-      local ready = call('ZCARD', key('ready', name))
+      local ready = call('ZCARD', READIES .. name)
       if t[READY + class] ~= ready then
         t[READY + class] = ready
         repaired.ready = repaired.ready + 1
@@ -51,8 +51,9 @@ functions.reconcile = function(args)
     if lane[OFFERS] ~= before then repaired.offers = repaired.offers + 1 end
   end
 
+  local forgotten = {}
   local function is_needed(t, list)
-    return t[CONFIGURED] == 1 or t[PAUSED] == 1 or t[RUNNING] > 0 or t[QUEUED] > 0
+    return t[RULES][CONFIGURED] == 1 or t[RULES][PAUSED] == 1 or t[RUNNING] > 0 or t[QUEUED] > 0
       or math.max(t[TAG], t[TAG + 1], t[TAG + 2]) > lane[VTIME]
       or t[REQUESTS_TAT] > now or t[TOKENS_TAT] > now or call('EXISTS', list) == 1
   end
@@ -62,21 +63,21 @@ functions.reconcile = function(args)
     if name ~= '' then
       local t = flows.touch(name)
       recount(t)
-      local list = key('jobs', name)
+      local list = LISTS .. name
       for _ = 1, 1000 do
         local id = call('LINDEX', list, 0)
         if not id or call('EXISTS', JOB .. id) == 1 then break end
         call('LPOP', list)
       end
       if not is_needed(t, list) then
-        t.forget = true
+        forgotten[t] = true
         call('HDEL', TENANTS, name)
       end
     end
   end
   local kept = {}
   for _, t in ipairs(changed) do
-    if not t.forget then kept[#kept + 1] = t end
+    if not forgotten[t] then kept[#kept + 1] = t end
   end
   changed = kept
   commit()

@@ -8,10 +8,10 @@ functions.retry = function(args)
   if j.state ~= 'f' and j.state ~= 'c' and j.state ~= 'x' then return { 'state', j.state } end
   flows.load({ j.tenant })
   local t = tenants[j.tenant]
-  if t[MAX_QUEUED] >= 0 and t[QUEUED] + 1 > t[MAX_QUEUED] then
-    return flows.full('tenant', t[MAX_QUEUED], t[QUEUED] + 1)
+  if t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + 1 > t[RULES][MAX_QUEUED] then
+    return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED] + 1)
   end
-  if lane[QUEUED] + 1 > lane[MAX_QUEUED] then return flows.full('lane', lane[MAX_QUEUED], lane[QUEUED] + 1) end
+  if lane[QUEUED] + 1 > lane[RULES][MAX_QUEUED] then return flows.full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED] + 1) end
   call('ZREM', DEAD, j.id)
   call('DEL', key('errors', j.id), key('events', j.id))
   if jobs.has(j, FLAG.body) then call('PERSIST', key('body', j.id)) end

@@ -16,17 +16,17 @@ functions.stats = function(args)
   end
   local oldest = 0
   for _, name in ipairs(heads) do
-    local id = call('ZRANGE', key('ready', name), 0, 0)[1]
+    local id = call('ZRANGE', READIES .. name, 0, 0)[1]
     local j = id and jobs.get(id)
     if j then oldest = math.max(oldest, now - jobs.created(j)) end
   end
   local rate = string.format('%.17g', lane[DRAIN_PER_S])
   if t then
-    local paused = (lane[PAUSED] == 1 or t[PAUSED] == 1) and 1 or 0
+    local paused = (lane[RULES][PAUSED] == 1 or t[RULES][PAUSED] == 1) and 1 or 0
     local function backlog(tat) return string.format('%.17g', math.max(0, tat - now)) end
     return { t[QUEUED], t[RUNNING], t[SCHEDULED], -1, oldest, rate, paused,
-      t[RPM], backlog(t[REQUESTS_TAT]), t[TPM], backlog(t[TOKENS_TAT]) }
+      t[RULES][RPM], backlog(t[REQUESTS_TAT]), t[RULES][TPM], backlog(t[TOKENS_TAT]) }
   end
   local dead = call('ZCOUNT', DEAD, '(' .. string.format('%d', now - RETENTION), '+inf')
-  return { lane[QUEUED], lane[RUNNING], call('ZCARD', DUE), dead, oldest, rate, lane[PAUSED] }
+  return { lane[QUEUED], lane[RUNNING], call('ZCARD', DUE), dead, oldest, rate, lane[RULES][PAUSED] }
 end

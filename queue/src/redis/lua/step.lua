@@ -10,8 +10,8 @@
 --   for each job that remembers, its number among those begun and a list; each job that was begun is its
 --   id and its record as it was before.
 
--- What the call is told; the time as records hold it; flow -> tenant and class, of plain jobs that ended.
-local args, now_packed, ending
+-- What the call is told; the time as records hold it.
+local args, now_packed
 local PLAIN = string.byte('S')
 
 local function remember(j, turn, keep)
@@ -27,18 +27,13 @@ end
 -- The end of a job that has nothing but its record: all that is to be written has come along.
 local function settle_plain(m, i)
   local _, prompt, completion, cost = struct.unpack('<c1ddd', args[i + 1])
-  local id, flow = string.sub(m, 1, 26), string.sub(m, 35)
-  local e = ending[flow]
-  if not e then
-    e = { class = string.byte(flow) - 48, name = string.sub(flow, 3) }
-    ending[flow] = e
-  end
+  local id = string.sub(m, 1, 26)
   local difference = 0
   if prompt >= 0 then
     difference = prompt + completion - cost
     lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625
   end
-  ends.release(e.name, e.class, difference)
+  ends.release(string.sub(m, 37), string.byte(m, 35) - 48, difference)
   if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
   call('SET', JOB .. id, args[i + 2] .. now_packed .. args[i + 3], 'PXAT', ends.forget_at())
   news[#news + 1] = 'E' .. id .. 's'
@@ -62,7 +57,7 @@ local function settle(m, j, i)
     ends.remember_error(j, args[i + 4])
     ends.put_back(j, now + delay, 'R', args[i + 5])
   elseif how == 'l' then
-    lane[NOT_BEFORE] = math.max(lane[NOT_BEFORE], now + delay)
+    owner.rule(lane, function(r) r[NOT_BEFORE] = math.max(r[NOT_BEFORE], now + delay) end)
     j.attempts = j.attempts - 1
     ends.put_back(j, now, 'R', args[i + 5])
   elseif how == 'b' then
@@ -137,6 +132,8 @@ for class = 0, 2 do
   FIRST[class] = string.sub(struct.pack(HOT, 'r', 0, class, 1, 0, 1, 0, 0, 0), 1, HOT_BYTES - 16)
 end
 
+local first_now = {}
+
 -- Begins an attempt of a job that is not as most are.
 local function begin_again(f, id, raw)
   local j = jobs.parse(id, raw)
@@ -163,9 +160,8 @@ local function peek(found, share)
     f.base, f.first = f.taken, #keys
     if share == 1 then
       local popped = call('ZPOPMIN', f.ready)
-      local id = popped[1]
-      f.ids, f.order = { id }, popped[2]
-      if id then keys[#keys + 1] = JOB .. id end
+      if popped[1] then keys[#keys + 1] = JOB .. popped[1] end
+      f.ids, f.order, popped[2] = popped, popped[2], nil
     else
       f.ids = call('ZRANGE', f.ready, f.taken, f.taken + share - 1)
       for _, id in ipairs(f.ids) do keys[#keys + 1] = JOB .. id end
@@ -205,13 +201,10 @@ local function stand(queue, first, f)
   return first + 1
 end
 
--- Whether nothing that an attempt changes can close the lane or the tenant.
-local function is_free(o) return o[PAUSED] == 0 and o[MAX_RUNNING] < 0 and o[RPM] <= 0 and o[TPM] <= 0 end
-
 -- Begins jobs of one flow for as long as it stands before `other` (nil for none), or a single one.
 local function serve_flow(f, other, share, single)
   local t, class, free = f.tenant, f.class, f.free and lane_free
-  local weight, fresh, first = flows.weight(t, class), FRESH[class], FIRST[class] .. now_packed
+  local weight, fresh, first = flows.weight(t, class), FRESH[class], first_now[class]
   flows.touch(t[NAME])
   repeat
     if f.taken - f.base >= #f.ids then peek({ f }, share) end
@@ -248,31 +241,39 @@ local function serve_flow(f, other, share, single)
   t[TAG + class], t[MOVED] = f.tag, 1
 end
 
+-- The flows that a turn serves; the tables are used again by the next.
+local candidates, NONE = {}, {}
+local function candidate(n, name, t)
+  local f = candidates[n]
+  if not f then
+    f = {
+      name = false, ready = false, class = 0, tag = 0, tenant = false, free = false, served = false,
+      ids = NONE, order = false, raws = false, base = 0, first = 0, taken = 0,
+    }
+    candidates[n] = f
+  end
+  local class = string.byte(name) - 48
+  f.name, f.ready, f.class, f.tag, f.tenant = name, READIES .. name, class, t[TAG + class], t
+  f.free, f.served, f.ids, f.base, f.taken = t[RULES][FREE], false, NONE, 0, 0
+  return f
+end
+
 -- Serves the first `max` flows of `active` among themselves. All that were not read stand behind
 -- them, so the order is right as long as one of them has not been served; answers whether to read on.
 local function serve()
   local wanted = max - #claimed / 2
-  local found = call('ZRANGE', ACTIVE, 0, wanted - 1, 'WITHSCORES')
-  local queue, owners = {}, {}
-  for n = 1, #found, 2 do
-    local name = found[n]
-    owners[#owners + 1] = string.sub(name, 3)
-    queue[#queue + 1] = {
-      name = name, ready = key('ready', name), class = string.byte(name) - 48, tag = tonumber(found[n + 1]),
-      owner = owners[#owners], tenant = false, free = false, served = false, ids = {}, order = false,
-      raws = false, base = 0, first = 0, taken = 0,
-    }
-  end
-  if #queue == 0 then return false end
+  local found = call('ZRANGE', ACTIVE, 0, wanted - 1)
+  local count = #found
+  if count == 0 then return false end
+  local owners, queue, read = {}, {}, {}
+  for n = 1, count do owners[n] = string.sub(found[n], 3) end
   flows.load(owners)
-  local unserved, all_read = #queue, #queue < wanted
-  local share = math.ceil(wanted / #queue)
-  local read = {}
-  for n, f in ipairs(queue) do
-    f.tenant = tenants[f.owner]
-    f.free = is_free(f.tenant)
-    read[n] = f
+  for n = 1, count do
+    local f = candidate(n, found[n], tenants[owners[n]])
+    queue[n], read[n] = f, f
   end
+  local unserved, all_read = count, count < wanted
+  local share = math.ceil(wanted / count)
   if share > 1 or lane_free then peek(read, share) end
   local first = 1
   while first <= #queue and #claimed < 2 * max and (lane_free or owner.is_open(lane))
@@ -301,13 +302,14 @@ end
 local function begin_attempts(most, lease_ms)
   max, turns, claimed, leases = most, {}, {}, {}
   if max == 0 or lane[OFFERS] == 0 then return end
-  until_then, lane_free = string.format('%d', now + lease_ms), is_free(lane)
+  for class = 0, 2 do first_now[class] = FIRST[class] .. now_packed end
+  until_then, lane_free = string.format('%d', now + lease_ms), lane[RULES][FREE]
   while owner.is_open(lane) and serve() do end
   bulk('ZADD', LEASES, leases, 2)
 end
 
 functions.step = function(given)
-  args, now_packed, ending = given, struct.pack('<d', now), {}
+  args, now_packed = given, struct.pack('<d', now)
   local settled = settle_all()
   ends.promote()
   jobs.flush()
