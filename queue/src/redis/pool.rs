@@ -12,10 +12,11 @@ use std::{
 
 use deadpool_redis::{Connection, Manager, Pool, Runtime, Timeouts};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, Pipeline, RedisFuture, Value,
+    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo as _, Pipeline, RedisFuture, Value,
     aio::{ConnectionLike, MultiplexedConnection, PubSub},
     cluster::{ClusterClient, ClusterClientBuilder},
     cluster_async::ClusterConnection,
+    io::tcp::TcpSettings,
 };
 use tokio::sync::Mutex;
 
@@ -185,12 +186,18 @@ impl Connections {
     }
 }
 
+/// Every command is sent at once: small as they are, they would wait for one another (RFC 896).
+fn promptly() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
 fn one(url: &str) -> Result<(Source, String), Error> {
-    let client = Client::open(url).map_err(unusable)?;
+    let address = url.into_connection_info().map_err(unusable)?.set_tcp_settings(promptly());
+    let client = Client::open(address.clone()).map_err(unusable)?;
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(Some(ANSWER));
-    let manager = Manager::new_with_config(url, config).map_err(unusable)?;
+    let manager = Manager::new_with_config(address, config).map_err(unusable)?;
     let timeouts = Timeouts { wait: Some(CONNECT), create: Some(CONNECT), recycle: Some(CONNECT) };
     let pool = Pool::builder(manager)
         .max_size(MOST)
@@ -210,6 +217,7 @@ fn cluster(rest: &str) -> Result<(Source, String), Error> {
     let client = ClusterClientBuilder::new(urls.iter().map(String::as_str))
         .connection_timeout(CONNECT)
         .response_timeout(ANSWER)
+        .tcp_settings(promptly())
         .build()
         .map_err(unusable)?;
     let nodes: Result<Vec<Client>, _> =
