@@ -79,7 +79,7 @@ owner = {
 local VTIME <const>, ACCEPTED <const>, MEAN <const>, WEIGHTS <const>, OFFERS <const> = 5, 6, 7, 8, 9
 local DRAIN_LAST <const>, DRAIN_ELAPSED <const>, DRAIN_ENDED <const>, DRAIN_PER_S <const> = 10, 11, 12, 13
 local SOONEST <const>, CANCELLING <const> = 14, 15
-local LANE = '<i4i4ddddddi4dddddi4c50'
+local LANE = '<iiddddddidddddic50'
 local NEW_LANE = struct.pack(LANE, 0, 0, 0, 0, 0, 0, 256, 0, 0, 0, 0, 0, 0, NEVER, 0,
   struct.pack(RULES_FORMAT, 0, -1, 1000000, -1, -1, 0, 1, 0))
 local lane, was_visible, soonest_before
@@ -90,7 +90,7 @@ local lane, was_visible, soonest_before
 -- has MOVED.
 local SCHEDULED <const>, PARKED_AT <const>, OFFERED <const>, READY <const>, TAG <const> = 5, 6, 7, 10, 13
 local NAME <const>, MARK <const>, MOVED <const> = 18, 19, 20
-local TENANT = '<i4i4ddi4dBBBi4i4i4dddc50'
+local TENANT = '<iiddidBBBiiidddc50'
 local NEW_TENANT = struct.pack(TENANT, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
   struct.pack(RULES_FORMAT, 0, -1, -1, -1, -1, 0, 1, 0))
 
