@@ -526,3 +526,29 @@ fn both_engines_live_through_the_same_histories() {
         panic!("{failure}");
     }
 }
+
+/// What a random history seldom meets: a job with nothing but its record ends well, and a cancel had
+/// come too late for its worker.
+#[tokio::test]
+async fn a_cancel_that_comes_too_late_is_forgotten() {
+    let plain = Draft {
+        tenant: 0,
+        class: 0,
+        session: None,
+        remembers: false,
+        keeps_events: false,
+        completion: None,
+        delay_s: 0,
+        deadline_s: None,
+        key: None,
+        large: false,
+        webhook: false,
+    };
+    let ops = vec![
+        Op::Enqueue(vec![plain]),
+        Op::Step(Vec::new(), 1),
+        Op::Cancel(0, 0),
+        Op::Step(vec![(0, End::Succeed(None))], 0),
+    ];
+    live(&RedisServer::start(), ops).await.unwrap();
+}

@@ -1,6 +1,6 @@
 -- Accepts groups of jobs; of each group all or none.
--- Arguments, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, idempotency key,
---   flag), else 'm'; how many jobs; then
+-- Arguments, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, idempotency
+--   key, flag), else 'm'; how many jobs; then
 --   4 a plain job: id; tenant; numbers packed as '<BHdd' (class, most attempts, prompt tokens, completion
 --   tokens or -1); the record from its deadline on;
 --   6 another job: id; tenant; numbers packed as '<BBHddddBBI4' (class, flags, most attempts, prompt
@@ -11,6 +11,7 @@
 -- Returns, a group: { 'all' } when each job is new; { 'ok', id, … } with the id that answers each job: its
 --   own, or that of the job that was accepted before for the same idempotency key; { 'reused', key }; or
 --   { 'full', 'tenant' | 'lane', limit, excess, drain per second }.
+
 -- What is to be written: the records; the list of each tenant -> the ids that it got.
 local records, lists
 
@@ -54,6 +55,7 @@ local function read_groups(args)
   return groups, names
 end
 
+-- A job of that tenant, for the listing.
 local function list(name, id)
   local ids = lists[name]
   if ids then ids[#ids + 1] = id else lists[name] = { id } end

@@ -76,6 +76,7 @@ jobs = {
     readied = {}
   end,
 
+  -- Lets a job wait in a ready set.
   put_ready = function(set, order, id)
     local args = readied[set]
     if args then

@@ -68,7 +68,8 @@ local function settle(m, j, i)
   end
 end
 
--- Settles what is still held: a lease is given up by whoever takes it out of `leases`. Answers `settled`.
+-- Settles what is still held: a lease is given up by whoever takes it out of `leases`. Answers `settled`
+-- of the reply.
 local function settle_all()
   local settled, gone, names, records, members = {}, {}, {}, {}, {}
   for i = 4, #args, 6 do members[#members + 1] = args[i] end
