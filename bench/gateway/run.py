@@ -12,6 +12,7 @@ import os
 import pathlib
 import platform
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +29,8 @@ HERTZ = os.sysconf("SC_CLK_TCK")
 def main():
     # Five processes share the cores: a second thread in each only wakes up to find nothing to do.
     os.environ.setdefault("TOKIO_WORKER_THREADS", "1")
+    # Servers end with this process, also when it is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     args = arguments()
     load = os.getloadavg()[0]
     found = {}

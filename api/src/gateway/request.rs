@@ -2,10 +2,9 @@
 //! concern it.
 //!
 //! SDKs send a call again, without an idempotency key, when they gave up on the answer or were told
-//! to try again; they only count their tries (`x-stainless-retry-count`, from 0). So the first try of
-//! a call that counts is remembered by what it says, and a later try of the same caller that says the
-//! same is answered by the job that the first one made. First tries never meet: two equal calls are
-//! two jobs.
+//! to try again; they only count their tries (`x-stainless-retry-count`). So the first try of every
+//! call is remembered by what it says, and a later try of the same caller that says the same is
+//! answered by the job that the first one made. First tries never meet: two equal calls are two jobs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -109,23 +108,23 @@ impl Asked {
             headers: passed.collect::<BTreeMap<_, _>>(),
             ..Spec::default()
         };
-        let digest = || -> [u8; 32] {
-            Sha256::new().chain_update(path).chain_update([0]).chain_update(body).finalize().into()
-        };
+        let digest: [u8; 32] =
+            Sha256::new().chain_update(path).chain_update([0]).chain_update(body).finalize().into();
         let patience = patience(headers, state.settings.hold);
         let key = idempotency(headers)?;
         let is_named = key.is_some();
-        let tries = retries(headers);
-        let idempotency = match (key, tries) {
-            (Some(key), _) => {
-                let ttl = state.settings.idempotency_ttl;
-                Some(Idempotency { key, digest: digest(), ttl, renews: false })
+        let remembered = match key {
+            Some(key) => {
+                Idempotency { key, digest, ttl: state.settings.idempotency_ttl, renews: false }
             }
-            (None, Some(count)) => Some(unnamed(digest(), count == 0, state.settings.hold)?),
-            (None, None) => None,
+            None => unnamed(
+                digest,
+                retries(headers).is_none_or(|count| count == 0),
+                state.settings.hold,
+            )?,
         };
         let drafted = state.queue.draft(tenant.clone(), spec, body.clone(), completion);
-        let job = NewJob { class, keeps_events: stream, idempotency, ..drafted };
+        let job = NewJob { class, keeps_events: stream, idempotency: Some(remembered), ..drafted };
         let stays = wishes.store.unwrap_or(false);
         let reply = if stream {
             Reply::Stream
@@ -134,7 +133,7 @@ impl Asked {
         } else {
             Reply::Whole
         };
-        let comes_again = tries.map_or(Duration::ZERO, comes_again);
+        let comes_again = retries(headers).map_or(Duration::ZERO, comes_again);
         Ok(Self { job, reply, patience, stays, is_named, comes_again })
     }
 

@@ -334,15 +334,28 @@ fn put(record: &mut [u8], place: usize, bytes: &[u8]) {
     record[place..place + bytes.len()].copy_from_slice(bytes);
 }
 
-/// Whether a job has nothing but a record and a place in its ready set.
+/// Whether a job has nothing but a record and a place in its ready set, and is new whatever came
+/// before.
 pub(super) fn is_plain(job: &NewJob) -> bool {
     job.session.is_none()
         && job.delay.is_zero()
         && job.deadline.is_none()
-        && job.idempotency.is_none()
+        && job.idempotency.as_ref().is_none_or(|one| one.renews)
         && !job.keeps_events
         && job.spec.webhook.is_none()
         && job.body.len() <= INLINE_BODY_BYTES
+}
+
+/// By what a job is found again, as `lua/enqueue.lua` reads it; empty when by nothing.
+fn idempotency(job: &NewJob) -> Vec<u8> {
+    let mut packed = Vec::new();
+    if let Some(one) = &job.idempotency {
+        packed.push(u8::from(one.renews));
+        packed.extend(double_of(millis(one.ttl).max(1)));
+        packed.extend(one.digest);
+        packed.extend(one.key.as_str().as_bytes());
+    }
+    packed
 }
 
 /// Appends the arguments of one plain job, as `lua/enqueue.lua` reads them.
@@ -361,7 +374,7 @@ pub(super) fn push_plain_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<()
     rest.extend(tenant);
     rest.extend(spec);
     rest.extend(&job.body);
-    args.extend([job.id.key().into_bytes(), tenant.to_vec(), numbers, rest]);
+    args.extend([job.id.key().into_bytes(), tenant.to_vec(), numbers, rest, idempotency(job)]);
     Ok(())
 }
 
@@ -392,14 +405,6 @@ pub(super) fn push_new_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), 
     numbers.push(u8::try_from(session.len()).unwrap_or(u8::MAX));
     numbers.extend(u32_of(spec.len()).to_le_bytes());
 
-    let mut idempotency = Vec::new();
-    if let Some(one) = &job.idempotency {
-        idempotency.push(u8::from(one.renews));
-        idempotency.extend(double_of(millis(one.ttl).max(1)));
-        idempotency.extend(one.digest);
-        idempotency.extend(one.key.as_str().as_bytes());
-    }
-
     let mut tail = Vec::with_capacity(64 + spec.len() + job.body.len());
     tail.extend(job.tenant.as_str().as_bytes());
     tail.extend(session.as_bytes());
@@ -412,7 +417,7 @@ pub(super) fn push_new_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), 
     };
 
     let tenant = job.tenant.as_str().as_bytes().to_vec();
-    args.extend([job.id.key().into_bytes(), tenant, numbers, idempotency, tail, body]);
+    args.extend([job.id.key().into_bytes(), tenant, numbers, idempotency(job), tail, body]);
     if let Some(memory) = memory {
         args.push(millis(memory.ttl()).max(1).to_string().into_bytes());
         args.push(memory.profile.as_str().as_bytes().to_vec());

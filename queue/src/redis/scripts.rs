@@ -1,6 +1,6 @@
 //! The scripts: the files of `lua/`, one library of functions (FUNCTION LOAD, Redis 7.0). A server
 //! makes a library's closures once, when it loads it; a script of EVALSHA makes all of them anew for
-//! each call, which took more of the server's time than the work of a single job.
+//! each call.
 //!
 //! Redis's Lua is 5.1, where every constant is a variable that each function has to capture. So the
 //! scripts declare numbers as Lua 5.4 does, `local RUNNING <const> = 3`, and the loader puts them in.

@@ -4,6 +4,7 @@
 --   MAX_STALLS  how many workers a job may lose
 --   MAX_DEAD    how many failed jobs the list of the dead holds
 --   AT_ONCE     how many members of a set one transition promotes
+
 -- When what ends now is forgotten, as text; nil as long as nobody asked.
 local forget_at
 

@@ -1,8 +1,8 @@
 -- Accepts groups of jobs; of each group all or none.
--- Arguments, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, idempotency
---   key, flag), else 'm'; how many jobs; then
---   4 a plain job: id; tenant; numbers packed as '<BHdd' (class, most attempts, prompt tokens, completion
---   tokens or -1); the record from its deadline on;
+-- Arguments, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, flag, and an
+--   idempotency key only if it renews), else 'm'; how many jobs; then
+--   5 a plain job: id; tenant; numbers packed as '<BHdd' (class, most attempts, prompt tokens, completion
+--   tokens or -1); the record from its deadline on; idempotency as below;
 --   6 another job: id; tenant; numbers packed as '<BBHddddBBI4' (class, flags, most attempts, prompt
 --   tokens, completion tokens or -1, delay ms, deadline ms or 0, lengths of tenant, session and spec);
 --   idempotency as '' or '<Bd' (1 when it renews, TTL ms) + 32 bytes of digest + key; the record behind its header; body when
@@ -20,7 +20,7 @@ local function read_jobs(args, group, i, names)
   for n = 1, group.count do
     local d = {
       id = args[i], tenant = args[i + 1], numbers = args[i + 2], idem = args[i + 3], tail = args[i + 4],
-      body = args[i + 5], idem_key = false, fresh = false, ttl = false, profile = false,
+      body = args[i + 5], fresh = false, ttl = false, profile = false,
     }
     i = i + 6
     if bit.band(string.byte(d.numbers, 2), FLAG.memory) ~= 0 then
@@ -40,9 +40,9 @@ local function read_groups(args)
     local group = { plain = args[i] == 'p', count = tonumber(args[i + 1]), first = i + 2 }
     groups[#groups + 1] = group
     if group.plain then
-      i = group.first + 4 * group.count
+      i = group.first + 5 * group.count
       local last
-      for at = group.first + 1, i - 1, 4 do
+      for at = group.first + 1, i - 1, 5 do
         if args[at] ~= last then
           last = args[at]
           names[#names + 1] = last
@@ -67,10 +67,14 @@ local function estimate(prompt, completion)
   return math.min(math.max(cost, 1), 1099511627776)
 end
 
-local function accept(d, digest_and_id)
-  if d.idem_key then
-    call('SET', d.idem_key, digest_and_id, 'PX', (struct.unpack('<d', d.idem, 2)))
-  end
+-- Where it stands which job a tenant's idempotency key has made, and writes it there.
+local function idem_key(tenant, idem) return key('idem', tenant .. ':' .. string.sub(idem, 42)) end
+local function remember(tenant, idem, id)
+  call('SET', idem_key(tenant, idem), string.sub(idem, 10, 41) .. id, 'PX', (struct.unpack('<d', idem, 2)))
+end
+
+local function accept(d)
+  if d.idem ~= '' then remember(d.tenant, d.idem, d.id) end
   lane[ACCEPTED] = lane[ACCEPTED] + 1
   local class, flags, max_attempts, prompt, completion, delay, deadline, tenant_len, session_len, spec_len =
     struct.unpack('<BBHddddBBI4', d.numbers)
@@ -98,16 +102,10 @@ local function accept(d, digest_and_id)
   list(d.tenant, j.id)
 end
 
--- What the record of a plain job that is ready begins with, up to the time.
-local FRONTS = {}
-for class = 0, 2 do
-  FRONTS[class] = string.sub(struct.pack(HOT, 'q', 0, class, 0, 0, 0, 0, 0, 0), 1, HOT_BYTES - 8)
-end
-
 -- Jobs that have nothing but a record and a place in their ready set.
 local function accept_plain(args, group)
-  local first, last, counts = group.first, group.first + 4 * group.count - 1, {}
-  for at = first + 1, last, 4 do counts[args[at]] = (counts[args[at]] or 0) + 1 end
+  local first, last, counts = group.first, group.first + 5 * group.count - 1, {}
+  for at = first + 1, last, 5 do counts[args[at]] = (counts[args[at]] or 0) + 1 end
   for name, count in pairs(counts) do
     local t = tenants[name]
     if t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + count > t[RULES][MAX_QUEUED] then
@@ -124,12 +122,12 @@ local function accept_plain(args, group)
   end
   local pack, unpack_numbers, order, count = struct.pack, struct.unpack, lane[ACCEPTED], #records
   local name, t, class_before, set
-  for at = first, last, 4 do
+  for at = first, last, 5 do
     local id = args[at]
     local class, attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2])
     order = order + 1
     records[count + 1] = JOB .. id
-    records[count + 2] = FRONTS[class]
+    records[count + 2] = NEW[class]
       .. pack('<dBHddd', now, VERSION, attempts, order, estimate(prompt, completion), now) .. args[at + 3]
     count = count + 2
     if name ~= args[at + 1] or class ~= class_before then
@@ -137,6 +135,7 @@ local function accept_plain(args, group)
       t, set = tenants[name], READY_OF[class] .. name
       if t[OFFERED + class] == 0 then flows.touch(name) end
     end
+    if args[at + 4] ~= '' then remember(name, args[at + 4], id) end
     list(name, id)
     jobs.put_ready(set, order, id)
     t[READY + class] = t[READY + class] + 1
@@ -152,11 +151,11 @@ local function accept_all(drafts)
     answers[n + 1] = d.id
     local accepted
     if d.idem ~= '' then
-      d.idem_key = key('idem', d.tenant .. ':' .. string.sub(d.idem, 42))
-      accepted = string.byte(d.idem) == 0 and (fresh[d.idem_key] or call('GET', d.idem_key))
+      local made = idem_key(d.tenant, d.idem)
+      accepted = string.byte(d.idem) == 0 and (fresh[made] or call('GET', made))
       local digest = string.sub(d.idem, 10, 41)
       if not accepted then
-        fresh[d.idem_key] = digest .. d.id
+        fresh[made] = digest .. d.id
       elseif string.sub(accepted, 1, 32) == digest then
         answers[n + 1] = string.sub(accepted, 33)
       else
@@ -182,7 +181,7 @@ local function accept_all(drafts)
   end
 
   for _, d in ipairs(drafts) do
-    if d.fresh then accept(d, fresh[d.idem_key]) end
+    if d.fresh then accept(d) end
   end
   return answers
 end

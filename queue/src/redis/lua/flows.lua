@@ -27,11 +27,11 @@ owner = {
   read = function(o, format, packed)
     o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15],
       o[PACKED] = struct.unpack(format, packed)
-    o[RULES] = rules[o[PACKED]] or owner.rules(o[PACKED])
+    o[RULES] = rules[o[PACKED]] or owner.read_rules(o[PACKED])
   end,
 
   -- Its rules out of what is packed.
-  rules = function(packed)
+  read_rules = function(packed)
     local r = { struct.unpack(RULES_FORMAT, packed) }
     r[FREE] = r[PAUSED] == 0 and r[MAX_RUNNING] < 0 and r[RPM] <= 0 and r[TPM] <= 0
     if rules_kept == 1000 then rules, rules_kept = {}, 0 end
@@ -40,11 +40,11 @@ owner = {
   end,
 
   -- Gives it the rules that `change` makes of a copy of those that it has.
-  rule = function(o, change)
+  change_rules = function(o, change)
     local r = { unpack(o[RULES], 1, CONFIGURED) }
     change(r)
     o[PACKED] = struct.pack(RULES_FORMAT, unpack(r))
-    o[RULES] = rules[o[PACKED]] or owner.rules(o[PACKED])
+    o[RULES] = rules[o[PACKED]] or owner.read_rules(o[PACKED])
   end,
 
   -- When it may begin another attempt; nil when only a transition can tell. See Meters::open_at in

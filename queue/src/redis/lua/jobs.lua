@@ -10,6 +10,11 @@ local HOT, HOT_BYTES, COLD, HEAD_BYTES = '<c1BBHHI4I4dd', 31, '<BHddddBBI4', 72
 local HEAD = HOT .. string.sub(COLD, 2)
 local VERSION = 1
 local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32, webhook = 64 }
+-- What the record of a job that is ready, has no flag and began no attempt begins with, up to `at`; by class.
+local NEW = {}
+for class = 0, 2 do
+  NEW[class] = string.sub(struct.pack(HOT, 'q', 0, class, 0, 0, 0, 0, 0, 0), 1, HOT_BYTES - 8)
+end
 local known
 
 -- Jobs that became ready, written together: key of their ready set -> { order, id, … }.

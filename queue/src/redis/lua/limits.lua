@@ -8,7 +8,7 @@ functions.limits = function(args)
   for i = 3, #args, 2 do names[#names + 1] = args[i] end
   flows.load(names)
   flows.load(configured)
-  owner.rule(lane, function(r) r[MAX_RUNNING], r[MAX_QUEUED], r[RPM], r[TPM] = struct.unpack('<dddd', args[2]) end)
+  owner.change_rules(lane, function(r) r[MAX_RUNNING], r[MAX_QUEUED], r[RPM], r[TPM] = struct.unpack('<dddd', args[2]) end)
 
   -- Leaves `active` under the old weight, so that the sum of weights stays right.
   local function set_one(name, w, max_running, max_queued, rpm, tpm, is_configured)
@@ -19,7 +19,7 @@ functions.limits = function(args)
         call('ZREM', ACTIVE, class .. ':' .. name)
       end
     end
-    owner.rule(t, function(r)
+    owner.change_rules(t, function(r)
       r[WEIGHT], r[MAX_RUNNING], r[MAX_QUEUED], r[RPM], r[TPM], r[CONFIGURED] =
         w, max_running, max_queued, rpm, tpm, is_configured
     end)

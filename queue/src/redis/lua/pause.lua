@@ -4,7 +4,7 @@
 functions.pause = function(args)
   flows.load({})
   local o = args[2] == '' and lane or flows.touch(args[2])
-  owner.rule(o, function(r) r[PAUSED] = tonumber(args[3]) end)
+  owner.change_rules(o, function(r) r[PAUSED] = tonumber(args[3]) end)
   commit()
   return 1
 end

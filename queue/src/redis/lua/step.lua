@@ -57,7 +57,7 @@ local function settle(m, j, i)
     ends.remember_error(j, args[i + 4])
     ends.put_back(j, now + delay, 'R', args[i + 5])
   elseif how == 'l' then
-    owner.rule(lane, function(r) r[NOT_BEFORE] = math.max(r[NOT_BEFORE], now + delay) end)
+    owner.change_rules(lane, function(r) r[NOT_BEFORE] = math.max(r[NOT_BEFORE], now + delay) end)
     j.attempts = j.attempts - 1
     ends.put_back(j, now, 'R', args[i + 5])
   elseif how == 'b' then
@@ -129,7 +129,7 @@ local max, turns, claimed, leases, until_then, lane_free
 -- has when its first attempt has begun, up to the time of that.
 local FRESH, FIRST = {}, {}
 for class = 0, 2 do
-  FRESH[class] = string.sub(struct.pack(HOT, 'q', 0, class, 0, 0, 0, 0, 0, 0), 2, 15)
+  FRESH[class] = string.sub(NEW[class], 2, 15)
   FIRST[class] = string.sub(struct.pack(HOT, 'r', 0, class, 1, 0, 1, 0, 0, 0), 1, HOT_BYTES - 16)
 end
 
