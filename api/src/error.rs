@@ -213,9 +213,9 @@ impl ApiError {
         Self::new(status, "rate_limit_error", code, message).retry_after(after_s)
     }
 
-    /// The store does not answer.
+    /// The store does not answer, or takes nothing.
     pub(crate) fn unavailable() -> Self {
-        let message = "the store does not answer; try again in a second, with the same \
+        let message = "the store is not available; try again in a second, with the same \
                        Idempotency-Key if you sent one, so that nothing runs twice";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let kind = "service_unavailable_error";
@@ -264,7 +264,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::Unavailable(ref why) => {
-                tracing::warn!("the store does not answer: {why}");
+                tracing::warn!("the store is not available: {why}");
                 Self::unavailable()
             }
             Error::Full { scope, limit, retry_after } => {

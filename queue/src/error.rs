@@ -7,8 +7,9 @@ use crate::{id::JobId, state::Status};
 /// Why an operation of the queue was not done. Nothing is ever half done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store does not answer, or not in time. The operation may or may not have happened.
-    #[error("the store does not answer: {0}")]
+    /// The store does not answer, or not in time, or refuses to. The operation may or may not have
+    /// happened.
+    #[error("the store is not available: {0}")]
     Unavailable(String),
     /// Too much waits already.
     #[error("{scope} has {limit} jobs waiting, which is its limit")]

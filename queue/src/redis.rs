@@ -130,7 +130,15 @@ fn breaks(error: &redis::RedisError) -> bool {
 
 /// The store cannot do its work.
 fn unavailable(error: impl std::fmt::Display) -> Error {
-    Error::Unavailable(error.to_string())
+    let why = error.to_string();
+    let is_full = why.contains("used memory > 'maxmemory'");
+    Error::Unavailable(if is_full {
+        format!(
+            "it is full and takes no new work: raise maxmemory, or keep ended jobs for less long: {why}"
+        )
+    } else {
+        why
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

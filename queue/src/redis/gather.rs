@@ -67,6 +67,7 @@ async fn run<Q, A>(most: usize, send: Send<Q, A>, mut receiver: mpsc::Receiver<W
 pub(super) fn again(error: &Error) -> Error {
     match error {
         Error::Corrupt(what) => Error::Corrupt(what.clone()),
+        Error::Unavailable(why) => Error::Unavailable(why.clone()),
         other => Error::Unavailable(other.to_string()),
     }
 }
