@@ -39,7 +39,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
 
 /// The system's time when it was made, carried on by tokio's monotonic clock: it never goes back,
 /// and a test that pauses tokio's time pauses it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     origin: Millis,
     started: tokio::time::Instant,
@@ -51,7 +51,14 @@ impl Default for SystemClock {
         let since_epoch = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or(Duration::ZERO);
-        Self { origin: Millis(millis(since_epoch)), started: tokio::time::Instant::now() }
+        Self::set(Millis(millis(since_epoch)))
+    }
+}
+
+impl SystemClock {
+    /// A clock on which it is `now`.
+    pub(crate) fn set(now: Millis) -> Self {
+        Self { origin: now, started: tokio::time::Instant::now() }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    clock::Millis,
+    clock::{Millis, SystemClock},
     id::{JobId, SessionKey, TenantId},
     job::{AttemptError, Output, Spec, Usage},
     session::Turn,
@@ -59,9 +59,10 @@ pub struct Lease {
 }
 
 /// What a store hands out with a lease and wants back with its settlement, so that it need not look
-/// it up: of no meaning to anybody else, and empty where the store needs nothing.
+/// it up, and a clock that goes as the store's: of no meaning to anybody else, and `None` where the
+/// store needs nothing.
 #[derive(Clone, Default)]
-pub(crate) struct Receipt(pub(crate) Bytes);
+pub(crate) struct Receipt(pub(crate) Option<(Bytes, SystemClock)>);
 
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

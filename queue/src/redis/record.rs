@@ -1,6 +1,6 @@
 //! Jobs as bytes: the other side of `lua/jobs.lua`.
 //!
-//! A record is a packed header of [`HEAD_BYTES`], of which the first [`HOT_BYTES`] change in a job's
+//! A record is a packed header of [`HEAD_BYTES`], of which the first 31 change in a job's
 //! life; then tenant, session, spec (JSON), the output (JSON) once there is one, and, up to
 //! [`INLINE_BODY_BYTES`] and as long as it is needed, the body. One string instead of a hash of
 //! fields: measured a third cheaper in commands, time and memory.
@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use crate::{
-    clock::{Millis, millis},
+    clock::{Clock, Millis, SystemClock, millis},
     error::Error,
     id::{JobId, SessionKey, Shard, TenantId},
     job::{NewJob, Output, Spec},
@@ -18,9 +18,6 @@ use crate::{
 
 /// Length of the packed header.
 const HEAD_BYTES: usize = 72;
-
-/// Length of the part of it that changes.
-const HOT_BYTES: usize = 31;
 
 /// Up to this size a body is part of the record; a larger one gets a key of its own, so that
 /// scripts do not carry it around.
@@ -32,6 +29,7 @@ const ATTEMPTS: usize = 3;
 const EPOCH: usize = 7;
 const OUTPUT_LEN: usize = 11;
 const STARTED: usize = 15;
+const AT: usize = 23;
 
 const CANCELLING: u8 = 1;
 const KEEPS_EVENTS: u8 = 2;
@@ -219,13 +217,13 @@ fn text(bytes: &[u8]) -> Result<String, Error> {
     super::reply::text(bytes.to_vec())
 }
 
-/// Reads a job that was claimed at `now` from its record as it was before; whether its body still
-/// has to be fetched from its own key.
+/// Reads a job that was claimed just now from its record as it was before; whether its body still
+/// has to be fetched from its own key. `clock` goes as the store's, on which it was `now`.
 pub(super) fn lease(
     shard: &Shard,
     key: &str,
     mut record: Vec<u8>,
-    now: Millis,
+    (now, clock): (Millis, SystemClock),
 ) -> Result<(Lease, bool), Error> {
     if record.len() < HEAD_BYTES {
         return Err(short());
@@ -238,8 +236,8 @@ pub(super) fn lease(
     let header = Header::parse(&record)?;
     let record = Bytes::from(record);
     let kept = HEAD_BYTES + header.tenant_len + header.session_len + header.spec_len;
-    let receipt =
-        if header.is_plain() && kept <= record.len() { record.slice(..kept) } else { Bytes::new() };
+    let is_plain = header.is_plain() && kept <= record.len();
+    let receipt = is_plain.then(|| (record.slice(..kept), clock));
     let tail = Tail::parse(&header, record)?;
     let lease = Lease {
         key: LeaseKey {
@@ -266,24 +264,25 @@ pub(super) fn lease(
 /// What a plain job that succeeded leaves.
 pub(super) struct Plain {
     pub(super) cost: u64,
-    /// Its record, before the time of its end and after it.
-    pub(super) record: (Vec<u8>, Vec<u8>),
+    /// Its record.
+    pub(super) record: Vec<u8>,
 }
 
-/// What `one` leaves with this output; `None` when its job is not a plain one.
-pub(super) fn succeeded(one: &Settlement, output: &[u8]) -> Result<Option<Plain>, Error> {
-    let record = &one.receipt.0;
-    if record.is_empty() {
-        return Ok(None);
-    }
-    let cost = Header::parse(record)?.cost;
-    let mut front = record[..HOT_BYTES - 8].to_vec();
-    put(&mut front, STATE, &[Status::Succeeded.code()]);
-    put(&mut front, OUTPUT_LEN, &u32_of(output.len()).to_le_bytes());
-    let mut rest = Vec::with_capacity(record.len() - HOT_BYTES + output.len());
-    rest.extend(&record[HOT_BYTES..]);
-    rest.extend(output);
-    Ok(Some(Plain { cost, record: (front, rest) }))
+/// What `one` leaves with this output; `None` when its job is not a plain one. It has ended now: by
+/// `clock`, or by the one that came with its lease.
+pub(super) fn succeeded(
+    one: &Settlement,
+    output: &[u8],
+    clock: Option<&dyn Clock>,
+) -> Result<Option<Plain>, Error> {
+    let Some((before, its_clock)) = &one.receipt.0 else { return Ok(None) };
+    let mut record = Vec::with_capacity(before.len() + output.len());
+    record.extend(before);
+    record.extend(output);
+    put(&mut record, STATE, &[Status::Succeeded.code()]);
+    put(&mut record, OUTPUT_LEN, &u32_of(output.len()).to_le_bytes());
+    put(&mut record, AT, &double_of(clock.unwrap_or(its_clock).now().0));
+    Ok(Some(Plain { cost: Header::parse(before)?.cost, record }))
 }
 
 /// The job whose key inside `shard` is `key`.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
-    clock::{Millis, millis},
+    clock::{Millis, SystemClock, millis},
     error::{Error, Scope},
     event::{Event, retrying},
     id::{InvalidName, JobId, SessionKey, Shard, TenantId},
@@ -151,7 +151,7 @@ fn full(reply: &mut Reply) -> Result<Error, Error> {
 }
 
 /// Appends the arguments of one settlement, as `lua/step.lua` reads them.
-fn push_settlement(one: &Settlement, args: &mut Args) -> Result<(), Error> {
+fn push_settlement(server: &Server, one: &Settlement, args: &mut Args) -> Result<(), Error> {
     let json = |value: Result<Vec<u8>, serde_json::Error>| {
         value.map_err(|error| Error::Corrupt(format!("a settlement: {error}")))
     };
@@ -186,10 +186,10 @@ fn push_settlement(one: &Settlement, args: &mut Args) -> Result<(), Error> {
     };
     let (mut how, mut fourth) = (how, millis(pause));
     if matches!(one.outcome, Outcome::Succeeded { .. })
-        && let Some(plain) = record::succeeded(one, &out)?
+        && let Some(plain) = record::succeeded(one, &out, server.clock.as_deref())?
     {
         (how, fourth) = (b'S', plain.cost);
-        (out, turn) = plain.record;
+        out = plain.record;
     }
     let mut numbers = vec![how];
     let (prompt, completion) = one.usage.map_or((record::double(-1.0), 0), |usage| {
@@ -214,12 +214,13 @@ async fn stepped(
         settled.iter().map(|done| if *done == b'1' { Settled::Done } else { Settled::Lost });
     let settled = settled.collect();
     let look_again = reply.count()?.map(Duration::from_millis);
-    let now = reply.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?;
+    let now = Millis(reply.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?);
+    let clock = SystemClock::set(now);
     let mut remembered = reply.array()?;
     let (mut leases, mut apart) = (Vec::with_capacity(reply.len() / 2), Vec::new());
     while reply.len() > 0 {
         let key = reply.text()?;
-        let (lease, is_apart) = record::lease(shard, &key, reply.bytes()?, Millis(now))?;
+        let (lease, is_apart) = record::lease(shard, &key, reply.bytes()?, (now, clock))?;
         if is_apart {
             apart.push(leases.len());
         }
@@ -282,7 +283,7 @@ impl Backend for RedisStore {
             args.push(max.to_string().into_bytes());
             args.push(millis(claim.lease).to_string().into_bytes());
             for one in part {
-                push_settlement(one, &mut args)?;
+                push_settlement(&self.server, one, &mut args)?;
             }
             let taken = part.len();
             let reply = self.server.call(shard, &self.server.scripts.step, &args).await?;

@@ -18,12 +18,10 @@ local function key(kind, name) return P .. kind .. ':' .. name end
 
 -- Runs a command with many arguments, in pieces that fit Lua's stack. `name`: nil for none.
 local function bulk(command, name, args, width)
-  local count, step = #args, 1000 * width
-  if name and count <= step then
-    if count == 1 then return call(command, name, args[1]) end
-    if count == 2 then return call(command, name, args[1], args[2]) end
-    return count > 0 and call(command, name, unpack(args))
-  end
+  local count = #args
+  if count == 0 then return end
+  local step = 1000 * width
+  if name and count <= step then return call(command, name, unpack(args)) end
   for first = 1, count, step do
     local last = math.min(first + step - 1, count)
     if name then call(command, name, unpack(args, first, last)) else call(command, unpack(args, first, last)) end

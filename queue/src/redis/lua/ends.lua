@@ -18,9 +18,9 @@ ends = {
   -- Ends an attempt: frees the slot and settles what it really cost. Needs nothing of the job, so
   -- that a slot comes free whatever became of the job.
   release = function(tenant_name, class, difference)
-    lane[RUNNING] = math.max(lane[RUNNING] - 1, 0)
     local t = flows.change(tenant_name)
-    t[RUNNING] = math.max(t[RUNNING] - 1, 0)
+    if lane[RUNNING] > 0 then lane[RUNNING] = lane[RUNNING] - 1 end
+    if t[RUNNING] > 0 then t[RUNNING] = t[RUNNING] - 1 end
     if difference ~= 0 or t[RULES][MAX_RUNNING] >= 0 then flows.touch(tenant_name) end
     if difference ~= 0 then
       owner.correct(lane, difference)
@@ -30,8 +30,8 @@ ends = {
     end
   end,
 
-  -- Measures how fast jobs end while others wait; see Drain in embedded/flows.rs.
-  count = function()
+  -- Measures how fast jobs end while others wait, as so many end; see Drain in embedded/flows.rs.
+  count = function(ended)
     if lane[QUEUED] == 0 then
       lane[DRAIN_LAST] = 0
       return
@@ -45,6 +45,8 @@ ends = {
       lane[DRAIN_PER_S] = lane[DRAIN_PER_S] > 0 and (lane[DRAIN_PER_S] + measured) / 2 or measured
       lane[DRAIN_ELAPSED], lane[DRAIN_ENDED] = 0, 0
     end
+    -- No time has passed for those behind the first.
+    lane[DRAIN_ENDED] = lane[DRAIN_ENDED] + ended - 1
   end,
 
   -- Lets the session of an ended job go on with its next one, if the ended one stood first.
@@ -101,7 +103,7 @@ ends = {
       end
     end
     news[#news + 1] = 'E' .. j.id .. state
-    ends.count()
+    ends.count(1)
     if state == 'f' then
       call('ZADD', DEAD, now, j.id)
       call('ZREMRANGEBYRANK', DEAD, 0, -MAX_DEAD - 1)

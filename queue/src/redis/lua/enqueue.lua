@@ -33,20 +33,23 @@ local function read_jobs(args, group, i, names)
   return i
 end
 
--- The groups, and the names of all their tenants.
+-- The groups, of plain ones with how many jobs each tenant has in it; and the names of all tenants.
 local function read_groups(args)
   local groups, names, i = {}, {}, 2
   while i <= #args do
-    local group = { plain = args[i] == 'p', count = tonumber(args[i + 1]), first = i + 2 }
+    local counts = {}
+    local group = { plain = args[i] == 'p', count = tonumber(args[i + 1]), first = i + 2, counts = counts }
     groups[#groups + 1] = group
     if group.plain then
       i = group.first + 5 * group.count
-      local last
       for at = group.first + 1, i - 1, 5 do
-        if args[at] ~= last then
-          last = args[at]
-          names[#names + 1] = last
+        local name = args[at]
+        local count = counts[name]
+        if not count then
+          count = 0
+          names[#names + 1] = name
         end
+        counts[name] = count + 1
       end
     else
       i = read_jobs(args, group, group.first, names)
@@ -55,16 +58,21 @@ local function read_groups(args)
   return groups, names
 end
 
--- A job of that tenant, for the listing.
-local function list(name, id)
+-- The ids that are written into the list of that tenant.
+local function list_of(name)
   local ids = lists[name]
-  if ids then ids[#ids + 1] = id else lists[name] = { id } end
+  if not ids then
+    ids = {}
+    lists[name] = ids
+  end
+  return ids
 end
 
 -- How much a job is thought to cost.
 local function estimate(prompt, completion)
   local cost = prompt + (completion >= 0 and completion or math.floor(lane[MEAN] + 0.5))
-  return math.min(math.max(cost, 1), 1099511627776)
+  if cost < 1 then return 1 end
+  return cost < 1099511627776 and cost or 1099511627776
 end
 
 -- Where it stands which job a tenant's idempotency key has made, and writes it there.
@@ -99,13 +107,13 @@ local function accept(d)
   records[#records + 1] = JOB .. j.id
   records[#records + 1] = jobs.hot(j) .. struct.pack(COLD, VERSION, max_attempts, j.order, cost, now,
     j.deadline, tenant_len, session_len, spec_len) .. d.tail
-  list(d.tenant, j.id)
+  local ids = list_of(d.tenant)
+  ids[#ids + 1] = j.id
 end
 
 -- Jobs that have nothing but a record and a place in their ready set.
 local function accept_plain(args, group)
-  local first, last, counts = group.first, group.first + 5 * group.count - 1, {}
-  for at = first + 1, last, 5 do counts[args[at]] = (counts[args[at]] or 0) + 1 end
+  local first, last, counts = group.first, group.first + 5 * group.count - 1, group.counts
   for name, count in pairs(counts) do
     local t = tenants[name]
     if t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + count > t[RULES][MAX_QUEUED] then
@@ -120,24 +128,26 @@ local function accept_plain(args, group)
     local t = flows.change(name)
     t[QUEUED] = t[QUEUED] + count
   end
-  local pack, unpack_numbers, order, count = struct.pack, struct.unpack, lane[ACCEPTED], #records
-  local name, t, class_before, set
+  local pack, unpack_numbers, format, order, count = struct.pack, struct.unpack, string.format, lane[ACCEPTED], #records
+  local now_packed, name, class, attempts, t, ids, ready, head = pack('<d', now), nil, nil, nil, nil, nil, nil, nil
   for at = first, last, 5 do
     local id = args[at]
-    local class, attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2])
-    order = order + 1
-    records[count + 1] = JOB .. id
-    records[count + 2] = NEW[class]
-      .. pack('<dBHddd', now, VERSION, attempts, order, estimate(prompt, completion), now) .. args[at + 3]
-    count = count + 2
-    if name ~= args[at + 1] or class ~= class_before then
-      name, class_before = args[at + 1], class
-      t, set = tenants[name], READY_OF[class] .. name
+    local its_class, its_attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2])
+    if name ~= args[at + 1] or class ~= its_class or attempts ~= its_attempts then
+      name, class, attempts = args[at + 1], its_class, its_attempts
+      t, ids, ready = tenants[name], list_of(name), jobs.readied_of(READY_OF[class] .. name)
+      head = NEW[class] .. now_packed .. pack('<BH', VERSION, attempts)
       if t[OFFERED + class] == 0 then flows.touch(name) end
     end
+    order = order + 1
+    records[count + 1] = JOB .. id
+    records[count + 2] = head .. pack('<dd', order, estimate(prompt, completion)) .. now_packed .. args[at + 3]
+    count = count + 2
     if args[at + 4] ~= '' then remember(name, args[at + 4], id) end
-    list(name, id)
-    jobs.put_ready(set, order, id)
+    ids[#ids + 1] = id
+    -- As text, which is cheaper than what Redis makes of a number.
+    local place = #ready
+    ready[place + 1], ready[place + 2] = format('%d', order), id
     t[READY + class] = t[READY + class] + 1
   end
   lane[ACCEPTED] = order

@@ -8,6 +8,10 @@
 --   at:    held, due: when it may run; ended: when it ended
 local HOT, HOT_BYTES, COLD, HEAD_BYTES = '<c1BBHHI4I4dd', 31, '<BHddddBBI4', 72
 local HEAD = HOT .. string.sub(COLD, 2)
+-- Where the cost stands.
+local COST_AT <const> = 43
+-- The epoch of a first attempt, as the members of `leases` have it.
+local EPOCH_ONE = '00000001'
 local VERSION = 1
 local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32, webhook = 64 }
 -- What the record of a job that is ready, has no flag and began no attempt begins with, up to `at`; by class.
@@ -46,9 +50,6 @@ jobs = {
   out_len = function(j) return (struct.unpack('<I4', j.raw, 12)) end,
   created = function(j) return (struct.unpack('<d', j.raw, HOT_BYTES + 20)) end,
 
-  -- What a record says of its job's cost.
-  cost = function(raw) return (struct.unpack('<d', raw, HOT_BYTES + 12)) end,
-
   -- The first part of its record, as it is now. `out_len`: nil as long as there is no output.
   hot = function(j, out_len)
     return struct.pack(HOT, j.state, j.flags, j.class, j.attempts, j.stalls, j.epoch, out_len or 0,
@@ -67,7 +68,7 @@ jobs = {
 
   -- The member of `leases` that stands for an attempt: id, epoch in hexadecimal, flow.
   member = function(id, epoch, flow)
-    return id .. (epoch == 1 and '00000001' or string.format('%08x', epoch)) .. flow
+    return id .. (epoch == 1 and EPOCH_ONE or string.format('%08x', epoch)) .. flow
   end,
 
   log = function(j, kind, data)
@@ -81,21 +82,21 @@ jobs = {
     readied = {}
   end,
 
-  -- Lets a job wait in a ready set.
-  put_ready = function(set, order, id)
-    local args = readied[set]
-    if args then
-      local count = #args
-      args[count + 1] = order
-      args[count + 2] = id
-    else
-      readied[set] = { order, id }
+  -- What is written into that ready set: order, id, …
+  readied_of = function(set)
+    local ready = readied[set]
+    if not ready then
+      ready = {}
+      readied[set] = ready
     end
+    return ready
   end,
 
   make_ready = function(j)
     j.state = 'q'
-    jobs.put_ready(jobs.ready_set(j), j.order, j.id)
+    local ready = jobs.readied_of(jobs.ready_set(j))
+    local place = #ready
+    ready[place + 1], ready[place + 2] = j.order, j.id
     local t = flows.touch(j.tenant)
     t[READY + j.class] = t[READY + j.class] + 1
   end,

@@ -3,8 +3,8 @@
 --   as '<c1dddd' (how, prompt tokens or -1, completion tokens, delay ms, turns kept); output JSON;
 --   turn JSON; error JSON; data of the `retrying` event. What does not apply is ''.
 --   how: s f c x ended so; r retry; l the lane was stopped; b handed back; S succeeded, a job without
---   flags, session and deadline: the delay is its cost then, and instead of output and turn come the
---   record as it shall be, up to the time of the end, and after it.
+--   flags, session and deadline: the delay is its cost then, and instead of the output comes its record
+--   as it shall be.
 -- Returns { settled, look again, now, turns, id, record, … }: `settled` has a letter a settlement, 1
 --   done or 0 lease not held; `look again` is ms or -1, never later than there may be work; `turns` has,
 --   for each job that remembers, its number among those begun and a list; each job that was begun is its
@@ -24,23 +24,22 @@ local function remember(j, turn, keep)
   end
 end
 
--- The end of a job that has nothing but its record: all that is to be written has come along.
-local function settle_plain(m, i)
-  local _, prompt, completion, cost = struct.unpack('<c1ddd', args[i + 1])
-  local id = string.sub(m, 1, 26)
+-- The end of a job that has nothing but its record, which has come along.
+local function settle_plain(m, name, i, forgotten_at)
+  local prompt, completion, cost = struct.unpack('<ddd', args[i + 1], 2)
+  local id, count = string.sub(m, 1, 26), #news
   local difference = 0
   if prompt >= 0 then
     difference = prompt + completion - cost
     lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625
   end
-  ends.release(string.sub(m, 37), string.byte(m, 35) - 48, difference)
+  ends.release(name, string.byte(m, 35) - 48, difference)
   if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
-  call('SET', JOB .. id, args[i + 2] .. now_packed .. args[i + 3], 'PXAT', ends.forget_at())
-  news[#news + 1] = 'E' .. id .. 's'
-  ends.count()
+  call('SET', JOB .. id, args[i + 2], 'PXAT', forgotten_at)
+  news[count + 1], news[count + 2], news[count + 3] = 'E', id, 's'
 end
 
-local function settle(m, j, i)
+local function settle(m, name, j, i)
   local how, prompt, completion, delay, keep = struct.unpack('<c1dddd', args[i + 1])
   local difference = 0
   if j and prompt >= 0 then
@@ -48,7 +47,7 @@ local function settle(m, j, i)
   elseif j and (how == 'l' or how == 'b') then
     difference = -j.cost
   end
-  ends.release(string.sub(m, 37), string.byte(m, 35) - 48, difference)
+  ends.release(name, string.byte(m, 35) - 48, difference)
   if not j then return end
   if how == 's' and prompt >= 0 then lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625 end
   if (how == 'r' or how == 'l' or how == 'b') and jobs.has(j, FLAG.cancelling) then how = 'c' end
@@ -68,62 +67,59 @@ local function settle(m, j, i)
   end
 end
 
+-- Which of these leases were held, a letter each, as nothing has changed yet in the records: a job runs,
+-- in this very epoch, as long as its lease is held.
+local function held_of(members)
+  local letters, seen, keys = {}, {}, {}
+  for n, m in ipairs(members) do keys[n] = JOB .. string.sub(m, 1, 26) end
+  local raws = call('MGET', unpack(keys))
+  for n, m in ipairs(members) do
+    local j = jobs.parse(string.sub(m, 1, 26), raws[n])
+    local held = j and not seen[m] and j.state == 'r' and string.format('%08x', j.epoch) == string.sub(m, 27, 34)
+    seen[m], letters[n] = true, held and '1' or '0'
+  end
+  return letters
+end
+
 -- Settles what is still held: a lease is given up by whoever takes it out of `leases`. Answers `settled`
 -- of the reply.
 local function settle_all()
-  local settled, gone, names, records, members = {}, {}, {}, {}, {}
-  for i = 4, #args, 6 do members[#members + 1] = args[i] end
-  if #members > 0 and call('ZREM', LEASES, unpack(members)) == #members then
-    -- All of them were held, each once: what nearly always is so.
-    gone = members
-    for n = 1, #members do settled[n] = '1' end
-  elseif #members > 0 then
-    -- Which of them were held is told by the records, as nothing has changed there yet: a job runs, in
-    -- this very epoch, as long as its lease is held.
-    local seen, kept = {}, {}
-    for n, m in ipairs(members) do kept[n] = JOB .. string.sub(m, 1, 26) end
-    local raws = call('MGET', unpack(kept))
-    for n, m in ipairs(members) do
-      local j = raws[n] and jobs.parse(string.sub(m, 1, 26), raws[n])
-      local done = j and not seen[m] and j.state == 'r' and string.format('%08x', j.epoch) == string.sub(m, 27, 34)
-      seen[m] = true
-      settled[n] = done and '1' or '0'
-      if done then gone[#gone + 1] = m end
-    end
+  local members, names, looked_at, count = {}, {}, {}, 0
+  for i = 4, #args, 6 do
+    local m = args[i]
+    count = count + 1
+    members[count], names[count] = m, string.sub(m, 37)
+    if string.byte(args[i + 1]) ~= PLAIN then looked_at[#looked_at + 1] = JOB .. string.sub(m, 1, 26) end
   end
-  for n, m in ipairs(gone) do names[n] = string.sub(m, 37) end
+  -- Nearly always all were held, each once.
+  local letters
+  if count > 0 and call('ZREM', LEASES, unpack(members)) < count then letters = held_of(members) end
   flows.load(names)
-  if #gone > 0 then
-    -- Those that need a look at their record are all read before one is settled: the end of one may
-    -- move another.
-    local ids = {}
-    for n = 1, #settled do
-      local i = 4 + (n - 1) * 6
-      if settled[n] == '1' and string.byte(args[i + 1]) ~= PLAIN then
-        ids[#ids + 1] = string.sub(args[i], 1, 26)
-        records[#records + 1] = JOB .. ids[#ids]
-      end
-    end
-    local raws = #records > 0 and call('MGET', unpack(records))
-    for n, id in ipairs(ids) do jobs.parse(id, raws[n]) end
-    for n = 1, #settled do
-      local i = 4 + (n - 1) * 6
-      if settled[n] == '1' then
-        local m = args[i]
-        if string.byte(args[i + 1]) == PLAIN then
-          settle_plain(m, i)
-        else
-          settle(m, known[string.sub(m, 1, 26)], i)
-        end
-      end
+  -- Records that need a look are all read before one is settled: the end of one may move another.
+  local raws = #looked_at > 0 and call('MGET', unpack(looked_at))
+  for n, name in ipairs(looked_at) do jobs.parse(string.sub(name, -26), raws[n]) end
+
+  local forgotten_at, plain = count > 0 and ends.forget_at(), 0
+  for n = 1, count do
+    local m, i = members[n], 6 * n - 2
+    if letters and letters[n] == '0' then
+      -- Its job belongs to another by now.
+    elseif string.byte(args[i + 1]) == PLAIN then
+      settle_plain(m, names[n], i, forgotten_at)
+      plain = plain + 1
+    else
+      if plain > 0 then ends.count(plain) end
+      plain = 0
+      settle(m, names[n], known[string.sub(m, 1, 26)], i)
     end
   end
-  return table.concat(settled)
+  if plain > 0 then ends.count(plain) end
+  return letters and table.concat(letters) or string.rep('1', count)
 end
 
--- Attempts that begin: at most how many; `turns` and the jobs that are answered; what goes into `leases`,
--- and until when; whether nothing that an attempt changes can close the lane, which is then open.
-local max, turns, claimed, leases, until_then, lane_free
+-- Attempts that begin: at most how many; `turns` and the jobs that are answered; the members of `leases`;
+-- whether nothing that an attempt changes can close the lane, which is then open.
+local max, turns, claimed, begun, lane_free
 
 -- What nearly every job's record has behind its state: no flag, its class, no attempt yet. And what it
 -- has when its first attempt has begun, up to the time of that.
@@ -140,8 +136,7 @@ local function begin_again(f, id, raw)
   local j = jobs.parse(id, raw)
   j.state, j.started, j.attempts, j.epoch = 'r', now, j.attempts + 1, j.epoch + 1
   jobs.save(j)
-  leases[#leases + 1] = until_then
-  leases[#leases + 1] = jobs.member(id, j.epoch, f.name)
+  begun[#begun + 1] = jobs.member(id, j.epoch, f.name)
   jobs.log(j, 'S', '{"attempt":' .. string.format('%d', j.attempts) .. '}')
   if j.session and jobs.has(j, FLAG.memory) then
     local said = call('LRANGE', key('turns', j.tenant .. ':' .. j.session), 0, -1)
@@ -169,7 +164,7 @@ local function peek(found, share)
     end
   end
   local raws = #keys > 0 and call('MGET', unpack(keys)) or {}
-  for _, f in ipairs(found) do f.raws = raws end
+  for _, f in ipairs(found) do f.keys, f.raws = keys, raws end
 end
 
 -- Takes what was begun out of the ready sets, and puts back what was taken and not begun.
@@ -205,27 +200,24 @@ end
 -- Begins jobs of one flow for as long as it stands before `other` (nil for none), or a single one.
 local function serve_flow(f, other, share, single)
   local t, class, free = f.tenant, f.class, f.free and lane_free
-  local weight, fresh, first = flows.weight(t, class), FRESH[class], first_now[class]
+  local weight, fresh, first, begun_first = flows.weight(t, class), FRESH[class], first_now[class], EPOCH_ONE .. f.name
+  local before, ready, count = f.taken, t[READY + class], #claimed
   flows.touch(t[NAME])
   repeat
     if f.taken - f.base >= #f.ids then peek({ f }, share) end
-    f.taken = f.taken + 1
+    f.taken, ready = f.taken + 1, ready - 1
     local n = f.taken - f.base
     local id, raw = f.ids[n], f.raws[f.first + n]
-    t[READY + class] = t[READY + class] - 1
-    t[QUEUED] = t[QUEUED] - 1
-    lane[QUEUED] = lane[QUEUED] - 1
     if raw then
       if string.sub(raw, 2, 15) == fresh then
-        call('SETRANGE', JOB .. id, '0', first)
-        leases[#leases + 1] = until_then
-        leases[#leases + 1] = jobs.member(id, 1, f.name)
+        call('SETRANGE', f.keys[f.first + n], '0', first)
+        begun[#begun + 1] = id .. begun_first
       else
         begin_again(f, id, raw)
       end
-      claimed[#claimed + 1] = id
-      claimed[#claimed + 1] = raw
-      local cost = jobs.cost(raw)
+      claimed[count + 1], claimed[count + 2] = id, raw
+      count = count + 2
+      local cost = struct.unpack('<d', raw, COST_AT)
       lane[RUNNING], t[RUNNING] = lane[RUNNING] + 1, t[RUNNING] + 1
       if not free then
         owner.charge(lane, cost)
@@ -234,12 +226,13 @@ local function serve_flow(f, other, share, single)
       if f.tag > lane[VTIME] then lane[VTIME] = f.tag end
       f.tag = f.tag + cost / weight
     elseif not id then
-      t[READY + class] = 0
+      ready = 0
     end
-  until single or t[READY + class] <= 0 or #claimed >= 2 * max
+  until single or ready <= 0 or count >= 2 * max
     or not (free or owner.is_open(t) and owner.is_open(lane))
     or (other and (other.tag < f.tag or (other.tag == f.tag and other.name < f.name)))
-  t[TAG + class], t[MOVED] = f.tag, 1
+  t[TAG + class], t[MOVED], t[READY + class] = f.tag, 1, ready
+  t[QUEUED], lane[QUEUED] = t[QUEUED] - (f.taken - before), lane[QUEUED] - (f.taken - before)
 end
 
 -- The flows that a turn serves; the tables are used again by the next.
@@ -249,7 +242,7 @@ local function candidate(n, name, t)
   if not f then
     f = {
       name = false, ready = false, class = 0, tag = 0, tenant = false, free = false, served = false,
-      ids = NONE, order = false, raws = false, base = 0, first = 0, taken = 0,
+      ids = NONE, order = false, keys = false, raws = false, base = 0, first = 0, taken = 0,
     }
     candidates[n] = f
   end
@@ -301,11 +294,18 @@ end
 
 -- Begins attempts: from the flow with the lowest tag; among equals the first by name.
 local function begin_attempts(most, lease_ms)
-  max, turns, claimed, leases = most, {}, {}, {}
+  max, turns, claimed, begun = most, {}, {}, {}
   if max == 0 or lane[OFFERS] == 0 then return end
   for class = 0, 2 do first_now[class] = FIRST[class] .. now_packed end
-  until_then, lane_free = string.format('%d', now + lease_ms), lane[RULES][FREE]
+  lane_free = lane[RULES][FREE]
   while owner.is_open(lane) and serve() do end
+  -- From the last to the first: a small set is searched from its front for the place of each, and ids
+  -- grow with time.
+  local leases, count, until_then = {}, 0, string.format('%d', now + lease_ms)
+  for n = #begun, 1, -1 do
+    leases[count + 1], leases[count + 2] = until_then, begun[n]
+    count = count + 2
+  end
   bulk('ZADD', LEASES, leases, 2)
 end
 
