@@ -91,6 +91,11 @@ impl Fields<'_> {
     }
 }
 
+/// A time that stands by itself, as in a record.
+pub(super) fn moment(bytes: &[u8]) -> Result<Millis, Error> {
+    Fields(bytes).moment()
+}
+
 fn short() -> Error {
     Error::Corrupt("a job's record is too short".to_owned())
 }

@@ -184,13 +184,9 @@ fn push_settlement(server: &Server, one: &Settlement, args: &mut Args) -> Result
         Outcome::Cancelled => b'c',
         Outcome::Expired => b'x',
     };
-    let (mut how, mut fourth) = (how, millis(pause));
-    if matches!(one.outcome, Outcome::Succeeded { .. })
-        && let Some(plain) = record::succeeded(one, &out, server.clock.as_deref())?
-    {
-        (how, fourth) = (b'S', plain.cost);
-        out = plain.record;
-    }
+    let plain =
+        if how == b's' { record::succeeded(one, &out, server.clock.as_deref())? } else { None };
+    let (how, fourth) = plain.as_ref().map_or((how, millis(pause)), |plain| (b'S', plain.cost));
     let mut numbers = vec![how];
     let (prompt, completion) = one.usage.map_or((record::double(-1.0), 0), |usage| {
         (record::double_of(usage.prompt_tokens), usage.completion_tokens)
@@ -198,8 +194,14 @@ fn push_settlement(server: &Server, one: &Settlement, args: &mut Args) -> Result
     numbers.extend(prompt);
     numbers.extend(record::double_of(completion));
     numbers.extend(record::double_of(fourth));
-    numbers.extend(record::double_of(one.memory.map_or(0, |(keep, _)| keep.into())));
-    args.extend([record::member(&one.key).into_bytes(), numbers, out, turn, error, event]);
+    args.push(record::member(&one.key).into_bytes());
+    match plain {
+        Some(plain) => args.extend([numbers, plain.record]),
+        None => {
+            numbers.extend(record::double_of(one.memory.map_or(0, |(keep, _)| keep.into())));
+            args.extend([numbers, out, turn, error, event]);
+        }
+    }
     Ok(())
 }
 
@@ -214,7 +216,7 @@ async fn stepped(
         settled.iter().map(|done| if *done == b'1' { Settled::Done } else { Settled::Lost });
     let settled = settled.collect();
     let look_again = reply.count()?.map(Duration::from_millis);
-    let now = Millis(reply.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?);
+    let now = record::moment(&reply.bytes()?)?;
     let clock = SystemClock::set(now);
     let mut remembered = reply.array()?;
     let (mut leases, mut apart) = (Vec::with_capacity(reply.len() / 2), Vec::new());

@@ -5,7 +5,7 @@ functions.audit = function(args)
   local found = {}
   local function check(ok, what) if not ok then found[#found + 1] = what end end
 
-  flows.load({})
+  flows.load()
   local ready, scheduled, queued, running, heads = {}, {}, {}, {}, {}
   local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
   local totals = { queued = 0, running = 0, due = 0, cancelling = 0 }

@@ -16,12 +16,13 @@ local JOB, EVENTS, LISTS, READIES
 
 local function key(kind, name) return P .. kind .. ':' .. name end
 
--- Runs a command with many arguments, in pieces that fit Lua's stack. `name`: nil for none.
-local function bulk(command, name, args, width)
-  local count = #args
+-- Runs a command with many arguments, in pieces that fit Lua's stack. `name`: nil for none; `count`: how
+-- many they are, nil for all.
+local function bulk(command, name, args, width, count)
+  count = count or #args
   if count == 0 then return end
   local step = 1000 * width
-  if name and count <= step then return call(command, name, unpack(args)) end
+  if name and count <= step then return call(command, name, unpack(args, 1, count)) end
   for first = 1, count, step do
     local last = math.min(first + step - 1, count)
     if name then call(command, name, unpack(args, first, last)) else call(command, unpack(args, first, last)) end

@@ -13,8 +13,9 @@ local function begin(prefix, at)
     local time = call('TIME')
     now = time[1] * 1000 + math.floor(time[2] / 1000)
   end
-  news, lane, used, forget_at = {}, nil, 0, nil
-  tenants, touched, changed, known, readied = {}, {}, {}, {}, {}
+  news, lane, forget_at = {}, nil, nil
+  tenants, known, readied = {}, {}, {}
+  used, touches, changes = 0, 0, 0
 end
 
 -- What the files that follow fill, each with what it is named for; called with the arguments.

@@ -4,7 +4,7 @@
 functions.cancel = function(args)
   local j = jobs.get(args[2])
   if not j or j.tenant ~= args[3] then return 0 end
-  flows.load({ j.tenant })
+  flows.load({ j.tenant }, 1)
   if j.state == 'r' then
     jobs.set(j, FLAG.cancelling, true)
     lane[CANCELLING] = lane[CANCELLING] + call('SADD', CANCELS, j.id)

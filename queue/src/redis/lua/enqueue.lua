@@ -199,7 +199,7 @@ end
 functions.enqueue = function(args)
   records, lists = {}, {}
   local groups, names = read_groups(args)
-  flows.load(names)
+  flows.load(names, #names)
   local replies = {}
   for n, group in ipairs(groups) do
     replies[n] = group.plain and accept_plain(args, group) or accept_all(group)

@@ -51,6 +51,7 @@ owner = {
   -- embedded/flows.rs.
   open_at = function(o)
     local r = o[RULES]
+    if r[FREE] then return r[NOT_BEFORE] end
     if r[PAUSED] == 1 or (r[MAX_RUNNING] >= 0 and o[RUNNING] >= r[MAX_RUNNING]) then return nil end
     local at = r[NOT_BEFORE]
     if r[RPM] > 0 then at = math.max(at, o[REQUESTS_TAT] - (INTERVAL - INTERVAL / r[RPM])) end
@@ -94,7 +95,8 @@ local TENANT = '<iiddidBBBiiidddc50'
 local NEW_TENANT = struct.pack(TENANT, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
   struct.pack(RULES_FORMAT, 0, -1, -1, -1, -1, 0, 1, 0))
 
--- The arrays are used again by every call, the first for the lane: new ones cost more than what they hold.
+-- The arrays, here and below, are used again by every call, with a count of what is in them: new ones cost
+-- more than what they hold. The first of these is the lane's.
 local arrays, used = {}, nil
 local function array()
   used = used + 1
@@ -110,7 +112,11 @@ local CLASS_WEIGHT = { [0] = 16, 4, 1 }
 -- What the name of a flow begins with, and the key of its ready set; the tenant follows.
 local FLOW = { [0] = '0:', '1:', '2:' }
 local READY_OF
-local tenants, touched, changed
+local tenants
+-- What is touched, and what changed; and how many these are.
+local touched, touches, changed, changes = {}, nil, {}, nil
+-- What place() and save() write; the names that load() reads.
+local add, remove, park, unpark, fields, missing = {}, {}, {}, {}, {}, {}
 -- What is to be done about a tenant: nothing; write it; place its flows, then write it.
 local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
 
@@ -131,19 +137,20 @@ flows = {
     return t
   end,
 
-  -- Reads the tenants of a list of names at once, and with the first call the lane.
-  load = function(names)
-    local missing, count = {}, 0
-    if not lane then missing[1], count = '', 1 end
-    for _, name in ipairs(names) do
+  -- Reads the tenants of a list of so many names at once, and with the first call the lane.
+  load = function(names, count)
+    local wanted = 0
+    if not lane then missing[1], wanted = '', 1 end
+    for n = 1, count or 0 do
+      local name = names[n]
       if tenants[name] == nil then
         tenants[name] = false
-        count = count + 1
-        missing[count] = name
+        wanted = wanted + 1
+        missing[wanted] = name
       end
     end
-    for first = 1, #missing, 1000 do
-      local last = math.min(first + 999, #missing)
+    for first = 1, wanted, 1000 do
+      local last = math.min(first + 999, wanted)
       local packed = call('HMGET', TENANTS, unpack(missing, first, last))
       for i = first, last do
         if missing[i] == '' then
@@ -163,8 +170,8 @@ flows = {
   change = function(name)
     local t = tenants[name] or flows.tenant(name)
     if t[MARK] == READ then
-      t[MARK] = CHANGE
-      changed[#changed + 1] = t
+      changes = changes + 1
+      t[MARK], changed[changes] = CHANGE, t
     end
     return t
   end,
@@ -173,8 +180,8 @@ flows = {
   touch = function(name)
     local t = flows.change(name)
     if t[MARK] ~= PLACE then
-      t[MARK] = PLACE
-      touched[#touched + 1] = t
+      touches = touches + 1
+      t[MARK], touched[touches] = PLACE, t
     end
     return t
   end,
@@ -204,9 +211,10 @@ flows = {
   -- Decides for every touched tenant which of its flows are offered: the only place that does.
   -- `active` then holds exactly the servable flows, `parked` the tenants that a rate keeps closed.
   place = function()
-    if #touched == 0 then return end
-    local add, remove, park, unpark = {}, {}, {}, {}
-    for _, t in ipairs(touched) do
+    if touches == 0 then return end
+    local added, removed, parked, unparked = 0, 0, 0, 0
+    for n = 1, touches do
+      local t = touched[n]
       t[MARK] = CHANGE
       local at = owner.open_at(t)
       local open, some_ready = at ~= nil and at <= now, false
@@ -222,12 +230,13 @@ flows = {
             lane[OFFERS] = lane[OFFERS] + 1
           end
           if t[MOVED] == 1 or not was then
-            add[#add + 1] = t[TAG + class]
-            add[#add + 1] = FLOW[class] .. t[NAME]
+            add[added + 1], add[added + 2] = t[TAG + class], FLOW[class] .. t[NAME]
+            added = added + 2
           end
         elseif was then
           flows.withdraw(t, class)
-          remove[#remove + 1] = FLOW[class] .. t[NAME]
+          removed = removed + 1
+          remove[removed] = FLOW[class] .. t[NAME]
         end
       end
       t[MOVED] = 0
@@ -235,27 +244,29 @@ flows = {
         flows.expect(at)
         if at ~= t[PARKED_AT] then
           t[PARKED_AT] = at
-          park[#park + 1] = at
-          park[#park + 1] = t[NAME]
+          park[parked + 1], park[parked + 2] = at, t[NAME]
+          parked = parked + 2
         end
       elseif t[PARKED_AT] >= 0 then
         t[PARKED_AT] = -1
-        unpark[#unpark + 1] = t[NAME]
+        unparked = unparked + 1
+        unpark[unparked] = t[NAME]
       end
     end
-    touched = {}
-    bulk('ZADD', ACTIVE, add, 2)
-    bulk('ZREM', ACTIVE, remove, 1)
-    bulk('ZADD', PARKED, park, 2)
-    bulk('ZREM', PARKED, unpark, 1)
+    touches = 0
+    bulk('ZADD', ACTIVE, add, 2, added)
+    bulk('ZREM', ACTIVE, remove, 1, removed)
+    bulk('ZADD', PARKED, park, 2, parked)
+    bulk('ZREM', PARKED, unpark, 1, unparked)
   end,
 
   -- Writes what changed.
   save = function()
-    local fields = { '', struct.pack(LANE, unpack(lane, 1, PACKED)) }
-    for n, t in ipairs(changed) do
+    fields[1], fields[2] = '', struct.pack(LANE, unpack(lane, 1, PACKED))
+    for n = 1, changes do
+      local t = changed[n]
       fields[2 * n + 1], fields[2 * n + 2] = t[NAME], struct.pack(TENANT, unpack(t, 1, PACKED))
     end
-    bulk('HSET', TENANTS, fields, 2)
+    bulk('HSET', TENANTS, fields, 2, 2 * changes + 2)
   end,
 }

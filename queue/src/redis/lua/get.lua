@@ -3,7 +3,7 @@
 -- Returns, a job: nil when there is none, else { record (without its body unless it has ended),
 --   errors, position or -1, what it waits for: w worker, t tenant, l lane; estimated wait in ms or -1 }.
 functions.get = function(args)
-  flows.load({})
+  flows.load()
   local answers = {}
   for n = 2, #args do
     local id = args[n]

@@ -6,8 +6,8 @@
 functions.limits = function(args)
   local names, configured = {}, call('SMEMBERS', P .. 'configured')
   for i = 3, #args, 2 do names[#names + 1] = args[i] end
-  flows.load(names)
-  flows.load(configured)
+  flows.load(names, #names)
+  flows.load(configured, #configured)
   owner.change_rules(lane, function(r) r[MAX_RUNNING], r[MAX_QUEUED], r[RPM], r[TPM] = struct.unpack('<dddd', args[2]) end)
 
   -- Leaves `active` under the old weight, so that the sum of weights stays right.

@@ -2,7 +2,7 @@
 -- Arguments: 2: tenant, '' for the shard; 3: 1 to stop, 0 to go on.
 -- Returns 1.
 functions.pause = function(args)
-  flows.load({})
+  flows.load()
   local o = args[2] == '' and lane or flows.touch(args[2])
   owner.change_rules(o, function(r) r[PAUSED] = tonumber(args[3]) end)
   commit()

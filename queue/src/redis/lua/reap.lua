@@ -3,7 +3,7 @@
 --   of its `retrying` event.
 -- Returns { requeued, ended }: two lists of job ids.
 functions.reap = function(args)
-  flows.load({})
+  flows.load()
   local requeued, ended = {}, {}
   for _, m in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, AT_ONCE)) do
     call('ZREM', LEASES, m)

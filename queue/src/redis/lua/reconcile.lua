@@ -2,7 +2,7 @@
 -- Arguments: 2: cursor of the scan over tenants, '0' to begin.
 -- Returns { next cursor, repaired counts of running, of ready jobs, of offers }.
 functions.reconcile = function(args)
-  flows.load({})
+  flows.load()
   local repaired = { running = 0, ready = 0, offers = 0 }
   if args[2] == '0' then
     ends.promote()
@@ -75,11 +75,15 @@ functions.reconcile = function(args)
       end
     end
   end
-  local kept = {}
-  for _, t in ipairs(changed) do
-    if not forgotten[t] then kept[#kept + 1] = t end
+  local kept = 0
+  for n = 1, changes do
+    local t = changed[n]
+    if not forgotten[t] then
+      kept = kept + 1
+      changed[kept] = t
+    end
   end
-  changed = kept
+  changes = kept
   commit()
   return { scan[1], repaired.running, repaired.ready, repaired.offers }
 end

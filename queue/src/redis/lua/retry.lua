@@ -6,7 +6,7 @@ functions.retry = function(args)
   local j = jobs.get(args[2])
   if not j or j.tenant ~= args[3] then return { 'none' } end
   if j.state ~= 'f' and j.state ~= 'c' and j.state ~= 'x' then return { 'state', j.state } end
-  flows.load({ j.tenant })
+  flows.load({ j.tenant }, 1)
   local t = tenants[j.tenant]
   if t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + 1 > t[RULES][MAX_QUEUED] then
     return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED] + 1)

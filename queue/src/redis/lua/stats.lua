@@ -4,7 +4,7 @@
 -- tenant also its requests per minute or -1, in how many ms all of these are allowed again, and the
 -- same two of its tokens.
 functions.stats = function(args)
-  flows.load({})
+  flows.load()
   local heads, t = {}, nil
   if args[2] == '' then
     heads = call('ZRANGE', ACTIVE, 0, 999)
