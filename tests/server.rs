@@ -1,8 +1,12 @@
 //! What can befall a Redis server, and the embedded engine never.
 
+use std::sync::Arc;
+
 use causeway_queue::{
-    Error, Status,
-    conformance::{succeeded, tenant_id},
+    Error, Policy, Status,
+    conformance::{Stage, succeeded, tenant_id},
+    lease::Settled,
+    redis::RedisStore,
 };
 
 use crate::{conformance::on, support::redis::RedisServer};
@@ -39,4 +43,71 @@ async fn a_full_one_takes_no_new_work_and_finishes_what_it_has() {
     let lease = stage.claim_one().await;
     stage.settle(lease, succeeded()).await;
     assert_eq!(stage.status(&id).await, Status::Succeeded);
+}
+
+/// What a call knows of tenants it keeps for the next one, and each library keeps its own.
+#[tokio::test]
+async fn libraries_of_two_policies_share_a_shard() {
+    let server = RedisServer::start();
+    let one = on(&server.url()).await;
+    let policy = Policy { max_stalls: 7, ..Policy::default() };
+    let store = RedisStore::connect_with_clock(&server.url(), policy, one.clock.clone()).await;
+    let other = Stage::new(Arc::new(store.unwrap()), one.clock.clone());
+    for _ in 0..3 {
+        for stage in [&one, &other, &one] {
+            stage.accept(stage.job("a")).await;
+        }
+        let leases = [other.claim_one().await, one.claim_one().await, other.claim_one().await];
+        for (lease, stage) in leases.into_iter().zip([&one, &other, &other]) {
+            assert_eq!(stage.settle(lease, succeeded()).await, Settled::Done);
+        }
+        one.assert_sound().await;
+        let stats = one.store().stats(&one.shard, Some(&tenant_id("a"))).await.unwrap();
+        assert_eq!((stats.queued, stats.running), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn more_tenants_than_it_keeps_in_mind_are_each_served() {
+    let server = RedisServer::start();
+    let stage = on(&server.url()).await;
+    let names: Vec<String> = (0..1500).map(|number| format!("tenant-{number}")).collect();
+    for size in [1500, 100] {
+        for part in names.chunks(size) {
+            let jobs = part.iter().map(|name| stage.job(name)).collect();
+            stage.queue.submit(jobs).await.unwrap();
+        }
+        let mut served = Vec::new();
+        let mut ended = Vec::new();
+        loop {
+            let step = stage.step(ended, 100).await;
+            if step.leases.is_empty() {
+                break;
+            }
+            served.extend(step.leases.iter().map(|lease| lease.key.tenant.to_string()));
+            ended = step.leases.into_iter().map(|one| one.settle(succeeded(), None)).collect();
+        }
+        served.sort_unstable();
+        let mut all = names.clone();
+        all.sort_unstable();
+        assert_eq!(served, all);
+        stage.assert_sound().await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_failed_is_not_taken_for_one_that_was_written() {
+    let server = RedisServer::start();
+    let stage = on(&server.url()).await;
+    stage.accept(stage.job("a")).await;
+    let list = format!("cw:{{{}}}:jobs:a", stage.shard);
+    tell(&server, &["RENAME", &list, "kept"]).await;
+    tell(&server, &["SET", &list, "no list"]).await;
+    let refused = stage.queue.submit(vec![stage.job("a")]).await;
+    assert!(matches!(&refused, Err(Error::Unavailable(_))), "{refused:?}");
+    tell(&server, &["RENAME", "kept", &list]).await;
+    stage.accept(stage.job("a")).await;
+    let stats = stage.store().stats(&stage.shard, Some(&tenant_id("a"))).await.unwrap();
+    assert_eq!(stats.queued, 2);
+    stage.assert_sound().await;
 }

@@ -75,8 +75,22 @@ functions.audit = function(args)
     if is_parked then parked = parked + 1 end
     check(not is_parked or (at and t[OFFERED] + t[OFFERED + 1] + t[OFFERED + 2] == 0), name .. ' is parked for nothing')
   end
+  -- What is kept from the calls before is what is written.
+  local function check_kept(o, fill, packed)
+    local fresh = {}
+    fill(fresh, packed)
+    for place = 1, PACKED do
+      check(o[place] == fresh[place], o[NAME] .. ' is kept with another value in ' .. place)
+    end
+  end
   for n = 1, #all, 2 do
-    if all[n] ~= '' then check_tenant(flows.read_tenant(all[n], all[n + 1])) end
+    if all[n] == '' then
+      check_kept(lane, fill_lane, all[n + 1])
+    else
+      local t = flows.read_tenant(all[n], all[n + 1])
+      check_kept(t, fill_tenant, all[n + 1])
+      check_tenant(t)
+    end
   end
   check(lane[OFFERS] == offered, 'the lane counts ' .. lane[OFFERS] .. ' offers, not ' .. offered)
   for _, set in ipairs({ DUE, DEADLINES, PARKED }) do

@@ -7,6 +7,7 @@ local function begin(prefix, at)
     NEWS, WAKE, JOB, EVENTS = P .. 'news', P .. 'wake', P .. 'job:', P .. 'events:'
     LISTS, READIES = P .. 'jobs:', P .. 'ready:'
     READY_OF = { [0] = READIES .. '0:', READIES .. '1:', READIES .. '2:' }
+    keep_of(P)
   end
   now = tonumber(at)
   if not now then
@@ -15,7 +16,7 @@ local function begin(prefix, at)
   end
   news, lane, forget_at = {}, nil, nil
   tenants, known, readied = {}, {}, {}
-  used, touches, changes = 0, 0, 0
+  touches, changes, added = 0, 0, 0
 end
 
 -- What the files that follow fill, each with what it is named for; called with the arguments.

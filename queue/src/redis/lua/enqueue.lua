@@ -58,13 +58,14 @@ local function read_groups(args)
   return groups, names
 end
 
--- The ids that are written into the list of that tenant.
-local function list_of(name)
-  local ids = lists[name]
-  if not ids then
-    ids = {}
-    lists[name] = ids
+-- A job of that tenant, for the listing; `ids` are those before it, nil for none. Answers all.
+local function list(name, ids, id)
+  if ids then
+    ids[#ids + 1] = id
+    return ids
   end
+  ids = { id }
+  lists[name] = ids
   return ids
 end
 
@@ -107,8 +108,7 @@ local function accept(d)
   records[#records + 1] = JOB .. j.id
   records[#records + 1] = jobs.hot(j) .. struct.pack(COLD, VERSION, max_attempts, j.order, cost, now,
     j.deadline, tenant_len, session_len, spec_len) .. d.tail
-  local ids = list_of(d.tenant)
-  ids[#ids + 1] = j.id
+  list(d.tenant, lists[d.tenant], j.id)
 end
 
 -- Jobs that have nothing but a record and a place in their ready set.
@@ -129,13 +129,14 @@ local function accept_plain(args, group)
     t[QUEUED] = t[QUEUED] + count
   end
   local pack, unpack_numbers, format, order, count = struct.pack, struct.unpack, string.format, lane[ACCEPTED], #records
-  local now_packed, name, class, attempts, t, ids, ready, head = pack('<d', now), nil, nil, nil, nil, nil, nil, nil
+  local now_packed, name, class, attempts, t, ids, set, ready, head = pack('<d', now), nil, nil, nil, nil, nil, nil, nil, nil
   for at = first, last, 5 do
     local id = args[at]
     local its_class, its_attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2])
     if name ~= args[at + 1] or class ~= its_class or attempts ~= its_attempts then
       name, class, attempts = args[at + 1], its_class, its_attempts
-      t, ids, ready = tenants[name], list_of(name), jobs.readied_of(READY_OF[class] .. name)
+      set = READY_OF[class] .. name
+      t, ids, ready = tenants[name], lists[name], readied[set]
       head = NEW[class] .. now_packed .. pack('<BH', VERSION, attempts)
       if t[OFFERED + class] == 0 then flows.touch(name) end
     end
@@ -144,10 +145,9 @@ local function accept_plain(args, group)
     records[count + 2] = head .. pack('<dd', order, estimate(prompt, completion)) .. now_packed .. args[at + 3]
     count = count + 2
     if args[at + 4] ~= '' then remember(name, args[at + 4], id) end
-    ids[#ids + 1] = id
-    -- As text, which is cheaper than what Redis makes of a number.
-    local place = #ready
-    ready[place + 1], ready[place + 2] = format('%d', order), id
+    ids = list(name, ids, id)
+    -- The order as text, which is cheaper than what Redis makes of a number.
+    ready = jobs.put_ready(set, ready, format('%d', order), id)
     t[READY + class] = t[READY + class] + 1
   end
   lane[ACCEPTED] = order

@@ -21,13 +21,56 @@ local RULES_FORMAT = '<BddddddB'
 -- Packed rules -> the table, which many owners share.
 local rules, rules_kept = {}, 0
 
+-- Behind the rules stands what is not in the store: a tenant's NAME; the MARK of what is to be done about
+-- it; whether a tag of it has MOVED; how it is WRITTEN, 0 when that is not known; in which table it is KEPT.
+local NAME <const>, MARK <const>, MOVED <const>, WRITTEN <const>, KEPT <const> = 18, 19, 20, 21, 22
+-- What is to be done about a tenant: nothing; write it; place its flows, then write it.
+local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
+
+-- The arrays that were read last, for the calls that come: one that is written as the store has it need not
+-- be read again. By the prefix of their shard, then by name; `keep` are those of this shard. `ring` has all
+-- in the order in which they came, and `oldest` is the place of the one that the next shall be. How many
+-- they are is well below a power of two: a table of Lua that is nearly full is made anew for each new key.
+local RING <const> = 640
+local kept, keep, ring, oldest = {}, nil, {}, 1
+local lane, tenants
+
+local function keep_of(prefix)
+  keep = kept[prefix] or {}
+  kept[prefix] = keep
+end
+
+-- An array for an owner that is not kept: the oldest, or one that takes its place if this call needs it.
+local function array(name)
+  local o = ring[oldest]
+  if o then o[KEPT][o[NAME]] = nil end
+  if not o or o == lane or tenants[o[NAME]] == o then
+    o = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    ring[oldest] = o
+  end
+  o[NAME], o[KEPT], keep[name] = name, keep, o
+  oldest = oldest % RING + 1
+  return o
+end
+
 local owner
 owner = {
-  -- Fills an array with what is packed.
-  read = function(o, format, packed)
-    o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15],
-      o[PACKED] = struct.unpack(format, packed)
+  -- The array of that name, which `fill` fills with what is packed.
+  read = function(name, packed, fill)
+    local o = keep[name]
+    if o and o[WRITTEN] == packed then return o end
+    o = o or array(name)
+    fill(o, packed)
     o[RULES] = rules[o[PACKED]] or owner.read_rules(o[PACKED])
+    o[MARK], o[MOVED], o[WRITTEN] = READ, 0, packed or 0
+    return o
+  end,
+
+  -- What `pack` makes of it, for the store.
+  written = function(o, pack)
+    local packed = pack(o)
+    o[MARK], o[WRITTEN] = READ, packed
+    return packed
   end,
 
   -- Its rules out of what is packed.
@@ -83,56 +126,69 @@ local SOONEST <const>, CANCELLING <const> = 14, 15
 local LANE = '<iiddddddidddddic50'
 local NEW_LANE = struct.pack(LANE, 0, 0, 0, 0, 0, 0, 256, 0, 0, 0, 0, 0, 0, NEVER, 0,
   struct.pack(RULES_FORMAT, 0, -1, 1000000, -1, -1, 0, 1, 0))
-local lane, was_visible, soonest_before
+local was_visible, soonest_before
 
 -- A tenant goes on with how many of its jobs are due; its score in `parked`, -1 when not there; and for
 -- each class (add 0, 1, 2) whether its flow is OFFERED in `active`, how many jobs are READY, and the
--- virtual-time TAG. Not in the store: its NAME; the MARK of what is to be done about it; whether a tag
--- has MOVED.
+-- virtual-time TAG.
 local SCHEDULED <const>, PARKED_AT <const>, OFFERED <const>, READY <const>, TAG <const> = 5, 6, 7, 10, 13
-local NAME <const>, MARK <const>, MOVED <const> = 18, 19, 20
-local TENANT = '<iiddidBBBiiidddc50'
-local NEW_TENANT = struct.pack(TENANT, 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-  struct.pack(RULES_FORMAT, 0, -1, -1, -1, -1, 0, 1, 0))
+local NEW_RULES = struct.pack(RULES_FORMAT, 0, -1, -1, -1, -1, 0, 1, 0)
+-- Most tenants use one class, and no meter of theirs goes: they are packed short, the class first, with
+-- their rules behind when these are not as a new tenant's. Others are packed whole, behind WHOLE.
+local SHORT <const>, SHORT_BYTES <const> = '<BiiBid', 22
+local WHOLE <const>, WHOLE_FORMAT <const> = 3, '<BiiddidBBBiiidddc50'
 
--- The arrays, here and below, are used again by every call, with a count of what is in them: new ones cost
--- more than what they hold. The first of these is the lane's.
-local arrays, used = {}, nil
-local function array()
-  used = used + 1
-  local o = arrays[used]
-  if not o then
-    o = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
-    if used <= 1000 then arrays[used] = o end
+local function fill_lane(o, packed)
+  o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[PACKED] =
+    struct.unpack(LANE, packed or NEW_LANE)
+end
+local function pack_lane(o) return struct.pack(LANE, unpack(o, 1, PACKED)) end
+
+local function fill_tenant(o, packed)
+  local class = packed and string.byte(packed)
+  if class == WHOLE then
+    class, o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[PACKED] =
+      struct.unpack(WHOLE_FORMAT, packed)
+    return
   end
-  return o
+  o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[PACKED] =
+    0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, NEW_RULES
+  if not packed then return end
+  class, o[RUNNING], o[QUEUED], o[OFFERED + class], o[READY + class], o[TAG + class] = struct.unpack(SHORT, packed)
+  if #packed > SHORT_BYTES then o[PACKED] = string.sub(packed, SHORT_BYTES + 1) end
+end
+local function pack_tenant(o)
+  local zero, one, two = o[READY] ~= 0 or o[TAG] ~= 0, o[READY + 1] ~= 0 or o[TAG + 1] ~= 0, o[READY + 2] ~= 0 or o[TAG + 2] ~= 0
+  local class = zero and 0 or one and 1 or 2
+  if (zero and one) or (two and class < 2) or o[SCHEDULED] ~= 0 or o[PARKED_AT] ~= -1
+    or o[REQUESTS_TAT] ~= 0 or o[TOKENS_TAT] ~= 0 then
+    return struct.pack(WHOLE_FORMAT, WHOLE, unpack(o, 1, PACKED))
+  end
+  local short = struct.pack(SHORT, class, o[RUNNING], o[QUEUED], o[OFFERED + class], o[READY + class], o[TAG + class])
+  return o[PACKED] == NEW_RULES and short or short .. o[PACKED]
 end
 
 local CLASS_WEIGHT = { [0] = 16, 4, 1 }
 -- What the name of a flow begins with, and the key of its ready set; the tenant follows.
 local FLOW = { [0] = '0:', '1:', '2:' }
 local READY_OF
-local tenants
 -- What is touched, and what changed; and how many these are.
 local touched, touches, changed, changes = {}, nil, {}, nil
--- What place() and save() write; the names that load() reads.
-local add, remove, park, unpark, fields, missing = {}, {}, {}, {}, {}, {}
--- What is to be done about a tenant: nothing; write it; place its flows, then write it.
-local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
+-- What place() and save() write, of the first how much; the names that load() reads. They are used again by
+-- every call, with a count of what is in them: new ones cost more than what they hold.
+local add, added, remove, park, unpark, fields, missing = {}, nil, {}, {}, {}, {}, {}
 
 local flows
 flows = {
   read_lane = function(packed)
-    lane = array()
-    owner.read(lane, LANE, packed or NEW_LANE)
+    lane = owner.read('', packed, fill_lane)
+    lane[WRITTEN] = 0
     soonest_before = lane[SOONEST]
     was_visible = flows.is_visible()
   end,
 
   read_tenant = function(name, packed)
-    local t = array()
-    owner.read(t, TENANT, packed or NEW_TENANT)
-    t[NAME], t[MARK], t[MOVED] = name, READ, 0
+    local t = owner.read(name, packed, fill_tenant)
     tenants[name] = t
     return t
   end,
@@ -166,12 +222,13 @@ flows = {
     return tenants[name] or flows.read_tenant(name, call('HGET', TENANTS, name))
   end,
 
-  -- The tenant, to be changed in what has no bearing on where its flows stand.
+  -- The tenant, to be changed in what has no bearing on where its flows stand. Asked for before the first
+  -- change, so that what a call that fails leaves here is not taken for what is written.
   change = function(name)
     local t = tenants[name] or flows.tenant(name)
     if t[MARK] == READ then
       changes = changes + 1
-      t[MARK], changed[changes] = CHANGE, t
+      t[MARK], t[WRITTEN], changed[changes] = CHANGE, 0, t
     end
     return t
   end,
@@ -187,6 +244,12 @@ flows = {
   end,
 
   weight = function(t, class) return CLASS_WEIGHT[class] * t[RULES][WEIGHT] end,
+
+  -- Moves a flow to its new tag that stays in `active`.
+  move = function(t, class)
+    add[added + 1], add[added + 2] = t[TAG + class], FLOW[class] .. t[NAME]
+    added = added + 2
+  end,
 
   -- Counts a flow out that leaves `active`.
   withdraw = function(t, class)
@@ -211,8 +274,8 @@ flows = {
   -- Decides for every touched tenant which of its flows are offered: the only place that does.
   -- `active` then holds exactly the servable flows, `parked` the tenants that a rate keeps closed.
   place = function()
-    if touches == 0 then return end
-    local added, removed, parked, unparked = 0, 0, 0, 0
+    if touches + added == 0 then return end
+    local removed, parked, unparked = 0, 0, 0
     for n = 1, touches do
       local t = touched[n]
       t[MARK] = CHANGE
@@ -229,10 +292,7 @@ flows = {
             lane[WEIGHTS] = lane[WEIGHTS] + flows.weight(t, class)
             lane[OFFERS] = lane[OFFERS] + 1
           end
-          if t[MOVED] == 1 or not was then
-            add[added + 1], add[added + 2] = t[TAG + class], FLOW[class] .. t[NAME]
-            added = added + 2
-          end
+          if t[MOVED] == 1 or not was then flows.move(t, class) end
         elseif was then
           flows.withdraw(t, class)
           removed = removed + 1
@@ -253,8 +313,8 @@ flows = {
         unpark[unparked] = t[NAME]
       end
     end
-    touches = 0
     bulk('ZADD', ACTIVE, add, 2, added)
+    touches, added = 0, 0
     bulk('ZREM', ACTIVE, remove, 1, removed)
     bulk('ZADD', PARKED, park, 2, parked)
     bulk('ZREM', PARKED, unpark, 1, unparked)
@@ -262,10 +322,10 @@ flows = {
 
   -- Writes what changed.
   save = function()
-    fields[1], fields[2] = '', struct.pack(LANE, unpack(lane, 1, PACKED))
+    fields[1], fields[2] = '', owner.written(lane, pack_lane)
     for n = 1, changes do
       local t = changed[n]
-      fields[2 * n + 1], fields[2 * n + 2] = t[NAME], struct.pack(TENANT, unpack(t, 1, PACKED))
+      fields[2 * n + 1], fields[2 * n + 2] = t[NAME], owner.written(t, pack_tenant)
     end
     bulk('HSET', TENANTS, fields, 2, 2 * changes + 2)
   end,

@@ -82,21 +82,22 @@ jobs = {
     readied = {}
   end,
 
-  -- What is written into that ready set: order, id, …
-  readied_of = function(set)
-    local ready = readied[set]
-    if not ready then
-      ready = {}
-      readied[set] = ready
+  -- Lets a job wait in a ready set, behind those that were put there before, nil for none. Answers all.
+  put_ready = function(set, before, order, id)
+    if not before then
+      before = { order, id }
+      readied[set] = before
+      return before
     end
-    return ready
+    local count = #before
+    before[count + 1], before[count + 2] = order, id
+    return before
   end,
 
   make_ready = function(j)
     j.state = 'q'
-    local ready = jobs.readied_of(jobs.ready_set(j))
-    local place = #ready
-    ready[place + 1], ready[place + 2] = j.order, j.id
+    local set = jobs.ready_set(j)
+    jobs.put_ready(set, readied[set], j.order, j.id)
     local t = flows.touch(j.tenant)
     t[READY + j.class] = t[READY + j.class] + 1
   end,

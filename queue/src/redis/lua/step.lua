@@ -213,7 +213,7 @@ local function stand(queue, first, f)
     end
   end
   if low == first + 1 then return first end
-  table.insert(queue, low, f)
+  if low > #queue then queue[low] = f else table.insert(queue, low, f) end
   return first + 1
 end
 
@@ -224,7 +224,7 @@ local function serve_flow(f, other, share, single)
   local weight, fresh, first, begun_first = flows.weight(t, class), FRESH[class], first_now[class], EPOCH_ONE .. f.name
   local before, ready, most, tag = f.taken, t[READY + class], 2 * max + TURNS, f.tag
   local ids, n, count, place = f.ids, before - f.base, #f.ids, f.first
-  flows.touch(t[NAME])
+  flows.change(t[NAME])
   repeat
     if n >= count then
       f.taken = f.base + n
@@ -258,7 +258,14 @@ local function serve_flow(f, other, share, single)
     or not (free or owner.is_open(t) and owner.is_open(lane))
     or (other and (other.tag < tag or (other.tag == tag and other.name < f.name)))
   f.tag, f.taken = tag, f.base + n
-  t[TAG + class], t[MOVED], t[READY + class] = tag, 1, ready
+  t[TAG + class], t[READY + class] = tag, ready
+  -- A tenant that no attempt can close goes on as it is.
+  if f.free and ready > 0 then
+    flows.move(t, class)
+  else
+    flows.touch(t[NAME])
+    t[MOVED] = 1
+  end
   t[QUEUED], lane[QUEUED] = t[QUEUED] - (f.taken - before), lane[QUEUED] - (f.taken - before)
 end
 
