@@ -66,13 +66,6 @@ owner = {
     return o
   end,
 
-  -- What `pack` makes of it, for the store.
-  written = function(o, pack)
-    local packed = pack(o)
-    o[MARK], o[WRITTEN] = READ, packed
-    return packed
-  end,
-
   -- Its rules out of what is packed.
   read_rules = function(packed)
     local r = { struct.unpack(RULES_FORMAT, packed) }
@@ -209,10 +202,14 @@ flows = {
       local last = math.min(first + 999, wanted)
       local packed = call('HMGET', TENANTS, unpack(missing, first, last))
       for i = first, last do
-        if missing[i] == '' then
-          flows.read_lane(packed[i - first + 1])
+        local name, bytes = missing[i], packed[i - first + 1]
+        local o = keep[name]
+        if name == '' then
+          flows.read_lane(bytes)
+        elseif o and o[WRITTEN] == bytes then
+          tenants[name] = o
         else
-          flows.read_tenant(missing[i], packed[i - first + 1])
+          flows.read_tenant(name, bytes)
         end
       end
     end
@@ -322,10 +319,13 @@ flows = {
 
   -- Writes what changed.
   save = function()
-    fields[1], fields[2] = '', owner.written(lane, pack_lane)
+    lane[WRITTEN] = pack_lane(lane)
+    fields[1], fields[2] = '', lane[WRITTEN]
     for n = 1, changes do
       local t = changed[n]
-      fields[2 * n + 1], fields[2 * n + 2] = t[NAME], owner.written(t, pack_tenant)
+      local packed = pack_tenant(t)
+      t[MARK], t[WRITTEN] = READ, packed
+      fields[2 * n + 1], fields[2 * n + 2] = t[NAME], packed
     end
     bulk('HSET', TENANTS, fields, 2, 2 * changes + 2)
   end,
