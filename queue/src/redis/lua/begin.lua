@@ -16,7 +16,7 @@ local function begin(prefix, at)
   end
   news, lane, forget_at = {}, nil, nil
   tenants, known, readied = {}, {}, {}
-  touches, changes, added = 0, 0, 0
+  used, touches, changes, added = 0, 0, 0, 0
 end
 
 -- What the files that follow fill, each with what it is named for; called with the arguments.

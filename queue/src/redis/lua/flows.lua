@@ -22,17 +22,17 @@ local RULES_FORMAT = '<BddddddB'
 local rules, rules_kept = {}, 0
 
 -- Behind the rules stands what is not in the store: a tenant's NAME; the MARK of what is to be done about
--- it; whether a tag of it has MOVED; how it is WRITTEN, 0 when that is not known; in which table it is KEPT.
-local NAME <const>, MARK <const>, MOVED <const>, WRITTEN <const>, KEPT <const> = 18, 19, 20, 21, 22
+-- it; whether a tag of it has MOVED; and how it is WRITTEN, 0 when that is not known.
+local NAME <const>, MARK <const>, MOVED <const>, WRITTEN <const> = 18, 19, 20, 21
 -- What is to be done about a tenant: nothing; write it; place its flows, then write it.
 local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
 
--- The arrays that were read last, for the calls that come: one that is written as the store has it need not
--- be read again. By the prefix of their shard, then by name; `keep` are those of this shard. `ring` has all
--- in the order in which they came, and `oldest` is the place of the one that the next shall be. How many
--- they are is well below a power of two: a table of Lua that is nearly full is made anew for each new key.
-local RING <const> = 640
-local kept, keep, ring, oldest = {}, nil, {}, 1
+-- Arrays that are kept for the calls that come: one that is written as the store has it need not be read
+-- again. By the prefix of their shard, then by name; `keep` are those of this shard. Others are of spare
+-- arrays, which the next call uses again; when these were MOST_SPARE, all are kept anew.
+local MOST_KEPT <const>, MOST_SPARE <const> = 640, 50000
+local kept, kept_count, keep, spare_count = {}, 0, nil, 0
+local spares, used = {}, nil
 local lane, tenants
 
 local function keep_of(prefix)
@@ -40,16 +40,24 @@ local function keep_of(prefix)
   kept[prefix] = keep
 end
 
--- An array for an owner that is not kept: the oldest, or one that takes its place if this call needs it.
+local function new_array() return { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 } end
+
+-- An array for an owner that is not kept.
 local function array(name)
-  local o = ring[oldest]
-  if o then o[KEPT][o[NAME]] = nil end
-  if not o or o == lane or tenants[o[NAME]] == o then
-    o = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
-    ring[oldest] = o
+  local o
+  if spare_count == MOST_SPARE then
+    kept, kept_count, spare_count = {}, 0, 0
+    keep_of(P)
   end
-  o[NAME], o[KEPT], keep[name] = name, keep, o
-  oldest = oldest % RING + 1
+  if kept_count < MOST_KEPT then
+    o = new_array()
+    keep[name], kept_count = o, kept_count + 1
+  else
+    spare_count, used = spare_count + 1, used + 1
+    o = spares[used] or new_array()
+    if used <= MOST_KEPT then spares[used] = o end
+  end
+  o[NAME] = name
   return o
 end
 
