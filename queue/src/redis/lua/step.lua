@@ -82,9 +82,11 @@ local function held_of(members)
   return letters
 end
 
+-- The lease members that came, and their tenants; the arrays are used again by the next call.
+local members, names = {}, {}
+
 -- Settles what is still held: a lease is given up by whoever takes it out of `leases`. Answers `settled`
 -- of the reply.
-local members, names = {}, {}
 local function settle_all()
   local looked_at, count, i, last = {}, 0, 4, #args
   while i <= last do
