@@ -45,7 +45,7 @@ async fn a_full_one_takes_no_new_work_and_finishes_what_it_has() {
     assert_eq!(stage.status(&id).await, Status::Succeeded);
 }
 
-/// What a call knows of tenants it keeps for the next one, and each library keeps its own.
+/// Each library has arrays of its own, and each reads what the other wrote.
 #[tokio::test]
 async fn libraries_of_two_policies_share_a_shard() {
     let server = RedisServer::start();
@@ -68,7 +68,7 @@ async fn libraries_of_two_policies_share_a_shard() {
 }
 
 #[tokio::test]
-async fn more_tenants_than_it_keeps_in_mind_are_each_served() {
+async fn more_tenants_than_it_has_spare_arrays_are_each_served() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let names: Vec<String> = (0..1500).map(|number| format!("tenant-{number}")).collect();

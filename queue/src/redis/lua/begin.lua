@@ -7,16 +7,16 @@ local function begin(prefix, at)
     NEWS, WAKE, JOB, EVENTS = P .. 'news', P .. 'wake', P .. 'job:', P .. 'events:'
     LISTS, READIES = P .. 'jobs:', P .. 'ready:'
     READY_OF = { [0] = READIES .. '0:', READIES .. '1:', READIES .. '2:' }
-    keep_of(P)
   end
   now = tonumber(at)
   if not now then
     local time = call('TIME')
     now = time[1] * 1000 + math.floor(time[2] / 1000)
   end
-  news, lane, forget_at = {}, nil, nil
-  tenants, known, readied = {}, {}, {}
-  used, touches, changes, added = 0, 0, 0, 0
+  -- A call that failed leaves arrays that are not clean.
+  if changes > 0 or used > MOST_SPARE then spares = {} end
+  news, lane, forget_at, tenants, known = {}, nil, nil, {}, {}
+  used, touches, changes, added, arrivals = 0, 0, 0, 0, 0
 end
 
 -- What the files that follow fill, each with what it is named for; called with the arguments.

@@ -15,18 +15,24 @@ ends = {
     return forget_at
   end,
 
-  -- Ends an attempt: frees the slot and settles what it really cost. Needs nothing of the job, so
-  -- that a slot comes free whatever became of the job.
-  release = function(tenant_name, class, difference)
-    local t = flows.change(tenant_name)
+  -- Ends an attempt, which a member of `leases` stands for: frees the slot and settles what it really
+  -- cost. Needs nothing of the job, so that a slot comes free whatever became of the job.
+  release = function(t, member, difference)
+    flows.change(t)
     if lane[RUNNING] > 0 then lane[RUNNING] = lane[RUNNING] - 1 end
     if t[RUNNING] > 0 then t[RUNNING] = t[RUNNING] - 1 end
-    if difference ~= 0 or t[RULES][MAX_RUNNING] >= 0 then flows.touch(tenant_name) end
-    if difference ~= 0 then
-      owner.correct(lane, difference)
-      owner.correct(t, difference)
-      t[TAG + class] = t[TAG + class] + difference / flows.weight(t, class)
+    if t[RULES][MAX_RUNNING] >= 0 then flows.touch(t) end
+    if difference == 0 then return end
+    owner.correct(lane, difference)
+    owner.correct(t, difference)
+    local class = byte(member, 35) - 48
+    if t[KIND] ~= class then t[KIND] = WHOLE end
+    t[TAG + class] = t[TAG + class] + difference / flows.weight(t, class)
+    if not t[RULES][FREE] then
       t[MOVED] = 1
+      flows.touch(t)
+    elseif t[OFFERED + class] == 1 then
+      flows.move(t, class)
     end
   end,
 
@@ -149,13 +155,13 @@ ends = {
       call('ZREM', DUE, id)
       local j = jobs.get(id)
       if j then
-        local t = flows.touch(j.tenant)
+        local t = flows.touch_named(j.tenant)
         t[SCHEDULED] = t[SCHEDULED] - 1
         jobs.make_ready(j)
         jobs.save(j)
       end
     end
-    for _, name in ipairs(ends.come(PARKED)) do flows.touch(name) end
+    for _, name in ipairs(ends.come(PARKED)) do flows.touch_named(name) end
     jobs.flush()
     flows.place()
     lane[SOONEST] = NEVER

@@ -12,61 +12,68 @@
 --   own, or that of the job that was accepted before for the same idempotency key; { 'reused', key }; or
 --   { 'full', 'tenant' | 'lane', limit, excess, drain per second }.
 
--- What is to be written: the records; the list of each tenant -> the ids that it got.
-local records, lists
+-- The records to be written.
+local records
+-- The tenants of the jobs, of a run of plain jobs of one tenant once; and how many these are.
+local names, named = {}, nil
+-- What the records of plain jobs begin with, of which class and which most attempts; the time as records hold it.
+local head, head_class, head_attempts, now_packed
 
--- The jobs of a group that begin at `i`, into the group; their tenants into `names`.
-local function read_jobs(args, group, i, names)
-  for n = 1, group.count do
+-- Reads a group that is not plain into drafts, and the names of its tenants; answers where the next begins.
+local function read_drafts(args, drafts, i, count)
+  for n = 1, count do
     local d = {
       id = args[i], tenant = args[i + 1], numbers = args[i + 2], idem = args[i + 3], tail = args[i + 4],
       body = args[i + 5], fresh = false, ttl = false, profile = false,
     }
     i = i + 6
-    if bit.band(string.byte(d.numbers, 2), FLAG.memory) ~= 0 then
+    if bit.band(byte(d.numbers, 2), FLAG.memory) ~= 0 then
       d.ttl, d.profile = args[i], args[i + 1]
       i = i + 2
     end
-    group[n] = d
-    names[#names + 1] = d.tenant
+    drafts[n], names[named + n] = d, d.tenant
   end
+  named = named + count
   return i
 end
 
--- The groups, of plain ones with how many jobs each tenant has in it; and the names of all tenants.
+-- The groups, which take turns in three places: whether it is plain; how many jobs; where it begins, or
+-- the drafts of its jobs.
 local function read_groups(args)
-  local groups, names, i = {}, {}, 2
-  while i <= #args do
-    local counts = {}
-    local group = { plain = args[i] == 'p', count = tonumber(args[i + 1]), first = i + 2, counts = counts }
-    groups[#groups + 1] = group
-    if group.plain then
-      i = group.first + 5 * group.count
-      for at = group.first + 1, i - 1, 5 do
-        local name = args[at]
-        local count = counts[name]
-        if not count then
-          count = 0
-          names[#names + 1] = name
+  local groups, count, i, last, name = {}, 0, 2, #args, nil
+  named = 0
+  while i <= last do
+    local plain, size, first = args[i] == 'p', tonumber(args[i + 1]), i + 2
+    if plain then
+      i = first + 5 * size
+      for at = first + 1, i - 1, 5 do
+        if args[at] ~= name then
+          name, named = args[at], named + 1
+          names[named] = name
         end
-        counts[name] = count + 1
       end
     else
-      i = read_jobs(args, group, group.first, names)
+      local drafts = {}
+      i = read_drafts(args, drafts, first, size)
+      first = drafts
     end
+    groups[count + 1], groups[count + 2], groups[count + 3] = plain, size, first
+    count = count + 3
   end
-  return groups, names
+  return groups, count
 end
 
--- A job of that tenant, for the listing; `ids` are those before it, nil for none. Answers all.
-local function list(name, ids, id)
-  if ids then
-    ids[#ids + 1] = id
-    return ids
+-- What is answered when there is no room for so many more jobs of each tenant; nil when there is.
+local function refusal(counts, total)
+  for name, count in pairs(counts) do
+    local t = tenants[name]
+    if t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + count > t[RULES][MAX_QUEUED] then
+      return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED] + count)
+    end
   end
-  ids = { id }
-  lists[name] = ids
-  return ids
+  if lane[QUEUED] + total > lane[RULES][MAX_QUEUED] then
+    return flows.full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED] + total)
+  end
 end
 
 -- How much a job is thought to cost.
@@ -105,53 +112,58 @@ local function accept(d)
   end
   if d.body ~= '' then call('SET', key('body', j.id), d.body) end
   jobs.admit(j)
-  records[#records + 1] = JOB .. j.id
-  records[#records + 1] = jobs.hot(j) .. struct.pack(COLD, VERSION, max_attempts, j.order, cost, now,
+  local count, t = #records, tenants[d.tenant]
+  t[LISTED] = t[LISTED] + 1
+  t[IDS][t[LISTED]] = j.id
+  records[count + 1] = JOB .. j.id
+  records[count + 2] = jobs.hot(j) .. struct.pack(COLD, VERSION, max_attempts, j.order, cost, now,
     j.deadline, tenant_len, session_len, spec_len) .. d.tail
-  list(d.tenant, lists[d.tenant], j.id)
 end
 
--- Jobs that have nothing but a record and a place in their ready set.
-local function accept_plain(args, group)
-  local first, last, counts = group.first, group.first + 5 * group.count - 1, group.counts
-  for name, count in pairs(counts) do
+-- Jobs that have nothing but a record and a place in their ready set; `bounded`: whether a tenant has a
+-- bound of how many may wait.
+local ALL = { 'all' }
+local function accept_plain(args, first, size, bounded)
+  if size == 0 then return ALL end
+  local last, counts = first + 5 * size - 1, {}
+  if bounded then
+    for at = first + 1, last, 5 do counts[args[at]] = (counts[args[at]] or 0) + 1 end
+  end
+  local refused = refusal(counts, size)
+  if refused then return refused end
+  local at, order, count = first, lane[ACCEPTED], #records
+  local next_class, attempts, prompt, completion = unpack_numbers('<BHdd', args[first + 2])
+  -- Runs of jobs of one flow.
+  while at <= last do
+    local name, class, before = args[at + 1], next_class, order
     local t = tenants[name]
-    if t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + count > t[RULES][MAX_QUEUED] then
-      return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED] + count)
-    end
+    flows.change(t)
+    if t[OFFERED + class] == 0 then flows.touch(t) end
+    local arrivals_there, arrived_there = jobs.arrivals_of(t, class)
+    local ids, listed = t[IDS], t[LISTED] - before
+    repeat
+      if class ~= head_class or attempts ~= head_attempts then
+        head_class, head_attempts = class, attempts
+        head = NEW[class] .. now_packed .. pack('<BH', VERSION, attempts)
+      end
+      local id, idem = args[at], args[at + 4]
+      order = order + 1
+      records[count + 1] = JOB .. id
+      records[count + 2] = head .. pack('<dd', order, estimate(prompt, completion)) .. now_packed .. args[at + 3]
+      count = count + 2
+      if idem ~= '' then remember(name, idem, id) end
+      ids[listed + order] = id
+      -- The order as text, which is cheaper than what Redis makes of a number.
+      arrivals_there[arrived_there + 1], arrivals_there[arrived_there + 2] = format('%d', order), id
+      arrived_there, at = arrived_there + 2, at + 5
+      if at <= last then next_class, attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2]) end
+    until at > last or next_class ~= class or args[at + 1] ~= name
+    local accepted = order - before
+    t[QUEUED], t[READY + class] = t[QUEUED] + accepted, t[READY + class] + accepted
+    t[LISTED], t[ARRIVED + class] = t[LISTED] + accepted, arrived_there
   end
-  if lane[QUEUED] + group.count > lane[RULES][MAX_QUEUED] then
-    return flows.full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED] + group.count)
-  end
-  lane[QUEUED] = lane[QUEUED] + group.count
-  for name, count in pairs(counts) do
-    local t = flows.change(name)
-    t[QUEUED] = t[QUEUED] + count
-  end
-  local pack, unpack_numbers, format, order, count = struct.pack, struct.unpack, string.format, lane[ACCEPTED], #records
-  local now_packed, name, class, attempts, t, ids, set, ready, head = pack('<d', now), nil, nil, nil, nil, nil, nil, nil, nil
-  for at = first, last, 5 do
-    local id = args[at]
-    local its_class, its_attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2])
-    if name ~= args[at + 1] or class ~= its_class or attempts ~= its_attempts then
-      name, class, attempts = args[at + 1], its_class, its_attempts
-      set = READY_OF[class] .. name
-      t, ids, ready = tenants[name], lists[name], readied[set]
-      head = NEW[class] .. now_packed .. pack('<BH', VERSION, attempts)
-      if t[OFFERED + class] == 0 then flows.touch(name) end
-    end
-    order = order + 1
-    records[count + 1] = JOB .. id
-    records[count + 2] = head .. pack('<dd', order, estimate(prompt, completion)) .. now_packed .. args[at + 3]
-    count = count + 2
-    if args[at + 4] ~= '' then remember(name, args[at + 4], id) end
-    ids = list(name, ids, id)
-    -- The order as text, which is cheaper than what Redis makes of a number.
-    ready = jobs.put_ready(set, ready, format('%d', order), id)
-    t[READY + class] = t[READY + class] + 1
-  end
-  lane[ACCEPTED] = order
-  return { 'all' }
+  lane[QUEUED], lane[ACCEPTED] = lane[QUEUED] + size, order
+  return ALL
 end
 
 local function accept_all(drafts)
@@ -179,17 +191,8 @@ local function accept_all(drafts)
     end
   end
 
-  -- Is there room for all that is new?
-  for _, d in ipairs(drafts) do
-    local t, count = tenants[d.tenant], counts[d.tenant] or 0
-    if count > 0 and t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + count > t[RULES][MAX_QUEUED] then
-      return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED] + count)
-    end
-  end
-  if lane[QUEUED] + total > lane[RULES][MAX_QUEUED] then
-    return flows.full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED] + total)
-  end
-
+  local refused = refusal(counts, total)
+  if refused then return refused end
   for _, d in ipairs(drafts) do
     if d.fresh then accept(d) end
   end
@@ -197,15 +200,24 @@ local function accept_all(drafts)
 end
 
 functions.enqueue = function(args)
-  records, lists = {}, {}
-  local groups, names = read_groups(args)
-  flows.load(names, #names)
+  records, now_packed, head_class = {}, pack('<d', now), nil
+  local groups, count = read_groups(args)
+  flows.load(names, named)
+  local bounded = false
+  for n = 1, named do bounded = bounded or tenants[names[n]][RULES][MAX_QUEUED] >= 0 end
   local replies = {}
-  for n, group in ipairs(groups) do
-    replies[n] = group.plain and accept_plain(args, group) or accept_all(group)
+  for n = 1, count, 3 do
+    local plain, size, jobs_of_it = groups[n], groups[n + 1], groups[n + 2]
+    replies[#replies + 1] = plain and accept_plain(args, jobs_of_it, size, bounded) or accept_all(jobs_of_it)
   end
   bulk('MSET', nil, records, 2)
-  for name, ids in pairs(lists) do bulk('RPUSH', LISTS .. name, ids, 1) end
+  for n = 1, changes do
+    local t = changed[n]
+    if t[LISTED] > 0 then
+      bulk('RPUSH', LISTS .. t[NAME], t[IDS], 1, t[LISTED])
+      t[LISTED] = 0
+    end
+  end
   commit('new')
   return replies
 end

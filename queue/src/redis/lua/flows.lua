@@ -21,74 +21,42 @@ local RULES_FORMAT = '<BddddddB'
 -- Packed rules -> the table, which many owners share.
 local rules, rules_kept = {}, 0
 
--- Behind the rules stands what is not in the store: a tenant's NAME; the MARK of what is to be done about
--- it; whether a tag of it has MOVED; and how it is WRITTEN, 0 when that is not known.
-local NAME <const>, MARK <const>, MOVED <const>, WRITTEN <const> = 18, 19, 20, 21
+-- Behind the rules stands what is not in the store. A tenant has its NAME; the MARK of what is to be done
+-- about it; whether a tag of it has MOVED; its KIND, see below; the ids of its new jobs, so many as LISTED; and
+-- for each class the jobs that became ready, an order and an id each, ARRIVED numbers and ids in all.
+local NAME <const>, MARK <const>, MOVED <const>, KIND <const> = 18, 19, 20, 21
+local WHOLE <const> = 3
+local LISTED <const>, IDS <const>, ARRIVED <const>, ARRIVALS <const> = 22, 23, 24, 27
 -- What is to be done about a tenant: nothing; write it; place its flows, then write it.
 local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
 
--- Arrays that are kept for the calls that come: one that is written as the store has it need not be read
--- again. By the prefix of their shard, then by name; `keep` are those of this shard. Others are of spare
--- arrays, which the next call uses again; when these were MOST_SPARE, all are kept anew.
-local MOST_KEPT <const>, MOST_SPARE <const> = 640, 50000
-local kept, kept_count, keep, spare_count = {}, 0, nil, 0
-local spares, used = {}, nil
-local lane, tenants
-
-local function keep_of(prefix)
-  keep = kept[prefix] or {}
-  kept[prefix] = keep
-end
-
-local function new_array() return { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 } end
-
--- An array for an owner that is not kept.
-local function array(name)
-  local o
-  if spare_count == MOST_SPARE then
-    kept, kept_count, spare_count = {}, 0, 0
-    keep_of(P)
-  end
-  if kept_count < MOST_KEPT then
-    o = new_array()
-    keep[name], kept_count = o, kept_count + 1
-  else
-    spare_count, used = spare_count + 1, used + 1
-    o = spares[used] or new_array()
-    if used <= MOST_KEPT then spares[used] = o end
-  end
-  o[NAME] = name
-  return o
-end
+-- The arrays of tenants are used again by the calls that come, which is cheaper than new ones; the first
+-- `used` are those of this call.
+local MOST_SPARE <const> = 1000
+local spares, used = {}, 0
+local lane_array, lane, tenants = {}, nil, nil
 
 local owner
 owner = {
-  -- The array of that name, which `fill` fills with what is packed.
-  read = function(name, packed, fill)
-    local o = keep[name]
-    if o and o[WRITTEN] == packed then return o end
-    o = o or array(name)
-    fill(o, packed)
-    o[RULES] = rules[o[PACKED]] or owner.read_rules(o[PACKED])
-    o[MARK], o[MOVED], o[WRITTEN] = READ, 0, packed or 0
-    return o
-  end,
-
   -- Its rules out of what is packed.
   read_rules = function(packed)
-    local r = { struct.unpack(RULES_FORMAT, packed) }
+    local r = { unpack_numbers(RULES_FORMAT, packed) }
     r[FREE] = r[PAUSED] == 0 and r[MAX_RUNNING] < 0 and r[RPM] <= 0 and r[TPM] <= 0
     if rules_kept == 1000 then rules, rules_kept = {}, 0 end
     rules[packed], rules_kept = r, rules_kept + 1
     return r
   end,
 
+  -- Gives it the rules that are packed so.
+  set_rules = function(o, packed)
+    if o[PACKED] ~= packed then o[PACKED], o[RULES] = packed, rules[packed] or owner.read_rules(packed) end
+  end,
+
   -- Gives it the rules that `change` makes of a copy of those that it has.
   change_rules = function(o, change)
     local r = { unpack(o[RULES], 1, CONFIGURED) }
     change(r)
-    o[PACKED] = struct.pack(RULES_FORMAT, unpack(r))
-    o[RULES] = rules[o[PACKED]] or owner.read_rules(o[PACKED])
+    owner.set_rules(o, struct.pack(RULES_FORMAT, unpack(r)))
   end,
 
   -- When it may begin another attempt; nil when only a transition can tell. See Meters::open_at in
@@ -108,12 +76,12 @@ owner = {
   end,
   charge = function(o, cost)
     local rpm, tpm = o[RULES][RPM], o[RULES][TPM]
-    if rpm > 0 then o[REQUESTS_TAT] = math.max(o[REQUESTS_TAT], now) + INTERVAL / rpm end
-    if tpm > 0 then o[TOKENS_TAT] = math.max(o[TOKENS_TAT], now) + cost * INTERVAL / tpm end
+    if rpm > 0 then o[REQUESTS_TAT], o[KIND] = math.max(o[REQUESTS_TAT], now) + INTERVAL / rpm, WHOLE end
+    if tpm > 0 then o[TOKENS_TAT], o[KIND] = math.max(o[TOKENS_TAT], now) + cost * INTERVAL / tpm, WHOLE end
   end,
   correct = function(o, difference)
     local tpm = o[RULES][TPM]
-    if tpm > 0 then o[TOKENS_TAT] = o[TOKENS_TAT] + difference * INTERVAL / tpm end
+    if tpm > 0 then o[TOKENS_TAT], o[KIND] = o[TOKENS_TAT] + difference * INTERVAL / tpm, WHOLE end
   end,
 }
 
@@ -134,38 +102,56 @@ local was_visible, soonest_before
 -- virtual-time TAG.
 local SCHEDULED <const>, PARKED_AT <const>, OFFERED <const>, READY <const>, TAG <const> = 5, 6, 7, 10, 13
 local NEW_RULES = struct.pack(RULES_FORMAT, 0, -1, -1, -1, -1, 0, 1, 0)
--- Most tenants use one class, and no meter of theirs goes: they are packed short, the class first, with
--- their rules behind when these are not as a new tenant's. Others are packed whole, behind WHOLE.
+-- Most tenants use one class, and no meter of theirs goes: these are packed short, with their rules behind
+-- when they are not those of a new tenant. The KIND of such a one is its class, and all that it does not
+-- pack is as in a new tenant. The others are of the KIND WHOLE; who changes something else makes a tenant such.
 local SHORT <const>, SHORT_BYTES <const> = '<BiiBid', 22
-local WHOLE <const>, WHOLE_FORMAT <const> = 3, '<BiiddidBBBiiidddc50'
+local WHOLE_FORMAT <const> = '<BiiddidBBBiiidddc50'
+local NEW_TENANT = struct.pack(SHORT, 0, 0, 0, 0, 0, 0)
 
-local function fill_lane(o, packed)
-  o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[PACKED] =
-    struct.unpack(LANE, packed or NEW_LANE)
+local function new_array(n)
+  local o = { 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', false, '', READ, 0, 0, 0, {}, 0, 0, 0, {}, {}, {} }
+  owner.set_rules(o, NEW_RULES)
+  spares[n] = o
+  return o
 end
-local function pack_lane(o) return struct.pack(LANE, unpack(o, 1, PACKED)) end
 
 local function fill_tenant(o, packed)
-  local class = packed and string.byte(packed)
-  if class == WHOLE then
-    class, o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[PACKED] =
-      struct.unpack(WHOLE_FORMAT, packed)
-    return
+  local kind, running, queued, offered, ready, tag = unpack_numbers(SHORT, packed)
+  local its_rules = NEW_RULES
+  if kind == WHOLE then
+    kind, o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], its_rules =
+      unpack_numbers(WHOLE_FORMAT, packed)
+    o[KIND] = WHOLE
+  else
+    if o[KIND] ~= kind then
+      o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[KIND] =
+        0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, kind
+    end
+    o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind] = running, queued, offered, ready, tag
+    if #packed > SHORT_BYTES then its_rules = sub(packed, SHORT_BYTES + 1) end
   end
-  o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[PACKED] =
-    0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, NEW_RULES
-  if not packed then return end
-  class, o[RUNNING], o[QUEUED], o[OFFERED + class], o[READY + class], o[TAG + class] = struct.unpack(SHORT, packed)
-  if #packed > SHORT_BYTES then o[PACKED] = string.sub(packed, SHORT_BYTES + 1) end
+  if o[PACKED] ~= its_rules then owner.set_rules(o, its_rules) end
 end
-local function pack_tenant(o)
-  local zero, one, two = o[READY] ~= 0 or o[TAG] ~= 0, o[READY + 1] ~= 0 or o[TAG + 1] ~= 0, o[READY + 2] ~= 0 or o[TAG + 2] ~= 0
-  local class = zero and 0 or one and 1 or 2
-  if (zero and one) or (two and class < 2) or o[SCHEDULED] ~= 0 or o[PARKED_AT] ~= -1
-    or o[REQUESTS_TAT] ~= 0 or o[TOKENS_TAT] ~= 0 then
-    return struct.pack(WHOLE_FORMAT, WHOLE, unpack(o, 1, PACKED))
+
+-- The only class of which there is anything, if all else is as in a new tenant.
+local function kind_of(o)
+  if o[SCHEDULED] ~= 0 or o[PARKED_AT] ~= -1 or o[REQUESTS_TAT] ~= 0 or o[TOKENS_TAT] ~= 0 then return WHOLE end
+  local kind = nil
+  for class = 0, 2 do
+    if o[READY + class] ~= 0 or o[TAG + class] ~= 0 then kind = kind and WHOLE or class end
   end
-  local short = struct.pack(SHORT, class, o[RUNNING], o[QUEUED], o[OFFERED + class], o[READY + class], o[TAG + class])
+  return kind or 0
+end
+
+local function pack_tenant(o)
+  local kind = o[KIND]
+  if kind == WHOLE then
+    kind = kind_of(o)
+    if kind == WHOLE then return pack(WHOLE_FORMAT, WHOLE, unpack(o, 1, PACKED)) end
+    o[KIND] = kind
+  end
+  local short = pack(SHORT, kind, o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind])
   return o[PACKED] == NEW_RULES and short or short .. o[PACKED]
 end
 
@@ -174,7 +160,7 @@ local CLASS_WEIGHT = { [0] = 16, 4, 1 }
 local FLOW = { [0] = '0:', '1:', '2:' }
 local READY_OF
 -- What is touched, and what changed; and how many these are.
-local touched, touches, changed, changes = {}, nil, {}, nil
+local touched, touches, changed, changes = {}, 0, {}, 0
 -- What place() and save() write, of the first how much; the names that load() reads. They are used again by
 -- every call, with a count of what is in them: new ones cost more than what they hold.
 local add, added, remove, park, unpark, fields, missing = {}, nil, {}, {}, {}, {}, {}
@@ -182,69 +168,66 @@ local add, added, remove, park, unpark, fields, missing = {}, nil, {}, {}, {}, {
 local flows
 flows = {
   read_lane = function(packed)
-    lane = owner.read('', packed, fill_lane)
-    lane[WRITTEN] = 0
+    lane = lane_array
+    local its_rules
+    lane[1], lane[2], lane[3], lane[4], lane[5], lane[6], lane[7], lane[8], lane[9], lane[10], lane[11], lane[12],
+      lane[13], lane[14], lane[15], its_rules = unpack_numbers(LANE, packed or NEW_LANE)
+    owner.set_rules(lane, its_rules)
     soonest_before = lane[SOONEST]
     was_visible = flows.is_visible()
   end,
 
-  read_tenant = function(name, packed)
-    local t = owner.read(name, packed, fill_tenant)
-    tenants[name] = t
-    return t
-  end,
-
   -- Reads the tenants of a list of so many names at once, and with the first call the lane.
   load = function(names, count)
-    local wanted = 0
-    if not lane then missing[1], wanted = '', 1 end
+    local before, wanted, count_used = used, 0, used
+    if not lane then missing[1], wanted, before = '', 1, used - 1 end
     for n = 1, count or 0 do
       local name = names[n]
-      if tenants[name] == nil then
-        tenants[name] = false
-        wanted = wanted + 1
-        missing[wanted] = name
+      if not tenants[name] then
+        wanted, count_used = wanted + 1, count_used + 1
+        local t = spares[count_used] or new_array(count_used)
+        missing[wanted], t[NAME], tenants[name] = name, name, t
       end
     end
+    used = count_used
     for first = 1, wanted, 1000 do
-      local last = math.min(first + 999, wanted)
+      local last, from = math.min(first + 999, wanted), first
       local packed = call('HMGET', TENANTS, unpack(missing, first, last))
-      for i = first, last do
-        local name, bytes = missing[i], packed[i - first + 1]
-        local o = keep[name]
-        if name == '' then
-          flows.read_lane(bytes)
-        elseif o and o[WRITTEN] == bytes then
-          tenants[name] = o
-        else
-          flows.read_tenant(name, bytes)
-        end
+      if not lane then
+        flows.read_lane(packed[1])
+        from = 2
       end
+      for i = from, last do fill_tenant(spares[before + i], packed[i - first + 1] or NEW_TENANT) end
     end
   end,
 
   tenant = function(name)
-    return tenants[name] or flows.read_tenant(name, call('HGET', TENANTS, name))
+    if not tenants[name] then flows.load({ name }, 1) end
+    return tenants[name]
   end,
 
-  -- The tenant, to be changed in what has no bearing on where its flows stand. Asked for before the first
-  -- change, so that what a call that fails leaves here is not taken for what is written.
-  change = function(name)
-    local t = tenants[name] or flows.tenant(name)
+  -- Has a tenant written that is to be changed in what has no bearing on where its flows stand. Before
+  -- the first change, so that what a call that fails leaves of it is not taken for clean.
+  change = function(t)
     if t[MARK] == READ then
       changes = changes + 1
-      t[MARK], t[WRITTEN], changed[changes] = CHANGE, 0, t
+      t[MARK], changed[changes] = CHANGE, t
     end
-    return t
   end,
 
-  -- The tenant, to be changed: its flows are placed anew by the next place().
-  touch = function(name)
-    local t = flows.change(name)
+  -- Has the flows of a tenant placed anew by the next place(), and the tenant written.
+  touch = function(t)
+    flows.change(t)
     if t[MARK] ~= PLACE then
       touches = touches + 1
       t[MARK], touched[touches] = PLACE, t
     end
+  end,
+
+  -- The tenant of that name, touched.
+  touch_named = function(name)
+    local t = flows.tenant(name)
+    flows.touch(t)
     return t
   end,
 
@@ -308,7 +291,7 @@ flows = {
       if at and not open and some_ready then
         flows.expect(at)
         if at ~= t[PARKED_AT] then
-          t[PARKED_AT] = at
+          t[PARKED_AT], t[KIND] = at, WHOLE
           park[parked + 1], park[parked + 2] = at, t[NAME]
           parked = parked + 2
         end
@@ -327,14 +310,15 @@ flows = {
 
   -- Writes what changed.
   save = function()
-    lane[WRITTEN] = pack_lane(lane)
-    fields[1], fields[2] = '', lane[WRITTEN]
+    fields[1], fields[2] = '', pack(LANE, unpack(lane, 1, PACKED))
+    local count = 2
     for n = 1, changes do
       local t = changed[n]
-      local packed = pack_tenant(t)
-      t[MARK], t[WRITTEN] = READ, packed
-      fields[2 * n + 1], fields[2 * n + 2] = t[NAME], packed
+      t[MARK] = READ
+      fields[count + 1], fields[count + 2] = t[NAME], pack_tenant(t)
+      count = count + 2
     end
-    bulk('HSET', TENANTS, fields, 2, 2 * changes + 2)
+    bulk('HSET', TENANTS, fields, 2, count)
+    changes = 0
   end,
 }

@@ -21,8 +21,8 @@ for class = 0, 2 do
 end
 local known
 
--- Jobs that became ready, written together: key of their ready set -> { order, id, … }.
-local readied
+-- Of which flows jobs became ready, a tenant and a class each; so many arguments in all.
+local arrived, arrivals = {}, 0
 
 local jobs
 jobs = {
@@ -77,28 +77,30 @@ jobs = {
 
   -- Writes the jobs that became ready.
   flush = function()
-    if next(readied) == nil then return end
-    for set, args in pairs(readied) do bulk('ZADD', set, args, 2) end
-    readied = {}
+    for n = 1, arrivals, 2 do
+      local t, class = arrived[n], arrived[n + 1]
+      bulk('ZADD', READY_OF[class] .. t[NAME], t[ARRIVALS + class], 2, t[ARRIVED + class])
+      t[ARRIVED + class] = 0
+    end
+    arrivals = 0
   end,
 
-  -- Lets a job wait in a ready set, behind those that were put there before, nil for none. Answers all.
-  put_ready = function(set, before, order, id)
-    if not before then
-      before = { order, id }
-      readied[set] = before
-      return before
+  -- Where the orders and ids of jobs of that flow are put that become ready, and how many stand there.
+  arrivals_of = function(t, class)
+    local count = t[ARRIVED + class]
+    if count == 0 then
+      arrived[arrivals + 1], arrived[arrivals + 2] = t, class
+      arrivals = arrivals + 2
     end
-    local count = #before
-    before[count + 1], before[count + 2] = order, id
-    return before
+    if t[KIND] ~= class then t[KIND] = WHOLE end
+    return t[ARRIVALS + class], count
   end,
 
   make_ready = function(j)
     j.state = 'q'
-    local set = jobs.ready_set(j)
-    jobs.put_ready(set, readied[set], j.order, j.id)
-    local t = flows.touch(j.tenant)
+    local t = flows.touch_named(j.tenant)
+    local args, count = jobs.arrivals_of(t, j.class)
+    args[count + 1], args[count + 2], t[ARRIVED + j.class] = j.order, j.id, count + 2
     t[READY + j.class] = t[READY + j.class] + 1
   end,
 
@@ -107,8 +109,8 @@ jobs = {
     flows.expect(at)
     jobs.set(j, FLAG.retry, retry)
     call('ZADD', DUE, at, j.id)
-    local t = flows.touch(j.tenant)
-    t[SCHEDULED] = t[SCHEDULED] + 1
+    local t = flows.touch_named(j.tenant)
+    t[SCHEDULED], t[KIND] = t[SCHEDULED] + 1, WHOLE
   end,
 
   -- Moves a held job on: into `due` when its time has not come, else into its ready set.
@@ -117,7 +119,7 @@ jobs = {
   end,
 
   count_waiting = function(j, by)
-    local t = flows.touch(j.tenant)
+    local t = flows.touch_named(j.tenant)
     t[QUEUED] = t[QUEUED] + by
     lane[QUEUED] = lane[QUEUED] + by
   end,
@@ -139,7 +141,7 @@ jobs = {
   -- Takes a waiting job out of the set that its state names.
   withdraw = function(j)
     jobs.flush()
-    local t = flows.touch(j.tenant)
+    local t = flows.touch_named(j.tenant)
     if j.state == 'q' then
       call('ZREM', jobs.ready_set(j), j.id)
       t[READY + j.class] = t[READY + j.class] - 1

@@ -12,7 +12,7 @@ functions.limits = function(args)
 
   -- Leaves `active` under the old weight, so that the sum of weights stays right.
   local function set_one(name, w, max_running, max_queued, rpm, tpm, is_configured)
-    local t = flows.touch(name)
+    local t = flows.touch_named(name)
     for class = 0, 2 do
       if t[OFFERED + class] == 1 then
         flows.withdraw(t, class)

@@ -3,7 +3,7 @@
 -- Returns 1.
 functions.pause = function(args)
   flows.load()
-  local o = args[2] == '' and lane or flows.touch(args[2])
+  local o = args[2] == '' and lane or flows.touch_named(args[2])
   owner.change_rules(o, function(r) r[PAUSED] = tonumber(args[3]) end)
   commit()
   return 1

@@ -9,7 +9,7 @@ functions.reconcile = function(args)
     call('ZREMRANGEBYSCORE', DEAD, '-inf', now - RETENTION)
     call('ZREMRANGEBYSCORE', OUTBOX, '-inf', now - RETENTION)
   end
-  for _, name in ipairs(call('ZRANGEBYSCORE', PARKED, '-inf', now)) do flows.touch(name) end
+  for _, name in ipairs(call('ZRANGEBYSCORE', PARKED, '-inf', now)) do flows.touch_named(name) end
   jobs.flush()
   flows.place()
 
@@ -26,6 +26,7 @@ functions.reconcile = function(args)
 
   local scan = call('HSCAN', TENANTS, args[2], 'COUNT', 500)
   local function recount(t)
+    t[KIND] = WHOLE
     if t[RUNNING] ~= (running[t[NAME]] or 0) then
       t[RUNNING] = running[t[NAME]] or 0
       repaired.running = repaired.running + 1
@@ -61,7 +62,7 @@ functions.reconcile = function(args)
   for n = 1, #scan[2], 2 do
     local name = scan[2][n]
     if name ~= '' then
-      local t = flows.touch(name)
+      local t = flows.touch_named(name)
       recount(t)
       local list = LISTS .. name
       for _ = 1, 1000 do
@@ -78,7 +79,9 @@ functions.reconcile = function(args)
   local kept = 0
   for n = 1, changes do
     local t = changed[n]
-    if not forgotten[t] then
+    if forgotten[t] then
+      t[MARK] = READ
+    else
       kept = kept + 1
       changed[kept] = t
     end

@@ -12,8 +12,7 @@
 
 -- What the call is told; the time as records hold it.
 local args, now_packed
-local PLAIN = string.byte('S')
-local sub, byte, unpack_numbers = string.sub, string.byte, struct.unpack
+local PLAIN = byte('S')
 
 local function remember(j, turn, keep)
   local talk = j.tenant .. ':' .. j.session
@@ -26,7 +25,7 @@ local function remember(j, turn, keep)
 end
 
 -- The end of a job that has nothing but its record, which has come along.
-local function settle_plain(m, name, i, forgotten_at)
+local function settle_plain(m, t, i, forgotten_at)
   local prompt, completion, cost = unpack_numbers('<ddd', args[i + 1], 2)
   local id, count = sub(m, 1, 26), #news
   local difference = 0
@@ -34,13 +33,13 @@ local function settle_plain(m, name, i, forgotten_at)
     difference = prompt + completion - cost
     lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625
   end
-  ends.release(name, byte(m, 35) - 48, difference)
+  ends.release(t, m, difference)
   if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
   call('SET', JOB .. id, args[i + 2], 'PXAT', forgotten_at)
   news[count + 1], news[count + 2], news[count + 3] = 'E', id, 's'
 end
 
-local function settle(m, name, j, i)
+local function settle(m, t, j, i)
   local how, prompt, completion, delay, keep = struct.unpack('<c1dddd', args[i + 1])
   local difference = 0
   if j and prompt >= 0 then
@@ -48,7 +47,7 @@ local function settle(m, name, j, i)
   elseif j and (how == 'l' or how == 'b') then
     difference = -j.cost
   end
-  ends.release(name, string.byte(m, 35) - 48, difference)
+  ends.release(t, m, difference)
   if not j then return end
   if how == 's' and prompt >= 0 then lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625 end
   if (how == 'r' or how == 'l' or how == 'b') and jobs.has(j, FLAG.cancelling) then how = 'c' end
@@ -88,7 +87,7 @@ local members, names = {}, {}
 -- Settles what is still held: a lease is given up by whoever takes it out of `leases`. Answers `settled`
 -- of the reply.
 local function settle_all()
-  local looked_at, count, i, last = {}, 0, 4, #args
+  local to_read, count, i, last = {}, 0, 4, #args
   while i <= last do
     local m = args[i]
     count = count + 1
@@ -97,7 +96,7 @@ local function settle_all()
       i = i + 3
     else
       i = i + 6
-      looked_at[#looked_at + 1] = JOB .. sub(m, 1, 26)
+      to_read[#to_read + 1] = JOB .. sub(m, 1, 26)
     end
   end
   -- Nearly always all were held, each once.
@@ -107,23 +106,23 @@ local function settle_all()
   end
   flows.load(names, count)
   -- Records that need a look are all read before one is settled: the end of one may move another.
-  local raws = #looked_at > 0 and call('MGET', unpack(looked_at))
-  for n, name in ipairs(looked_at) do jobs.parse(sub(name, -26), raws[n]) end
+  local raws = #to_read > 0 and call('MGET', unpack(to_read))
+  for n, name in ipairs(to_read) do jobs.parse(sub(name, -26), raws[n]) end
 
-  local forgotten_at, plain, all_plain = count > 0 and ends.forget_at(), 0, #looked_at == 0
+  local forgotten_at, plain, all_plain = count > 0 and ends.forget_at(), 0, #to_read == 0
   i = 4
   for n = 1, count do
     local m, held = args[i], not letters or letters[n] == '1'
     if all_plain or byte(args[i + 1]) == PLAIN then
       if held then
-        settle_plain(m, names[n], i, forgotten_at)
+        settle_plain(m, tenants[names[n]], i, forgotten_at)
         plain = plain + 1
       end
       i = i + 3
     else
       if plain > 0 then ends.count(plain) end
       plain = 0
-      if held then settle(m, names[n], known[sub(m, 1, 26)], i) end
+      if held then settle(m, tenants[names[n]], known[sub(m, 1, 26)], i) end
       i = i + 6
     end
   end
@@ -132,31 +131,29 @@ local function settle_all()
 end
 
 -- Attempts that begin: at most how many; the reply, in which `claimed` is the place of the last record that
--- is answered; the members of `leases`, and how many; whether nothing that an attempt changes can close the
--- lane, which is then open.
-local max, reply, claimed, begun_count, lane_free
-local begun, leases = {}, {}
+-- is answered, and may become `most`; whether nothing that an attempt changes can close the lane, which
+-- is then open.
+local max, reply, claimed, most, lane_free
 -- What stands where in the reply.
 local LOOK_AGAIN <const>, TURNS <const> = 2, 4
+-- The arguments of ZADD for their leases, from the last to the first behind `leases_from`: a small set is
+-- searched from its front for the place of each, and ids grow with time. When they run out.
+local leases, leases_from, until_then = {}, nil, nil
 
 -- What nearly every job's record has behind its state: no flag, its class, no attempt yet. And what it
--- has when its first attempt has begun, up to the time of that.
-local FRESH, FIRST = {}, {}
+-- has when its first attempt has begun, up to the time of that; then with that time.
+local FRESH, FIRST, first_now = {}, {}, {}
 for class = 0, 2 do
-  FRESH[class] = string.sub(NEW[class], 2, 15)
-  FIRST[class] = string.sub(struct.pack(HOT, 'r', 0, class, 1, 0, 1, 0, 0, 0), 1, HOT_BYTES - 16)
+  FRESH[class] = sub(NEW[class], 2, 15)
+  FIRST[class] = sub(pack(HOT, 'r', 0, class, 1, 0, 1, 0, 0, 0), 1, HOT_BYTES - 16)
 end
 
--- The same with the time, by class, and which time that is.
-local first_now, first_at = {}, {}
-
--- Begins an attempt of a job that is not as most are.
+-- Begins an attempt of a job that is not as most are; answers the member of `leases` for it.
 local function begin_again(f, id, raw)
   local j = jobs.parse(id, raw)
   j.state, j.started, j.attempts, j.epoch = 'r', now, j.attempts + 1, j.epoch + 1
   jobs.save(j)
-  begun[begun_count] = jobs.member(id, j.epoch, f.name)
-  jobs.log(j, 'S', '{"attempt":' .. string.format('%d', j.attempts) .. '}')
+  jobs.log(j, 'S', '{"attempt":' .. format('%d', j.attempts) .. '}')
   if j.session and jobs.has(j, FLAG.memory) then
     local said = call('LRANGE', key('turns', j.tenant .. ':' .. j.session), 0, -1)
     local expires = said[1] and call('ZSCORE', key('talks', j.tenant), j.session)
@@ -166,26 +163,40 @@ local function begin_again(f, id, raw)
       turns[#turns + 1] = said
     end
   end
+  return jobs.member(id, j.epoch, f.name)
 end
 
--- Reads up to `share` ready jobs of each of so many flows, behind those that were taken, all at once. A
--- single one is taken as it is read.
-local function peek(found, count, share)
-  local keys = {}
-  for n = 1, count do
-    local f = found[n]
-    f.base, f.first = f.taken, #keys
-    if share == 1 then
-      local popped = call('ZPOPMIN', f.ready)
-      if popped[1] then keys[#keys + 1] = JOB .. popped[1] end
-      f.ids, f.order, popped[2] = popped, popped[2], nil
-    else
-      f.ids = call('ZRANGE', f.ready, f.taken, f.taken + share - 1)
-      for _, id in ipairs(f.ids) do keys[#keys + 1] = JOB .. id end
+-- The jobs that were looked at, so many: their ids, the keys of their records, the records.
+local ids, keys, raws, looked_at = {}, {}, nil, nil
+
+-- Looks at up to `share` ready jobs of a flow, behind those that were taken: of all those looked at these
+-- stand behind `at`, up to `last`. A single one is taken as it is looked at.
+local function peek(f, share)
+  f.at = looked_at
+  if share == 1 then
+    local popped = call('ZPOPMIN', READIES .. f.name)
+    local id = popped[1]
+    if id then
+      looked_at = looked_at + 1
+      ids[looked_at], keys[looked_at], f.order = id, JOB .. id, popped[2]
     end
+  else
+    local found = call('ZRANGE', READIES .. f.name, f.taken, f.taken + share - 1)
+    for n = 1, #found do ids[looked_at + n], keys[looked_at + n] = found[n], JOB .. found[n] end
+    looked_at = looked_at + #found
   end
-  local raws = #keys > 0 and call('MGET', unpack(keys)) or {}
-  for n = 1, count do found[n].keys, found[n].raws = keys, raws end
+  f.last = looked_at
+end
+
+-- Reads the records of those that were looked at behind the first so many.
+local function read_records(before)
+  if looked_at == before then return end
+  local found = call('MGET', unpack(keys, before + 1, looked_at))
+  if before == 0 then
+    raws = found
+  else
+    for n = 1, #found do raws[before + n] = found[n] end
+  end
 end
 
 -- Takes what was begun out of the ready sets, and puts back what was taken and not begun.
@@ -193,9 +204,9 @@ local function take(found, count, share)
   for n = 1, count do
     local f = found[n]
     if share == 1 then
-      if f.taken - f.base < #f.ids then call('ZADD', f.ready, f.order, f.ids[1]) end
+      if f.at < f.last then call('ZADD', READIES .. f.name, f.order, ids[f.last]) end
     elseif f.taken > 0 then
-      call('ZREMRANGEBYRANK', f.ready, 0, f.taken - 1)
+      call('ZREMRANGEBYRANK', READIES .. f.name, 0, f.taken - 1)
     end
   end
 end
@@ -220,102 +231,112 @@ local function stand(queue, first, f)
 end
 
 -- Begins jobs of one flow for as long as it stands before `other` (nil for none), or a single one.
+-- Answers whether it may be served again.
 local function serve_flow(f, other, share, single)
-  local t, class, free = f.tenant, f.class, f.free and lane_free
-  if first_at[class] ~= now then first_at[class], first_now[class] = now, FIRST[class] .. now_packed end
-  local weight, fresh, first, begun_first = flows.weight(t, class), FRESH[class], first_now[class], EPOCH_ONE .. f.name
-  local before, ready, most, tag = f.taken, t[READY + class], 2 * max + TURNS, f.tag
-  local ids, n, count, place = f.ids, before - f.base, #f.ids, f.first
-  flows.change(t[NAME])
+  local t, class, tag, n, last = f.tenant, f.class, f.tag, f.at, f.last
+  local free = lane_free and t[RULES][FREE]
+  local first_attempt, first, fresh = EPOCH_ONE .. f.name, first_now[class], FRESH[class]
+  if not first then
+    first = FIRST[class] .. now_packed
+    first_now[class] = first
+  end
+  local weight, ready, before, from, begun, started = flows.weight(t, class), t[READY + class], f.taken, n, 0, nil
+  flows.change(t)
   repeat
-    if n >= count then
-      f.taken = f.base + n
-      peek({ f }, 1, share)
-      ids, n, count, place = f.ids, 0, #f.ids, f.first
+    if n >= last then
+      local read = looked_at
+      f.taken = f.taken + n - from
+      peek(f, share)
+      read_records(read)
+      n, from, last = f.at, f.at, f.last
+      if n == last then
+        ready = 0
+        break
+      end
     end
     n, ready = n + 1, ready - 1
-    local id, raw = ids[n], f.raws[place + n]
+    local id, raw = ids[n], raws[n]
     if raw then
-      begun_count = begun_count + 1
+      local lease
       if sub(raw, 2, 15) == fresh then
-        call('SETRANGE', f.keys[place + n], '0', first)
-        begun[begun_count] = id .. begun_first
+        call('SETRANGE', keys[n], '0', first)
+        lease = id .. first_attempt
       else
-        begin_again(f, id, raw)
+        lease = begin_again(f, id, raw)
       end
+      leases[leases_from - 1], leases[leases_from] = until_then, lease
       reply[claimed + 1], reply[claimed + 2] = id, raw
-      claimed = claimed + 2
+      leases_from, claimed, begun = leases_from - 2, claimed + 2, begun + 1
       local cost = unpack_numbers('<d', raw, COST_AT)
-      lane[RUNNING], t[RUNNING] = lane[RUNNING] + 1, t[RUNNING] + 1
       if not free then
+        lane[RUNNING], t[RUNNING] = lane[RUNNING] + 1, t[RUNNING] + 1
         owner.charge(lane, cost)
         owner.charge(t, cost)
       end
-      if tag > lane[VTIME] then lane[VTIME] = tag end
+      started = tag
       tag = tag + cost / weight
-    elseif not id then
-      ready = 0
     end
   until single or ready <= 0 or claimed >= most
     or not (free or owner.is_open(t) and owner.is_open(lane))
     or (other and (other.tag < tag or (other.tag == tag and other.name < f.name)))
-  f.tag, f.taken = tag, f.base + n
-  t[TAG + class], t[READY + class] = tag, ready
+  if free then lane[RUNNING], t[RUNNING] = lane[RUNNING] + begun, t[RUNNING] + begun end
+  if started and started > lane[VTIME] then lane[VTIME] = started end
+  f.tag, f.at, f.taken = tag, n, f.taken + n - from
+  local taken = f.taken - before
+  t[TAG + class], t[READY + class], t[QUEUED], lane[QUEUED] = tag, ready, t[QUEUED] - taken, lane[QUEUED] - taken
   -- A tenant that no attempt can close goes on as it is.
-  if f.free and ready > 0 then
+  if free and ready > 0 then
     flows.move(t, class)
-  else
-    flows.touch(t[NAME])
-    t[MOVED] = 1
+    return true
   end
-  t[QUEUED], lane[QUEUED] = t[QUEUED] - (f.taken - before), lane[QUEUED] - (f.taken - before)
+  flows.touch(t)
+  t[MOVED] = 1
+  return ready > 0 and owner.is_open(t)
 end
 
 -- The flows that a turn serves, and their tenants; the tables are used again by the next.
-local candidates, owners, NONE = {}, {}, {}
+local candidates, owners = {}, {}
 local function candidate(n, name, t)
   local f = candidates[n]
   if not f then
     f = {
-      name = false, ready = false, class = 0, tag = 0, tenant = false, free = false, served = false,
-      ids = NONE, order = false, keys = false, raws = false, base = 0, first = 0, taken = 0,
+      name = false, class = 0, tag = 0, tenant = false, served = false, taken = 0, at = 0, last = 0, order = false,
     }
     candidates[n] = f
   end
-  local class = string.byte(name) - 48
-  f.name, f.ready, f.class, f.tag, f.tenant = name, READIES .. name, class, t[TAG + class], t
-  f.free, f.served, f.ids, f.base, f.taken = t[RULES][FREE], false, NONE, 0, 0
+  local class = byte(name) - 48
+  f.name, f.class, f.tag, f.tenant, f.served, f.taken, f.at, f.last = name, class, t[TAG + class], t, false, 0, 0, 0
   return f
 end
 
 -- Serves the first `max` flows of `active` among themselves. All that were not read stand behind
 -- them, so the order is right as long as one of them has not been served; answers whether to read on.
 local function serve()
-  local most = 2 * max + TURNS
   local wanted = (most - claimed) / 2
   local found = call('ZRANGE', ACTIVE, 0, wanted - 1)
   local count = #found
   if count == 0 then return false end
-  for n = 1, count do owners[n] = string.sub(found[n], 3) end
+  for n = 1, count do owners[n] = sub(found[n], 3) end
   flows.load(owners, count)
   local queue = {}
   for n = 1, count do queue[n] = candidate(n, found[n], tenants[owners[n]]) end
-  local unserved, all_read = count, count < wanted
+  local unserved, all_read, first = count, count < wanted, 1
   local share = math.ceil(wanted / count)
-  if share > 1 or lane_free then peek(candidates, count, share) end
-  local first = 1
+  looked_at, raws = 0, nil
+  if share > 1 or lane_free then
+    for n = 1, count do peek(candidates[n], share) end
+    read_records(0)
+  end
   while first <= #queue and claimed < most and (lane_free or owner.is_open(lane))
     and (all_read or unserved > 0) do
     local f = queue[first]
-    local t = f.tenant
     if not f.served then
       f.served = true
       unserved = unserved - 1
     end
-    if t[READY + f.class] > 0 and (f.free or owner.is_open(t)) then
-      serve_flow(f, queue[first + 1], share, unserved == 0 and not all_read)
-    end
-    if t[READY + f.class] > 0 and (f.free or owner.is_open(t)) then
+    local t = f.tenant
+    if (t[RULES][FREE] or (t[READY + f.class] > 0 and owner.is_open(t)))
+      and serve_flow(f, queue[first + 1], share, unserved == 0 and not all_read) then
       first = stand(queue, first, f)
     else
       first = first + 1
@@ -329,21 +350,18 @@ end
 -- Begins attempts: from the flow with the lowest tag; among equals the first by name.
 local function begin_attempts(lease_ms)
   if max == 0 or lane[OFFERS] == 0 then return end
-  lane_free = lane[RULES][FREE]
+  lane_free, until_then, leases_from = lane[RULES][FREE], format('%d', now + lease_ms), 2 * max
+  first_now[0], first_now[1], first_now[2] = nil, nil, nil
+  for n = #leases + 1, leases_from do leases[n] = until_then end
   while owner.is_open(lane) and serve() do end
-  -- From the last to the first: a small set is searched from its front for the place of each, and ids
-  -- grow with time.
-  local count, until_then = 0, string.format('%d', now + lease_ms)
-  for n = begun_count, 1, -1 do
-    leases[count + 1], leases[count + 2] = until_then, begun[n]
-    count = count + 2
+  for first = leases_from + 1, 2 * max, 2000 do
+    call('ZADD', LEASES, unpack(leases, first, math.min(first + 1999, 2 * max)))
   end
-  bulk('ZADD', LEASES, leases, 2, count)
 end
 
 functions.step = function(given)
-  args, now_packed = given, struct.pack('<d', now)
-  max, claimed, begun_count = tonumber(args[2]), TURNS, 0
+  args, now_packed, max, claimed = given, pack('<d', now), tonumber(given[2]), TURNS
+  most = TURNS + 2 * max
   reply = { settle_all(), -1, now_packed, {} }
   ends.promote()
   jobs.flush()
