@@ -1,6 +1,6 @@
 //! The trait behind which the two engines stand, and what it speaks of.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -87,6 +87,19 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// the call is not lost.
     async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error>;
 
+    /// Waits as [`wait_for_work`](Self::wait_for_work) does, or until `stop` ends, and then begins
+    /// attempts as [`step`](Self::step) does; where the store can, in one round trip. To be awaited to
+    /// its end: attempts that it begins would otherwise be held by nobody until their leases run out.
+    async fn claim_when_woken(
+        &self,
+        shard: &Shard,
+        at_most: Duration,
+        claim: ClaimRequest,
+        stop: Pin<&mut (dyn Future<Output = ()> + Send)>,
+    ) -> Result<Step, Error> {
+        wait_then_claim(self, shard, at_most, claim, stop).await
+    }
+
     /// Sets the bounds of the shard's lane (this shard's part) and of tenants; takes effect on
     /// everything that waits.
     async fn set_limits(
@@ -152,6 +165,21 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// What the store is, for people: e.g. `embedded, in memory`. Without secrets.
     fn describe(&self) -> String;
+}
+
+/// [`Backend::claim_when_woken`] in two round trips.
+pub(crate) async fn wait_then_claim(
+    backend: &(impl Backend + ?Sized),
+    shard: &Shard,
+    at_most: Duration,
+    claim: ClaimRequest,
+    stop: Pin<&mut (dyn Future<Output = ()> + Send)>,
+) -> Result<Step, Error> {
+    tokio::select! {
+        waited = backend.wait_for_work(shard, at_most) => waited?,
+        () = stop => return Ok(Step::default()),
+    }
+    backend.step(shard, &mut Vec::new(), claim).await
 }
 
 /// More of a running job's output.

@@ -114,6 +114,8 @@ macro_rules! promises {
             new_work_wakes_a_worker
             a_step_that_leaves_work_wakes_another
             a_wake_up_before_the_wait_is_not_lost
+            a_wake_up_brings_a_job_along
+            a_wait_that_is_stopped_leaves_nothing_running
         }
     };
     (@each $stage:path: $($name:ident)+) => {

@@ -75,6 +75,22 @@ struct Server {
 }
 
 impl Server {
+    /// The command that calls one of the scripts for `shard`.
+    fn command(
+        &self,
+        shard: &Shard,
+        script: &str,
+        args: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Cmd {
+        let mut command = redis::cmd("FCALL");
+        command.arg(script).arg(1).arg(keys::prefix(shard));
+        command.arg(self.clock.as_ref().map_or(String::new(), |clock| clock.now().0.to_string()));
+        for arg in args {
+            command.arg(arg.as_ref());
+        }
+        command
+    }
+
     /// Calls one of the scripts for `shard`; a server that does not know them is told them.
     async fn call(
         &self,
@@ -82,12 +98,7 @@ impl Server {
         script: &str,
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Value, Error> {
-        let mut command = redis::cmd("FCALL");
-        command.arg(script).arg(1).arg(keys::prefix(shard));
-        command.arg(self.clock.as_ref().map_or(String::new(), |clock| clock.now().0.to_string()));
-        for arg in args {
-            command.arg(arg.as_ref());
-        }
+        let command = self.command(shard, script, args);
         match self.ask(&command).await {
             Err(Error::Unavailable(why)) if why.contains("Function not found") => {
                 self.load().await?;
@@ -200,6 +211,15 @@ impl RedisStore {
         let answer = self.server.call(shard, &self.server.scripts.audit, ids).await?;
         let mut reply = reply::Reply::new(answer)?;
         (0..reply.len()).map(|_| reply.text()).collect()
+    }
+
+    /// The connection on which somebody waits for work of a shard.
+    async fn waiting_on(&self, shard: &Shard) -> Result<Held, Error> {
+        let taken = lock(&self.waiting).remove(shard);
+        match taken {
+            Some(held) => Ok(held),
+            None => self.server.connections.dedicated().await,
+        }
     }
 
     fn gathers(&self, shard: &Shard) -> Gathers {

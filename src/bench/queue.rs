@@ -5,7 +5,9 @@
 
 use std::{
     fmt,
+    future::pending,
     io::{self, Write as _},
+    pin::pin,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -116,6 +118,14 @@ impl Subject {
     ) -> anyhow::Result<Vec<causeway_queue::Lease>> {
         let claim = ClaimRequest { max, lease: LEASE };
         Ok(self.queue.backend().step(&self.shard, &mut settlements, claim).await?.leases)
+    }
+
+    /// Waits for work as a worker does that has nothing to do.
+    async fn next(&self) -> anyhow::Result<Vec<causeway_queue::Lease>> {
+        let claim = ClaimRequest { max: 1, lease: LEASE };
+        let (at_most, never) = (Duration::from_secs(2), pin!(pending()));
+        let backend = self.queue.backend();
+        Ok(backend.claim_when_woken(&self.shard, at_most, claim, never).await?.leases)
     }
 }
 
@@ -243,12 +253,14 @@ async fn pickups(subject: &Subject) -> anyhow::Result<Vec<f64>> {
         let mut settlements = Vec::new();
         let mut seen = 0;
         while seen < PICKUPS {
-            let leases = worker.step(std::mem::take(&mut settlements), 1).await?;
-            let now = Instant::now();
+            let mut leases = worker.step(std::mem::take(&mut settlements), 1).await?;
             if leases.is_empty() {
                 // Full when nobody took the last one: then the submitter knows already.
                 idle.try_send(()).ok();
-                worker.queue.backend().wait_for_work(&worker.shard, Duration::from_secs(2)).await?;
+                leases = worker.next().await?;
+            }
+            let now = Instant::now();
+            if leases.is_empty() {
                 continue;
             }
             settlements =

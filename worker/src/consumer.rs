@@ -3,9 +3,11 @@
 //!
 //! Settlements gather while a step is under way and go with the next (group commit). When there is
 //! nothing to do the loop waits for a settlement, a wake-up of the store, the time that the last
-//! step named, or room; never longer than [`LOOK_ANYWAY`], which is what a lost wake-up costs.
+//! step named, or room; never longer than [`LOOK_ANYWAY`], which is what a lost wake-up costs. A
+//! wake-up brings a job along, so that an idle worker begins it after one round trip.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,11 +17,11 @@ use std::{
 
 use causeway_queue::{
     Error, Lease, Outcome, Settlement, Shard,
-    lease::{ClaimRequest, Settled},
+    lease::{ClaimRequest, Settled, Step},
     policy::MAX_CLAIM,
 };
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -52,8 +54,10 @@ pub(crate) struct Consumer {
     pub(crate) ends: mpsc::Sender<Shard>,
 }
 
-/// Where attempts hand in their settlements.
-struct Inbox {
+/// The attempts under way, and where they hand in their settlements.
+struct Attempts {
+    tasks: JoinSet<()>,
+    sender: mpsc::Sender<Settlement>,
     settlements: mpsc::Receiver<Settlement>,
     pending: Vec<Settlement>,
 }
@@ -70,30 +74,27 @@ impl Consumer {
     /// Claims and settles until it is told to drain and nothing runs any more.
     pub(crate) async fn run(self) {
         let (sender, settlements) = mpsc::channel(self.bench.settings.concurrency.max(1));
-        let mut inbox = Inbox { settlements, pending: Vec::new() };
-        let mut attempts = JoinSet::new();
-        let waiter = Arc::new(Waiter::default());
-        let mut waiting = JoinSet::new();
-        waiting.spawn(Arc::clone(&waiter).run(self.bench.queue.clone(), self.shard.clone()));
+        let (tasks, pending) = (JoinSet::new(), Vec::new());
+        let mut attempts = Attempts { tasks, sender, settlements, pending };
+        let mut wait = JoinSet::new();
         let mut pause = PAUSE.0;
         let mut failing = false;
         loop {
             self.health.turned();
-            inbox.gather();
-            while attempts.try_join_next().is_some() {}
+            attempts.gather();
             let room = self.room();
-            match self.turn(&mut inbox, room, &mut attempts, &sender).await {
+            match self.turn(&mut attempts, room).await {
                 Ok(turn) => {
                     if std::mem::take(&mut failing) {
                         tracing::info!(shard = %self.shard, "the store is back");
                     }
                     pause = PAUSE.0;
-                    let is_over = attempts.is_empty() && inbox.is_empty();
-                    if self.stop.is_draining() && is_over {
+                    let is_over = attempts.tasks.is_empty() && attempts.are_settled();
+                    if self.stop.is_draining() && is_over && wait.is_empty() {
                         return;
                     }
-                    if !turn.again && inbox.is_empty() {
-                        self.wait(&mut inbox, &waiter, turn.look_again, &mut attempts).await;
+                    if !turn.again && attempts.are_settled() {
+                        self.wait(&mut attempts, &mut wait, turn.look_again).await;
                     }
                 }
                 Err(error) => {
@@ -123,16 +124,15 @@ impl Consumer {
     /// One step of the store.
     async fn turn(
         &self,
-        inbox: &mut Inbox,
-        mut room: Option<OwnedSemaphorePermit>,
-        attempts: &mut JoinSet<()>,
-        sender: &mpsc::Sender<Settlement>,
+        attempts: &mut Attempts,
+        room: Option<OwnedSemaphorePermit>,
     ) -> Result<Turn, Error> {
         let max = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let claim = ClaimRequest { max, lease: self.bench.settings.lease };
-        let settling = inbox.pending.len();
-        let is_to_be_told = inbox.pending.iter().any(Settlement::has_webhook);
-        let step = self.bench.queue.backend().step(&self.shard, &mut inbox.pending, claim).await?;
+        let settling = attempts.pending.len();
+        let is_to_be_told = attempts.pending.iter().any(Settlement::has_webhook);
+        let step =
+            self.bench.queue.backend().step(&self.shard, &mut attempts.pending, claim).await?;
         if is_to_be_told {
             // The courier finds by itself what it was not told in time.
             drop(self.ends.try_send(self.shard.clone()));
@@ -142,34 +142,38 @@ impl Consumer {
             tracing::warn!(shard = %self.shard, lost, "settlements came after their leases were lost");
         }
         metrics::histogram!("causeway_step_settled").record(as_f64(settling));
-        metrics::histogram!("causeway_step_claimed").record(as_f64(step.leases.len()));
         let again = max > 0 && step.leases.len() == max;
+        let look_again = self.take(attempts, step, room);
+        Ok(Turn { look_again, again })
+    }
+
+    /// Begins what a step brought, and hands back what there is no room for; answers when to look again.
+    fn take(
+        &self,
+        attempts: &mut Attempts,
+        step: Step,
+        mut room: Option<OwnedSemaphorePermit>,
+    ) -> Instant {
+        metrics::histogram!("causeway_step_claimed").record(as_f64(step.leases.len()));
         for lease in step.leases {
-            if self.stop.is_draining() {
-                inbox.pending.push(lease.settle(Outcome::Released, None));
-            } else if let Some(permit) = room.as_mut().and_then(|room| room.split(1)) {
-                self.begin(lease, permit, attempts, sender.clone());
+            let permit = room.as_mut().and_then(|room| room.split(1));
+            match permit.filter(|_| !self.stop.is_draining()) {
+                Some(permit) => self.begin(attempts, lease, permit),
+                None => attempts.pending.push(lease.settle(Outcome::Released, None)),
             }
         }
         metrics::gauge!("causeway_running").set(as_f64(self.running.len()));
-        let look_again = step.look_again.map_or(LOOK_ANYWAY, |after| after.min(LOOK_ANYWAY));
-        Ok(Turn { look_again: Instant::now() + look_again, again })
+        Instant::now() + step.look_again.map_or(LOOK_ANYWAY, |after| after.min(LOOK_ANYWAY))
     }
 
-    fn begin(
-        &self,
-        lease: Lease,
-        permit: OwnedSemaphorePermit,
-        attempts: &mut JoinSet<()>,
-        sender: mpsc::Sender<Settlement>,
-    ) {
+    fn begin(&self, attempts: &mut Attempts, lease: Lease, permit: OwnedSemaphorePermit) {
         if lease.key.epoch == 1 {
             let waited = lease.claimed_at.since(lease.created_at);
             metrics::histogram!("causeway_pickup_seconds").record(waited.as_secs_f64());
         }
         let (place, interrupts) = self.running.enter(&lease.key);
-        let bench = self.bench.clone();
-        attempts.spawn(async move {
+        let (bench, sender) = (self.bench.clone(), attempts.sender.clone());
+        attempts.tasks.spawn(async move {
             let settlement = attempt::run(&bench, lease, interrupts).await;
             drop(permit);
             if let Some(settlement) = settlement {
@@ -181,66 +185,78 @@ impl Consumer {
         });
     }
 
-    /// Waits until there is something to do.
+    /// Waits until there is something to do. `wait` is the wait for the store's wake-up, where one is
+    /// under way: it outlives this call, since one that was given up could take a job with it.
     async fn wait(
         &self,
-        inbox: &mut Inbox,
-        waiter: &Waiter,
-        look_again: Instant,
-        attempts: &mut JoinSet<()>,
+        attempts: &mut Attempts,
+        wait: &mut JoinSet<Option<Step>>,
+        mut look_again: Instant,
     ) {
-        let is_draining = self.stop.is_draining();
-        let has_room = !is_draining && self.permits.available_permits() > 0;
-        if has_room {
-            waiter.ask.notify_one();
+        loop {
+            let is_draining = self.stop.is_draining();
+            let has_room = !is_draining && self.permits.available_permits() > 0;
+            if has_room && wait.is_empty() {
+                wait.spawn(self.woken());
+            }
+            tokio::select! {
+                settlement = attempts.settlements.recv() => attempts.pending.extend(settlement),
+                Some(woken) = wait.join_next() => {
+                    // What it brought may be all there is: then the wait goes on.
+                    if let Ok(Some(step)) = woken {
+                        let room = Arc::clone(&self.permits).try_acquire_owned().ok();
+                        look_again = self.take(attempts, step, room);
+                        if attempts.are_settled() && look_again > Instant::now() {
+                            self.health.turned();
+                            continue;
+                        }
+                    }
+                }
+                () = sleep_until(look_again), if has_room => {}
+                _ = self.permits.acquire(), if !has_room && !is_draining => {}
+                () = self.stop.draining(), if !is_draining => {}
+                // While it drains, the end of an attempt without a settlement counts too.
+                Some(_) = attempts.tasks.join_next(), if is_draining => {}
+                () = sleep(LOOK_ANYWAY) => {}
+            }
+            return;
         }
-        tokio::select! {
-            settlement = inbox.settlements.recv() => inbox.pending.extend(settlement),
-            // Without room the step that follows wakes another, as long as there is work.
-            () = waiter.woken.notified() => {}
-            () = sleep_until(look_again), if has_room => {}
-            _ = self.permits.acquire(), if !has_room && !is_draining => {}
-            () = self.stop.draining(), if !is_draining => {}
-            // While it drains, the end of an attempt without a settlement counts too.
-            Some(_) = attempts.join_next(), if is_draining => {}
-            () = sleep(LOOK_ANYWAY) => {}
+    }
+
+    /// Waits for the store's wake-up, and begins one attempt when it comes. `None` when the store failed.
+    fn woken(&self) -> impl Future<Output = Option<Step>> + use<> {
+        let (queue, shard, stop) =
+            (self.bench.queue.clone(), self.shard.clone(), self.stop.clone());
+        let claim = ClaimRequest { max: 1, lease: self.bench.settings.lease };
+        async move {
+            let stop = pin!(stop.draining());
+            let wait = queue.backend().claim_when_woken(&shard, LOOK_ANYWAY, claim, stop);
+            // The store's own bound is shorter; this one is for a store that never answers.
+            match timeout(LOOK_ANYWAY * 5, wait).await {
+                Ok(Ok(step)) => return Some(step),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "cannot wait for work");
+                    sleep(PAUSE.1).await;
+                }
+                Err(_) => {}
+            }
+            None
         }
     }
 }
 
-impl Inbox {
-    /// Takes what has come.
+impl Attempts {
+    /// Takes the settlements that have come, and forgets the tasks that have ended.
     fn gather(&mut self) {
         while let Ok(settlement) = self.settlements.try_recv() {
             self.pending.push(settlement);
         }
+        while self.tasks.try_join_next().is_some() {}
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether no settlement waits for a step.
+    fn are_settled(&self) -> bool {
         self.pending.is_empty() && self.settlements.is_empty()
-    }
-}
-
-/// Waits for the store's wake-ups, one wait at a time, in a task of its own: a wait that was given
-/// up in the middle could take a wake-up with it.
-#[derive(Debug, Default)]
-struct Waiter {
-    ask: Notify,
-    woken: Notify,
-}
-
-impl Waiter {
-    async fn run(self: Arc<Self>, queue: causeway_queue::Queue, shard: Shard) {
-        loop {
-            self.ask.notified().await;
-            let wait = queue.backend().wait_for_work(&shard, LOOK_ANYWAY);
-            // The store's own bound is shorter; this one is for a store that never answers.
-            if let Ok(Err(error)) = timeout(LOOK_ANYWAY * 5, wait).await {
-                tracing::debug!(%error, "cannot wait for work");
-                sleep(PAUSE.1).await;
-            }
-            self.woken.notify_one();
-        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Promises about waking idle workers.
 
-use std::time::Duration;
+use std::{future::pending, pin::pin, time::Duration};
 
 use super::stage::{LEASE, Stage, retry_after, succeeded, tenant_id};
-use crate::NewJob;
+use crate::{NewJob, lease::ClaimRequest};
 
 /// Far longer than any wake-up takes, and shorter than a test may last.
 const LONG: Duration = Duration::from_secs(30);
@@ -90,4 +90,42 @@ pub async fn a_wake_up_before_the_wait_is_not_lost(stage: Stage) {
     stage.accept(stage.job("ann")).await;
     assert_woken(&stage).await;
     assert_eq!(stage.claim(1).await.len(), 1);
+}
+
+/// Whoever waits for work can have it with the wake-up.
+pub async fn a_wake_up_brings_a_job_along(stage: Stage) {
+    let claim = ClaimRequest { max: 1, lease: LEASE };
+    drain_wake_ups(&stage).await;
+    let never = pin!(pending());
+    let (step, ids) =
+        tokio::join!(stage.store().claim_when_woken(&stage.shard, LONG, claim, never), async {
+            [stage.accept(stage.job("ann")).await, stage.accept(stage.job("ann")).await]
+        },);
+    let step = step.unwrap();
+    let first = step.leases.into_iter().next().unwrap();
+    assert_eq!(first.key.job, ids[0]);
+    // It took one, and another is there.
+    let never = pin!(pending());
+    let second = stage.store().claim_when_woken(&stage.shard, LONG, claim, never).await.unwrap();
+    let second = second.leases.into_iter().next().unwrap();
+    assert_eq!(second.key.job, ids[1]);
+    stage.succeed(first).await;
+    stage.succeed(second).await;
+}
+
+/// A wait ends when it is told to, and begins nothing that nobody holds.
+pub async fn a_wait_that_is_stopped_leaves_nothing_running(stage: Stage) {
+    let claim = ClaimRequest { max: 1, lease: LEASE };
+    drain_wake_ups(&stage).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut told = pin!(async { drop(stopped.await) });
+    let began = tokio::time::Instant::now();
+    let wait = stage.store().claim_when_woken(&stage.shard, LONG, claim, told.as_mut());
+    let (step, ()) = tokio::join!(wait, async { stop.send(()).unwrap() });
+    assert!(step.unwrap().leases.is_empty());
+    assert!(began.elapsed() < Duration::from_secs(2));
+    let id = stage.accept(stage.job("ann")).await;
+    let lease = stage.claim_one().await;
+    assert_eq!(lease.key.job, id);
+    stage.succeed(lease).await;
 }

@@ -79,6 +79,8 @@ enum Source {
 /// A connection that somebody holds, with its place in the pool.
 pub(super) struct Held {
     pub(super) link: Link,
+    /// How its server calls it; `None` in a cluster, where a client has many connections.
+    pub(super) client_id: Option<i64>,
     generation: usize,
     _place: Option<Connection>,
 }
@@ -155,17 +157,19 @@ impl Connections {
     /// A connection of one's own.
     pub(super) async fn dedicated(&self) -> Result<Held, Error> {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
-        let (link, place) = match &self.source {
+        let (link, client_id, place) = match &self.source {
             Source::One { pool, .. } => {
                 let object = pool.get().await.map_err(unavailable)?;
-                (Link::One(MultiplexedConnection::clone(&object)), Some(object))
+                let mut link = MultiplexedConnection::clone(&object);
+                let asked = redis::cmd("CLIENT").arg("ID").query_async(&mut link).await;
+                (Link::One(link), Some(asked.map_err(unavailable)?), Some(object))
             }
             Source::Cluster { client, .. } => {
                 let link = client.get_async_connection().await.map_err(unavailable)?;
-                (Link::Cluster(link), None)
+                (Link::Cluster(link), None, None)
             }
         };
-        Ok(Held { link, generation, _place: place })
+        Ok(Held { link, client_id, generation, _place: place })
     }
 
     /// A connection for news. In a cluster any node serves: messages reach all of them.

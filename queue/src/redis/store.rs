@@ -1,16 +1,21 @@
 //! The transitions: what is sent to each script, and what its answer means.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use redis::Value;
+use redis::{Cmd, Value};
+use tokio::time::timeout;
 
 use super::{
-    ANSWER, MOST_LEASES, RedisStore, Server, gather, keys, news, outbox, record, reply::Reply,
-    unavailable, views,
+    ANSWER, MOST_LEASES, RedisStore, Server, breaks, gather, keys, news, outbox, record,
+    reply::Reply, unavailable, views,
 };
 use crate::{
-    backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
+    backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats, wait_then_claim},
     clock::{Millis, SystemClock, millis},
     error::{Error, Scope},
     event::{Event, retrying},
@@ -54,6 +59,9 @@ async fn throttle(
     let now = reply.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?;
     takes.iter().map(|(_, rate)| Ok(rate.take(reply.float()?, Millis(now)).1)).collect()
 }
+
+/// How long a wait that was ended may take to end.
+const UNBLOCK_AGAIN: Duration = Duration::from_millis(50);
 
 /// About how many jobs one call accepts; a larger group goes alone.
 const ACCEPTED_AT_ONCE: usize = 256;
@@ -205,6 +213,19 @@ fn push_settlement(server: &Server, one: &Settlement, args: &mut Args) -> Result
     Ok(())
 }
 
+/// The first arguments of a step that begins at most `max` attempts.
+fn step_args(max: usize, claim: ClaimRequest) -> Args {
+    vec![max.to_string().into_bytes(), millis(claim.lease).to_string().into_bytes()]
+}
+
+/// The command that waits for a wake-up of `shard`.
+fn wait(shard: &Shard, at_most: Duration) -> Cmd {
+    let seconds = at_most.min(ANSWER / 2).as_secs_f64().max(0.001);
+    let mut command = redis::cmd("BZPOPMIN");
+    command.arg(keys::wake(shard)).arg(format!("{seconds:.3}"));
+    command
+}
+
 /// Reads what a step brought.
 async fn stepped(
     store: &RedisStore,
@@ -281,9 +302,7 @@ impl Backend for RedisStore {
             let part = &settlements[..settlements.len().min(MOST_LEASES)];
             let is_last = part.len() == settlements.len();
             let max = if is_last { claim.max.min(MAX_CLAIM) } else { 0 };
-            let mut args = Args::with_capacity(2 + part.len() * 6);
-            args.push(max.to_string().into_bytes());
-            args.push(millis(claim.lease).to_string().into_bytes());
+            let mut args = step_args(max, claim);
             for one in part {
                 push_settlement(&self.server, one, &mut args)?;
             }
@@ -433,17 +452,58 @@ impl Backend for RedisStore {
     }
 
     async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error> {
-        let taken = super::lock(&self.waiting).remove(shard);
-        let mut held = match taken {
-            Some(held) => held,
-            None => self.server.connections.dedicated().await?,
-        };
-        let seconds = at_most.min(ANSWER / 2).as_secs_f64().max(0.001);
-        let mut command = redis::cmd("BZPOPMIN");
-        command.arg(keys::wake(shard)).arg(format!("{seconds:.3}"));
-        let _popped: Value = command.query_async(&mut held.link).await.map_err(unavailable)?;
+        let mut held = self.waiting_on(shard).await?;
+        let wait = wait(shard, at_most);
+        let _popped: Value = wait.query_async(&mut held.link).await.map_err(unavailable)?;
         super::lock(&self.waiting).insert(shard.clone(), held);
         Ok(())
+    }
+
+    async fn claim_when_woken(
+        &self,
+        shard: &Shard,
+        at_most: Duration,
+        claim: ClaimRequest,
+        stop: Pin<&mut (dyn Future<Output = ()> + Send)>,
+    ) -> Result<Step, Error> {
+        let held = self.waiting_on(shard).await?;
+        let Some(client_id) = held.client_id else {
+            super::lock(&self.waiting).insert(shard.clone(), held);
+            return wait_then_claim(self, shard, at_most, claim, stop).await;
+        };
+        // A blocked client's next command waits in the server, and runs as soon as it is woken.
+        let mut both = redis::pipe();
+        both.add_command(wait(shard, at_most)).ignore();
+        both.add_command(self.server.command(
+            shard,
+            &self.server.scripts.step,
+            step_args(claim.max.min(MAX_CLAIM), claim),
+        ));
+        let mut link = held.link.clone();
+        let mut asked = pin!(both.query_async::<(Value,)>(&mut link));
+        let answer = tokio::select! {
+            answer = &mut asked => answer,
+            () = stop => loop {
+                let mut unblock = redis::cmd("CLIENT");
+                unblock.arg("UNBLOCK").arg(client_id);
+                drop(self.server.ask::<Value>(&unblock).await);
+                // Again, where the wait was still on its way to the server.
+                if let Ok(answer) = timeout(UNBLOCK_AGAIN, &mut asked).await {
+                    break answer;
+                }
+            }
+        };
+        match answer {
+            Ok((reply,)) => {
+                super::lock(&self.waiting).insert(shard.clone(), held);
+                let (settled, leases, look_again) =
+                    stepped(self, shard, Reply::new(reply)?).await?;
+                Ok(Step { settled, leases, look_again })
+            }
+            Err(error) if breaks(&error) => Err(unavailable(error)),
+            // A server that does not know the scripts, above all.
+            Err(_) => self.step(shard, &mut Vec::new(), claim).await,
+        }
     }
 
     async fn set_limits(

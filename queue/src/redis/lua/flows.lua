@@ -291,7 +291,7 @@ flows = {
       if at and not open and some_ready then
         flows.expect(at)
         if at ~= t[PARKED_AT] then
-          t[PARKED_AT], t[KIND] = at, WHOLE
+          t[PARKED_AT] = at
           park[parked + 1], park[parked + 2] = at, t[NAME]
           parked = parked + 2
         end
