@@ -54,6 +54,7 @@ macro_rules! promises {
             keys_of_two_tenants_do_not_meet
             a_full_lane_accepts_all_or_nothing
             a_full_tenant_leaves_room_for_others
+            the_first_tenant_without_room_is_named
             a_delayed_job_waits_for_its_time
             a_large_body_arrives_whole
             a_tenant_never_runs_more_than_its_cap

@@ -101,6 +101,29 @@ pub async fn a_full_tenant_leaves_room_for_others(stage: Stage) {
     stage.accept(stage.job("bob")).await;
 }
 
+/// Of several tenants without room the first is named, however the jobs are mixed.
+pub async fn the_first_tenant_without_room_is_named(stage: Stage) {
+    let bounds = [("ann", 1), ("bob", 2), ("cem", 3), ("dan", 4)];
+    let tenants = bounds.map(|(name, bound)| {
+        (tenant_id(name), TenantLimits { max_queued: Some(bound), ..TenantLimits::default() })
+    });
+    stage.store().set_limits(&stage.shard, &LaneLimits::default(), &tenants).await.unwrap();
+    for first in 0..bounds.len() {
+        let each = (0..bounds.len()).map(|place| bounds[(first + place) % bounds.len()].0);
+        let jobs: Vec<NewJob> =
+            each.cycle().take(5 * bounds.len()).map(|name| stage.job(name)).collect();
+        let delayed =
+            jobs.iter().cloned().map(|job| NewJob { delay: Duration::from_secs(1), ..job });
+        for jobs in [jobs.clone(), delayed.collect()] {
+            let refused = stage.queue.submit(jobs).await;
+            let Err(Error::Full { scope: Scope::Tenant, limit, .. }) = refused else {
+                panic!("{refused:?}")
+            };
+            assert_eq!(limit, bounds[first].1);
+        }
+    }
+}
+
 /// A delayed job cannot be claimed before its time.
 pub async fn a_delayed_job_waits_for_its_time(stage: Stage) {
     let job = NewJob { delay: Duration::from_secs(5), ..stage.job("ann") };

@@ -63,10 +63,17 @@ local function read_groups(args)
   return groups, count
 end
 
--- What is answered when there is no room for so many more jobs of each tenant; nil when there is.
+-- Counts a job of that tenant: counts[name], and the names in their order.
+local function count_job(counts, name)
+  if not counts[name] then counts[#counts + 1] = name end
+  counts[name] = (counts[name] or 0) + 1
+end
+
+-- What is answered when there is no room for the jobs that were counted; nil when there is. The first
+-- tenant without room is named.
 local function refusal(counts, total)
-  for name, count in pairs(counts) do
-    local t = tenants[name]
+  for _, name in ipairs(counts) do
+    local t, count = tenants[name], counts[name]
     if t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + count > t[RULES][MAX_QUEUED] then
       return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED] + count)
     end
@@ -127,7 +134,7 @@ local function accept_plain(args, first, size, bounded)
   if size == 0 then return ALL end
   local last, counts = first + 5 * size - 1, {}
   if bounded then
-    for at = first + 1, last, 5 do counts[args[at]] = (counts[args[at]] or 0) + 1 end
+    for at = first + 1, last, 5 do count_job(counts, args[at]) end
   end
   local refused = refusal(counts, size)
   if refused then return refused end
@@ -187,7 +194,7 @@ local function accept_all(drafts)
     if not accepted then
       d.fresh = true
       total = total + 1
-      counts[d.tenant] = (counts[d.tenant] or 0) + 1
+      count_job(counts, d.tenant)
     end
   end
 
