@@ -128,16 +128,18 @@ async fn try_enqueue(
         jobs.iter().try_for_each(|job| push(job, &mut args))?;
     }
     let mut reply = Reply::new(server.call(shard, &server.scripts.enqueue, &args).await?)?;
-    groups.into_iter().map(|jobs| accepted(shard, jobs, reply.array()?)).collect()
+    groups.into_iter().map(|jobs| accepted(shard, jobs, reply.maybe_array()?)).collect()
 }
 
 fn accepted(
     shard: &Shard,
     jobs: Vec<NewJob>,
-    mut reply: Reply,
+    reply: Option<Reply>,
 ) -> Result<Result<Vec<Accepted>, Error>, Error> {
+    let Some(mut reply) = reply else {
+        return Ok(Ok(jobs.into_iter().map(|job| Accepted::New(job.id)).collect()));
+    };
     match reply.text()?.as_str() {
-        "all" => Ok(Ok(jobs.into_iter().map(|job| Accepted::New(job.id)).collect())),
         "ok" => {
             let answer = |job: NewJob| {
                 let id = record::job_id(shard, &reply.text()?)?;
@@ -239,7 +241,7 @@ async fn stepped(
     let look_again = reply.count()?.map(Duration::from_millis);
     let now = record::moment(&reply.bytes()?)?;
     let clock = SystemClock::set(now);
-    let mut remembered = reply.array()?;
+    let remembered = reply.maybe_array()?;
     let (mut leases, mut apart) = (Vec::with_capacity(reply.len() / 2), Vec::new());
     while reply.len() > 0 {
         let key = reply.text()?;
@@ -249,6 +251,17 @@ async fn stepped(
         }
         leases.push(lease);
     }
+    if let Some(remembered) = remembered {
+        recall(&mut leases, remembered)?;
+    }
+    if !apart.is_empty() {
+        fetch_bodies(store, &mut leases, apart).await?;
+    }
+    Ok((settled, leases, look_again))
+}
+
+/// Gives the leases of jobs that remember what was said before.
+fn recall(leases: &mut [Lease], mut remembered: Reply) -> Result<(), Error> {
     while remembered.len() > 0 {
         let place = remembered.count()?.and_then(|place| usize::try_from(place).ok());
         let mut said = remembered.array()?;
@@ -258,10 +271,7 @@ async fn stepped(
             lease.turns.push(views::turn(&said.bytes()?)?);
         }
     }
-    if !apart.is_empty() {
-        fetch_bodies(store, &mut leases, apart).await?;
-    }
-    Ok((settled, leases, look_again))
+    Ok(())
 }
 
 /// Fetches the bodies of these leases. One whose body is gone was ended meanwhile: it is dropped,

@@ -8,7 +8,7 @@
 --   idempotency as '' or '<Bd' (1 when it renews, TTL ms) + 32 bytes of digest + key; the record behind its header; body when
 --   it gets a key of its own, else ''. After these, for a job that remembers (flag 4), 2 more: TTL ms of
 --   the conversation; its profile.
--- Returns, a group: { 'all' } when each job is new; { 'ok', id, … } with the id that answers each job: its
+-- Returns, a group: nil when each job is new; { 'ok', id, … } with the id that answers each job: its
 --   own, or that of the job that was accepted before for the same idempotency key; { 'reused', key }; or
 --   { 'full', 'tenant' | 'lane', limit, excess, drain per second }.
 
@@ -129,9 +129,8 @@ end
 
 -- Jobs that have nothing but a record and a place in their ready set; `bounded`: whether a tenant has a
 -- bound of how many may wait.
-local ALL = { 'all' }
 local function accept_plain(args, first, size, bounded)
-  if size == 0 then return ALL end
+  if size == 0 then return false end
   local last, counts = first + 5 * size - 1, {}
   if bounded then
     for at = first + 1, last, 5 do count_job(counts, args[at]) end
@@ -170,7 +169,7 @@ local function accept_plain(args, first, size, bounded)
     t[LISTED], t[ARRIVED + class] = t[LISTED] + accepted, arrived_there
   end
   lane[QUEUED], lane[ACCEPTED] = lane[QUEUED] + size, order
-  return ALL
+  return false
 end
 
 local function accept_all(drafts)
@@ -215,7 +214,9 @@ functions.enqueue = function(args)
   local replies = {}
   for n = 1, count, 3 do
     local plain, size, jobs_of_it = groups[n], groups[n + 1], groups[n + 2]
-    replies[#replies + 1] = plain and accept_plain(args, jobs_of_it, size, bounded) or accept_all(jobs_of_it)
+    local answer
+    if plain then answer = accept_plain(args, jobs_of_it, size, bounded) else answer = accept_all(jobs_of_it) end
+    replies[#replies + 1] = answer
   end
   bulk('MSET', nil, records, 2)
   for n = 1, changes do

@@ -8,7 +8,7 @@
 -- Returns { settled, look again, now, turns, id, record, … }: `settled` has a letter a settlement, 1
 --   done or 0 lease not held; `look again` is ms or -1, never later than there may be work; `now` is
 --   packed as in a record; `turns` has, for each job that remembers, its number among those begun and a
---   list; each job that was begun is its id and its record as it was before.
+--   list, and is nil when no job does; each job that was begun is its id and its record as it was before.
 
 -- What the call is told; the time as records hold it.
 local args, now_packed
@@ -158,7 +158,8 @@ local function begin_again(f, id, raw)
     local said = call('LRANGE', key('turns', j.tenant .. ':' .. j.session), 0, -1)
     local expires = said[1] and call('ZSCORE', key('talks', j.tenant), j.session)
     if expires and tonumber(expires) > now then
-      local turns = reply[TURNS]
+      local turns = reply[TURNS] or {}
+      reply[TURNS] = turns
       turns[#turns + 1] = (claimed - TURNS) / 2 + 1
       turns[#turns + 1] = said
     end
@@ -362,7 +363,7 @@ end
 functions.step = function(given)
   args, now_packed, max, claimed = given, pack('<d', now), tonumber(given[2]), TURNS
   most = TURNS + 2 * max
-  reply = { settle_all(), -1, now_packed, {} }
+  reply = { settle_all(), -1, now_packed, false }
   ends.promote()
   jobs.flush()
   flows.place()
