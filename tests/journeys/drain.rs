@@ -1,5 +1,9 @@
 //! Stopping in order: what runs is finished, what cannot be finished goes back.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use crate::support::{process::Causeway, redis::RedisServer, upstream::Upstream};
 
 /// What a process says when it has heard the first signal.
@@ -80,4 +84,24 @@ async fn a_user_who_waits_when_all_is_stopped_still_gets_the_answer() {
     };
     let (reply, ()) = tokio::join!(client.chat("ann", "hello"), stop);
     assert_eq!(reply.ok()["response"], "finished");
+}
+
+#[tokio::test]
+async fn what_has_nothing_to_do_stops_at_once() {
+    let mut upstream = Upstream::held().await;
+    let redis = RedisServer::start();
+    let api = Causeway::api(&redis.url(), &[]).await;
+    let worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    let up = Causeway::up(&upstream.url(), &[]).await;
+    for (client, mut process) in [(api.client().await, worker), (up.client().await, up)] {
+        let id = client.submit("first").await;
+        upstream.call().await.answer("finished");
+        assert_eq!(client.end_of(&id).await["status"], "succeeded");
+        let asked = Instant::now();
+        process.terminate();
+        assert!(process.ended().await.success());
+        let took = asked.elapsed();
+        // It waits for work for longer than this at a time.
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
 }

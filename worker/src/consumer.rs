@@ -206,7 +206,8 @@ impl Consumer {
                     if let Ok(Some(step)) = woken {
                         let room = Arc::clone(&self.permits).try_acquire_owned().ok();
                         look_again = self.take(attempts, step, room);
-                        if attempts.are_settled() && look_again > Instant::now() {
+                        let goes_on = look_again > Instant::now() && !self.stop.is_draining();
+                        if goes_on && attempts.are_settled() {
                             self.health.turned();
                             continue;
                         }
