@@ -1,0 +1,232 @@
+-- Who is served next: the flows of `active` by their tags, as start-time fair queueing has it (Goyal, Vin
+-- and Cheng, 1996). For step.lua, which sets what belongs to its call.
+
+-- Attempts that begin: at most how many; the reply, in which `claimed` is the place of the last record that
+-- is answered, and may become `most`; whether nothing that an attempt changes can close the lane, which
+-- is then open; the time as records hold it.
+local max, reply, claimed, most, lane_free, now_packed
+-- What stands where in the reply.
+local LOOK_AGAIN <const>, TURNS <const> = 2, 4
+-- The arguments of ZADD for their leases, from the last to the first behind `leases_from`: a small set is
+-- searched from its front for the place of each, and ids grow with time. When they run out.
+local leases, leases_from, until_then = {}, nil, nil
+
+-- What nearly every job's record has behind its state: no flag, its class, no attempt yet. And what it
+-- has when its first attempt has begun, up to the time of that; then with that time.
+local FRESH, FIRST, first_now = {}, {}, {}
+for class = 0, 2 do
+  FRESH[class] = sub(NEW[class], 2, 15)
+  FIRST[class] = sub(pack(HOT, 'r', 0, class, 1, 0, 1, 0, 0, 0), 1, HOT_BYTES - 16)
+end
+
+-- Begins an attempt of a job that is not as most are; answers the member of `leases` for it.
+local function begin_again(f, id, raw)
+  local j = jobs.parse(id, raw)
+  j.state, j.started, j.attempts, j.epoch = 'r', now, j.attempts + 1, j.epoch + 1
+  jobs.save(j)
+  jobs.log(j, 'S', '{"attempt":' .. format('%d', j.attempts) .. '}')
+  if j.session and jobs.has(j, FLAG.memory) then
+    local said = call('LRANGE', key('turns', j.tenant .. ':' .. j.session), 0, -1)
+    local expires = said[1] and call('ZSCORE', key('talks', j.tenant), j.session)
+    if expires and tonumber(expires) > now then
+      local turns = reply[TURNS] or {}
+      reply[TURNS] = turns
+      turns[#turns + 1] = (claimed - TURNS) / 2 + 1
+      turns[#turns + 1] = said
+    end
+  end
+  return jobs.member(id, j.epoch, f.name)
+end
+
+-- The jobs that were looked at, so many: their ids, the keys of their records, the records.
+local ids, keys, raws, looked_at = {}, {}, nil, nil
+
+-- Looks at up to `share` ready jobs of a flow, behind those that were taken: of all those looked at these
+-- stand behind `at`, up to `last`. A single one is taken as it is looked at.
+local function peek(f, share)
+  f.at = looked_at
+  if share == 1 then
+    local popped = call('ZPOPMIN', READIES .. f.name)
+    local id = popped[1]
+    if id then
+      looked_at = looked_at + 1
+      ids[looked_at], keys[looked_at], f.order = id, JOB .. id, popped[2]
+    end
+  else
+    local found = call('ZRANGE', READIES .. f.name, f.taken, f.taken + share - 1)
+    for n = 1, #found do ids[looked_at + n], keys[looked_at + n] = found[n], JOB .. found[n] end
+    looked_at = looked_at + #found
+  end
+  f.last = looked_at
+end
+
+-- Reads the records of those that were looked at behind the first so many.
+local function read_records(before)
+  if looked_at == before then return end
+  local found = call('MGET', unpack(keys, before + 1, looked_at))
+  if before == 0 then
+    raws = found
+  else
+    for n = 1, #found do raws[before + n] = found[n] end
+  end
+end
+
+-- Takes what was begun out of the ready sets, and puts back what was taken and not begun.
+local function take(found, count, share)
+  for n = 1, count do
+    local f = found[n]
+    if share == 1 then
+      if f.at < f.last then call('ZADD', READIES .. f.name, f.order, ids[f.last]) end
+    elseif f.taken > 0 then
+      call('ZREMRANGEBYRANK', READIES .. f.name, 0, f.taken - 1)
+    end
+  end
+end
+
+-- Puts the flow that stood at `first` where it belongs now; answers who is first.
+local function stand(queue, first, f)
+  local low, high, last = first + 1, #queue + 1, queue[#queue]
+  -- Where all have had a turn, it goes to the end.
+  if last.tag < f.tag or (last.tag == f.tag and last.name < f.name) then low = high end
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local other = queue[middle]
+    if other.tag < f.tag or (other.tag == f.tag and other.name < f.name) then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  if low == first + 1 then return first end
+  if low > #queue then queue[low] = f else table.insert(queue, low, f) end
+  return first + 1
+end
+
+-- Begins jobs of one flow for as long as it stands before `other` (nil for none), or a single one.
+-- Answers whether it may be served again.
+local function serve_flow(f, other, share, single)
+  local t, class, tag, n, last = f.tenant, f.class, f.tag, f.at, f.last
+  local free = lane_free and t[RULES][FREE]
+  local first_attempt, first, fresh = EPOCH_ONE .. f.name, first_now[class], FRESH[class]
+  if not first then
+    first = FIRST[class] .. now_packed
+    first_now[class] = first
+  end
+  local weight, ready, before, from, begun, started = flows.weight(t, class), t[READY + class], f.taken, n, 0, nil
+  flows.change(t)
+  repeat
+    if n >= last then
+      local read = looked_at
+      f.taken = f.taken + n - from
+      peek(f, share)
+      read_records(read)
+      n, from, last = f.at, f.at, f.last
+      if n == last then
+        ready = 0
+        break
+      end
+    end
+    n, ready = n + 1, ready - 1
+    local id, raw = ids[n], raws[n]
+    if raw then
+      local lease
+      if sub(raw, 2, 15) == fresh then
+        call('SETRANGE', keys[n], '0', first)
+        lease = id .. first_attempt
+      else
+        lease = begin_again(f, id, raw)
+      end
+      leases[leases_from - 1], leases[leases_from] = until_then, lease
+      reply[claimed + 1], reply[claimed + 2] = id, raw
+      leases_from, claimed, begun = leases_from - 2, claimed + 2, begun + 1
+      local cost = unpack_numbers('<d', raw, COST_AT)
+      if not free then
+        lane[RUNNING], t[RUNNING] = lane[RUNNING] + 1, t[RUNNING] + 1
+        owner.charge(lane, cost)
+        owner.charge(t, cost)
+      end
+      started = tag
+      tag = tag + cost / weight
+    end
+  until single or ready <= 0 or claimed >= most
+    or not (free or owner.is_open(t) and owner.is_open(lane))
+    or (other and (other.tag < tag or (other.tag == tag and other.name < f.name)))
+  if free then lane[RUNNING], t[RUNNING] = lane[RUNNING] + begun, t[RUNNING] + begun end
+  if started and started > lane[VTIME] then lane[VTIME] = started end
+  f.tag, f.at, f.taken = tag, n, f.taken + n - from
+  local taken = f.taken - before
+  t[TAG + class], t[READY + class], t[QUEUED], lane[QUEUED] = tag, ready, t[QUEUED] - taken, lane[QUEUED] - taken
+  -- A tenant that no attempt can close goes on as it is.
+  if free and ready > 0 then
+    flows.move(t, class)
+    return true
+  end
+  flows.touch(t)
+  t[MOVED] = 1
+  return ready > 0 and owner.is_open(t)
+end
+
+-- The flows that a turn serves, and their tenants; the tables are used again by the next.
+local candidates, owners = {}, {}
+local function candidate(n, name, t)
+  local f = candidates[n]
+  if not f then
+    f = {
+      name = false, class = 0, tag = 0, tenant = false, served = false, taken = 0, at = 0, last = 0, order = false,
+    }
+    candidates[n] = f
+  end
+  local class = byte(name) - 48
+  f.name, f.class, f.tag, f.tenant, f.served, f.taken, f.at, f.last = name, class, t[TAG + class], t, false, 0, 0, 0
+  return f
+end
+
+-- Serves the first `max` flows of `active` among themselves. All that were not read stand behind
+-- them, so the order is right as long as one of them has not been served; answers whether to read on.
+local function serve()
+  local wanted = (most - claimed) / 2
+  local found = call('ZRANGE', ACTIVE, 0, wanted - 1)
+  local count = #found
+  if count == 0 then return false end
+  for n = 1, count do owners[n] = sub(found[n], 3) end
+  flows.load(owners, count)
+  local queue = {}
+  for n = 1, count do queue[n] = candidate(n, found[n], tenants[owners[n]]) end
+  local unserved, all_read, first = count, count < wanted, 1
+  local share = math.ceil(wanted / count)
+  looked_at, raws = 0, nil
+  if share > 1 or lane_free then
+    for n = 1, count do peek(candidates[n], share) end
+    read_records(0)
+  end
+  while first <= #queue and claimed < most and (lane_free or owner.is_open(lane))
+    and (all_read or unserved > 0) do
+    local f = queue[first]
+    if not f.served then
+      f.served = true
+      unserved = unserved - 1
+    end
+    local t = f.tenant
+    if (t[RULES][FREE] or (t[READY + f.class] > 0 and owner.is_open(t)))
+      and serve_flow(f, queue[first + 1], share, unserved == 0 and not all_read) then
+      first = stand(queue, first, f)
+    else
+      first = first + 1
+    end
+  end
+  take(candidates, count, share)
+  flows.place()
+  return not all_read and claimed < most and owner.is_open(lane)
+end
+
+-- Begins attempts: from the flow with the lowest tag; among equals the first by name.
+local function begin_attempts(lease_ms)
+  if max == 0 or lane[OFFERS] == 0 then return end
+  lane_free, until_then, leases_from = lane[RULES][FREE], format('%d', now + lease_ms), 2 * max
+  first_now[0], first_now[1], first_now[2] = nil, nil, nil
+  for n = #leases + 1, leases_from do leases[n] = until_then end
+  while owner.is_open(lane) and serve() do end
+  for first = leases_from + 1, 2 * max, 2000 do
+    call('ZADD', LEASES, unpack(leases, first, math.min(first + 1999, 2 * max)))
+  end
+end
