@@ -22,7 +22,7 @@ use causeway_queue::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -82,6 +82,10 @@ impl Consumer {
         loop {
             self.health.turned();
             attempts.gather();
+            // Nobody keeps the lease of what a wake-up brought until it has begun.
+            while let Some(woken) = wait.try_join_next() {
+                self.take_woken(&mut attempts, woken);
+            }
             let room = self.room();
             match self.turn(&mut attempts, room).await {
                 Ok(turn) => {
@@ -166,6 +170,17 @@ impl Consumer {
         Instant::now() + step.look_again.map_or(LOOK_ANYWAY, |after| after.min(LOOK_ANYWAY))
     }
 
+    /// Begins what a wake-up brought; answers when to look again.
+    fn take_woken(
+        &self,
+        attempts: &mut Attempts,
+        woken: Result<Option<Step>, JoinError>,
+    ) -> Instant {
+        let Ok(Some(step)) = woken else { return Instant::now() };
+        let room = Arc::clone(&self.permits).try_acquire_owned().ok();
+        self.take(attempts, step, room)
+    }
+
     fn begin(&self, attempts: &mut Attempts, lease: Lease, permit: OwnedSemaphorePermit) {
         if lease.key.epoch == 1 {
             let waited = lease.claimed_at.since(lease.created_at);
@@ -202,15 +217,12 @@ impl Consumer {
             tokio::select! {
                 settlement = attempts.settlements.recv() => attempts.pending.extend(settlement),
                 Some(woken) = wait.join_next() => {
+                    look_again = self.take_woken(attempts, woken);
                     // What it brought may be all there is: then the wait goes on.
-                    if let Ok(Some(step)) = woken {
-                        let room = Arc::clone(&self.permits).try_acquire_owned().ok();
-                        look_again = self.take(attempts, step, room);
-                        let goes_on = look_again > Instant::now() && !self.stop.is_draining();
-                        if goes_on && attempts.are_settled() {
-                            self.health.turned();
-                            continue;
-                        }
+                    let goes_on = look_again > Instant::now() && !self.stop.is_draining();
+                    if goes_on && attempts.are_settled() {
+                        self.health.turned();
+                        continue;
                     }
                 }
                 () = sleep_until(look_again), if has_room => {}
@@ -230,14 +242,14 @@ impl Consumer {
             (self.bench.queue.clone(), self.shard.clone(), self.stop.clone());
         let claim = ClaimRequest { max: 1, lease: self.bench.settings.lease };
         async move {
-            let stop = pin!(stop.draining());
-            let wait = queue.backend().claim_when_woken(&shard, LOOK_ANYWAY, claim, stop);
-            // The store's own bound is shorter; this one is for a store that never answers.
-            match timeout(LOOK_ANYWAY * 5, wait).await {
+            let stopped = pin!(stop.draining());
+            let wait = queue.backend().claim_when_woken(&shard, LOOK_ANYWAY, claim, stopped);
+            // The store's own bounds are shorter; this one is for a store that never answers.
+            match timeout(LOOK_ANYWAY * 10, wait).await {
                 Ok(Ok(step)) => return Some(step),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "cannot wait for work");
-                    sleep(PAUSE.1).await;
+                    drop(timeout(PAUSE.1, stop.draining()).await);
                 }
                 Err(_) => {}
             }

@@ -42,6 +42,15 @@ pub(super) enum Link {
     Cluster(ClusterConnection),
 }
 
+impl Link {
+    /// Waits so long for answers; a client of a cluster keeps what it was made with.
+    pub(super) fn answer_within(&mut self, at_most: Duration) {
+        if let Self::One(link) = self {
+            link.set_response_timeout(at_most);
+        }
+    }
+}
+
 impl ConnectionLike for Link {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
@@ -79,7 +88,8 @@ enum Source {
 /// A connection that somebody holds, with its place in the pool.
 pub(super) struct Held {
     pub(super) link: Link,
-    /// How its server calls it; `None` in a cluster, where a client has many connections.
+    /// How its server calls it; `None` in a cluster, where a client has many connections, and
+    /// where a server does not tell.
     pub(super) client_id: Option<i64>,
     generation: usize,
     _place: Option<Connection>,
@@ -161,8 +171,8 @@ impl Connections {
             Source::One { pool, .. } => {
                 let object = pool.get().await.map_err(unavailable)?;
                 let mut link = MultiplexedConnection::clone(&object);
-                let asked = redis::cmd("CLIENT").arg("ID").query_async(&mut link).await;
-                (Link::One(link), Some(asked.map_err(unavailable)?), Some(object))
+                let client_id = redis::cmd("CLIENT").arg("ID").query_async(&mut link).await.ok();
+                (Link::One(link), client_id, Some(object))
             }
             Source::Cluster { client, .. } => {
                 let link = client.get_async_connection().await.map_err(unavailable)?;

@@ -490,6 +490,7 @@ impl Backend for RedisStore {
             step_args(claim.max.min(MAX_CLAIM), claim),
         ));
         let mut link = held.link.clone();
+        link.answer_within(at_most.min(ANSWER / 2) + ANSWER);
         let mut asked = pin!(both.query_async::<(Value,)>(&mut link));
         let answer = tokio::select! {
             answer = &mut asked => answer,

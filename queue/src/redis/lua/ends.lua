@@ -156,7 +156,7 @@ ends = {
       local j = jobs.get(id)
       if j then
         local t = flows.touch_named(j.tenant)
-        t[SCHEDULED] = t[SCHEDULED] - 1
+        t[SCHEDULED], t[KIND] = t[SCHEDULED] - 1, WHOLE
         jobs.make_ready(j)
         jobs.save(j)
       end

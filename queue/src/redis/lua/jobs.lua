@@ -147,7 +147,7 @@ jobs = {
       t[READY + j.class] = t[READY + j.class] - 1
     elseif j.state == 'w' then
       call('ZREM', DUE, j.id)
-      t[SCHEDULED] = t[SCHEDULED] - 1
+      t[SCHEDULED], t[KIND] = t[SCHEDULED] - 1, WHOLE
     end
     jobs.count_waiting(j, -1)
   end,
