@@ -128,6 +128,11 @@ async fn try_enqueue(
         jobs.iter().try_for_each(|job| push(job, &mut args))?;
     }
     let mut reply = Reply::new(server.call(shard, &server.scripts.enqueue, &args).await?)?;
+    // Nil says that all of a group are new: an answer that is too short must not be taken for it.
+    if reply.len() != groups.len() {
+        let (answers, asked) = (reply.len(), groups.len());
+        return Err(Error::Corrupt(format!("enqueue answered {answers} of {asked} groups")));
+    }
     groups.into_iter().map(|jobs| accepted(shard, jobs, reply.maybe_array()?)).collect()
 }
 
