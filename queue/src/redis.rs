@@ -4,6 +4,7 @@
 //!
 //! This module knows Redis; no other does.
 
+mod enqueue;
 mod gather;
 mod info;
 mod keys;
@@ -13,8 +14,11 @@ mod pool;
 mod record;
 mod reply;
 mod scripts;
+mod step;
 mod store;
+mod throttle;
 mod views;
+mod wake;
 
 use std::{
     collections::HashMap,
@@ -213,23 +217,14 @@ impl RedisStore {
         (0..reply.len()).map(|_| reply.text()).collect()
     }
 
-    /// The connection on which somebody waits for work of a shard.
-    async fn waiting_on(&self, shard: &Shard) -> Result<Held, Error> {
-        let taken = lock(&self.waiting).remove(shard);
-        match taken {
-            Some(held) => Ok(held),
-            None => self.server.connections.dedicated().await,
-        }
-    }
-
     fn gathers(&self, shard: &Shard) -> Gathers {
         let mut all = lock(&self.gathers);
         if let Some(gathers) = all.get(shard) {
             return gathers.clone();
         }
-        let (enqueue, accepting) = Gather::new(GATHERED, store::enqueuer(&self.server, shard));
+        let (enqueue, accepting) = Gather::new(GATHERED, enqueue::enqueuer(&self.server, shard));
         let (get, reading) = Gather::new(GATHERED, views::reader(&self.server, shard));
-        let (throttle, taking) = Gather::new(GATHERED, store::throttler(&self.server, shard));
+        let (throttle, taking) = Gather::new(GATHERED, throttle::throttler(&self.server, shard));
         let mut tasks = lock(&self.tasks);
         tasks.spawn(accepting);
         tasks.spawn(reading);

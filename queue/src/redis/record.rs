@@ -8,10 +8,10 @@
 use bytes::Bytes;
 
 use crate::{
-    clock::{Clock, Millis, SystemClock, millis},
+    clock::{Clock, Millis, SystemClock},
     error::Error,
     id::{JobId, SessionKey, Shard, TenantId},
-    job::{NewJob, Output, Spec},
+    job::{Output, Spec},
     lease::{Lease, LeaseKey, Receipt, Settlement},
     state::{Class, Status},
 };
@@ -21,7 +21,7 @@ const HEAD_BYTES: usize = 72;
 
 /// Up to this size a body is part of the record; a larger one gets a key of its own, so that
 /// scripts do not carry it around.
-const INLINE_BODY_BYTES: usize = 2048;
+pub(super) const INLINE_BODY_BYTES: usize = 2048;
 
 /// Where in a record some of its parts begin.
 const STATE: usize = 0;
@@ -32,12 +32,12 @@ const STARTED: usize = 15;
 const AT: usize = 23;
 
 const CANCELLING: u8 = 1;
-const KEEPS_EVENTS: u8 = 2;
-const REMEMBERS: u8 = 4;
-const BODY_APART: u8 = 8;
+pub(super) const KEEPS_EVENTS: u8 = 2;
+pub(super) const REMEMBERS: u8 = 4;
+pub(super) const BODY_APART: u8 = 8;
 const HAS_ERRORS: u8 = 16;
 const BETWEEN_ATTEMPTS: u8 = 32;
-const HAS_WEBHOOK: u8 = 64;
+pub(super) const HAS_WEBHOOK: u8 = 64;
 
 /// The letter of a job that is held by its session; all other letters are [`Status::code`].
 const HELD: u8 = b'h';
@@ -100,7 +100,7 @@ fn short() -> Error {
     Error::Corrupt("a job's record is too short".to_owned())
 }
 
-fn corrupt(what: &str) -> impl FnOnce(serde_json::Error) -> Error {
+pub(super) fn corrupt(what: &str) -> impl FnOnce(serde_json::Error) -> Error {
     move |error| Error::Corrupt(format!("a job's {what}: {error}"))
 }
 
@@ -326,105 +326,14 @@ pub(super) fn double_of(count: u64) -> [u8; 8] {
     double(count as f64)
 }
 
-fn u16_of(number: u32) -> [u8; 2] {
+pub(super) fn u16_of(number: u32) -> [u8; 2] {
     u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes()
 }
 
-fn u32_of(length: usize) -> u32 {
+pub(super) fn u32_of(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 fn put(record: &mut [u8], place: usize, bytes: &[u8]) {
     record[place..place + bytes.len()].copy_from_slice(bytes);
-}
-
-/// Whether a job has nothing but a record and a place in its ready set, and is new whatever came
-/// before.
-pub(super) fn is_plain(job: &NewJob) -> bool {
-    job.session.is_none()
-        && job.delay.is_zero()
-        && job.deadline.is_none()
-        && job.idempotency.as_ref().is_none_or(|one| one.renews)
-        && !job.keeps_events
-        && job.spec.webhook.is_none()
-        && job.body.len() <= INLINE_BODY_BYTES
-}
-
-/// By what a job is found again, as `lua/enqueue.lua` reads it; empty when by nothing.
-fn idempotency(job: &NewJob) -> Vec<u8> {
-    let mut packed = Vec::new();
-    if let Some(one) = &job.idempotency {
-        packed.push(u8::from(one.renews));
-        packed.extend(double_of(millis(one.ttl).max(1)));
-        packed.extend(one.digest);
-        packed.extend(one.key.as_str().as_bytes());
-    }
-    packed
-}
-
-/// Appends the arguments of one plain job, as `lua/enqueue.lua` reads them.
-pub(super) fn push_plain_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), Error> {
-    let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
-    let tenant = job.tenant.as_str().as_bytes();
-    let mut numbers = Vec::with_capacity(19);
-    numbers.push(u8::try_from(job.class.rank()).unwrap_or(0));
-    numbers.extend(u16_of(job.max_attempts));
-    numbers.extend(double_of(job.cost.prompt));
-    numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
-    let mut rest = Vec::with_capacity(14 + tenant.len() + spec.len() + job.body.len());
-    rest.extend(double(0.0));
-    rest.extend([u8::try_from(tenant.len()).unwrap_or(u8::MAX), 0]);
-    rest.extend(u32_of(spec.len()).to_le_bytes());
-    rest.extend(tenant);
-    rest.extend(spec);
-    rest.extend(&job.body);
-    args.extend([job.id.key().into_bytes(), tenant.to_vec(), numbers, rest, idempotency(job)]);
-    Ok(())
-}
-
-/// Appends the arguments of one job, as `lua/enqueue.lua` reads them.
-pub(super) fn push_new_job(job: &NewJob, args: &mut Vec<Vec<u8>>) -> Result<(), Error> {
-    let session = job.session.as_ref().map_or("", SessionKey::as_str);
-    let memory = job.spec.memory.as_ref().filter(|_| job.session.is_some());
-    let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
-    let apart = job.body.len() > INLINE_BODY_BYTES;
-    let mut flags = 0;
-    for (flag, on) in [
-        (KEEPS_EVENTS, job.keeps_events),
-        (REMEMBERS, memory.is_some()),
-        (BODY_APART, apart),
-        (HAS_WEBHOOK, job.spec.webhook.is_some()),
-    ] {
-        flags |= if on { flag } else { 0 };
-    }
-
-    let rank = u8::try_from(job.class.rank()).unwrap_or(0);
-    let mut numbers = vec![rank, flags];
-    numbers.extend(u16_of(job.max_attempts));
-    numbers.extend(double_of(job.cost.prompt));
-    numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
-    numbers.extend(double_of(millis(job.delay)));
-    numbers.extend(double_of(job.deadline.map_or(0, |deadline| millis(deadline).max(1))));
-    numbers.push(u8::try_from(job.tenant.as_str().len()).unwrap_or(u8::MAX));
-    numbers.push(u8::try_from(session.len()).unwrap_or(u8::MAX));
-    numbers.extend(u32_of(spec.len()).to_le_bytes());
-
-    let mut tail = Vec::with_capacity(64 + spec.len() + job.body.len());
-    tail.extend(job.tenant.as_str().as_bytes());
-    tail.extend(session.as_bytes());
-    tail.extend(spec);
-    let body = if apart {
-        job.body.to_vec()
-    } else {
-        tail.extend(&job.body);
-        Vec::new()
-    };
-
-    let tenant = job.tenant.as_str().as_bytes().to_vec();
-    args.extend([job.id.key().into_bytes(), tenant, numbers, idempotency(job), tail, body]);
-    if let Some(memory) = memory {
-        args.push(millis(memory.ttl()).max(1).to_string().into_bytes());
-        args.push(memory.profile.as_str().as_bytes().to_vec());
-    }
-    Ok(())
 }

@@ -1,0 +1,215 @@
+//! Acceptance: what `lua/enqueue.lua` is sent, and what its answer means.
+
+use std::sync::Arc;
+
+use super::{
+    Server, gather,
+    record::{
+        self, BODY_APART, HAS_WEBHOOK, INLINE_BODY_BYTES, KEEPS_EVENTS, REMEMBERS, corrupt, double,
+        double_of, u16_of, u32_of,
+    },
+    reply::Reply,
+};
+use crate::{
+    clock::millis,
+    error::{Error, Scope},
+    id::{SessionKey, Shard},
+    job::{Accepted, NewJob},
+    limits::drain_delay,
+};
+
+type Args = Vec<Vec<u8>>;
+
+/// About how many jobs one call accepts; a larger group goes alone.
+const ACCEPTED_AT_ONCE: usize = 256;
+
+/// Accepts groups of jobs in one call.
+pub(super) fn enqueuer(
+    server: &Arc<Server>,
+    shard: &Shard,
+) -> gather::Send<Vec<NewJob>, Result<Vec<Accepted>, Error>> {
+    let (server, shard) = (Arc::clone(server), shard.clone());
+    Arc::new(move |groups| {
+        let (server, shard) = (Arc::clone(&server), shard.clone());
+        Box::pin(async move { enqueue(&server, &shard, groups).await })
+    })
+}
+
+/// Cuts the groups into calls of about [`ACCEPTED_AT_ONCE`] jobs, so that none holds the server for
+/// long, and makes them at once.
+async fn enqueue(
+    server: &Server,
+    shard: &Shard,
+    groups: Vec<Vec<NewJob>>,
+) -> Result<Vec<Result<Vec<Accepted>, Error>>, Error> {
+    let (mut calls, mut call, mut jobs) = (Vec::new(), Vec::new(), 0);
+    for group in groups {
+        jobs += group.len();
+        call.push(group);
+        if jobs >= ACCEPTED_AT_ONCE {
+            calls.push(std::mem::take(&mut call));
+            jobs = 0;
+        }
+    }
+    calls.push(call);
+    calls.retain(|call| !call.is_empty());
+    let calls = calls.into_iter().map(|groups| enqueue_once(server, shard, groups));
+    let answers = futures_util::future::join_all(calls).await;
+    Ok(answers.into_iter().flatten().collect())
+}
+
+/// One call. Its failure is the failure of every group in it.
+async fn enqueue_once(
+    server: &Server,
+    shard: &Shard,
+    groups: Vec<Vec<NewJob>>,
+) -> Vec<Result<Vec<Accepted>, Error>> {
+    let count = groups.len();
+    match try_enqueue(server, shard, groups).await {
+        Ok(answers) => answers,
+        Err(error) => (0..count).map(|_| Err(gather::again(&error))).collect(),
+    }
+}
+
+async fn try_enqueue(
+    server: &Server,
+    shard: &Shard,
+    groups: Vec<Vec<NewJob>>,
+) -> Result<Vec<Result<Vec<Accepted>, Error>>, Error> {
+    let mut args = Args::new();
+    for jobs in &groups {
+        let are_plain = jobs.iter().all(is_plain);
+        args.push(if are_plain { b"p".to_vec() } else { b"m".to_vec() });
+        args.push(jobs.len().to_string().into_bytes());
+        let push = if are_plain { push_plain_job } else { push_new_job };
+        jobs.iter().try_for_each(|job| push(job, &mut args))?;
+    }
+    let mut reply = Reply::new(server.call(shard, &server.scripts.enqueue, &args).await?)?;
+    // Nil says that all of a group are new: an answer that is too short must not be taken for it.
+    if reply.len() != groups.len() {
+        let (answers, asked) = (reply.len(), groups.len());
+        return Err(Error::Corrupt(format!("enqueue answered {answers} of {asked} groups")));
+    }
+    groups.into_iter().map(|jobs| accepted(shard, jobs, reply.maybe_array()?)).collect()
+}
+
+fn accepted(
+    shard: &Shard,
+    jobs: Vec<NewJob>,
+    reply: Option<Reply>,
+) -> Result<Result<Vec<Accepted>, Error>, Error> {
+    let Some(mut reply) = reply else {
+        return Ok(Ok(jobs.into_iter().map(|job| Accepted::New(job.id)).collect()));
+    };
+    match reply.text()?.as_str() {
+        "ok" => {
+            let answer = |job: NewJob| {
+                let id = record::job_id(shard, &reply.text()?)?;
+                Ok(if id == job.id { Accepted::New(id) } else { Accepted::Replayed(id) })
+            };
+            jobs.into_iter().map(answer).collect::<Result<_, Error>>().map(Ok)
+        }
+        "reused" => Ok(Err(Error::IdempotencyKeyReused { key: reply.text()? })),
+        "full" => Ok(Err(full(&mut reply)?)),
+        other => Err(Error::Corrupt(format!("enqueue answered {other:?}"))),
+    }
+}
+
+/// What says that there is no room.
+pub(super) fn full(reply: &mut Reply) -> Result<Error, Error> {
+    let scope = if reply.text()? == "tenant" { Scope::Tenant } else { Scope::Lane };
+    let limit = reply.count()?.unwrap_or(0);
+    let excess = reply.count()?.unwrap_or(0);
+    Ok(Error::Full { scope, limit, retry_after: drain_delay(excess, reply.float()?) })
+}
+
+/// Whether a job has nothing but a record and a place in its ready set, and is new whatever came
+/// before.
+fn is_plain(job: &NewJob) -> bool {
+    job.session.is_none()
+        && job.delay.is_zero()
+        && job.deadline.is_none()
+        && job.idempotency.as_ref().is_none_or(|one| one.renews)
+        && !job.keeps_events
+        && job.spec.webhook.is_none()
+        && job.body.len() <= INLINE_BODY_BYTES
+}
+
+/// By what a job is found again, as `lua/enqueue.lua` reads it; empty when by nothing.
+fn idempotency(job: &NewJob) -> Vec<u8> {
+    let mut packed = Vec::new();
+    if let Some(one) = &job.idempotency {
+        packed.push(u8::from(one.renews));
+        packed.extend(double_of(millis(one.ttl).max(1)));
+        packed.extend(one.digest);
+        packed.extend(one.key.as_str().as_bytes());
+    }
+    packed
+}
+
+/// Appends the arguments of one plain job, as `lua/enqueue.lua` reads them.
+fn push_plain_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
+    let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
+    let tenant = job.tenant.as_str().as_bytes();
+    let mut numbers = Vec::with_capacity(19);
+    numbers.push(u8::try_from(job.class.rank()).unwrap_or(0));
+    numbers.extend(u16_of(job.max_attempts));
+    numbers.extend(double_of(job.cost.prompt));
+    numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
+    let mut rest = Vec::with_capacity(14 + tenant.len() + spec.len() + job.body.len());
+    rest.extend(double(0.0));
+    rest.extend([u8::try_from(tenant.len()).unwrap_or(u8::MAX), 0]);
+    rest.extend(u32_of(spec.len()).to_le_bytes());
+    rest.extend(tenant);
+    rest.extend(spec);
+    rest.extend(&job.body);
+    args.extend([job.id.key().into_bytes(), tenant.to_vec(), numbers, rest, idempotency(job)]);
+    Ok(())
+}
+
+/// Appends the arguments of one job, as `lua/enqueue.lua` reads them.
+fn push_new_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
+    let session = job.session.as_ref().map_or("", SessionKey::as_str);
+    let memory = job.spec.memory.as_ref().filter(|_| job.session.is_some());
+    let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
+    let apart = job.body.len() > INLINE_BODY_BYTES;
+    let mut flags = 0;
+    for (flag, on) in [
+        (KEEPS_EVENTS, job.keeps_events),
+        (REMEMBERS, memory.is_some()),
+        (BODY_APART, apart),
+        (HAS_WEBHOOK, job.spec.webhook.is_some()),
+    ] {
+        flags |= if on { flag } else { 0 };
+    }
+
+    let rank = u8::try_from(job.class.rank()).unwrap_or(0);
+    let mut numbers = vec![rank, flags];
+    numbers.extend(u16_of(job.max_attempts));
+    numbers.extend(double_of(job.cost.prompt));
+    numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
+    numbers.extend(double_of(millis(job.delay)));
+    numbers.extend(double_of(job.deadline.map_or(0, |deadline| millis(deadline).max(1))));
+    numbers.push(u8::try_from(job.tenant.as_str().len()).unwrap_or(u8::MAX));
+    numbers.push(u8::try_from(session.len()).unwrap_or(u8::MAX));
+    numbers.extend(u32_of(spec.len()).to_le_bytes());
+
+    let mut tail = Vec::with_capacity(64 + spec.len() + job.body.len());
+    tail.extend(job.tenant.as_str().as_bytes());
+    tail.extend(session.as_bytes());
+    tail.extend(spec);
+    let body = if apart {
+        job.body.to_vec()
+    } else {
+        tail.extend(&job.body);
+        Vec::new()
+    };
+
+    let tenant = job.tenant.as_str().as_bytes().to_vec();
+    args.extend([job.id.key().into_bytes(), tenant, numbers, idempotency(job), tail, body]);
+    if let Some(memory) = memory {
+        args.push(millis(memory.ttl()).max(1).to_string().into_bytes());
+        args.push(memory.profile.as_str().as_bytes().to_vec());
+    }
+    Ok(())
+}

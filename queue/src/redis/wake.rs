@@ -1,0 +1,98 @@
+//! Waiting for work of a shard, on a connection that nobody else uses meanwhile.
+
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
+
+use redis::{Cmd, Value};
+use tokio::time::timeout;
+
+use super::{ANSWER, RedisStore, breaks, keys, lock, pool::Held, step, unavailable};
+use crate::{
+    backend::{Backend as _, wait_then_claim},
+    error::Error,
+    id::Shard,
+    lease::{ClaimRequest, Step},
+};
+
+/// How long a wait that was ended may take to end.
+const UNBLOCK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The command that waits.
+fn command(shard: &Shard, at_most: Duration) -> Cmd {
+    let seconds = at_most.min(ANSWER / 2).as_secs_f64().max(0.001);
+    let mut command = redis::cmd("BZPOPMIN");
+    command.arg(keys::wake(shard)).arg(format!("{seconds:.3}"));
+    command
+}
+
+/// The connection on which somebody waits for work of `shard`.
+async fn connection(store: &RedisStore, shard: &Shard) -> Result<Held, Error> {
+    let kept = lock(&store.waiting).remove(shard);
+    match kept {
+        Some(held) => Ok(held),
+        None => store.server.connections.dedicated().await,
+    }
+}
+
+/// Keeps a connection for who waits next.
+fn keep(store: &RedisStore, shard: &Shard, held: Held) {
+    lock(&store.waiting).insert(shard.clone(), held);
+}
+
+/// See [`Backend::wait_for_work`](crate::backend::Backend::wait_for_work).
+pub(super) async fn wait(
+    store: &RedisStore,
+    shard: &Shard,
+    at_most: Duration,
+) -> Result<(), Error> {
+    let mut held = connection(store, shard).await?;
+    let wait = command(shard, at_most);
+    let _popped: Value = wait.query_async(&mut held.link).await.map_err(unavailable)?;
+    keep(store, shard, held);
+    Ok(())
+}
+
+/// See [`Backend::claim_when_woken`](crate::backend::Backend::claim_when_woken).
+pub(super) async fn claim_when_woken(
+    store: &RedisStore,
+    shard: &Shard,
+    at_most: Duration,
+    claim: ClaimRequest,
+    stop: Pin<&mut (dyn Future<Output = ()> + Send)>,
+) -> Result<Step, Error> {
+    let held = connection(store, shard).await?;
+    let Some(client_id) = held.client_id else {
+        keep(store, shard, held);
+        return wait_then_claim(store, shard, at_most, claim, stop).await;
+    };
+    // A blocked client's next command waits in the server, and runs as soon as it is woken.
+    let mut both = redis::pipe();
+    both.add_command(command(shard, at_most)).ignore();
+    both.add_command(step::command(&store.server, shard, claim));
+    let mut link = held.link.clone();
+    link.answer_within(at_most.min(ANSWER / 2) + ANSWER);
+    let mut asked = pin!(both.query_async::<(Value,)>(&mut link));
+    let answer = tokio::select! {
+        answer = &mut asked => answer,
+        () = stop => loop {
+            let mut unblock = redis::cmd("CLIENT");
+            unblock.arg("UNBLOCK").arg(client_id);
+            drop(store.server.ask::<Value>(&unblock).await);
+            // Again, where the wait was still on its way to the server.
+            if let Ok(answer) = timeout(UNBLOCK_AGAIN, &mut asked).await {
+                break answer;
+            }
+        }
+    };
+    match answer {
+        Ok((answer,)) => {
+            keep(store, shard, held);
+            step::read(&store.server, shard, answer).await
+        }
+        Err(error) if breaks(&error) => Err(unavailable(error)),
+        // A server that does not know the scripts, above all.
+        Err(_) => store.step(shard, &mut Vec::new(), claim).await,
+    }
+}
