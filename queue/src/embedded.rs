@@ -5,6 +5,7 @@
 mod audit;
 mod engine;
 mod flows;
+mod owners;
 mod record;
 mod sessions;
 mod view;

@@ -77,7 +77,7 @@ impl Flows {
                     faults.push(format!("{class}:{id} is offered under an old tag"));
                 }
             }
-            if parked && (tenant.classes.iter().any(super::flows::ClassState::is_offered)) {
+            if parked && (tenant.classes.iter().any(super::owners::ClassState::is_offered)) {
                 faults.push(format!("{id} is parked for nothing at {now:?}"));
             }
         }

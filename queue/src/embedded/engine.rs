@@ -10,12 +10,15 @@
 //! 4. of a session only the first unfinished job is ready, due or leased;
 //! 5. virtual time never goes back.
 
+mod enqueue;
+mod step;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
 use super::{
-    flows::{Flow, Flows, ms},
+    flows::Flows,
     record::{Place, Record},
     sessions::Sessions,
 };
@@ -23,14 +26,13 @@ use crate::{
     backend::{Reaped, Repairs},
     clock::Millis,
     error::{Error, Scope},
-    event::{Event, EventKind, retrying, started},
+    event::{Event, EventKind, retrying},
     id::{IdempotencyKey, JobId, Shard, TenantId},
-    job::{Accepted, NewJob, Output, worker_lost},
+    job::{Output, worker_lost},
     json::RawJson,
-    lease::{Beat, ClaimRequest, Lease, LeaseKey, Outcome, Receipt, Settled, Settlement, Step},
-    limits::{LaneLimits, TenantLimits, drain_delay},
+    lease::{Beat, LeaseKey},
+    limits::{LaneLimits, TenantLimits},
     policy::{PROMOTE_AT_ONCE, Policy},
-    session::Turn,
     state::Status,
     webhook::End,
 };
@@ -99,104 +101,6 @@ impl Engine {
         }
     }
 
-    pub(super) fn enqueue(
-        &mut self,
-        jobs: Vec<NewJob>,
-        now: Millis,
-    ) -> Result<Vec<Accepted>, Error> {
-        self.forget_ended(now);
-        let accepted = self.recognise(&jobs, now)?;
-        let fresh = |(job, accepted): &(&NewJob, &Accepted)| *accepted.id() == job.id;
-        self.check_room(jobs.iter().zip(&accepted).filter(fresh).map(|(job, _)| job))?;
-        for (job, accepted) in jobs.into_iter().zip(&accepted) {
-            if *accepted.id() == job.id {
-                self.accept(job, now);
-            }
-        }
-        self.flows.place_touched(now);
-        self.wake_if_servable(now);
-        Ok(accepted)
-    }
-
-    /// Which of `jobs` were accepted before, by their idempotency keys.
-    fn recognise(&self, jobs: &[NewJob], now: Millis) -> Result<Vec<Accepted>, Error> {
-        let mut fresh: HashMap<(&TenantId, &IdempotencyKey), (&[u8; 32], &JobId)> = HashMap::new();
-        let mut answers = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let Some(idempotency) = &job.idempotency else {
-                answers.push(Accepted::New(job.id.clone()));
-                continue;
-            };
-            let known = || {
-                self.known
-                    .get(&(job.tenant.clone(), idempotency.key.clone()))
-                    .filter(|known| known.expires > now)
-                    .map(|known| (&known.digest, &known.job))
-            };
-            let again = fresh.get(&(&job.tenant, &idempotency.key)).copied();
-            match again.or_else(known).filter(|_| !idempotency.renews) {
-                None => {
-                    fresh.insert((&job.tenant, &idempotency.key), (&idempotency.digest, &job.id));
-                    answers.push(Accepted::New(job.id.clone()));
-                }
-                Some((digest, id)) if *digest == idempotency.digest => {
-                    answers.push(Accepted::Replayed(id.clone()));
-                }
-                Some(_) => {
-                    let key = idempotency.key.to_string();
-                    return Err(Error::IdempotencyKeyReused { key });
-                }
-            }
-        }
-        Ok(answers)
-    }
-
-    fn check_room<'a>(&self, jobs: impl Iterator<Item = &'a NewJob>) -> Result<(), Error> {
-        let mut by_tenant: Vec<(&TenantId, u64)> = Vec::new();
-        let mut total = 0;
-        for job in jobs {
-            total += 1;
-            match by_tenant.iter_mut().find(|(tenant, _)| **tenant == job.tenant) {
-                Some((_, count)) => *count += 1,
-                None => by_tenant.push((&job.tenant, 1)),
-            }
-        }
-        for (tenant, count) in by_tenant {
-            let known = self.flows.tenant(tenant);
-            let limit = known.and_then(|tenant| tenant.limits.max_queued);
-            let queued = known.map_or(0, |tenant| tenant.queued);
-            self.check_bound(Scope::Tenant, limit, queued + count)?;
-        }
-        let lane = &self.flows.lane;
-        self.check_bound(Scope::Lane, Some(lane.limits.max_queued), lane.queued + total)
-    }
-
-    fn check_bound(&self, scope: Scope, limit: Option<u64>, wanted: u64) -> Result<(), Error> {
-        let Some(limit) = limit.filter(|limit| wanted > *limit) else { return Ok(()) };
-        let retry_after = drain_delay(wanted - limit, self.flows.lane.drain_per_s());
-        Err(Error::Full { scope, limit, retry_after })
-    }
-
-    fn accept(&mut self, job: NewJob, now: Millis) {
-        let key = job.id.number();
-        self.accepted += 1;
-        if let Some(idempotency) = &job.idempotency {
-            let known = Known {
-                digest: idempotency.digest,
-                job: job.id.clone(),
-                expires: now.after(idempotency.ttl),
-            };
-            self.known.insert((job.tenant.clone(), idempotency.key.clone()), known);
-        }
-        if let (Some(session), Some(memory)) = (&job.session, &job.spec.memory) {
-            self.sessions.greet(&job.tenant, session, memory, now);
-        }
-        let cost = job.cost.total(self.flows.lane.mean_completion());
-        self.lists.entry(job.tenant.clone()).or_default().push_back(key);
-        self.jobs.insert(key, Box::new(Record::new(job, cost, self.accepted, now)));
-        self.admit(key, now);
-    }
-
     /// Lets a job that is in no place wait: for its session, its time, or its turn.
     fn admit(&mut self, key: u128, now: Millis) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
@@ -248,142 +152,6 @@ impl Engine {
         if let Place::Due { until, .. } = job.place {
             self.due.remove(&(until, key));
             self.flows.touch(&job.tenant).scheduled -= 1;
-        }
-    }
-
-    pub(super) fn step(
-        &mut self,
-        settlements: Vec<Settlement>,
-        claim: ClaimRequest,
-        now: Millis,
-    ) -> Step {
-        self.forget_ended(now);
-        let settled = settlements.into_iter().map(|one| self.settle(one, now)).collect();
-        self.promote(now);
-        self.flows.place_touched(now);
-        let mut leases = Vec::new();
-        while leases.len() < claim.max && self.flows.lane.is_open(now) {
-            let Some((flow, key)) = self.flows.first() else { break };
-            let Some(lease) = self.claim(&flow, key, claim, now) else { break };
-            leases.push(lease);
-        }
-        self.wake_if_servable(now);
-        let look_again = self.look_again(now);
-        Step { settled, leases, look_again }
-    }
-
-    fn claim(&mut self, flow: &Flow, key: u128, claim: ClaimRequest, now: Millis) -> Option<Lease> {
-        let job = self.jobs.get_mut(&key)?;
-        self.flows.serve(flow, job.cost, now);
-        let expires = now.after(claim.lease);
-        self.leases.insert((expires, key));
-        job.place = Place::Running { expires, cancelling: false };
-        job.epoch += 1;
-        job.attempts += 1;
-        job.started = Some(now);
-        let event = job.log(EventKind::Started, started(job.attempts));
-        tell_event(&mut self.told, &job.id, event);
-        let turns = match (&job.session, &job.spec.memory) {
-            (Some(session), Some(_)) => self.sessions.turns(&job.tenant, session, now),
-            (None | Some(_), _) => Vec::new(),
-        };
-        Some(Lease {
-            key: job.lease_key(),
-            session: job.session.clone(),
-            spec: job.spec.clone(),
-            body: job.body.clone(),
-            attempt: job.attempts,
-            max_attempts: job.max_attempts,
-            keeps_events: job.events.is_some(),
-            deadline: job.deadline,
-            created_at: job.created,
-            claimed_at: now,
-            turns,
-            receipt: Receipt::default(),
-        })
-    }
-
-    fn settle(&mut self, settlement: Settlement, now: Millis) -> Settled {
-        let key = settlement.key.job.number();
-        let Some(job) = self.jobs.get_mut(&key) else { return Settled::Lost };
-        let Place::Running { expires, cancelling } = job.place else { return Settled::Lost };
-        if job.epoch != settlement.key.epoch {
-            return Settled::Lost;
-        }
-        self.leases.remove(&(expires, key));
-        let actual = match (&settlement.outcome, settlement.usage) {
-            (_, Some(usage)) => usage.total(),
-            (Outcome::LaneStopped { .. } | Outcome::Released, None) => 0,
-            (
-                Outcome::Succeeded { .. }
-                | Outcome::Failed { .. }
-                | Outcome::Retry { .. }
-                | Outcome::Cancelled
-                | Outcome::Expired,
-                None,
-            ) => job.cost,
-        };
-        let (flow, estimate) = (job.flow(), job.cost);
-        self.flows.release(&flow, estimate, actual);
-        self.learn(&settlement);
-        self.conclude(key, settlement.unless_cancelled(cancelling), now);
-        Settled::Done
-    }
-
-    fn learn(&mut self, settlement: &Settlement) {
-        let succeeded = matches!(settlement.outcome, Outcome::Succeeded { .. });
-        if let Some(usage) = settlement.usage.filter(|_| succeeded) {
-            self.flows.learn(usage);
-        }
-    }
-
-    /// Where a job goes whose attempt has ended.
-    fn conclude(&mut self, key: u128, settlement: Settlement, now: Millis) {
-        match settlement.outcome {
-            Outcome::Succeeded { output, turn } => {
-                self.remember(key, settlement.memory, turn, now);
-                self.end(key, Status::Succeeded, Some(output), now);
-            }
-            Outcome::Failed { output } => self.end(key, Status::Failed, Some(output), now),
-            Outcome::Cancelled => self.end(key, Status::Cancelled, None, now),
-            Outcome::Expired => self.end(key, Status::Expired, None, now),
-            Outcome::Retry { delay, error } => {
-                let event = retrying(delay, &error);
-                if let Some(job) = self.jobs.get_mut(&key) {
-                    job.remember_error(error);
-                }
-                self.put_back(key, now.after(delay), event, now);
-            }
-            Outcome::LaneStopped { delay, error } => {
-                let lane = &mut self.flows.lane;
-                lane.not_before = lane.not_before.max(now.after(delay));
-                self.unspend(key);
-                self.put_back(key, now, retrying(delay, &error), now);
-            }
-            Outcome::Released => {
-                self.unspend(key);
-                let event = (EventKind::Queued, RawJson::default());
-                self.put_back(key, now, event, now);
-            }
-        }
-    }
-
-    fn unspend(&mut self, key: u128) {
-        if let Some(job) = self.jobs.get_mut(&key) {
-            job.attempts -= 1;
-        }
-    }
-
-    fn remember(
-        &mut self,
-        key: u128,
-        memory: Option<(u32, std::time::Duration)>,
-        turn: Option<Turn>,
-        now: Millis,
-    ) {
-        let Some(job) = self.jobs.get(&key) else { return };
-        if let (Some(session), Some((keep, _)), Some(turn)) = (&job.session, memory, turn) {
-            self.sessions.remember(&job.tenant, session, (turn, keep), now);
         }
     }
 
@@ -486,17 +254,6 @@ impl Engine {
 
     fn wake_if_servable(&mut self, now: Millis) {
         self.wake |= self.flows.has_active() && self.flows.lane.is_open(now);
-    }
-
-    /// In how long there may be work without a wake-up.
-    fn look_again(&self, now: Millis) -> Option<std::time::Duration> {
-        let first = |set: &BTreeSet<(Millis, u128)>| set.first().map(|(at, _)| ms(*at));
-        let lane = self.flows.lane.open_at().filter(|_| self.flows.has_active());
-        [first(&self.due), first(&self.deadlines), self.flows.next_parked(), lane]
-            .into_iter()
-            .flatten()
-            .reduce(f64::min)
-            .map(|at| std::time::Duration::from_millis(whole_ms(at - ms(now))))
     }
 
     pub(super) fn beat(
@@ -720,10 +477,4 @@ fn due(set: &BTreeSet<(Millis, u128)>, now: Millis) -> Vec<u128> {
 
 fn tell_event(told: &mut Vec<Told>, id: &JobId, event: Option<Event>) {
     told.extend(event.map(|event| Told::Event(id.clone(), event)));
-}
-
-/// Milliseconds until a moment that is not before now, rounded up.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-fn whole_ms(ms: f64) -> u64 {
-    ms.ceil().max(0.0) as u64
 }

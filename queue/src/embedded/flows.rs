@@ -4,281 +4,24 @@
 //! (not paused, below its cap, within its rates) and that have ready jobs; `parked` holds exactly
 //! the tenants with ready jobs that a rate keeps closed until a known time.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 
+use super::owners::{Lane, Score, Tenant, ms, number};
 use crate::{
     backend::Repairs,
     clock::Millis,
-    fair::{self, FIRST_COMPLETION_GUESS, LEARNING_RATE},
+    fair::{self, LEARNING_RATE},
     id::TenantId,
     job::Usage,
-    limits::{Allowance, Headroom, LaneLimits, MINUTE_MS, TenantLimits},
+    limits::TenantLimits,
     state::Class,
 };
-
-/// How long the drain rate is measured before it is mixed into the mean, in milliseconds.
-const DRAIN_WINDOW_MS: f64 = 2000.0;
-
-/// A number that sorts: a tag of virtual time, or a moment in milliseconds. Never NaN.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Score(pub(super) f64);
-
-impl Eq for Score {}
-
-impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Score {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-/// `moment` as a number that rates can be computed with.
-#[expect(clippy::cast_precision_loss, reason = "milliseconds lie below 2^53")]
-pub(super) fn ms(moment: Millis) -> f64 {
-    moment.0 as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "token counts lie below 2^53")]
-fn number(count: u64) -> f64 {
-    count as f64
-}
-
-/// Two rates of one owner: attempts and tokens per minute. See [`crate::limits`].
-#[derive(Debug, Clone, Copy, Default)]
-struct Meters {
-    requests_tat: f64,
-    tokens_tat: f64,
-}
-
-/// The bounds that [`Meters`] are held against.
-#[derive(Debug, Clone, Copy)]
-struct Rates {
-    requests: Option<f64>,
-    tokens: Option<f64>,
-}
-
-impl Meters {
-    /// When the next attempt may begin. Attempts: one must fit into the bucket. Tokens: the bucket
-    /// must not be empty; a job larger than what is left overdraws it, and the debt is waited for.
-    fn open_at(&self, rates: Rates) -> f64 {
-        let requests =
-            rates.requests.map_or(0.0, |limit| self.requests_tat - (MINUTE_MS - MINUTE_MS / limit));
-        let tokens = rates.tokens.map_or(0.0, |_| self.tokens_tat - MINUTE_MS + 1.0);
-        requests.max(tokens)
-    }
-
-    fn charge(&mut self, rates: Rates, cost: f64, now: f64) {
-        if let Some(limit) = rates.requests {
-            self.requests_tat = self.requests_tat.max(now) + MINUTE_MS / limit;
-        }
-        if let Some(limit) = rates.tokens {
-            self.tokens_tat = self.tokens_tat.max(now) + cost * MINUTE_MS / limit;
-        }
-    }
-
-    fn correct(&mut self, rates: Rates, difference: f64) {
-        if let Some(limit) = rates.tokens {
-            self.tokens_tat += difference * MINUTE_MS / limit;
-        }
-    }
-}
-
-impl Tenant {
-    /// What is left of its rates.
-    pub(super) fn allowance(&self, now: Millis) -> Allowance {
-        let now = ms(now);
-        let headroom = |limit: u64, tat: f64| Headroom::new(limit, (tat - now).max(0.0));
-        Allowance {
-            requests: self
-                .limits
-                .requests_per_minute
-                .map(|limit| headroom(limit.into(), self.meters.requests_tat)),
-            tokens: self
-                .limits
-                .tokens_per_minute
-                .map(|limit| headroom(limit, self.meters.tokens_tat)),
-        }
-    }
-}
 
 /// What a claim or a release needs to know about its job.
 #[derive(Debug, Clone)]
 pub(super) struct Flow {
     pub(super) class: Class,
     pub(super) tenant: TenantId,
-}
-
-/// One tenant's part of the shard.
-#[derive(Debug)]
-pub(super) struct Tenant {
-    pub(super) limits: TenantLimits,
-    pub(super) configured: bool,
-    pub(super) paused: bool,
-    pub(super) running: u32,
-    pub(super) queued: u64,
-    /// Of the queued, those that wait for a time.
-    pub(super) scheduled: u64,
-    meters: Meters,
-    pub(super) classes: [ClassState; 3],
-    parked: Option<Score>,
-    touched: bool,
-}
-
-/// One flow.
-#[derive(Debug, Default)]
-pub(super) struct ClassState {
-    tag: f64,
-    /// The ready jobs by their order, which a retry returns to.
-    ready: VecDeque<(u64, u128)>,
-    /// Under which tag it stands in `active`.
-    offered: Option<Score>,
-}
-
-impl ClassState {
-    /// How many ready jobs stand before `order`.
-    pub(super) fn before(&self, order: u64) -> usize {
-        self.ready.partition_point(|(other, _)| *other < order)
-    }
-
-    /// Whether it stands in `active`.
-    pub(super) fn is_offered(&self) -> bool {
-        self.offered.is_some()
-    }
-
-    /// The ready job that runs first.
-    pub(super) fn front(&self) -> Option<u128> {
-        self.ready.front().map(|(_, key)| *key)
-    }
-}
-
-impl Tenant {
-    fn new() -> Self {
-        Self {
-            limits: TenantLimits::default(),
-            configured: false,
-            paused: false,
-            running: 0,
-            queued: 0,
-            scheduled: 0,
-            meters: Meters::default(),
-            classes: Default::default(),
-            parked: None,
-            touched: false,
-        }
-    }
-
-    fn rates(&self) -> Rates {
-        Rates {
-            requests: self.limits.requests_per_minute.map(f64::from),
-            tokens: self.limits.tokens_per_minute.map(number),
-        }
-    }
-
-    /// When the tenant may begin another attempt; `None` when only another transition can tell.
-    fn open_at(&self) -> Option<f64> {
-        let at_cap = self.limits.max_running.is_some_and(|cap| self.running >= cap);
-        (!self.paused && !at_cap).then(|| self.meters.open_at(self.rates()))
-    }
-
-    /// Whether the tenant may begin another attempt now.
-    pub(super) fn is_open(&self, now: Millis) -> bool {
-        self.open_at().is_some_and(|at| at <= ms(now))
-    }
-
-    /// Which of its flows stand in `active`.
-    fn offers(&self) -> [bool; 3] {
-        self.classes.each_ref().map(ClassState::is_offered)
-    }
-
-    fn has_ready(&self) -> bool {
-        self.classes.iter().any(|class| !class.ready.is_empty())
-    }
-}
-
-/// What all tenants of the shard share.
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) limits: LaneLimits,
-    pub(super) paused: bool,
-    pub(super) not_before: Millis,
-    pub(super) running: u32,
-    pub(super) queued: u64,
-    vtime: f64,
-    meters: Meters,
-    mean_completion: f64,
-    /// The sum of the weights of all flows in `active`.
-    active_weight: f64,
-    drain: Drain,
-}
-
-/// How many jobs end per second while others wait: a mean over windows, halved in weight with each.
-/// What ends while nobody waits says how much is asked for, not how much could be done: it is not
-/// counted.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Drain {
-    /// The last end that was counted; 0 when nobody waited then.
-    last: f64,
-    /// How long was counted, in milliseconds, and how many ends.
-    elapsed: f64,
-    ended: f64,
-    pub(super) per_s: f64,
-}
-
-impl Drain {
-    fn count(&mut self, now: f64, is_backlogged: bool) {
-        if !is_backlogged {
-            self.last = 0.0;
-            return;
-        }
-        if self.last > 0.0 {
-            self.elapsed += now - self.last;
-            self.ended += 1.0;
-        }
-        self.last = now;
-        if self.elapsed >= DRAIN_WINDOW_MS {
-            let measured = self.ended * 1000.0 / self.elapsed;
-            self.per_s = if self.per_s > 0.0 { (self.per_s + measured) / 2.0 } else { measured };
-            (self.elapsed, self.ended) = (0.0, 0.0);
-        }
-    }
-}
-
-impl Lane {
-    fn rates(&self) -> Rates {
-        Rates {
-            requests: self.limits.requests_per_minute.map(f64::from),
-            tokens: self.limits.tokens_per_minute.map(number),
-        }
-    }
-
-    /// When the lane may begin another attempt; `None` when only another transition can tell.
-    pub(super) fn open_at(&self) -> Option<f64> {
-        let at_cap = self.limits.max_running.is_some_and(|cap| self.running >= cap);
-        let at = self.meters.open_at(self.rates()).max(ms(self.not_before));
-        (!self.paused && !at_cap).then_some(at)
-    }
-
-    pub(super) fn is_open(&self, now: Millis) -> bool {
-        self.open_at().is_some_and(|at| at <= ms(now))
-    }
-
-    /// The running mean of completion tokens.
-    pub(super) fn mean_completion(&self) -> f64 {
-        self.mean_completion
-    }
-
-    pub(super) fn drain_per_s(&self) -> f64 {
-        self.drain.per_s
-    }
-
-    pub(super) fn count_ended(&mut self, now: Millis) {
-        self.drain.count(ms(now), self.queued > 0);
-    }
 }
 
 /// The order of the shard.
@@ -293,20 +36,8 @@ pub(super) struct Flows {
 
 impl Flows {
     pub(super) fn new() -> Self {
-        let lane = Lane {
-            limits: LaneLimits::default(),
-            paused: false,
-            not_before: Millis(0),
-            running: 0,
-            queued: 0,
-            vtime: 0.0,
-            meters: Meters::default(),
-            mean_completion: FIRST_COMPLETION_GUESS,
-            active_weight: 0.0,
-            drain: Drain::default(),
-        };
         Self {
-            lane,
+            lane: Lane::new(),
             tenants: HashMap::new(),
             active: BTreeSet::new(),
             parked: BTreeSet::new(),
@@ -499,7 +230,7 @@ impl Flows {
     /// In how many milliseconds the job with `ahead` jobs of its flow before it should start: the
     /// flow's share of the measured drain rate, by weight. `None` while nothing was measured.
     pub(super) fn estimated_wait_ms(&self, flow: &Flow, ahead: u64) -> Option<u64> {
-        let rate = self.lane.drain.per_s;
+        let rate = self.lane.drain_per_s();
         if rate <= 0.0 {
             return None;
         }
@@ -579,20 +310,5 @@ impl Flows {
         state.and_then(|state| Some((state.offered?, state.tag))).is_none_or(|(score, tag)| {
             score.0 == tag && self.active.contains(&(score, class.rank(), id.clone()))
         })
-    }
-}
-
-#[cfg(feature = "conformance")]
-impl ClassState {
-    pub(super) fn is_empty(&self) -> bool {
-        self.ready.is_empty()
-    }
-}
-
-#[cfg(feature = "conformance")]
-impl Tenant {
-    /// Whether only its rates may keep it closed.
-    pub(super) fn may_open(&self) -> bool {
-        self.open_at().is_some()
     }
 }

@@ -1,0 +1,118 @@
+//! Acceptance: of a group of jobs all or none.
+
+use std::collections::HashMap;
+
+use super::{Engine, Known};
+use crate::{
+    clock::Millis,
+    embedded::record::Record,
+    error::{Error, Scope},
+    id::{IdempotencyKey, JobId, TenantId},
+    job::{Accepted, NewJob},
+    limits::drain_delay,
+};
+
+impl Engine {
+    pub(in crate::embedded) fn enqueue(
+        &mut self,
+        jobs: Vec<NewJob>,
+        now: Millis,
+    ) -> Result<Vec<Accepted>, Error> {
+        self.forget_ended(now);
+        let accepted = self.recognise(&jobs, now)?;
+        let fresh = |(job, accepted): &(&NewJob, &Accepted)| *accepted.id() == job.id;
+        self.check_room(jobs.iter().zip(&accepted).filter(fresh).map(|(job, _)| job))?;
+        for (job, accepted) in jobs.into_iter().zip(&accepted) {
+            if *accepted.id() == job.id {
+                self.accept(job, now);
+            }
+        }
+        self.flows.place_touched(now);
+        self.wake_if_servable(now);
+        Ok(accepted)
+    }
+
+    /// Which of `jobs` were accepted before, by their idempotency keys.
+    fn recognise(&self, jobs: &[NewJob], now: Millis) -> Result<Vec<Accepted>, Error> {
+        let mut fresh: HashMap<(&TenantId, &IdempotencyKey), (&[u8; 32], &JobId)> = HashMap::new();
+        let mut answers = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let Some(idempotency) = &job.idempotency else {
+                answers.push(Accepted::New(job.id.clone()));
+                continue;
+            };
+            let known = || {
+                self.known
+                    .get(&(job.tenant.clone(), idempotency.key.clone()))
+                    .filter(|known| known.expires > now)
+                    .map(|known| (&known.digest, &known.job))
+            };
+            let again = fresh.get(&(&job.tenant, &idempotency.key)).copied();
+            match again.or_else(known).filter(|_| !idempotency.renews) {
+                None => {
+                    fresh.insert((&job.tenant, &idempotency.key), (&idempotency.digest, &job.id));
+                    answers.push(Accepted::New(job.id.clone()));
+                }
+                Some((digest, id)) if *digest == idempotency.digest => {
+                    answers.push(Accepted::Replayed(id.clone()));
+                }
+                Some(_) => {
+                    let key = idempotency.key.to_string();
+                    return Err(Error::IdempotencyKeyReused { key });
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    fn check_room<'a>(&self, jobs: impl Iterator<Item = &'a NewJob>) -> Result<(), Error> {
+        let mut by_tenant: Vec<(&TenantId, u64)> = Vec::new();
+        let mut total = 0;
+        for job in jobs {
+            total += 1;
+            match by_tenant.iter_mut().find(|(tenant, _)| **tenant == job.tenant) {
+                Some((_, count)) => *count += 1,
+                None => by_tenant.push((&job.tenant, 1)),
+            }
+        }
+        for (tenant, count) in by_tenant {
+            let known = self.flows.tenant(tenant);
+            let limit = known.and_then(|tenant| tenant.limits.max_queued);
+            let queued = known.map_or(0, |tenant| tenant.queued);
+            self.check_bound(Scope::Tenant, limit, queued + count)?;
+        }
+        let lane = &self.flows.lane;
+        self.check_bound(Scope::Lane, Some(lane.limits.max_queued), lane.queued + total)
+    }
+
+    pub(super) fn check_bound(
+        &self,
+        scope: Scope,
+        limit: Option<u64>,
+        wanted: u64,
+    ) -> Result<(), Error> {
+        let Some(limit) = limit.filter(|limit| wanted > *limit) else { return Ok(()) };
+        let retry_after = drain_delay(wanted - limit, self.flows.lane.drain_per_s());
+        Err(Error::Full { scope, limit, retry_after })
+    }
+
+    fn accept(&mut self, job: NewJob, now: Millis) {
+        let key = job.id.number();
+        self.accepted += 1;
+        if let Some(idempotency) = &job.idempotency {
+            let known = Known {
+                digest: idempotency.digest,
+                job: job.id.clone(),
+                expires: now.after(idempotency.ttl),
+            };
+            self.known.insert((job.tenant.clone(), idempotency.key.clone()), known);
+        }
+        if let (Some(session), Some(memory)) = (&job.session, &job.spec.memory) {
+            self.sessions.greet(&job.tenant, session, memory, now);
+        }
+        let cost = job.cost.total(self.flows.lane.mean_completion());
+        self.lists.entry(job.tenant.clone()).or_default().push_back(key);
+        self.jobs.insert(key, Box::new(Record::new(job, cost, self.accepted, now)));
+        self.admit(key, now);
+    }
+}

@@ -1,0 +1,169 @@
+//! Ends of attempts, and begins of new ones.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{Engine, tell_event};
+use crate::{
+    clock::Millis,
+    embedded::{flows::Flow, owners::ms, record::Place},
+    event::{EventKind, retrying, started},
+    json::RawJson,
+    lease::{ClaimRequest, Lease, Outcome, Receipt, Settled, Settlement, Step},
+    session::Turn,
+    state::Status,
+};
+
+impl Engine {
+    pub(in crate::embedded) fn step(
+        &mut self,
+        settlements: Vec<Settlement>,
+        claim: ClaimRequest,
+        now: Millis,
+    ) -> Step {
+        self.forget_ended(now);
+        let settled = settlements.into_iter().map(|one| self.settle(one, now)).collect();
+        self.promote(now);
+        self.flows.place_touched(now);
+        let mut leases = Vec::new();
+        while leases.len() < claim.max && self.flows.lane.is_open(now) {
+            let Some((flow, key)) = self.flows.first() else { break };
+            let Some(lease) = self.claim(&flow, key, claim, now) else { break };
+            leases.push(lease);
+        }
+        self.wake_if_servable(now);
+        let look_again = self.look_again(now);
+        Step { settled, leases, look_again }
+    }
+
+    fn claim(&mut self, flow: &Flow, key: u128, claim: ClaimRequest, now: Millis) -> Option<Lease> {
+        let job = self.jobs.get_mut(&key)?;
+        self.flows.serve(flow, job.cost, now);
+        let expires = now.after(claim.lease);
+        self.leases.insert((expires, key));
+        job.place = Place::Running { expires, cancelling: false };
+        job.epoch += 1;
+        job.attempts += 1;
+        job.started = Some(now);
+        let event = job.log(EventKind::Started, started(job.attempts));
+        tell_event(&mut self.told, &job.id, event);
+        let turns = match (&job.session, &job.spec.memory) {
+            (Some(session), Some(_)) => self.sessions.turns(&job.tenant, session, now),
+            (None | Some(_), _) => Vec::new(),
+        };
+        Some(Lease {
+            key: job.lease_key(),
+            session: job.session.clone(),
+            spec: job.spec.clone(),
+            body: job.body.clone(),
+            attempt: job.attempts,
+            max_attempts: job.max_attempts,
+            keeps_events: job.events.is_some(),
+            deadline: job.deadline,
+            created_at: job.created,
+            claimed_at: now,
+            turns,
+            receipt: Receipt::default(),
+        })
+    }
+
+    fn settle(&mut self, settlement: Settlement, now: Millis) -> Settled {
+        let key = settlement.key.job.number();
+        let Some(job) = self.jobs.get_mut(&key) else { return Settled::Lost };
+        let Place::Running { expires, cancelling } = job.place else { return Settled::Lost };
+        if job.epoch != settlement.key.epoch {
+            return Settled::Lost;
+        }
+        self.leases.remove(&(expires, key));
+        let actual = match (&settlement.outcome, settlement.usage) {
+            (_, Some(usage)) => usage.total(),
+            (Outcome::LaneStopped { .. } | Outcome::Released, None) => 0,
+            (
+                Outcome::Succeeded { .. }
+                | Outcome::Failed { .. }
+                | Outcome::Retry { .. }
+                | Outcome::Cancelled
+                | Outcome::Expired,
+                None,
+            ) => job.cost,
+        };
+        let (flow, estimate) = (job.flow(), job.cost);
+        self.flows.release(&flow, estimate, actual);
+        self.learn(&settlement);
+        self.conclude(key, settlement.unless_cancelled(cancelling), now);
+        Settled::Done
+    }
+
+    fn learn(&mut self, settlement: &Settlement) {
+        let succeeded = matches!(settlement.outcome, Outcome::Succeeded { .. });
+        if let Some(usage) = settlement.usage.filter(|_| succeeded) {
+            self.flows.learn(usage);
+        }
+    }
+
+    /// Where a job goes whose attempt has ended.
+    fn conclude(&mut self, key: u128, settlement: Settlement, now: Millis) {
+        match settlement.outcome {
+            Outcome::Succeeded { output, turn } => {
+                self.remember(key, settlement.memory, turn, now);
+                self.end(key, Status::Succeeded, Some(output), now);
+            }
+            Outcome::Failed { output } => self.end(key, Status::Failed, Some(output), now),
+            Outcome::Cancelled => self.end(key, Status::Cancelled, None, now),
+            Outcome::Expired => self.end(key, Status::Expired, None, now),
+            Outcome::Retry { delay, error } => {
+                let event = retrying(delay, &error);
+                if let Some(job) = self.jobs.get_mut(&key) {
+                    job.remember_error(error);
+                }
+                self.put_back(key, now.after(delay), event, now);
+            }
+            Outcome::LaneStopped { delay, error } => {
+                let lane = &mut self.flows.lane;
+                lane.not_before = lane.not_before.max(now.after(delay));
+                self.unspend(key);
+                self.put_back(key, now, retrying(delay, &error), now);
+            }
+            Outcome::Released => {
+                self.unspend(key);
+                let event = (EventKind::Queued, RawJson::default());
+                self.put_back(key, now, event, now);
+            }
+        }
+    }
+
+    fn unspend(&mut self, key: u128) {
+        if let Some(job) = self.jobs.get_mut(&key) {
+            job.attempts -= 1;
+        }
+    }
+
+    fn remember(
+        &mut self,
+        key: u128,
+        memory: Option<(u32, Duration)>,
+        turn: Option<Turn>,
+        now: Millis,
+    ) {
+        let Some(job) = self.jobs.get(&key) else { return };
+        if let (Some(session), Some((keep, _)), Some(turn)) = (&job.session, memory, turn) {
+            self.sessions.remember(&job.tenant, session, (turn, keep), now);
+        }
+    }
+
+    /// In how long there may be work without a wake-up.
+    fn look_again(&self, now: Millis) -> Option<Duration> {
+        let first = |set: &BTreeSet<(Millis, u128)>| set.first().map(|(at, _)| ms(*at));
+        let lane = self.flows.lane.open_at().filter(|_| self.flows.has_active());
+        [first(&self.due), first(&self.deadlines), self.flows.next_parked(), lane]
+            .into_iter()
+            .flatten()
+            .reduce(f64::min)
+            .map(|at| Duration::from_millis(whole_ms(at - ms(now))))
+    }
+}
+
+/// Milliseconds until a moment that is not before now, rounded up.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+fn whole_ms(ms: f64) -> u64 {
+    ms.ceil().max(0.0) as u64
+}
