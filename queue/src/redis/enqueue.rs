@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Server, gather,
+    RedisStore, Server, gather,
     record::{
         self, BODY_APART, HAS_WEBHOOK, INLINE_BODY_BYTES, KEEPS_EVENTS, REMEMBERS, corrupt, double,
         double_of, u16_of, u32_of,
@@ -20,8 +20,22 @@ use crate::{
 
 type Args = Vec<Vec<u8>>;
 
-/// About how many jobs one call accepts; a larger group goes alone.
+/// About how many jobs one call accepts; a group of so many goes alone.
 const ACCEPTED_AT_ONCE: usize = 256;
+
+/// Accepts jobs, all or none. What fills a call by itself does not wait for others to go with.
+pub(super) async fn enqueue(
+    store: &RedisStore,
+    shard: &Shard,
+    jobs: Vec<NewJob>,
+) -> Result<Vec<Accepted>, Error> {
+    if jobs.len() < ACCEPTED_AT_ONCE {
+        return store.gathers(shard).enqueue.ask(jobs).await?;
+    }
+    let answers = try_enqueue(&store.server, shard, vec![jobs]).await?;
+    let accepted = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(accepted.into_iter().flatten().collect())
+}
 
 /// Accepts groups of jobs in one call.
 pub(super) fn enqueuer(
@@ -31,13 +45,13 @@ pub(super) fn enqueuer(
     let (server, shard) = (Arc::clone(server), shard.clone());
     Arc::new(move |groups| {
         let (server, shard) = (Arc::clone(&server), shard.clone());
-        Box::pin(async move { enqueue(&server, &shard, groups).await })
+        Box::pin(async move { enqueue_groups(&server, &shard, groups).await })
     })
 }
 
 /// Cuts the groups into calls of about [`ACCEPTED_AT_ONCE`] jobs, so that none holds the server for
 /// long, and makes them at once.
-async fn enqueue(
+async fn enqueue_groups(
     server: &Server,
     shard: &Shard,
     groups: Vec<Vec<NewJob>>,
@@ -156,6 +170,7 @@ fn push_plain_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
     numbers.extend(u16_of(job.max_attempts));
     numbers.extend(double_of(job.cost.prompt));
     numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
+    numbers.extend(idempotency(job));
     let mut rest = Vec::with_capacity(14 + tenant.len() + spec.len() + job.body.len());
     rest.extend(double(0.0));
     rest.extend([u8::try_from(tenant.len()).unwrap_or(u8::MAX), 0]);
@@ -163,7 +178,7 @@ fn push_plain_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
     rest.extend(tenant);
     rest.extend(spec);
     rest.extend(&job.body);
-    args.extend([job.id.key().into_bytes(), tenant.to_vec(), numbers, rest, idempotency(job)]);
+    args.extend([job.id.key().into_bytes(), tenant.to_vec(), numbers, rest]);
     Ok(())
 }
 

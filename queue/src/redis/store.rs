@@ -28,7 +28,7 @@ type Args = Vec<Vec<u8>>;
 #[async_trait]
 impl Backend for RedisStore {
     async fn enqueue(&self, shard: &Shard, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
-        self.gathers(shard).enqueue.ask(jobs).await?
+        enqueue::enqueue(self, shard, jobs).await
     }
 
     async fn step(

@@ -1,8 +1,8 @@
 -- Accepts groups of jobs; of each group all or none.
 -- Arguments, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, flag, and an
 --   idempotency key only if it renews), else 'm'; how many jobs; then
---   5 a plain job: id; tenant; numbers packed as '<BHdd' (class, most attempts, prompt tokens, completion
---   tokens or -1); the record from its deadline on; idempotency as below;
+--   4 a plain job: id; tenant; numbers packed as '<BHdd' (class, most attempts, prompt tokens, completion
+--   tokens or -1), and idempotency as below; the record from its deadline on;
 --   6 another job: id; tenant; numbers packed as '<BBHddddBBI4' (class, flags, most attempts, prompt
 --   tokens, completion tokens or -1, delay ms, deadline ms or 0, lengths of tenant, session and spec);
 --   idempotency as '' or '<Bd' (1 when it renews, TTL ms) + 32 bytes of digest + key; the record behind its header; body when
@@ -12,8 +12,14 @@
 --   own, or that of the job that was accepted before for the same idempotency key; { 'reused', key }; or
 --   { 'full', 'tenant' | 'lane', limit, excess, drain per second }.
 
+-- How long the numbers of a plain job are.
+local NUMBERS_BYTES <const> = 19
 -- The records to be written.
 local records
+-- The last two digits of a number: joined to the text of its hundreds, they are its text for less than
+-- it costs to format each, or to let Redis do it.
+local DIGITS = {}
+for n = 0, 99 do DIGITS[n] = format('%02d', n) end
 -- The tenants of the jobs, of a run of plain jobs of one tenant once; and how many these are.
 local names, named = {}, nil
 -- What the records of plain jobs begin with, of which class and which most attempts; the time as records hold it.
@@ -45,8 +51,8 @@ local function read_groups(args)
   while i <= last do
     local plain, size, first = args[i] == 'p', tonumber(args[i + 1]), i + 2
     if plain then
-      i = first + 5 * size
-      for at = first + 1, i - 1, 5 do
+      i = first + 4 * size
+      for at = first + 1, i - 1, 4 do
         if args[at] ~= name then
           name, named = args[at], named + 1
           names[named] = name
@@ -131,13 +137,13 @@ end
 -- bound of how many may wait.
 local function accept_plain(args, first, size, bounded)
   if size == 0 then return false end
-  local last, counts = first + 5 * size - 1, {}
+  local last, counts = first + 4 * size - 1, {}
   if bounded then
-    for at = first + 1, last, 5 do count_job(counts, args[at]) end
+    for at = first + 1, last, 4 do count_job(counts, args[at]) end
   end
   local refused = refusal(counts, size)
   if refused then return refused end
-  local at, order, count = first, lane[ACCEPTED], #records
+  local at, order, count, hundreds = first, lane[ACCEPTED], #records, nil
   local next_class, attempts, prompt, completion = unpack_numbers('<BHdd', args[first + 2])
   -- Runs of jobs of one flow.
   while at <= last do
@@ -152,16 +158,17 @@ local function accept_plain(args, first, size, bounded)
         head_class, head_attempts = class, attempts
         head = NEW[class] .. now_packed .. pack('<BH', VERSION, attempts)
       end
-      local id, idem = args[at], args[at + 4]
+      local id, numbers = args[at], args[at + 2]
       order = order + 1
       records[count + 1] = JOB .. id
       records[count + 2] = head .. pack('<dd', order, estimate(prompt, completion)) .. now_packed .. args[at + 3]
       count = count + 2
-      if idem ~= '' then remember(name, idem, id) end
+      if #numbers > NUMBERS_BYTES then remember(name, sub(numbers, NUMBERS_BYTES + 1), id) end
       ids[listed + order] = id
-      -- The order as text, which is cheaper than what Redis makes of a number.
-      arrivals_there[arrived_there + 1], arrivals_there[arrived_there + 2] = format('%d', order), id
-      arrived_there, at = arrived_there + 2, at + 5
+      local last_digits = order % 100
+      if last_digits == 0 or not hundreds then hundreds = format('%d', (order - last_digits) / 100) end
+      arrivals_there[arrived_there + 1], arrivals_there[arrived_there + 2] = hundreds .. DIGITS[last_digits], id
+      arrived_there, at = arrived_there + 2, at + 4
       if at <= last then next_class, attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2]) end
     until at > last or next_class ~= class or args[at + 1] ~= name
     local accepted = order - before
