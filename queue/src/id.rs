@@ -186,7 +186,9 @@ impl Shard {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
             })
         };
-        let index = (0..shards.max(1)).max_by_key(|index| mix(weight(index))).unwrap_or(0);
+        // A single one needs no draw.
+        let draw = || (0..shards).max_by_key(|index| mix(weight(index)));
+        let index = if shards > 1 { draw().unwrap_or(0) } else { 0 };
         Self { lane: lane.clone(), index }
     }
 }

@@ -109,7 +109,7 @@ impl Engine {
         if let Some(deadline) = job.deadline {
             self.deadlines.insert((deadline, key));
         }
-        let event = job.log(EventKind::Queued, RawJson::default());
+        let event = job.log(EventKind::Queued, RawJson::default);
         let may_run = match &job.session {
             Some(session) => self.sessions.join(&job.tenant, session, key),
             None => true,
@@ -167,7 +167,7 @@ impl Engine {
         if job.is_past_deadline(now) {
             return self.end(key, Status::Expired, None, now);
         }
-        let event = job.log(kind, data);
+        let event = job.log(kind, || data);
         tell_event(&mut self.told, &job.id, event);
         self.flows.lane.queued += 1;
         self.flows.touch(&job.tenant).queued += 1;
@@ -187,7 +187,7 @@ impl Engine {
             self.deadlines.remove(&(deadline, key));
         }
         if let Some(kind) = EventKind::of_end(status) {
-            let event = job.log(kind, RawJson::default());
+            let event = job.log(kind, RawJson::default);
             tell_event(&mut self.told, &job.id, event);
         }
         if status == Status::Succeeded {
@@ -382,7 +382,7 @@ impl Engine {
     ) -> Result<(), ()> {
         let job = self.jobs.get_mut(&lease.job.number()).filter(|job| job.epoch == lease.epoch);
         let job = job.filter(|job| matches!(job.place, Place::Running { .. })).ok_or(())?;
-        let event = job.log(kind, data);
+        let event = job.log(kind, || data);
         tell_event(&mut self.told, &job.id, event);
         Ok(())
     }

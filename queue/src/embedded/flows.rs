@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use foldhash::fast::RandomState;
+
 use super::owners::{Lane, Score, Tenant, ms, number};
 use crate::{
     backend::Repairs,
@@ -28,7 +30,7 @@ pub(super) struct Flow {
 #[derive(Debug)]
 pub(super) struct Flows {
     pub(super) lane: Lane,
-    tenants: HashMap<TenantId, Tenant>,
+    tenants: HashMap<TenantId, Tenant, RandomState>,
     active: BTreeSet<(Score, usize, TenantId)>,
     parked: BTreeSet<(Score, TenantId)>,
     touched: Vec<TenantId>,
@@ -38,7 +40,7 @@ impl Flows {
     pub(super) fn new() -> Self {
         Self {
             lane: Lane::new(),
-            tenants: HashMap::new(),
+            tenants: HashMap::default(),
             active: BTreeSet::new(),
             parked: BTreeSet::new(),
             touched: Vec::new(),

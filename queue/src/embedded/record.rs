@@ -126,9 +126,9 @@ impl Record {
     }
 
     /// Appends to the event log, if it is kept; answers with the event.
-    pub(super) fn log(&mut self, kind: EventKind, data: RawJson) -> Option<Event> {
+    pub(super) fn log(&mut self, kind: EventKind, data: impl FnOnce() -> RawJson) -> Option<Event> {
         let events = self.events.as_mut()?;
-        let event = Event { seq: events.len() as u64, kind, data };
+        let event = Event { seq: events.len() as u64, kind, data: data() };
         events.push(event.clone());
         Some(event)
     }

@@ -44,7 +44,8 @@ impl Engine {
         job.epoch += 1;
         job.attempts += 1;
         job.started = Some(now);
-        let event = job.log(EventKind::Started, started(job.attempts));
+        let attempt = job.attempts;
+        let event = job.log(EventKind::Started, || started(attempt));
         tell_event(&mut self.told, &job.id, event);
         let turns = match (&job.session, &job.spec.memory) {
             (Some(session), Some(_)) => self.sessions.turns(&job.tenant, session, now),
