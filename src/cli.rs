@@ -1,16 +1,15 @@
 //! What was typed. Nothing is decided here: flags become settings in [`config`](crate::config),
 //! where each is described with its default and its environment variable.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+mod flags;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::config::{LogFormat, span};
+pub(crate) use self::flags::{CallFlags, ListenFlags, LogFlags, SimulatedFlags, StoreFlags};
+use crate::config::span;
 
 const PRECEDENCE: &str = "\
 Every flag of up, api, worker and simulate is also a key of the configuration file and an
@@ -147,124 +146,6 @@ pub(crate) struct ConfigFile {
     /// A TOML file with settings [default: none]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-}
-
-#[derive(Debug, Default, Args, Serialize)]
-pub(crate) struct ListenFlags {
-    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:4004]
-    #[arg(long, value_name = "ADDR:PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) bind: Option<SocketAddr>,
-    /// Let everybody in who reaches the port, although it is open beyond this machine
-    #[arg(long)]
-    #[serde(skip_serializing_if = "is_false")]
-    pub(crate) allow_open_bind: bool,
-}
-
-#[derive(Debug, Default, Args, Serialize)]
-pub(crate) struct StoreFlags {
-    /// The Redis that holds the queue, e.g. `redis://127.0.0.1:6379`; api and worker need one
-    /// [default: embedded in up]
-    #[arg(long, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) redis: Option<String>,
-}
-
-#[derive(Debug, Default, Args, Serialize)]
-pub(crate) struct CallFlags {
-    /// The OpenAI-compatible server to call, e.g. `http://127.0.0.1:9101/v1` [default: simulated]
-    #[arg(long, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) upstream: Option<String>,
-    /// The environment variable that holds the server's API key [default: no key]
-    #[arg(long, value_name = "NAME")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) api_key_env: Option<String>,
-    /// How many calls run at once [default: 256]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) concurrency: Option<usize>,
-    /// How long running calls may go on after a signal to stop [default: 30]
-    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
-    pub(crate) drain: Option<Duration>,
-    /// How long a worker may be silent before its jobs are run by another [default: 15]
-    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
-    pub(crate) lease: Option<Duration>,
-}
-
-#[derive(Debug, Default, Args, Serialize)]
-pub(crate) struct LogFlags {
-    /// Which messages to log, e.g. debug or `info,causeway_worker=trace` [default: info]
-    #[arg(id = "log_filter", long = "log-filter", value_name = "FILTER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filter: Option<String>,
-    /// How to write them [default: text]
-    #[arg(id = "log_format", long = "log-format", value_name = "FORMAT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    format: Option<LogFormat>,
-}
-
-#[derive(Debug, Default, Args, Serialize)]
-pub(crate) struct SimulatedFlags {
-    /// Where to listen [default: 127.0.0.1]
-    #[arg(long, value_name = "ADDR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<IpAddr>,
-    /// The port; 0 takes a free one [default: 9100]
-    #[arg(long, value_name = "PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    /// Time to the first token [default: 200ms]
-    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
-    first_token: Option<Duration>,
-    /// Tokens per second after the first [default: 50]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens_per_second: Option<f64>,
-    /// Tokens of an answer, unless the request allows fewer [default: 64]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tokens: Option<u32>,
-    /// How long each call takes in all, whatever its tokens [default: not fixed]
-    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
-    call: Option<Duration>,
-    /// Make each token its number and the time at which it is due, for `bench streams`
-    #[arg(long)]
-    #[serde(skip_serializing_if = "is_false")]
-    stamps: bool,
-    /// What failures are drawn by: the same seed, the same failures [default: 1]
-    #[arg(long, value_name = "N")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seed: Option<u64>,
-    /// Share of calls refused with 429 and Retry-After, 0 to 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rate_limited: Option<f64>,
-    /// The Retry-After of those [default: 1]
-    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
-    retry_after: Option<Duration>,
-    /// Share of calls that fail with 500, 0 to 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<f64>,
-    /// Share of calls that stay silent for ever, 0 to 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hangs: Option<f64>,
-    /// Share of calls whose connection breaks in mid-answer, 0 to 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cuts: Option<f64>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
-fn is_false(flag: &bool) -> bool {
-    !flag
 }
 
 /// Which Causeway to talk to.
