@@ -1,0 +1,154 @@
+//! What a history is made of, and how it is drawn.
+
+use causeway_queue::limits::{LaneLimits, TenantLimits};
+use proptest::prelude::*;
+
+pub(super) const TENANTS: [&str; 3] = ["ann", "bob", "cem"];
+
+/// What a job of a history is like; every number is taken modulo what it chooses from.
+#[expect(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    pub(super) tenant: usize,
+    pub(super) class: usize,
+    pub(super) session: Option<u8>,
+    pub(super) remembers: bool,
+    pub(super) keeps_events: bool,
+    pub(super) completion: Option<u16>,
+    pub(super) delay_s: u64,
+    pub(super) deadline_s: Option<u64>,
+    pub(super) key: Option<(u8, u8, bool)>,
+    pub(super) large: bool,
+    pub(super) webhook: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum End {
+    Succeed(Option<u16>),
+    Fail,
+    Retry(u64),
+    StopLane(u64),
+    Release,
+    Cancelled,
+}
+
+/// One operation; positions are taken modulo what there is.
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Enqueue(Vec<Draft>),
+    Step(Vec<(usize, End)>, usize),
+    ZombieSettles(usize, End),
+    Beat,
+    Crash(usize),
+    Reap,
+    Cancel(usize, usize),
+    Retry(usize, usize),
+    Emit(usize),
+    Pause(Option<usize>, bool),
+    Limit(LaneLimits, Vec<(usize, TenantLimits)>),
+    Pass(u64),
+    List(usize, usize, Option<usize>),
+    HandOn(usize),
+    Reconcile,
+}
+
+fn draft() -> impl Strategy<Value = Draft> {
+    let options = (
+        prop_oneof![3 => Just(0_u64), 1 => 1..20_u64],
+        prop::option::weighted(0.15, 1..60_u64),
+        prop::option::weighted(0.2, (0..3_u8, 0..2_u8, prop::bool::weighted(0.2))),
+        (prop::bool::weighted(0.1), prop::bool::weighted(0.3)),
+    );
+    (
+        (0..3_usize, 0..3_usize, prop::option::weighted(0.4, 0..2_u8)),
+        (any::<bool>(), any::<bool>(), prop::option::of(1..5000_u16)),
+        options,
+    )
+        .prop_map(
+            |((tenant, class, session), (remembers, keeps_events, completion), options)| {
+                let (delay_s, deadline_s, key, (large, webhook)) = options;
+                Draft {
+                    tenant,
+                    class,
+                    session,
+                    remembers,
+                    keeps_events,
+                    completion,
+                    delay_s,
+                    deadline_s,
+                    key,
+                    large,
+                    webhook,
+                }
+            },
+        )
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        4 => prop::option::of(0..9000_u16).prop_map(End::Succeed),
+        1 => Just(End::Fail),
+        2 => (0..10_u64).prop_map(End::Retry),
+        1 => (0..10_u64).prop_map(End::StopLane),
+        1 => Just(End::Release),
+        1 => Just(End::Cancelled),
+    ]
+}
+
+fn lane_limits() -> impl Strategy<Value = LaneLimits> {
+    (
+        prop::option::of(1..6_u32),
+        prop_oneof![3 => Just(1000_u64), 1 => 0..30_u64],
+        prop::option::weighted(0.2, 1..60_u32),
+        prop::option::weighted(0.2, 100..100_000_u64),
+    )
+        .prop_map(|(max_running, max_queued, requests_per_minute, tokens_per_minute)| {
+            LaneLimits { max_running, max_queued, requests_per_minute, tokens_per_minute }
+        })
+}
+
+fn tenant_limits() -> impl Strategy<Value = TenantLimits> {
+    (
+        1..7_u32,
+        prop::option::of(1..4_u32),
+        prop::option::weighted(0.2, 0..10_u64),
+        prop::option::weighted(0.3, 1..60_u32),
+        prop::option::weighted(0.3, 100..100_000_u64),
+    )
+        .prop_map(
+            |(weight, max_running, max_queued, requests_per_minute, tokens_per_minute)| {
+                TenantLimits {
+                    weight,
+                    max_running,
+                    max_queued,
+                    requests_per_minute,
+                    tokens_per_minute,
+                }
+            },
+        )
+}
+
+pub(super) fn op() -> impl Strategy<Value = Op> {
+    let at = any::<usize>;
+    prop_oneof![
+        8 => prop::collection::vec(draft(), 1..5).prop_map(Op::Enqueue),
+        10 => (prop::collection::vec((at(), end()), 0..4), 0..6_usize)
+            .prop_map(|(ends, max)| Op::Step(ends, max)),
+        2 => (at(), end()).prop_map(|(at, end)| Op::ZombieSettles(at, end)),
+        2 => Just(Op::Beat),
+        2 => at().prop_map(Op::Crash),
+        2 => Just(Op::Reap),
+        2 => (at(), at()).prop_map(|(job, tenant)| Op::Cancel(job, tenant)),
+        2 => (at(), at()).prop_map(|(job, tenant)| Op::Retry(job, tenant)),
+        2 => at().prop_map(Op::Emit),
+        1 => (prop::option::of(0..3_usize), any::<bool>())
+            .prop_map(|(tenant, paused)| Op::Pause(tenant, paused)),
+        2 => (lane_limits(), prop::collection::vec((0..3_usize, tenant_limits()), 0..3))
+            .prop_map(|(lane, tenants)| Op::Limit(lane, tenants)),
+        4 => prop_oneof![0..50_u64, 500..20_000_u64].prop_map(Op::Pass),
+        1 => (0..3_usize, 1..5_usize, prop::option::of(at()))
+            .prop_map(|(tenant, limit, after)| Op::List(tenant, limit, after)),
+        1 => (1..4_usize).prop_map(Op::HandOn),
+        1 => Just(Op::Reconcile),
+    ]
+}

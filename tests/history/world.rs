@@ -1,0 +1,347 @@
+//! Both engines, led through the same operations: answers and jobs are compared, invariants checked.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use causeway_queue::{
+    Backend, Class, EventKind, IdempotencyKey, JobId, Lease, NewJob, Outcome, Policy, Queue,
+    RawJson, Settlement, Spec, Webhook,
+    backend::{Emission, ListQuery},
+    clock::ManualClock,
+    conformance::{LEASE, error, failed, session_key, tenant_id},
+    embedded::Embedded,
+    job::{Idempotency, Job, Output, State, Usage},
+    lease::{ClaimRequest, Settled},
+    limits::{LaneLimits, TenantLimits},
+    redis::RedisStore,
+    session::{Memory, Turn},
+    webhook::{End as Told, MAX_OUTBOX_PAGE, Subject},
+};
+use proptest::{prelude::*, test_runner::TestCaseError};
+
+use super::ops::{Draft, End, Op, TENANTS};
+use crate::support::redis::RedisServer;
+
+/// The same attempt as both engines gave it out.
+type Pair = (Lease, Lease);
+
+/// Both engines, and what is known of them.
+pub(super) struct World {
+    embedded: Arc<Embedded>,
+    redis: Arc<RedisStore>,
+    queue: Queue,
+    clock: Arc<ManualClock>,
+    shard: causeway_queue::Shard,
+    jobs: Vec<JobId>,
+    held: Vec<Pair>,
+    zombies: Vec<Pair>,
+    /// Ends that were handed on.
+    told: Vec<Told>,
+    vtime: f64,
+}
+
+/// Takes one out, if there is any.
+fn take(from: &mut Vec<Pair>, at: usize) -> Option<Pair> {
+    (!from.is_empty()).then(|| from.swap_remove(at % from.len()))
+}
+
+/// The answers of both must be the same.
+fn same<T: std::fmt::Debug>(embedded: &T, redis: &T) -> Result<(), TestCaseError> {
+    if format!("{embedded:?}") != format!("{redis:?}") {
+        return Err(TestCaseError::fail(format!("embedded: {embedded:#?}\nRedis: {redis:#?}")));
+    }
+    Ok(())
+}
+
+impl World {
+    pub(super) async fn new(server: &RedisServer) -> Self {
+        let clock = crate::conformance::clock();
+        let policy = Policy { max_dead: 3, ..Policy::default() };
+        let embedded = Arc::new(Embedded::new(policy.clone(), clock.clone()));
+        let redis = RedisStore::connect_with_clock(&server.url(), policy, clock.clone()).await;
+        let redis = Arc::new(redis.unwrap());
+        let queue = Queue::new(Arc::clone(&embedded) as Arc<dyn Backend>, Vec::new());
+        let shard = queue.shards().remove(0);
+        let (jobs, held, zombies, told) = Default::default();
+        Self { embedded, redis, queue, clock, shard, jobs, held, zombies, told, vtime: 0.0 }
+    }
+
+    fn job(&self, draft: &Draft) -> NewJob {
+        let mut spec = Spec { url: "/v1/chat/completions".to_owned(), ..Spec::default() };
+        let session = draft.session.map(|n| session_key(&format!("s{n}")));
+        if draft.remembers && session.is_some() {
+            let profile = RawJson::string("profile");
+            spec.memory = Some(Memory { turns: 2, ttl_s: 30, profile });
+        }
+        spec.webhook = draft
+            .webhook
+            .then(|| Webhook { url: "https://example.com/".to_owned(), subject: Subject::Job });
+        let body = Bytes::from(vec![b'1'; if draft.large { 3000 } else { 10 }]);
+        let tenant = tenant_id(TENANTS[draft.tenant % 3]);
+        let drafted = self.queue.draft(tenant, spec, body, draft.completion.map(Into::into));
+        NewJob {
+            class: Class::ALL[draft.class % 3],
+            session,
+            keeps_events: draft.keeps_events,
+            delay: Duration::from_secs(draft.delay_s),
+            deadline: draft.deadline_s.map(Duration::from_secs),
+            idempotency: draft.key.map(|(key, digest, renews)| Idempotency {
+                key: IdempotencyKey::new(&format!("k{key}")).unwrap(),
+                digest: [digest; 32],
+                ttl: Duration::from_secs(3600),
+                renews,
+            }),
+            ..drafted
+        }
+    }
+
+    fn settle((ours, theirs): Pair, end: &End) -> (Settlement, Settlement) {
+        let usage = match end {
+            End::Succeed(tokens) => {
+                tokens.map(|tokens| Usage { prompt_tokens: 3, completion_tokens: tokens.into() })
+            }
+            _ => None,
+        };
+        let outcome = |lease: &Lease| match end {
+            End::Succeed(_) => {
+                let turn = Turn { user: lease.key.epoch.to_string(), assistant: "a".to_owned() };
+                let output = Output { usage, ..Output::default() };
+                Outcome::Succeeded { output, turn: lease.spec.memory.as_ref().map(|_| turn) }
+            }
+            End::Fail => failed(lease.attempt),
+            End::Retry(s) => {
+                let delay = Duration::from_secs(*s);
+                Outcome::Retry { delay, error: error(lease.attempt) }
+            }
+            End::StopLane(s) => {
+                let delay = Duration::from_secs(*s);
+                Outcome::LaneStopped { delay, error: error(lease.attempt) }
+            }
+            End::Release => Outcome::Released,
+            End::Cancelled => Outcome::Cancelled,
+        };
+        let (mine, yours) = (outcome(&ours), outcome(&theirs));
+        (ours.settle(mine, usage), theirs.settle(yours, usage))
+    }
+
+    async fn step(
+        &mut self,
+        pairs: Vec<(Pair, End)>,
+        max: usize,
+    ) -> Result<Vec<Settled>, TestCaseError> {
+        let (mut ours, mut theirs): (Vec<_>, Vec<_>) =
+            pairs.into_iter().map(|(pair, end)| Self::settle(pair, &end)).unzip();
+        let claim = ClaimRequest { max, lease: LEASE };
+        let ours = self.embedded.step(&self.shard, &mut ours, claim).await.unwrap();
+        let theirs = self.redis.step(&self.shard, &mut theirs, claim).await.unwrap();
+        same(&(&ours.settled, &ours.leases), &(&theirs.settled, &theirs.leases))?;
+        // Redis may say to look earlier than need be, never later.
+        let late = match (ours.look_again, theirs.look_again) {
+            (Some(ours), Some(theirs)) => theirs > ours,
+            (ours, None) => ours.is_some(),
+            (None, Some(_)) => false,
+        };
+        prop_assert!(!late, "{:?} for {:?}", theirs.look_again, ours.look_again);
+        self.held.extend(ours.leases.into_iter().zip(theirs.leases));
+        Ok(ours.settled)
+    }
+
+    pub(super) async fn apply(&mut self, op: Op) -> Result<(), TestCaseError> {
+        match op {
+            Op::Enqueue(drafts) => self.enqueue(&drafts).await?,
+            Op::Step(ends, max) => {
+                let held: Vec<_> = ends
+                    .into_iter()
+                    .filter_map(|(at, end)| take(&mut self.held, at).map(|pair| (pair, end)))
+                    .collect();
+                self.step(held, max).await?;
+            }
+            Op::ZombieSettles(at, end) => {
+                if let Some(zombie) = take(&mut self.zombies, at) {
+                    self.step(vec![(zombie, end)], 0).await?;
+                }
+            }
+            Op::Beat => {
+                let keys: Vec<_> = self.held.iter().map(|(ours, _)| ours.key.clone()).collect();
+                let ours = self.embedded.beat(&self.shard, &keys, LEASE).await;
+                same(&ours, &self.redis.beat(&self.shard, &keys, LEASE).await)?;
+            }
+            Op::Crash(at) => self.zombies.extend(take(&mut self.held, at)),
+            Op::Reap => {
+                let ours = self.embedded.reap(&self.shard).await;
+                same(&ours, &self.redis.reap(&self.shard).await)?;
+            }
+            Op::Cancel(job, tenant) => {
+                if let Some(id) = self.pick(job) {
+                    let tenant = tenant_id(TENANTS[tenant % 3]);
+                    let ours = self.embedded.cancel(&tenant, &id).await;
+                    same(&ours, &self.redis.cancel(&tenant, &id).await)?;
+                }
+            }
+            Op::Retry(job, tenant) => {
+                if let Some(id) = self.pick(job) {
+                    let tenant = tenant_id(TENANTS[tenant % 3]);
+                    let ours = self.embedded.retry(&tenant, &id).await;
+                    same(&ours, &self.redis.retry(&tenant, &id).await)?;
+                }
+            }
+            Op::Emit(at) => self.emit(at).await?,
+            Op::Pause(tenant, paused) => {
+                let tenant = tenant.map(|n| tenant_id(TENANTS[n]));
+                self.embedded.pause(&self.shard, tenant.as_ref(), paused).await.unwrap();
+                self.redis.pause(&self.shard, tenant.as_ref(), paused).await.unwrap();
+            }
+            Op::Limit(lane, tenants) => self.limit(&lane, tenants).await,
+            Op::Pass(ms) => self.clock.advance(Duration::from_millis(ms)),
+            Op::List(tenant, limit, after) => {
+                let after = after.and_then(|at| self.pick(at));
+                let query = ListQuery { limit, after, ..ListQuery::default() };
+                let tenant = tenant_id(TENANTS[tenant % 3]);
+                let ours = self.embedded.list(&self.shard, &tenant, &query).await;
+                same(&ours, &self.redis.list(&self.shard, &tenant, &query).await)?;
+            }
+            Op::HandOn(most) => self.hand_on(most).await?,
+            Op::Reconcile => self.reconcile().await?,
+        }
+        self.compare().await
+    }
+
+    async fn enqueue(&mut self, drafts: &[Draft]) -> Result<(), TestCaseError> {
+        let jobs: Vec<NewJob> = drafts.iter().map(|draft| self.job(draft)).collect();
+        let ours = self.embedded.enqueue(&self.shard, jobs.clone()).await;
+        same(&ours, &self.redis.enqueue(&self.shard, jobs).await)?;
+        for accepted in ours.into_iter().flatten() {
+            if !self.jobs.contains(accepted.id()) {
+                self.jobs.push(accepted.id().clone());
+            }
+        }
+        Ok(())
+    }
+
+    async fn limit(&self, lane: &LaneLimits, tenants: Vec<(usize, TenantLimits)>) {
+        let named = |(n, limits)| (tenant_id(TENANTS[n]), limits);
+        let tenants: Vec<_> = tenants.into_iter().map(named).collect();
+        self.embedded.set_limits(&self.shard, lane, &tenants).await.unwrap();
+        self.redis.set_limits(&self.shard, lane, &tenants).await.unwrap();
+    }
+
+    async fn queue_is_empty(&self) -> bool {
+        let stats = self.embedded.stats(&self.shard, None).await.unwrap();
+        stats.queued + stats.running == 0
+    }
+
+    fn pick(&self, at: usize) -> Option<JobId> {
+        (!self.jobs.is_empty()).then(|| self.jobs[at % self.jobs.len()].clone())
+    }
+
+    async fn emit(&self, at: usize) -> Result<(), TestCaseError> {
+        let everyone: Vec<&Pair> = self.held.iter().chain(&self.zombies).collect();
+        let keeping: Vec<_> = everyone.into_iter().filter(|(ours, _)| ours.keeps_events).collect();
+        if keeping.is_empty() {
+            return Ok(());
+        }
+        let lease = keeping[at % keeping.len()].0.key.clone();
+        let one = Emission { lease, kind: EventKind::Delta, data: RawJson::string("x") };
+        let ours = self.embedded.emit(&self.shard, vec![one.clone()]).await.unwrap();
+        let theirs = self.redis.emit(&self.shard, vec![one]).await.unwrap();
+        same(&ours, &theirs)
+    }
+
+    /// The oldest ends leave both outboxes, each for the first time.
+    async fn hand_on(&mut self, most: usize) -> Result<(), TestCaseError> {
+        let ends = self.embedded.outbox(&self.shard, most).await.unwrap();
+        self.embedded.take_out(&self.shard, &ends).await.unwrap();
+        self.redis.take_out(&self.shard, &ends).await.unwrap();
+        for end in ends {
+            let again = self.told.iter().any(|told| told.name() == end.name());
+            prop_assert!(!again, "{:?} is told twice", end);
+            self.told.push(end);
+        }
+        Ok(())
+    }
+
+    /// Both outboxes hold the same, and every end that is to be told waits there or was told.
+    async fn compare_outboxes(&self, jobs: &[Option<Job>]) -> Result<(), TestCaseError> {
+        let ours = self.embedded.outbox(&self.shard, MAX_OUTBOX_PAGE).await.unwrap();
+        same(&ours, &self.redis.outbox(&self.shard, MAX_OUTBOX_PAGE).await.unwrap())?;
+        for job in jobs.iter().flatten() {
+            let to_be_told = job.spec.webhook.is_some();
+            if let State::Ended { status, at, .. } = &job.state {
+                let is_it = |end: &Told| (&end.job, end.status, end.at) == (&job.id, *status, *at);
+                let is_known = ours.iter().chain(&self.told).any(is_it);
+                prop_assert_eq!(is_known, to_be_told, "{:?}", job);
+            }
+            let is_there = ours.iter().any(|end| end.job == job.id);
+            prop_assert!(to_be_told || !is_there, "{} has no webhook", job.id);
+        }
+        Ok(())
+    }
+
+    /// Nothing may be left to repair.
+    async fn reconcile(&self) -> Result<(), TestCaseError> {
+        let ours = self.embedded.reconcile(&self.shard).await.unwrap();
+        let theirs = self.redis.reconcile(&self.shard).await.unwrap();
+        prop_assert_eq!(ours.total(), 0, "embedded: {:?}", ours);
+        prop_assert_eq!(theirs.total(), 0, "Redis: {:?}", theirs);
+        Ok(())
+    }
+
+    /// All that can be seen of both is the same, and neither holds what must never be.
+    async fn compare(&mut self) -> Result<(), TestCaseError> {
+        let ours = self.embedded.get(&self.shard, &self.jobs).await.unwrap();
+        let theirs = self.redis.get(&self.shard, &self.jobs).await.unwrap();
+        same(&ours, &theirs)?;
+        self.compare_outboxes(&ours).await?;
+        for tenant in TENANTS.map(|name| Some(tenant_id(name))).into_iter().chain([None]) {
+            let ours = self.embedded.stats(&self.shard, tenant.as_ref()).await.unwrap();
+            let theirs = self.redis.stats(&self.shard, tenant.as_ref()).await.unwrap();
+            same(&ours, &theirs)?;
+        }
+        let ours = self.embedded.audit(&self.shard);
+        let theirs = self.redis.audit(&self.shard, &self.jobs).await.unwrap();
+        prop_assert!(ours.faults.is_empty(), "embedded: {:#?}", ours.faults);
+        prop_assert!(theirs.faults.is_empty(), "Redis: {:#?}", theirs.faults);
+        prop_assert_eq!(ours.vtime, theirs.vtime);
+        prop_assert!(ours.vtime >= self.vtime, "virtual time went back");
+        self.vtime = ours.vtime;
+        Ok(())
+    }
+
+    /// With all bounds lifted, every job ends, and the logs of both tell the same.
+    pub(super) async fn finish(&mut self) -> Result<(), TestCaseError> {
+        let free = LaneLimits::default();
+        self.apply(Op::Limit(free, Vec::new())).await?;
+        for tenant in [None, Some(0), Some(1), Some(2)] {
+            self.apply(Op::Pause(tenant, false)).await?;
+        }
+        self.zombies.append(&mut self.held);
+        for _ in 0..50 {
+            self.clock.advance(Duration::from_secs(60));
+            self.apply(Op::Reap).await?;
+            self.step(Vec::new(), 1000).await?;
+            if self.held.is_empty() && self.queue_is_empty().await {
+                break;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.step(held.into_iter().map(|pair| (pair, End::Succeed(None))).collect(), 0).await?;
+        }
+        self.compare().await?;
+        self.reconcile().await?;
+        let jobs: Vec<Job> = self
+            .embedded
+            .get(&self.shard, &self.jobs)
+            .await
+            .unwrap()
+            .into_iter()
+            .flatten()
+            .collect();
+        prop_assert_eq!(jobs.len(), self.jobs.len());
+        for job in jobs {
+            prop_assert!(job.status().is_terminal(), "{:?} never ended", job);
+            let ours = self.embedded.events(&job.id, 0).await.unwrap();
+            let theirs = self.redis.events(&job.id, 0).await.unwrap();
+            same(&ours, &theirs)?;
+        }
+        Ok(())
+    }
+}
