@@ -55,6 +55,7 @@ macro_rules! promises {
             a_full_lane_accepts_all_or_nothing
             a_full_tenant_leaves_room_for_others
             the_first_tenant_without_room_is_named
+            jobs_of_a_flow_begin_as_they_were_accepted
             a_delayed_job_waits_for_its_time
             a_large_body_arrives_whole
             a_tenant_never_runs_more_than_its_cap

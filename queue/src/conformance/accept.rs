@@ -124,6 +124,26 @@ pub async fn the_first_tenant_without_room_is_named(stage: Stage) {
     }
 }
 
+/// Jobs of one flow begin in the order of their acceptance, whatever their names, accepted one by one
+/// or by the hundred.
+pub async fn jobs_of_a_flow_begin_as_they_were_accepted(stage: Stage) {
+    let mut accepted = Vec::new();
+    for (count, keeps_events) in [(1, false), (2, true), (98, false), (300, false), (7, true)] {
+        let drafts = (0..count).map(|_| NewJob { keeps_events, ..stage.job("ann") });
+        let jobs: Vec<NewJob> = drafts.collect();
+        let backwards = jobs.into_iter().rev().collect();
+        accepted.extend(stage.queue.submit(backwards).await.unwrap());
+    }
+    let mut begun = Vec::new();
+    while begun.len() < accepted.len() {
+        let leases = stage.claim(64).await;
+        assert!(!leases.is_empty(), "{} have begun", begun.len());
+        begun.extend(leases.into_iter().map(|lease| Accepted::New(lease.key.job)));
+    }
+    assert_eq!(begun, accepted);
+    stage.assert_sound().await;
+}
+
 /// A delayed job cannot be claimed before its time.
 pub async fn a_delayed_job_waits_for_its_time(stage: Stage) {
     let job = NewJob { delay: Duration::from_secs(5), ..stage.job("ann") };
