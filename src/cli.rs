@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-pub(crate) use self::flags::{CallFlags, ListenFlags, LogFlags, SimulatedFlags, StoreFlags};
+use self::flags::{CallFlags, ListenFlags, LogFlags, SimulatedFlags, StoreFlags};
 use crate::config::span;
 
 const PRECEDENCE: &str = "\

@@ -23,7 +23,8 @@ use crate::{
 /// promises, and the module `conformance` checks the promises on every backend.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync {
-    /// Accepts all of `jobs` or none; answers in their order. All must belong to `shard`.
+    /// Accepts all of `jobs` or none; answers in their order. All must belong to `shard`. Who goes away
+    /// before the answer leaves open which of both it was.
     async fn enqueue(&self, shard: &Shard, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error>;
 
     /// Ends attempts and begins new ones, in this order, in one round trip. Due jobs and parked

@@ -5,7 +5,6 @@
 mod audit;
 mod engine;
 mod flows;
-mod owners;
 mod record;
 mod sessions;
 mod view;

@@ -187,8 +187,11 @@ impl Shard {
             })
         };
         // A single one needs no draw.
-        let draw = || (0..shards).max_by_key(|index| mix(weight(index)));
-        let index = if shards > 1 { draw().unwrap_or(0) } else { 0 };
+        let index = if shards > 1 {
+            (0..shards).max_by_key(|index| mix(weight(index))).unwrap_or(0)
+        } else {
+            0
+        };
         Self { lane: lane.clone(), index }
     }
 }

@@ -26,7 +26,7 @@ use std::{
 };
 
 use redis::{Cmd, FromRedisValue, Value};
-use tokio::task::JoinSet;
+use tokio::{sync::Semaphore, task::JoinSet};
 
 pub use self::info::ServerStats;
 use self::{
@@ -50,12 +50,17 @@ const GATHERED: usize = 256;
 /// Most leases that one call extends, and most settlements and emissions that one call takes.
 const MOST_LEASES: usize = 1000;
 
+/// The arguments of a call.
+type Args = Vec<Vec<u8>>;
+
 /// The Redis store.
 #[derive(Debug)]
 pub struct RedisStore {
     server: Arc<Server>,
     board: Arc<Switchboard>,
     gathers: Mutex<HashMap<Shard, Gathers>>,
+    /// The turns of large groups, which do not gather.
+    alone: Semaphore,
     /// The connections on which workers wait, one a shard; taken out while somebody waits.
     waiting: Mutex<HashMap<Shard, Held>>,
     tasks: Mutex<JoinSet<()>>,
@@ -199,6 +204,7 @@ impl RedisStore {
             server: Arc::new(server),
             board,
             gathers: Mutex::default(),
+            alone: Semaphore::new(enqueue::ALONE_AT_ONCE),
             waiting: Mutex::default(),
             tasks: Mutex::new(tasks),
         })

@@ -81,10 +81,12 @@ pub async fn keys_of_two_tenants_do_not_meet(stage: Stage) {
 pub async fn a_full_lane_accepts_all_or_nothing(stage: Stage) {
     let lane = LaneLimits { max_queued: 2, ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &lane, &[]).await.unwrap();
-    let three = vec![stage.job("ann"), stage.job("bob"), stage.job("cem")];
-    let refused = stage.queue.submit(three).await;
-    assert!(matches!(refused, Err(Error::Full { scope: Scope::Lane, limit: 2, .. })));
-    assert_eq!(stage.claim(10).await.len(), 0);
+    for count in [3, 300] {
+        let names = ["ann", "bob", "cem"].into_iter().cycle().take(count);
+        let refused = stage.queue.submit(names.map(|name| stage.job(name)).collect()).await;
+        assert!(matches!(refused, Err(Error::Full { scope: Scope::Lane, limit: 2, .. })));
+        assert_eq!(stage.claim(10).await.len(), 0);
+    }
     stage.queue.submit(vec![stage.job("ann"), stage.job("bob")]).await.unwrap();
     assert_eq!(stage.claim(10).await.len(), 2, "running jobs take no room in the queue");
     stage.queue.submit(vec![stage.job("ann"), stage.job("bob")]).await.unwrap();
@@ -124,22 +126,27 @@ pub async fn the_first_tenant_without_room_is_named(stage: Stage) {
     }
 }
 
-/// Jobs of one flow begin in the order of their acceptance, whatever their names, accepted one by one
-/// or by the hundred.
+/// Jobs of one flow begin in the order of their acceptance, whatever their names, in groups of any size
+/// and among jobs of others.
 pub async fn jobs_of_a_flow_begin_as_they_were_accepted(stage: Stage) {
     let mut accepted = Vec::new();
     for (count, keeps_events) in [(1, false), (2, true), (98, false), (300, false), (7, true)] {
-        let drafts = (0..count).map(|_| NewJob { keeps_events, ..stage.job("ann") });
+        let tenant = |n: usize| if n % 7 < 4 { "ann" } else { "bob" };
+        let drafts = (0..count).map(|n| NewJob { keeps_events, ..stage.job(tenant(n)) });
         let jobs: Vec<NewJob> = drafts.collect();
-        let backwards = jobs.into_iter().rev().collect();
-        accepted.extend(stage.queue.submit(backwards).await.unwrap());
+        let backwards: Vec<NewJob> = jobs.into_iter().rev().collect();
+        accepted.extend(backwards.iter().map(|job| (job.tenant.clone(), job.id.clone())));
+        stage.queue.submit(backwards).await.unwrap();
     }
     let mut begun = Vec::new();
     while begun.len() < accepted.len() {
         let leases = stage.claim(64).await;
         assert!(!leases.is_empty(), "{} have begun", begun.len());
-        begun.extend(leases.into_iter().map(|lease| Accepted::New(lease.key.job)));
+        begun.extend(leases.into_iter().map(|lease| (lease.key.tenant, lease.key.job)));
     }
+    // Stable: within a tenant the order stays.
+    accepted.sort_by(|(ours, _), (theirs, _)| ours.cmp(theirs));
+    begun.sort_by(|(ours, _), (theirs, _)| ours.cmp(theirs));
     assert_eq!(begun, accepted);
     stage.assert_sound().await;
 }

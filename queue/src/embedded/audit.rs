@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{engine::Engine, flows::Flows, record::Place};
+use super::{
+    engine::Engine,
+    flows::{ClassState, Flows},
+    record::Place,
+};
 use crate::{clock::Millis, conformance::Audit, id::TenantId, state::Class};
 
 impl Engine {
@@ -77,7 +81,7 @@ impl Flows {
                     faults.push(format!("{class}:{id} is offered under an old tag"));
                 }
             }
-            if parked && (tenant.classes.iter().any(super::owners::ClassState::is_offered)) {
+            if parked && (tenant.classes.iter().any(ClassState::is_offered)) {
                 faults.push(format!("{id} is parked for nothing at {now:?}"));
             }
         }

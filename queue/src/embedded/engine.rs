@@ -60,7 +60,7 @@ pub(super) struct Engine {
     pub(super) leases: BTreeSet<(Millis, u128)>,
     pub(super) dead: BTreeSet<(Millis, u128)>,
     pub(super) sessions: Sessions,
-    pub(super) lists: HashMap<TenantId, VecDeque<u128>>,
+    pub(super) lists: HashMap<TenantId, VecDeque<u128>, RandomState>,
     deadlines: BTreeSet<(Millis, u128)>,
     ended: BTreeSet<(Millis, u128)>,
     /// Ends to be handed on, by time and job, and among those of one job by its life.
@@ -90,7 +90,7 @@ impl Engine {
             leases: BTreeSet::new(),
             dead: BTreeSet::new(),
             sessions: Sessions::default(),
-            lists: HashMap::new(),
+            lists: HashMap::default(),
             deadlines: BTreeSet::new(),
             ended: BTreeSet::new(),
             outbox: BTreeMap::new(),

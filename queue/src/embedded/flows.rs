@@ -4,11 +4,16 @@
 //! (not paused, below its cap, within its rates) and that have ready jobs; `parked` holds exactly
 //! the tenants with ready jobs that a rate keeps closed until a known time.
 
+mod owners;
+
 use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
-use super::owners::{Lane, Score, Tenant, ms, number};
+#[cfg(feature = "conformance")]
+pub(super) use self::owners::ClassState;
+pub(super) use self::owners::ms;
+use self::owners::{Lane, Score, Tenant, number};
 use crate::{
     backend::Repairs,
     clock::Millis,

@@ -125,7 +125,7 @@ impl Record {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// Appends to the event log, if it is kept; answers with the event.
+    /// Appends to the event log, if it is kept, and answers with the event; only then `data` is made.
     pub(super) fn log(&mut self, kind: EventKind, data: impl FnOnce() -> RawJson) -> Option<Event> {
         let events = self.events.as_mut()?;
         let event = Event { seq: events.len() as u64, kind, data: data() };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    RedisStore, Server, gather,
+    Args, RedisStore, Server, gather,
     record::{
         self, BODY_APART, HAS_WEBHOOK, INLINE_BODY_BYTES, KEEPS_EVENTS, REMEMBERS, corrupt, double,
         double_of, u16_of, u32_of,
@@ -18,12 +18,17 @@ use crate::{
     limits::drain_delay,
 };
 
-type Args = Vec<Vec<u8>>;
-
-/// About how many jobs one call accepts; a group of so many goes alone.
+/// About how many jobs one call accepts; a group of so many or more goes alone.
 const ACCEPTED_AT_ONCE: usize = 256;
 
-/// Accepts jobs, all or none. What fills a call by itself does not wait for others to go with.
+/// How many groups that go alone are under way at once; more wait for their turn, which does not
+/// count as waiting for the store's answer.
+pub(super) const ALONE_AT_ONCE: usize = 8;
+
+/// How long the numbers of a plain job are; `NUMBERS_BYTES` in `lua/enqueue.lua`.
+const NUMBERS_BYTES: usize = 19;
+
+/// Accepts jobs, all or none. A group that fills a call by itself does not wait for others to go with.
 pub(super) async fn enqueue(
     store: &RedisStore,
     shard: &Shard,
@@ -32,9 +37,10 @@ pub(super) async fn enqueue(
     if jobs.len() < ACCEPTED_AT_ONCE {
         return store.gathers(shard).enqueue.ask(jobs).await?;
     }
-    let answers = try_enqueue(&store.server, shard, vec![jobs]).await?;
-    let accepted = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
-    Ok(accepted.into_iter().flatten().collect())
+    let gone = |_| Error::Unavailable("the store was closed".to_owned());
+    let _turn = store.alone.acquire().await.map_err(gone)?;
+    let mut answers = try_enqueue(&store.server, shard, vec![jobs]).await?;
+    answers.pop().unwrap_or_else(|| Err(Error::Corrupt("enqueue answered nothing".to_owned())))
 }
 
 /// Accepts groups of jobs in one call.
@@ -149,28 +155,27 @@ fn is_plain(job: &NewJob) -> bool {
         && job.body.len() <= INLINE_BODY_BYTES
 }
 
-/// By what a job is found again, as `lua/enqueue.lua` reads it; empty when by nothing.
-fn idempotency(job: &NewJob) -> Vec<u8> {
-    let mut packed = Vec::new();
+/// Appends by what a job is found again, as `lua/enqueue.lua` reads it; nothing when by nothing.
+fn push_idempotency(job: &NewJob, packed: &mut Vec<u8>) {
     if let Some(one) = &job.idempotency {
         packed.push(u8::from(one.renews));
         packed.extend(double_of(millis(one.ttl).max(1)));
         packed.extend(one.digest);
         packed.extend(one.key.as_str().as_bytes());
     }
-    packed
 }
 
 /// Appends the arguments of one plain job, as `lua/enqueue.lua` reads them.
 fn push_plain_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
     let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
     let tenant = job.tenant.as_str().as_bytes();
-    let mut numbers = Vec::with_capacity(19);
+    let mut numbers = Vec::with_capacity(NUMBERS_BYTES);
     numbers.push(u8::try_from(job.class.rank()).unwrap_or(0));
     numbers.extend(u16_of(job.max_attempts));
     numbers.extend(double_of(job.cost.prompt));
     numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
-    numbers.extend(idempotency(job));
+    debug_assert_eq!(numbers.len(), NUMBERS_BYTES, "what follows is taken for a key");
+    push_idempotency(job, &mut numbers);
     let mut rest = Vec::with_capacity(14 + tenant.len() + spec.len() + job.body.len());
     rest.extend(double(0.0));
     rest.extend([u8::try_from(tenant.len()).unwrap_or(u8::MAX), 0]);
@@ -221,7 +226,9 @@ fn push_new_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
     };
 
     let tenant = job.tenant.as_str().as_bytes().to_vec();
-    args.extend([job.id.key().into_bytes(), tenant, numbers, idempotency(job), tail, body]);
+    let mut idempotency = Vec::new();
+    push_idempotency(job, &mut idempotency);
+    args.extend([job.id.key().into_bytes(), tenant, numbers, idempotency, tail, body]);
     if let Some(memory) = memory {
         args.push(millis(memory.ttl()).max(1).to_string().into_bytes());
         args.push(memory.profile.as_str().as_bytes().to_vec());

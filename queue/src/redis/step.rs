@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use super::{MOST_LEASES, Server, keys, record, reply::Reply, views};
+use super::{Args, MOST_LEASES, Server, keys, record, reply::Reply, views};
 use crate::{
     clock::{SystemClock, millis},
     error::Error,
@@ -13,8 +13,6 @@ use crate::{
     lease::{ClaimRequest, Lease, Outcome, Settled, Settlement, Step},
     policy::MAX_CLAIM,
 };
-
-type Args = Vec<Vec<u8>>;
 
 /// Ends attempts, then begins new ones; see [`Backend::step`](crate::backend::Backend::step).
 pub(super) async fn step(

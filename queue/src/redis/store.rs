@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use redis::Value;
 
 use super::{
-    MOST_LEASES, RedisStore, enqueue, keys, news, outbox, record, reply::Reply, step, views, wake,
+    Args, MOST_LEASES, RedisStore, enqueue, keys, news, outbox, record, reply::Reply, step, views,
+    wake,
 };
 use crate::{
     backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
@@ -22,8 +23,6 @@ use crate::{
     state::Status,
     webhook::End,
 };
-
-type Args = Vec<Vec<u8>>;
 
 #[async_trait]
 impl Backend for RedisStore {

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::{ANSWER, RedisStore, breaks, keys, lock, pool::Held, step, unavailable};
 use crate::{
-    backend::{Backend as _, wait_then_claim},
+    backend::wait_then_claim,
     error::Error,
     id::Shard,
     lease::{ClaimRequest, Step},
@@ -93,6 +93,6 @@ pub(super) async fn claim_when_woken(
         }
         Err(error) if breaks(&error) => Err(unavailable(error)),
         // A server that does not know the scripts, above all.
-        Err(_) => store.step(shard, &mut Vec::new(), claim).await,
+        Err(_) => step::step(&store.server, shard, &mut Vec::new(), claim).await,
     }
 }

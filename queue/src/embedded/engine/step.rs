@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{Engine, tell_event};
 use crate::{
     clock::Millis,
-    embedded::{flows::Flow, owners::ms, record::Place},
+    embedded::{
+        flows::{Flow, ms},
+        record::Place,
+    },
     event::{EventKind, retrying, started},
     json::RawJson,
     lease::{ClaimRequest, Lease, Outcome, Receipt, Settled, Settlement, Step},

@@ -36,7 +36,7 @@ ends = {
     end
   end,
 
-  -- Measures how fast jobs end while others wait, as so many end; see Drain in embedded/owners.rs.
+  -- Measures how fast jobs end while others wait, as so many end; see Drain in embedded/flows/owners.rs.
   count = function(ended)
     if lane[QUEUED] == 0 then
       lane[DRAIN_LAST] = 0

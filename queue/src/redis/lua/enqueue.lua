@@ -16,8 +16,8 @@
 local NUMBERS_BYTES <const> = 19
 -- The records to be written.
 local records
--- The last two digits of a number: joined to the text of its hundreds, they are its text for less than
--- it costs to format each, or to let Redis do it.
+-- The last two digits of a number: behind the text of its hundreds they make a text that Redis reads as
+-- that number (5 is '005'), for less than it costs to format each, or to let Redis do it.
 local DIGITS = {}
 for n = 0, 99 do DIGITS[n] = format('%02d', n) end
 -- The tenants of the jobs, of a run of plain jobs of one tenant once; and how many these are.

@@ -60,7 +60,7 @@ owner = {
   end,
 
   -- When it may begin another attempt; nil when only a transition can tell. See Meters::open_at in
-  -- embedded/owners.rs.
+  -- embedded/flows/owners.rs.
   open_at = function(o)
     local r = o[RULES]
     if r[FREE] then return r[NOT_BEFORE] end

@@ -11,94 +11,25 @@ use crate::{
 /// How long the drain rate is measured before it is mixed into the mean, in milliseconds.
 const DRAIN_WINDOW_MS: f64 = 2000.0;
 
-/// A number that sorts: a tag of virtual time, or a moment in milliseconds. Never NaN.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Score(pub(super) f64);
-
-impl Eq for Score {}
-
-impl PartialOrd for Score {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Score {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-/// `moment` as a number that rates can be computed with.
-#[expect(clippy::cast_precision_loss, reason = "milliseconds lie below 2^53")]
-pub(super) fn ms(moment: Millis) -> f64 {
-    moment.0 as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "token counts lie below 2^53")]
-pub(super) fn number(count: u64) -> f64 {
-    count as f64
-}
-
-/// Two rates of one owner: attempts and tokens per minute. See [`crate::limits`].
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Meters {
-    pub(super) requests_tat: f64,
-    pub(super) tokens_tat: f64,
-}
-
-/// The bounds that [`Meters`] are held against.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rates {
-    requests: Option<f64>,
-    tokens: Option<f64>,
-}
-
-impl Meters {
-    /// When the next attempt may begin. Attempts: one must fit into the bucket. Tokens: the bucket
-    /// must not be empty; a job larger than what is left overdraws it, and the debt is waited for.
-    pub(super) fn open_at(&self, rates: Rates) -> f64 {
-        let requests =
-            rates.requests.map_or(0.0, |limit| self.requests_tat - (MINUTE_MS - MINUTE_MS / limit));
-        let tokens = rates.tokens.map_or(0.0, |_| self.tokens_tat - MINUTE_MS + 1.0);
-        requests.max(tokens)
-    }
-
-    pub(super) fn charge(&mut self, rates: Rates, cost: f64, now: f64) {
-        if let Some(limit) = rates.requests {
-            self.requests_tat = self.requests_tat.max(now) + MINUTE_MS / limit;
-        }
-        if let Some(limit) = rates.tokens {
-            self.tokens_tat = self.tokens_tat.max(now) + cost * MINUTE_MS / limit;
-        }
-    }
-
-    pub(super) fn correct(&mut self, rates: Rates, difference: f64) {
-        if let Some(limit) = rates.tokens {
-            self.tokens_tat += difference * MINUTE_MS / limit;
-        }
-    }
-}
-
 /// One tenant's part of the shard.
 #[derive(Debug)]
-pub(super) struct Tenant {
-    pub(super) limits: TenantLimits,
-    pub(super) configured: bool,
-    pub(super) paused: bool,
-    pub(super) running: u32,
-    pub(super) queued: u64,
+pub(in crate::embedded) struct Tenant {
+    pub(in crate::embedded) limits: TenantLimits,
+    pub(in crate::embedded) configured: bool,
+    pub(in crate::embedded) paused: bool,
+    pub(in crate::embedded) running: u32,
+    pub(in crate::embedded) queued: u64,
     /// Of the queued, those that wait for a time.
-    pub(super) scheduled: u64,
+    pub(in crate::embedded) scheduled: u64,
     pub(super) meters: Meters,
-    pub(super) classes: [ClassState; 3],
+    pub(in crate::embedded) classes: [ClassState; 3],
     pub(super) parked: Option<Score>,
     pub(super) touched: bool,
 }
 
 /// One flow.
 #[derive(Debug, Default)]
-pub(super) struct ClassState {
+pub(in crate::embedded) struct ClassState {
     pub(super) tag: f64,
     /// The ready jobs by their order, which a retry returns to.
     pub(super) ready: VecDeque<(u64, u128)>,
@@ -108,17 +39,17 @@ pub(super) struct ClassState {
 
 impl ClassState {
     /// How many ready jobs stand before `order`.
-    pub(super) fn before(&self, order: u64) -> usize {
+    pub(in crate::embedded) fn before(&self, order: u64) -> usize {
         self.ready.partition_point(|(other, _)| *other < order)
     }
 
     /// Whether it stands in `active`.
-    pub(super) fn is_offered(&self) -> bool {
+    pub(in crate::embedded) fn is_offered(&self) -> bool {
         self.offered.is_some()
     }
 
     /// The ready job that runs first.
-    pub(super) fn front(&self) -> Option<u128> {
+    pub(in crate::embedded) fn front(&self) -> Option<u128> {
         self.ready.front().map(|(_, key)| *key)
     }
 }
@@ -153,12 +84,12 @@ impl Tenant {
     }
 
     /// Whether the tenant may begin another attempt now.
-    pub(super) fn is_open(&self, now: Millis) -> bool {
+    pub(in crate::embedded) fn is_open(&self, now: Millis) -> bool {
         self.open_at().is_some_and(|at| at <= ms(now))
     }
 
     /// What is left of its rates.
-    pub(super) fn allowance(&self, now: Millis) -> Allowance {
+    pub(in crate::embedded) fn allowance(&self, now: Millis) -> Allowance {
         let now = ms(now);
         let headroom = |limit: u64, tat: f64| Headroom::new(limit, (tat - now).max(0.0));
         Allowance {
@@ -185,12 +116,12 @@ impl Tenant {
 
 /// What all tenants of the shard share.
 #[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) limits: LaneLimits,
-    pub(super) paused: bool,
-    pub(super) not_before: Millis,
-    pub(super) running: u32,
-    pub(super) queued: u64,
+pub(in crate::embedded) struct Lane {
+    pub(in crate::embedded) limits: LaneLimits,
+    pub(in crate::embedded) paused: bool,
+    pub(in crate::embedded) not_before: Millis,
+    pub(in crate::embedded) running: u32,
+    pub(in crate::embedded) queued: u64,
     pub(super) vtime: f64,
     pub(super) meters: Meters,
     pub(super) mean_completion: f64,
@@ -255,33 +186,102 @@ impl Lane {
     }
 
     /// When the lane may begin another attempt; `None` when only another transition can tell.
-    pub(super) fn open_at(&self) -> Option<f64> {
+    pub(in crate::embedded) fn open_at(&self) -> Option<f64> {
         let at_cap = self.limits.max_running.is_some_and(|cap| self.running >= cap);
         let at = self.meters.open_at(self.rates()).max(ms(self.not_before));
         (!self.paused && !at_cap).then_some(at)
     }
 
-    pub(super) fn is_open(&self, now: Millis) -> bool {
+    pub(in crate::embedded) fn is_open(&self, now: Millis) -> bool {
         self.open_at().is_some_and(|at| at <= ms(now))
     }
 
     /// The running mean of completion tokens.
-    pub(super) fn mean_completion(&self) -> f64 {
+    pub(in crate::embedded) fn mean_completion(&self) -> f64 {
         self.mean_completion
     }
 
-    pub(super) fn drain_per_s(&self) -> f64 {
+    pub(in crate::embedded) fn drain_per_s(&self) -> f64 {
         self.drain.per_s
     }
 
-    pub(super) fn count_ended(&mut self, now: Millis) {
+    pub(in crate::embedded) fn count_ended(&mut self, now: Millis) {
         self.drain.count(ms(now), self.queued > 0);
     }
 }
 
+/// Two rates of one owner: attempts and tokens per minute. See [`crate::limits`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Meters {
+    pub(super) requests_tat: f64,
+    pub(super) tokens_tat: f64,
+}
+
+/// The bounds that [`Meters`] are held against.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rates {
+    requests: Option<f64>,
+    tokens: Option<f64>,
+}
+
+impl Meters {
+    /// When the next attempt may begin. Attempts: one must fit into the bucket. Tokens: the bucket
+    /// must not be empty; a job larger than what is left overdraws it, and the debt is waited for.
+    pub(super) fn open_at(&self, rates: Rates) -> f64 {
+        let requests =
+            rates.requests.map_or(0.0, |limit| self.requests_tat - (MINUTE_MS - MINUTE_MS / limit));
+        let tokens = rates.tokens.map_or(0.0, |_| self.tokens_tat - MINUTE_MS + 1.0);
+        requests.max(tokens)
+    }
+
+    pub(super) fn charge(&mut self, rates: Rates, cost: f64, now: f64) {
+        if let Some(limit) = rates.requests {
+            self.requests_tat = self.requests_tat.max(now) + MINUTE_MS / limit;
+        }
+        if let Some(limit) = rates.tokens {
+            self.tokens_tat = self.tokens_tat.max(now) + cost * MINUTE_MS / limit;
+        }
+    }
+
+    pub(super) fn correct(&mut self, rates: Rates, difference: f64) {
+        if let Some(limit) = rates.tokens {
+            self.tokens_tat += difference * MINUTE_MS / limit;
+        }
+    }
+}
+
+/// A number that sorts: a tag of virtual time, or a moment in milliseconds. Never NaN.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Score(pub(super) f64);
+
+impl Eq for Score {}
+
+impl PartialOrd for Score {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Score {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// `moment` as a number that rates can be computed with.
+#[expect(clippy::cast_precision_loss, reason = "milliseconds lie below 2^53")]
+pub(in crate::embedded) fn ms(moment: Millis) -> f64 {
+    moment.0 as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "token counts lie below 2^53")]
+pub(super) fn number(count: u64) -> f64 {
+    count as f64
+}
+
 #[cfg(feature = "conformance")]
 impl ClassState {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::embedded) fn is_empty(&self) -> bool {
         self.ready.is_empty()
     }
 }
@@ -289,7 +289,7 @@ impl ClassState {
 #[cfg(feature = "conformance")]
 impl Tenant {
     /// Whether only its rates may keep it closed.
-    pub(super) fn may_open(&self) -> bool {
+    pub(in crate::embedded) fn may_open(&self) -> bool {
         self.open_at().is_some()
     }
 }
