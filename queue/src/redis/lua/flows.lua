@@ -116,22 +116,26 @@ local function new_array(n)
   return o
 end
 
-local function fill_tenant(o, packed)
-  local kind, running, queued, offered, ready, tag = unpack_numbers(SHORT, packed)
-  local its_rules = NEW_RULES
-  if kind == WHOLE then
-    kind, o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], its_rules =
-      unpack_numbers(WHOLE_FORMAT, packed)
-    o[KIND] = WHOLE
-  else
-    if o[KIND] ~= kind then
-      o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[KIND] =
-        0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, kind
+-- Fills spare arrays, those behind so many, from the list of what is packed of each.
+local function fill_tenants(behind, list, first, last)
+  for n = first, last do
+    local o, packed = spares[behind + n], list[n] or NEW_TENANT
+    local kind, running, queued, offered, ready, tag = unpack_numbers(SHORT, packed)
+    local its_rules = NEW_RULES
+    if kind == WHOLE then
+      kind, o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], its_rules =
+        unpack_numbers(WHOLE_FORMAT, packed)
+      o[KIND] = WHOLE
+    else
+      if o[KIND] ~= kind then
+        o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[KIND] =
+          0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, kind
+      end
+      o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind] = running, queued, offered, ready, tag
+      if #packed > SHORT_BYTES then its_rules = sub(packed, SHORT_BYTES + 1) end
     end
-    o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind] = running, queued, offered, ready, tag
-    if #packed > SHORT_BYTES then its_rules = sub(packed, SHORT_BYTES + 1) end
+    if o[PACKED] ~= its_rules then owner.set_rules(o, its_rules) end
   end
-  if o[PACKED] ~= its_rules then owner.set_rules(o, its_rules) end
 end
 
 -- The only class of which there is anything, if all else is as in a new tenant.
@@ -144,15 +148,27 @@ local function kind_of(o)
   return kind or 0
 end
 
-local function pack_tenant(o)
-  local kind = o[KIND]
-  if kind == WHOLE then
-    kind = kind_of(o)
-    if kind == WHOLE then return pack(WHOLE_FORMAT, WHOLE, unpack(o, 1, PACKED)) end
-    o[KIND] = kind
+-- Packs the first so many of a list into `fields` behind so many, each with its name, and takes their marks
+-- off; answers how many stand there then.
+local function pack_tenants(list, count, fields, behind)
+  for n = 1, count do
+    local o = list[n]
+    local kind = o[KIND]
+    if kind == WHOLE then
+      kind = kind_of(o)
+      o[KIND] = kind
+    end
+    local packed
+    if kind == WHOLE then
+      packed = pack(WHOLE_FORMAT, WHOLE, unpack(o, 1, PACKED))
+    else
+      packed = pack(SHORT, kind, o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind])
+      if o[PACKED] ~= NEW_RULES then packed = packed .. o[PACKED] end
+    end
+    o[MARK], fields[behind + 1], fields[behind + 2] = READ, o[NAME], packed
+    behind = behind + 2
   end
-  local short = pack(SHORT, kind, o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind])
-  return o[PACKED] == NEW_RULES and short or short .. o[PACKED]
+  return behind
 end
 
 local CLASS_WEIGHT = { [0] = 16, 4, 1 }
@@ -191,13 +207,13 @@ flows = {
     end
     used = count_used
     for first = 1, wanted, 1000 do
-      local last, from = math.min(first + 999, wanted), first
+      local last, from = math.min(first + 999, wanted), 1
       local packed = call('HMGET', TENANTS, unpack(missing, first, last))
       if not lane then
         flows.read_lane(packed[1])
         from = 2
       end
-      for i = from, last do fill_tenant(spares[before + i], packed[i - first + 1] or NEW_TENANT) end
+      fill_tenants(before + first - 1, packed, from, last - first + 1)
     end
   end,
 
@@ -311,14 +327,7 @@ flows = {
   -- Writes what changed.
   save = function()
     fields[1], fields[2] = '', pack(LANE, unpack(lane, 1, PACKED))
-    local count = 2
-    for n = 1, changes do
-      local t = changed[n]
-      t[MARK] = READ
-      fields[count + 1], fields[count + 2] = t[NAME], pack_tenant(t)
-      count = count + 2
-    end
-    bulk('HSET', TENANTS, fields, 2, count)
+    bulk('HSET', TENANTS, fields, 2, pack_tenants(changed, changes, fields, 2))
     changes = 0
   end,
 }

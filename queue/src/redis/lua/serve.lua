@@ -107,7 +107,7 @@ end
 local function serve_flow(f, other, share, single)
   local t, class, tag, n, last = f.tenant, f.class, f.tag, f.at, f.last
   local free = lane_free and t[RULES][FREE]
-  local first_attempt, first, fresh = EPOCH_ONE .. f.name, first_now[class], FRESH[class]
+  local name, first, fresh = f.name, first_now[class], FRESH[class]
   if not first then
     first = FIRST[class] .. now_packed
     first_now[class] = first
@@ -132,7 +132,7 @@ local function serve_flow(f, other, share, single)
       local lease
       if sub(raw, 2, 15) == fresh then
         call('SETRANGE', keys[n], '0', first)
-        lease = id .. first_attempt
+        lease = id .. EPOCH_ONE .. name
       else
         lease = begin_again(f, id, raw)
       end
@@ -150,7 +150,7 @@ local function serve_flow(f, other, share, single)
     end
   until single or ready <= 0 or claimed >= most
     or not (free or owner.is_open(t) and owner.is_open(lane))
-    or (other and (other.tag < tag or (other.tag == tag and other.name < f.name)))
+    or (other and (other.tag < tag or (other.tag == tag and other.name < name)))
   if free then lane[RUNNING], t[RUNNING] = lane[RUNNING] + begun, t[RUNNING] + begun end
   if started and started > lane[VTIME] then lane[VTIME] = started end
   f.tag, f.at, f.taken = tag, n, f.taken + n - from
@@ -168,17 +168,23 @@ end
 
 -- The flows that a turn serves, and their tenants; the tables are used again by the next.
 local candidates, owners = {}, {}
-local function candidate(n, name, t)
-  local f = candidates[n]
-  if not f then
-    f = {
-      name = false, class = 0, tag = 0, tenant = false, served = false, taken = 0, at = 0, last = 0, order = false,
-    }
-    candidates[n] = f
+
+-- Makes the first so many flows of a list candidates; answers them as they stand in `active`.
+local function stand_for(found, count)
+  local queue = {}
+  for n = 1, count do
+    local name, t, f = found[n], tenants[owners[n]], candidates[n]
+    if not f then
+      f = {
+        name = false, class = 0, tag = 0, tenant = false, served = false, taken = 0, at = 0, last = 0, order = false,
+      }
+      candidates[n] = f
+    end
+    local class = byte(name) - 48
+    f.name, f.class, f.tag, f.tenant, f.served, f.taken, f.at, f.last = name, class, t[TAG + class], t, false, 0, 0, 0
+    queue[n] = f
   end
-  local class = byte(name) - 48
-  f.name, f.class, f.tag, f.tenant, f.served, f.taken, f.at, f.last = name, class, t[TAG + class], t, false, 0, 0, 0
-  return f
+  return queue
 end
 
 -- Serves the first `max` flows of `active` among themselves. All that were not read stand behind
@@ -190,8 +196,7 @@ local function serve()
   if count == 0 then return false end
   for n = 1, count do owners[n] = sub(found[n], 3) end
   flows.load(owners, count)
-  local queue = {}
-  for n = 1, count do queue[n] = candidate(n, found[n], tenants[owners[n]]) end
+  local queue = stand_for(found, count)
   local unserved, all_read, first = count, count < wanted, 1
   local share = math.ceil(wanted / count)
   looked_at, raws = 0, nil
