@@ -13,9 +13,10 @@ use super::{
 use crate::{
     clock::millis,
     error::{Error, Scope},
-    id::{SessionKey, Shard},
+    id::{SessionKey, Shard, TenantId},
     job::{Accepted, NewJob},
     limits::drain_delay,
+    state::Class,
 };
 
 /// About how many jobs one call accepts; a group of so many or more goes alone.
@@ -24,9 +25,6 @@ const ACCEPTED_AT_ONCE: usize = 256;
 /// How many groups that go alone are under way at once; more wait for their turn, which does not
 /// count as waiting for the store's answer.
 pub(super) const ALONE_AT_ONCE: usize = 8;
-
-/// How long the numbers of a plain job are; `NUMBERS_BYTES` in `lua/enqueue.lua`.
-const NUMBERS_BYTES: usize = 19;
 
 /// Accepts jobs, all or none. A group that fills a call by itself does not wait for others to go with.
 pub(super) async fn enqueue(
@@ -99,10 +97,18 @@ async fn try_enqueue(
     let mut args = Args::new();
     for jobs in &groups {
         let are_plain = jobs.iter().all(is_plain);
-        args.push(if are_plain { b"p".to_vec() } else { b"m".to_vec() });
-        args.push(jobs.len().to_string().into_bytes());
-        let push = if are_plain { push_plain_job } else { push_new_job };
-        jobs.iter().try_for_each(|job| push(job, &mut args))?;
+        let kind = match jobs.iter().filter(|job| job.idempotency.is_some()).count() {
+            0 if are_plain => b"p",
+            keyed if are_plain && keyed == jobs.len() => b"k",
+            _ => b"m",
+        };
+        args.extend([kind.to_vec(), jobs.len().to_string().into_bytes()]);
+        if kind == b"m" {
+            jobs.iter().try_for_each(|job| push_new_job(job, &mut args))?;
+        } else {
+            let mut runs = jobs.chunk_by(|one, next| run_of(one) == run_of(next));
+            runs.try_for_each(|run| push_run(run, &mut args))?;
+        }
     }
     let mut reply = Reply::new(server.call(shard, &server.scripts.enqueue, &args).await?)?;
     // Nil says that all of a group are new: an answer that is too short must not be taken for it.
@@ -155,36 +161,59 @@ fn is_plain(job: &NewJob) -> bool {
         && job.body.len() <= INLINE_BODY_BYTES
 }
 
-/// Appends by what a job is found again, as `lua/enqueue.lua` reads it; nothing when by nothing.
-fn push_idempotency(job: &NewJob, packed: &mut Vec<u8>) {
+/// By what a job is found again, as `lua/enqueue.lua` reads it; nothing when by nothing.
+fn idempotency_of(job: &NewJob) -> Vec<u8> {
+    let mut packed = Vec::new();
     if let Some(one) = &job.idempotency {
         packed.push(u8::from(one.renews));
         packed.extend(double_of(millis(one.ttl).max(1)));
         packed.extend(one.digest);
         packed.extend(one.key.as_str().as_bytes());
     }
+    packed
 }
 
-/// Appends the arguments of one plain job, as `lua/enqueue.lua` reads them.
-fn push_plain_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
-    let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
-    let tenant = job.tenant.as_str().as_bytes();
-    let mut numbers = Vec::with_capacity(NUMBERS_BYTES);
-    numbers.push(u8::try_from(job.class.rank()).unwrap_or(0));
-    numbers.extend(u16_of(job.max_attempts));
+/// What jobs of one run have in common.
+fn run_of(job: &NewJob) -> (&TenantId, Class, u32) {
+    (&job.tenant, job.class, job.max_attempts)
+}
+
+/// Appends the arguments of a run of plain jobs, as `lua/enqueue.lua` reads them.
+fn push_run(run: &[NewJob], args: &mut Args) -> Result<(), Error> {
+    let Some(first) = run.first() else { return Ok(()) };
+    let tenant = first.tenant.as_str().as_bytes();
+    let mut numbers = Vec::with_capacity(3 + 16 * run.len());
+    numbers.push(rank(first));
+    numbers.extend(u16_of(first.max_attempts));
+    for job in run {
+        push_cost(job, &mut numbers);
+    }
+    args.extend([tenant.to_vec(), numbers]);
+    for job in run {
+        let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
+        let mut rest = Vec::with_capacity(14 + tenant.len() + spec.len() + job.body.len());
+        rest.extend(double(0.0));
+        rest.extend([u8::try_from(tenant.len()).unwrap_or(u8::MAX), 0]);
+        rest.extend(u32_of(spec.len()).to_le_bytes());
+        rest.extend(tenant);
+        rest.extend(spec);
+        rest.extend(&job.body);
+        args.extend([job.id.key().into_bytes(), rest]);
+        if job.idempotency.is_some() {
+            args.push(idempotency_of(job));
+        }
+    }
+    Ok(())
+}
+
+fn rank(job: &NewJob) -> u8 {
+    u8::try_from(job.class.rank()).unwrap_or(0)
+}
+
+/// Appends what a job is thought to cost: prompt tokens; completion tokens or -1.
+fn push_cost(job: &NewJob, numbers: &mut Vec<u8>) {
     numbers.extend(double_of(job.cost.prompt));
     numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
-    debug_assert_eq!(numbers.len(), NUMBERS_BYTES, "what follows is taken for a key");
-    push_idempotency(job, &mut numbers);
-    let mut rest = Vec::with_capacity(14 + tenant.len() + spec.len() + job.body.len());
-    rest.extend(double(0.0));
-    rest.extend([u8::try_from(tenant.len()).unwrap_or(u8::MAX), 0]);
-    rest.extend(u32_of(spec.len()).to_le_bytes());
-    rest.extend(tenant);
-    rest.extend(spec);
-    rest.extend(&job.body);
-    args.extend([job.id.key().into_bytes(), tenant.to_vec(), numbers, rest]);
-    Ok(())
 }
 
 /// Appends the arguments of one job, as `lua/enqueue.lua` reads them.
@@ -203,11 +232,9 @@ fn push_new_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
         flags |= if on { flag } else { 0 };
     }
 
-    let rank = u8::try_from(job.class.rank()).unwrap_or(0);
-    let mut numbers = vec![rank, flags];
+    let mut numbers = vec![rank(job), flags];
     numbers.extend(u16_of(job.max_attempts));
-    numbers.extend(double_of(job.cost.prompt));
-    numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
+    push_cost(job, &mut numbers);
     numbers.extend(double_of(millis(job.delay)));
     numbers.extend(double_of(job.deadline.map_or(0, |deadline| millis(deadline).max(1))));
     numbers.push(u8::try_from(job.tenant.as_str().len()).unwrap_or(u8::MAX));
@@ -226,9 +253,7 @@ fn push_new_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
     };
 
     let tenant = job.tenant.as_str().as_bytes().to_vec();
-    let mut idempotency = Vec::new();
-    push_idempotency(job, &mut idempotency);
-    args.extend([job.id.key().into_bytes(), tenant, numbers, idempotency, tail, body]);
+    args.extend([job.id.key().into_bytes(), tenant, numbers, idempotency_of(job), tail, body]);
     if let Some(memory) = memory {
         args.push(millis(memory.ttl()).max(1).to_string().into_bytes());
         args.push(memory.profile.as_str().as_bytes().to_vec());

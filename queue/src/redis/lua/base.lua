@@ -22,8 +22,6 @@ local function key(kind, name) return P .. kind .. ':' .. name end
 local function bulk(command, name, args, width, count)
   count = count or #args
   if count == 0 then return end
-  if name and count == 1 then return call(command, name, args[1]) end
-  if name and count == 2 then return call(command, name, args[1], args[2]) end
   local step = 1000 * width
   if name and count <= step then return call(command, name, unpack(args, 1, count)) end
   for first = 1, count, step do

@@ -15,7 +15,7 @@ local function begin(prefix, at)
   end
   -- A call that failed leaves arrays that are not clean.
   if changes > 0 or used > MOST_SPARE then spares = {} end
-  news, lane, forget_at, tenants, known = {}, nil, nil, {}, {}
+  news, lane, forget_at, tenants, known, some_ruled = {}, nil, nil, {}, {}, false
   used, touches, changes, added, arrivals = 0, 0, 0, 0, 0
 end
 

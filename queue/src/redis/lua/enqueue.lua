@@ -1,9 +1,10 @@
 -- Accepts groups of jobs; of each group all or none.
--- Arguments, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, flag, and an
---   idempotency key only if it renews), else 'm'; how many jobs; then
---   4 a plain job: id; tenant; numbers packed as '<BHdd' (class, most attempts, prompt tokens, completion
---   tokens or -1), and idempotency as below; the record from its deadline on;
---   6 another job: id; tenant; numbers packed as '<BBHddddBBI4' (class, flags, most attempts, prompt
+-- Arguments, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, flag, idempotency
+--   key), 'k' when they are so but for a key that renews, else 'm'; how many jobs; then
+--   p k: runs of jobs: tenant; numbers packed as '<BH' (class, most attempts) and a job as '<dd' (prompt
+--   tokens, completion tokens or -1); then 2 a job: id; the record from its deadline on; k: and
+--   idempotency as below;
+--   m: 6 a job: id; tenant; numbers packed as '<BBHddddBBI4' (class, flags, most attempts, prompt
 --   tokens, completion tokens or -1, delay ms, deadline ms or 0, lengths of tenant, session and spec);
 --   idempotency as '' or '<Bd' (1 when it renews, TTL ms) + 32 bytes of digest + key; the record behind its header; body when
 --   it gets a key of its own, else ''. After these, for a job that remembers (flag 4), 2 more: TTL ms of
@@ -12,18 +13,21 @@
 --   own, or that of the job that was accepted before for the same idempotency key; { 'reused', key }; or
 --   { 'full', 'tenant' | 'lane', limit, excess, drain per second }.
 
--- How long the numbers of a plain job are.
-local NUMBERS_BYTES <const> = 19
+-- How long the numbers of a run of plain jobs are, and those of each job behind them.
+local RUN_BYTES <const>, JOB_BYTES <const> = 3, 16
+-- How many arguments a plain job has, by the kind of its group.
+local WIDTH = { p = 2, k = 3 }
 -- The records to be written.
 local records
 -- The last two digits of a number: behind the text of its hundreds they make a text that Redis reads as
 -- that number (5 is '005'), for less than it costs to format each, or to let Redis do it.
 local DIGITS = {}
 for n = 0, 99 do DIGITS[n] = format('%02d', n) end
--- The tenants of the jobs, of a run of plain jobs of one tenant once; and how many these are.
+-- The tenants of the jobs, of a run of plain jobs once; and how many these are.
 local names, named = {}, nil
--- What the records of plain jobs begin with, of which class and which most attempts; the time as records hold it.
-local head, head_class, head_attempts, now_packed
+-- What the records of a run of plain jobs begin with, the class of these, and what their numbers begin
+-- with; the time as records hold it.
+local head, class, common, now_packed
 
 -- Reads a group that is not plain into drafts, and the names of its tenants; answers where the next begins.
 local function read_drafts(args, drafts, i, count)
@@ -43,36 +47,37 @@ local function read_drafts(args, drafts, i, count)
   return i
 end
 
--- The groups, which take turns in three places: whether it is plain; how many jobs; where it begins, or
--- the drafts of its jobs.
+-- The groups, which take turns in three places: how many arguments a plain job has, false when there is
+-- none; how many jobs; where they begin, or their drafts.
 local function read_groups(args)
-  local groups, count, i, last, name = {}, 0, 2, #args, nil
+  local groups, count, i, last = {}, 0, 2, #args
   named = 0
   while i <= last do
-    local plain, size, first = args[i] == 'p', tonumber(args[i + 1]), i + 2
-    if plain then
-      i = first + 4 * size
-      for at = first + 1, i - 1, 4 do
-        if args[at] ~= name then
-          name, named = args[at], named + 1
-          names[named] = name
-        end
+    local width, size, first = WIDTH[args[i]], tonumber(args[i + 1]), i + 2
+    if width then
+      local left = size
+      i = first
+      while left > 0 do
+        local run = (#args[i + 1] - RUN_BYTES) / JOB_BYTES
+        named = named + 1
+        names[named] = args[i]
+        i, left = i + 2 + run * width, left - run
       end
     else
       local drafts = {}
       i = read_drafts(args, drafts, first, size)
       first = drafts
     end
-    groups[count + 1], groups[count + 2], groups[count + 3] = plain, size, first
+    groups[count + 1], groups[count + 2], groups[count + 3] = width or false, size, first
     count = count + 3
   end
   return groups, count
 end
 
--- Counts a job of that tenant: counts[name], and the names in their order.
-local function count_job(counts, name)
+-- Counts so many jobs of that tenant: counts[name], and the names in their order.
+local function count_jobs(counts, name, more)
   if not counts[name] then counts[#counts + 1] = name end
-  counts[name] = (counts[name] or 0) + 1
+  counts[name] = (counts[name] or 0) + more
 end
 
 -- What is answered when there is no room for the jobs that were counted; nil when there is. The first
@@ -133,44 +138,44 @@ local function accept(d)
     j.deadline, tenant_len, session_len, spec_len) .. d.tail
 end
 
--- Jobs that have nothing but a record and a place in their ready set; `bounded`: whether a tenant has a
--- bound of how many may wait.
-local function accept_plain(args, first, size, bounded)
-  if size == 0 then return false end
-  local last, counts = first + 4 * size - 1, {}
-  if bounded then
-    for at = first + 1, last, 4 do count_job(counts, args[at]) end
+-- Jobs that have nothing but a record and a place in their ready set.
+local function accept_plain(args, width, first, size)
+  local left, at, counts = some_ruled and size or 0, first, {}
+  while left > 0 do
+    local run = (#args[at + 1] - RUN_BYTES) / JOB_BYTES
+    count_jobs(counts, args[at], run)
+    at, left = at + 2 + run * width, left - run
   end
   local refused = refusal(counts, size)
   if refused then return refused end
-  local at, order, count, hundreds = first, lane[ACCEPTED], #records, nil
-  local next_class, attempts, prompt, completion = unpack_numbers('<BHdd', args[first + 2])
-  -- Runs of jobs of one flow.
-  while at <= last do
-    local name, class, before = args[at + 1], next_class, order
+  local order, count, keyed, last, hundreds = lane[ACCEPTED], #records, width == 3, lane[ACCEPTED] + size, nil
+  at = first
+  while order < last do
+    local name, numbers, before = args[at], args[at + 1], order
+    if sub(numbers, 1, RUN_BYTES) ~= common then
+      common = sub(numbers, 1, RUN_BYTES)
+      class = byte(common)
+      head = NEW[class] .. now_packed .. pack('<B', VERSION) .. sub(common, 2)
+    end
     local t = tenants[name]
     flows.change(t)
     if t[OFFERED + class] == 0 then flows.touch(t) end
     local arrivals_there, arrived_there = jobs.arrivals_of(t, class)
-    local ids, listed = t[IDS], t[LISTED] - before
-    repeat
-      if class ~= head_class or attempts ~= head_attempts then
-        head_class, head_attempts = class, attempts
-        head = NEW[class] .. now_packed .. pack('<BH', VERSION, attempts)
-      end
-      local id, numbers = args[at], args[at + 2]
+    local ids, listed = t[IDS], t[LISTED] - order
+    at = at + 2
+    for place = RUN_BYTES + 1, #numbers, JOB_BYTES do
+      local id, prompt, completion = args[at], unpack_numbers('<dd', numbers, place)
       order = order + 1
       records[count + 1] = JOB .. id
-      records[count + 2] = head .. pack('<dd', order, estimate(prompt, completion)) .. now_packed .. args[at + 3]
+      records[count + 2] = head .. pack('<dd', order, estimate(prompt, completion)) .. now_packed .. args[at + 1]
       count = count + 2
-      if #numbers > NUMBERS_BYTES then remember(name, sub(numbers, NUMBERS_BYTES + 1), id) end
+      if keyed then remember(name, args[at + 2], id) end
       ids[listed + order] = id
       local last_digits = order % 100
       if last_digits == 0 or not hundreds then hundreds = format('%d', (order - last_digits) / 100) end
       arrivals_there[arrived_there + 1], arrivals_there[arrived_there + 2] = hundreds .. DIGITS[last_digits], id
-      arrived_there, at = arrived_there + 2, at + 4
-      if at <= last then next_class, attempts, prompt, completion = unpack_numbers('<BHdd', args[at + 2]) end
-    until at > last or next_class ~= class or args[at + 1] ~= name
+      arrived_there, at = arrived_there + 2, at + width
+    end
     local accepted = order - before
     t[QUEUED], t[READY + class] = t[QUEUED] + accepted, t[READY + class] + accepted
     t[LISTED], t[ARRIVED + class] = t[LISTED] + accepted, arrived_there
@@ -200,7 +205,7 @@ local function accept_all(drafts)
     if not accepted then
       d.fresh = true
       total = total + 1
-      count_job(counts, d.tenant)
+      count_jobs(counts, d.tenant, 1)
     end
   end
 
@@ -213,25 +218,25 @@ local function accept_all(drafts)
 end
 
 functions.enqueue = function(args)
-  records, now_packed, head_class = {}, pack('<d', now), nil
+  records, now_packed, common = {}, pack('<d', now), nil
   local groups, count = read_groups(args)
   flows.load(names, named)
-  local bounded = false
-  for n = 1, named do bounded = bounded or tenants[names[n]][RULES][MAX_QUEUED] >= 0 end
   local replies = {}
   for n = 1, count, 3 do
-    local plain, size, jobs_of_it = groups[n], groups[n + 1], groups[n + 2]
-    local answer
-    if plain then answer = accept_plain(args, jobs_of_it, size, bounded) else answer = accept_all(jobs_of_it) end
+    local width, size, jobs_of_it, answer = groups[n], groups[n + 1], groups[n + 2], nil
+    if width then
+      answer = accept_plain(args, width, jobs_of_it, size)
+    else
+      answer = accept_all(jobs_of_it)
+    end
     replies[#replies + 1] = answer
   end
   bulk('MSET', nil, records, 2)
   for n = 1, changes do
     local t = changed[n]
-    if t[LISTED] > 0 then
-      bulk('RPUSH', LISTS .. t[NAME], t[IDS], 1, t[LISTED])
-      t[LISTED] = 0
-    end
+    local list, listed = LISTS .. t[NAME], t[LISTED]
+    if listed == 1 then call('RPUSH', list, t[IDS][1]) else bulk('RPUSH', list, t[IDS], 1, listed) end
+    t[LISTED] = 0
   end
   commit('new')
   return replies

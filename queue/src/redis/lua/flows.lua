@@ -35,6 +35,8 @@ local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
 local MOST_SPARE <const> = 1000
 local spares, used = {}, 0
 local lane_array, lane, tenants = {}, nil, nil
+-- Whether a tenant that was read may have rules of its own.
+local some_ruled
 
 local owner
 owner = {
@@ -125,14 +127,14 @@ local function fill_tenants(behind, list, first, last)
     if kind == WHOLE then
       kind, o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], its_rules =
         unpack_numbers(WHOLE_FORMAT, packed)
-      o[KIND] = WHOLE
+      o[KIND], some_ruled = WHOLE, true
     else
       if o[KIND] ~= kind then
         o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[KIND] =
           0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, kind
       end
       o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind] = running, queued, offered, ready, tag
-      if #packed > SHORT_BYTES then its_rules = sub(packed, SHORT_BYTES + 1) end
+      if #packed > SHORT_BYTES then its_rules, some_ruled = sub(packed, SHORT_BYTES + 1), true end
     end
     if o[PACKED] ~= its_rules then owner.set_rules(o, its_rules) end
   end

@@ -79,7 +79,8 @@ jobs = {
   flush = function()
     for n = 1, arrivals, 2 do
       local t, class = arrived[n], arrived[n + 1]
-      bulk('ZADD', READY_OF[class] .. t[NAME], t[ARRIVALS + class], 2, t[ARRIVED + class])
+      local ready, args, count = READY_OF[class] .. t[NAME], t[ARRIVALS + class], t[ARRIVED + class]
+      if count == 2 then call('ZADD', ready, args[1], args[2]) else bulk('ZADD', ready, args, 2, count) end
       t[ARRIVED + class] = 0
     end
     arrivals = 0
