@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     event::retrying,
     id::Shard,
-    lease::{ClaimRequest, Lease, Outcome, Settled, Settlement, Step},
+    lease::{ClaimRequest, Lease, LeaseKey, Outcome, Settled, Settlement, Step},
     policy::MAX_CLAIM,
 };
 
@@ -25,10 +25,11 @@ pub(super) async fn step(
     loop {
         let part = &settlements[..settlements.len().min(MOST_LEASES)];
         let is_last = part.len() == settlements.len();
-        let mut args = first_args(if is_last { claim.max } else { 0 }, claim);
+        let mut settling = Settling::default();
         for one in part {
-            push_settlement(server, one, &mut args)?;
+            settling.push(server, one)?;
         }
+        let args = args(if is_last { claim.max } else { 0 }, claim, settling);
         let taken = part.len();
         let answer = server.call(shard, &server.scripts.step, &args).await?;
         settlements.drain(..taken);
@@ -42,67 +43,87 @@ pub(super) async fn step(
 
 /// The command that begins attempts, for somebody who sends it by himself; [`read`] reads its answer.
 pub(super) fn command(server: &Server, shard: &Shard, claim: ClaimRequest) -> Cmd {
-    server.command(shard, &server.scripts.step, first_args(claim.max, claim))
+    server.command(shard, &server.scripts.step, args(claim.max, claim, Settling::default()))
 }
 
-/// The arguments before the settlements, of a step that begins at most `max` attempts.
-fn first_args(max: usize, claim: ClaimRequest) -> Args {
-    vec![max.min(MAX_CLAIM).to_string().into_bytes(), millis(claim.lease).to_string().into_bytes()]
+/// The arguments of a step that begins at most `max` attempts.
+fn args(max: usize, claim: ClaimRequest, settling: Settling<'_>) -> Args {
+    let max = max.min(MAX_CLAIM).to_string().into_bytes();
+    let mut args = vec![max, millis(claim.lease).to_string().into_bytes(), settling.numbers];
+    args.extend(settling.texts);
+    args
 }
 
-/// Appends the arguments of one settlement, as `lua/step.lua` reads them.
-fn push_settlement(server: &Server, one: &Settlement, args: &mut Args) -> Result<(), Error> {
-    let json = |value: Result<Vec<u8>, serde_json::Error>| {
-        value.map_err(|error| Error::Corrupt(format!("a settlement: {error}")))
-    };
-    let (mut out, mut turn, mut error, mut event) = Default::default();
-    let mut pause = Duration::ZERO;
-    let how = match &one.outcome {
-        Outcome::Succeeded { output, turn: said } => {
-            out = json(serde_json::to_vec(output))?;
-            if let Some(said) = said {
-                turn = json(serde_json::to_vec(said))?;
+/// Settlements as `lua/step.lua` reads them.
+#[derive(Default)]
+struct Settling<'a> {
+    numbers: Vec<u8>,
+    texts: Args,
+    /// The lease of the last one, when its job is a plain one.
+    plain: Option<&'a LeaseKey>,
+}
+
+impl<'a> Settling<'a> {
+    fn push(&mut self, server: &Server, one: &'a Settlement) -> Result<(), Error> {
+        let json = |value: Result<Vec<u8>, serde_json::Error>| {
+            value.map_err(|error| Error::Corrupt(format!("a settlement: {error}")))
+        };
+        let (mut out, mut turn, mut error, mut event) = Default::default();
+        let mut pause = Duration::ZERO;
+        let how = match &one.outcome {
+            Outcome::Succeeded { output, turn: said } => {
+                out = json(serde_json::to_vec(output))?;
+                if let Some(said) = said {
+                    turn = json(serde_json::to_vec(said))?;
+                }
+                b's'
             }
-            b's'
+            Outcome::Failed { output } => {
+                out = json(serde_json::to_vec(output))?;
+                b'f'
+            }
+            Outcome::Retry { delay, error: why } => {
+                pause = *delay;
+                error = json(serde_json::to_vec(why))?;
+                event = retrying(*delay, why).1.as_str().as_bytes().to_vec();
+                b'r'
+            }
+            Outcome::LaneStopped { delay, error: why } => {
+                pause = *delay;
+                event = retrying(*delay, why).1.as_str().as_bytes().to_vec();
+                b'l'
+            }
+            Outcome::Released => b'b',
+            Outcome::Cancelled => b'c',
+            Outcome::Expired => b'x',
+        };
+        self.texts.push(record::member(&one.key).into_bytes());
+        let plain =
+            if how == b's' { record::succeeded(one, &out, server.clock.as_deref())? } else { None };
+        let before = self.plain.take();
+        if let Some(plain) = plain {
+            let same =
+                before.is_some_and(|it| (it.class, &it.tenant) == (one.key.class, &one.key.tenant));
+            self.push_numbers(if same { b'T' } else { b'S' }, one, [plain.cost, 0]);
+            self.texts.push(plain.record);
+            self.plain = Some(&one.key);
+        } else {
+            let kept = one.memory.map_or(0, |(keep, _)| keep.into());
+            self.push_numbers(how, one, [millis(pause), kept]);
+            self.texts.extend([out, turn, error, event]);
         }
-        Outcome::Failed { output } => {
-            out = json(serde_json::to_vec(output))?;
-            b'f'
-        }
-        Outcome::Retry { delay, error: why } => {
-            pause = *delay;
-            error = json(serde_json::to_vec(why))?;
-            event = retrying(*delay, why).1.as_str().as_bytes().to_vec();
-            b'r'
-        }
-        Outcome::LaneStopped { delay, error: why } => {
-            pause = *delay;
-            event = retrying(*delay, why).1.as_str().as_bytes().to_vec();
-            b'l'
-        }
-        Outcome::Released => b'b',
-        Outcome::Cancelled => b'c',
-        Outcome::Expired => b'x',
-    };
-    let plain =
-        if how == b's' { record::succeeded(one, &out, server.clock.as_deref())? } else { None };
-    let (how, fourth) = plain.as_ref().map_or((how, millis(pause)), |plain| (b'S', plain.cost));
-    let mut numbers = vec![how];
-    let (prompt, completion) = one.usage.map_or((record::double(-1.0), 0), |usage| {
-        (record::double_of(usage.prompt_tokens), usage.completion_tokens)
-    });
-    numbers.extend(prompt);
-    numbers.extend(record::double_of(completion));
-    numbers.extend(record::double_of(fourth));
-    args.push(record::member(&one.key).into_bytes());
-    match plain {
-        Some(plain) => args.extend([numbers, plain.record]),
-        None => {
-            numbers.extend(record::double_of(one.memory.map_or(0, |(keep, _)| keep.into())));
-            args.extend([numbers, out, turn, error, event]);
-        }
+        Ok(())
     }
-    Ok(())
+
+    fn push_numbers(&mut self, how: u8, one: &Settlement, others: [u64; 2]) {
+        let (prompt, completion) = one.usage.map_or((record::double(-1.0), 0), |usage| {
+            (record::double_of(usage.prompt_tokens), usage.completion_tokens)
+        });
+        self.numbers.push(how);
+        self.numbers.extend(prompt);
+        self.numbers.extend(record::double_of(completion));
+        self.numbers.extend(others.into_iter().flat_map(record::double_of));
+    }
 }
 
 /// Reads what a step brought.

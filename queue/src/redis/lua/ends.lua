@@ -15,17 +15,21 @@ ends = {
     return forget_at
   end,
 
-  -- Ends an attempt, which a member of `leases` stands for: frees the slot and settles what it really
-  -- cost. Needs nothing of the job, so that a slot comes free whatever became of the job.
-  release = function(t, member, difference)
+  -- Ends so many attempts of a tenant's jobs: frees their slots. Needs nothing of the jobs, so that a
+  -- slot comes free whatever became of its job.
+  release = function(t, count)
     flows.change(t)
-    if lane[RUNNING] > 0 then lane[RUNNING] = lane[RUNNING] - 1 end
-    if t[RUNNING] > 0 then t[RUNNING] = t[RUNNING] - 1 end
+    lane[RUNNING] = lane[RUNNING] > count and lane[RUNNING] - count or 0
+    t[RUNNING] = t[RUNNING] > count and t[RUNNING] - count or 0
     if t[RULES][MAX_RUNNING] >= 0 then flows.touch(t) end
+  end,
+
+  -- Settles what an attempt of a job of that flow really cost: so much more than was thought.
+  correct = function(t, class, difference)
     if difference == 0 then return end
+    flows.change(t)
     owner.correct(lane, difference)
     owner.correct(t, difference)
-    local class = byte(member, 35) - 48
     if t[KIND] ~= class then t[KIND] = WHOLE end
     t[TAG + class] = t[TAG + class] + difference / flows.weight(t, class)
     if not t[RULES][FREE] then

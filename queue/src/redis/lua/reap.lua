@@ -7,7 +7,7 @@ functions.reap = function(args)
   local requeued, ended = {}, {}
   for _, m in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, AT_ONCE)) do
     call('ZREM', LEASES, m)
-    ends.release(flows.tenant(string.sub(m, 37)), m, 0)
+    ends.release(flows.tenant(string.sub(m, 37)), 1)
     local j = jobs.get(string.sub(m, 1, 26))
     if j then
       local attempt = '"attempt":' .. string.format('%d', j.attempts)

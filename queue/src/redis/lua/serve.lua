@@ -19,6 +19,12 @@ for class = 0, 2 do
   FIRST[class] = sub(pack(HOT, 'r', 0, class, 1, 0, 1, 0, 0, 0), 1, HOT_BYTES - 16)
 end
 
+-- What stands where in a candidate, a flow that the turn may serve: its name, class, tag and tenant; whether
+-- it was SERVED; how many of its jobs were TAKEN; of the jobs that were looked at its own stand behind
+-- SEEN up to LAST_SEEN; the order of a job that was taken as it was looked at.
+local ITS_NAME <const>, ITS_CLASS <const>, ITS_TAG <const>, ITS_TENANT <const> = 1, 2, 3, 4
+local SERVED <const>, TAKEN <const>, SEEN <const>, LAST_SEEN <const>, ITS_ORDER <const> = 5, 6, 7, 8, 9
+
 -- Begins an attempt of a job that is not as most are; answers the member of `leases` for it.
 local function begin_again(f, id, raw)
   local j = jobs.parse(id, raw)
@@ -35,29 +41,29 @@ local function begin_again(f, id, raw)
       turns[#turns + 1] = said
     end
   end
-  return jobs.member(id, j.epoch, f.name)
+  return jobs.member(id, j.epoch, f[ITS_NAME])
 end
 
 -- The jobs that were looked at, so many: their ids, the keys of their records, the records.
 local ids, keys, raws, looked_at = {}, {}, nil, nil
 
 -- Looks at up to `share` ready jobs of a flow, behind those that were taken: of all those looked at these
--- stand behind `at`, up to `last`. A single one is taken as it is looked at.
+-- stand behind SEEN, up to LAST_SEEN. A single one is taken as it is looked at.
 local function peek(f, share)
-  f.at = looked_at
+  f[SEEN] = looked_at
   if share == 1 then
-    local popped = call('ZPOPMIN', READIES .. f.name)
+    local popped = call('ZPOPMIN', READIES .. f[ITS_NAME])
     local id = popped[1]
     if id then
       looked_at = looked_at + 1
-      ids[looked_at], keys[looked_at], f.order = id, JOB .. id, popped[2]
+      ids[looked_at], keys[looked_at], f[ITS_ORDER] = id, JOB .. id, popped[2]
     end
   else
-    local found = call('ZRANGE', READIES .. f.name, f.taken, f.taken + share - 1)
+    local found = call('ZRANGE', READIES .. f[ITS_NAME], f[TAKEN], f[TAKEN] + share - 1)
     for n = 1, #found do ids[looked_at + n], keys[looked_at + n] = found[n], JOB .. found[n] end
     looked_at = looked_at + #found
   end
-  f.last = looked_at
+  f[LAST_SEEN] = looked_at
 end
 
 -- Reads the records of those that were looked at behind the first so many.
@@ -76,9 +82,9 @@ local function take(found, count, share)
   for n = 1, count do
     local f = found[n]
     if share == 1 then
-      if f.at < f.last then call('ZADD', READIES .. f.name, f.order, ids[f.last]) end
-    elseif f.taken > 0 then
-      call('ZREMRANGEBYRANK', READIES .. f.name, 0, f.taken - 1)
+      if f[SEEN] < f[LAST_SEEN] then call('ZADD', READIES .. f[ITS_NAME], f[ITS_ORDER], ids[f[LAST_SEEN]]) end
+    elseif f[TAKEN] > 0 then
+      call('ZREMRANGEBYRANK', READIES .. f[ITS_NAME], 0, f[TAKEN] - 1)
     end
   end
 end
@@ -87,11 +93,11 @@ end
 local function stand(queue, first, f)
   local low, high, last = first + 1, #queue + 1, queue[#queue]
   -- Where all have had a turn, it goes to the end.
-  if last.tag < f.tag or (last.tag == f.tag and last.name < f.name) then low = high end
+  if last[ITS_TAG] < f[ITS_TAG] or (last[ITS_TAG] == f[ITS_TAG] and last[ITS_NAME] < f[ITS_NAME]) then low = high end
   while low < high do
     local middle = math.floor((low + high) / 2)
     local other = queue[middle]
-    if other.tag < f.tag or (other.tag == f.tag and other.name < f.name) then
+    if other[ITS_TAG] < f[ITS_TAG] or (other[ITS_TAG] == f[ITS_TAG] and other[ITS_NAME] < f[ITS_NAME]) then
       low = middle + 1
     else
       high = middle
@@ -105,22 +111,23 @@ end
 -- Begins jobs of one flow for as long as it stands before `other` (nil for none), or a single one.
 -- Answers whether it may be served again.
 local function serve_flow(f, other, share, single)
-  local t, class, tag, n, last = f.tenant, f.class, f.tag, f.at, f.last
+  local t, class, tag, n, last = f[ITS_TENANT], f[ITS_CLASS], f[ITS_TAG], f[SEEN], f[LAST_SEEN]
   local free = lane_free and t[RULES][FREE]
-  local name, first, fresh = f.name, first_now[class], FRESH[class]
+  local name, first, fresh = f[ITS_NAME], first_now[class], FRESH[class]
   if not first then
     first = FIRST[class] .. now_packed
     first_now[class] = first
   end
-  local weight, ready, before, from, begun, started = flows.weight(t, class), t[READY + class], f.taken, n, 0, nil
+  local weight, ready = CLASS_WEIGHT[class] * t[RULES][WEIGHT], t[READY + class]
+  local before, from, begun, started = f[TAKEN], n, 0, nil
   flows.change(t)
   repeat
     if n >= last then
       local read = looked_at
-      f.taken = f.taken + n - from
+      f[TAKEN] = f[TAKEN] + n - from
       peek(f, share)
       read_records(read)
-      n, from, last = f.at, f.at, f.last
+      n, from, last = f[SEEN], f[SEEN], f[LAST_SEEN]
       if n == last then
         ready = 0
         break
@@ -150,11 +157,11 @@ local function serve_flow(f, other, share, single)
     end
   until single or ready <= 0 or claimed >= most
     or not (free or owner.is_open(t) and owner.is_open(lane))
-    or (other and (other.tag < tag or (other.tag == tag and other.name < name)))
+    or (other and (other[ITS_TAG] < tag or (other[ITS_TAG] == tag and other[ITS_NAME] < name)))
   if free then lane[RUNNING], t[RUNNING] = lane[RUNNING] + begun, t[RUNNING] + begun end
   if started and started > lane[VTIME] then lane[VTIME] = started end
-  f.tag, f.at, f.taken = tag, n, f.taken + n - from
-  local taken = f.taken - before
+  f[ITS_TAG], f[SEEN], f[TAKEN] = tag, n, f[TAKEN] + n - from
+  local taken = f[TAKEN] - before
   t[TAG + class], t[READY + class], t[QUEUED], lane[QUEUED] = tag, ready, t[QUEUED] - taken, lane[QUEUED] - taken
   -- A tenant that no attempt can close goes on as it is.
   if free and ready > 0 then
@@ -175,13 +182,12 @@ local function stand_for(found, count)
   for n = 1, count do
     local name, t, f = found[n], tenants[owners[n]], candidates[n]
     if not f then
-      f = {
-        name = false, class = 0, tag = 0, tenant = false, served = false, taken = 0, at = 0, last = 0, order = false,
-      }
+      f = { false, 0, 0, false, false, 0, 0, 0, false }
       candidates[n] = f
     end
     local class = byte(name) - 48
-    f.name, f.class, f.tag, f.tenant, f.served, f.taken, f.at, f.last = name, class, t[TAG + class], t, false, 0, 0, 0
+    f[ITS_NAME], f[ITS_CLASS], f[ITS_TAG], f[ITS_TENANT], f[SERVED], f[TAKEN], f[SEEN], f[LAST_SEEN] =
+      name, class, t[TAG + class], t, false, 0, 0, 0
     queue[n] = f
   end
   return queue
@@ -207,12 +213,12 @@ local function serve()
   while first <= #queue and claimed < most and (lane_free or owner.is_open(lane))
     and (all_read or unserved > 0) do
     local f = queue[first]
-    if not f.served then
-      f.served = true
+    if not f[SERVED] then
+      f[SERVED] = true
       unserved = unserved - 1
     end
-    local t = f.tenant
-    if (t[RULES][FREE] or (t[READY + f.class] > 0 and owner.is_open(t)))
+    local t = f[ITS_TENANT]
+    if (t[RULES][FREE] or (t[READY + f[ITS_CLASS]] > 0 and owner.is_open(t)))
       and serve_flow(f, queue[first + 1], share, unserved == 0 and not all_read) then
       first = stand(queue, first, f)
     else

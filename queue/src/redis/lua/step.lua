@@ -1,18 +1,21 @@
 -- Ends attempts, then begins new ones.
--- Arguments: 2: how many to begin at most; 3: lease in ms; then a settlement:
---   3 of a job without flags, session and deadline that succeeded: lease member; numbers packed as '<c1ddd'
---   ('S', prompt tokens or -1, completion tokens, its cost); its record as it shall be;
---   6 of another: lease member; numbers packed as '<c1dddd' (how, prompt tokens or -1, completion tokens,
---   delay ms, turns kept); output JSON; turn JSON; error JSON; data of the `retrying` event. What does not
---   apply is ''. How: s f c x ended so; r retry; l the lane was stopped; b handed back.
+-- Arguments: 2: how many to begin at most; 3: lease in ms; 4: the numbers of the settlements, each packed
+--   as '<c1dddd'; then a settlement:
+--   2 of a job without flags, session and deadline that succeeded: lease member; its record as it shall
+--   be. Numbers: S, or T when the one before is such and of the same flow; prompt tokens or -1,
+--   completion tokens, its cost, 0;
+--   5 of another: lease member; output JSON; turn JSON; error JSON; data of the `retrying` event; what does
+--   not apply is ''. Numbers: how it went (s f c x ended so; r retry; l the lane was stopped; b handed
+--   back); prompt tokens or -1, completion tokens, delay ms, turns kept.
 -- Returns { settled, look again, now, turns, id, record, … }: `settled` has a letter a settlement, 1
 --   done or 0 lease not held; `look again` is ms or -1, never later than there may be work; `now` is
 --   packed as in a record; `turns` has, for each job that remembers, its number among those begun and a
 --   list, and is nil when no job does; each job that was begun is its id and its record as it was before.
 
--- What the call is told.
-local args
-local PLAIN = byte('S')
+-- What the call is told; the numbers of its settlements, and how long those of one are.
+local args, numbers
+local NUMBERS_BYTES <const> = 33
+local PLAIN, SAME = byte('S'), byte('T')
 
 local function remember(j, turn, keep)
   local talk = j.tenant .. ':' .. j.session
@@ -24,46 +27,63 @@ local function remember(j, turn, keep)
   end
 end
 
--- The end of a job that has nothing but its record, which has come along.
-local function settle_plain(m, t, i, forgotten_at)
-  local prompt, completion, cost = unpack_numbers('<ddd', args[i + 1], 2)
-  local id, count = sub(m, 1, 26), #news
-  local difference = 0
-  if prompt >= 0 then
-    difference = prompt + completion - cost
-    lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625
-  end
-  ends.release(t, m, difference)
-  if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
-  call('SET', JOB .. id, args[i + 2], 'PXAT', forgotten_at)
-  news[count + 1], news[count + 2], news[count + 3] = 'E', id, 's'
+-- The lease members that came, their tenants, and how each attempt went; the arrays are used again by
+-- the next call.
+local members, names, hows = {}, {}, {}
+
+-- Ends a run of jobs of one flow that have nothing but their records, which have come along, as far as
+-- their leases are held (`letters`: nil when all are). The first is the n-th settlement, which begins at
+-- argument i. Answers where the next one is, and how many were held.
+local function settle_run(n, i, letters, forgotten_at)
+  local t, held, told = tenants[names[n]], 0, #news
+  repeat
+    if not letters or letters[n] == '1' then
+      local id = sub(members[n], 1, 26)
+      local prompt, completion, cost = unpack_numbers('<ddd', numbers, NUMBERS_BYTES * n - (NUMBERS_BYTES - 2))
+      if prompt >= 0 then
+        lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625
+        ends.correct(t, byte(members[n], 35) - 48, prompt + completion - cost)
+      end
+      if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
+      call('SET', JOB .. id, args[i + 1], 'PXAT', forgotten_at)
+      news[told + 1], news[told + 2], news[told + 3] = 'E', id, 's'
+      held, told = held + 1, told + 3
+    end
+    n, i = n + 1, i + 2
+  until hows[n] ~= SAME
+  ends.release(t, held)
+  return n, i, held
 end
 
-local function settle(m, t, j, i)
-  local how, prompt, completion, delay, keep = struct.unpack('<c1dddd', args[i + 1])
+local function settle(n, i)
+  local m, t = members[n], tenants[names[n]]
+  local j = known[sub(m, 1, 26)]
+  local how, prompt, completion, delay, keep =
+    unpack_numbers('<c1dddd', numbers, NUMBERS_BYTES * n - (NUMBERS_BYTES - 1))
   local difference = 0
   if j and prompt >= 0 then
     difference = prompt + completion - j.cost
   elseif j and (how == 'l' or how == 'b') then
     difference = -j.cost
   end
-  ends.release(t, m, difference)
+  ends.release(t, 1)
+  ends.correct(t, byte(m, 35) - 48, difference)
   if not j then return end
   if how == 's' and prompt >= 0 then lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625 end
   if (how == 'r' or how == 'l' or how == 'b') and jobs.has(j, FLAG.cancelling) then how = 'c' end
-  if how == 's' and j.session and args[i + 3] ~= '' then remember(j, args[i + 3], keep) end
+  if how == 's' and j.session and args[i + 2] ~= '' then remember(j, args[i + 2], keep) end
   if how == 'r' then
-    ends.remember_error(j, args[i + 4])
-    ends.put_back(j, now + delay, 'R', args[i + 5])
+    ends.remember_error(j, args[i + 3])
+    ends.put_back(j, now + delay, 'R', args[i + 4])
   elseif how == 'l' then
     owner.change_rules(lane, function(r) r[NOT_BEFORE] = math.max(r[NOT_BEFORE], now + delay) end)
     j.attempts = j.attempts - 1
-    ends.put_back(j, now, 'R', args[i + 5])
+    ends.put_back(j, now, 'R', args[i + 4])
   elseif how == 'b' then
     j.attempts = j.attempts - 1
     ends.put_back(j, now, 'Q', 'null')
   else
-    ends.finish(j, how, args[i + 2])
+    ends.finish(j, how, args[i + 1])
   end
 end
 
@@ -81,24 +101,22 @@ local function held_of(members)
   return letters
 end
 
--- The lease members that came, and their tenants; the arrays are used again by the next call.
-local members, names = {}, {}
-
 -- Settles what is still held: a lease is given up by whoever takes it out of `leases`. Answers `settled`
 -- of the reply.
 local function settle_all()
-  local to_read, count, i, last = {}, 0, 4, #args
-  while i <= last do
-    local m = args[i]
-    count = count + 1
-    members[count], names[count] = m, sub(m, 37)
-    if byte(args[i + 1]) == PLAIN then
-      i = i + 3
+  local to_read, count, i = {}, #numbers / NUMBERS_BYTES, 5
+  for n = 1, count do
+    local m, how = args[i], byte(numbers, NUMBERS_BYTES * n - (NUMBERS_BYTES - 1))
+    members[n], hows[n] = m, how
+    if how == SAME then names[n] = names[n - 1] else names[n] = sub(m, 37) end
+    if how == PLAIN or how == SAME then
+      i = i + 2
     else
-      i = i + 6
+      i = i + 5
       to_read[#to_read + 1] = JOB .. sub(m, 1, 26)
     end
   end
+  hows[count + 1] = false
   -- Nearly always all were held, each once.
   local letters
   if count > 0 and call('ZREM', LEASES, unpack(members, 1, count)) < count then
@@ -109,21 +127,18 @@ local function settle_all()
   local raws = #to_read > 0 and call('MGET', unpack(to_read))
   for n, name in ipairs(to_read) do jobs.parse(sub(name, -26), raws[n]) end
 
-  local forgotten_at, plain, all_plain = count > 0 and ends.forget_at(), 0, #to_read == 0
-  i = 4
-  for n = 1, count do
-    local m, held = args[i], not letters or letters[n] == '1'
-    if all_plain or byte(args[i + 1]) == PLAIN then
-      if held then
-        settle_plain(m, tenants[names[n]], i, forgotten_at)
-        plain = plain + 1
-      end
-      i = i + 3
+  local n, plain, forgotten_at = 1, 0, count > 0 and ends.forget_at()
+  i = 5
+  while n <= count do
+    if hows[n] == PLAIN then
+      local held
+      n, i, held = settle_run(n, i, letters, forgotten_at)
+      plain = plain + held
     else
       if plain > 0 then ends.count(plain) end
       plain = 0
-      if held then settle(m, tenants[names[n]], known[sub(m, 1, 26)], i) end
-      i = i + 6
+      if not letters or letters[n] == '1' then settle(n, i) end
+      n, i = n + 1, i + 5
     end
   end
   if plain > 0 then ends.count(plain) end
@@ -131,7 +146,7 @@ local function settle_all()
 end
 
 functions.step = function(given)
-  args, now_packed, max, claimed = given, pack('<d', now), tonumber(given[2]), TURNS
+  args, numbers, now_packed, max, claimed = given, given[4], pack('<d', now), tonumber(given[2]), TURNS
   most = TURNS + 2 * max
   reply = { settle_all(), -1, now_packed, false }
   ends.promote()
