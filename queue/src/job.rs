@@ -19,8 +19,8 @@ use crate::{
 /// engine heeds only whether there is a webhook.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// Which endpoint of the upstream, e.g. `/v1/chat/completions`.
-    #[serde(rename = "u")]
+    /// Which endpoint of the upstream; the usual one, `/v1/chat/completions`, is not written.
+    #[serde(rename = "u", default = "usual_url", skip_serializing_if = "is_usual")]
     pub url: String,
     /// The body's `model`, by which the lane was chosen.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
@@ -44,6 +44,17 @@ pub struct Spec {
     /// Who is told when it ends: the one thing here that the engine heeds.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
+}
+
+/// What most jobs ask: every byte of a record is hashed each time that a script holds it.
+const USUAL_URL: &str = "/v1/chat/completions";
+
+fn usual_url() -> String {
+    USUAL_URL.to_owned()
+}
+
+fn is_usual(url: &str) -> bool {
+    url == USUAL_URL
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
@@ -257,5 +268,21 @@ pub(crate) fn worker_lost(attempt: u32) -> AttemptError {
         code: "worker_lost".to_owned(),
         message: "the worker stopped answering in mid-call; its lease expired".to_owned(),
         status_code: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_endpoint_is_not_written() {
+        for (url, written) in
+            [(USUAL_URL, "{}"), ("/v1/messages", r#"{"u":"/v1/messages"}"#), ("", r#"{"u":""}"#)]
+        {
+            let spec = Spec { url: url.to_owned(), ..Spec::default() };
+            assert_eq!(serde_json::to_string(&spec).unwrap(), written);
+            assert_eq!(serde_json::from_str::<Spec>(written).unwrap(), spec);
+        }
     }
 }
