@@ -188,5 +188,5 @@ local function commit(only)
   local wake = flows.is_visible()
   if only == 'open' then wake = wake and owner.is_open(lane) end
   if only == 'new' then wake = wake and not was_visible end
-  if wake or lane[SOONEST] < soonest_before then call('ZADD', WAKE, 0, 'a') end
+  if wake or lane[SOONEST] < soonest_before then call('ZADD', WAKE, '0', 'a') end
 end

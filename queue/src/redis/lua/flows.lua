@@ -34,7 +34,7 @@ local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
 -- `used` are those of this call.
 local MOST_SPARE <const> = 1000
 local spares, used = {}, 0
-local lane_array, lane, tenants = {}, nil, nil
+local lane, tenants
 -- Whether a tenant that was read may have rules of its own.
 local some_ruled
 
@@ -186,11 +186,8 @@ local add, added, remove, park, unpark, fields, missing = {}, nil, {}, {}, {}, {
 local flows
 flows = {
   read_lane = function(packed)
-    lane = lane_array
-    local its_rules
-    lane[1], lane[2], lane[3], lane[4], lane[5], lane[6], lane[7], lane[8], lane[9], lane[10], lane[11], lane[12],
-      lane[13], lane[14], lane[15], its_rules = unpack_numbers(LANE, packed or NEW_LANE)
-    owner.set_rules(lane, its_rules)
+    lane = { unpack_numbers(LANE, packed or NEW_LANE) }
+    lane[RULES] = rules[lane[PACKED]] or owner.read_rules(lane[PACKED])
     soonest_before = lane[SOONEST]
     was_visible = flows.is_visible()
   end,
@@ -321,6 +318,7 @@ flows = {
     end
     bulk('ZADD', ACTIVE, add, 2, added)
     touches, added = 0, 0
+    if removed + parked + unparked == 0 then return end
     bulk('ZREM', ACTIVE, remove, 1, removed)
     bulk('ZADD', PARKED, park, 2, parked)
     bulk('ZREM', PARKED, unpark, 1, unparked)

@@ -84,7 +84,7 @@ local function take(found, count, share)
     if share == 1 then
       if f[SEEN] < f[LAST_SEEN] then call('ZADD', READIES .. f[ITS_NAME], f[ITS_ORDER], ids[f[LAST_SEEN]]) end
     elseif f[TAKEN] > 0 then
-      call('ZREMRANGEBYRANK', READIES .. f[ITS_NAME], 0, f[TAKEN] - 1)
+      call('ZREMRANGEBYRANK', READIES .. f[ITS_NAME], '0', f[TAKEN] - 1)
     end
   end
 end
@@ -197,7 +197,7 @@ end
 -- them, so the order is right as long as one of them has not been served; answers whether to read on.
 local function serve()
   local wanted = (most - claimed) / 2
-  local found = call('ZRANGE', ACTIVE, 0, wanted - 1)
+  local found = call('ZRANGE', ACTIVE, '0', wanted - 1)
   local count = #found
   if count == 0 then return false end
   for n = 1, count do owners[n] = sub(found[n], 3) end
