@@ -47,21 +47,8 @@ fn both_engines_live_through_the_same_histories() {
 /// come too late for its worker.
 #[tokio::test]
 async fn a_cancel_that_comes_too_late_is_forgotten() {
-    let plain = Draft {
-        tenant: 0,
-        class: 0,
-        session: None,
-        remembers: false,
-        keeps_events: false,
-        completion: None,
-        delay_s: 0,
-        deadline_s: None,
-        key: None,
-        large: false,
-        webhook: false,
-    };
     let ops = vec![
-        Op::Enqueue(vec![plain]),
+        Op::Enqueue(vec![Draft::default()]),
         Op::Step(Vec::new(), 1),
         Op::Cancel(0, 0),
         Op::Step(vec![(0, End::Succeed(None))], 0),

@@ -51,6 +51,7 @@ macro_rules! promises {
             the_same_key_and_request_is_the_same_job
             the_same_key_and_another_request_is_refused
             a_renewed_key_stands_for_the_newer_job
+            renewed_keys_of_a_group_stand_for_their_jobs
             keys_of_two_tenants_do_not_meet
             a_full_lane_accepts_all_or_nothing
             a_full_tenant_leaves_room_for_others

@@ -7,7 +7,7 @@ pub(super) const TENANTS: [&str; 3] = ["ann", "bob", "cem"];
 
 /// What a job of a history is like; every number is taken modulo what it chooses from.
 #[expect(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Draft {
     pub(super) tenant: usize,
     pub(super) class: usize,
@@ -84,6 +84,24 @@ fn draft() -> impl Strategy<Value = Draft> {
         )
 }
 
+/// Runs of jobs that have nothing but a record, as most have; all with a key that renews, or none.
+fn plain_group() -> impl Strategy<Value = Vec<Draft>> {
+    let run = (0..3_usize, 0..3_usize, prop::collection::vec(prop::option::of(1..5000_u16), 1..5));
+    (prop::collection::vec(run, 1..4), prop::bool::weighted(0.3)).prop_map(|(runs, keyed)| {
+        let jobs = runs.into_iter().flat_map(move |(tenant, class, completions)| {
+            completions.into_iter().map(move |completion| (tenant, class, completion))
+        });
+        let draft = |(n, (tenant, class, completion)): (u8, _)| Draft {
+            tenant,
+            class,
+            completion,
+            key: keyed.then_some((n % 3, 0, true)),
+            ..Draft::default()
+        };
+        (0..).zip(jobs).map(draft).collect()
+    })
+}
+
 fn end() -> impl Strategy<Value = End> {
     prop_oneof![
         4 => prop::option::of(0..9000_u16).prop_map(End::Succeed),
@@ -131,8 +149,9 @@ fn tenant_limits() -> impl Strategy<Value = TenantLimits> {
 pub(super) fn op() -> impl Strategy<Value = Op> {
     let at = any::<usize>;
     prop_oneof![
-        8 => prop::collection::vec(draft(), 1..5).prop_map(Op::Enqueue),
-        10 => (prop::collection::vec((at(), end()), 0..4), 0..6_usize)
+        6 => prop::collection::vec(draft(), 1..5).prop_map(Op::Enqueue),
+        2 => plain_group().prop_map(Op::Enqueue),
+        10 => (prop::collection::vec((at(), end()), 0..7), 0..9_usize)
             .prop_map(|(ends, max)| Op::Step(ends, max)),
         2 => (at(), end()).prop_map(|(at, end)| Op::ZombieSettles(at, end)),
         2 => Just(Op::Beat),

@@ -10,7 +10,7 @@ use crate::{
     error::Scope,
     job::{Idempotency, State},
     limits::{LaneLimits, TenantLimits},
-    state::WaitingFor,
+    state::{Class, WaitingFor},
 };
 
 fn keyed(job: NewJob, key: &str, digest: u8) -> NewJob {
@@ -70,6 +70,35 @@ pub async fn a_renewed_key_stands_for_the_newer_job(stage: Stage) {
     assert_eq!(stage.claim(10).await.len(), 2);
 }
 
+/// Each key that a group renews stands for its own job, whether all of the group have one or some.
+pub async fn renewed_keys_of_a_group_stand_for_their_jobs(stage: Stage) {
+    let renewing = |n: usize| {
+        let tenant = if n % 5 < 3 { "ann" } else { "bob" };
+        let class = if n % 4 < 3 { Class::Batch } else { Class::Interactive };
+        let mut job = keyed(NewJob { class, ..stage.job(tenant) }, &format!("k{n}"), 1);
+        job.idempotency.iter_mut().for_each(|idempotency| idempotency.renews = true);
+        job
+    };
+    let all: Vec<NewJob> = (0..23).map(renewing).collect();
+    let mut some: Vec<NewJob> = (23..46).map(renewing).collect();
+    some.iter_mut().step_by(3).for_each(|job| job.idempotency = None);
+    for jobs in [all, some] {
+        let accepted: Vec<Accepted> =
+            jobs.iter().map(|job| Accepted::New(job.id.clone())).collect();
+        assert_eq!(stage.queue.submit(jobs.clone()).await.unwrap(), accepted);
+        for mut job in jobs {
+            let Some(idempotency) = &mut job.idempotency else { continue };
+            idempotency.renews = false;
+            let first = job.id.clone();
+            let again = NewJob { id: stage.job("ann").id, ..job };
+            let answer = stage.queue.submit(vec![again]).await.unwrap();
+            assert_eq!(answer, [Accepted::Replayed(first)]);
+        }
+    }
+    assert_eq!(stage.claim(100).await.len(), 46);
+    stage.assert_sound().await;
+}
+
 /// A key is a tenant's own.
 pub async fn keys_of_two_tenants_do_not_meet(stage: Stage) {
     let ann = stage.accept(keyed(stage.job("ann"), "k", 1)).await;
@@ -97,10 +126,13 @@ pub async fn a_full_tenant_leaves_room_for_others(stage: Stage) {
     let limits = TenantLimits { max_queued: Some(1), ..TenantLimits::default() };
     let lane = LaneLimits::default();
     stage.store().set_limits(&stage.shard, &lane, &[(tenant_id("ann"), limits)]).await.unwrap();
-    stage.accept(stage.job("ann")).await;
-    let refused = stage.queue.submit(vec![stage.job("ann")]).await;
-    assert!(matches!(refused, Err(Error::Full { scope: Scope::Tenant, limit: 1, .. })));
-    stage.accept(stage.job("bob")).await;
+    for delay in [Duration::ZERO, Duration::from_secs(1)] {
+        let accepted = stage.accept(NewJob { delay, ..stage.job("ann") }).await;
+        let refused = stage.queue.submit(vec![stage.job("ann")]).await;
+        assert!(matches!(refused, Err(Error::Full { scope: Scope::Tenant, limit: 1, .. })));
+        stage.accept(stage.job("bob")).await;
+        assert!(stage.queue.cancel(&tenant_id("ann"), &accepted).await.unwrap().is_some());
+    }
 }
 
 /// Of several tenants without room the first is named, however the jobs are mixed.

@@ -26,6 +26,11 @@ const ACCEPTED_AT_ONCE: usize = 256;
 /// count as waiting for the store's answer.
 pub(super) const ALONE_AT_ONCE: usize = 8;
 
+/// How long the numbers of a run of plain jobs are, and those of each job behind them, as in
+/// `lua/enqueue.lua`.
+const RUN_BYTES: usize = 3;
+const JOB_BYTES: usize = 16;
+
 /// Accepts jobs, all or none. A group that fills a call by itself does not wait for others to go with.
 pub(super) async fn enqueue(
     store: &RedisStore,
@@ -182,12 +187,14 @@ fn run_of(job: &NewJob) -> (&TenantId, Class, u32) {
 fn push_run(run: &[NewJob], args: &mut Args) -> Result<(), Error> {
     let Some(first) = run.first() else { return Ok(()) };
     let tenant = first.tenant.as_str().as_bytes();
-    let mut numbers = Vec::with_capacity(3 + 16 * run.len());
+    let length = RUN_BYTES + JOB_BYTES * run.len();
+    let mut numbers = Vec::with_capacity(length);
     numbers.push(rank(first));
     numbers.extend(u16_of(first.max_attempts));
     for job in run {
         push_cost(job, &mut numbers);
     }
+    debug_assert_eq!(numbers.len(), length, "it tells how many jobs follow");
     args.extend([tenant.to_vec(), numbers]);
     for job in run {
         let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;

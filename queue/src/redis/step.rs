@@ -9,8 +9,8 @@ use crate::{
     clock::{SystemClock, millis},
     error::Error,
     event::retrying,
-    id::Shard,
-    lease::{ClaimRequest, Lease, LeaseKey, Outcome, Settled, Settlement, Step},
+    id::{Shard, TenantId},
+    lease::{ClaimRequest, Lease, Outcome, Settled, Settlement, Step},
     policy::MAX_CLAIM,
 };
 
@@ -59,8 +59,8 @@ fn args(max: usize, claim: ClaimRequest, settling: Settling<'_>) -> Args {
 struct Settling<'a> {
     numbers: Vec<u8>,
     texts: Args,
-    /// The lease of the last one, when its job is a plain one.
-    plain: Option<&'a LeaseKey>,
+    /// The tenant of the last one, when its job is a plain one.
+    plain: Option<&'a TenantId>,
 }
 
 impl<'a> Settling<'a> {
@@ -102,11 +102,10 @@ impl<'a> Settling<'a> {
             if how == b's' { record::succeeded(one, &out, server.clock.as_deref())? } else { None };
         let before = self.plain.take();
         if let Some(plain) = plain {
-            let same =
-                before.is_some_and(|it| (it.class, &it.tenant) == (one.key.class, &one.key.tenant));
+            let same = before == Some(&one.key.tenant);
             self.push_numbers(if same { b'T' } else { b'S' }, one, [plain.cost, 0]);
             self.texts.push(plain.record);
-            self.plain = Some(&one.key);
+            self.plain = Some(&one.key.tenant);
         } else {
             let kept = one.memory.map_or(0, |(keep, _)| keep.into());
             self.push_numbers(how, one, [millis(pause), kept]);

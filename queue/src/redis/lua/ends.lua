@@ -25,7 +25,7 @@ ends = {
   end,
 
   -- Settles what an attempt of a job of that flow really cost: so much more than was thought.
-  correct = function(t, class, difference)
+  settle_cost = function(t, class, difference)
     if difference == 0 then return end
     flows.change(t)
     owner.correct(lane, difference)

@@ -1,9 +1,9 @@
 -- Accepts groups of jobs; of each group all or none.
 -- Arguments, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, flag, idempotency
 --   key), 'k' when they are so but for a key that renews, else 'm'; how many jobs; then
---   p k: runs of jobs: tenant; numbers packed as '<BH' (class, most attempts) and a job as '<dd' (prompt
---   tokens, completion tokens or -1); then 2 a job: id; the record from its deadline on; k: and
---   idempotency as below;
+--   p k: runs of jobs: tenant; numbers packed as '<BH' (class, most attempts) and then, as many as there
+--   are jobs in the run, '<dd' (prompt tokens, completion tokens or -1); then 2 a job: id; the record from
+--   its deadline on; k: and idempotency as below;
 --   m: 6 a job: id; tenant; numbers packed as '<BBHddddBBI4' (class, flags, most attempts, prompt
 --   tokens, completion tokens or -1, delay ms, deadline ms or 0, lengths of tenant, session and spec);
 --   idempotency as '' or '<Bd' (1 when it renews, TTL ms) + 32 bytes of digest + key; the record behind its header; body when
@@ -25,9 +25,9 @@ local DIGITS = {}
 for n = 0, 99 do DIGITS[n] = format('%02d', n) end
 -- The tenants of the jobs, of a run of plain jobs once; and how many these are.
 local names, named = {}, nil
--- What the records of a run of plain jobs begin with, the class of these, and what their numbers begin
--- with; the time as records hold it.
-local head, class, common, now_packed
+-- What the records of a run of plain jobs begin with, and what their numbers begin with; the time as
+-- records hold it.
+local head, common, now_packed
 
 -- Reads a group that is not plain into drafts, and the names of its tenants; answers where the next begins.
 local function read_drafts(args, drafts, i, count)
@@ -152,9 +152,9 @@ local function accept_plain(args, width, first, size)
   at = first
   while order < last do
     local name, numbers, before = args[at], args[at + 1], order
+    local class = byte(numbers)
     if sub(numbers, 1, RUN_BYTES) ~= common then
       common = sub(numbers, 1, RUN_BYTES)
-      class = byte(common)
       head = NEW[class] .. now_packed .. pack('<B', VERSION) .. sub(common, 2)
     end
     local t = tenants[name]

@@ -186,6 +186,7 @@ local add, added, remove, park, unpark, fields, missing = {}, nil, {}, {}, {}, {
 local flows
 flows = {
   read_lane = function(packed)
+    -- Behind the last comes where the packed ones end, in the place of RULES.
     lane = { unpack_numbers(LANE, packed or NEW_LANE) }
     lane[RULES] = rules[lane[PACKED]] or owner.read_rules(lane[PACKED])
     soonest_before = lane[SOONEST]
@@ -250,8 +251,10 @@ flows = {
 
   -- Moves a flow to its new tag that stays in `active`.
   move = function(t, class)
-    add[added + 1], add[added + 2] = t[TAG + class], FLOW[class] .. t[NAME]
-    added = added + 2
+    local name = FLOW[class] .. t[NAME]
+    -- Often it has moved before, with the job before.
+    if added == 0 or add[added] ~= name then added = added + 2 end
+    add[added - 1], add[added] = t[TAG + class], name
   end,
 
   -- Counts a flow out that leaves `active`.

@@ -21,9 +21,9 @@ end
 
 -- What stands where in a candidate, a flow that the turn may serve: its name, class, tag and tenant; whether
 -- it was SERVED; how many of its jobs were TAKEN; of the jobs that were looked at its own stand behind
--- SEEN up to LAST_SEEN; the order of a job that was taken as it was looked at.
+-- AT up to LAST; the order of a job that was taken as it was looked at.
 local ITS_NAME <const>, ITS_CLASS <const>, ITS_TAG <const>, ITS_TENANT <const> = 1, 2, 3, 4
-local SERVED <const>, TAKEN <const>, SEEN <const>, LAST_SEEN <const>, ITS_ORDER <const> = 5, 6, 7, 8, 9
+local SERVED <const>, TAKEN <const>, AT <const>, LAST <const>, ITS_ORDER <const> = 5, 6, 7, 8, 9
 
 -- Begins an attempt of a job that is not as most are; answers the member of `leases` for it.
 local function begin_again(f, id, raw)
@@ -48,9 +48,9 @@ end
 local ids, keys, raws, looked_at = {}, {}, nil, nil
 
 -- Looks at up to `share` ready jobs of a flow, behind those that were taken: of all those looked at these
--- stand behind SEEN, up to LAST_SEEN. A single one is taken as it is looked at.
+-- stand behind AT, up to LAST. A single one is taken as it is looked at.
 local function peek(f, share)
-  f[SEEN] = looked_at
+  f[AT] = looked_at
   if share == 1 then
     local popped = call('ZPOPMIN', READIES .. f[ITS_NAME])
     local id = popped[1]
@@ -63,7 +63,7 @@ local function peek(f, share)
     for n = 1, #found do ids[looked_at + n], keys[looked_at + n] = found[n], JOB .. found[n] end
     looked_at = looked_at + #found
   end
-  f[LAST_SEEN] = looked_at
+  f[LAST] = looked_at
 end
 
 -- Reads the records of those that were looked at behind the first so many.
@@ -82,7 +82,7 @@ local function take(found, count, share)
   for n = 1, count do
     local f = found[n]
     if share == 1 then
-      if f[SEEN] < f[LAST_SEEN] then call('ZADD', READIES .. f[ITS_NAME], f[ITS_ORDER], ids[f[LAST_SEEN]]) end
+      if f[AT] < f[LAST] then call('ZADD', READIES .. f[ITS_NAME], f[ITS_ORDER], ids[f[LAST]]) end
     elseif f[TAKEN] > 0 then
       call('ZREMRANGEBYRANK', READIES .. f[ITS_NAME], '0', f[TAKEN] - 1)
     end
@@ -111,15 +111,14 @@ end
 -- Begins jobs of one flow for as long as it stands before `other` (nil for none), or a single one.
 -- Answers whether it may be served again.
 local function serve_flow(f, other, share, single)
-  local t, class, tag, n, last = f[ITS_TENANT], f[ITS_CLASS], f[ITS_TAG], f[SEEN], f[LAST_SEEN]
+  local t, class, tag, n, last = f[ITS_TENANT], f[ITS_CLASS], f[ITS_TAG], f[AT], f[LAST]
   local free = lane_free and t[RULES][FREE]
   local name, first, fresh = f[ITS_NAME], first_now[class], FRESH[class]
   if not first then
     first = FIRST[class] .. now_packed
     first_now[class] = first
   end
-  local weight, ready = CLASS_WEIGHT[class] * t[RULES][WEIGHT], t[READY + class]
-  local before, from, begun, started = f[TAKEN], n, 0, nil
+  local weight, ready, before, from, begun, started = flows.weight(t, class), t[READY + class], f[TAKEN], n, 0, nil
   flows.change(t)
   repeat
     if n >= last then
@@ -127,7 +126,7 @@ local function serve_flow(f, other, share, single)
       f[TAKEN] = f[TAKEN] + n - from
       peek(f, share)
       read_records(read)
-      n, from, last = f[SEEN], f[SEEN], f[LAST_SEEN]
+      n, from, last = f[AT], f[AT], f[LAST]
       if n == last then
         ready = 0
         break
@@ -160,7 +159,7 @@ local function serve_flow(f, other, share, single)
     or (other and (other[ITS_TAG] < tag or (other[ITS_TAG] == tag and other[ITS_NAME] < name)))
   if free then lane[RUNNING], t[RUNNING] = lane[RUNNING] + begun, t[RUNNING] + begun end
   if started and started > lane[VTIME] then lane[VTIME] = started end
-  f[ITS_TAG], f[SEEN], f[TAKEN] = tag, n, f[TAKEN] + n - from
+  f[ITS_TAG], f[AT], f[TAKEN] = tag, n, f[TAKEN] + n - from
   local taken = f[TAKEN] - before
   t[TAG + class], t[READY + class], t[QUEUED], lane[QUEUED] = tag, ready, t[QUEUED] - taken, lane[QUEUED] - taken
   -- A tenant that no attempt can close goes on as it is.
@@ -186,7 +185,7 @@ local function stand_for(found, count)
       candidates[n] = f
     end
     local class = byte(name) - 48
-    f[ITS_NAME], f[ITS_CLASS], f[ITS_TAG], f[ITS_TENANT], f[SERVED], f[TAKEN], f[SEEN], f[LAST_SEEN] =
+    f[ITS_NAME], f[ITS_CLASS], f[ITS_TAG], f[ITS_TENANT], f[SERVED], f[TAKEN], f[AT], f[LAST] =
       name, class, t[TAG + class], t, false, 0, 0, 0
     queue[n] = f
   end

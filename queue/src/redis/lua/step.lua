@@ -2,7 +2,7 @@
 -- Arguments: 2: how many to begin at most; 3: lease in ms; 4: the numbers of the settlements, each packed
 --   as '<c1dddd'; then a settlement:
 --   2 of a job without flags, session and deadline that succeeded: lease member; its record as it shall
---   be. Numbers: S, or T when the one before is such and of the same flow; prompt tokens or -1,
+--   be. Numbers: S, or T when the one before is such and of the same tenant; prompt tokens or -1,
 --   completion tokens, its cost, 0;
 --   5 of another: lease member; output JSON; turn JSON; error JSON; data of the `retrying` event; what does
 --   not apply is ''. Numbers: how it went (s f c x ended so; r retry; l the lane was stopped; b handed
@@ -31,7 +31,7 @@ end
 -- the next call.
 local members, names, hows = {}, {}, {}
 
--- Ends a run of jobs of one flow that have nothing but their records, which have come along, as far as
+-- Ends a run of jobs of one tenant that have nothing but their records, which have come along, as far as
 -- their leases are held (`letters`: nil when all are). The first is the n-th settlement, which begins at
 -- argument i. Answers where the next one is, and how many were held.
 local function settle_run(n, i, letters, forgotten_at)
@@ -42,7 +42,7 @@ local function settle_run(n, i, letters, forgotten_at)
       local prompt, completion, cost = unpack_numbers('<ddd', numbers, NUMBERS_BYTES * n - (NUMBERS_BYTES - 2))
       if prompt >= 0 then
         lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625
-        ends.correct(t, byte(members[n], 35) - 48, prompt + completion - cost)
+        ends.settle_cost(t, byte(members[n], 35) - 48, prompt + completion - cost)
       end
       if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
       call('SET', JOB .. id, args[i + 1], 'PXAT', forgotten_at)
@@ -51,7 +51,7 @@ local function settle_run(n, i, letters, forgotten_at)
     end
     n, i = n + 1, i + 2
   until hows[n] ~= SAME
-  ends.release(t, held)
+  if held > 0 then ends.release(t, held) end
   return n, i, held
 end
 
@@ -67,7 +67,7 @@ local function settle(n, i)
     difference = -j.cost
   end
   ends.release(t, 1)
-  ends.correct(t, byte(m, 35) - 48, difference)
+  ends.settle_cost(t, byte(m, 35) - 48, difference)
   if not j then return end
   if how == 's' and prompt >= 0 then lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625 end
   if (how == 'r' or how == 'l' or how == 'b') and jobs.has(j, FLAG.cancelling) then how = 'c' end
@@ -87,13 +87,14 @@ local function settle(n, i)
   end
 end
 
--- Which of these leases were held, a letter each, as nothing has changed yet in the records: a job runs,
+-- Which of so many leases were held, a letter each, as nothing has changed yet in the records: a job runs,
 -- in this very epoch, as long as its lease is held.
-local function held_of(members)
+local function held_of(count)
   local letters, seen, keys = {}, {}, {}
-  for n, m in ipairs(members) do keys[n] = JOB .. string.sub(m, 1, 26) end
+  for n = 1, count do keys[n] = JOB .. string.sub(members[n], 1, 26) end
   local raws = call('MGET', unpack(keys))
-  for n, m in ipairs(members) do
+  for n = 1, count do
+    local m = members[n]
     local j = jobs.parse(string.sub(m, 1, 26), raws[n])
     local held = j and not seen[m] and j.state == 'r' and string.format('%08x', j.epoch) == string.sub(m, 27, 34)
     seen[m], letters[n] = true, held and '1' or '0'
@@ -120,7 +121,7 @@ local function settle_all()
   -- Nearly always all were held, each once.
   local letters
   if count > 0 and call('ZREM', LEASES, unpack(members, 1, count)) < count then
-    letters = held_of({ unpack(members, 1, count) })
+    letters = held_of(count)
   end
   flows.load(names, count)
   -- Records that need a look are all read before one is settled: the end of one may move another.
