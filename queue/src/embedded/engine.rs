@@ -10,7 +10,9 @@
 //! 4. of a session only the first unfinished job is ready, due or leased;
 //! 5. virtual time never goes back.
 
+mod ends;
 mod enqueue;
+mod jobs;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -99,157 +101,6 @@ impl Engine {
             told: Vec::new(),
             wake: false,
         }
-    }
-
-    /// Lets a job that is in no place wait: for its session, its time, or its turn.
-    fn admit(&mut self, key: u128, now: Millis) {
-        let Some(job) = self.jobs.get_mut(&key) else { return };
-        self.flows.lane.queued += 1;
-        self.flows.touch(&job.tenant).queued += 1;
-        if let Some(deadline) = job.deadline {
-            self.deadlines.insert((deadline, key));
-        }
-        let event = job.log(EventKind::Queued, RawJson::default);
-        let may_run = match &job.session {
-            Some(session) => self.sessions.join(&job.tenant, session, key),
-            None => true,
-        };
-        job.place = Place::Held;
-        tell_event(&mut self.told, &job.id, event);
-        if may_run {
-            self.dispatch(key, now);
-        }
-    }
-
-    /// Moves a held job on: into `due` when its time has not come, else into its ready set.
-    fn dispatch(&mut self, key: u128, now: Millis) {
-        let Some(job) = self.jobs.get_mut(&key) else { return };
-        if job.not_before > now {
-            let until = job.not_before;
-            self.schedule(key, until, false);
-        } else {
-            self.make_ready(key);
-        }
-    }
-
-    fn make_ready(&mut self, key: u128) {
-        let Some(job) = self.jobs.get_mut(&key) else { return };
-        job.place = Place::Ready;
-        self.flows.make_ready(&job.flow(), job.order, key);
-    }
-
-    fn schedule(&mut self, key: u128, until: Millis, retry: bool) {
-        let Some(job) = self.jobs.get_mut(&key) else { return };
-        job.place = Place::Due { until, retry };
-        self.due.insert((until, key));
-        // Whoever is idle has to learn that it must look earlier.
-        self.wake = true;
-        self.flows.touch(&job.tenant).scheduled += 1;
-    }
-
-    fn unschedule(&mut self, key: u128) {
-        let Some(job) = self.jobs.get(&key) else { return };
-        if let Place::Due { until, .. } = job.place {
-            self.due.remove(&(until, key));
-            self.flows.touch(&job.tenant).scheduled -= 1;
-        }
-    }
-
-    /// Lets a job wait again that held a lease, with its old order, unless its deadline has passed.
-    fn put_back(
-        &mut self,
-        key: u128,
-        until: Millis,
-        (kind, data): (EventKind, RawJson),
-        now: Millis,
-    ) {
-        let Some(job) = self.jobs.get_mut(&key) else { return };
-        if job.is_past_deadline(now) {
-            return self.end(key, Status::Expired, None, now);
-        }
-        let event = job.log(kind, || data);
-        tell_event(&mut self.told, &job.id, event);
-        self.flows.lane.queued += 1;
-        self.flows.touch(&job.tenant).queued += 1;
-        if until > now {
-            self.schedule(key, until, true);
-        } else {
-            self.make_ready(key);
-        }
-    }
-
-    /// Ends a job that is in no set any more, and hands its session on.
-    fn end(&mut self, key: u128, status: Status, output: Option<Output>, now: Millis) {
-        let Some(job) = self.jobs.get_mut(&key) else { return };
-        let expires = now.after(self.policy.retention);
-        job.place = Place::Ended { status, at: now, expires, output };
-        if let Some(deadline) = job.deadline {
-            self.deadlines.remove(&(deadline, key));
-        }
-        if let Some(kind) = EventKind::of_end(status) {
-            let event = job.log(kind, RawJson::default);
-            tell_event(&mut self.told, &job.id, event);
-        }
-        if status == Status::Succeeded {
-            job.body = bytes::Bytes::new();
-        }
-        self.told.push(Told::Ended(job.id.clone(), status));
-        if job.spec.webhook.is_some() {
-            let end = End { job: job.id.clone(), status, at: now, life: job.order };
-            self.outbox.insert((now, key, job.order), end);
-        }
-        let next =
-            job.session.as_ref().and_then(|session| self.sessions.leave(&job.tenant, session, key));
-        self.ended.insert((expires, key));
-        self.flows.lane.count_ended(now);
-        if status == Status::Failed {
-            self.dead.insert((now, key));
-            while self.dead.len() > self.policy.max_dead as usize {
-                self.dead.pop_first();
-            }
-        }
-        if let Some(next) = next {
-            self.dispatch(next, now);
-        }
-    }
-
-    /// Takes a waiting job out of the set that its place names.
-    fn withdraw(&mut self, key: u128) {
-        let Some(job) = self.jobs.get(&key) else { return };
-        match job.place {
-            Place::Ready => self.flows.withdraw_ready(&job.flow(), job.order),
-            Place::Due { .. } => self.unschedule(key),
-            Place::Held => {}
-            Place::Running { .. } | Place::Ended { .. } => return,
-        }
-        let Some(job) = self.jobs.get(&key) else { return };
-        self.flows.lane.queued -= 1;
-        self.flows.touch(&job.tenant).queued -= 1;
-    }
-
-    /// Lets in what has come due: deadlines first, then jobs, then tenants.
-    fn promote(&mut self, now: Millis) {
-        for key in due(&self.deadlines, now) {
-            self.expire(key, now);
-        }
-        for key in due(&self.due, now) {
-            self.unschedule(key);
-            self.make_ready(key);
-        }
-        self.flows.promote_parked(now, PROMOTE_AT_ONCE);
-    }
-
-    /// A deadline has passed: a waiting job ends; a running one is its worker's business.
-    fn expire(&mut self, key: u128, now: Millis) {
-        let Some(job) = self.jobs.get(&key) else { return };
-        if let Some(deadline) = job.deadline {
-            self.deadlines.remove(&(deadline, key));
-        }
-        if matches!(job.place, Place::Running { .. }) {
-            return;
-        }
-        self.withdraw(key);
-        self.end(key, Status::Expired, None, now);
     }
 
     fn wake_if_servable(&mut self, now: Millis) {
@@ -387,25 +238,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets ended jobs whose time is over.
-    fn forget_ended(&mut self, now: Millis) {
-        for key in due(&self.ended, now) {
-            let Some(job) = self.jobs.remove(&key) else { continue };
-            if let Place::Ended { at, expires, .. } = job.place {
-                self.ended.remove(&(expires, key));
-                self.dead.remove(&(at, key));
-            }
-            if let Some(list) = self.lists.get_mut(&job.tenant) {
-                while list.front().is_some_and(|first| !self.jobs.contains_key(first)) {
-                    list.pop_front();
-                }
-                if list.is_empty() {
-                    self.lists.remove(&job.tenant);
-                }
-            }
-        }
-    }
-
     /// Sets the bounds of the lane and of tenants.
     pub(super) fn set_limits(
         &mut self,
@@ -453,16 +285,6 @@ impl Engine {
         for end in ends {
             self.outbox.remove(&(end.at, end.job.number(), end.life));
         }
-    }
-
-    /// Forgets what nobody needs: idempotency keys past their time, tenants that hold nothing, ends
-    /// whose jobs are forgotten.
-    fn tidy(&mut self, now: Millis) {
-        self.forget_ended(now);
-        let retention = self.policy.retention;
-        self.outbox.retain(|(at, _, _), _| at.after(retention) > now);
-        self.known.retain(|_, known| known.expires > now);
-        self.flows.forget_idle(now, |tenant| self.lists.contains_key(tenant));
     }
 
     pub(super) fn shard(&self) -> &Shard {

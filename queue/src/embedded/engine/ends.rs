@@ -1,0 +1,121 @@
+//! How attempts and jobs end, and what becomes of jobs that have ended.
+
+use super::{Engine, Told, due, tell_event};
+use crate::{
+    clock::Millis, embedded::record::Place, event::EventKind, job::Output, json::RawJson,
+    policy::PROMOTE_AT_ONCE, state::Status, webhook::End,
+};
+
+impl Engine {
+    /// Lets a job wait again that held a lease, with its old order, unless its deadline has passed.
+    pub(super) fn put_back(
+        &mut self,
+        key: u128,
+        until: Millis,
+        (kind, data): (EventKind, RawJson),
+        now: Millis,
+    ) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        if job.is_past_deadline(now) {
+            return self.end(key, Status::Expired, None, now);
+        }
+        let event = job.log(kind, || data);
+        tell_event(&mut self.told, &job.id, event);
+        self.flows.lane.queued += 1;
+        self.flows.touch(&job.tenant).queued += 1;
+        if until > now {
+            self.schedule(key, until, true);
+        } else {
+            self.make_ready(key);
+        }
+    }
+
+    /// Ends a job that is in no set any more, and hands its session on.
+    pub(super) fn end(&mut self, key: u128, status: Status, output: Option<Output>, now: Millis) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        let expires = now.after(self.policy.retention);
+        job.place = Place::Ended { status, at: now, expires, output };
+        if let Some(deadline) = job.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        if let Some(kind) = EventKind::of_end(status) {
+            let event = job.log(kind, RawJson::default);
+            tell_event(&mut self.told, &job.id, event);
+        }
+        if status == Status::Succeeded {
+            job.body = bytes::Bytes::new();
+        }
+        self.told.push(Told::Ended(job.id.clone(), status));
+        if job.spec.webhook.is_some() {
+            let end = End { job: job.id.clone(), status, at: now, life: job.order };
+            self.outbox.insert((now, key, job.order), end);
+        }
+        let next =
+            job.session.as_ref().and_then(|session| self.sessions.leave(&job.tenant, session, key));
+        self.ended.insert((expires, key));
+        self.flows.lane.count_ended(now);
+        if status == Status::Failed {
+            self.dead.insert((now, key));
+            while self.dead.len() > self.policy.max_dead as usize {
+                self.dead.pop_first();
+            }
+        }
+        if let Some(next) = next {
+            self.dispatch(next, now);
+        }
+    }
+
+    /// Lets in what has come due: deadlines first, then jobs, then tenants.
+    pub(super) fn promote(&mut self, now: Millis) {
+        for key in due(&self.deadlines, now) {
+            self.expire(key, now);
+        }
+        for key in due(&self.due, now) {
+            self.unschedule(key);
+            self.make_ready(key);
+        }
+        self.flows.promote_parked(now, PROMOTE_AT_ONCE);
+    }
+
+    /// A deadline has passed: a waiting job ends; a running one is its worker's business.
+    fn expire(&mut self, key: u128, now: Millis) {
+        let Some(job) = self.jobs.get(&key) else { return };
+        if let Some(deadline) = job.deadline {
+            self.deadlines.remove(&(deadline, key));
+        }
+        if matches!(job.place, Place::Running { .. }) {
+            return;
+        }
+        self.withdraw(key);
+        self.end(key, Status::Expired, None, now);
+    }
+
+    /// Forgets ended jobs whose time is over.
+    pub(super) fn forget_ended(&mut self, now: Millis) {
+        for key in due(&self.ended, now) {
+            let Some(job) = self.jobs.remove(&key) else { continue };
+            if let Place::Ended { at, expires, .. } = job.place {
+                self.ended.remove(&(expires, key));
+                self.dead.remove(&(at, key));
+            }
+            if let Some(list) = self.lists.get_mut(&job.tenant) {
+                while list.front().is_some_and(|first| !self.jobs.contains_key(first)) {
+                    list.pop_front();
+                }
+                if list.is_empty() {
+                    self.lists.remove(&job.tenant);
+                }
+            }
+        }
+    }
+
+    /// Forgets what nobody needs: idempotency keys past their time, tenants that hold nothing, ends
+    /// whose jobs are forgotten.
+    pub(super) fn tidy(&mut self, now: Millis) {
+        self.forget_ended(now);
+        let retention = self.policy.retention;
+        self.outbox.retain(|(at, _, _), _| at.after(retention) > now);
+        self.known.retain(|_, known| known.expires > now);
+        self.flows.forget_idle(now, |tenant| self.lists.contains_key(tenant));
+    }
+}

@@ -1,0 +1,74 @@
+//! Jobs, and the places where they wait.
+
+use super::{Engine, tell_event};
+use crate::{clock::Millis, embedded::record::Place, event::EventKind, json::RawJson};
+
+impl Engine {
+    /// Lets a job that is in no place wait: for its session, its time, or its turn.
+    pub(super) fn admit(&mut self, key: u128, now: Millis) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        self.flows.lane.queued += 1;
+        self.flows.touch(&job.tenant).queued += 1;
+        if let Some(deadline) = job.deadline {
+            self.deadlines.insert((deadline, key));
+        }
+        let event = job.log(EventKind::Queued, RawJson::default);
+        let may_run = match &job.session {
+            Some(session) => self.sessions.join(&job.tenant, session, key),
+            None => true,
+        };
+        job.place = Place::Held;
+        tell_event(&mut self.told, &job.id, event);
+        if may_run {
+            self.dispatch(key, now);
+        }
+    }
+
+    /// Moves a held job on: into `due` when its time has not come, else into its ready set.
+    pub(super) fn dispatch(&mut self, key: u128, now: Millis) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        if job.not_before > now {
+            let until = job.not_before;
+            self.schedule(key, until, false);
+        } else {
+            self.make_ready(key);
+        }
+    }
+
+    pub(super) fn make_ready(&mut self, key: u128) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        job.place = Place::Ready;
+        self.flows.make_ready(&job.flow(), job.order, key);
+    }
+
+    pub(super) fn schedule(&mut self, key: u128, until: Millis, retry: bool) {
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        job.place = Place::Due { until, retry };
+        self.due.insert((until, key));
+        // Whoever is idle has to learn that it must look earlier.
+        self.wake = true;
+        self.flows.touch(&job.tenant).scheduled += 1;
+    }
+
+    pub(super) fn unschedule(&mut self, key: u128) {
+        let Some(job) = self.jobs.get(&key) else { return };
+        if let Place::Due { until, .. } = job.place {
+            self.due.remove(&(until, key));
+            self.flows.touch(&job.tenant).scheduled -= 1;
+        }
+    }
+
+    /// Takes a waiting job out of the set that its place names.
+    pub(super) fn withdraw(&mut self, key: u128) {
+        let Some(job) = self.jobs.get(&key) else { return };
+        match job.place {
+            Place::Ready => self.flows.withdraw_ready(&job.flow(), job.order),
+            Place::Due { .. } => self.unschedule(key),
+            Place::Held => {}
+            Place::Running { .. } | Place::Ended { .. } => return,
+        }
+        let Some(job) = self.jobs.get(&key) else { return };
+        self.flows.lane.queued -= 1;
+        self.flows.touch(&job.tenant).queued -= 1;
+    }
+}
