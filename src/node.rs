@@ -51,11 +51,9 @@ pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> 
     let mut signals = Signals::listen().context("cannot hear signals")?;
     let node = Node::prepare(config.clone(), role).await?;
     let mut helpers = JoinSet::new();
-    if let Some(tenants) = node.api.is_some().then(|| node.tenants.clone()) {
-        let taken_over = (tenants, node.signing.clone());
-        let reload = Reload::listen(source, config, node.queue.clone(), taken_over);
-        helpers.spawn(reload.context("cannot hear signals")?.run());
-    }
+    let taken_over = (node.tenants.clone(), node.signing.clone());
+    let reload = Reload::listen(source, config, node.queue.clone(), taken_over, node.api.is_some());
+    helpers.spawn(reload.context("cannot hear signals")?.run());
     // A process whose standard output is closed serves all the same.
     drop(std::io::stdout().write_all(node.banner().to_string().as_bytes()));
     let stop = StopHandle::new();

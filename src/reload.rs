@@ -1,5 +1,6 @@
 //! Reads the configuration again while the process runs, on SIGHUP and when the file has changed:
-//! tenants and the bounds of lanes take effect at once, everything else at the next start.
+//! tenants and, where there is an API, the bounds of lanes take effect at once, everything else at the
+//! next start.
 
 use std::{
     path::PathBuf,
@@ -20,7 +21,7 @@ use crate::{
     listen,
 };
 
-/// How often the file is looked at.
+/// How often the file is looked at, and whether the bounds are in force.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// What a process takes over anew.
@@ -31,6 +32,8 @@ pub(crate) struct Reload {
     queue: Queue,
     tenants: Tenants,
     signing: Signing,
+    /// Whether the API is served here: bounds are set by those who serve it.
+    serves: bool,
     hangup: Signal,
 }
 
@@ -44,9 +47,10 @@ impl Reload {
         current: Config,
         queue: Queue,
         (tenants, signing): (Tenants, Signing),
+        serves: bool,
     ) -> std::io::Result<Self> {
         let hangup = signal(SignalKind::hangup())?;
-        Ok(Self { source, current, queue, tenants, signing, hangup })
+        Ok(Self { source, current, queue, tenants, signing, serves, hangup })
     }
 
     /// Reloads whenever it is asked to, until it is dropped.
@@ -58,6 +62,7 @@ impl Reload {
             tokio::select! {
                 _ = self.hangup.recv() => {}
                 _ = looks.tick() => {
+                    self.uphold().await;
                     let now = stamp(path.as_ref()).await;
                     if now.is_none() || now == seen {
                         continue;
@@ -68,7 +73,8 @@ impl Reload {
             match self.reload().await {
                 Ok(()) => tracing::info!(
                     tenants = self.current.tenants.len(),
-                    "the configuration was read again: tenants and bounds of lanes are in force"
+                    "the configuration was read again: tenants{} are in force",
+                    if self.serves { " and bounds of lanes" } else { "" }
                 ),
                 Err(error) => tracing::error!(
                     error = format!("{error:#}"),
@@ -78,20 +84,35 @@ impl Reload {
         }
     }
 
+    /// Sets the bounds again that a store has lost, and divides them anew when former shards are empty.
+    async fn uphold(&self) {
+        match self.queue.uphold_limits().await {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!(
+                "the store had lost the bounds of lanes and tenants: they are set again"
+            ),
+            Err(error) => tracing::debug!(%error, "cannot see whether the bounds are in force"),
+        }
+    }
+
     async fn reload(&mut self) -> anyhow::Result<()> {
         let new = self.source.load()?;
-        listen::refuse_open_bind(&new)?;
-        ensure!(
-            new.tenants.is_empty() == self.current.tenants.is_empty(),
-            "the first tenant, or none any more, needs a restart: it decides who owns the jobs"
-        );
+        if self.serves {
+            listen::refuse_open_bind(&new)?;
+            ensure!(
+                new.tenants.is_empty() == self.current.tenants.is_empty(),
+                "the first tenant, or none any more, needs a restart: it decides who owns the jobs"
+            );
+        }
         if fixed(&new) != fixed(&self.current) {
             tracing::warn!("other settings than tenants and bounds of lanes need a restart");
         }
         // Keys first: whoever was shut out stays out, even where the store does not answer.
         self.tenants.replace(new.callers());
         self.signing.replace(&new.signing());
-        self.queue.set_limits(new.lane_limits(), &new.tenant_limits()).await?;
+        if self.serves {
+            self.queue.set_limits(new.lane_limits(), &new.tenant_limits()).await?;
+        }
         self.current = new;
         Ok(())
     }

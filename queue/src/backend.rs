@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::{
     error::Error,
     event::{Event, EventKind},
-    id::{JobId, SessionKey, Shard, TenantId},
-    job::{Accepted, Job, NewJob},
+    id::{JobId, Layout, SessionKey, Shard, TenantId},
+    job::{Accepted, Idempotency, Job, NewJob},
     json::RawJson,
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{Allowance, LaneLimits, Rate, TenantLimits, Throttle},
@@ -75,8 +75,20 @@ pub trait Backend: fmt::Debug + Send + Sync {
         query: &ListQuery,
     ) -> Result<Page, Error>;
 
-    /// Remembers that these shards are in use; answers with all that ever were.
-    async fn known_shards(&self, used: &[Shard]) -> Result<Vec<Shard>, Error>;
+    /// How lanes are spread, and ever were, as far as it was [remembered](Self::remember_layouts).
+    async fn layouts(&self) -> Result<Vec<Layout>, Error>;
+
+    /// Remembers that lanes are spread so.
+    async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error>;
+
+    /// The job of `tenant` that was accepted in this shard under an idempotency key.
+    /// [`Error::IdempotencyKeyReused`] when it was for another request.
+    async fn accepted(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        idempotency: &Idempotency,
+    ) -> Result<Option<JobId>, Error>;
 
     /// The shard in numbers, for one tenant or for all.
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error>;
@@ -110,6 +122,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
         tenants: &[(TenantId, TenantLimits)],
     ) -> Result<(), Error>;
 
+    /// Whether the bounds of this shard were ever set: a store that lost its data has none.
+    async fn has_limits(&self, shard: &Shard) -> Result<bool, Error>;
+
     /// Pauses or resumes the claims of a whole shard (`None`) or of one tenant in it.
     async fn pause(
         &self,
@@ -117,6 +132,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
         tenant: Option<&TenantId>,
         paused: bool,
     ) -> Result<(), Error>;
+
+    /// What is paused: the whole shard (`None`), or a tenant in it.
+    async fn paused(&self, shard: &Shard) -> Result<Vec<Option<TenantId>>, Error>;
 
     /// Takes one from the bucket `name` of a tenant.
     async fn throttle(

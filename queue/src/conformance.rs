@@ -108,6 +108,9 @@ macro_rules! promises {
             a_retry_keeps_its_session_waiting
             a_tenant_has_one_shard
             another_number_of_shards_loses_nothing
+            a_tenant_that_moves_keeps_what_it_has
+            a_pause_holds_in_new_shards
+            former_shards_share_in_the_bounds
             a_made_up_shard_stays_unknown
             a_conversation_remembers_its_turns_and_no_others
             a_conversation_can_be_forgotten

@@ -10,7 +10,7 @@ mod sessions;
 mod view;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -25,8 +25,8 @@ use crate::{
     clock::{Clock, Millis},
     error::Error,
     event::Event,
-    id::{JobId, SessionKey, Shard, TenantId},
-    job::{Accepted, Job, NewJob},
+    id::{JobId, Layout, SessionKey, Shard, TenantId},
+    job::{Accepted, Idempotency, Job, NewJob},
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::{News, Switchboard},
@@ -41,6 +41,7 @@ pub struct Embedded {
     clock: Arc<dyn Clock>,
     news: Arc<Switchboard>,
     shards: Mutex<HashMap<Shard, Arc<Cell>>>,
+    layouts: Mutex<BTreeSet<Layout>>,
 }
 
 /// One shard: its engine, and where its idle workers wait.
@@ -74,7 +75,7 @@ impl Embedded {
     #[must_use]
     pub fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
         let news = Arc::new(Switchboard::default());
-        Self { policy, clock, news, shards: Mutex::new(HashMap::new()) }
+        Self { policy, clock, news, shards: Mutex::default(), layouts: Mutex::default() }
     }
 
     fn cell(&self, shard: &Shard) -> Arc<Cell> {
@@ -201,11 +202,22 @@ impl Backend for Embedded {
         self.look(shard, |engine, now| engine.list(tenant, query, now))
     }
 
-    async fn known_shards(&self, used: &[Shard]) -> Result<Vec<Shard>, Error> {
-        for shard in used {
-            self.cell(shard);
-        }
-        Ok(lock(&self.shards).keys().cloned().collect())
+    async fn layouts(&self) -> Result<Vec<Layout>, Error> {
+        Ok(lock(&self.layouts).iter().cloned().collect())
+    }
+
+    async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error> {
+        lock(&self.layouts).extend(used.iter().cloned());
+        Ok(())
+    }
+
+    async fn accepted(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        idempotency: &Idempotency,
+    ) -> Result<Option<JobId>, Error> {
+        self.look(shard, |engine, now| engine.accepted(tenant, idempotency, now))
     }
 
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {
@@ -233,6 +245,10 @@ impl Backend for Embedded {
         Ok(())
     }
 
+    async fn has_limits(&self, _shard: &Shard) -> Result<bool, Error> {
+        Ok(true)
+    }
+
     async fn pause(
         &self,
         shard: &Shard,
@@ -241,6 +257,10 @@ impl Backend for Embedded {
     ) -> Result<(), Error> {
         self.transition(shard, |engine, now| engine.pause(tenant, paused, now));
         Ok(())
+    }
+
+    async fn paused(&self, shard: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
+        Ok(self.look(shard, |engine, _| engine.flows.paused()))
     }
 
     async fn throttle(

@@ -196,6 +196,44 @@ impl Shard {
     }
 }
 
+/// Over how many shards a lane is spread. Shown as `lane:shards`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Layout {
+    /// The lane.
+    pub lane: LaneName,
+    /// How many shards it has, from 1.
+    pub shards: u16,
+}
+
+impl Layout {
+    /// All shards of the lane.
+    pub fn all(&self) -> impl Iterator<Item = Shard> + use<> {
+        let lane = self.lane.clone();
+        (0..self.shards).map(move |index| Shard { lane: lane.clone(), index })
+    }
+
+    /// Where a tenant is at home; see [`Shard::of`].
+    #[must_use]
+    pub fn home(&self, tenant: &TenantId) -> Shard {
+        Shard::of(&self.lane, self.shards, tenant)
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.lane, self.shards)
+    }
+}
+
+impl FromStr for Layout {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let Shard { lane, index: shards } = text.parse()?;
+        Ok(Self { lane, shards })
+    }
+}
+
 /// The finaliser of `SplitMix64` (Steele, Lea and Flood 2014): FNV alone leaves the last byte's
 /// influence in the low bits, which would make the last shard win too often.
 fn mix(hash: u64) -> u64 {

@@ -67,7 +67,8 @@ impl Default for LaneLimits {
 }
 
 impl LaneLimits {
-    /// The part of shard `index` of `shards` (at least 1); the parts add up to the whole.
+    /// The part of shard `index` of `shards` (at least 1); the parts add up to the whole. A shard that
+    /// gets nothing of a rate begins nothing.
     #[must_use]
     pub fn part(&self, index: u16, shards: u16) -> Self {
         let part = |whole: u64| {
@@ -75,12 +76,22 @@ impl LaneLimits {
             whole / shards + u64::from(index < whole % shards)
         };
         let part32 = |whole: u32| u32::try_from(part(whole.into())).unwrap_or(whole);
+        let requests_per_minute = self.requests_per_minute.map(part32);
+        let tokens_per_minute = self.tokens_per_minute.map(part);
+        let is_closed = requests_per_minute == Some(0) || tokens_per_minute == Some(0);
         Self {
-            max_running: self.max_running.map(part32),
+            max_running: if is_closed { Some(0) } else { self.max_running.map(part32) },
             max_queued: part(self.max_queued),
-            requests_per_minute: self.requests_per_minute.map(part32),
-            tokens_per_minute: self.tokens_per_minute.map(part),
+            requests_per_minute,
+            tokens_per_minute,
         }
+    }
+
+    /// Whether there is a bound of what runs.
+    pub(crate) fn bounds_attempts(&self) -> bool {
+        self.max_running.is_some()
+            || self.requests_per_minute.is_some()
+            || self.tokens_per_minute.is_some()
     }
 }
 

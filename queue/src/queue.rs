@@ -11,17 +11,17 @@ use std::{
 use bytes::Bytes;
 
 pub use self::lanes::Lane;
+use self::lanes::{Limits, Surveyed};
 use crate::{
     backend::{Backend, ListQuery, Page},
     error::Error,
     fair::Estimate,
     id::{JobId, LaneName, SessionKey, Shard, TenantId},
     job::{Accepted, Job, NewJob, Spec},
-    limits::{LaneLimits, Rate, Throttle},
+    limits::{Rate, Throttle},
     reader::{Follower, Waiter},
     session::Conversation,
     state::Class,
-    webhook::is_of_deliveries,
 };
 
 /// The queue. Cheap to clone.
@@ -29,8 +29,8 @@ use crate::{
 pub struct Queue {
     backend: Arc<dyn Backend>,
     lanes: Arc<[Lane]>,
-    limits: Arc<RwLock<HashMap<LaneName, LaneLimits>>>,
-    former: Arc<RwLock<Vec<Shard>>>,
+    surveyed: Arc<RwLock<Surveyed>>,
+    limits: Arc<RwLock<Option<Limits>>>,
 }
 
 impl Queue {
@@ -39,21 +39,13 @@ impl Queue {
     pub fn new(backend: Arc<dyn Backend>, lanes: Vec<Lane>) -> Self {
         let lanes =
             if lanes.is_empty() { vec![Lane::named(LaneName::default_lane())] } else { lanes };
-        Self { backend, lanes: lanes.into(), limits: Arc::default(), former: Arc::default() }
+        Self { backend, lanes: lanes.into(), surveyed: Arc::default(), limits: Arc::default() }
     }
 
     /// The store itself: for workers, and for what concerns one shard.
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
-    }
-
-    /// The shards that may hold something of `tenant`: one of each lane, and former ones; deliveries
-    /// lie apart.
-    fn shards_of(&self, tenant: &TenantId) -> impl Iterator<Item = Shard> {
-        let now = self.lanes.iter().map(|lane| Shard::of(&lane.name, lane.shards, tenant));
-        let all = now.chain(self.known_shards().split_off(self.shards().len()));
-        all.filter(|shard| !is_of_deliveries(&shard.lane))
     }
 
     /// The shard of a tenant's deliveries.
@@ -111,10 +103,13 @@ impl Queue {
     /// failed, nothing was accepted.
     pub async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
         let mut by_shard: HashMap<Shard, Vec<(usize, NewJob)>> = HashMap::new();
-        for (place, job) in jobs.into_iter().enumerate() {
-            by_shard.entry(job.id.shard().clone()).or_default().push((place, job));
-        }
         let mut answers = Vec::new();
+        for (place, job) in jobs.into_iter().enumerate() {
+            match self.accepted_elsewhere(&job).await? {
+                Some(id) => answers.push((place, Accepted::Replayed(id))),
+                None => by_shard.entry(job.id.shard().clone()).or_default().push((place, job)),
+            }
+        }
         for (shard, jobs) in by_shard {
             let (places, jobs): (Vec<usize>, Vec<NewJob>) = jobs.into_iter().unzip();
             let accepted = self.backend.enqueue(&shard, jobs).await?;
@@ -122,6 +117,21 @@ impl Queue {
         }
         answers.sort_unstable_by_key(|(place, _)| *place);
         Ok(answers.into_iter().map(|(_, accepted)| accepted).collect())
+    }
+
+    /// The job that was accepted for the idempotency key of `job` while its tenant was at home in
+    /// another shard of the lane.
+    async fn accepted_elsewhere(&self, job: &NewJob) -> Result<Option<JobId>, Error> {
+        let Some(idempotency) = job.idempotency.as_ref().filter(|one| !one.renews) else {
+            return Ok(None);
+        };
+        for shard in self.former_homes(job.id.shard(), &job.tenant) {
+            let found = self.backend.accepted(&shard, &job.tenant, idempotency).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// A job of `tenant`; `None` when the tenant has no such job.

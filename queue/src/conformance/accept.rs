@@ -13,7 +13,7 @@ use crate::{
     state::{Class, WaitingFor},
 };
 
-fn keyed(job: NewJob, key: &str, digest: u8) -> NewJob {
+pub(super) fn keyed(job: NewJob, key: &str, digest: u8) -> NewJob {
     let key = IdempotencyKey::new(key).expect("a key");
     let ttl = Duration::from_secs(3600);
     let idempotency = Idempotency { key, digest: [digest; 32], ttl, renews: false };

@@ -1,9 +1,18 @@
 //! Promises about lanes of several shards.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
-use super::stage::{LEASE, Stage, succeeded, tenant_id};
-use crate::{JobId, Lane, Lease, Queue, Status, TenantId, backend::ListQuery, lease::ClaimRequest};
+use super::{
+    accept::keyed,
+    stage::{LEASE, Stage, succeeded, tenant_id},
+};
+use crate::{
+    Accepted, Error, JobId, Lane, Lease, NewJob, Queue, Status, TenantId, backend::ListQuery,
+    lease::ClaimRequest, limits::LaneLimits,
+};
 
 /// How many tenants there are: enough that every shard has some.
 const TENANTS: usize = 40;
@@ -17,9 +26,13 @@ fn tenants() -> Vec<TenantId> {
     (0..TENANTS).map(|number| tenant_id(&format!("tenant-{number}"))).collect()
 }
 
-async fn submit_one_each(queue: &Queue, stage: &Stage) -> Vec<JobId> {
+fn one_each(queue: &Queue, stage: &Stage) -> Vec<NewJob> {
     let job = |tenant| queue.draft(tenant, stage.job("any").spec, stage.job("any").body, None);
-    let accepted = queue.submit(tenants().into_iter().map(job).collect()).await.unwrap();
+    tenants().into_iter().map(job).collect()
+}
+
+async fn submit_one_each(queue: &Queue, stage: &Stage) -> Vec<JobId> {
+    let accepted = queue.submit(one_each(queue, stage)).await.unwrap();
     accepted.iter().map(|accepted| accepted.id().clone()).collect()
 }
 
@@ -83,6 +96,81 @@ pub async fn another_number_of_shards_loses_nothing(stage: Stage) {
     assert!(left(&more).await.is_empty());
     submit_one_each(&more, &stage).await;
     assert_eq!(claim_all(&more).await.len(), TENANTS);
+}
+
+/// With more shards: a tenant that moves keeps its list, and its idempotency keys.
+pub async fn a_tenant_that_moves_keeps_what_it_has(stage: Stage) {
+    let before = with_shards(&stage, 1);
+    before.survey().await.unwrap();
+    let keyed_each = |queue: &Queue, digest| -> Vec<NewJob> {
+        one_each(queue, &stage).into_iter().map(|job| keyed(job, "k", digest)).collect()
+    };
+    let old = before.submit(keyed_each(&before, 1)).await.unwrap();
+    let after = with_shards(&stage, 3);
+    after.survey().await.unwrap();
+    let moved = one_each(&after, &stage).iter().filter(|job| job.id.shard().index > 0).count();
+    assert!(moved > 0);
+    let again = after.submit(keyed_each(&after, 1)).await.unwrap();
+    let everything = ListQuery { limit: 100, ..ListQuery::default() };
+    for ((tenant, old), again) in tenants().iter().zip(&old).zip(&again) {
+        assert_eq!(*again, Accepted::Replayed(old.id().clone()));
+        let listed = after.list(tenant, &everything).await.unwrap().jobs;
+        // Other stages may share the store.
+        let listed = listed.iter().map(|job| &job.id).filter(|id| id.shard() == old.id().shard());
+        assert_eq!(listed.collect::<Vec<_>>(), [old.id()]);
+    }
+    let refused = after.submit(keyed_each(&after, 2)).await;
+    assert!(matches!(refused, Err(Error::IdempotencyKeyReused { key }) if key == "k"));
+}
+
+/// What is paused in a lane is paused in shards that come to it.
+pub async fn a_pause_holds_in_new_shards(stage: Stage) {
+    let before = with_shards(&stage, 1);
+    before.survey().await.unwrap();
+    let lane = &stage.shard.lane;
+    let last = tenant_id("tenant-39");
+    before.pause(lane, None, true).await.unwrap();
+    before.pause(lane, Some(&last), true).await.unwrap();
+    let after = with_shards(&stage, 3);
+    after.survey().await.unwrap();
+    submit_one_each(&after, &stage).await;
+    assert_eq!(claim_all(&after).await.len(), 0);
+    after.pause(lane, None, false).await.unwrap();
+    assert_eq!(claim_all(&after).await.len(), TENANTS - 1);
+    after.pause(lane, Some(&last), false).await.unwrap();
+    assert_eq!(claim_all(&after).await.len(), 1);
+    let more = with_shards(&stage, 5);
+    more.survey().await.unwrap();
+    submit_one_each(&more, &stage).await;
+    assert_eq!(claim_all(&more).await.len(), TENANTS);
+}
+
+/// A lane's bound holds over former and present shards together, and comes back whole to the present.
+pub async fn former_shards_share_in_the_bounds(stage: Stage) {
+    let before = with_shards(&stage, 4);
+    before.survey().await.unwrap();
+    submit_one_each(&before, &stage).await;
+    let after = with_shards(&stage, 1);
+    after.survey().await.unwrap();
+    submit_one_each(&after, &stage).await;
+    let limits = LaneLimits { max_running: Some(2), ..LaneLimits::default() };
+    let limits = HashMap::from([(stage.shard.lane.clone(), limits)]);
+    after.set_limits(limits, &[]).await.unwrap();
+    let mut ended = 0;
+    while ended < 2 * TENANTS {
+        let leases = claim_all(&after).await;
+        assert!((1..=2).contains(&leases.len()), "{} at once", leases.len());
+        ended += leases.len();
+        for lease in leases {
+            let shard = lease.key.job.shard().clone();
+            let claim = ClaimRequest { max: 0, lease: LEASE };
+            let settlement = lease.settle(succeeded(), None);
+            after.backend().step(&shard, &mut vec![settlement], claim).await.unwrap();
+        }
+        assert!(!after.uphold_limits().await.unwrap());
+    }
+    submit_one_each(&after, &stage).await;
+    assert_eq!(claim_all(&after).await.len(), 2);
 }
 
 /// Whoever asks for jobs of shards that never were makes none.

@@ -60,6 +60,13 @@ impl Flows {
         self.tenants.iter()
     }
 
+    /// What is paused: the whole shard (`None`), or a tenant in it.
+    pub(super) fn paused(&self) -> Vec<Option<TenantId>> {
+        let tenants = self.tenants.iter().filter(|(_, tenant)| tenant.paused);
+        let tenants = tenants.map(|(id, _)| Some(id.clone()));
+        tenants.chain(self.lane.paused.then_some(None)).collect()
+    }
+
     /// The tenant, to be changed: its flows are placed anew by the next `place_touched`.
     pub(super) fn touch(&mut self, id: &TenantId) -> &mut Tenant {
         let tenant = self.tenants.entry(id.clone()).or_insert_with(Tenant::new);

@@ -1,12 +1,15 @@
 //! Lanes: which shards they have, their bounds, and how much lies in them.
 
-use std::{collections::HashMap, sync::PoisonError};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::PoisonError,
+};
 
 use super::Queue;
 use crate::{
     backend::Stats,
     error::Error,
-    id::{LaneName, Shard, TenantId},
+    id::{LaneName, Layout, Shard, TenantId},
     limits::{Allowance, LaneLimits, TenantLimits},
     webhook::is_of_deliveries,
 };
@@ -30,6 +33,24 @@ impl Lane {
     }
 }
 
+/// What the last survey found.
+#[derive(Debug, Default)]
+pub(super) struct Surveyed {
+    /// How lanes were spread before, otherwise than now.
+    former: Vec<Layout>,
+    /// The shards of these that hold jobs which have not ended.
+    busy: Vec<Shard>,
+}
+
+/// Bounds as they were last set here.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    lanes: HashMap<LaneName, LaneLimits>,
+    tenants: Vec<(TenantId, TenantLimits)>,
+    /// The former shards that got a part of them.
+    busy: Vec<Shard>,
+}
+
 impl Queue {
     /// The lanes, in the order of the configuration.
     #[must_use]
@@ -45,51 +66,95 @@ impl Queue {
         self.lanes.iter().find(named).unwrap_or(&self.lanes[0])
     }
 
-    /// Every shard that may hold something: those of the lanes, and those that an earlier
-    /// configuration used, as the last [`survey`](Self::survey) found them.
-    #[must_use]
-    pub fn known_shards(&self) -> Vec<Shard> {
-        let mut shards = self.shards();
-        let former = self.former.read().unwrap_or_else(PoisonError::into_inner);
-        shards.extend(former.iter().cloned());
-        shards
-    }
-
-    /// Looks for shards of an earlier configuration, and answers with those of them that hold jobs
-    /// which have not ended. To be called at the start and every minute: a lane whose number of
-    /// shards changed goes on with what lies in the former ones.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn survey(&self) -> Result<Vec<Shard>, Error> {
-        let used = self.shards();
-        let mut former = self.backend.known_shards(&used).await?;
-        former.retain(|shard| !used.contains(shard));
-        former.sort();
-        self.former.write().unwrap_or_else(PoisonError::into_inner).clone_from(&former);
-        let mut busy = Vec::new();
-        for shard in former {
-            let stats = self.backend.stats(&shard, None).await?;
-            if stats.queued + stats.running > 0 {
-                busy.push(shard);
-            }
-        }
-        Ok(busy)
+    /// How the lanes are spread.
+    fn layouts(&self) -> impl Iterator<Item = Layout> {
+        let layout = |lane: &Lane| Layout { lane: lane.name.clone(), shards: lane.shards.max(1) };
+        self.lanes.iter().map(layout)
     }
 
     /// Every shard of every lane.
     #[must_use]
     pub fn shards(&self) -> Vec<Shard> {
-        let of_lane = |lane: &Lane| {
-            let name = lane.name.clone();
-            (0..lane.shards.max(1)).map(move |index| Shard { lane: name.clone(), index })
-        };
-        self.lanes.iter().flat_map(of_lane).collect()
+        self.layouts().flat_map(|layout| layout.all()).collect()
+    }
+
+    /// The shards that an earlier configuration used and this one does not, as the last
+    /// [`survey`](Self::survey) found them.
+    fn former_shards(&self) -> Vec<Shard> {
+        let used = self.shards();
+        let surveyed = self.surveyed.read().unwrap_or_else(PoisonError::into_inner);
+        let all: BTreeSet<Shard> = surveyed.former.iter().flat_map(Layout::all).collect();
+        all.into_iter().filter(|shard| !used.contains(shard)).collect()
+    }
+
+    /// Every shard that may hold something: those of the lanes, and those that an earlier
+    /// configuration used, as the last [`survey`](Self::survey) found them.
+    #[must_use]
+    pub fn known_shards(&self) -> Vec<Shard> {
+        [self.shards(), self.former_shards()].concat()
+    }
+
+    /// Where in a lane a tenant was at home when the lane was spread otherwise; `home` is where it is now.
+    pub(super) fn former_homes(&self, home: &Shard, tenant: &TenantId) -> BTreeSet<Shard> {
+        let surveyed = self.surveyed.read().unwrap_or_else(PoisonError::into_inner);
+        let of_lane = surveyed.former.iter().filter(|layout| layout.lane == home.lane);
+        of_lane.map(|layout| layout.home(tenant)).filter(|shard| shard != home).collect()
+    }
+
+    /// The shards that may hold something of `tenant`, but deliveries: where it is at home in each lane,
+    /// and where it was.
+    pub(super) fn shards_of(&self, tenant: &TenantId) -> BTreeSet<Shard> {
+        let surveyed = self.surveyed.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.layouts().chain(surveyed.former.iter().cloned());
+        let all = all.filter(|layout| !is_of_deliveries(&layout.lane));
+        all.map(|layout| layout.home(tenant)).collect()
+    }
+
+    /// Looks how lanes were spread before, and answers with the shards of that time that hold jobs
+    /// which have not ended. To be called at the start and every minute: a lane whose number of
+    /// shards changed goes on with what lies in the former ones. What is paused in the lane is paused
+    /// in shards that are new.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn survey(&self) -> Result<Vec<Shard>, Error> {
+        let mut former = self.backend.layouts().await?;
+        let new: Vec<Layout> = self.layouts().filter(|layout| !former.contains(layout)).collect();
+        if !new.is_empty() {
+            for layout in &new {
+                self.pause_new(layout, &former).await?;
+            }
+            self.backend.remember_layouts(&new).await?;
+        }
+        former.retain(|layout| self.layouts().all(|used| used != *layout));
+        self.surveyed.write().unwrap_or_else(PoisonError::into_inner).former = former;
+        let mut busy = Vec::new();
+        for shard in self.former_shards() {
+            let stats = self.backend.stats(&shard, None).await?;
+            if stats.queued + stats.running > 0 {
+                busy.push(shard);
+            }
+        }
+        self.surveyed.write().unwrap_or_else(PoisonError::into_inner).busy.clone_from(&busy);
+        Ok(busy)
+    }
+
+    /// Pauses in the new shards of a lane what is paused in its first one.
+    async fn pause_new(&self, layout: &Layout, former: &[Layout]) -> Result<(), Error> {
+        let of_lane = former.iter().filter(|former| former.lane == layout.lane);
+        let Some(known) = of_lane.map(|former| former.shards).max() else { return Ok(()) };
+        let first = Shard { lane: layout.lane.clone(), index: 0 };
+        for tenant in self.backend.paused(&first).await? {
+            for shard in layout.all().skip(known.into()) {
+                self.backend.pause(&shard, tenant.as_ref(), true).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets the bounds of lanes (those that are not named have none) over all their shards, and of
     /// these tenants in each shard; takes effect on everything that waits. Of deliveries, a tenant's
-    /// weight is all that counts.
+    /// weight is all that counts. Former shards share in a lane's bounds as long as they hold jobs.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -98,19 +163,46 @@ impl Queue {
         lanes: HashMap<LaneName, LaneLimits>,
         tenants: &[(TenantId, TenantLimits)],
     ) -> Result<(), Error> {
+        let busy = self.surveyed.read().unwrap_or_else(PoisonError::into_inner).busy.clone();
+        self.apply(Limits { lanes, tenants: tenants.to_vec(), busy }).await
+    }
+
+    /// Sets the bounds anew where they no longer hold: the store has lost them with its data, or former
+    /// shards came to hold jobs or hold none any more. Answers whether the store had lost them. To be
+    /// called every few seconds by whoever has [set](Self::set_limits) them.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn uphold_limits(&self) -> Result<bool, Error> {
+        let set = self.limits.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(set) = set else { return Ok(false) };
+        let mut busy = self.surveyed.read().unwrap_or_else(PoisonError::into_inner).busy.clone();
+        if !busy.is_empty() {
+            busy = self.survey().await?;
+        }
+        let mut lost = false;
+        for shard in self.shards() {
+            lost |= !self.backend.has_limits(&shard).await?;
+        }
+        if lost || busy != set.busy {
+            self.apply(Limits { busy, ..set }).await?;
+        }
+        Ok(lost)
+    }
+
+    async fn apply(&self, limits: Limits) -> Result<(), Error> {
         let weight =
             |limits: &TenantLimits| TenantLimits { weight: limits.weight, ..Default::default() };
+        let tenants = &limits.tenants;
         let weights: Vec<_> =
             tenants.iter().map(|(id, limits)| (id.clone(), weight(limits))).collect();
+        let shards = self.shards();
         for shard in self.known_shards() {
-            let whole = lanes.get(&shard.lane).cloned().unwrap_or_default();
-            let lane = self.lanes.iter().find(|lane| lane.name == shard.lane);
-            let shards = lane.map_or(1, |lane| lane.shards).max(1);
-            let part = whole.part(shard.index % shards, shards);
+            let part = part(&shard, &shards, &limits);
             let tenants = if is_of_deliveries(&shard.lane) { &weights } else { tenants };
             self.backend.set_limits(&shard, &part, tenants).await?;
         }
-        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = lanes;
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Some(limits);
         Ok(())
     }
 
@@ -118,7 +210,7 @@ impl Queue {
     #[must_use]
     pub fn limits_of(&self, lane: &LaneName) -> LaneLimits {
         let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
-        limits.get(lane).cloned().unwrap_or_default()
+        limits.as_ref().and_then(|set| set.lanes.get(lane)).cloned().unwrap_or_default()
     }
 
     /// Pauses or resumes the claims of a lane, or of one tenant in it. What runs goes on.
@@ -162,4 +254,36 @@ impl Queue {
         let shard = Shard::of(&lane.name, lane.shards, tenant);
         Ok(self.backend.stats(&shard, Some(tenant)).await?.allowance)
     }
+}
+
+/// What `shard` gets of the bounds of its lane, of which these shards are in use: an even part, as does
+/// each former shard that holds jobs. These come first, so that they become empty where a bound does not
+/// suffice for all. Only shards in use share in how many jobs may wait.
+fn part(shard: &Shard, used: &[Shard], limits: &Limits) -> LaneLimits {
+    let of_lane = |shards: &[Shard]| -> Vec<Shard> {
+        shards.iter().filter(|one| one.lane == shard.lane).cloned().collect()
+    };
+    let whole = limits.lanes.get(&shard.lane).cloned().unwrap_or_default();
+    let (used, busy) = (of_lane(used), of_lane(&limits.busy));
+    let place = |shards: &[Shard]| shards.iter().position(|one| one == shard);
+    let part = |place: usize, shards: usize| whole.part(number(place), number(shards));
+    let sharing = [busy, used.clone()].concat();
+    match (place(&sharing), place(&used)) {
+        (Some(shared), Some(index)) => LaneLimits {
+            max_queued: part(index, used.len()).max_queued,
+            ..part(shared, sharing.len())
+        },
+        (Some(shared), None) => {
+            LaneLimits { max_queued: whole.max_queued, ..part(shared, sharing.len()) }
+        }
+        (None, _) if whole.bounds_attempts() => {
+            LaneLimits { max_running: Some(0), ..LaneLimits::default() }
+        }
+        (None, _) => whole,
+    }
+}
+
+/// A lane has at most 64 shards.
+fn number(shards: usize) -> u16 {
+    u16::try_from(shards).unwrap_or(u16::MAX)
 }

@@ -1,12 +1,12 @@
 //! The names that Redis knows, apart from those that scripts make from the prefix.
 
-use crate::id::{JobId, Shard};
+use crate::id::{IdempotencyKey, JobId, Shard, TenantId};
 
 /// Pattern of the channels on which scripts tell the news: one channel per shard.
 pub(super) const NEWS: &str = "cw:{*}:news";
 
-/// The set of all shards that ever were in use: the only key that belongs to none of them.
-pub(super) const SHARDS: &str = "cw:shards";
+/// The set of all layouts that lanes ever had: the only key that belongs to no shard.
+pub(super) const LAYOUTS: &str = "cw:layouts";
 
 /// What every key of a shard begins with. The braces put them all into one slot of a cluster.
 pub(super) fn prefix(shard: &Shard) -> String {
@@ -32,6 +32,22 @@ pub(super) fn job(id: &JobId) -> String {
 /// The body of a job whose body is too large for its record.
 pub(super) fn body(id: &JobId) -> String {
     format!("{}body:{}", prefix(id.shard()), id.key())
+}
+
+/// Which job was accepted under an idempotency key: the digest of the request (32 bytes), then the job's
+/// key.
+pub(super) fn idempotency(shard: &Shard, tenant: &TenantId, key: &IdempotencyKey) -> String {
+    format!("{}idem:{tenant}:{key}", prefix(shard))
+}
+
+/// The names of the tenants whose bounds were set; an empty one says that those of the lane were.
+pub(super) fn configured(shard: &Shard) -> String {
+    format!("{}configured", prefix(shard))
+}
+
+/// The names of paused tenants; an empty one says that the whole shard is.
+pub(super) fn paused(shard: &Shard) -> String {
+    format!("{}paused", prefix(shard))
 }
 
 /// The ends of a shard that are to be handed on: a sorted set, by time.

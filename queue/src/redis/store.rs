@@ -6,16 +6,17 @@ use async_trait::async_trait;
 use redis::Value;
 
 use super::{
-    Args, MOST_LEASES, RedisStore, enqueue, keys, news, outbox, record, reply::Reply, step, views,
-    wake,
+    Args, MOST_LEASES, RedisStore, enqueue, keys, news, outbox, record,
+    reply::{self, Reply},
+    step, views, wake,
 };
 use crate::{
     backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
     clock::millis,
     error::Error,
     event::{Event, retrying},
-    id::{InvalidName, JobId, SessionKey, Shard, TenantId},
-    job::{Accepted, Job, NewJob, worker_lost},
+    id::{InvalidName, JobId, Layout, SessionKey, Shard, TenantId},
+    job::{Accepted, Idempotency, Job, NewJob, worker_lost},
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
@@ -50,7 +51,7 @@ impl Backend for RedisStore {
             let mut args = vec![millis(lease).to_string()];
             args.extend(part.iter().map(record::member));
             let answer = self.server.call(shard, &self.server.scripts.beat, &args).await?;
-            for (key, letter) in part.iter().zip(super::reply::bytes(answer)?) {
+            for (key, letter) in part.iter().zip(reply::bytes(answer)?) {
                 match letter {
                     b'0' => beat.lost.push(key.clone()),
                     b'c' => beat.cancelled.push(key.clone()),
@@ -151,16 +152,36 @@ impl Backend for RedisStore {
         views::list(self, shard, tenant, query).await
     }
 
-    async fn known_shards(&self, used: &[Shard]) -> Result<Vec<Shard>, Error> {
-        let mut command = redis::cmd("SADD");
-        command.arg(keys::SHARDS);
-        for shard in used {
-            command.arg(shard.to_string());
-        }
-        let _added: i64 = self.server.ask(&command).await?;
-        let names: Vec<String> = self.server.ask(redis::cmd("SMEMBERS").arg(keys::SHARDS)).await?;
+    async fn layouts(&self) -> Result<Vec<Layout>, Error> {
+        let names: Vec<String> = self.server.ask(redis::cmd("SMEMBERS").arg(keys::LAYOUTS)).await?;
         let corrupt = |error: InvalidName| Error::Corrupt(error.to_string());
         names.iter().map(|name| name.parse().map_err(corrupt)).collect()
+    }
+
+    async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error> {
+        let mut command = redis::cmd("SADD");
+        command.arg(keys::LAYOUTS);
+        for layout in used {
+            command.arg(layout.to_string());
+        }
+        let _added: i64 = self.server.ask(&command).await?;
+        Ok(())
+    }
+
+    async fn accepted(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        idempotency: &Idempotency,
+    ) -> Result<Option<JobId>, Error> {
+        let name = keys::idempotency(shard, tenant, &idempotency.key);
+        let found: Option<Vec<u8>> = self.server.ask(redis::cmd("GET").arg(name)).await?;
+        let Some(found) = found else { return Ok(None) };
+        let (digest, job) = found.split_at_checked(32).unwrap_or_default();
+        if digest != idempotency.digest {
+            return Err(Error::IdempotencyKeyReused { key: idempotency.key.to_string() });
+        }
+        record::job_id(shard, &reply::text(job.to_vec())?).map(Some)
     }
 
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {
@@ -220,6 +241,10 @@ impl Backend for RedisStore {
         self.server.call(shard, &self.server.scripts.limits, &args).await.map(drop)
     }
 
+    async fn has_limits(&self, shard: &Shard) -> Result<bool, Error> {
+        self.server.ask(redis::cmd("EXISTS").arg(keys::configured(shard))).await
+    }
+
     async fn pause(
         &self,
         shard: &Shard,
@@ -228,6 +253,17 @@ impl Backend for RedisStore {
     ) -> Result<(), Error> {
         let args = [tenant.map_or("", TenantId::as_str), if paused { "1" } else { "0" }];
         self.server.call(shard, &self.server.scripts.pause, args).await.map(drop)
+    }
+
+    async fn paused(&self, shard: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
+        let names: Vec<String> =
+            self.server.ask(redis::cmd("SMEMBERS").arg(keys::paused(shard))).await?;
+        let corrupt = |error: InvalidName| Error::Corrupt(error.to_string());
+        let named = |name: &String| match name.as_str() {
+            "" => Ok(None),
+            name => TenantId::new(name).map(Some).map_err(corrupt),
+        };
+        names.iter().map(named).collect()
     }
 
     async fn throttle(

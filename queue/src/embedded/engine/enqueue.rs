@@ -8,7 +8,7 @@ use crate::{
     embedded::record::Record,
     error::{Error, Scope},
     id::{IdempotencyKey, JobId, TenantId},
-    job::{Accepted, NewJob},
+    job::{Accepted, Idempotency, NewJob},
     limits::drain_delay,
 };
 
@@ -41,28 +41,39 @@ impl Engine {
                 answers.push(Accepted::New(job.id.clone()));
                 continue;
             };
-            let known = || {
-                self.known
-                    .get(&(job.tenant.clone(), idempotency.key.clone()))
-                    .filter(|known| known.expires > now)
-                    .map(|known| (&known.digest, &known.job))
-            };
             let again = fresh.get(&(&job.tenant, &idempotency.key)).copied();
+            let known = || self.known(&job.tenant, &idempotency.key, now);
             match again.or_else(known).filter(|_| !idempotency.renews) {
                 None => {
                     fresh.insert((&job.tenant, &idempotency.key), (&idempotency.digest, &job.id));
                     answers.push(Accepted::New(job.id.clone()));
                 }
-                Some((digest, id)) if *digest == idempotency.digest => {
-                    answers.push(Accepted::Replayed(id.clone()));
-                }
-                Some(_) => {
-                    let key = idempotency.key.to_string();
-                    return Err(Error::IdempotencyKeyReused { key });
-                }
+                Some(before) => answers.push(Accepted::Replayed(same(idempotency, before)?)),
             }
         }
         Ok(answers)
+    }
+
+    /// The job that was accepted under an idempotency key.
+    pub(in crate::embedded) fn accepted(
+        &self,
+        tenant: &TenantId,
+        idempotency: &Idempotency,
+        now: Millis,
+    ) -> Result<Option<JobId>, Error> {
+        let before = self.known(tenant, &idempotency.key, now);
+        before.map(|before| same(idempotency, before)).transpose()
+    }
+
+    /// What was accepted under that key: the digest of the request, and the job.
+    fn known(
+        &self,
+        tenant: &TenantId,
+        key: &IdempotencyKey,
+        now: Millis,
+    ) -> Option<(&[u8; 32], &JobId)> {
+        let known = self.known.get(&(tenant.clone(), key.clone()))?;
+        (known.expires > now).then_some((&known.digest, &known.job))
     }
 
     fn check_room<'a>(&self, jobs: impl Iterator<Item = &'a NewJob>) -> Result<(), Error> {
@@ -114,5 +125,15 @@ impl Engine {
         self.lists.entry(job.tenant.clone()).or_default().push_back(key);
         self.jobs.insert(key, Box::new(Record::new(job, cost, self.accepted, now)));
         self.admit(key, now);
+    }
+}
+
+/// The job that was accepted before under the key of `idempotency`, if it was for the same request.
+fn same(idempotency: &Idempotency, before: (&[u8; 32], &JobId)) -> Result<JobId, Error> {
+    let (digest, job) = before;
+    if *digest == idempotency.digest {
+        Ok(job.clone())
+    } else {
+        Err(Error::IdempotencyKeyReused { key: idempotency.key.to_string() })
     }
 }

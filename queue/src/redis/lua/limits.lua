@@ -2,9 +2,12 @@
 -- the default.
 -- Arguments: 2: the lane packed as '<dddd' (most running, most queued, requests and tokens per minute; -1 for
 --   no bound); then 2 a tenant: name; bounds packed as '<ddddd' (weight, then as the lane).
--- Returns 1.
+-- Returns 1. From then on the set `configured` holds their names, and '' for the lane.
 functions.limits = function(args)
-  local names, configured = {}, call('SMEMBERS', P .. 'configured')
+  local names, configured = {}, {}
+  for _, name in ipairs(call('SMEMBERS', P .. 'configured')) do
+    if name ~= '' then configured[#configured + 1] = name end
+  end
   for i = 3, #args, 2 do names[#names + 1] = args[i] end
   flows.load(names, #names)
   flows.load(configured, #configured)
@@ -32,6 +35,7 @@ functions.limits = function(args)
     local w, max_running, max_queued, rpm, tpm = struct.unpack('<ddddd', args[i + 1])
     set_one(args[i], w, max_running, max_queued, rpm, tpm, 1)
   end
+  call('SADD', P .. 'configured', '')
   bulk('SADD', P .. 'configured', names, 1)
   commit()
   return 1

@@ -5,6 +5,7 @@ functions.pause = function(args)
   flows.load()
   local o = args[2] == '' and lane or flows.touch_named(args[2])
   owner.change_rules(o, function(r) r[PAUSED] = tonumber(args[3]) end)
+  call(args[3] == '1' and 'SADD' or 'SREM', P .. 'paused', args[2])
   commit()
   return 1
 end
