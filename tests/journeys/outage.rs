@@ -104,3 +104,27 @@ async fn an_upstream_that_cannot_be_reached_fails_the_job_after_its_attempts() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn bounds_hold_again_after_the_store_lost_everything() {
+    let mut upstream = Upstream::held().await;
+    let mut redis = RedisServer::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("causeway.toml");
+    std::fs::write(&file, "[[lane]]\nname = \"default\"\nmax_running = 1\n").expect("a file");
+    let settings = [("CAUSEWAY_CONFIG", file.to_str().expect("a path"))];
+    let api = Causeway::api(&redis.url(), &settings).await;
+    let _worker = Causeway::worker(&redis.url(), &upstream.url(), &settings).await;
+    redis.kill();
+    redis.restart();
+    api.says("they are set again").await;
+    let client = api.client().await;
+    let first = client.submit("first").await;
+    let call = upstream.call().await;
+    let second = client.submit("second").await;
+    assert_eq!(client.job(&second).await["waiting_for"], "lane_limit");
+    call.answer("well");
+    assert_eq!(client.end_of(&first).await["status"], "succeeded");
+    upstream.call().await.answer("well");
+    assert_eq!(client.end_of(&second).await["status"], "succeeded");
+}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{http::Client, process::Causeway, upstream::Upstream};
+use crate::support::{http::Client, process::Causeway, redis::RedisServer, upstream::Upstream};
 
 /// What a process says when it took a changed configuration over.
 const TAKEN_OVER: &str = "was read again";
@@ -69,4 +69,20 @@ async fn keys_change_while_jobs_run_and_no_job_is_lost() {
     up.says("stays in force").await;
     assert_eq!(after.job(&next).await["status"], "succeeded");
     assert!(!up.text().contains(&second), "a key was logged");
+}
+
+#[tokio::test]
+async fn a_worker_that_is_to_reload_goes_on() {
+    let mut upstream = Upstream::held().await;
+    let redis = RedisServer::start();
+    let api = Causeway::api(&redis.url(), &[]).await;
+    let worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    let client = api.client().await;
+    let id = client.submit("hello").await;
+    let call = upstream.call().await;
+    worker.reload();
+    worker.says("was read again").await;
+    call.answer("hello to you");
+    let job = client.end_of(&id).await;
+    assert_eq!((&job["status"], &job["stalls"]), (&"succeeded".into(), &0.into()));
 }
