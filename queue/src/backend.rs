@@ -160,6 +160,14 @@ pub trait Backend: fmt::Debug + Send + Sync {
         session: &SessionKey,
     ) -> Result<Option<Conversation>, Error>;
 
+    /// Takes a conversation over from another shard, unless its session has one here.
+    async fn adopt(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        conversation: &Conversation,
+    ) -> Result<(), Error>;
+
     /// Forgets a conversation; `false` when there was none.
     async fn forget(
         &self,

@@ -301,6 +301,16 @@ impl Backend for Embedded {
         Ok(self.look(shard, |engine, now| engine.sessions.conversation(tenant, session, now)))
     }
 
+    async fn adopt(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        conversation: &Conversation,
+    ) -> Result<(), Error> {
+        self.transition(shard, |engine, now| engine.sessions.adopt(tenant, conversation, now));
+        Ok(())
+    }
+
     async fn forget(
         &self,
         shard: &Shard,

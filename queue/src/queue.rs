@@ -105,6 +105,7 @@ impl Queue {
         let mut by_shard: HashMap<Shard, Vec<(usize, NewJob)>> = HashMap::new();
         let mut answers = Vec::new();
         for (place, job) in jobs.into_iter().enumerate() {
+            self.bring_conversation(&job).await?;
             match self.accepted_elsewhere(&job).await? {
                 Some(id) => answers.push((place, Accepted::Replayed(id))),
                 None => by_shard.entry(job.id.shard().clone()).or_default().push((place, job)),
@@ -132,6 +133,21 @@ impl Queue {
             }
         }
         Ok(None)
+    }
+
+    /// Brings the conversation that `job` goes on with from where its tenant was at home before.
+    async fn bring_conversation(&self, job: &NewJob) -> Result<(), Error> {
+        let Some(session) = job.session.as_ref().filter(|_| job.spec.memory.is_some()) else {
+            return Ok(());
+        };
+        for shard in self.former_homes(job.id.shard(), &job.tenant) {
+            let found = self.backend.conversation(&shard, &job.tenant, session).await?;
+            if let Some(conversation) = found {
+                self.backend.adopt(job.id.shard(), &job.tenant, &conversation).await?;
+                self.backend.forget(&shard, &job.tenant, session).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A job of `tenant`; `None` when the tenant has no such job.

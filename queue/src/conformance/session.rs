@@ -65,13 +65,19 @@ pub async fn a_retry_keeps_its_session_waiting(stage: Stage) {
 }
 
 fn talk(stage: &Stage, tenant: &str, session: &str, turns: u32) -> NewJob {
-    let mut job = stage.in_session(tenant, session);
+    remembering(stage.job(tenant), session, turns)
+}
+
+/// `job`, as a message of a conversation that remembers so many turns.
+pub(super) fn remembering(mut job: NewJob, session: &str, turns: u32) -> NewJob {
     let profile = RawJson::string("in the tower");
     job.spec.memory = Some(Memory { turns, ttl_s: 60, profile });
+    job.session = Some(session_key(session));
     job
 }
 
-fn said(lease: &Lease, user: &str) -> Outcome {
+/// The answer to what `user` said.
+pub(super) fn said(lease: &Lease, user: &str) -> Outcome {
     let turn = Turn { user: user.to_owned(), assistant: format!("to {}", lease.key.tenant) };
     let Outcome::Succeeded { output, .. } = succeeded() else { unreachable!() };
     Outcome::Succeeded { output, turn: Some(turn) }

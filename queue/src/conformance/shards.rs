@@ -7,11 +7,12 @@ use std::{
 
 use super::{
     accept::keyed,
-    stage::{LEASE, Stage, succeeded, tenant_id},
+    session::{remembering, said},
+    stage::{LEASE, Stage, session_key, succeeded, tenant_id},
 };
 use crate::{
-    Accepted, Error, JobId, Lane, Lease, NewJob, Queue, Status, TenantId, backend::ListQuery,
-    lease::ClaimRequest, limits::LaneLimits,
+    Accepted, Error, JobId, Lane, Lease, NewJob, Outcome, Queue, Status, TenantId,
+    backend::ListQuery, lease::ClaimRequest, limits::LaneLimits,
 };
 
 /// How many tenants there are: enough that every shard has some.
@@ -52,6 +53,13 @@ async fn claim_all(queue: &Queue) -> Vec<Lease> {
     leases
 }
 
+async fn settle(queue: &Queue, lease: Lease, outcome: Outcome) {
+    let shard = lease.key.job.shard().clone();
+    let claim = ClaimRequest { max: 0, lease: LEASE };
+    let mut settlements = vec![lease.settle(outcome, None)];
+    queue.backend().step(&shard, &mut settlements, claim).await.expect("the store answers");
+}
+
 /// Tenants are spread over all shards, each on one.
 pub async fn a_tenant_has_one_shard(stage: Stage) {
     let queue = with_shards(&stage, 3);
@@ -82,10 +90,7 @@ pub async fn another_number_of_shards_loses_nothing(stage: Stage) {
     let leases = claim_all(&after).await;
     assert_eq!(leases.len(), 2 * TENANTS);
     for lease in leases {
-        let shard = lease.key.job.shard().clone();
-        let claim = ClaimRequest { max: 0, lease: LEASE };
-        let settlement = lease.settle(succeeded(), None);
-        after.backend().step(&shard, &mut vec![settlement], claim).await.unwrap();
+        settle(&after, lease, succeeded()).await;
     }
     for (tenant, id) in tenants().iter().zip(&old) {
         let job = after.job(tenant, id).await.unwrap().unwrap();
@@ -121,6 +126,33 @@ pub async fn a_tenant_that_moves_keeps_what_it_has(stage: Stage) {
     }
     let refused = after.submit(keyed_each(&after, 2)).await;
     assert!(matches!(refused, Err(Error::IdempotencyKeyReused { key }) if key == "k"));
+}
+
+/// With more shards: a conversation is found, and goes on where its tenant is now.
+pub async fn a_conversation_moves_with_its_tenant(stage: Stage) {
+    let before = with_shards(&stage, 1);
+    before.survey().await.unwrap();
+    let after = with_shards(&stage, 3);
+    let session = session_key("s");
+    for (queue, heard) in [(&before, 0), (&after, 1), (&after, 2)] {
+        queue.survey().await.unwrap();
+        for tenant in tenants() {
+            let talk = queue.conversation(&tenant, &session).await.unwrap();
+            assert_eq!(talk.map_or(0, |talk| talk.turns.len()), heard);
+        }
+        let messages = one_each(queue, &stage).into_iter();
+        let messages = messages.map(|job| remembering(job, "s", 5)).collect();
+        queue.submit(messages).await.unwrap();
+        for lease in claim_all(queue).await {
+            assert_eq!(lease.turns.len(), heard);
+            let answer = said(&lease, "hello");
+            settle(queue, lease, answer).await;
+        }
+    }
+    for tenant in tenants() {
+        assert!(after.forget(&tenant, &session).await.unwrap());
+        assert_eq!(after.conversation(&tenant, &session).await.unwrap(), None);
+    }
 }
 
 /// What is paused in a lane is paused in shards that come to it.
@@ -162,10 +194,7 @@ pub async fn former_shards_share_in_the_bounds(stage: Stage) {
         assert!((1..=2).contains(&leases.len()), "{} at once", leases.len());
         ended += leases.len();
         for lease in leases {
-            let shard = lease.key.job.shard().clone();
-            let claim = ClaimRequest { max: 0, lease: LEASE };
-            let settlement = lease.settle(succeeded(), None);
-            after.backend().step(&shard, &mut vec![settlement], claim).await.unwrap();
+            settle(&after, lease, succeeded()).await;
         }
         assert!(!after.uphold_limits().await.unwrap());
     }

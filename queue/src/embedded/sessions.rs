@@ -89,6 +89,15 @@ impl Sessions {
         remembered.expires = now.after(memory.ttl());
     }
 
+    /// Takes a conversation over from another shard, unless its session has one here.
+    pub(super) fn adopt(&mut self, tenant: &TenantId, conversation: &Conversation, now: Millis) {
+        let Conversation { session, profile, expires_at, turns } = conversation.clone();
+        if self.conversation(tenant, &session, now).is_none() {
+            let remembered = Remembered { profile, expires: expires_at, turns: turns.into() };
+            self.memories.insert((tenant.clone(), session), remembered);
+        }
+    }
+
     /// A message was answered: the turn is remembered, the oldest beyond `keep` forgotten. Nothing
     /// happens when the conversation was forgotten meanwhile.
     pub(super) fn remember(

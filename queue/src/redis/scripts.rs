@@ -50,7 +50,7 @@ functions!(
     "": [enqueue, retry, throttle],
     // Work that was accepted goes on even then.
     "'allow-oom'": [
-        beat, cancel, conversations, emit, forget, limits, pause, reap, reconcile, step,
+        adopt, beat, cancel, conversations, emit, forget, limits, pause, reap, reconcile, step,
     ],
     // These need no memory.
     "'no-writes'": [

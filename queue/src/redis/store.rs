@@ -294,6 +294,26 @@ impl Backend for RedisStore {
         Ok(found.into_iter().next())
     }
 
+    async fn adopt(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        conversation: &Conversation,
+    ) -> Result<(), Error> {
+        let Conversation { session, profile, expires_at, turns } = conversation;
+        let mut args = vec![
+            tenant.to_string(),
+            session.to_string(),
+            profile.as_str().to_owned(),
+            expires_at.0.to_string(),
+        ];
+        for turn in turns {
+            let turn = serde_json::to_string(turn);
+            args.push(turn.map_err(|error| Error::Corrupt(format!("a turn: {error}")))?);
+        }
+        self.server.call(shard, &self.server.scripts.adopt, &args).await.map(drop)
+    }
+
     async fn forget(
         &self,
         shard: &Shard,

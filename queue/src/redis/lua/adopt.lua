@@ -1,0 +1,16 @@
+-- Takes a conversation over from another shard, unless its session has one here.
+-- Arguments: 2: tenant; 3: session; 4: profile; 5: when it expires, in ms; then its turns as JSON.
+-- Returns 1.
+functions.adopt = function(args)
+  local talk, talks = args[2] .. ':' .. args[3], key('talks', args[2])
+  local expires = call('ZSCORE', talks, args[3])
+  if expires and tonumber(expires) > now then return 1 end
+  call('DEL', key('turns', talk))
+  call('ZADD', talks, args[5], args[3])
+  call('SET', key('profile', talk), args[4], 'PXAT', args[5])
+  if #args > 5 then
+    call('RPUSH', key('turns', talk), unpack(args, 6))
+    call('PEXPIREAT', key('turns', talk), args[5])
+  end
+  return 1
+end
