@@ -86,13 +86,6 @@ impl LaneLimits {
             tokens_per_minute,
         }
     }
-
-    /// Whether there is a bound of what runs.
-    pub(crate) fn bounds_attempts(&self) -> bool {
-        self.max_running.is_some()
-            || self.requests_per_minute.is_some()
-            || self.tokens_per_minute.is_some()
-    }
 }
 
 /// A rate: a bucket of `limit` tokens that is refilled evenly within `window`.

@@ -196,9 +196,7 @@ impl Queue {
         let tenants = &limits.tenants;
         let weights: Vec<_> =
             tenants.iter().map(|(id, limits)| (id.clone(), weight(limits))).collect();
-        let shards = self.shards();
-        for shard in self.known_shards() {
-            let part = part(&shard, &shards, &limits);
+        for (shard, part) in parts(&self.shards(), &limits) {
             let tenants = if is_of_deliveries(&shard.lane) { &weights } else { tenants };
             self.backend.set_limits(&shard, &part, tenants).await?;
         }
@@ -256,34 +254,30 @@ impl Queue {
     }
 }
 
-/// What `shard` gets of the bounds of its lane, of which these shards are in use: an even part, as does
-/// each former shard that holds jobs. These come first, so that they become empty where a bound does not
-/// suffice for all. Only shards in use share in how many jobs may wait.
-fn part(shard: &Shard, used: &[Shard], limits: &Limits) -> LaneLimits {
-    let of_lane = |shards: &[Shard]| -> Vec<Shard> {
-        shards.iter().filter(|one| one.lane == shard.lane).cloned().collect()
+/// The shards among which these bounds are divided, with what each gets. Former shards come first, so that
+/// they become empty where a bound does not suffice for all. Only shards in use share in how many jobs
+/// may wait.
+fn parts(used: &[Shard], limits: &Limits) -> Vec<(Shard, LaneLimits)> {
+    let all = limits.busy.iter().chain(used);
+    let part = |shard: &Shard| {
+        let whole = limits.lanes.get(&shard.lane).cloned().unwrap_or_default();
+        let of = |(place, shards)| whole.part(place, shards);
+        let part = of(place(shard, all.clone()));
+        let waiting =
+            if limits.busy.contains(shard) { whole.clone() } else { of(place(shard, used.iter())) };
+        (shard.clone(), LaneLimits { max_queued: waiting.max_queued, ..part })
     };
-    let whole = limits.lanes.get(&shard.lane).cloned().unwrap_or_default();
-    let (used, busy) = (of_lane(used), of_lane(&limits.busy));
-    let place = |shards: &[Shard]| shards.iter().position(|one| one == shard);
-    let part = |place: usize, shards: usize| whole.part(number(place), number(shards));
-    let sharing = [busy, used.clone()].concat();
-    match (place(&sharing), place(&used)) {
-        (Some(shared), Some(index)) => LaneLimits {
-            max_queued: part(index, used.len()).max_queued,
-            ..part(shared, sharing.len())
-        },
-        (Some(shared), None) => {
-            LaneLimits { max_queued: whole.max_queued, ..part(shared, sharing.len()) }
-        }
-        (None, _) if whole.bounds_attempts() => {
-            LaneLimits { max_running: Some(0), ..LaneLimits::default() }
-        }
-        (None, _) => whole,
-    }
+    all.clone().map(part).collect()
 }
 
-/// A lane has at most 64 shards.
-fn number(shards: usize) -> u16 {
-    u16::try_from(shards).unwrap_or(u16::MAX)
+/// Which of the shards of its lane `shard` is among these, and how many they are.
+fn place<'a>(shard: &Shard, among: impl Iterator<Item = &'a Shard>) -> (u16, u16) {
+    let mut found = (0, 0);
+    for other in among.filter(|other| other.lane == shard.lane) {
+        if other == shard {
+            found.0 = found.1;
+        }
+        found.1 += 1;
+    }
+    found
 }
