@@ -16,6 +16,7 @@ mod accept;
 mod audit;
 mod bounds;
 mod cancel;
+mod estimate;
 mod fair;
 mod lease;
 mod list;
@@ -28,8 +29,8 @@ mod stream;
 mod wake;
 
 pub use self::{
-    accept::*, audit::*, bounds::*, cancel::*, fair::*, lease::*, list::*, outbox::*, retry::*,
-    session::*, shards::*, stage::*, stream::*, wake::*,
+    accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, lease::*, list::*, outbox::*,
+    retry::*, session::*, shards::*, stage::*, stream::*, wake::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -77,10 +78,14 @@ macro_rules! promises {
             turns_are_paid_in_tokens
             classes_are_served_by_weight
             a_flood_of_batch_jobs_is_hardly_felt
-            the_estimate_comes_true
             a_flow_that_closes_gives_nobody_two_turns
             being_away_saves_nothing_up
             what_is_given_back_costs_nothing
+            the_estimate_comes_true
+            the_estimate_heeds_a_cap
+            the_estimate_heeds_a_tenants_rates
+            the_estimate_heeds_a_lanes_rates
+            the_estimate_knows_how_long_attempts_last
             a_claim_takes_each_job_once
             a_lease_that_is_beaten_lives_on
             a_lease_that_expires_is_a_stall_and_not_an_attempt

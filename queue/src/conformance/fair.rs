@@ -5,14 +5,13 @@ use std::{collections::HashMap, time::Duration};
 use super::stage::{Stage, succeeded, tenant_id};
 use crate::{
     Class, JobId, Lease, NewJob,
-    clock::Clock as _,
     fair::Estimate,
-    job::{State, Usage},
+    job::Usage,
     limits::{LaneLimits, TenantLimits},
 };
 
 /// How many attempts run at once.
-const SLOTS: usize = 10;
+pub(super) const SLOTS: usize = 10;
 
 /// Who was served, in order.
 type Starts = Vec<(String, Class)>;
@@ -49,7 +48,7 @@ impl<'a> Fleet<'a> {
 }
 
 /// Lets `count` jobs of `tenant` wait, each thought to cost 100 tokens.
-async fn backlog(stage: &Stage, tenant: &str, class: Class, count: usize) -> Vec<JobId> {
+pub(super) async fn backlog(stage: &Stage, tenant: &str, class: Class, count: usize) -> Vec<JobId> {
     let cost = Estimate { prompt: 0, completion: Some(100) };
     let jobs = (0..count).map(|_| NewJob { class, cost, ..stage.job(tenant) }).collect();
     let accepted = stage.queue.submit(jobs).await.expect("there is room");
@@ -124,7 +123,7 @@ pub async fn classes_are_served_by_weight(stage: Stage) {
 
 /// Tells what was measured, for those who run it with `--no-capture`.
 #[expect(clippy::print_stderr, reason = "the figures of a test")]
-fn tell(figures: &str) {
+pub(super) fn tell(figures: &str) {
     eprintln!("{figures}");
 }
 
@@ -163,53 +162,6 @@ async fn interactive_waits(stage: &Stage) -> (Vec<Duration>, usize) {
     }
     waits.sort_unstable();
     (waits, batch)
-}
-
-/// What a waiting job is told of its wait comes true, nearly: for tenants of unlike weights, whose
-/// attempts take one to three turns and cost 50 to 150 tokens.
-pub async fn the_estimate_comes_true(stage: Stage) {
-    let weighted = |name, weight| (tenant_id(name), TenantLimits { weight, ..Default::default() });
-    let tenants = [weighted("a", 1), weighted("b", 2), weighted("c", 4)];
-    stage.queue.set_limits(HashMap::new(), &tenants).await.unwrap();
-    let mut watched = Vec::new();
-    for (tenant, _) in &tenants {
-        let jobs = backlog(&stage, tenant.as_str(), Class::Standard, 1000).await;
-        watched.extend(jobs.into_iter().skip(200).step_by(20));
-    }
-    let mut running: Vec<(u64, Lease)> = Vec::new();
-    let mut told = HashMap::new();
-    let (mut begun, mut errors) = (0, Vec::new());
-    for turn in 0..900 {
-        stage.pass(Duration::from_millis(100));
-        if turn == 100 {
-            for id in &watched {
-                if let State::Queued { estimated_wait_ms: Some(wait), .. } =
-                    stage.see(id).await.state
-                {
-                    told.insert(id.clone(), (wait, stage.clock.now()));
-                }
-            }
-        }
-        let (over, rest) = running.into_iter().partition(|(end, _)| *end <= turn);
-        running = rest;
-        let settled = Vec::into_iter(over).map(|(end, lease)| {
-            let usage = Usage { prompt_tokens: 0, completion_tokens: 50 + (end * 37) % 101 };
-            lease.settle(succeeded(), Some(usage))
-        });
-        let step = stage.step(settled.collect(), SLOTS - running.len()).await;
-        for lease in step.leases {
-            if let Some((wait, then)) = told.remove(&lease.key.job) {
-                let really = lease.claimed_at.since(then).as_secs_f64();
-                errors.push((Duration::from_millis(wait).as_secs_f64() / really - 1.0).abs());
-            }
-            begun += 1;
-            running.push((turn + 1 + begun % 3, lease));
-        }
-    }
-    errors.sort_by(f64::total_cmp);
-    let (median, p90) = (errors[errors.len() / 2], errors[errors.len() * 9 / 10]);
-    tell(&format!("{} estimates: off by {median:.2} (median), {p90:.2} (p90)", errors.len()));
-    assert!(errors.len() > 50 && median <= 0.15 && p90 <= 0.5, "off by {median}, {p90}");
 }
 
 /// Where a flow is closed in the middle of a claim, its neighbours' turns stay what they were.

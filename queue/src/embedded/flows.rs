@@ -4,16 +4,17 @@
 //! (not paused, below its cap, within its rates) and that have ready jobs; `parked` holds exactly
 //! the tenants with ready jobs that a rate keeps closed until a known time.
 
+mod estimate;
 mod owners;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
 #[cfg(feature = "conformance")]
 pub(super) use self::owners::ClassState;
-pub(super) use self::owners::ms;
-use self::owners::{Lane, Score, Tenant, number};
+use self::owners::{Lane, Score, Tenant};
+pub(super) use self::owners::{ms, number};
 use crate::{
     backend::Repairs,
     clock::Millis,
@@ -197,6 +198,11 @@ impl Flows {
         tenant.classes[flow.class.rank()].tag += difference / weight;
     }
 
+    /// Learns how long a tenant's attempts last from one that began at `started`.
+    pub(super) fn learn_duration(&mut self, id: &TenantId, started: Millis, now: Millis) {
+        self.touch(id).learn((ms(now) - ms(started)).max(0.0));
+    }
+
     /// Learns from an answer how long answers are.
     pub(super) fn learn(&mut self, usage: Usage) {
         let surprise = number(usage.completion_tokens) - self.lane.mean_completion;
@@ -206,13 +212,14 @@ impl Flows {
     /// Replaces the bounds of tenants; those that were configured before and are not named get the
     /// default.
     pub(super) fn set_tenant_limits(&mut self, tenants: &[(TenantId, TenantLimits)], now: Millis) {
-        let before: Vec<TenantId> = self
+        let named: HashSet<&TenantId> = tenants.iter().map(|(id, _)| id).collect();
+        let dropped: Vec<TenantId> = self
             .tenants
             .iter()
-            .filter(|(_, tenant)| tenant.configured)
+            .filter(|(id, tenant)| tenant.configured && !named.contains(id))
             .map(|(id, _)| id.clone())
             .collect();
-        for id in before {
+        for id in dropped {
             self.set_one(&id, TenantLimits::default(), false, now);
         }
         for (id, limits) in tenants {
@@ -224,6 +231,9 @@ impl Flows {
         // Leave `active` under the old weight, so that the sum of weights stays right.
         self.withdraw(id);
         let tenant = self.touch(id);
+        if limits.max_running.is_none() {
+            tenant.attempt_ms = 0.0;
+        }
         tenant.limits = limits;
         tenant.configured = configured;
         self.place_touched(now);
@@ -239,21 +249,6 @@ impl Flows {
                 self.lane.active_weight -= weight;
             }
         }
-    }
-
-    /// In how many milliseconds the job with `ahead` jobs of its flow before it should start: the
-    /// flow's share of the measured drain rate, by weight. `None` while nothing was measured.
-    pub(super) fn estimated_wait_ms(&self, flow: &Flow, ahead: u64) -> Option<u64> {
-        let rate = self.lane.drain_per_s();
-        if rate <= 0.0 {
-            return None;
-        }
-        let tenant = self.tenants.get(&flow.tenant)?;
-        let weight = fair::weight(flow.class, &tenant.limits);
-        let turns = (number(ahead) + 1.0) * (self.lane.active_weight / weight).max(1.0);
-        let before = turns.min(number(self.lane.queued));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative")]
-        Some((before * 1000.0 / rate).floor() as u64)
     }
 
     /// Sets every count of running jobs to what the leases say, and places every tenant anew;

@@ -2,6 +2,7 @@
 
 use super::{
     engine::Engine,
+    flows::number,
     record::{Place, Record},
 };
 use crate::{
@@ -44,7 +45,11 @@ impl Engine {
                 Some(State::Queued {
                     position: Some(position),
                     waiting_for: self.waiting_for(&record.tenant, now),
-                    estimated_wait_ms: self.flows.estimated_wait_ms(&record.flow(), position),
+                    estimated_wait_ms: self.flows.estimated_wait_ms(
+                        &record.flow(),
+                        (position, number(record.cost)),
+                        now,
+                    ),
                 })
             }
             Place::Held => Some(State::Queued {

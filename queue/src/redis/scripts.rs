@@ -78,9 +78,10 @@ impl Library {
         let retention = millis((*retention).max(Duration::from_millis(1)));
         let made = format!(
             "local RETENTION <const>, MAX_STALLS <const>, MAX_DEAD <const>, AT_ONCE <const> = \
-             {retention}, {max_stalls}, {max_dead}, {PROMOTE_AT_ONCE}\n{}{}{}{}{}{}",
+             {retention}, {max_stalls}, {max_dead}, {PROMOTE_AT_ONCE}\n{}{}{}{}{}{}{}",
             include_str!("lua/base.lua"),
             include_str!("lua/flows.lua"),
+            include_str!("lua/estimate.lua"),
             include_str!("lua/jobs.lua"),
             include_str!("lua/ends.lua"),
             include_str!("lua/serve.lua"),

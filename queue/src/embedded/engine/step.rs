@@ -90,14 +90,19 @@ impl Engine {
                 None,
             ) => job.cost,
         };
-        let (flow, estimate) = (job.flow(), job.cost);
+        let (flow, estimate, started) = (job.flow(), job.cost, job.started);
         self.flows.release(&flow, estimate, actual);
-        self.learn(&settlement);
+        self.learn(&settlement, started, now);
         self.conclude(key, settlement.unless_cancelled(cancelling), now);
         Settled::Done
     }
 
-    fn learn(&mut self, settlement: &Settlement) {
+    fn learn(&mut self, settlement: &Settlement, started: Option<Millis>, now: Millis) {
+        // What was not spent says nothing of how long an attempt lasts; nor does what is reaped.
+        let unspent = matches!(settlement.outcome, Outcome::LaneStopped { .. } | Outcome::Released);
+        if let Some(started) = started.filter(|_| !unspent) {
+            self.flows.learn_duration(&settlement.key.tenant, started, now);
+        }
         let succeeded = matches!(settlement.outcome, Outcome::Succeeded { .. });
         if let Some(usage) = settlement.usage.filter(|_| succeeded) {
             self.flows.learn(usage);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::{
     clock::Millis,
-    fair::FIRST_COMPLETION_GUESS,
+    fair::{FIRST_COMPLETION_GUESS, LEARNING_RATE},
     limits::{Allowance, Headroom, LaneLimits, MINUTE_MS, TenantLimits},
 };
 
@@ -22,6 +22,8 @@ pub(in crate::embedded) struct Tenant {
     /// Of the queued, those that wait for a time.
     pub(in crate::embedded) scheduled: u64,
     pub(super) meters: Meters,
+    /// How long its attempts last, in the mean; 0 as long as it has no cap, or none has ended.
+    pub(super) attempt_ms: f64,
     pub(in crate::embedded) classes: [ClassState; 3],
     pub(super) parked: Option<Score>,
     pub(super) touched: bool,
@@ -64,6 +66,7 @@ impl Tenant {
             queued: 0,
             scheduled: 0,
             meters: Meters::default(),
+            attempt_ms: 0.0,
             classes: Default::default(),
             parked: None,
             touched: false,
@@ -81,6 +84,17 @@ impl Tenant {
     pub(super) fn open_at(&self) -> Option<f64> {
         let at_cap = self.limits.max_running.is_some_and(|cap| self.running >= cap);
         (!self.paused && !at_cap).then(|| self.meters.open_at(self.rates()))
+    }
+
+    /// Learns from an attempt that took so long how long attempts last, where it has a cap: of others
+    /// nobody needs to know.
+    pub(super) fn learn(&mut self, took_ms: f64) {
+        if self.limits.max_running.is_none() {
+            return;
+        }
+        let surprise = took_ms - self.attempt_ms;
+        let first = self.attempt_ms <= 0.0;
+        self.attempt_ms += if first { surprise } else { surprise * LEARNING_RATE };
     }
 
     /// Whether the tenant may begin another attempt now.
@@ -234,6 +248,18 @@ impl Meters {
         requests.max(tokens)
     }
 
+    /// In how many milliseconds an attempt may begin behind `before` others that cost as much as it does.
+    pub(super) fn wait_behind(&self, rates: Rates, before: f64, cost: f64, now: f64) -> f64 {
+        let backlog = |tat: f64| (tat - now).max(0.0) - MINUTE_MS;
+        let requests = rates
+            .requests
+            .map_or(0.0, |limit| backlog(self.requests_tat) + (before + 1.0) * MINUTE_MS / limit);
+        let tokens = rates.tokens.map_or(0.0, |limit| {
+            backlog(self.tokens_tat) + 1.0 + before * cost * MINUTE_MS / limit
+        });
+        requests.max(tokens)
+    }
+
     pub(super) fn charge(&mut self, rates: Rates, cost: f64, now: f64) {
         if let Some(limit) = rates.requests {
             self.requests_tat = self.requests_tat.max(now) + MINUTE_MS / limit;
@@ -275,7 +301,7 @@ pub(in crate::embedded) fn ms(moment: Millis) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "token counts lie below 2^53")]
-pub(super) fn number(count: u64) -> f64 {
+pub(in crate::embedded) fn number(count: u64) -> f64 {
     count as f64
 }
 

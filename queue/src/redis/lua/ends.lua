@@ -24,6 +24,15 @@ ends = {
     if t[RULES][MAX_RUNNING] >= 0 then flows.touch(t) end
   end,
 
+  -- Learns how long the attempts of a tenant with a cap last from one that began then; see
+  -- Tenant::learn in embedded/flows/owners.rs.
+  learn_duration = function(t, started)
+    flows.change(t)
+    local took, mean = math.max(now - started, 0), t[ATTEMPT_MS]
+    t[ATTEMPT_MS] = mean > 0 and mean + (took - mean) * 0.0625 or took
+    t[KIND] = WHOLE
+  end,
+
   -- Settles what an attempt of a job of that flow really cost: so much more than was thought.
   settle_cost = function(t, class, difference)
     if difference == 0 then return end

@@ -23,10 +23,11 @@ local rules, rules_kept = {}, 0
 
 -- Behind the rules stands what is not in the store. A tenant has its NAME; the MARK of what is to be done
 -- about it; whether a tag of it has MOVED; its KIND, see below; the ids of its new jobs, so many as LISTED; and
--- for each class the jobs that became ready, an order and an id each, ARRIVED numbers and ids in all.
+-- for each class the jobs that became ready, an order and an id each, ARRIVED numbers and ids in all. The last
+-- is in the store, where it is not 0: how long the attempts of a tenant with a cap last, in the mean (ATTEMPT_MS).
 local NAME <const>, MARK <const>, MOVED <const>, KIND <const> = 18, 19, 20, 21
 local WHOLE <const> = 3
-local LISTED <const>, IDS <const>, ARRIVED <const>, ARRIVALS <const> = 22, 23, 24, 27
+local LISTED <const>, IDS <const>, ARRIVED <const>, ARRIVALS <const>, ATTEMPT_MS <const> = 22, 23, 24, 27, 30
 -- What is to be done about a tenant: nothing; write it; place its flows, then write it.
 local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
 
@@ -108,11 +109,11 @@ local NEW_RULES = struct.pack(RULES_FORMAT, 0, -1, -1, -1, -1, 0, 1, 0)
 -- when they are not those of a new tenant. The KIND of such a one is its class, and all that it does not
 -- pack is as in a new tenant. The others are of the KIND WHOLE; who changes something else makes a tenant such.
 local SHORT <const>, SHORT_BYTES <const> = '<BiiBid', 22
-local WHOLE_FORMAT <const> = '<BiiddidBBBiiidddc50'
+local WHOLE_FORMAT <const>, WHOLE_BYTES <const> = '<BiiddidBBBiiidddc50', 126
 local NEW_TENANT = struct.pack(SHORT, 0, 0, 0, 0, 0, 0)
 
 local function new_array(n)
-  local o = { 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', false, '', READ, 0, 0, 0, {}, 0, 0, 0, {}, {}, {} }
+  local o = { 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', false, '', READ, 0, 0, 0, {}, 0, 0, 0, {}, {}, {}, 0 }
   owner.set_rules(o, NEW_RULES)
   spares[n] = o
   return o
@@ -128,10 +129,11 @@ local function fill_tenants(behind, list, first, last)
       kind, o[1], o[2], o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], its_rules =
         unpack_numbers(WHOLE_FORMAT, packed)
       o[KIND], some_ruled = WHOLE, true
+      o[ATTEMPT_MS] = #packed > WHOLE_BYTES and unpack_numbers('<d', packed, WHOLE_BYTES + 1) or 0
     else
       if o[KIND] ~= kind then
-        o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[KIND] =
-          0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, kind
+        o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[ATTEMPT_MS], o[KIND] =
+          0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, kind
       end
       o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind] = running, queued, offered, ready, tag
       if #packed > SHORT_BYTES then its_rules, some_ruled = sub(packed, SHORT_BYTES + 1), true end
@@ -142,7 +144,8 @@ end
 
 -- The only class of which there is anything, if all else is as in a new tenant.
 local function kind_of(o)
-  if o[SCHEDULED] ~= 0 or o[PARKED_AT] ~= -1 or o[REQUESTS_TAT] ~= 0 or o[TOKENS_TAT] ~= 0 then return WHOLE end
+  if o[ATTEMPT_MS] ~= 0 or o[SCHEDULED] ~= 0 or o[PARKED_AT] ~= -1
+    or o[REQUESTS_TAT] ~= 0 or o[TOKENS_TAT] ~= 0 then return WHOLE end
   local kind = nil
   for class = 0, 2 do
     if o[READY + class] ~= 0 or o[TAG + class] ~= 0 then kind = kind and WHOLE or class end
@@ -163,6 +166,7 @@ local function pack_tenants(list, count, fields, behind)
     local packed
     if kind == WHOLE then
       packed = pack(WHOLE_FORMAT, WHOLE, unpack(o, 1, PACKED))
+      if o[ATTEMPT_MS] ~= 0 then packed = packed .. pack('<d', o[ATTEMPT_MS]) end
     else
       packed = pack(SHORT, kind, o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind])
       if o[PACKED] ~= NEW_RULES then packed = packed .. o[PACKED] end

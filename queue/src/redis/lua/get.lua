@@ -15,10 +15,7 @@ functions.get = function(args)
         local t = flows.tenant(j.tenant)
         position = call('ZRANK', jobs.ready_set(j), id) or -1
         if not owner.is_open(t) then waiting = 't' elseif not owner.is_open(lane) then waiting = 'l' end
-        if lane[DRAIN_PER_S] > 0 then
-          local turns = (position + 1) * math.max(lane[WEIGHTS] / flows.weight(t, j.class), 1)
-          wait = math.floor(math.min(turns, lane[QUEUED]) * 1000 / lane[DRAIN_PER_S])
-        end
+        wait = estimated_wait(t, j.class, position, j.cost)
       end
       local errors = jobs.has(j, FLAG.errors) and call('LRANGE', key('errors', id), 0, -1) or {}
       local record = string.sub(j.raw, 1, j.spec_end + jobs.out_len(j))

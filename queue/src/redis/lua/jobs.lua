@@ -8,8 +8,8 @@
 --   at:    held, due: when it may run; ended: when it ended
 local HOT, HOT_BYTES, COLD, HEAD_BYTES = '<c1BBHHI4I4dd', 31, '<BHddddBBI4', 72
 local HEAD = HOT .. string.sub(COLD, 2)
--- Where the cost stands.
-local COST_AT <const> = 43
+-- Where the time of its latest attempt stands, and where the cost.
+local STARTED_AT <const>, COST_AT <const> = 16, 43
 -- The epoch of a first attempt, as the members of `leases` have it.
 local EPOCH_ONE = '00000001'
 local VERSION = 1

@@ -4,13 +4,13 @@
 --   no bound); then 2 a tenant: name; bounds packed as '<ddddd' (weight, then as the lane).
 -- Returns 1. From then on the set `configured` holds their names, and '' for the lane.
 functions.limits = function(args)
-  local names, configured = {}, {}
+  local names, named, dropped = {}, { [''] = true }, {}
+  for i = 3, #args, 2 do names[#names + 1], named[args[i]] = args[i], true end
   for _, name in ipairs(call('SMEMBERS', P .. 'configured')) do
-    if name ~= '' then configured[#configured + 1] = name end
+    if not named[name] then dropped[#dropped + 1] = name end
   end
-  for i = 3, #args, 2 do names[#names + 1] = args[i] end
   flows.load(names, #names)
-  flows.load(configured, #configured)
+  flows.load(dropped, #dropped)
   owner.change_rules(lane, function(r) r[MAX_RUNNING], r[MAX_QUEUED], r[RPM], r[TPM] = struct.unpack('<dddd', args[2]) end)
 
   -- Leaves `active` under the old weight, so that the sum of weights stays right.
@@ -26,10 +26,11 @@ functions.limits = function(args)
       r[WEIGHT], r[MAX_RUNNING], r[MAX_QUEUED], r[RPM], r[TPM], r[CONFIGURED] =
         w, max_running, max_queued, rpm, tpm, is_configured
     end)
+    if max_running < 0 then t[ATTEMPT_MS] = 0 end
     flows.place()
   end
 
-  for _, name in ipairs(configured) do set_one(name, 1, -1, -1, -1, -1, 0) end
+  for _, name in ipairs(dropped) do set_one(name, 1, -1, -1, -1, -1, 0) end
   call('DEL', P .. 'configured')
   for i = 3, #args, 2 do
     local w, max_running, max_queued, rpm, tpm = struct.unpack('<ddddd', args[i + 1])

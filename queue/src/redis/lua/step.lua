@@ -36,6 +36,7 @@ local members, names, hows = {}, {}, {}
 -- argument i. Answers where the next one is, and how many were held.
 local function settle_run(n, i, letters, forgotten_at)
   local t, held, told = tenants[names[n]], 0, #news
+  local capped = t[RULES][MAX_RUNNING] >= 0
   repeat
     if not letters or letters[n] == '1' then
       local id = sub(members[n], 1, 26)
@@ -44,6 +45,7 @@ local function settle_run(n, i, letters, forgotten_at)
         lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625
         ends.settle_cost(t, byte(members[n], 35) - 48, prompt + completion - cost)
       end
+      if capped then ends.learn_duration(t, (unpack_numbers('<d', args[i + 1], STARTED_AT))) end
       if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
       call('SET', JOB .. id, args[i + 1], 'PXAT', forgotten_at)
       news[told + 1], news[told + 2], news[told + 3] = 'E', id, 's'
@@ -69,6 +71,8 @@ local function settle(n, i)
   ends.release(t, 1)
   ends.settle_cost(t, byte(m, 35) - 48, difference)
   if not j then return end
+  -- What was not spent says nothing of how long an attempt lasts.
+  if t[RULES][MAX_RUNNING] >= 0 and how ~= 'l' and how ~= 'b' then ends.learn_duration(t, j.started) end
   if how == 's' and prompt >= 0 then lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625 end
   if (how == 'r' or how == 'l' or how == 'b') and jobs.has(j, FLAG.cancelling) then how = 'c' end
   if how == 's' and j.session and args[i + 2] ~= '' then remember(j, args[i + 2], keep) end

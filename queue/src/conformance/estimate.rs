@@ -1,0 +1,180 @@
+//! Promises about what a waiting job is told of its wait.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    fair::{SLOTS, backlog, tell},
+    stage::{Stage, failed, succeeded, tenant_id},
+};
+use crate::{
+    Class, JobId, Lease, Outcome,
+    clock::Clock as _,
+    job::{State, Usage},
+    limits::{LaneLimits, TenantLimits},
+};
+
+/// A fleet at work, and those that are asked, once, how long they will wait. A turn takes 100 ms.
+struct Play {
+    asked: Vec<JobId>,
+    /// At which turn.
+    at: u64,
+    turns: u64,
+    /// How many turns the attempt takes that a tenant begins as the n-th of all.
+    takes: fn(&str, u64) -> u64,
+}
+
+impl Play {
+    /// Plays it; answers how far off each was that was told a time, sorted.
+    async fn errors(self, stage: &Stage) -> Vec<f64> {
+        let mut running: Vec<(u64, Lease)> = Vec::new();
+        let mut told = HashMap::new();
+        let (mut begun, mut errors) = (0, Vec::new());
+        for turn in 0..self.turns {
+            stage.pass(Duration::from_millis(100));
+            if turn == self.at {
+                for id in &self.asked {
+                    let wait = told_wait(stage, id).await.expect("a wait");
+                    told.insert(id.clone(), (wait, stage.clock.now()));
+                }
+            }
+            let (over, rest) = running.into_iter().partition(|(end, _)| *end <= turn);
+            running = rest;
+            let settled = Vec::into_iter(over).map(|(end, lease)| {
+                let usage = Usage { prompt_tokens: 0, completion_tokens: 50 + (end * 37) % 101 };
+                lease.settle(succeeded(), Some(usage))
+            });
+            let step = stage.step(settled.collect(), SLOTS - running.len()).await;
+            for lease in step.leases {
+                if let Some((wait, then)) = told.remove(&lease.key.job) {
+                    let really = lease.claimed_at.since(then).as_secs_f64();
+                    errors.push((wait.as_secs_f64() / really - 1.0).abs());
+                }
+                begun += 1;
+                running.push((turn + (self.takes)(lease.key.tenant.as_str(), begun), lease));
+            }
+        }
+        errors.sort_by(f64::total_cmp);
+        errors
+    }
+}
+
+/// What a job that waits for its turn is told.
+async fn told_wait(stage: &Stage, id: &JobId) -> Option<Duration> {
+    match stage.see(id).await.state {
+        State::Queued { estimated_wait_ms, .. } => estimated_wait_ms.map(Duration::from_millis),
+        state @ (State::Scheduled { .. } | State::Running { .. } | State::Ended { .. }) => {
+            panic!("{state:?}")
+        }
+    }
+}
+
+/// Tells how far off so many estimates were, which must be no more than that: the median, and p90.
+#[track_caller]
+fn check(what: &str, count: usize, errors: &[f64], (median, p90): (f64, f64)) {
+    assert_eq!(errors.len(), count, "all begin that were told a time");
+    let at = |percent| errors[errors.len() * percent / 100];
+    tell(&format!("{what}: off by {:.2} (median), {:.2} (p90)", at(50), at(90)));
+    assert!(at(50) <= median && at(90) <= p90, "{what}: off by {}, {}", at(50), at(90));
+}
+
+async fn limit(stage: &Stage, tenants: &[(&str, TenantLimits)]) {
+    let tenants: Vec<_> =
+        tenants.iter().map(|(name, limits)| (tenant_id(name), limits.clone())).collect();
+    stage.queue.set_limits(HashMap::new(), &tenants).await.expect("the store answers");
+}
+
+fn cap(most: u32) -> TenantLimits {
+    TenantLimits { max_running: Some(most), ..TenantLimits::default() }
+}
+
+/// It comes true, nearly: for tenants of unlike weights, whose attempts take one to three turns and
+/// cost 50 to 150 tokens.
+pub async fn the_estimate_comes_true(stage: Stage) {
+    let weight = |weight| TenantLimits { weight, ..TenantLimits::default() };
+    let tenants = [("a", weight(1)), ("b", weight(2)), ("c", weight(4))];
+    limit(&stage, &tenants).await;
+    let mut asked = Vec::new();
+    for (tenant, _) in &tenants {
+        let jobs = backlog(&stage, tenant, Class::Standard, 1000).await;
+        asked.extend(jobs.into_iter().skip(300).step_by(20));
+    }
+    let count = asked.len();
+    let play = Play { asked, at: 100, turns: 900, takes: |_, begun| 1 + begun % 3 };
+    check("turns by weight", count, &play.errors(&stage).await, (0.15, 0.5));
+}
+
+/// It heeds what a tenant may run at once, beside others that are served much faster.
+pub async fn the_estimate_heeds_a_cap(stage: Stage) {
+    limit(&stage, &[("ann", cap(1)), ("bob", cap(2)), ("cem", cap(3))]).await;
+    let mut asked = backlog(&stage, "ann", Class::Standard, 40).await.split_off(10);
+    asked.extend(backlog(&stage, "cem", Class::Standard, 120).await.split_off(30));
+    backlog(&stage, "bob", Class::Standard, 1000).await;
+    // Bob's take a turn each, and twenty end in a second.
+    let takes = |tenant: &str, begun| if tenant == "bob" { 1 } else { 9 + begun % 3 };
+    let count = asked.len();
+    let play = Play { asked, at: 50, turns: 450, takes };
+    check("a cap", count, &play.errors(&stage).await, (0.1, 0.3));
+}
+
+/// It heeds how many attempts, and how many tokens, a tenant may begin in a minute, beside another that
+/// is served much faster.
+pub async fn the_estimate_heeds_a_tenants_rates(stage: Stage) {
+    let requests = TenantLimits { requests_per_minute: Some(60), ..TenantLimits::default() };
+    let tokens = TenantLimits { tokens_per_minute: Some(6000), ..TenantLimits::default() };
+    limit(&stage, &[("ann", requests), ("cem", tokens), ("bob", cap(2))]).await;
+    let mut of_requests = backlog(&stage, "ann", Class::Standard, 110).await.split_off(70);
+    let of_tokens = backlog(&stage, "cem", Class::Standard, 110).await.split_off(70);
+    backlog(&stage, "bob", Class::Standard, 1500).await;
+    of_requests.extend(of_tokens);
+    let count = of_requests.len();
+    let play = Play { asked: of_requests, at: 50, turns: 650, takes: |_, _| 1 };
+    check("a tenant's rates", count, &play.errors(&stage).await, (0.05, 0.1));
+}
+
+/// It heeds how many attempts a lane may begin in a minute, for all its tenants.
+pub async fn the_estimate_heeds_a_lanes_rates(stage: Stage) {
+    let requests = LaneLimits { requests_per_minute: Some(60), ..LaneLimits::default() };
+    stage.store().set_limits(&stage.shard, &requests, &[]).await.unwrap();
+    let asked = backlog(&stage, "ann", Class::Standard, 60).await.split_off(35);
+    backlog(&stage, "bob", Class::Standard, 60).await;
+    let count = asked.len();
+    let play = Play { asked, at: 50, turns: 650, takes: |_, _| 1 };
+    check("a lane's rates", count, &play.errors(&stage).await, (0.05, 0.1));
+}
+
+/// How long a tenant's attempts last is learnt from those that were spent, whatever became of them; an
+/// attempt that was given back, or whose worker died, says nothing of it.
+pub async fn the_estimate_knows_how_long_attempts_last(stage: Stage) {
+    // Bob's jobs end so fast that it is the cap which ann's wait for.
+    backlog(&stage, "bob", Class::Standard, 250).await;
+    let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
+    play.errors(&stage).await;
+    limit(&stage, &[("ann", cap(1))]).await;
+    let jobs = backlog(&stage, "ann", Class::Standard, 60).await;
+    let last = &jobs[59];
+    let spend = async |time: Duration, outcome: fn(u32) -> Outcome| {
+        let lease = stage.claim_one().await;
+        stage.pass(time);
+        let outcome = outcome(lease.attempt);
+        stage.settle(lease, outcome).await;
+    };
+    let second = Duration::from_secs(1);
+    for _ in 0..4 {
+        spend(second, |_| succeeded()).await;
+    }
+    assert_eq!(told_wait(&stage, last).await, Some(55 * second));
+    spend(5 * second, |_| Outcome::Released).await;
+    stage.claim_one().await;
+    stage.pass(20 * second);
+    stage.reap().await;
+    assert_eq!(told_wait(&stage, last).await, Some(55 * second));
+    // One of 17 s moves the mean by its sixteenth part.
+    spend(17 * second, failed).await;
+    assert_eq!(told_wait(&stage, last).await, Some(54 * 2 * second));
+    // It is kept as long as the cap is.
+    limit(&stage, &[("ann", cap(2))]).await;
+    assert_eq!(told_wait(&stage, last).await, Some(53 * second));
+    limit(&stage, &[("ann", TenantLimits::default())]).await;
+    limit(&stage, &[("ann", cap(1))]).await;
+    assert!(told_wait(&stage, last).await < Some(53 * second));
+}

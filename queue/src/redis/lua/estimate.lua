@@ -1,0 +1,35 @@
+-- In how long a waiting job should begin: see embedded/flows/estimate.rs, which holds the same numbers.
+
+-- In how long the rates of an owner let an attempt begin behind so many others of that cost.
+local function wait_for_rates(o, before, cost)
+  local r = o[RULES]
+  local wait = r[NOT_BEFORE] - now
+  if r[RPM] > 0 then
+    wait = math.max(wait, math.max(o[REQUESTS_TAT] - now, 0) - INTERVAL + (before + 1) * INTERVAL / r[RPM])
+  end
+  if r[TPM] > 0 then
+    wait = math.max(wait, math.max(o[TOKENS_TAT] - now, 0) - INTERVAL + 1 + before * cost * INTERVAL / r[TPM])
+  end
+  return wait
+end
+
+-- In how many milliseconds a job of that class and cost should begin that has so many jobs of its flow
+-- before it; -1 while nothing was measured.
+local function estimated_wait(t, class, ahead, cost)
+  if lane[DRAIN_PER_S] <= 0 then return -1 end
+  local weight, weights, own = flows.weight(t, class), lane[WEIGHTS], ahead + 1
+  if t[OFFERED + class] == 0 then weights = weights + weight end
+  local turns = math.min((ahead + 1) * (weights / weight), lane[QUEUED])
+  for other = 0, 2 do
+    if other ~= class then
+      own = own + math.min((ahead + 1) * (flows.weight(t, other) / weight), t[READY + other])
+    end
+  end
+  local wait = math.max(turns * 1000 / lane[DRAIN_PER_S],
+    wait_for_rates(t, own - 1, cost), wait_for_rates(lane, math.max(turns - 1, 0), cost))
+  local cap = t[RULES][MAX_RUNNING]
+  if cap > 0 then
+    wait = math.max(wait, (own - math.max(cap - t[RUNNING], 0)) * t[ATTEMPT_MS] / cap)
+  end
+  return math.floor(math.min(wait, NEVER))
+end
