@@ -5,7 +5,10 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use causeway_queue::{LaneName, TenantId, limits::LaneLimits};
+use causeway_queue::{
+    LaneName, TenantId,
+    limits::{LaneLimits, TenantLimits},
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -46,11 +49,16 @@ pub(crate) struct LaneView {
     dead: Option<u64>,
     /// Jobs that ended per second, over the last minute or so.
     drain_per_s: f64,
+    /// In how long a job of class standard should begin that the tenant would submit now; null while
+    /// nothing was measured, and where all tenants are told.
+    estimated_wait_ms: Option<u64>,
     #[schema(value_type = String)]
     lane: LaneName,
+    /// The bounds of the lane, for all tenants together.
     #[schema(schema_with = schema::lane_limits)]
     limits: LaneLimits,
-    /// How long the oldest job has waited that a worker could take now.
+    /// How long the oldest job has waited whose turn is to come: of one tenant even where a cap, a rate
+    /// or a pause keeps it waiting; of all tenants the oldest that a worker could take now.
     oldest_wait_ms: u64,
     paused: bool,
     /// Jobs that wait.
@@ -59,6 +67,9 @@ pub(crate) struct LaneView {
     running: u64,
     /// Of the waiting ones, those that wait for a time.
     scheduled: u64,
+    /// The tenant's own bounds in the lane; null where all tenants are told.
+    #[schema(schema_with = schema::tenant_limits)]
+    tenant_limits: Option<TenantLimits>,
 }
 
 /// The models that are served.
@@ -167,6 +178,7 @@ async fn lane_view(
     Ok(LaneView {
         dead: stats.dead,
         drain_per_s: stats.drain_per_s,
+        estimated_wait_ms: stats.estimated_wait_ms,
         lane: lane.clone(),
         limits: state.queue.limits_of(lane),
         oldest_wait_ms: stats.oldest_wait_ms,
@@ -174,6 +186,7 @@ async fn lane_view(
         queued: stats.queued,
         running: stats.running,
         scheduled: stats.scheduled,
+        tenant_limits: stats.limits,
     })
 }
 

@@ -296,19 +296,25 @@ pub struct Stats {
     pub scheduled: u64,
     /// Failed jobs in the list of the dead, of all tenants; `None` when asked for one tenant.
     pub dead: Option<u64>,
-    /// How long the oldest job has waited that a worker could take now, in milliseconds; over all
-    /// tenants, only the 1,000 flows that come next are looked at.
+    /// How long the oldest job has waited whose turn is to come, in milliseconds: of one tenant even where
+    /// a cap, a rate or a pause keeps it waiting; over all tenants the oldest that a worker could take now,
+    /// and only the 1,000 flows that come next are looked at.
     pub oldest_wait_ms: u64,
     /// Jobs that ended per second, over the last minute or so.
     pub drain_per_s: f64,
     /// Whether claims are paused.
     pub paused: bool,
+    /// In how long a job of class standard should begin that the tenant would submit now, its answer as
+    /// long as most, in milliseconds; `None` while nothing was measured, and when asked for all.
+    pub estimated_wait_ms: Option<u64>,
+    /// The tenant's bounds; `None` when asked for all.
+    pub limits: Option<TenantLimits>,
     /// What the tenant has left of its rates; of no meaning when asked for all.
     pub allowance: Allowance,
 }
 
 impl Stats {
-    /// Adds what another shard counts.
+    /// Adds what another shard counts. What is the tenant's in its own shard stays.
     pub(crate) fn add(&mut self, other: &Self) {
         self.queued += other.queued;
         self.running += other.running;

@@ -98,6 +98,7 @@ macro_rules! promises {
             a_list_is_filtered
             a_list_does_not_go_on_after_a_stranger
             numbers_tell_what_waits_and_runs
+            a_tenant_sees_its_bounds_and_what_a_new_job_would_wait
             every_end_with_a_webhook_is_to_be_told
             an_end_that_was_handed_on_is_told_no_more
             each_end_of_a_job_is_told
@@ -112,6 +113,7 @@ macro_rules! promises {
             a_session_goes_on_when_its_first_job_is_cancelled
             a_retry_keeps_its_session_waiting
             a_tenant_has_one_shard
+            a_tenant_is_told_the_wait_in_its_own_shard
             another_number_of_shards_loses_nothing
             a_tenant_that_moves_keeps_what_it_has
             a_conversation_moves_with_its_tenant

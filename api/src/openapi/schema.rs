@@ -139,13 +139,25 @@ pub(crate) fn metadata() -> Object {
 
 /// The bounds of a lane; null is no bound.
 pub(crate) fn lane_limits() -> Object {
+    bounds().build()
+}
+
+/// The bounds of a tenant; null is no bound.
+pub(crate) fn tenant_limits() -> Object {
+    bounds()
+        .property("weight", number(1, 1000))
+        .required("weight")
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .build()
+}
+
+fn bounds() -> ObjectBuilder {
     let count = || {
         let number = SchemaType::from_iter([Type::Integer, Type::Null]);
         ObjectBuilder::new().schema_type(number).minimum(Some(0)).build()
     };
     let names = ["max_running", "max_queued", "requests_per_minute", "tokens_per_minute"];
-    let object = names
+    names
         .into_iter()
-        .fold(ObjectBuilder::new(), |object, name| object.property(name, count()).required(name));
-    object.build()
+        .fold(ObjectBuilder::new(), |object, name| object.property(name, count()).required(name))
 }

@@ -1,7 +1,13 @@
 //! Lanes, and what only administrators may do.
 
-use causeway_queue::{Class, Outcome, Status, backend::ListQuery};
-use serde_json::json;
+use std::{collections::HashMap, time::Duration};
+
+use causeway_queue::{
+    Class, LaneName, Outcome, Status, TenantId,
+    backend::ListQuery,
+    limits::{LaneLimits, TenantLimits},
+};
+use serde_json::{Value, json};
 
 use super::{Api, ann_and_bob, post, signed};
 use crate::Settings;
@@ -24,6 +30,38 @@ async fn a_lane_is_paused_and_resumed() {
     assert!(missing.refused(404, "lane_not_found").contains("default"));
     let wrong = api.post("/v1/lanes/default/pause", &json!({ "tenant": "a b" })).await;
     assert!(wrong.refused(400, "invalid_value").contains("tenant"));
+}
+
+#[tokio::test]
+async fn a_tenant_sees_its_bounds_beside_the_lanes_and_what_it_would_wait() {
+    let api = Api::new();
+    let lane = LaneLimits { requests_per_minute: Some(6000), ..LaneLimits::default() };
+    let own = TenantLimits { max_running: Some(1), max_queued: Some(9), ..TenantLimits::default() };
+    let lanes = HashMap::from([(LaneName::default_lane(), lane)]);
+    api.queue.set_limits(lanes, &[(TenantId::default_tenant(), own)]).await.unwrap();
+    for _ in 0..8 {
+        api.post("/v1/jobs", &json!({ "body": {} })).await.id();
+    }
+    let lane = async || api.get("/v1/queue").await.body["lanes"][0].clone();
+    assert_eq!(lane().await["estimated_wait_ms"], Value::Null);
+    for _ in 0..4 {
+        let lease = api.claim().await;
+        api.clock.advance(Duration::from_secs(1));
+        api.answer(lease, "fine").await;
+    }
+    let lane = lane().await;
+    assert_eq!((&lane["queued"], &lane["estimated_wait_ms"]), (&json!(4), &json!(4000)));
+    assert_eq!(lane["oldest_wait_ms"], 4000);
+    assert_eq!(
+        (&lane["limits"]["max_queued"], &lane["limits"]["max_running"]),
+        (&json!(1_000_000), &Value::Null)
+    );
+    let own = json!({
+        "max_queued": 9, "max_running": 1, "requests_per_minute": null, "tokens_per_minute": null, "weight": 1,
+    });
+    assert_eq!(lane["tenant_limits"], own);
+    let all = &api.get("/v1/lanes").await.body["data"][0];
+    assert_eq!((&all["tenant_limits"], &all["estimated_wait_ms"]), (&Value::Null, &Value::Null));
 }
 
 #[tokio::test]
@@ -51,7 +89,7 @@ async fn dead_jobs_are_put_back_by_filter() {
     assert_eq!(back.status.as_u16(), 202);
     assert_eq!(back.body["data"].as_array().unwrap().len(), 2);
     assert!(back.body["data"].as_array().unwrap().iter().all(|job| job["status"] == "queued"));
-    let tenant = causeway_queue::TenantId::default_tenant();
+    let tenant = TenantId::default_tenant();
     let failed = ListQuery { status: Some(Status::Failed), limit: 10, ..ListQuery::default() };
     let failed = api.queue.list(&tenant, &failed).await.unwrap();
     assert_eq!(failed.jobs.iter().map(|job| job.class).collect::<Vec<_>>(), [Class::Standard]);

@@ -1,9 +1,13 @@
 //! Promises about what is seen of many jobs.
 
+use std::{collections::HashMap, time::Duration};
+
 use super::stage::{Stage, session_key, tenant_id};
 use crate::{
     Class, Error, JobId, NewJob, Status,
     backend::{ListQuery, Page},
+    job::State,
+    limits::TenantLimits,
 };
 
 fn ids(page: &Page) -> Vec<JobId> {
@@ -68,10 +72,10 @@ pub async fn numbers_tell_what_waits_and_runs(stage: Stage) {
     for tenant in ["ann", "ann", "bob"] {
         stage.accept(stage.job(tenant)).await;
     }
-    let later = NewJob { delay: std::time::Duration::from_secs(9), ..stage.job("bob") };
+    let later = NewJob { delay: Duration::from_secs(9), ..stage.job("bob") };
     stage.accept(later).await;
     assert_eq!(stage.claim(2).await.len(), 2);
-    stage.pass(std::time::Duration::from_secs(2));
+    stage.pass(Duration::from_secs(2));
     let all = stage.store().stats(&stage.shard, None).await.unwrap();
     assert_eq!((all.queued, all.running, all.scheduled, all.dead), (2, 2, 1, Some(0)));
     assert_eq!(all.oldest_wait_ms, 2000);
@@ -79,4 +83,48 @@ pub async fn numbers_tell_what_waits_and_runs(stage: Stage) {
     assert_eq!((bob.queued, bob.running, bob.scheduled, bob.dead), (1, 1, 1, None));
     let none = stage.store().stats(&stage.shard, Some(&tenant_id("nobody"))).await.unwrap();
     assert_eq!((none.queued, none.running), (0, 0));
+}
+
+/// A tenant whose cap keeps it waiting sees its own bounds, how long its oldest job has waited, and what
+/// the next one will be told.
+pub async fn a_tenant_sees_its_bounds_and_what_a_new_job_would_wait(stage: Stage) {
+    let limits = TenantLimits {
+        weight: 3,
+        max_running: Some(1),
+        max_queued: Some(50),
+        requests_per_minute: Some(600),
+        tokens_per_minute: Some(1_000_000),
+    };
+    stage.queue.set_limits(HashMap::new(), &[(tenant_id("ann"), limits.clone())]).await.unwrap();
+    let seen = async |tenant: Option<&str>| {
+        let tenant = tenant.map(tenant_id);
+        stage.store().stats(&stage.shard, tenant.as_ref()).await.unwrap()
+    };
+    assert_eq!(seen(Some("ann")).await.limits, Some(limits));
+    assert_eq!(seen(Some("nobody")).await.limits, Some(TenantLimits::default()));
+    assert_eq!(seen(None).await.limits, None);
+
+    for _ in 0..10 {
+        stage.accept(stage.job("ann")).await;
+    }
+    assert_eq!(seen(Some("ann")).await.estimated_wait_ms, None);
+    for _ in 0..4 {
+        let lease = stage.claim_one().await;
+        stage.pass(Duration::from_secs(1));
+        stage.succeed(lease).await;
+    }
+    stage.claim_one().await;
+    stage.accept(NewJob { class: Class::Interactive, ..stage.job("ann") }).await;
+    stage.pass(Duration::from_secs(2));
+    let ann = seen(Some("ann")).await;
+    assert_eq!((ann.queued, ann.oldest_wait_ms), (6, 6000));
+    // Five of its class and one of a higher class go before it, a second each.
+    assert_eq!(ann.estimated_wait_ms, Some(7000));
+    let next = stage.accept(stage.job("ann")).await;
+    let State::Queued { estimated_wait_ms, .. } = stage.see(&next).await.state else {
+        panic!("it waits")
+    };
+    assert_eq!(estimated_wait_ms, Some(7000));
+    let all = seen(None).await;
+    assert_eq!((all.oldest_wait_ms, all.estimated_wait_ms), (0, None));
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -69,6 +70,25 @@ pub async fn a_tenant_has_one_shard(stage: Stage) {
     assert_eq!(shards.len(), 3);
     for (first, again) in first.iter().zip(&again) {
         assert_eq!(first.shard(), again.shard());
+    }
+}
+
+/// Where only one shard was measured, only its tenants are told what a new job would wait.
+pub async fn a_tenant_is_told_the_wait_in_its_own_shard(stage: Stage) {
+    let queue = with_shards(&stage, 3);
+    let ids = submit_one_each(&queue, &stage).await;
+    let measured = ids[0].shard();
+    for _ in 0..4 {
+        let claim = ClaimRequest { max: 1, lease: LEASE };
+        let mut begun = queue.backend().step(measured, &mut Vec::new(), claim).await.unwrap();
+        stage.pass(Duration::from_secs(1));
+        let mut ended = vec![begun.leases.remove(0).settle(succeeded(), None)];
+        let claim = ClaimRequest { max: 0, lease: LEASE };
+        queue.backend().step(measured, &mut ended, claim).await.unwrap();
+    }
+    for (tenant, id) in tenants().iter().zip(&ids) {
+        let numbers = queue.stats(&stage.shard.lane, Some(tenant)).await.unwrap();
+        assert_eq!(numbers.estimated_wait_ms.is_some(), id.shard() == measured, "{tenant}");
     }
 }
 

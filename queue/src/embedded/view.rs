@@ -2,7 +2,7 @@
 
 use super::{
     engine::Engine,
-    flows::number,
+    flows::{Flow, number},
     record::{Place, Record},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     event::Event,
     id::{JobId, TenantId},
     job::{Job, State},
-    state::WaitingFor,
+    state::{Class, WaitingFor},
 };
 
 impl Engine {
@@ -121,13 +121,21 @@ impl Engine {
         events.filter(|event| event.seq >= from).cloned().collect()
     }
 
+    /// What a job of class standard would be told that the tenant submitted now.
+    fn wait_of_next(&self, tenant: &TenantId, now: Millis) -> Option<u64> {
+        let flow = Flow { class: Class::Standard, tenant: tenant.clone() };
+        let ready = self.flows.tenant(tenant).map_or(0, |one| one.classes[flow.class.rank()].len());
+        let cost = self.flows.lane.mean_completion();
+        self.flows.estimated_wait_ms(&flow, (ready, cost), now)
+    }
+
     pub(super) fn stats(&self, tenant: Option<&TenantId>, now: Millis) -> Stats {
         let lane = &self.flows.lane;
         let one = tenant.map(|id| self.flows.tenant(id));
         let owners = self.flows.tenants().filter(|(id, _)| tenant.is_none_or(|one| *id == one));
         let oldest = owners
             .flat_map(|(_, owner)| &owner.classes)
-            .filter(|class| class.is_offered())
+            .filter(|class| tenant.is_some() || class.is_offered())
             .filter_map(|class| self.jobs.get(&class.front()?))
             .map(|job| job.created)
             .min();
@@ -139,6 +147,8 @@ impl Engine {
             oldest_wait_ms: oldest.map_or(0, |at| millis(now.since(at))),
             drain_per_s: lane.drain_per_s(),
             paused: lane.paused || one.flatten().is_some_and(|one| one.paused),
+            estimated_wait_ms: tenant.and_then(|id| self.wait_of_next(id, now)),
+            limits: one.map(|one| one.map(|one| one.limits.clone()).unwrap_or_default()),
             allowance: one.flatten().map(|one| one.allowance(now)).unwrap_or_default(),
         }
     }

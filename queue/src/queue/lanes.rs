@@ -227,14 +227,21 @@ impl Queue {
         Ok(())
     }
 
-    /// A lane in numbers, over all its shards, for one tenant or for all.
+    /// A lane in numbers, over all its shards, for one tenant or for all. What is not counted of a tenant is
+    /// that of the shard to which its new jobs go.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn stats(&self, lane: &LaneName, tenant: Option<&TenantId>) -> Result<Stats, Error> {
-        let mut sum = Stats::default();
-        for shard in self.known_shards().iter().filter(|shard| shard.lane == *lane) {
-            sum.add(&self.backend.stats(shard, tenant).await?);
+        let layout = self.layouts().find(|layout| layout.lane == *lane);
+        let own = layout.zip(tenant).map(|(layout, tenant)| layout.home(tenant));
+        let mut sum = match &own {
+            Some(shard) => self.backend.stats(shard, tenant).await?,
+            None => Stats::default(),
+        };
+        let others = self.known_shards().into_iter().filter(|shard| Some(shard) != own.as_ref());
+        for shard in others.filter(|shard| shard.lane == *lane) {
+            sum.add(&self.backend.stats(&shard, tenant).await?);
         }
         Ok(sum)
     }

@@ -15,7 +15,7 @@ use crate::{
     id::{JobId, SessionKey, Shard, TenantId},
     job::{AttemptError, Job, Output, State},
     json::RawJson,
-    limits::{Allowance, Headroom},
+    limits::{Allowance, Headroom, TenantLimits},
     session::{Conversation, Turn},
     state::{Status, WaitingFor},
 };
@@ -205,14 +205,24 @@ pub(super) async fn stats(
         oldest_wait_ms: reply.count()?.unwrap_or(0),
         drain_per_s: reply.float()?,
         paused: reply.int()? == 1,
-        allowance: Allowance::default(),
+        ..Stats::default()
     };
     if tenant.is_some() {
         let mut headroom = || {
             let (limit, backlog_ms) = (reply.count()?, reply.float()?);
             Ok::<_, Error>(limit.map(|limit| Headroom::new(limit, backlog_ms)))
         };
-        stats.allowance = Allowance { requests: headroom()?, tokens: headroom()? };
+        let (requests, tokens) = (headroom()?, headroom()?);
+        let bound = |bound: Option<u64>| bound.and_then(|bound| u32::try_from(bound).ok());
+        stats.limits = Some(TenantLimits {
+            weight: bound(reply.count()?).unwrap_or(1),
+            max_running: bound(reply.count()?),
+            max_queued: reply.count()?,
+            requests_per_minute: bound(requests.map(|requests| requests.limit)),
+            tokens_per_minute: tokens.map(|tokens| tokens.limit),
+        });
+        stats.estimated_wait_ms = reply.count()?;
+        stats.allowance = Allowance { requests, tokens };
     }
     Ok(stats)
 }

@@ -58,7 +58,7 @@ impl Tenant {
         let own = number(ahead) + 1.0;
         let others = Class::ALL.into_iter().filter(|other| *other != class);
         others.fold(own, |sum, other| {
-            let ready = number(self.classes[other.rank()].ready.len() as u64);
+            let ready = number(self.classes[other.rank()].len());
             sum + (own * (weight(other) / weight(class))).min(ready)
         })
     }

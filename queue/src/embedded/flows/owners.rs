@@ -45,6 +45,11 @@ impl ClassState {
         self.ready.partition_point(|(other, _)| *other < order)
     }
 
+    /// How many jobs are ready.
+    pub(in crate::embedded) fn len(&self) -> u64 {
+        self.ready.len() as u64
+    }
+
     /// Whether it stands in `active`.
     pub(in crate::embedded) fn is_offered(&self) -> bool {
         self.offered.is_some()
