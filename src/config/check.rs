@@ -100,6 +100,9 @@ fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Wrong> {
         {
             return wrong(format!("could never run anything: {name} must be at least 1"));
         }
+        if limits.max_queued == Some(0) {
+            return wrong("could never accept anything: max_queued is 0".to_owned());
+        }
     }
     Ok(())
 }

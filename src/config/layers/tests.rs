@@ -231,6 +231,7 @@ fn tenants_and_lanes_that_make_no_sense_are_refused() {
         ("weight = 3", "weight = 0", ["ann", "1 to 1000"]),
         ("weight = 3", "wieght = 3", ["wieght", "weight"]),
         ("max_running = 2", "max_running = 0", ["ann", "max_running"]),
+        ("max_running = 2", "max_queued = 0", ["ann", "never accept anything"]),
         ("shards = 2", "shards = 65", ["gpu", "1 to 64"]),
         ("max_running = 8", "max_running = 1", ["gpu", "at least its shards, 2"]),
         ("\"gpu\"", "\"Gpu\"", ["lane.0.name", "a-z"]),
