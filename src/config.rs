@@ -82,6 +82,9 @@ pub(crate) struct Config {
     pub(crate) retention: Duration,
     /// How many workers a job may lose before it fails, from 1. Default 3. `CAUSEWAY_MAX_STALLS`.
     pub(crate) max_stalls: u32,
+    /// How many failed jobs a shard of a lane keeps in its list of the dead, from 1; older ones leave
+    /// the list. Default 10,000. `CAUSEWAY_MAX_DEAD`.
+    pub(crate) max_dead: u32,
     /// Longest answer of an upstream, in bytes. Default 32 MiB. `CAUSEWAY_MAX_RESPONSE_BYTES`.
     pub(crate) max_response_bytes: usize,
     /// How long the pieces of a streamed answer are joined before they are passed on. Default
@@ -140,6 +143,7 @@ impl Default for Config {
             lease: Duration::from_secs(15),
             retention: Duration::from_secs(86_400),
             max_stalls: 3,
+            max_dead: 10_000,
             max_response_bytes: 32 << 20,
             emit_window: Duration::from_millis(50),
             probe: None,

@@ -25,6 +25,7 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     let ms = Duration::from_millis;
     number("concurrency", config.concurrency, 1..=MAX_CONCURRENCY)?;
     number("max_stalls", config.max_stalls as usize, 1..=1000)?;
+    number("max_dead", config.max_dead as usize, 1..=1_000_000)?;
     number("max_response_bytes", config.max_response_bytes, 1024..=MAX_BYTES)?;
     number("api.max_body_bytes", config.api.max_body_bytes, 1024..=MAX_BYTES)?;
     number("api.max_jobs_per_call", config.api.max_jobs_per_call, 1..=10_000)?;

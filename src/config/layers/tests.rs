@@ -86,6 +86,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ("drain = true", &[], &[".toml", "`drain`", "duration"]),
         ("bind = \"here\"", &[], &[".toml", "`bind`", "socket address"]),
         ("concurrency = 0", &[], &[".toml", "`concurrency`", "1 to 100000"]),
+        ("max_dead = 0", &[], &[".toml", "`max_dead`", "1 to 1000000"]),
         ("", &[("CAUSEWAY_LESE", "1")], &["CAUSEWAY_LESE", "CAUSEWAY_LEASE"]),
         ("", &[("CAUSEWAY_CONCURRENCY", "many")], &["CAUSEWAY_CONCURRENCY", "whole number"]),
         ("", &[("CAUSEWAY_LEASE", "1ms")], &["CAUSEWAY_LEASE", "`lease`", "100ms to 1d"]),
