@@ -28,22 +28,22 @@ pub(crate) struct Queue {
     #[arg(long, default_value = "embedded", value_name = "URL|embedded")]
     pub(crate) store: String,
     /// How many jobs
-    #[arg(long, default_value_t = 20_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, default_value_t = 20_000, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub(crate) jobs: u32,
     /// Bytes of each job's body
-    #[arg(long, default_value_t = 200, value_parser = value_parser!(u32).range(2..=1_000_000))]
+    #[arg(long, default_value_t = 200, allow_negative_numbers = true, value_parser = value_parser!(u32).range(2..=1_000_000))]
     pub(crate) payload: u32,
     /// Jobs per enqueue and per step; 1 is a call for each job
-    #[arg(long, default_value_t = 32, value_parser = value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 32, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=1000))]
     pub(crate) batch: u32,
     /// Jobs per enqueue, where that differs [default: as many as --batch]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=10_000))]
     pub(crate) bulk: Option<u32>,
     /// Loops that enqueue, and then loops that drain, at once
-    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=256))]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=256))]
     pub(crate) workers: u32,
     /// Tenants among whom the jobs are dealt in turn
-    #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub(crate) tenants: u32,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -60,10 +60,10 @@ pub(crate) struct Gateway {
     #[arg(long, value_name = "URL")]
     pub(crate) via: String,
     /// Pairs of calls a second, each begun at its time whether or not the earlier ones have ended
-    #[arg(long, default_value_t = 200, value_parser = value_parser!(u32).range(1..=20_000))]
+    #[arg(long, default_value_t = 200, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=20_000))]
     pub(crate) rate: u32,
     /// For how long
-    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(1..=3600))]
+    #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=3600))]
     pub(crate) seconds: u32,
     /// Let the calls stream, and measure to the first token
     #[arg(long)]
@@ -72,7 +72,7 @@ pub(crate) struct Gateway {
     #[arg(long, conflicts_with = "direct")]
     pub(crate) saturate: bool,
     /// Connections of --saturate
-    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..=10_000))]
+    #[arg(long, default_value_t = 64, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=10_000))]
     pub(crate) connections: u32,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -87,16 +87,16 @@ pub(crate) struct Streams {
     #[arg(long, value_name = "URL")]
     pub(crate) url: String,
     /// How many clients
-    #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=50_000))]
+    #[arg(long, default_value_t = 10_000, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=50_000))]
     pub(crate) clients: u32,
     /// How long each stream lasts
-    #[arg(long, default_value_t = 60, value_parser = value_parser!(u32).range(1..=3600))]
+    #[arg(long, default_value_t = 60, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=3600))]
     pub(crate) seconds: u32,
     /// Tokens a second of each stream
-    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 5, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=1000))]
     pub(crate) tokens_per_second: u32,
     /// Over how many seconds the clients begin
-    #[arg(long, default_value_t = 10, value_parser = value_parser!(u32).range(0..=600))]
+    #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_parser = value_parser!(u32).range(0..=600))]
     pub(crate) ramp: u32,
     /// Print one JSON object instead of a table
     #[arg(long)]

@@ -229,10 +229,10 @@ pub(crate) struct JobsRetry {
     #[arg(long, value_name = "STATUS")]
     pub(crate) status: Option<String>,
     /// Of these, only those of this class
-    #[arg(long, value_name = "CLASS", requires = "status")]
+    #[arg(long, value_name = "CLASS", requires = "status", conflicts_with = "job")]
     pub(crate) class: Option<JobClass>,
     /// Of these, only those of this session
-    #[arg(long, value_name = "KEY", requires = "status")]
+    #[arg(long, value_name = "KEY", requires = "status", conflicts_with = "job")]
     pub(crate) session: Option<String>,
     #[command(flatten)]
     pub(crate) server: Server,
@@ -283,7 +283,7 @@ pub(crate) struct JobsList {
     #[arg(long, value_name = "KEY")]
     pub(crate) session: Option<String>,
     /// How many, 1 to 1000
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
     /// Only those older than this job
     #[arg(long, value_name = "JOB")]
@@ -301,10 +301,10 @@ pub(crate) struct Experiment {
     #[arg(long, value_name = "URL")]
     pub(crate) target: Option<String>,
     /// How many users send their message at the same moment, 1 to 50,000
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub(crate) users: u32,
     /// After how long a user gives up
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = span::parse)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true, value_parser = span::parse)]
     pub(crate) timeout: Duration,
     /// What to call the target in the plot [default: its address]
     #[arg(long, value_name = "TEXT")]
@@ -313,7 +313,7 @@ pub(crate) struct Experiment {
     #[arg(long, value_name = "PATH", default_value = "/bridge/chat")]
     pub(crate) path: String,
     /// How long a simulated call takes; only without --target
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = span::parse, conflicts_with = "target")]
+    #[arg(long, value_name = "SECONDS", default_value = "5", allow_negative_numbers = true, value_parser = span::parse, conflicts_with = "target")]
     pub(crate) call: Duration,
     /// The Redis of the Causeway of its own [default: embedded]
     #[arg(long, value_name = "URL", conflicts_with = "target")]
@@ -354,6 +354,16 @@ mod tests {
             ("causeway submit hello --class urgent", ["urgent", "interactive"]),
             ("causeway experiment --users 0", ["--users", "1..=50000"]),
             ("causeway jobs list --limit 5000", ["--limit", "1..=1000"]),
+            ("causeway jobs list --limit -3", ["-3", "1..=1000"]),
+            ("causeway up --lease -1", ["'-1' for '--lease", "10 years"]),
+            ("causeway up --drain --bind 127.0.0.1:0", ["--drain", "value is required"]),
+            ("causeway up --concurrency -1", ["-1", "1..=100000"]),
+            ("causeway experiment --users -1", ["-1", "1..=50000"]),
+            ("causeway simulate --port -1", ["-1", "0..=65535"]),
+            ("causeway simulate --seed -1", ["-1", "0.."]),
+            ("causeway bench queue --jobs -1", ["-1", "1..=10000000"]),
+            ("causeway jobs retry JOB --class batch", ["--class", "JOB"]),
+            ("causeway jobs retry JOB --session s", ["--session", "JOB"]),
         ] {
             let text = refusal(line);
             assert!(parts.iter().all(|part| text.contains(part)), "{line}: {text}");

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, builder::RangedI64ValueParser as Whole};
 use serde::Serialize;
 
 use crate::config::{LogFormat, span};
@@ -43,15 +43,15 @@ pub(crate) struct CallFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) api_key_env: Option<String>,
     /// How many calls run at once [default: 256]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = Whole::<usize>::new().range(1..=100_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) concurrency: Option<usize>,
     /// How long running calls may go on after a signal to stop [default: 30]
-    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     pub(crate) drain: Option<Duration>,
     /// How long a worker may be silent before its jobs are run by another [default: 15]
-    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Duration>,
 }
@@ -75,23 +75,23 @@ pub(crate) struct SimulatedFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<IpAddr>,
     /// The port; 0 takes a free one [default: 9100]
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     /// Time to the first token [default: 200ms]
-    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     first_token: Option<Duration>,
     /// Tokens per second after the first [default: 50]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens_per_second: Option<f64>,
     /// Tokens of an answer, unless the request allows fewer [default: 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<u32>,
     /// How long each call takes in all, whatever its tokens [default: not fixed]
-    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     call: Option<Duration>,
     /// Make each token its number and the time at which it is due, for `bench streams`
@@ -99,27 +99,27 @@ pub(crate) struct SimulatedFlags {
     #[serde(skip_serializing_if = "is_false")]
     stamps: bool,
     /// What failures are drawn by: the same seed, the same failures [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = Whole::<u64>::new().range(0..))]
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     /// Share of calls refused with 429 and Retry-After, 0 to 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limited: Option<f64>,
     /// The Retry-After of those [default: 1]
-    #[arg(long, value_name = "SECONDS", value_parser = span::parse)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     retry_after: Option<Duration>,
     /// Share of calls that fail with 500, 0 to 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<f64>,
     /// Share of calls that stay silent for ever, 0 to 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     hangs: Option<f64>,
     /// Share of calls whose connection breaks in mid-answer, 0 to 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     cuts: Option<f64>,
 }
