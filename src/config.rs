@@ -10,6 +10,8 @@ mod keys;
 mod lane;
 mod layers;
 mod list;
+mod misfit;
+mod range;
 mod secret;
 mod sections;
 mod settings;

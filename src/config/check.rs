@@ -6,7 +6,7 @@ use causeway_api::check_webhook_url;
 use causeway_queue::{address::Allowed, webhook::is_of_deliveries};
 use causeway_worker::{MAX_RETRY_BASE, WebhookSecret};
 
-use super::{Config, Environment, Refused, Secret};
+use super::{Config, Environment, Refused, Secret, range::Range};
 
 /// A value out of bounds.
 pub(super) struct Wrong {
@@ -14,22 +14,17 @@ pub(super) struct Wrong {
     pub(super) rule: String,
 }
 
-/// Most calls that one worker process may run at once.
-const MAX_CONCURRENCY: usize = 100_000;
-/// Longest body or answer that may be allowed, in bytes: both are held in memory.
-const MAX_BYTES: usize = 1 << 30;
-
 /// Checks all bounds.
 pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     let day = Duration::from_secs(86_400);
     let ms = Duration::from_millis;
-    number("concurrency", config.concurrency, 1..=MAX_CONCURRENCY)?;
-    number("max_stalls", config.max_stalls as usize, 1..=1000)?;
-    number("max_dead", config.max_dead as usize, 1..=1_000_000)?;
-    number("max_response_bytes", config.max_response_bytes, 1024..=MAX_BYTES)?;
-    number("api.max_body_bytes", config.api.max_body_bytes, 1024..=MAX_BYTES)?;
-    number("api.max_jobs_per_call", config.api.max_jobs_per_call, 1..=10_000)?;
-    number("bridge.turns", config.bridge.turns as usize, 0..=1000)?;
+    number("concurrency", config.concurrency)?;
+    number("max_stalls", config.max_stalls)?;
+    number("max_dead", config.max_dead)?;
+    number("max_response_bytes", config.max_response_bytes)?;
+    number("api.max_body_bytes", config.api.max_body_bytes)?;
+    number("api.max_jobs_per_call", config.api.max_jobs_per_call)?;
+    number("bridge.turns", config.bridge.turns)?;
     span("drain", config.drain, ms(0)..=day)?;
     span("lease", config.lease, ms(100)..=day)?;
     span("retention", config.retention, ms(1000)..=day * 365)?;
@@ -44,20 +39,18 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     span("timeouts.first_byte", config.timeouts.first_byte, ms(1)..=day)?;
     span("timeouts.between_bytes", config.timeouts.between_bytes, ms(1)..=day)?;
     span("timeouts.total", config.timeouts.total, ms(1)..=day)?;
-    number("webhooks.concurrency", config.webhooks.concurrency, 1..=10_000)?;
+    number("webhooks.concurrency", config.webhooks.concurrency)?;
     span("webhooks.timeout", config.webhooks.timeout, ms(1)..=ms(60_000))?;
     span("webhooks.retry_base", config.webhooks.retry_base, ms(1)..=MAX_RETRY_BASE)?;
     let allowed = allowed(&config.webhooks.allow)?;
     span("retry.base", config.retry.base, ms(1)..=day)?;
     span("retry.max", config.retry.max, config.retry.base..=day)?;
-    if config.bridge.limit == 0 {
-        return Err(Wrong { key: "bridge.limit", rule: "must be at least 1".to_owned() });
-    }
+    number("bridge.limit", config.bridge.limit)?;
     simulated(config)?;
     tenants(config, &allowed)?;
     lanes(config)?;
-    address("upstream", config.upstream.as_deref(), &["http", "https"])?;
-    address("client.url", Some(&config.client.url), &["http", "https"])
+    address("upstream", config.upstream.as_deref())?;
+    address("client.url", Some(&config.client.url))
 }
 
 /// The receivers that `webhooks.allow` names.
@@ -80,8 +73,9 @@ fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Wrong> {
         if !tenant.key_sha256.iter().all(|key| keys.insert(key)) {
             return wrong("has a key that is there already: each opens one tenant".to_owned());
         }
-        if !(1..=1000).contains(&tenant.weight) {
-            return wrong(format!("has weight {}, it must be 1 to 1000", tenant.weight));
+        let range = Range::of("tenant.weight");
+        if !range.contains(tenant.weight.into()) {
+            return wrong(format!("has weight {}, it must be {range}", tenant.weight));
         }
         if let Some(url) = &tenant.webhook_url {
             if let Err(error) = check_webhook_url(allowed, url) {
@@ -138,8 +132,9 @@ fn lanes(config: &Config) -> Result<(), Wrong> {
         if let Some(model) = lane.models.iter().find(|model| !models.insert(*model)) {
             return wrong(format!("has the model {model:?}, which another lane has already"));
         }
-        if !(1..=64).contains(&lane.shards) {
-            return wrong(format!("has {} shards, it must have 1 to 64", lane.shards));
+        let range = Range::of("lane.shards");
+        if !range.contains(lane.shards.into()) {
+            return wrong(format!("has {} shards, it must have {range}", lane.shards));
         }
         let limits = lane.limits();
         if let Some(bound) = zero(
@@ -159,7 +154,9 @@ fn lanes(config: &Config) -> Result<(), Wrong> {
                 limits.max_queued
             ));
         }
-        address("lane", lane.upstream.as_deref(), &["http", "https"])?;
+        if let Some(rule) = lane.upstream.as_deref().and_then(unlike_an_address) {
+            return wrong(format!("has the upstream {rule}"));
+        }
     }
     Ok(())
 }
@@ -170,7 +167,7 @@ fn simulated(config: &Config) -> Result<(), Wrong> {
         let rule = "must be more than 0".to_owned();
         return Err(Wrong { key: "simulated.tokens_per_second", rule });
     }
-    number("simulated.tokens", knobs.tokens as usize, 1..=1_000_000)?;
+    number("simulated.tokens", knobs.tokens)?;
     let shares = [
         ("simulated.rate_limited", knobs.rate_limited),
         ("simulated.errors", knobs.errors),
@@ -190,12 +187,12 @@ fn simulated(config: &Config) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn number(key: &'static str, value: usize, within: RangeInclusive<usize>) -> Result<(), Wrong> {
-    if within.contains(&value) {
+fn number(key: &'static str, value: impl TryInto<u64>) -> Result<(), Wrong> {
+    let (range, value) = (Range::of(key), value.try_into().unwrap_or(u64::MAX));
+    if range.contains(value) {
         return Ok(());
     }
-    let rule = format!("is {value}, it must be {} to {}", within.start(), within.end());
-    Err(Wrong { key, rule })
+    Err(Wrong { key, rule: format!("is {value}, it must be {range}") })
 }
 
 fn span(key: &'static str, value: Duration, within: RangeInclusive<Duration>) -> Result<(), Wrong> {
@@ -206,30 +203,35 @@ fn span(key: &'static str, value: Duration, within: RangeInclusive<Duration>) ->
     Err(Wrong { key, rule: format!("is {value}, it must be {from} to {to}") })
 }
 
-fn address(key: &'static str, value: Option<&str>, schemes: &[&str]) -> Result<(), Wrong> {
-    let Some(text) = value else { return Ok(()) };
+fn address(key: &'static str, value: Option<&str>) -> Result<(), Wrong> {
+    let wrong = |rule: String| Err(Wrong { key, rule: format!("is {rule}") });
+    value.and_then(unlike_an_address).map_or(Ok(()), wrong)
+}
+
+/// What is wrong with the address of a server, if something is.
+fn unlike_an_address(text: &str) -> Option<String> {
     let parsed = reqwest::Url::parse(text).ok();
-    if parsed.is_some_and(|url| schemes.contains(&url.scheme()) && url.has_host()) {
-        return Ok(());
-    }
-    let forms: Vec<String> = schemes.iter().map(|scheme| format!("{scheme}://host:port")).collect();
-    Err(Wrong { key, rule: format!("is {text:?}, it must look like {}", forms.join(" or ")) })
+    let fits = parsed.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let form = "http://host:port or https://host:port";
+    (!fits).then(|| format!("{text:?}, it must look like {form}"))
 }
 
 /// Reads what settings point to: keys in the environment, the persona's file.
 pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<(), Refused> {
-    config.api_key = named_secret("api_key_env", config.api_key_env.as_deref(), environment)?;
+    config.api_key = named_secret("`api_key_env`", config.api_key_env.as_deref(), environment)?;
     config.client_key =
-        named_secret("client.key_env", config.client.key_env.as_deref(), environment)?;
+        named_secret("`client.key_env`", config.client.key_env.as_deref(), environment)?;
     for lane in &mut config.lanes {
-        lane.api_key = named_secret("lane.api_key_env", lane.api_key_env.as_deref(), environment)?;
+        let place = format!("`api_key_env` of lane {}", lane.name);
+        lane.api_key = named_secret(&place, lane.api_key_env.as_deref(), environment)?;
     }
-    let secrets = |key: &str, names: &[String]| -> Result<Vec<WebhookSecret>, Refused> {
-        names.iter().map(|name| webhook_secret(key, name, environment)).collect()
+    let secrets = |place: &str, names: &[String]| -> Result<Vec<WebhookSecret>, Refused> {
+        names.iter().map(|name| webhook_secret(place, name, environment)).collect()
     };
-    config.webhook_secrets = secrets("webhooks.secret_env", &config.webhooks.secret_env)?;
+    config.webhook_secrets = secrets("`webhooks.secret_env`", &config.webhooks.secret_env)?;
     for tenant in &mut config.tenants {
-        tenant.webhook_secrets = secrets("tenant.webhook_secret_env", &tenant.webhook_secret_env)?;
+        let place = format!("`webhook_secret_env` of tenant {}", tenant.id);
+        tenant.webhook_secrets = secrets(&place, &tenant.webhook_secret_env)?;
     }
     if let Some(path) = &config.bridge.persona_file {
         let text = std::fs::read_to_string(path).map_err(|error| {
@@ -241,18 +243,18 @@ pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<
 }
 
 fn webhook_secret(
-    key: &str,
+    place: &str,
     name: &str,
     environment: &Environment,
 ) -> Result<WebhookSecret, Refused> {
-    let text = named_secret(key, Some(name), environment)?;
+    let text = named_secret(place, Some(name), environment)?;
     let text = text.as_ref().map_or("", Secret::expose);
     WebhookSecret::parse(text)
-        .map_err(|error| Refused(format!("`{key}`: the variable {name} cannot be used: {error}")))
+        .map_err(|error| Refused(format!("{place}: the variable {name} cannot be used: {error}")))
 }
 
 fn named_secret(
-    key: &str,
+    place: &str,
     name: Option<&str>,
     environment: &Environment,
 ) -> Result<Option<Secret>, Refused> {
@@ -260,7 +262,7 @@ fn named_secret(
     match environment.get(name) {
         Some(text) if !text.trim().is_empty() => Ok(Some(Secret::new(text.trim()))),
         Some(_) | None => Err(Refused(format!(
-            "`{key}` says that the key is in the variable {name}, which is not set"
+            "{place} says that the key is in the variable {name}, which is not set"
         ))),
     }
 }

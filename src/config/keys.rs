@@ -41,6 +41,14 @@ impl Keys {
         given.into_keys().find(|key| !self.0.contains_key(key))
     }
 
+    /// The list of tables of which `values` has one table instead, if there is such a list.
+    pub(crate) fn first_single(&self, values: &Dict) -> Option<&str> {
+        let single = self.0.iter().find(|(key, value)| {
+            matches!(value, Value::Array(..)) && values.get(*key).is_some_and(is_table)
+        });
+        single.map(|(key, _)| key.as_str())
+    }
+
     /// The known key that `wrong` most resembles, if any does.
     pub(crate) fn closest(&self, wrong: &str) -> Option<&str> {
         let near = |key: &&String| distance(key, wrong);
@@ -81,6 +89,10 @@ fn collect(prefix: &str, values: &Dict, into: &mut BTreeMap<String, Value>) {
             None => drop(into.insert(key, value.clone())),
         }
     }
+}
+
+fn is_table(value: &Value) -> bool {
+    value.as_dict().is_some()
 }
 
 /// Levenshtein's distance in bytes.

@@ -9,7 +9,7 @@ use figment::{
 };
 use serde::Serialize;
 
-use super::{Config, Environment, Refused, check, file, keys, keys::Keys};
+use super::{Config, Environment, Refused, check, file, keys, keys::Keys, misfit};
 
 /// The configuration of `flags` (a value whose fields are keys, left out where not typed) over
 /// `environment` over the file.
@@ -33,7 +33,7 @@ pub(crate) fn load(
     }
     let typed = dict(&Serialized::defaults(flags))?;
     figment = figment.merge(Layer { place: "the command line".to_owned(), values: typed });
-    let mut config: Config = figment.extract().map_err(|error| wrong_value(&error))?;
+    let mut config: Config = figment.extract().map_err(|error| misfit::told(&error))?;
     check::bounds(&config).map_err(|wrong| {
         let place = figment.find_metadata(wrong.key).map_or("", |metadata| &metadata.name);
         Refused(format!("{place}: `{}` {}", wrong.key, wrong.rule))
@@ -69,9 +69,16 @@ fn read_file(path: &Path, keys: &Keys) -> Result<Layer, Refused> {
         .map_err(|error| Refused(format!("cannot read the configuration {place}: {error}")))?;
     let values = dict(&Toml::string(&text))
         .map_err(|Refused(error)| Refused(format!("{place} is not TOML: {}", error.trim_end())))?;
+    let refused = |key: &str, why: String| {
+        let line = line_of(&text, key).map_or(String::new(), |line| format!(", line {line}"));
+        Err(Refused(format!("{place}{line}: {why}")))
+    };
+    if let Some(list) = keys.first_single(&values) {
+        let why = format!("`[{list}]` must be `[[{list}]]`: each {list} has one of its own");
+        return refused(list, why);
+    }
     if let Some(wrong) = keys.first_unknown(&values) {
-        let line = line_of(&text, &wrong).map_or(String::new(), |line| format!(", line {line}"));
-        return Err(Refused(format!("{place}{line}: {}", unknown(&wrong, keys))));
+        return refused(&wrong, unknown(&wrong, keys));
     }
     Ok(Layer { place, values })
 }
@@ -147,14 +154,18 @@ fn unknown(wrong: &str, keys: &Keys) -> String {
     format!("there is no setting `{wrong}`; {hint}")
 }
 
-/// The line, from 1, on which `key` (dotted) is set in a TOML text; a key written in a form that
+/// The line, from 1, on which `key` (dotted) is set or begins a section in a TOML text; a key written in a form that
 /// this does not see has none.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let mut section = String::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         if let Some(header) = line.strip_prefix('[') {
-            section = header.trim_matches(['[', ']', ' ']).to_owned() + ".";
+            let name = header.trim_matches(['[', ']', ' ']);
+            if name == key {
+                return Some(index + 1);
+            }
+            section = name.to_owned() + ".";
         } else if let Some((name, _)) = line.split_once('=')
             && format!("{section}{}", name.trim()).trim_start_matches('.') == key
         {
@@ -162,12 +173,6 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
         }
     }
     None
-}
-
-fn wrong_value(error: &figment::Error) -> Refused {
-    let key = error.path.join(".");
-    let place = error.metadata.as_ref().map_or("", |metadata| &metadata.name);
-    Refused(format!("{place}: `{key}`: {}", error.kind))
 }
 
 #[cfg(test)]

@@ -84,11 +84,16 @@ fn what_is_wrong_is_named_with_its_place() {
         ("[bridge]\nxyzzy = 1", &[], &["`bridge.xyzzy`", "bridge.turns"]),
         ("drain = ", &[], &["is not TOML", "line 1"]),
         ("drain = true", &[], &[".toml", "`drain`", "duration"]),
-        ("bind = \"here\"", &[], &[".toml", "`bind`", "socket address"]),
+        ("bind = \"1\"", &[], &[".toml", "`bind`", "such as 127.0.0.1:4004"]),
+        ("[simulated]\nhost = 1", &[], &["`simulated.host` is 1", "such as 127.0.0.1"]),
+        ("allow_open_bind = 1", &[], &["`allow_open_bind` is 1", "true or false"]),
+        ("\n[tenant]\nid = \"ann\"", &[], &["line 2", "`[tenant]` must be `[[tenant]]`"]),
+        ("lane = {}", &[], &["line 1", "`[lane]` must be `[[lane]]`"]),
         ("concurrency = 0", &[], &[".toml", "`concurrency`", "1 to 100000"]),
         ("max_dead = 0", &[], &[".toml", "`max_dead`", "1 to 1000000"]),
         ("", &[("CAUSEWAY_LESE", "1")], &["CAUSEWAY_LESE", "CAUSEWAY_LEASE"]),
         ("", &[("CAUSEWAY_CONCURRENCY", "many")], &["CAUSEWAY_CONCURRENCY", "whole number"]),
+        ("", &[("CAUSEWAY_CONCURRENCY", "-1")], &["CAUSEWAY_CONCURRENCY", "is -1", "1 to 100000"]),
         ("", &[("CAUSEWAY_LEASE", "1ms")], &["CAUSEWAY_LEASE", "`lease`", "100ms to 1d"]),
         ("[webhooks]\nallow = [\"a b\"]", &[], &["`webhooks.allow`", "a b", "10.1.0.0/16"]),
         ("[webhooks]\nretry_base = \"6s\"", &[], &["`webhooks.retry_base`", "1ms to 5s"]),
@@ -236,13 +241,39 @@ fn tenants_and_lanes_that_make_no_sense_are_refused() {
         ("shards = 2", "shards = 65", ["gpu", "1 to 64"]),
         ("max_running = 8", "max_running = 1", ["gpu", "at least its shards, 2"]),
         ("\"gpu\"", "\"Gpu\"", ["lane.0.name", "a-z"]),
-        ("max_running = 8", "upstream = \"nowhere\"", ["lane", "http://host:port"]),
+        ("max_running = 8", "upstream = \"nowhere\"", ["gpu has the upstream", "http://host:port"]),
+        ("max_running = 8", "api_key_env = \"NO_SUCH\"", ["`api_key_env` of lane gpu", "NO_SUCH"]),
         ("\"gpu\"", "\"webhooks\"", ["lane of deliveries", "another name"]),
         ("weight = 3", "webhook_url = \"https://127.0.0.1/\"", ["ann", "webhooks.allow"]),
         ("weight = 3", "webhook_url = \"https://example.com/\"", ["ann", "webhooks.secret_env"]),
-        ("weight = 3", "webhook_secret_env = [\"NO_SUCH\"]", ["webhook_secret_env", "NO_SUCH"]),
+        ("weight = 3", "webhook_secret_env = [\"NO_SUCH\"]", ["of tenant ann", "NO_SUCH"]),
     ] {
         let text = refused(&TENANTS.replacen(right, wrong, 1), &[]);
         assert!(parts.iter().all(|part| text.contains(part)), "{wrong}: {text}");
     }
+}
+
+#[test]
+fn every_whole_number_says_what_it_may_be() {
+    let defaults = dict(&Serialized::defaults(Config::default())).unwrap();
+    let keys = Keys::of(&defaults);
+    let is_whole = |key: &&str| {
+        let (_, value) = keys.of_variable(&keys::variable(key)).unwrap();
+        matches!(value, Value::Num(_, number) if !matches!(number, Num::F32(_) | Num::F64(_)))
+    };
+    let plain = keys.names().filter(is_whole).map(|key| (key, format!("{key} = -1")));
+    let of_tenant = ["weight", "max_running", "max_queued", "requests_per_minute"];
+    let of_tenant = of_tenant
+        .map(|key| (key, format!("[[tenant]]\nid = \"ann\"\nkey_sha256 = []\n{key} = -1")));
+    let of_lane = ["shards", "max_running", "max_queued", "tokens_per_minute"];
+    let of_lane = of_lane.map(|key| (key, format!("[[lane]]\nname = \"gpu\"\n{key} = -1")));
+    for (key, text) in plain.chain(of_tenant).chain(of_lane) {
+        let message = refused(&text, &[]);
+        let wanted = format!("{key}` is -1, it must be a whole number, ");
+        let (_, range) = message.split_once(&wanted).unwrap_or_else(|| panic!("{message}"));
+        assert!(range.contains(" to ") || range.starts_with("at least"), "{message}");
+    }
+    let message = refused("[[tenant]]\nid = \"ann\"\nkey_sha256 = []\nmax_running = -1", &[]);
+    assert!(message.contains("`tenant.0.max_running` is -1"), "{message}");
+    assert!(message.contains("1 to 4294967295"), "{message}");
 }
