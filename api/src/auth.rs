@@ -81,6 +81,15 @@ impl Tenants {
         self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// The ids of those who may call: where nobody is configured, the one of everybody.
+    pub(crate) fn ids(&self) -> Vec<TenantId> {
+        let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if tenants.is_empty() {
+            return vec![TenantId::default_tenant()];
+        }
+        tenants.iter().map(|tenant| tenant.id.clone()).collect()
+    }
+
     fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if tenants.is_empty() {

@@ -21,6 +21,9 @@ use crate::{
     state::AppState,
 };
 
+/// Most tenants that are named where another was asked for.
+const MAX_NAMED: usize = 20;
+
 /// The calling tenant's part of each lane.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Queue)]
@@ -165,8 +168,30 @@ async fn set_paused(
         ApiError::not_found("lane_not_found", message)
     })?;
     let whose: Whose = if bytes.is_empty() { Whose::default() } else { parse(bytes)? };
+    if let Some(tenant) = &whose.tenant {
+        check_tenant(&state, tenant).await?;
+    }
     state.queue.pause(lane, whose.tenant.as_ref(), paused).await?;
     Ok(Json(lane_view(&state, lane, whose.tenant.as_ref()).await?).into_response())
+}
+
+/// Refuses a tenant that may not call and has nothing in any lane: one that might call before may have
+/// jobs still.
+async fn check_tenant(state: &AppState, tenant: &TenantId) -> Result<(), ApiError> {
+    let known = state.tenants.ids();
+    if known.contains(tenant) {
+        return Ok(());
+    }
+    for lane in state.queue.lanes() {
+        let stats = state.queue.stats(&lane.name, Some(tenant)).await?;
+        if stats.queued + stats.running > 0 {
+            return Ok(());
+        }
+    }
+    let named: Vec<&str> = known.iter().take(MAX_NAMED).map(TenantId::as_str).collect();
+    let more = if known.len() > MAX_NAMED { ", …" } else { "" };
+    let message = format!("there is no tenant {tenant}; there is {}{more}", named.join(", "));
+    Err(ApiError::not_found("tenant_not_found", message))
 }
 
 async fn lane_view(

@@ -158,14 +158,17 @@ fn post(path: &str, body: &str) -> Request<Body> {
 
 /// Two tenants, whose keys are `key-of-ann` and `key-of-bob`.
 fn ann_and_bob() -> Tenants {
-    let tenant = |name: &str| Tenant {
+    Tenants::new(vec![tenant("ann"), tenant("bob")])
+}
+
+fn tenant(name: &str) -> Tenant {
+    Tenant {
         is_rated: false,
         webhooks: crate::Webhooks::default(),
         id: TenantId::new(name).unwrap(),
         key_sha256: vec![Sha256::digest(format!("key-of-{name}")).into()],
         admin: false,
-    };
-    Tenants::new(vec![tenant("ann"), tenant("bob")])
+    }
 }
 
 fn signed(mut request: Request<Body>, key: &str) -> Request<Body> {

@@ -3,14 +3,14 @@
 use std::{collections::HashMap, time::Duration};
 
 use causeway_queue::{
-    Class, LaneName, Outcome, Status, TenantId,
+    Class, LaneName, Outcome, Spec, Status, TenantId,
     backend::ListQuery,
     limits::{LaneLimits, TenantLimits},
 };
 use serde_json::{Value, json};
 
-use super::{Api, ann_and_bob, post, signed};
-use crate::Settings;
+use super::{Api, ann_and_bob, post, signed, tenant};
+use crate::{Settings, Tenant, Tenants};
 
 #[tokio::test]
 async fn a_lane_is_paused_and_resumed() {
@@ -62,6 +62,35 @@ async fn a_tenant_sees_its_bounds_beside_the_lanes_and_what_it_would_wait() {
     assert_eq!(lane["tenant_limits"], own);
     let all = &api.get("/v1/lanes").await.body["data"][0];
     assert_eq!((&all["tenant_limits"], &all["estimated_wait_ms"]), (&Value::Null, &Value::Null));
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_not_there_cannot_be_paused() {
+    let boss = Tenant { admin: true, ..tenant("boss") };
+    let open = Api::new();
+    let closed = Api::with(Settings::default(), Tenants::new(vec![tenant("ann"), boss]));
+    for (api, known) in [(&open, "default"), (&closed, "ann, boss")] {
+        let ask = async |action: &str, whose: &str| {
+            let body = json!({ "tenant": whose }).to_string();
+            let path = format!("/v1/lanes/default/{action}");
+            api.ask(signed(post(&path, &body), "key-of-boss")).await
+        };
+        for action in ["pause", "resume"] {
+            let refused = ask(action, "old").await;
+            let message = refused.refused(404, "tenant_not_found");
+            assert_eq!(message, format!("there is no tenant old; there is {known}"));
+        }
+        // Its jobs may be there from before.
+        let old = TenantId::new("old").unwrap();
+        let job = api.queue.draft(old, Spec::default(), "{}".into(), None);
+        api.queue.submit(vec![job]).await.unwrap();
+        assert_eq!(ask("pause", "old").await.ok(200)["paused"], true);
+        assert_eq!(ask("resume", "old").await.ok(200)["paused"], false);
+    }
+    let body = json!({ "tenant": "default" }).to_string();
+    let path = "/v1/lanes/default/pause";
+    let foreign = closed.ask(signed(post(path, &body), "key-of-boss")).await;
+    foreign.refused(404, "tenant_not_found");
 }
 
 #[tokio::test]
