@@ -1,6 +1,6 @@
 //! Reading requests, with errors that say what was wrong and what would be right.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
@@ -9,14 +9,17 @@ use axum::{
 use bytes::Bytes;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _},
+    de::{DeserializeOwned, Error as _, IgnoredAny},
 };
-use serde_json::Number;
+use serde_json::{Number, Value};
 
 use crate::{error::ApiError, state::AppState};
 
 /// Most that a count in a request may be: JSON's numbers are exact so far.
 pub(crate) const MAX_COUNT: u64 = (1 << 53) - 1;
+
+/// How much is shown of a value that is wrong, in characters.
+const MAX_SHOWN: usize = 100;
 
 /// The bytes of a JSON request.
 #[derive(Debug)]
@@ -91,25 +94,33 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.is_empty() {
         return Err(ApiError::invalid("invalid_json", "the body is empty; send a JSON object"));
     }
-    serde_json::from_slice(bytes).map_err(|error| unparsable(&error))
+    serde_json::from_slice(bytes).map_err(|error| {
+        if serde_json::from_slice::<IgnoredAny>(bytes).is_err() {
+            let message = format!("the body is not complete JSON: {error}");
+            return ApiError::invalid("invalid_json", message);
+        }
+        // Read again, slower: what fits needs no path.
+        let json = &mut serde_json::Deserializer::from_slice(bytes);
+        let path = serde_path_to_error::deserialize::<_, T>(json).err();
+        misfit(&error.to_string(), path.map_or(".".to_owned(), |error| error.path().to_string()))
+    })
 }
 
-fn unparsable(error: &serde_json::Error) -> ApiError {
-    let said = error.to_string();
-    if error.is_data() {
-        let unknown = quoted(&said).filter(|_| said.starts_with("unknown field"));
-        let missing = quoted(&said).filter(|_| said.starts_with("missing field"));
-        let message = format!("the body does not fit: {}", in_plain_words(&said));
-        return match unknown.or(missing) {
-            Some(field) => {
-                let code = if unknown.is_some() { "unknown_parameter" } else { "missing_field" };
-                ApiError::invalid_param(field, message).with_code(code)
-            }
-            None => ApiError::invalid("invalid_value", message),
-        };
+/// What serde says of the value that `path` leads to, which is `.` for the whole.
+fn misfit(said: &str, path: String) -> ApiError {
+    let missing = quoted(said).filter(|_| said.starts_with("missing field"));
+    let (field, code) = match missing {
+        Some(name) if path == "." => (name.to_owned(), "missing_field"),
+        Some(name) => (format!("{path}.{name}"), "missing_field"),
+        None if said.starts_with("unknown field") => (path, "unknown_parameter"),
+        None => (path, "invalid_value"),
+    };
+    let said = in_plain_words(said);
+    if field == "." {
+        return ApiError::invalid(code, format!("the body does not fit: {said}"));
     }
-    let message = format!("the body is not complete JSON: {said}");
-    ApiError::invalid("invalid_json", message)
+    let message = format!("the body does not fit at {field}: {said}");
+    ApiError::invalid_param(&field, message).with_code(code)
 }
 
 /// Says what is expected without Rust's names for it.
@@ -118,6 +129,7 @@ fn in_plain_words(said: &str) -> String {
         ("expected u64", "expected a whole number, 0 or more"),
         ("expected u32", "expected a whole number, 0 or more"),
         ("expected a sequence", "expected an array"),
+        ("expected a map", "expected an object"),
         ("expected struct JobRequest", "expected an object"),
         ("expected struct WebhookRequest", "expected an object"),
         ("expected struct Shape", "expected an object"),
@@ -132,13 +144,33 @@ fn quoted(message: &str) -> Option<&str> {
     message.split('`').nth(1)
 }
 
-/// Reads a count, or null. `3.0` is a whole number, as JSON Schema has it.
+/// Reads a count, or null.
 pub(crate) fn count<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u64>, D::Error> {
     let Some(number) = Option::<Number>::deserialize(source)? else { return Ok(None) };
-    let whole = || number.as_f64().filter(|float| float.fract() == 0.0);
-    let exact = number.as_u64().or_else(|| format!("{:.0}", whole()?).parse().ok());
-    exact.filter(|count| *count <= MAX_COUNT).map(Some).ok_or_else(|| {
+    whole(&number).filter(|count| *count <= MAX_COUNT).map(Some).ok_or_else(|| {
         D::Error::custom(format!("{number} is no whole number from 0 to {MAX_COUNT}"))
+    })
+}
+
+/// `3.0` is a whole number, as JSON Schema has it.
+fn whole(number: &Number) -> Option<u64> {
+    let float = || number.as_f64().filter(|float| float.fract() == 0.0);
+    number.as_u64().or_else(|| format!("{:.0}", float()?).parse().ok())
+}
+
+/// The whole number of `range` that was sent as `param`.
+pub(crate) fn number(
+    param: &str,
+    sent: &Value,
+    range: RangeInclusive<u64>,
+) -> Result<u64, ApiError> {
+    let found = sent.as_number().and_then(whole).filter(|found| range.contains(found));
+    found.ok_or_else(|| {
+        let (least, most) = range.into_inner();
+        let shown: String = sent.to_string().chars().take(MAX_SHOWN).collect();
+        let message =
+            format!("{param} must be a whole number from {least} to {most}; it is {shown}");
+        ApiError::invalid_param(param, message)
     })
 }
 

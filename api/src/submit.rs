@@ -12,15 +12,16 @@ use causeway_queue::{
     Accepted, Class, IdempotencyKey, JobId, NewJob, RawJson, SessionKey, Spec, job::Idempotency,
 };
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::{
     auth::Caller,
     error::ApiError,
-    extract::{JsonBytes, count, parse, preferred_wait},
+    extract::{JsonBytes, count, number, parse, preferred_wait},
     job_view,
-    jobs::respond,
+    jobs::{one_of, respond},
     openapi::schema,
     settings::Settings,
     state::AppState,
@@ -52,23 +53,23 @@ pub(crate) struct JobRequest {
     url: Option<String>,
     #[serde(default)]
     #[schema(schema_with = schema::optional_class)]
-    class: Option<Class>,
+    class: Option<Value>,
     /// Jobs of one session run one at a time, in order.
     #[serde(default)]
     #[schema(schema_with = schema::session)]
     session: Option<String>,
     /// How long it waits before it may run; 30 days unless configured otherwise.
-    #[serde(default, deserialize_with = "count")]
-    #[schema(maximum = 2_592_000_000_u64)]
-    delay_ms: Option<u64>,
+    #[serde(default)]
+    #[schema(value_type = Option<u64>, maximum = 2_592_000_000_u64)]
+    delay_ms: Option<Value>,
     /// By when it must have ended, counted from now; bounded as `delay_ms`.
-    #[serde(default, deserialize_with = "count")]
-    #[schema(minimum = 1, maximum = 2_592_000_000_u64)]
-    deadline_ms: Option<u64>,
+    #[serde(default)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 2_592_000_000_u64)]
+    deadline_ms: Option<Value>,
     /// How often the upstream may be called for it; 5 unless you say.
-    #[serde(default, deserialize_with = "count")]
-    #[schema(minimum = 1, maximum = 100)]
-    max_attempts: Option<u64>,
+    #[serde(default)]
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 100)]
+    max_attempts: Option<Value>,
     /// Labels, which come back with the job.
     #[serde(default)]
     #[schema(schema_with = schema::metadata)]
@@ -278,17 +279,19 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
         let message = "body must be a JSON object: what is to be sent to the model";
         return Err(ApiError::invalid_param("body", message));
     }
-    let peek: Peek = request.body.read().map_err(|error| {
-        ApiError::invalid_param("body", format!("the body for the model does not fit: {error}"))
-    })?;
+    let peek: Peek =
+        parse(request.body.as_str().as_bytes()).map_err(|error| error.within("body"))?;
     let session = request.session.as_deref().map(SessionKey::new).transpose();
     let session = session.map_err(|error| ApiError::invalid_param("session", error.to_string()))?;
-    let asked = request.max_attempts.unwrap_or(5);
-    let attempts = u32::try_from(asked).ok().filter(|number| (1..=MAX_ATTEMPTS).contains(number));
-    let attempts = attempts.ok_or_else(|| {
-        let message = format!("max_attempts must be 1 to {MAX_ATTEMPTS}; it is {asked}");
-        ApiError::invalid_param("max_attempts", message)
-    })?;
+    let class = request.class.map(|sent| {
+        let name = sent.as_str().map_or_else(|| sent.to_string(), str::to_owned);
+        one_of("class", &name, &Class::ALL)
+    });
+    let class = class.transpose()?.unwrap_or_default();
+    let attempts = match request.max_attempts {
+        Some(sent) => number("max_attempts", &sent, 1..=MAX_ATTEMPTS.into())?,
+        None => 5,
+    };
     let max = state.settings.max_delay;
     let delay = span("delay_ms", request.delay_ms, 0, max)?;
     let deadline = span("deadline_ms", request.deadline_ms, 1, max)?;
@@ -301,11 +304,11 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
     let spec = Spec { url, model: peek.model, stream, metadata, webhook, ..Spec::default() };
     let body = Bytes::copy_from_slice(request.body.as_str().as_bytes());
     Ok(NewJob {
-        class: request.class.unwrap_or_default(),
+        class,
         session,
         delay: delay.unwrap_or_default(),
         deadline,
-        max_attempts: attempts,
+        max_attempts: u32::try_from(attempts).unwrap_or(MAX_ATTEMPTS),
         keeps_events: stream,
         ..state.queue.draft(caller.tenant.clone(), spec, body, completion)
     })
@@ -313,18 +316,13 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
 
 fn span(
     param: &str,
-    ms: Option<u64>,
+    ms: Option<Value>,
     least: u64,
     most: Duration,
 ) -> Result<Option<Duration>, ApiError> {
-    let Some(ms) = ms else { return Ok(None) };
-    let found = Duration::from_millis(ms);
-    if ms < least || found > most {
-        let most = most.as_millis();
-        let message = format!("{param} must be {least} to {most} milliseconds; it is {ms}");
-        return Err(ApiError::invalid_param(param, message));
-    }
-    Ok(Some(found))
+    let Some(sent) = ms else { return Ok(None) };
+    let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+    number(param, &sent, least..=most).map(|ms| Some(Duration::from_millis(ms)))
 }
 
 pub(crate) fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {

@@ -51,6 +51,46 @@ async fn bodies_that_do_not_fit_are_refused_whole() {
 }
 
 #[tokio::test]
+async fn a_field_that_does_not_fit_is_named_alone_and_among_many() {
+    let api = Api::new();
+    for (field, wrong, part) in [
+        ("deadline_ms", "-1", "from 1 to 2592000000; it is -1"),
+        ("deadline_ms", "1.5", "from 1 to 2592000000; it is 1.5"),
+        ("delay_ms", r#""soon""#, r#"from 0 to 2592000000; it is "soon""#),
+        ("max_attempts", "-1", "from 1 to 100; it is -1"),
+        ("class", r#""urgent""#, "interactive, standard, batch"),
+        ("class", "5", "interactive, standard, batch"),
+        ("session", "5", "expected a string"),
+        ("url", "[]", "expected a string"),
+        ("metadata", "5", "expected an object"),
+        ("metadata.order", "5", "expected a string"),
+        ("webhook.url", "5", "expected a string"),
+        ("webhook.uri", "5", "unknown field"),
+        ("body.max_tokens", "-1", "whole number from 0"),
+    ] {
+        let (outer, inner) = field.split_once('.').unwrap_or((field, ""));
+        let value =
+            if inner.is_empty() { wrong.to_owned() } else { format!(r#"{{"{inner}":{wrong}}}"#) };
+        let body = if outer == "body" { "" } else { r#","body":{}"# };
+        let job = format!(r#"{{"{outer}":{value}{body}}}"#);
+        let many = format!(r#"{{"jobs":[{{"body":{{}}}},{job}]}}"#);
+        for (sent, param) in [(job, field.to_owned()), (many, format!("jobs[1].{field}"))] {
+            let answer = api.ask(post(JOB, &sent)).await;
+            assert_eq!(answer.status.as_u16(), 400, "{sent}: {answer:?}");
+            let error = &answer.body["error"];
+            assert_eq!(error["param"], param, "{sent}: {answer:?}");
+            let message = error["message"].as_str().unwrap();
+            let name = if inner.is_empty() { outer } else { inner };
+            assert!(message.contains(part) && message.contains(name), "{sent}: {message}");
+        }
+    }
+    let answer = api.ask(post(JOB, r#"{"jobs":[{"body":{}},{"class":"batch"}]}"#)).await;
+    answer.refused(400, "missing_field");
+    assert_eq!(answer.body["error"]["param"], "jobs[1].body");
+    assert_eq!(api.unfinished().await, 0);
+}
+
+#[tokio::test]
 async fn what_is_not_served_names_what_is() {
     let api = Api::new();
     let message = api.get("/v1/nonsense").await.refused(404, "unknown_route").to_owned();
