@@ -267,16 +267,26 @@ impl From<Error> for ApiError {
                 tracing::warn!("the store is not available: {why}");
                 Self::unavailable()
             }
-            Error::Full { scope, limit, retry_after } => {
-                let whose = match scope {
-                    Scope::Tenant => "you have",
-                    Scope::Lane => "the queue has",
+            Error::Full { scope, limit, waiting, new, retry_after } => {
+                let bound = match scope {
+                    Scope::Tenant => format!("you may have {limit} jobs waiting in a lane"),
+                    Scope::Lane => {
+                        format!("the lane has room for {limit} waiting jobs where yours go")
+                    }
                 };
+                if new > limit {
+                    let message = format!(
+                        "{bound}, and this call brings {new} new ones: it can never fit; send \
+                         fewer in a call"
+                    );
+                    return Self::invalid("too_many_jobs", message);
+                }
+                let after = retry_after.as_secs();
                 let message = format!(
-                    "{whose} {limit} jobs waiting, which is the limit; try again in {} s",
-                    retry_after.as_secs()
+                    "{bound}: {waiting} wait, and this call brings {new} more; try again in \
+                     {after} s"
                 );
-                Self::too_many("queue_full", message, retry_after.as_secs())
+                Self::too_many("queue_full", message, after)
             }
             Error::IdempotencyKeyReused { ref key } => {
                 let message = format!(

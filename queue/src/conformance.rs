@@ -56,6 +56,7 @@ macro_rules! promises {
             keys_of_two_tenants_do_not_meet
             a_full_lane_accepts_all_or_nothing
             a_full_tenant_leaves_room_for_others
+            a_refusal_counts_what_waits_and_what_is_new
             the_first_tenant_without_room_is_named
             jobs_of_a_flow_begin_as_they_were_accepted
             a_delayed_job_waits_for_its_time

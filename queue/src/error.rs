@@ -11,13 +11,18 @@ pub enum Error {
     /// happened.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// Too much waits already.
-    #[error("{scope} has {limit} jobs waiting, which is its limit")]
+    /// Too much waits already, or there are more new jobs than may ever wait.
+    #[error("{scope} may have {limit} jobs waiting; {waiting} wait, and there are {new} more")]
     Full {
         /// Whose bound it is.
         scope: Scope,
         /// The bound.
         limit: u64,
+        /// How many jobs wait under it.
+        waiting: u64,
+        /// How many more would wait under it: those that were not accepted before. More of them than
+        /// the bound will never fit.
+        new: u64,
         /// When there may be room, by the measured drain rate.
         retry_after: Duration,
     },

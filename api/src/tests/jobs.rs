@@ -103,17 +103,52 @@ async fn many_jobs_come_back_in_their_order() {
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_back() {
     let api = Api::new();
-    let shard = api.queue.shards().remove(0);
-    let limits = TenantLimits { max_queued: Some(2), ..TenantLimits::default() };
-    let tenant = TenantId::new("default").unwrap();
-    let lane = LaneLimits::default();
-    api.queue.backend().set_limits(&shard, &lane, &[(tenant, limits)]).await.unwrap();
-    let many = json!({ "jobs": [{ "body": {} }, { "body": {} }, { "body": {} }] });
-    let answer = api.post("/v1/jobs", &many).await;
-    assert!(answer.refused(429, "queue_full").contains("2 jobs"));
+    bound(&api, Some(2), 1000).await;
+    api.ask(post("/v1/jobs", JOB)).await.ok(202);
+    let answer = api.post("/v1/jobs", &many(2)).await;
+    let message = answer.refused(429, "queue_full");
+    assert!(message.contains("2 jobs waiting in a lane: 1 wait, "), "{message}");
+    assert!(message.contains("brings 2 more"), "{message}");
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=120).contains(&seconds), "{seconds}");
-    assert_eq!(api.unfinished().await, 0, "a part was accepted");
+    assert_eq!(api.unfinished().await, 1, "a part was accepted");
+}
+
+#[tokio::test]
+async fn what_can_never_fit_is_not_to_be_tried_again() {
+    for (of_tenant, of_lane, whose) in [(Some(2), 1000, "you may"), (None, 2, "the lane has")] {
+        let api = Api::new();
+        bound(&api, of_tenant, of_lane).await;
+        let keyed = async |count| {
+            let many = many(count).to_string();
+            with_header(&api, &many, "idempotency-key", &format!("k{count}")).await
+        };
+        for answer in [api.post("/v1/jobs", &many(3)).await, keyed(3).await] {
+            let message = answer.refused(400, "too_many_jobs");
+            assert!(message.starts_with(whose) && message.contains(" 2 "), "{message}");
+            assert!(message.contains("brings 3 new ones"), "{message}");
+            assert_eq!(answer.header("retry-after"), None);
+        }
+        assert_eq!(api.unfinished().await, 0, "a part was accepted");
+        keyed(2).await.ok(202);
+        // What is known already takes no room.
+        assert_eq!(keyed(2).await.header("idempotent-replayed"), Some("true"));
+        api.post("/v1/jobs", &many(1)).await.refused(429, "queue_full");
+    }
+}
+
+/// The body of so many jobs.
+fn many(count: usize) -> Value {
+    json!({ "jobs": vec![json!({ "body": {} }); count] })
+}
+
+/// Bounds how many jobs may wait, of the tenant and in all.
+async fn bound(api: &Api, of_tenant: Option<u64>, of_lane: u64) {
+    let shard = api.queue.shards().remove(0);
+    let limits = TenantLimits { max_queued: of_tenant, ..TenantLimits::default() };
+    let lane = LaneLimits { max_queued: of_lane, ..LaneLimits::default() };
+    let tenants = [(TenantId::default_tenant(), limits)];
+    api.queue.backend().set_limits(&shard, &lane, &tenants).await.unwrap();
 }
 
 #[tokio::test]

@@ -135,6 +135,31 @@ pub async fn a_full_tenant_leaves_room_for_others(stage: Stage) {
     }
 }
 
+/// Who finds no room is told how many wait, and how many of its jobs are new.
+pub async fn a_refusal_counts_what_waits_and_what_is_new(stage: Stage) {
+    let bound = TenantLimits { max_queued: Some(3), ..TenantLimits::default() };
+    let lane = LaneLimits { max_queued: 5, ..LaneLimits::default() };
+    stage.store().set_limits(&stage.shard, &lane, &[(tenant_id("ann"), bound)]).await.unwrap();
+    stage.accept(keyed(stage.job("ann"), "k", 1)).await;
+    let known = || keyed(stage.job("ann"), "k", 1);
+    let jobs = |name: &str, count| (0..count).map(|_| stage.job(name)).collect::<Vec<_>>();
+    for (jobs, told) in [
+        (jobs("ann", 3), (Scope::Tenant, 3, 1, 3)),
+        (jobs("ann", 300), (Scope::Tenant, 3, 1, 300)),
+        ([vec![known()], jobs("ann", 4)].concat(), (Scope::Tenant, 3, 1, 4)),
+        (jobs("bob", 5), (Scope::Lane, 5, 1, 5)),
+        ([vec![known()], jobs("ann", 1), jobs("bob", 4)].concat(), (Scope::Lane, 5, 1, 5)),
+    ] {
+        let refused = stage.queue.submit(jobs).await;
+        let Err(Error::Full { scope, limit, waiting, new, .. }) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!((scope, limit, waiting, new), told);
+    }
+    let fits = [vec![known()], jobs("ann", 2)].concat();
+    assert_eq!(stage.queue.submit(fits).await.unwrap().len(), 3);
+}
+
 /// Of several tenants without room the first is named, however the jobs are mixed.
 pub async fn the_first_tenant_without_room_is_named(stage: Stage) {
     let bounds = [("ann", 1), ("bob", 2), ("cem", 3), ("dan", 4)];

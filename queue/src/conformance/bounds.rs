@@ -233,7 +233,7 @@ pub async fn a_waiting_job_knows_its_place_and_its_time(stage: Stage) {
     backlog(&stage, 200, 10).await;
     let too_many = (0..50).map(|_| stage.job("ann")).collect();
     let refused = stage.queue.submit(too_many).await;
-    let Err(Error::Full { scope, limit, retry_after }) = refused else { panic!("{refused:?}") };
+    let Err(Error::Full { scope, limit, retry_after, .. }) = refused else { panic!("{refused:?}") };
     assert_eq!((scope, limit), (Scope::Lane, 500));
     assert!((4..=6).contains(&retry_after.as_secs()), "{retry_after:?}");
 }

@@ -205,9 +205,9 @@ impl Engine {
         }
         let queued = self.flows.tenant(tenant).map_or(0, |tenant| tenant.queued);
         let limit = self.flows.tenant(tenant).and_then(|tenant| tenant.limits.max_queued);
-        self.check_bound(Scope::Tenant, limit, queued + 1)?;
+        self.check_bound(Scope::Tenant, limit, queued, 1)?;
         let lane = &self.flows.lane;
-        self.check_bound(Scope::Lane, Some(lane.limits.max_queued), lane.queued + 1)?;
+        self.check_bound(Scope::Lane, Some(lane.limits.max_queued), lane.queued, 1)?;
         self.ended.remove(&(expires, key));
         self.dead.remove(&(at, key));
         self.accepted += 1;

@@ -149,9 +149,10 @@ fn accepted(
 /// What says that there is no room.
 pub(super) fn full(reply: &mut Reply) -> Result<Error, Error> {
     let scope = if reply.text()? == "tenant" { Scope::Tenant } else { Scope::Lane };
-    let limit = reply.count()?.unwrap_or(0);
-    let excess = reply.count()?.unwrap_or(0);
-    Ok(Error::Full { scope, limit, retry_after: drain_delay(excess, reply.float()?) })
+    let mut count = || Ok::<_, Error>(reply.count()?.unwrap_or(0));
+    let (limit, waiting, new) = (count()?, count()?, count()?);
+    let excess = (waiting + new).saturating_sub(limit);
+    Ok(Error::Full { scope, limit, waiting, new, retry_after: drain_delay(excess, reply.float()?) })
 }
 
 /// Whether a job has nothing but a record and a place in its ready set, and is new whatever came

@@ -90,21 +90,22 @@ impl Engine {
             let known = self.flows.tenant(tenant);
             let limit = known.and_then(|tenant| tenant.limits.max_queued);
             let queued = known.map_or(0, |tenant| tenant.queued);
-            self.check_bound(Scope::Tenant, limit, queued + count)?;
+            self.check_bound(Scope::Tenant, limit, queued, count)?;
         }
         let lane = &self.flows.lane;
-        self.check_bound(Scope::Lane, Some(lane.limits.max_queued), lane.queued + total)
+        self.check_bound(Scope::Lane, Some(lane.limits.max_queued), lane.queued, total)
     }
 
     pub(super) fn check_bound(
         &self,
         scope: Scope,
         limit: Option<u64>,
-        wanted: u64,
+        waiting: u64,
+        new: u64,
     ) -> Result<(), Error> {
-        let Some(limit) = limit.filter(|limit| wanted > *limit) else { return Ok(()) };
-        let retry_after = drain_delay(wanted - limit, self.flows.lane.drain_per_s());
-        Err(Error::Full { scope, limit, retry_after })
+        let Some(limit) = limit.filter(|limit| waiting + new > *limit) else { return Ok(()) };
+        let retry_after = drain_delay(waiting + new - limit, self.flows.lane.drain_per_s());
+        Err(Error::Full { scope, limit, waiting, new, retry_after })
     }
 
     fn accept(&mut self, job: NewJob, now: Millis) {
