@@ -154,8 +154,8 @@ fn unknown(wrong: &str, keys: &Keys) -> String {
     format!("there is no setting `{wrong}`; {hint}")
 }
 
-/// The line, from 1, on which `key` (dotted) is set or begins a section in a TOML text; a key written in a form that
-/// this does not see has none.
+/// The line, from 1, on which `key` (dotted) is set or begins a section in a TOML text; a key written
+/// in a form that this does not see has none.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let mut section = String::new();
     for (index, line) in text.lines().enumerate() {

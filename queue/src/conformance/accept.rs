@@ -158,6 +158,10 @@ pub async fn a_refusal_counts_what_waits_and_what_is_new(stage: Stage) {
     }
     let fits = [vec![known()], jobs("ann", 2)].concat();
     assert_eq!(stage.queue.submit(fits).await.unwrap().len(), 3);
+    // Where less has room than waits already, what is known is answered all the same.
+    let lane = LaneLimits { max_queued: 1, ..LaneLimits::default() };
+    stage.store().set_limits(&stage.shard, &lane, &[]).await.unwrap();
+    assert_eq!(stage.queue.submit(vec![known()]).await.unwrap().len(), 1);
 }
 
 /// Of several tenants without room the first is named, however the jobs are mixed.

@@ -103,7 +103,9 @@ impl Engine {
         waiting: u64,
         new: u64,
     ) -> Result<(), Error> {
-        let Some(limit) = limit.filter(|limit| waiting + new > *limit) else { return Ok(()) };
+        // Bounds may have been lowered below what waits: what brings nothing new may come all the same.
+        let full = limit.filter(|limit| new > 0 && waiting + new > *limit);
+        let Some(limit) = full else { return Ok(()) };
         let retry_after = drain_delay(waiting + new - limit, self.flows.lane.drain_per_s());
         Err(Error::Full { scope, limit, waiting, new, retry_after })
     }

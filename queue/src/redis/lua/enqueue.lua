@@ -89,7 +89,8 @@ local function refusal(counts, total)
       return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED], count)
     end
   end
-  if lane[QUEUED] + total > lane[RULES][MAX_QUEUED] then
+  -- Bounds may have been lowered below what waits: what brings nothing new may come all the same.
+  if total > 0 and lane[QUEUED] + total > lane[RULES][MAX_QUEUED] then
     return flows.full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED], total)
   end
 end
