@@ -49,7 +49,7 @@ pub(crate) struct JobView<'a> {
     expires_at: Option<String>,
     /// How many jobs of its flow go before it.
     position: Option<u64>,
-    /// By the measured drain rate, caps and rates; null while none was measured.
+    /// By the measured drain rate, caps and rates; null while none was measured, and in a pause.
     estimated_wait_ms: Option<u64>,
     /// Why it does not run yet.
     #[schema(schema_with = schema::waiting_for)]

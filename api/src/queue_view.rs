@@ -53,7 +53,7 @@ pub(crate) struct LaneView {
     /// Jobs that ended per second, over the last minute or so.
     drain_per_s: f64,
     /// In how long a job of class standard should begin that the tenant would submit now; null while
-    /// nothing was measured, and where all tenants are told.
+    /// nothing was measured, in a pause, and where all tenants are told.
     estimated_wait_ms: Option<u64>,
     #[schema(value_type = String)]
     lane: LaneName,

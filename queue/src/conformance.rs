@@ -87,6 +87,7 @@ macro_rules! promises {
             the_estimate_heeds_a_tenants_rates
             the_estimate_heeds_a_lanes_rates
             the_estimate_knows_how_long_attempts_last
+            the_estimate_of_a_paused_job_is_none
             a_claim_takes_each_job_once
             a_lease_that_is_beaten_lives_on
             a_lease_that_expires_is_a_stall_and_not_an_attempt

@@ -178,3 +178,17 @@ pub async fn the_estimate_knows_how_long_attempts_last(stage: Stage) {
     limit(&stage, &[("ann", cap(1))]).await;
     assert!(told_wait(&stage, last).await < Some(53 * second));
 }
+
+/// Nobody knows how long a pause lasts.
+pub async fn the_estimate_of_a_paused_job_is_none(stage: Stage) {
+    let last = backlog(&stage, "ann", Class::Standard, 300).await.pop().expect("a job");
+    let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
+    play.errors(&stage).await;
+    let ann = tenant_id("ann");
+    for whose in [None, Some(&ann)] {
+        assert!(told_wait(&stage, &last).await.is_some());
+        stage.store().pause(&stage.shard, whose, true).await.unwrap();
+        assert_eq!(told_wait(&stage, &last).await, None);
+        stage.store().pause(&stage.shard, whose, false).await.unwrap();
+    }
+}

@@ -11,7 +11,7 @@ const LONGEST_MS: f64 = 9_007_199_254_740_992.0;
 
 impl Flows {
     /// In how many milliseconds a job that costs `cost` and has `ahead` jobs of its flow before it should
-    /// begin; `None` while nothing was measured. The longest of:
+    /// begin; `None` while nothing was measured, and while it is paused. The longest of:
     ///
     /// - its turn, by weight, at the rate at which the lane's jobs end;
     /// - until the rates of its tenant, and those of the lane, let in as many as come before it;
@@ -23,11 +23,11 @@ impl Flows {
         now: Millis,
     ) -> Option<u64> {
         let rate = self.lane.drain_per_s();
-        if rate <= 0.0 {
-            return None;
-        }
         let unknown = Tenant::new();
         let tenant = self.tenants.get(&flow.tenant).unwrap_or(&unknown);
+        if rate <= 0.0 || self.lane.paused || tenant.paused {
+            return None;
+        }
         let turns = self.turns(tenant, flow.class, ahead);
         let own = tenant.turns(flow.class, ahead);
         let of_tenant = tenant.meters.wait_behind(tenant.rates(), own - 1.0, cost, ms(now));

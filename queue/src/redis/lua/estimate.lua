@@ -14,9 +14,9 @@ local function wait_for_rates(o, before, cost)
 end
 
 -- In how many milliseconds a job of that class and cost should begin that has so many jobs of its flow
--- before it; -1 while nothing was measured.
+-- before it; -1 while nothing was measured, and while it is paused.
 local function estimated_wait(t, class, ahead, cost)
-  if lane[DRAIN_PER_S] <= 0 then return -1 end
+  if lane[DRAIN_PER_S] <= 0 or lane[RULES][PAUSED] == 1 or t[RULES][PAUSED] == 1 then return -1 end
   local weight, weights, own = flows.weight(t, class), lane[WEIGHTS], ahead + 1
   if t[OFFERED + class] == 0 then weights = weights + weight end
   local turns = math.min((ahead + 1) * (weights / weight), lane[QUEUED])
