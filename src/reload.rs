@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::ensure;
 use causeway_api::Tenants;
-use causeway_queue::Queue;
+use causeway_queue::{LaneName, Queue};
 use causeway_worker::Signing;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -73,7 +73,7 @@ impl Reload {
             match self.reload().await {
                 Ok(()) => tracing::info!(
                     tenants = self.current.tenants.len(),
-                    "the configuration was read again: tenants{} are in force",
+                    "the configuration was read again: tenants{} are taken over",
                     if self.serves { " and bounds of lanes" } else { "" }
                 ),
                 Err(error) => tracing::error!(
@@ -84,7 +84,7 @@ impl Reload {
         }
     }
 
-    /// Sets the bounds again that a store has lost, and divides them anew when former shards are empty.
+    /// Sets the bounds again that a store has lost or not taken, and divides them anew with former shards.
     async fn uphold(&self) {
         match self.queue.uphold_limits().await {
             Ok(false) => {}
@@ -96,7 +96,7 @@ impl Reload {
     }
 
     async fn reload(&mut self) -> anyhow::Result<()> {
-        let new = self.source.load()?;
+        let mut new = self.source.load()?;
         if self.serves {
             listen::refuse_open_bind(&new)?;
             ensure!(
@@ -107,11 +107,16 @@ impl Reload {
         if fixed(&new) != fixed(&self.current) {
             tracing::warn!("other settings than tenants and bounds of lanes need a restart");
         }
-        // Keys first: whoever was shut out stays out, even where the store does not answer.
+        if layout(&new) != layout(&self.current) {
+            // Bounds of lanes that are not served yet, or of another number of shards.
+            new.lanes.clone_from(&self.current.lanes);
+        }
         self.tenants.replace(new.callers());
         self.signing.replace(&new.signing());
-        if self.serves {
-            self.queue.set_limits(new.lane_limits(), &new.tenant_limits()).await?;
+        if self.serves
+            && let Err(error) = self.queue.set_limits(new.lane_limits(), &new.tenant_limits()).await
+        {
+            tracing::warn!(%error, "the bounds come into force as soon as the store answers");
         }
         self.current = new;
         Ok(())
@@ -122,6 +127,11 @@ impl Reload {
 fn fixed(config: &Config) -> Config {
     let lanes = config.lanes.iter().map(crate::config::Lane::without_limits).collect();
     Config { tenants: Vec::new(), lanes, ..config.clone() }
+}
+
+/// Which lanes are served, over how many shards.
+fn layout(config: &Config) -> Vec<(&LaneName, u16)> {
+    config.lanes.iter().map(|lane| (&lane.name, lane.shards)).collect()
 }
 
 /// By what a change of the file is seen.

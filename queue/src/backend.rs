@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     event::{Event, EventKind},
     id::{JobId, Layout, SessionKey, Shard, TenantId},
-    job::{Accepted, Idempotency, Job, NewJob},
+    job::{Accepted, Job, NewJob},
     json::RawJson,
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{Allowance, LaneLimits, Rate, TenantLimits, Throttle},
@@ -81,14 +81,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Remembers that lanes are spread so.
     async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error>;
 
-    /// The job of `tenant` that was accepted in this shard under an idempotency key.
-    /// [`Error::IdempotencyKeyReused`] when it was for another request.
-    async fn accepted(
-        &self,
-        shard: &Shard,
-        tenant: &TenantId,
-        idempotency: &Idempotency,
-    ) -> Result<Option<JobId>, Error>;
+    /// What was accepted in this shard before under the idempotency keys of `jobs`, in their order.
+    /// [`Error::IdempotencyKeyReused`] when one was for another request.
+    async fn accepted(&self, shard: &Shard, jobs: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error>;
 
     /// The shard in numbers, for one tenant or for all.
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error>;

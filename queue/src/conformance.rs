@@ -119,6 +119,7 @@ macro_rules! promises {
             another_number_of_shards_loses_nothing
             a_tenant_that_moves_keeps_what_it_has
             a_conversation_moves_with_its_tenant
+            a_message_that_stays_behind_remembers
             a_pause_holds_in_new_shards
             former_shards_share_in_the_bounds
             a_made_up_shard_stays_unknown

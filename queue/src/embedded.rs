@@ -26,7 +26,7 @@ use crate::{
     error::Error,
     event::Event,
     id::{JobId, Layout, SessionKey, Shard, TenantId},
-    job::{Accepted, Idempotency, Job, NewJob},
+    job::{Accepted, Job, NewJob},
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::{News, Switchboard},
@@ -211,13 +211,8 @@ impl Backend for Embedded {
         Ok(())
     }
 
-    async fn accepted(
-        &self,
-        shard: &Shard,
-        tenant: &TenantId,
-        idempotency: &Idempotency,
-    ) -> Result<Option<JobId>, Error> {
-        self.look(shard, |engine, now| engine.accepted(tenant, idempotency, now))
+    async fn accepted(&self, shard: &Shard, jobs: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error> {
+        self.look(shard, |engine, now| jobs.iter().map(|job| engine.accepted(job, now)).collect())
     }
 
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {

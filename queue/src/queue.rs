@@ -1,9 +1,10 @@
 //! The queue as the API and the worker see it: jobs in lanes over one backend.
 
 mod lanes;
+mod moved;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, RwLock},
     time::Duration,
 };
@@ -104,9 +105,10 @@ impl Queue {
     pub async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
         let mut by_shard: HashMap<Shard, Vec<(usize, NewJob)>> = HashMap::new();
         let mut answers = Vec::new();
+        self.bring_conversations(&jobs).await?;
+        let mut known = self.accepted_elsewhere(&jobs).await?;
         for (place, job) in jobs.into_iter().enumerate() {
-            self.bring_conversation(&job).await?;
-            match self.accepted_elsewhere(&job).await? {
+            match known.remove(&place) {
                 Some(id) => answers.push((place, Accepted::Replayed(id))),
                 None => by_shard.entry(job.id.shard().clone()).or_default().push((place, job)),
             }
@@ -118,36 +120,6 @@ impl Queue {
         }
         answers.sort_unstable_by_key(|(place, _)| *place);
         Ok(answers.into_iter().map(|(_, accepted)| accepted).collect())
-    }
-
-    /// The job that was accepted for the idempotency key of `job` while its tenant was at home in
-    /// another shard of the lane.
-    async fn accepted_elsewhere(&self, job: &NewJob) -> Result<Option<JobId>, Error> {
-        let Some(idempotency) = job.idempotency.as_ref().filter(|one| !one.renews) else {
-            return Ok(None);
-        };
-        for shard in self.former_homes(job.id.shard(), &job.tenant) {
-            let found = self.backend.accepted(&shard, &job.tenant, idempotency).await?;
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Brings the conversation that `job` goes on with from where its tenant was at home before.
-    async fn bring_conversation(&self, job: &NewJob) -> Result<(), Error> {
-        let Some(session) = job.session.as_ref().filter(|_| job.spec.memory.is_some()) else {
-            return Ok(());
-        };
-        for shard in self.former_homes(job.id.shard(), &job.tenant) {
-            let found = self.backend.conversation(&shard, &job.tenant, session).await?;
-            if let Some(conversation) = found {
-                self.backend.adopt(job.id.shard(), &job.tenant, &conversation).await?;
-                self.backend.forget(&shard, &job.tenant, session).await?;
-            }
-        }
-        Ok(())
     }
 
     /// A job of `tenant`; `None` when the tenant has no such job.
@@ -283,9 +255,12 @@ impl Queue {
     /// # Errors
     /// When the store does not answer.
     pub async fn conversations(&self, tenant: &TenantId) -> Result<Vec<Conversation>, Error> {
-        let mut all = Vec::new();
+        let (mut all, mut sessions) = (Vec::new(), HashSet::new());
         for shard in self.shards_of(tenant) {
-            all.extend(self.backend.conversations(&shard, tenant).await?);
+            let mut found = self.backend.conversations(&shard, tenant).await?;
+            // One that has moved is still where it was.
+            found.retain(|one| sessions.insert(one.session.clone()));
+            all.extend(found);
         }
         all.sort_by_key(|conversation| std::cmp::Reverse(conversation.expires_at));
         Ok(all)

@@ -144,6 +144,15 @@ pub async fn a_tenant_that_moves_keeps_what_it_has(stage: Stage) {
         let listed = listed.iter().map(|job| &job.id).filter(|id| id.shard() == old.id().shard());
         assert_eq!(listed.collect::<Vec<_>>(), [old.id()]);
     }
+    // What a key stands for since it was renewed goes before what it stood for elsewhere.
+    let mut renewing = keyed_each(&after, 1);
+    let keys = renewing.iter_mut().filter_map(|job| job.idempotency.as_mut());
+    keys.for_each(|key| key.renews = true);
+    let renewed = after.submit(renewing).await.unwrap();
+    let again = after.submit(keyed_each(&after, 1)).await.unwrap();
+    for (renewed, again) in renewed.iter().zip(&again) {
+        assert_eq!(*again, Accepted::Replayed(renewed.id().clone()));
+    }
     let refused = after.submit(keyed_each(&after, 2)).await;
     assert!(matches!(refused, Err(Error::IdempotencyKeyReused { key }) if key == "k"));
 }
@@ -175,6 +184,29 @@ pub async fn a_conversation_moves_with_its_tenant(stage: Stage) {
     }
 }
 
+/// A message that waits where its tenant was keeps its conversation when a newer one takes it along.
+pub async fn a_message_that_stays_behind_remembers(stage: Stage) {
+    let (before, after) = (with_shards(&stage, 1), with_shards(&stage, 3));
+    before.survey().await.unwrap();
+    let moved = |queue: &Queue| -> Vec<NewJob> {
+        let homes = one_each(&after, &stage);
+        let jobs = one_each(queue, &stage).into_iter().zip(homes);
+        let moved = jobs.filter(|(_, home)| home.id.shard().index > 0);
+        moved.map(|(job, _)| remembering(job, "s", 5)).collect()
+    };
+    let first = before.submit(moved(&before)).await.unwrap();
+    for lease in claim_all(&before).await {
+        let answer = said(&lease, "hello");
+        settle(&before, lease, answer).await;
+    }
+    before.submit(moved(&before)).await.unwrap();
+    after.survey().await.unwrap();
+    after.submit(moved(&after)).await.unwrap();
+    let leases = claim_all(&after).await;
+    assert_eq!(leases.len(), 2 * first.len());
+    assert!(leases.iter().all(|lease| lease.turns.len() == 1));
+}
+
 /// What is paused in a lane is paused in shards that come to it.
 pub async fn a_pause_holds_in_new_shards(stage: Stage) {
     let before = with_shards(&stage, 1);
@@ -197,11 +229,16 @@ pub async fn a_pause_holds_in_new_shards(stage: Stage) {
     assert_eq!(claim_all(&more).await.len(), TENANTS);
 }
 
-/// A lane's bound holds over former and present shards together, and comes back whole to the present.
+/// A lane's bound holds over former and present shards together, and comes back whole to the present
+/// when nothing but what waits for its time is left in the former.
 pub async fn former_shards_share_in_the_bounds(stage: Stage) {
     let before = with_shards(&stage, 4);
     before.survey().await.unwrap();
     submit_one_each(&before, &stage).await;
+    let delay = Duration::from_secs(86_400);
+    let delayed = one_each(&before, &stage).into_iter().map(|job| NewJob { delay, ..job });
+    before.submit(delayed.collect()).await.unwrap();
+    stage.pass(Duration::from_secs(1));
     let after = with_shards(&stage, 1);
     after.survey().await.unwrap();
     submit_one_each(&after, &stage).await;

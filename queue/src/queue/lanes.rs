@@ -40,6 +40,8 @@ pub(super) struct Surveyed {
     former: Vec<Layout>,
     /// The shards of these that hold jobs which have not ended.
     busy: Vec<Shard>,
+    /// Of these, those in which something runs or can begin.
+    active: Vec<Shard>,
 }
 
 /// Bounds as they were last set here.
@@ -47,8 +49,10 @@ pub(super) struct Surveyed {
 pub(super) struct Limits {
     lanes: HashMap<LaneName, LaneLimits>,
     tenants: Vec<(TenantId, TenantLimits)>,
-    /// The former shards that got a part of them.
-    busy: Vec<Shard>,
+    /// The former shards that get a part of them.
+    active: Vec<Shard>,
+    /// Whether they were set everywhere.
+    applied: bool,
 }
 
 impl Queue {
@@ -102,12 +106,18 @@ impl Queue {
     }
 
     /// The shards that may hold something of `tenant`, but deliveries: where it is at home in each lane,
-    /// and where it was.
-    pub(super) fn shards_of(&self, tenant: &TenantId) -> BTreeSet<Shard> {
+    /// then where it was.
+    pub(super) fn shards_of(&self, tenant: &TenantId) -> Vec<Shard> {
         let surveyed = self.surveyed.read().unwrap_or_else(PoisonError::into_inner);
         let all = self.layouts().chain(surveyed.former.iter().cloned());
-        let all = all.filter(|layout| !is_of_deliveries(&layout.lane));
-        all.map(|layout| layout.home(tenant)).collect()
+        let homes = all.filter(|layout| !is_of_deliveries(&layout.lane));
+        let mut shards = Vec::new();
+        for home in homes.map(|layout| layout.home(tenant)) {
+            if !shards.contains(&home) {
+                shards.push(home);
+            }
+        }
+        shards
     }
 
     /// Looks how lanes were spread before, and answers with the shards of that time that hold jobs
@@ -128,14 +138,20 @@ impl Queue {
         }
         former.retain(|layout| self.layouts().all(|used| used != *layout));
         self.surveyed.write().unwrap_or_else(PoisonError::into_inner).former = former;
-        let mut busy = Vec::new();
+        let (mut busy, mut active) = (Vec::new(), Vec::new());
         for shard in self.former_shards() {
             let stats = self.backend.stats(&shard, None).await?;
+            // What waits for its time, or is paused, needs nothing of the lane's bounds.
+            if stats.running > 0 || stats.oldest_wait_ms > 0 {
+                active.push(shard.clone());
+            }
             if stats.queued + stats.running > 0 {
                 busy.push(shard);
             }
         }
-        self.surveyed.write().unwrap_or_else(PoisonError::into_inner).busy.clone_from(&busy);
+        let mut surveyed = self.surveyed.write().unwrap_or_else(PoisonError::into_inner);
+        surveyed.busy.clone_from(&busy);
+        surveyed.active = active;
         Ok(busy)
     }
 
@@ -154,7 +170,8 @@ impl Queue {
 
     /// Sets the bounds of lanes (those that are not named have none) over all their shards, and of
     /// these tenants in each shard; takes effect on everything that waits. Of deliveries, a tenant's
-    /// weight is all that counts. Former shards share in a lane's bounds as long as they hold jobs.
+    /// weight is all that counts. Former shards share in a lane's bounds while something runs or can begin
+    /// in them.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -163,34 +180,40 @@ impl Queue {
         lanes: HashMap<LaneName, LaneLimits>,
         tenants: &[(TenantId, TenantLimits)],
     ) -> Result<(), Error> {
-        let busy = self.surveyed.read().unwrap_or_else(PoisonError::into_inner).busy.clone();
-        self.apply(Limits { lanes, tenants: tenants.to_vec(), busy }).await
+        let active = self.surveyed.read().unwrap_or_else(PoisonError::into_inner).active.clone();
+        self.apply(Limits { lanes, tenants: tenants.to_vec(), active, applied: false }).await
     }
 
-    /// Sets the bounds anew where they no longer hold: the store has lost them with its data, or former
-    /// shards came to hold jobs or hold none any more. Answers whether the store had lost them. To be
-    /// called every few seconds by whoever has [set](Self::set_limits) them.
+    /// Sets the bounds anew where they do not hold: the store did not answer when they were set, or has
+    /// lost them with its data, or former shards came to share in them or do so no more. Answers whether
+    /// the store had lost them. To be called every few seconds by whoever has
+    /// [set](Self::set_limits) them.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn uphold_limits(&self) -> Result<bool, Error> {
         let set = self.limits.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(set) = set else { return Ok(false) };
-        let mut busy = self.surveyed.read().unwrap_or_else(PoisonError::into_inner).busy.clone();
-        if !busy.is_empty() {
-            busy = self.survey().await?;
+        let is_busy = !self.surveyed.read().unwrap_or_else(PoisonError::into_inner).busy.is_empty();
+        if is_busy {
+            self.survey().await?;
         }
+        let active = self.surveyed.read().unwrap_or_else(PoisonError::into_inner).active.clone();
         let mut lost = false;
         for shard in self.shards() {
-            lost |= !self.backend.has_limits(&shard).await?;
+            lost |= set.applied && !self.backend.has_limits(&shard).await?;
         }
-        if lost || busy != set.busy {
-            self.apply(Limits { busy, ..set }).await?;
+        if lost || !set.applied || active != set.active {
+            self.apply(Limits { active, applied: false, ..set }).await?;
         }
         Ok(lost)
     }
 
-    async fn apply(&self, limits: Limits) -> Result<(), Error> {
+    async fn apply(&self, mut limits: Limits) -> Result<(), Error> {
+        let remember = |limits: &Limits| {
+            *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Some(limits.clone());
+        };
+        remember(&limits);
         let weight =
             |limits: &TenantLimits| TenantLimits { weight: limits.weight, ..Default::default() };
         let tenants = &limits.tenants;
@@ -200,7 +223,8 @@ impl Queue {
             let tenants = if is_of_deliveries(&shard.lane) { &weights } else { tenants };
             self.backend.set_limits(&shard, &part, tenants).await?;
         }
-        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Some(limits);
+        limits.applied = true;
+        remember(&limits);
         Ok(())
     }
 
@@ -265,13 +289,16 @@ impl Queue {
 /// they become empty where a bound does not suffice for all. Only shards in use share in how many jobs
 /// may wait.
 fn parts(used: &[Shard], limits: &Limits) -> Vec<(Shard, LaneLimits)> {
-    let all = limits.busy.iter().chain(used);
+    let all = limits.active.iter().chain(used);
     let part = |shard: &Shard| {
         let whole = limits.lanes.get(&shard.lane).cloned().unwrap_or_default();
         let of = |(place, shards)| whole.part(place, shards);
         let part = of(place(shard, all.clone()));
-        let waiting =
-            if limits.busy.contains(shard) { whole.clone() } else { of(place(shard, used.iter())) };
+        let waiting = if limits.active.contains(shard) {
+            whole.clone()
+        } else {
+            of(place(shard, used.iter()))
+        };
         (shard.clone(), LaneLimits { max_queued: waiting.max_queued, ..part })
     };
     all.clone().map(part).collect()

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use super::{
-    Args, RedisStore, Server, gather,
+    Args, RedisStore, Server, gather, keys,
     record::{
         self, BODY_APART, HAS_WEBHOOK, INLINE_BODY_BYTES, KEEPS_EVENTS, REMEMBERS, corrupt, double,
         double_of, u16_of, u32_of,
     },
-    reply::Reply,
+    reply::{self, Reply},
 };
 use crate::{
     clock::millis,
     error::{Error, Scope},
-    id::{SessionKey, Shard, TenantId},
+    id::{JobId, SessionKey, Shard, TenantId},
     job::{Accepted, NewJob},
     limits::drain_delay,
     state::Class,
@@ -165,6 +165,35 @@ fn is_plain(job: &NewJob) -> bool {
         && !job.keeps_events
         && job.spec.webhook.is_none()
         && job.body.len() <= INLINE_BODY_BYTES
+}
+
+/// What was accepted before under the idempotency keys of `jobs`.
+pub(super) async fn accepted_before(
+    server: &Server,
+    shard: &Shard,
+    jobs: &[&NewJob],
+) -> Result<Vec<Option<JobId>>, Error> {
+    let mut accepted = vec![None; jobs.len()];
+    let keyed = jobs.iter().zip(&mut accepted);
+    let (keyed, places): (Vec<_>, Vec<_>) =
+        keyed.filter_map(|(job, place)| Some(((job, job.idempotency.as_ref()?), place))).unzip();
+    if keyed.is_empty() {
+        return Ok(accepted);
+    }
+    let mut command = redis::cmd("MGET");
+    for (job, idempotency) in &keyed {
+        command.arg(keys::idempotency(shard, &job.tenant, &idempotency.key));
+    }
+    let found: Vec<Option<Vec<u8>>> = server.ask(&command).await?;
+    for ((found, (_, idempotency)), place) in found.into_iter().zip(keyed).zip(places) {
+        let Some(found) = found else { continue };
+        let (digest, job) = found.split_at_checked(32).unwrap_or_default();
+        if digest != idempotency.digest {
+            return Err(Error::IdempotencyKeyReused { key: idempotency.key.to_string() });
+        }
+        *place = Some(record::job_id(shard, &reply::text(job.to_vec())?)?);
+    }
+    Ok(accepted)
 }
 
 /// By what a job is found again, as `lua/enqueue.lua` reads it; nothing when by nothing.

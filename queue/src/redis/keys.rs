@@ -5,8 +5,11 @@ use crate::id::{IdempotencyKey, JobId, Shard, TenantId};
 /// Pattern of the channels on which scripts tell the news: one channel per shard.
 pub(super) const NEWS: &str = "cw:{*}:news";
 
-/// The set of all layouts that lanes ever had: the only key that belongs to no shard.
+/// The set of all layouts that lanes ever had. It and [`SHARDS`] belong to no shard.
 pub(super) const LAYOUTS: &str = "cw:layouts";
+
+/// The set of all shards that were in use before layouts were remembered.
+pub(super) const SHARDS: &str = "cw:shards";
 
 /// What every key of a shard begins with. The braces put them all into one slot of a cluster.
 pub(super) fn prefix(shard: &Shard) -> String {
@@ -40,9 +43,9 @@ pub(super) fn idempotency(shard: &Shard, tenant: &TenantId, key: &IdempotencyKey
     format!("{}idem:{tenant}:{key}", prefix(shard))
 }
 
-/// The names of the tenants whose bounds were set; an empty one says that those of the lane were.
-pub(super) fn configured(shard: &Shard) -> String {
-    format!("{}configured", prefix(shard))
+/// Is there once the bounds of a shard were set.
+pub(super) fn bounded(shard: &Shard) -> String {
+    format!("{}bounded", prefix(shard))
 }
 
 /// The names of paused tenants; an empty one says that the whole shard is.

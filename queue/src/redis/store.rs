@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     event::{Event, retrying},
     id::{InvalidName, JobId, Layout, SessionKey, Shard, TenantId},
-    job::{Accepted, Idempotency, Job, NewJob, worker_lost},
+    job::{Accepted, Job, NewJob, worker_lost},
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
@@ -153,9 +153,18 @@ impl Backend for RedisStore {
     }
 
     async fn layouts(&self) -> Result<Vec<Layout>, Error> {
-        let names: Vec<String> = self.server.ask(redis::cmd("SMEMBERS").arg(keys::LAYOUTS)).await?;
         let corrupt = |error: InvalidName| Error::Corrupt(error.to_string());
-        names.iter().map(|name| name.parse().map_err(corrupt)).collect()
+        let names: Vec<String> = self.server.ask(redis::cmd("SMEMBERS").arg(keys::LAYOUTS)).await?;
+        let mut layouts = Vec::with_capacity(names.len());
+        for name in names {
+            layouts.push(name.parse().map_err(corrupt)?);
+        }
+        let names: Vec<String> = self.server.ask(redis::cmd("SMEMBERS").arg(keys::SHARDS)).await?;
+        for name in names {
+            let Shard { lane, index } = name.parse().map_err(corrupt)?;
+            layouts.push(Layout { lane, shards: index + 1 });
+        }
+        Ok(layouts)
     }
 
     async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error> {
@@ -168,20 +177,8 @@ impl Backend for RedisStore {
         Ok(())
     }
 
-    async fn accepted(
-        &self,
-        shard: &Shard,
-        tenant: &TenantId,
-        idempotency: &Idempotency,
-    ) -> Result<Option<JobId>, Error> {
-        let name = keys::idempotency(shard, tenant, &idempotency.key);
-        let found: Option<Vec<u8>> = self.server.ask(redis::cmd("GET").arg(name)).await?;
-        let Some(found) = found else { return Ok(None) };
-        let (digest, job) = found.split_at_checked(32).unwrap_or_default();
-        if digest != idempotency.digest {
-            return Err(Error::IdempotencyKeyReused { key: idempotency.key.to_string() });
-        }
-        record::job_id(shard, &reply::text(job.to_vec())?).map(Some)
+    async fn accepted(&self, shard: &Shard, jobs: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error> {
+        enqueue::accepted_before(&self.server, shard, jobs).await
     }
 
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {
@@ -242,7 +239,7 @@ impl Backend for RedisStore {
     }
 
     async fn has_limits(&self, shard: &Shard) -> Result<bool, Error> {
-        self.server.ask(redis::cmd("EXISTS").arg(keys::configured(shard))).await
+        self.server.ask(redis::cmd("EXISTS").arg(keys::bounded(shard))).await
     }
 
     async fn pause(

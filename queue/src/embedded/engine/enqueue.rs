@@ -54,14 +54,14 @@ impl Engine {
         Ok(answers)
     }
 
-    /// The job that was accepted under an idempotency key.
+    /// The job that was accepted before under the idempotency key of `job`.
     pub(in crate::embedded) fn accepted(
         &self,
-        tenant: &TenantId,
-        idempotency: &Idempotency,
+        job: &NewJob,
         now: Millis,
     ) -> Result<Option<JobId>, Error> {
-        let before = self.known(tenant, &idempotency.key, now);
+        let Some(idempotency) = &job.idempotency else { return Ok(None) };
+        let before = self.known(&job.tenant, &idempotency.key, now);
         before.map(|before| same(idempotency, before)).transpose()
     }
 

@@ -80,8 +80,8 @@ impl Tenant {
 
     pub(super) fn rates(&self) -> Rates {
         Rates {
-            requests: self.limits.requests_per_minute.map(f64::from),
-            tokens: self.limits.tokens_per_minute.map(number),
+            requests: self.limits.requests_per_minute.filter(|limit| *limit > 0).map(f64::from),
+            tokens: self.limits.tokens_per_minute.filter(|limit| *limit > 0).map(number),
         }
     }
 
@@ -199,8 +199,8 @@ impl Lane {
 
     pub(super) fn rates(&self) -> Rates {
         Rates {
-            requests: self.limits.requests_per_minute.map(f64::from),
-            tokens: self.limits.tokens_per_minute.map(number),
+            requests: self.limits.requests_per_minute.filter(|limit| *limit > 0).map(f64::from),
+            tokens: self.limits.tokens_per_minute.filter(|limit| *limit > 0).map(number),
         }
     }
 

@@ -2,9 +2,9 @@
 -- the default.
 -- Arguments: 2: the lane packed as '<dddd' (most running, most queued, requests and tokens per minute; -1 for
 --   no bound); then 2 a tenant: name; bounds packed as '<ddddd' (weight, then as the lane).
--- Returns 1. From then on the set `configured` holds their names, and '' for the lane.
+-- Returns 1. From then on there is the key `bounded`.
 functions.limits = function(args)
-  local names, named, dropped = {}, { [''] = true }, {}
+  local names, named, dropped = {}, {}, {}
   for i = 3, #args, 2 do names[#names + 1], named[args[i]] = args[i], true end
   for _, name in ipairs(call('SMEMBERS', P .. 'configured')) do
     if not named[name] then dropped[#dropped + 1] = name end
@@ -36,7 +36,7 @@ functions.limits = function(args)
     local w, max_running, max_queued, rpm, tpm = struct.unpack('<ddddd', args[i + 1])
     set_one(args[i], w, max_running, max_queued, rpm, tpm, 1)
   end
-  call('SADD', P .. 'configured', '')
+  call('SET', P .. 'bounded', '1')
   bulk('SADD', P .. 'configured', names, 1)
   commit()
   return 1

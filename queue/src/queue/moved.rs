@@ -1,0 +1,73 @@
+//! What tenants have where they were at home before their lane was spread otherwise.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::Queue;
+use crate::{
+    error::Error,
+    id::{JobId, Shard},
+    job::NewJob,
+};
+
+impl Queue {
+    /// Which of `jobs`, by their places, were accepted before under the same idempotency key, while their
+    /// tenants were at home elsewhere.
+    pub(super) async fn accepted_elsewhere(
+        &self,
+        jobs: &[NewJob],
+    ) -> Result<HashMap<usize, JobId>, Error> {
+        let (mut homes, mut former) = (BTreeMap::new(), BTreeMap::new());
+        for (place, job) in jobs.iter().enumerate() {
+            if job.idempotency.as_ref().is_none_or(|one| one.renews) {
+                continue;
+            }
+            let shards = self.former_homes(job.id.shard(), &job.tenant);
+            if !shards.is_empty() {
+                homes.entry(job.id.shard().clone()).or_insert_with(Vec::new).push((place, job));
+            }
+            for shard in shards {
+                former.entry(shard).or_insert_with(Vec::new).push((place, job));
+            }
+        }
+        // What a key stands for at home goes first: it may have been renewed there.
+        let at_home = self.accepted_in(homes).await?;
+        let at_home: HashSet<usize> = at_home.into_keys().collect();
+        for asked in former.values_mut() {
+            asked.retain(|(place, _)| !at_home.contains(place));
+        }
+        self.accepted_in(former).await
+    }
+
+    /// What was accepted in these shards under the keys of the jobs that are asked for there.
+    async fn accepted_in(
+        &self,
+        asked: BTreeMap<Shard, Vec<(usize, &NewJob)>>,
+    ) -> Result<HashMap<usize, JobId>, Error> {
+        let mut known = HashMap::new();
+        for (shard, asked) in asked {
+            let (places, jobs): (Vec<usize>, Vec<&NewJob>) = asked.into_iter().unzip();
+            let found = self.backend.accepted(&shard, &jobs).await?;
+            let found = places.into_iter().zip(found);
+            known.extend(found.filter_map(|(place, id)| Some((place, id?))));
+        }
+        Ok(known)
+    }
+
+    /// Brings the conversations that `jobs` go on with to where their tenants are at home now. They stay
+    /// where they were too, for messages that still wait there.
+    pub(super) async fn bring_conversations(&self, jobs: &[NewJob]) -> Result<(), Error> {
+        for job in jobs.iter().filter(|job| job.spec.memory.is_some()) {
+            let (home, tenant) = (job.id.shard(), &job.tenant);
+            let Some(session) = &job.session else { continue };
+            for shard in self.former_homes(home, tenant) {
+                if self.backend.conversation(home, tenant, session).await?.is_some() {
+                    break;
+                }
+                if let Some(found) = self.backend.conversation(&shard, tenant, session).await? {
+                    self.backend.adopt(home, tenant, &found).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
