@@ -93,6 +93,7 @@ macro_rules! promises {
             a_lease_that_expires_is_a_stall_and_not_an_attempt
             a_job_that_loses_too_many_workers_fails
             a_zombie_can_neither_settle_nor_beat_nor_emit
+            a_zombie_among_others_ends_nothing
             an_attempt_ends_once_in_a_call
             a_job_given_back_has_spent_no_attempt
             an_answer_is_kept_for_its_reader

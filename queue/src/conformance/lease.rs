@@ -91,6 +91,26 @@ pub async fn a_zombie_can_neither_settle_nor_beat_nor_emit(stage: Stage) {
     stage.assert_sound().await;
 }
 
+/// Nor can one that comes along with others of its tenant that are still held.
+pub async fn a_zombie_among_others_ends_nothing(stage: Stage) {
+    let first = stage.accept(stage.job("ann")).await;
+    let second = stage.accept(stage.job("ann")).await;
+    let leases = stage.claim(2).await;
+    stage.pass(LEASE / 2);
+    let held = [leases[1].key.clone()];
+    stage.store().beat(&stage.shard, &held, LEASE).await.unwrap();
+    stage.pass(LEASE / 2);
+    stage.reap().await;
+    let alive = stage.claim_one().await;
+    let ends = leases.into_iter().map(|lease| lease.settle(succeeded(), None));
+    let settled = stage.step(ends.collect(), 0).await.settled;
+    assert_eq!(settled, [Settled::Lost, Settled::Done]);
+    assert_eq!(stage.status(&first).await, Status::Running);
+    assert_eq!(stage.status(&second).await, Status::Succeeded);
+    assert_eq!(stage.succeed(alive).await, Settled::Done);
+    stage.assert_sound().await;
+}
+
 /// What a worker gives back is as if it had not been taken.
 pub async fn a_job_given_back_has_spent_no_attempt(stage: Stage) {
     let first = stage.accept(stage.job("ann")).await;
