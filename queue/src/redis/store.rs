@@ -162,7 +162,7 @@ impl Backend for RedisStore {
         let names: Vec<String> = self.server.ask(redis::cmd("SMEMBERS").arg(keys::SHARDS)).await?;
         for name in names {
             let Shard { lane, index } = name.parse().map_err(corrupt)?;
-            layouts.push(Layout { lane, shards: index + 1 });
+            layouts.push(Layout { lane, shards: index.saturating_add(1) });
         }
         Ok(layouts)
     }
