@@ -62,6 +62,8 @@ macro_rules! promises {
             a_delayed_job_waits_for_its_time
             a_large_body_arrives_whole
             a_tenant_never_runs_more_than_its_cap
+            a_tenant_that_is_taken_out_keeps_its_bounds
+            a_debt_is_paid_at_the_rate_that_holds
             a_lane_never_runs_more_than_its_cap
             a_tenant_begins_only_so_many_requests_a_minute
             a_tenant_uses_only_so_many_tokens_a_minute
@@ -81,6 +83,7 @@ macro_rules! promises {
             a_flood_of_batch_jobs_is_hardly_felt
             a_flow_that_closes_gives_nobody_two_turns
             being_away_saves_nothing_up
+            an_estimate_that_was_too_high_delays_nobody
             what_is_given_back_costs_nothing
             the_estimate_comes_true
             the_estimate_heeds_a_cap

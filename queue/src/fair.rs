@@ -5,19 +5,26 @@
 //! lowest start tag is served next:
 //!
 //! ```text
-//! start        = max(flow tag, virtual time)
+//! start        = max(flow tag, min(virtual time, lowest start that waits))
 //! virtual time = start of the flow last served
 //! flow tag     = start + estimate / weight
 //! at the end:    flow tag += (actual - estimate) / weight
 //! ```
 //!
 //! so backlogged flows receive tokens in proportion to their weights, and an idle flow neither
-//! saves up turns nor loses any.
+//! saves up turns nor loses any. The minimum is not in the paper, where lengths are known: here a
+//! flow whose estimates were too high falls behind virtual time when they are settled, and whoever
+//! comes must not stand behind it for that.
 
 use crate::{limits::TenantLimits, state::Class};
 
 /// Completion tokens that a lane is thought to return before it has returned anything.
 pub const FIRST_COMPLETION_GUESS: f64 = 256.0;
+
+/// Most tokens that an attempt is taken to cost, and that an answer is taken to have: more than any
+/// model reads or writes at once, and so few that what a client or an upstream makes up does no lasting
+/// harm to those who share its lane.
+pub const MOST_TOKENS: u64 = 1 << 24;
 
 /// How much one answer moves the lane's guess of the next.
 pub const LEARNING_RATE: f64 = 1.0 / 16.0;
@@ -38,7 +45,7 @@ impl Estimate {
         Self { prompt: (bytes as u64).div_ceil(4), completion }
     }
 
-    /// The estimate as one number, at least 1 and at most 2^40; `mean` is the lane's mean
+    /// The estimate as one number, at least 1 and at most [`MOST_TOKENS`]; `mean` is the lane's mean
     /// completion.
     #[must_use]
     pub fn total(&self, mean: f64) -> u64 {
@@ -48,7 +55,7 @@ impl Estimate {
             reason = "a mean of u64"
         )]
         let completion = self.completion.unwrap_or(mean.round() as u64);
-        self.prompt.saturating_add(completion).clamp(1, 1 << 40)
+        self.prompt.saturating_add(completion).clamp(1, MOST_TOKENS)
     }
 }
 

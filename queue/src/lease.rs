@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     clock::{Millis, SystemClock},
+    fair::MOST_TOKENS,
     id::{JobId, SessionKey, TenantId},
     job::{AttemptError, Output, Spec, Usage},
     session::Turn,
@@ -117,17 +118,22 @@ pub struct Settlement {
     pub(crate) has_webhook: bool,
     /// How.
     pub outcome: Outcome,
-    /// What it used, where the upstream said so; `None` keeps the estimate.
+    /// What it used, as far as is known; `None` keeps the estimate.
     pub usage: Option<Usage>,
     pub(crate) receipt: Receipt,
 }
 
 impl Lease {
-    /// Ends the attempt. `usage` is what it used, where the upstream said so.
+    /// Ends the attempt. `usage` is what it used, as far as is known; of each count at most
+    /// [`MOST_TOKENS`].
     #[must_use]
     pub fn settle(self, outcome: Outcome, usage: Option<Usage>) -> Settlement {
         let memory = self.spec.memory.as_ref().map(|memory| (memory.turns, memory.ttl()));
         let has_webhook = self.spec.webhook.is_some();
+        let usage = usage.map(|usage| Usage {
+            prompt_tokens: usage.prompt_tokens.min(MOST_TOKENS),
+            completion_tokens: usage.completion_tokens.min(MOST_TOKENS),
+        });
         Settlement { key: self.key, memory, has_webhook, outcome, usage, receipt: self.receipt }
     }
 }

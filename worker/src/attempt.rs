@@ -1,9 +1,17 @@
 //! One attempt: from its lease to its settlement.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{
+    ops::ControlFlow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use causeway_queue::{
     Lease, Outcome, Queue, RawJson, Settlement,
+    fair::Estimate,
     job::{Output, Response, Usage},
     news::{Listener, News},
     session::Turn,
@@ -46,8 +54,9 @@ pub(crate) async fn run(
     let remaining = lease.deadline.map(|deadline| deadline.since(lease.claimed_at));
     let mut listener = bench.queue.backend().news().listen(&lease.key.job);
     let tap = Tap::new(lease.key.clone());
+    let said = AtomicU64::new(0);
     let ended = tokio::select! {
-        called = call(bench, &lease, &tap) => Ok(called),
+        called = call(bench, &lease, &tap, &said) => Ok(called),
         why = interrupted(interrupts, &mut listener) => Err(Some(why)),
         () = past(remaining) => Err(None),
     };
@@ -68,7 +77,22 @@ pub(crate) async fn run(
     metrics::counter!("causeway_attempts_total", "outcome" => name).increment(1);
     metrics::histogram!("causeway_attempt_seconds").record(began.elapsed().as_secs_f64());
     tracing::debug!(job.id = %lease.key.job, outcome = name, "the attempt ended");
+    let usage = match outcome {
+        Outcome::LaneStopped { .. } | Outcome::Released => None,
+        Outcome::Succeeded { .. }
+        | Outcome::Failed { .. }
+        | Outcome::Retry { .. }
+        | Outcome::Cancelled
+        | Outcome::Expired => usage.or_else(|| Some(counted(&lease, said.into_inner()))),
+    };
     Some(lease.settle(outcome, usage))
+}
+
+/// What an attempt is taken to have used whose upstream does not say so: the prompt, and what came of an
+/// answer. Not what was thought before, which may be many times as much.
+fn counted(lease: &Lease, completion_tokens: u64) -> Usage {
+    let prompt_tokens = Estimate::of_body(lease.body.len(), None).prompt;
+    Usage { prompt_tokens, completion_tokens }
 }
 
 /// Ends when the attempt is to be interrupted.
@@ -95,7 +119,8 @@ async fn past(remaining: Option<Duration>) {
     }
 }
 
-async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>) -> Called {
+/// `said` becomes about how many tokens were answered: one an event, or four bytes each.
+async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>, said: &AtomicU64) -> Called {
     let total = bench.settings.timeouts.total;
     let call = Call {
         tenant: lease.key.tenant.clone(),
@@ -110,12 +135,13 @@ async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>) -> Called {
     if let Some((emitter, tap)) = emitter.as_ref().filter(|_| lease.key.epoch > 1) {
         emitter.reset(tap);
     }
-    let mut stream = Stream { assembly, emitter };
+    let mut stream = Stream { assembly, emitter, said };
     let answered = timeout(total, bench.upstream.call(call, &mut stream)).await;
     let answer = answered.unwrap_or(Err(Failure::TotalTimeout(total)))?;
     let response = if lease.spec.stream {
         Response { status_code: answer.status_code, body: stream.assembly.finish()? }
     } else {
+        said.store(answer.body.len() as u64 / 4, Relaxed);
         whole(&answer)
     };
     let usage = assembly::usage(response.body.as_str());
@@ -124,13 +150,15 @@ async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>) -> Called {
 }
 
 /// A stream on its way through: into the event log, and into the whole answer.
-struct Stream {
+struct Stream<'a> {
     assembly: Assembly,
     emitter: Option<(Arc<Emitter>, Arc<Tap>)>,
+    said: &'a AtomicU64,
 }
 
-impl Sink for Stream {
+impl Sink for Stream<'_> {
     fn event(&mut self, data: &str) -> Result<ControlFlow<()>, Failure> {
+        self.said.fetch_add(1, Relaxed);
         match self.assembly.take(data)? {
             ControlFlow::Break(()) => Ok(ControlFlow::Break(())),
             ControlFlow::Continue(chunk) => {

@@ -19,6 +19,10 @@ use crate::{
 /// How long a lane stops when its upstream refused for the rate and did not say for how long.
 const LANE_STOP: Duration = Duration::from_secs(1);
 
+/// The shortest stop of a lane: however soon the upstream wants to be asked again, it is not asked in a
+/// loop.
+const SHORTEST_STOP: Duration = Duration::from_millis(100);
+
 /// Most characters that are kept of what an upstream says in its stream about its failure.
 const MAX_WORDS: usize = 1000;
 
@@ -36,7 +40,7 @@ const BUDGET: [&str; 5] = [
 pub enum Disposition {
     /// The whole lane waits so long; no attempt is spent.
     StopLane(Duration),
-    /// Try again after the time that the upstream named.
+    /// Try again after the time that the upstream named, but no sooner than the policy's backoff.
     RetryAfter(Duration),
     /// Try again after the policy's backoff.
     Backoff,
@@ -64,7 +68,9 @@ fn refused(refusal: &Refusal) -> Disposition {
     let is_budget = refusal.code.as_deref().is_some_and(|code| BUDGET.contains(&code));
     match (refusal.status_code, refusal.retry_after) {
         (429, _) if is_budget => Disposition::Fatal,
-        (429, after) => Disposition::StopLane(after.unwrap_or(LANE_STOP)),
+        // "At once", or a date that has passed, names no time.
+        (429, Some(Duration::ZERO) | None) => Disposition::StopLane(LANE_STOP),
+        (429, Some(after)) => Disposition::StopLane(after.max(SHORTEST_STOP)),
         (503, Some(after)) => Disposition::RetryAfter(after),
         (408 | 409 | 500.., _) => Disposition::Backoff,
         (_, _) => Disposition::Fatal,
@@ -127,7 +133,9 @@ pub(crate) fn outcome(failure: &Failure, attempts: Attempts, rules: &Rules, unit
     let (disposition, backoff) = rules.judge(failure, attempts.attempt, unit);
     match disposition {
         Disposition::StopLane(delay) => Outcome::LaneStopped { delay, error },
-        Disposition::RetryAfter(delay) if has_more => Outcome::Retry { delay, error },
+        Disposition::RetryAfter(delay) if has_more => {
+            Outcome::Retry { delay: delay.max(backoff), error }
+        }
         Disposition::Backoff if has_more => Outcome::Retry { delay: backoff, error },
         Disposition::RetryAfter(_) | Disposition::Backoff | Disposition::Fatal => {
             let response = match failure {
@@ -216,6 +224,7 @@ mod tests {
         let rows = [
             (answered(429, Some(7), None), Disposition::StopLane(second * 7)),
             (answered(429, None, None), Disposition::StopLane(LANE_STOP)),
+            (answered(429, Some(0), None), Disposition::StopLane(LANE_STOP)),
             (answered(429, Some(7), Some("insufficient_quota")), Disposition::Fatal),
             (answered(503, Some(3), None), Disposition::RetryAfter(second * 3)),
             (answered(503, None, None), Disposition::Backoff),
@@ -258,6 +267,18 @@ mod tests {
         let Outcome::Failed { output } = outcome(2) else { panic!("it goes on") };
         assert_eq!(output.response.unwrap().status_code, 500);
         assert_eq!(output.error.unwrap().code, "upstream_error");
+    }
+
+    #[test]
+    fn no_retry_comes_sooner_than_the_backoff() {
+        let outcome = |after| {
+            let attempts = Attempts { attempt: 1, max: 2 };
+            let failure = answered(503, Some(after), None);
+            outcome(&failure, attempts, &Rules::Calls(Backoff::default()), 0.5)
+        };
+        let (backoff, second) = (Duration::from_millis(250), Duration::from_secs(1));
+        assert!(matches!(outcome(0), Outcome::Retry { delay, .. } if delay == backoff));
+        assert!(matches!(outcome(1), Outcome::Retry { delay, .. } if delay == second));
     }
 
     #[test]

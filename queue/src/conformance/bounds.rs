@@ -75,6 +75,35 @@ pub async fn a_tenant_never_runs_more_than_its_cap(stage: Stage) {
     stage.assert_sound().await;
 }
 
+/// A tenant that is taken out of the configuration keeps its bounds as long as jobs of it wait.
+pub async fn a_tenant_that_is_taken_out_keeps_its_bounds(stage: Stage) {
+    limit_ann(&stage, TenantLimits { max_running: Some(2), ..TenantLimits::default() }).await;
+    backlog(&stage, 4, 1).await;
+    let others = [(tenant_id("bob"), TenantLimits::default())];
+    stage.queue.set_limits(HashMap::new(), &others).await.expect("the store answers");
+    let running = stage.claim(10).await;
+    assert_eq!(running.len(), 2);
+    for lease in running {
+        stage.succeed(lease).await;
+    }
+    assert_eq!(stage.claim(10).await.len(), 2);
+    stage.assert_sound().await;
+}
+
+/// A debt is one of tokens, not of time: at ten times the rate it is paid in a tenth of the time.
+pub async fn a_debt_is_paid_at_the_rate_that_holds(stage: Stage) {
+    let rate = |limit| TenantLimits { tokens_per_minute: Some(limit), ..TenantLimits::default() };
+    limit_ann(&stage, rate(1000)).await;
+    backlog(&stage, 2, 11_000).await;
+    stage.claim_one().await;
+    limit_ann(&stage, rate(10_000)).await;
+    stage.pass(Duration::from_secs(5));
+    assert!(stage.claim(1).await.is_empty(), "1,000 tokens are owed, a tenth of a minute");
+    stage.pass(Duration::from_secs(2));
+    stage.claim_one().await;
+    stage.assert_sound().await;
+}
+
 /// The lane's cap holds over all tenants.
 pub async fn a_lane_never_runs_more_than_its_cap(stage: Stage) {
     limit_lane(&stage, LaneLimits { max_running: Some(3), ..LaneLimits::default() }).await;

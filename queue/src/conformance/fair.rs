@@ -189,6 +189,22 @@ pub async fn being_away_saves_nothing_up(stage: Stage) {
     assert!((share - 0.5).abs() <= 0.03, "bob came back to {share}");
 }
 
+/// A tenant that asks for far more than it uses does not keep one waiting that comes later.
+pub async fn an_estimate_that_was_too_high_delays_nobody(stage: Stage) {
+    let cost = Estimate { prompt: 0, completion: Some(1 << 30) };
+    let greedy: Vec<_> = (0..2 * SLOTS).map(|_| NewJob { cost, ..stage.job("greedy") }).collect();
+    stage.queue.submit(greedy).await.expect("there is room");
+    let mut fleet = Fleet::new(&stage);
+    fleet.serve(2 * SLOTS, |_| 20).await;
+    backlog(&stage, "greedy", Class::Standard, 1500).await;
+    fleet.serve(100, |_| 100).await;
+    backlog(&stage, "light", Class::Standard, 20).await;
+    let starts = fleet.serve(50, |_| 100).await;
+    let light = starts.iter().filter(|(tenant, _)| tenant == "light").count();
+    assert_eq!(light, 20, "within {} starts", starts.len());
+    stage.assert_sound().await;
+}
+
 /// An attempt that is begun and given back costs its tenant nothing.
 pub async fn what_is_given_back_costs_nothing(stage: Stage) {
     let one = LaneLimits { max_running: Some(1), ..LaneLimits::default() };

@@ -200,6 +200,9 @@ impl Engine {
         let Place::Ended { at, expires, .. } = job.place else {
             return Err(Error::NotRetryable { id: id.clone(), status });
         };
+        if expires <= now {
+            return Ok(false);
+        }
         if status == Status::Succeeded {
             return Err(Error::NotRetryable { id: id.clone(), status });
         }
@@ -245,8 +248,7 @@ impl Engine {
         tenants: &[(TenantId, TenantLimits)],
         now: Millis,
     ) {
-        self.flows.lane.limits = lane;
-        self.flows.set_tenant_limits(tenants, now);
+        self.flows.set_limits(lane, tenants, now);
         self.wake_if_servable(now);
     }
 
@@ -264,6 +266,7 @@ impl Engine {
     pub(super) fn reconcile(&mut self, now: Millis) -> Repairs {
         self.tidy(now);
         self.promote(now);
+        self.flows.place_touched(now);
         self.flows.promote_parked(now, usize::MAX);
         self.flows.place_touched(now);
         let mut running: HashMap<TenantId, u32> = HashMap::new();

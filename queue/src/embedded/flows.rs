@@ -7,7 +7,7 @@
 mod estimate;
 mod owners;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
@@ -21,7 +21,7 @@ use crate::{
     fair::{self, LEARNING_RATE},
     id::TenantId,
     job::Usage,
-    limits::TenantLimits,
+    limits::{LaneLimits, TenantLimits},
     state::Class,
 };
 
@@ -80,13 +80,16 @@ impl Flows {
 
     /// Decides for every touched tenant which of its flows are offered: the only place that does.
     pub(super) fn place_touched(&mut self, now: Millis) {
+        let mut entering = Vec::new();
         for id in std::mem::take(&mut self.touched) {
-            self.place(&id, now);
+            self.place(id, now, &mut entering);
         }
+        self.enter(entering);
     }
 
-    fn place(&mut self, id: &TenantId, now: Millis) {
-        let Some(tenant) = self.tenants.get_mut(id) else { return };
+    /// Moves the flows of a tenant that stand in `active`, or takes them out; names those that enter it.
+    fn place(&mut self, id: TenantId, now: Millis, entering: &mut Vec<Flow>) {
+        let Some(tenant) = self.tenants.get_mut(&id) else { return };
         tenant.touched = false;
         let open_at = tenant.open_at();
         let open = open_at.is_some_and(|at| at <= ms(now));
@@ -96,15 +99,14 @@ impl Flows {
             let wanted = open && !state.ready.is_empty();
             if let Some(score) = state.offered.take() {
                 self.active.remove(&(score, class.rank(), id.clone()));
-                self.lane.active_weight -= weight;
+                if wanted {
+                    state.offered = Some(Score(state.tag));
+                    self.active.insert((Score(state.tag), class.rank(), id.clone()));
+                } else {
+                    self.lane.active_weight -= weight;
+                }
             } else if wanted {
-                // A flow that was away gains nothing by it: it returns no earlier than now.
-                state.tag = state.tag.max(self.lane.vtime);
-            }
-            if wanted {
-                state.offered = Some(Score(state.tag));
-                self.active.insert((Score(state.tag), class.rank(), id.clone()));
-                self.lane.active_weight += weight;
+                entering.push(Flow { class, tenant: id.clone() });
             }
         }
         let parked = open_at.filter(|_| !open && tenant.has_ready()).map(Score);
@@ -112,7 +114,23 @@ impl Flows {
             self.parked.remove(&(score, id.clone()));
         }
         if let Some(score) = parked {
-            self.parked.insert((score, id.clone()));
+            self.parked.insert((score, id));
+        }
+    }
+
+    /// Puts flows into `active`. A flow that was away gains nothing by it: it returns no earlier than
+    /// now. Where attempts cost less than was thought, the tags of those that stand there may be behind
+    /// virtual time, and it returns as the first of them.
+    fn enter(&mut self, entering: Vec<Flow>) {
+        let first = self.active.first().map_or(f64::INFINITY, |(score, _, _)| score.0);
+        let floor = self.lane.vtime.min(first);
+        for Flow { class, tenant: id } in entering {
+            let Some(tenant) = self.tenants.get_mut(&id) else { continue };
+            let state = &mut tenant.classes[class.rank()];
+            state.tag = state.tag.max(floor);
+            state.offered = Some(Score(state.tag));
+            self.active.insert((Score(state.tag), class.rank(), id));
+            self.lane.active_weight += fair::weight(class, &tenant.limits);
         }
     }
 
@@ -209,34 +227,35 @@ impl Flows {
         self.lane.mean_completion += surprise * LEARNING_RATE;
     }
 
-    /// Replaces the bounds of tenants; those that were configured before and are not named get the
-    /// default.
-    pub(super) fn set_tenant_limits(&mut self, tenants: &[(TenantId, TenantLimits)], now: Millis) {
-        let named: HashSet<&TenantId> = tenants.iter().map(|(id, _)| id).collect();
-        let dropped: Vec<TenantId> = self
-            .tenants
-            .iter()
-            .filter(|(id, tenant)| tenant.configured && !named.contains(id))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in dropped {
-            self.set_one(&id, TenantLimits::default(), false, now);
+    /// Sets the bounds of the lane and of tenants. Those that were configured before and are not named
+    /// keep what they have: until nothing of them is left, or where none is named, as by a process
+    /// that knows of none.
+    pub(super) fn set_limits(
+        &mut self,
+        lane: LaneLimits,
+        tenants: &[(TenantId, TenantLimits)],
+        now: Millis,
+    ) {
+        for tenant in self.tenants.values_mut().filter(|_| !tenants.is_empty()) {
+            tenant.configured = false;
         }
+        let before = self.lane.rates();
+        self.lane.limits = lane;
+        self.lane.meters.change_rates(before, self.lane.rates(), ms(now));
         for (id, limits) in tenants {
-            self.set_one(id, limits.clone(), true, now);
+            // Leave `active` under the old weight, so that the sum of weights stays right.
+            self.withdraw(id);
+            let tenant = self.touch(id);
+            if limits.max_running.is_none() {
+                tenant.attempt_ms = 0.0;
+            }
+            let before = tenant.rates();
+            tenant.limits = limits.clone();
+            tenant.configured = true;
+            let rates = tenant.rates();
+            tenant.meters.change_rates(before, rates, ms(now));
+            self.place_touched(now);
         }
-    }
-
-    fn set_one(&mut self, id: &TenantId, limits: TenantLimits, configured: bool, now: Millis) {
-        // Leave `active` under the old weight, so that the sum of weights stays right.
-        self.withdraw(id);
-        let tenant = self.touch(id);
-        if limits.max_running.is_none() {
-            tenant.attempt_ms = 0.0;
-        }
-        tenant.limits = limits;
-        tenant.configured = configured;
-        self.place_touched(now);
     }
 
     /// Takes a tenant's flows out of `active`; their tags stay.

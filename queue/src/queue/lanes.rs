@@ -169,8 +169,9 @@ impl Queue {
     }
 
     /// Sets the bounds of lanes (those that are not named have none) over all their shards, and of
-    /// these tenants in each shard; takes effect on everything that waits. Of deliveries, a tenant's
-    /// weight is all that counts. Former shards share in a lane's bounds while something runs or can begin
+    /// these tenants in each shard; takes effect on everything that waits. A tenant that is not named any
+    /// more keeps its bounds until nothing of it is left. Of deliveries, a tenant's weight is all that
+    /// counts. Former shards share in a lane's bounds while something runs or can begin
     /// in them.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     clock::millis,
+    fair::MOST_TOKENS,
     policy::{PROMOTE_AT_ONCE, Policy},
 };
 
@@ -77,8 +78,8 @@ impl Library {
         // A key must live for at least a millisecond to be written at all.
         let retention = millis((*retention).max(Duration::from_millis(1)));
         let made = format!(
-            "local RETENTION <const>, MAX_STALLS <const>, MAX_DEAD <const>, AT_ONCE <const> = \
-             {retention}, {max_stalls}, {max_dead}, {PROMOTE_AT_ONCE}\n{}{}{}{}{}{}{}",
+            "local RETENTION <const>, MAX_STALLS <const>, MAX_DEAD <const>, AT_ONCE <const>, MOST_TOKENS <const> = \
+             {retention}, {max_stalls}, {max_dead}, {PROMOTE_AT_ONCE}, {MOST_TOKENS}\n{}{}{}{}{}{}{}",
             include_str!("lua/base.lua"),
             include_str!("lua/flows.lua"),
             include_str!("lua/estimate.lua"),

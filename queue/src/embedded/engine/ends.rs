@@ -34,6 +34,10 @@ impl Engine {
     pub(super) fn end(&mut self, key: u128, status: Status, output: Option<Output>, now: Millis) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         let expires = now.after(self.policy.retention);
+        // What ended unbegun says nothing of how fast jobs are worked off.
+        if matches!(job.place, Place::Running { .. }) {
+            self.flows.lane.count_ended(now);
+        }
         job.place = Place::Ended { status, at: now, expires, output };
         if let Some(deadline) = job.deadline {
             self.deadlines.remove(&(deadline, key));
@@ -53,7 +57,6 @@ impl Engine {
         let next =
             job.session.as_ref().and_then(|session| self.sessions.leave(&job.tenant, session, key));
         self.ended.insert((expires, key));
-        self.flows.lane.count_ended(now);
         if status == Status::Failed {
             self.dead.insert((now, key));
             while self.dead.len() > self.policy.max_dead as usize {

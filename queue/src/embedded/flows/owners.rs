@@ -169,7 +169,7 @@ impl Drain {
             return;
         }
         if self.last > 0.0 {
-            self.elapsed += now - self.last;
+            self.elapsed += (now - self.last).max(0.0);
             self.ended += 1.0;
         }
         self.last = now;
@@ -263,6 +263,18 @@ impl Meters {
             backlog(self.tokens_tat) + 1.0 + before * cost * MINUTE_MS / limit
         });
         requests.max(tokens)
+    }
+
+    /// Goes on at other rates. What was charged stays charged: a debt of so many requests or tokens is
+    /// paid at the new rate.
+    pub(super) fn change_rates(&mut self, before: Rates, after: Rates, now: f64) {
+        let at_rate = |tat: f64, before: Option<f64>, after: Option<f64>| match (before, after) {
+            (Some(before), Some(after)) if tat > now => now + (tat - now) * before / after,
+            (Some(_), Some(_)) => tat,
+            (None, _) | (_, None) => 0.0,
+        };
+        self.requests_tat = at_rate(self.requests_tat, before.requests, after.requests);
+        self.tokens_tat = at_rate(self.tokens_tat, before.tokens, after.tokens);
     }
 
     pub(super) fn charge(&mut self, rates: Rates, cost: f64, now: f64) {

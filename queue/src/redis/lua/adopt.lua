@@ -2,11 +2,11 @@
 -- Arguments: 2: tenant; 3: session; 4: profile; 5: when it expires, in ms; then its turns as JSON.
 -- Returns 1.
 functions.adopt = function(args)
-  local talk, talks = args[2] .. ':' .. args[3], key('talks', args[2])
-  local expires = call('ZSCORE', talks, args[3])
+  local talk = args[2] .. ':' .. args[3]
+  local expires = call('ZSCORE', key('talks', args[2]), args[3])
   if expires and tonumber(expires) > now then return 1 end
   call('DEL', key('turns', talk))
-  call('ZADD', talks, args[5], args[3])
+  jobs.keep_talk(args[2], args[3], args[5])
   call('SET', key('profile', talk), args[4], 'PXAT', args[5])
   if #args > 5 then
     call('RPUSH', key('turns', talk), unpack(args, 6))

@@ -4,6 +4,7 @@
 --   MAX_STALLS  how many workers a job may lose
 --   MAX_DEAD    how many failed jobs the list of the dead holds
 --   AT_ONCE     how many members of a set one transition promotes
+--   MOST_TOKENS what an attempt is taken to cost at most
 
 -- When what ends now is forgotten, as text; nil as long as nobody asked.
 local forget_at
@@ -56,7 +57,7 @@ ends = {
       return
     end
     if lane[DRAIN_LAST] > 0 then
-      lane[DRAIN_ELAPSED], lane[DRAIN_ENDED] = lane[DRAIN_ELAPSED] + now - lane[DRAIN_LAST], lane[DRAIN_ENDED] + 1
+      lane[DRAIN_ELAPSED], lane[DRAIN_ENDED] = lane[DRAIN_ELAPSED] + math.max(now - lane[DRAIN_LAST], 0), lane[DRAIN_ENDED] + 1
     end
     lane[DRAIN_LAST] = now
     if lane[DRAIN_ELAPSED] >= 2000 then
@@ -98,6 +99,8 @@ ends = {
       ends.forget_cancel(j.id)
       jobs.set(j, FLAG.cancelling, false)
     end
+    -- What ended unbegun says nothing of how fast jobs are worked off.
+    if j.state == 'r' then ends.count(1) end
     j.state, j.at = state, now
     if j.deadline > 0 then call('ZREM', DEADLINES, j.id) end
     local record = jobs.hot(j, #out) .. string.sub(j.raw, HOT_BYTES + 1, j.spec_end) .. out
@@ -122,7 +125,6 @@ ends = {
       end
     end
     news[#news + 1] = 'E' .. j.id .. state
-    ends.count(1)
     if state == 'f' then
       call('ZADD', DEAD, now, j.id)
       call('ZREMRANGEBYRANK', DEAD, 0, -MAX_DEAD - 1)
@@ -153,8 +155,6 @@ ends = {
   -- Lets in what has come due: deadlines first, then jobs, then tenants.
   promote = function()
     if lane[SOONEST] > now then return end
-    jobs.flush()
-    flows.place()
     for _, id in ipairs(ends.come(DEADLINES)) do
       call('ZREM', DEADLINES, id)
       local j = jobs.get(id)

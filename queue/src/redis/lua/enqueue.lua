@@ -99,7 +99,7 @@ end
 local function estimate(prompt, completion)
   local cost = prompt + (completion >= 0 and completion or math.floor(lane[MEAN] + 0.5))
   if cost < 1 then return 1 end
-  return cost < 1099511627776 and cost or 1099511627776
+  return cost < MOST_TOKENS and cost or MOST_TOKENS
 end
 
 -- Where it stands which job a tenant's idempotency key has made, and writes it there.
@@ -127,7 +127,7 @@ local function accept(d)
       if expires and tonumber(expires) <= now then call('DEL', key('turns', talk)) end
     end
     call('SET', key('profile', talk), d.profile, 'PX', d.ttl)
-    call('ZADD', talks, now + d.ttl, j.session)
+    jobs.keep_talk(d.tenant, j.session, now + d.ttl)
   end
   if d.body ~= '' then call('SET', key('body', j.id), d.body) end
   jobs.admit(j)

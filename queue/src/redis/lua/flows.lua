@@ -185,7 +185,7 @@ local READY_OF
 local touched, touches, changed, changes = {}, 0, {}, 0
 -- What place() and save() write, of the first how much; the names that load() reads. They are used again by
 -- every call, with a count of what is in them: new ones cost more than what they hold.
-local add, added, remove, park, unpark, fields, missing = {}, nil, {}, {}, {}, {}, {}
+local add, added, remove, enter, park, unpark, fields, missing = {}, nil, {}, {}, {}, {}, {}, {}
 
 local flows
 flows = {
@@ -268,6 +268,27 @@ flows = {
     lane[OFFERS] = lane[OFFERS] - 1
   end,
 
+  -- Counts flows in that enter `active`, a tenant and a class each, so many in all. A flow that was away
+  -- gains nothing by it: it returns no earlier than now. Where attempts cost less than was thought, the tags
+  -- of those that stand there may be behind virtual time, and it returns as the first of them.
+  enter = function(count)
+    local floor, is_behind = lane[VTIME], false
+    for n = 1, count, 2 do is_behind = is_behind or enter[n][TAG + enter[n + 1]] < floor end
+    if is_behind and lane[OFFERS] > 0 then
+      floor = math.min(floor, tonumber(call('ZRANGE', ACTIVE, '0', '0', 'WITHSCORES')[2] or floor))
+    end
+    for n = 1, count, 2 do
+      local t, class = enter[n], enter[n + 1]
+      t[TAG + class] = math.max(t[TAG + class], floor)
+      t[OFFERED + class] = 1
+      lane[WEIGHTS] = lane[WEIGHTS] + flows.weight(t, class)
+      lane[OFFERS] = lane[OFFERS] + 1
+      flows.move(t, class)
+    end
+    bulk('ZADD', ACTIVE, add, 2, added)
+    added = 0
+  end,
+
   -- Something comes at that time.
   expect = function(at)
     if at < lane[SOONEST] then lane[SOONEST] = at end
@@ -285,7 +306,7 @@ flows = {
   -- `active` then holds exactly the servable flows, `parked` the tenants that a rate keeps closed.
   place = function()
     if touches + added == 0 then return end
-    local removed, parked, unparked = 0, 0, 0
+    local removed, entering, parked, unparked = 0, 0, 0, 0
     for n = 1, touches do
       local t = touched[n]
       t[MARK] = CHANGE
@@ -296,13 +317,11 @@ flows = {
         some_ready = some_ready or ready
         if open and ready then
           if not was then
-            -- A flow that was away gains nothing by it: it returns no earlier than now.
-            t[TAG + class] = math.max(t[TAG + class], lane[VTIME])
-            t[OFFERED + class] = 1
-            lane[WEIGHTS] = lane[WEIGHTS] + flows.weight(t, class)
-            lane[OFFERS] = lane[OFFERS] + 1
+            enter[entering + 1], enter[entering + 2] = t, class
+            entering = entering + 2
+          elseif t[MOVED] == 1 then
+            flows.move(t, class)
           end
-          if t[MOVED] == 1 or not was then flows.move(t, class) end
         elseif was then
           flows.withdraw(t, class)
           removed = removed + 1
@@ -325,10 +344,12 @@ flows = {
     end
     bulk('ZADD', ACTIVE, add, 2, added)
     touches, added = 0, 0
-    if removed + parked + unparked == 0 then return end
-    bulk('ZREM', ACTIVE, remove, 1, removed)
-    bulk('ZADD', PARKED, park, 2, parked)
-    bulk('ZREM', PARKED, unpark, 1, unparked)
+    if removed + parked + unparked > 0 then
+      bulk('ZREM', ACTIVE, remove, 1, removed)
+      bulk('ZADD', PARKED, park, 2, parked)
+      bulk('ZREM', PARKED, unpark, 1, unparked)
+    end
+    if entering > 0 then flows.enter(entering) end
   end,
 
   -- Writes what changed.

@@ -125,6 +125,15 @@ jobs = {
     lane[QUEUED] = lane[QUEUED] + by
   end,
 
+  -- Has a conversation remembered until then; so long lives the set of all that its tenant has.
+  keep_talk = function(tenant, session, expires)
+    local talks = key('talks', tenant)
+    call('ZREMRANGEBYSCORE', talks, '-inf', now)
+    call('ZADD', talks, expires, session)
+    call('PEXPIREAT', talks, expires, 'NX')
+    call('PEXPIREAT', talks, expires, 'GT')
+  end,
+
   session_key = function(j) return key('session', j.tenant .. ':' .. j.session) end,
 
   -- Lets a job that is in no place wait: for its session, its time, or its turn. The caller saves it.

@@ -52,6 +52,22 @@ functions.reconcile = function(args)
     if lane[OFFERS] ~= before then repaired.offers = repaired.offers + 1 end
   end
 
+  -- Takes the jobs that are forgotten from the front of a tenant's list: first a thousand at once.
+  local function trim(list)
+    for _ = 1, 200 do
+      local ids, keys = call('LRANGE', list, 0, 999), {}
+      for n, id in ipairs(ids) do keys[n] = JOB .. id end
+      if #ids == 0 then return end
+      if call('EXISTS', unpack(keys)) > 0 then break end
+      call('LTRIM', list, #ids, -1)
+    end
+    for _ = 1, 1000 do
+      local id = call('LINDEX', list, 0)
+      if not id or call('EXISTS', JOB .. id) == 1 then return end
+      call('LPOP', list)
+    end
+  end
+
   local forgotten = {}
   local function is_needed(t, list)
     return t[RULES][CONFIGURED] == 1 or t[RULES][PAUSED] == 1 or t[RUNNING] > 0 or t[QUEUED] > 0
@@ -65,11 +81,7 @@ functions.reconcile = function(args)
       local t = flows.touch_named(name)
       recount(t)
       local list = LISTS .. name
-      for _ = 1, 1000 do
-        local id = call('LINDEX', list, 0)
-        if not id or call('EXISTS', JOB .. id) == 1 then break end
-        call('LPOP', list)
-      end
+      trim(list)
       if not is_needed(t, list) then
         forgotten[t] = true
         call('HDEL', TENANTS, name)
