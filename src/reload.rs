@@ -84,8 +84,14 @@ impl Reload {
         }
     }
 
-    /// Sets the bounds again that a store has lost or not taken, and divides them anew with former shards.
+    /// Sets the bounds again that a store has lost or not taken, and divides them anew with former shards;
+    /// lets deadlines take effect while there is no worker.
     async fn uphold(&self) {
+        if self.serves
+            && let Err(error) = self.queue.let_in().await
+        {
+            tracing::debug!(%error, "cannot look for deadlines");
+        }
         match self.queue.uphold_limits().await {
             Ok(false) => {}
             Ok(true) => tracing::warn!(

@@ -128,6 +128,10 @@ pub trait Backend: fmt::Debug + Send + Sync {
         paused: bool,
     ) -> Result<(), Error>;
 
+    /// Begins nothing in the shard for so long: an upstream asked its lane to wait, by an attempt in
+    /// another shard. One in this shard says so when it is settled.
+    async fn stop(&self, shard: &Shard, delay: Duration) -> Result<(), Error>;
+
     /// What is paused: the whole shard (`None`), or a tenant in it.
     async fn paused(&self, shard: &Shard) -> Result<Vec<Option<TenantId>>, Error>;
 

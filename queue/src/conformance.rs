@@ -70,6 +70,7 @@ macro_rules! promises {
             a_lane_begins_only_so_much_a_minute
             a_pause_keeps_everything_where_it_is
             a_job_that_comes_too_late_expires
+            a_job_expires_without_a_worker
             a_running_job_expires_by_its_worker
             a_waiting_job_knows_its_place_and_its_time
             a_waiting_job_is_cancelled_at_once
@@ -126,6 +127,7 @@ macro_rules! promises {
             a_message_that_stays_behind_remembers
             a_pause_holds_in_new_shards
             former_shards_share_in_the_bounds
+            a_lane_is_stopped_in_all_its_shards
             a_made_up_shard_stays_unknown
             a_conversation_remembers_its_turns_and_no_others
             a_conversation_can_be_forgotten

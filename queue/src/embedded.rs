@@ -254,6 +254,11 @@ impl Backend for Embedded {
         Ok(())
     }
 
+    async fn stop(&self, shard: &Shard, delay: Duration) -> Result<(), Error> {
+        self.transition(shard, |engine, now| engine.flows.lane.stop(now.after(delay)));
+        Ok(())
+    }
+
     async fn paused(&self, shard: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
         Ok(self.look(shard, |engine, _| engine.flows.paused()))
     }

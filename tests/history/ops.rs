@@ -45,6 +45,7 @@ pub(super) enum Op {
     Retry(usize, usize),
     Emit(usize),
     Pause(Option<usize>, bool),
+    Stop(u64),
     Limit(LaneLimits, Vec<(usize, TenantLimits)>),
     Pass(u64),
     List(usize, usize, Option<usize>),
@@ -162,6 +163,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         2 => at().prop_map(Op::Emit),
         1 => (prop::option::of(0..3_usize), any::<bool>())
             .prop_map(|(tenant, paused)| Op::Pause(tenant, paused)),
+        1 => (0..10_u64).prop_map(Op::Stop),
         2 => (lane_limits(), prop::collection::vec((0..3_usize, tenant_limits()), 0..3))
             .prop_map(|(lane, tenants)| Op::Limit(lane, tenants)),
         4 => prop_oneof![0..50_u64, 500..20_000_u64].prop_map(Op::Pass),

@@ -191,6 +191,11 @@ impl World {
                 self.embedded.pause(&self.shard, tenant.as_ref(), paused).await.unwrap();
                 self.redis.pause(&self.shard, tenant.as_ref(), paused).await.unwrap();
             }
+            Op::Stop(delay_s) => {
+                let delay = Duration::from_secs(delay_s);
+                self.embedded.stop(&self.shard, delay).await.unwrap();
+                self.redis.stop(&self.shard, delay).await.unwrap();
+            }
             Op::Limit(lane, tenants) => self.limit(&lane, tenants).await,
             Op::Pass(ms) => self.clock.advance(Duration::from_millis(ms)),
             Op::List(tenant, limit, after) => {

@@ -1,6 +1,7 @@
 //! Upstreams that fail, and what they are told.
 
 use crate::support::{
+    http::chat,
     process::Causeway,
     system::{Store, System},
     upstream::Upstream,
@@ -13,6 +14,7 @@ crate::on_both_stores! {
     a_call_that_fails_is_made_again;
     a_cut_answer_is_asked_for_again;
     a_request_that_the_upstream_refuses_fails_with_its_words;
+    a_refused_request_has_used_no_more_than_its_prompt;
 }
 
 async fn a_call_that_fails_is_made_again(store: Store) {
@@ -44,6 +46,25 @@ async fn a_request_that_the_upstream_refuses_fails_with_its_words(store: Store) 
     assert_eq!((&job["status"], &job["attempts"]), (&"failed".into(), &1.into()), "{job:#}");
     assert_eq!(job["response"]["status_code"], 400);
     assert_eq!(job["response"]["body"]["error"]["message"], "no such model");
+}
+
+/// However many tokens it asked for, it does not close the lane to those that come after it.
+async fn a_refused_request_has_used_no_more_than_its_prompt(store: Store) {
+    let mut upstream = Upstream::held().await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let lane = "[[lane]]\nname = \"default\"\ntokens_per_minute = 1000\n";
+    std::fs::write(&file, lane).expect("the file can be written");
+    let settings = [("CAUSEWAY_CONFIG", file.path().to_str().expect("a path"))];
+    let system = System::start(store, &upstream, &settings).await;
+    let mut greedy = chat("hello");
+    greedy["max_tokens"] = 1_000_000_000.into();
+    let greedy =
+        system.client().post("/v1/jobs", &serde_json::json!({ "body": greedy })).await.id();
+    upstream.call().await.fail(400, "max_tokens is too large");
+    assert_eq!(system.client().end_of(&greedy).await["status"], "failed");
+    let modest = system.client().submit("hello").await;
+    upstream.call().await.answer("hello to you");
+    assert_eq!(system.client().end_of(&modest).await["status"], "succeeded");
 }
 
 #[tokio::test]

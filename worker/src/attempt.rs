@@ -73,6 +73,12 @@ pub(crate) async fn run(
         Err(Some(Interrupt::Released)) => (Outcome::Released, None),
         Err(None) => (Outcome::Expired, None),
     };
+    if let Outcome::LaneStopped { delay, .. } = outcome {
+        let stopped = bench.queue.stop_beside(lease.key.job.shard(), delay).await;
+        if let Err(error) = stopped {
+            tracing::warn!(%error, "other shards of the lane go on, though its upstream wants a pause");
+        }
+    }
     let name = name(&outcome);
     metrics::counter!("causeway_attempts_total", "outcome" => name).increment(1);
     metrics::histogram!("causeway_attempt_seconds").record(began.elapsed().as_secs_f64());

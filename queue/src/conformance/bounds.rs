@@ -226,6 +226,15 @@ pub async fn a_job_that_comes_too_late_expires(stage: Stage) {
     stage.assert_sound().await;
 }
 
+/// A deadline holds where no worker is left to see it.
+pub async fn a_job_expires_without_a_worker(stage: Stage) {
+    let deadline = Some(Duration::from_secs(5));
+    let id = stage.accept(NewJob { deadline, ..stage.job("ann") }).await;
+    stage.pass(Duration::from_secs(5));
+    stage.queue.let_in().await.expect("the store answers");
+    assert_eq!(stage.status(&id).await, Status::Expired);
+}
+
 /// The worker knows the deadline of what it runs, and its word ends the job.
 pub async fn a_running_job_expires_by_its_worker(stage: Stage) {
     let deadline = Some(Duration::from_secs(5));

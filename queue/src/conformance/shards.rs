@@ -12,7 +12,7 @@ use super::{
     stage::{LEASE, Stage, session_key, succeeded, tenant_id},
 };
 use crate::{
-    Accepted, Error, JobId, Lane, Lease, NewJob, Outcome, Queue, Status, TenantId,
+    Accepted, Error, JobId, Lane, Lease, NewJob, Outcome, Queue, Shard, Status, TenantId,
     backend::ListQuery, lease::ClaimRequest, limits::LaneLimits,
 };
 
@@ -257,6 +257,18 @@ pub async fn former_shards_share_in_the_bounds(stage: Stage) {
     }
     submit_one_each(&after, &stage).await;
     assert_eq!(claim_all(&after).await.len(), 2);
+}
+
+/// What an upstream asked of a lane by an attempt in one shard holds in all of them.
+pub async fn a_lane_is_stopped_in_all_its_shards(stage: Stage) {
+    let queue = with_shards(&stage, 4);
+    submit_one_each(&queue, &stage).await;
+    let (first, delay) = (Shard { index: 0, ..stage.shard.clone() }, Duration::from_secs(20));
+    queue.stop_beside(&first, delay).await.unwrap();
+    let leases = claim_all(&queue).await;
+    assert!(leases.iter().all(|lease| *lease.key.job.shard() == first), "{leases:?}");
+    stage.pass(delay);
+    assert_eq!(leases.len() + claim_all(&queue).await.len(), TENANTS);
 }
 
 /// Whoever asks for jobs of shards that never were makes none.

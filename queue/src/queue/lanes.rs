@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::PoisonError,
+    time::Duration,
 };
 
 use super::Queue;
@@ -10,6 +11,7 @@ use crate::{
     backend::Stats,
     error::Error,
     id::{LaneName, Layout, Shard, TenantId},
+    lease::ClaimRequest,
     limits::{Allowance, LaneLimits, TenantLimits},
     webhook::is_of_deliveries,
 };
@@ -248,6 +250,31 @@ impl Queue {
     ) -> Result<(), Error> {
         for shard in self.known_shards().iter().filter(|shard| shard.lane == *lane) {
             self.backend.pause(shard, tenant, paused).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the lane of `shard` begin nothing for so long in its other shards: an attempt in `shard` learnt
+    /// that their upstream wants to be left alone.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn stop_beside(&self, shard: &Shard, delay: Duration) -> Result<(), Error> {
+        let beside = |other: &&Shard| other.lane == shard.lane && *other != shard;
+        for other in self.known_shards().iter().filter(beside) {
+            self.backend.stop(other, delay).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets in what has come due, and ends what waited for too long, where no worker does.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn let_in(&self) -> Result<(), Error> {
+        let nothing = ClaimRequest { max: 0, lease: Duration::ZERO };
+        for shard in self.known_shards() {
+            self.backend.step(&shard, &mut Vec::new(), nothing).await?;
         }
         Ok(())
     }

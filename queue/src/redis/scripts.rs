@@ -51,7 +51,7 @@ functions!(
     "": [enqueue, retry, throttle],
     // Work that was accepted goes on even then.
     "'allow-oom'": [
-        adopt, beat, cancel, conversations, emit, forget, limits, pause, reap, reconcile, step,
+        adopt, beat, cancel, conversations, emit, forget, limits, pause, reap, reconcile, step, stop,
     ],
     // These need no memory.
     "'no-writes'": [

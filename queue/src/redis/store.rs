@@ -252,6 +252,11 @@ impl Backend for RedisStore {
         self.server.call(shard, &self.server.scripts.pause, args).await.map(drop)
     }
 
+    async fn stop(&self, shard: &Shard, delay: Duration) -> Result<(), Error> {
+        let args = [millis(delay).to_string()];
+        self.server.call(shard, &self.server.scripts.stop, args).await.map(drop)
+    }
+
     async fn paused(&self, shard: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
         let names: Vec<String> =
             self.server.ask(redis::cmd("SMEMBERS").arg(keys::paused(shard))).await?;

@@ -127,8 +127,7 @@ impl Engine {
                 self.put_back(key, now.after(delay), event, now);
             }
             Outcome::LaneStopped { delay, error } => {
-                let lane = &mut self.flows.lane;
-                lane.not_before = lane.not_before.max(now.after(delay));
+                self.flows.lane.stop(now.after(delay));
                 self.unspend(key);
                 self.put_back(key, now, retrying(delay, &error), now);
             }

@@ -224,6 +224,11 @@ impl Lane {
         self.drain.per_s
     }
 
+    /// Begins nothing before that time.
+    pub(in crate::embedded) fn stop(&mut self, until: Millis) {
+        self.not_before = self.not_before.max(until);
+    }
+
     pub(in crate::embedded) fn count_ended(&mut self, now: Millis) {
         self.drain.count(ms(now), self.queued > 0);
     }
