@@ -3,7 +3,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use crate::config::{Config, span};
+use crate::config::{Config, span, without_password};
 
 /// What this process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Banner<'_> {
     fn calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let call = |f: &mut fmt::Formatter<'_>, url: &str, key: Option<&String>, lane: &str| {
             let key = key.map_or(String::new(), |name| format!(", with the key in {name}"));
-            writeln!(f, "  upstream  {url}{key}{lane}")
+            writeln!(f, "  upstream  {}{key}{lane}", without_password(url))
         };
         let lanes = &self.config.lanes;
         for lane in lanes {

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::{
     lane::Lane,
     layers::load,
-    secret::Secret,
+    secret::{Secret, without_password},
     sections::{Api, Bridge, Client, Log, LogFormat, Retry, Simulated, Timeouts},
     tenant::{Digest, Tenant},
     webhooks::Webhooks,

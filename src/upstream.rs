@@ -8,7 +8,7 @@ use causeway_worker::{
     Deliverer, OpenAi, Secret as Key, Signing, Simulated, Upstream, WithResponses,
 };
 
-use crate::config::{Config, Secret};
+use crate::config::{Config, Secret, without_password};
 
 /// The upstream of every lane of `queue`: its own, else the one of the top level, else simulated
 /// answers; of the lane of deliveries what signs by `signing` and delivers.
@@ -43,5 +43,7 @@ pub(crate) fn of_lanes(
 fn server(config: &Config, url: &str, key: Option<&Secret>) -> anyhow::Result<Arc<dyn Upstream>> {
     let key = key.map(|key| Key::new(key.expose()));
     let upstream = OpenAi::new(url, key, &config.timeouts());
-    Ok(Arc::new(upstream.with_context(|| format!("cannot use the upstream {url}"))?))
+    Ok(Arc::new(
+        upstream.with_context(|| format!("cannot use the upstream {}", without_password(url)))?,
+    ))
 }

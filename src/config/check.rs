@@ -6,7 +6,7 @@ use causeway_api::check_webhook_url;
 use causeway_queue::{address::Allowed, webhook::is_of_deliveries};
 use causeway_worker::{MAX_RETRY_BASE, WebhookSecret};
 
-use super::{Config, Environment, Refused, Secret, range::Range};
+use super::{Config, Environment, Refused, Secret, range::Range, without_password};
 
 /// A value out of bounds.
 pub(super) struct Wrong {
@@ -213,7 +213,7 @@ fn unlike_an_address(text: &str) -> Option<String> {
     let parsed = reqwest::Url::parse(text).ok();
     let fits = parsed.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let form = "http://host:port or https://host:port";
-    (!fits).then(|| format!("{text:?}, it must look like {form}"))
+    (!fits).then(|| format!("{:?}, it must look like {form}", without_password(text)))
 }
 
 /// Reads what settings point to: keys in the environment, the persona's file.
@@ -261,8 +261,17 @@ fn named_secret(
     let Some(name) = name else { return Ok(None) };
     match environment.get(name) {
         Some(text) if !text.trim().is_empty() => Ok(Some(Secret::new(text.trim()))),
-        Some(_) | None => Err(Refused(format!(
+        Some(_) | None if is_like_a_variable(name) => Err(Refused(format!(
             "{place} says that the key is in the variable {name}, which is not set"
         ))),
+        Some(_) | None => Err(Refused(format!(
+            "{place} must name the variable that holds the key; no variable has the name that is \
+             written there, which is not shown: it may be the key itself"
+        ))),
     }
+}
+
+/// Whether `name` is written as variables are by custom, and keys are not.
+fn is_like_a_variable(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
-    providers::{Format as _, Serialized, Toml},
+    providers::{Format, Serialized, Toml},
     value::{Dict, Map, Num, Value},
 };
 use serde::Serialize;
@@ -67,8 +67,8 @@ fn read_file(path: &Path, keys: &Keys) -> Result<Layer, Refused> {
     let place = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|error| Refused(format!("cannot read the configuration {place}: {error}")))?;
-    let values = dict(&Toml::string(&text))
-        .map_err(|Refused(error)| Refused(format!("{place} is not TOML: {}", error.trim_end())))?;
+    let values: Dict = Toml::from_str(&text)
+        .map_err(|error| Refused(format!("{place} is not TOML{}", not_toml(&text, &error))))?;
     let refused = |key: &str, why: String| {
         let line = line_of(&text, key).map_or(String::new(), |line| format!(", line {line}"));
         Err(Refused(format!("{place}{line}: {why}")))
@@ -81,6 +81,16 @@ fn read_file(path: &Path, keys: &Keys) -> Result<Layer, Refused> {
         return refused(&wrong, unknown(&wrong, keys));
     }
     Ok(Layer { place, values })
+}
+
+/// Where the text ceases to be TOML, and why. The line is not shown: a secret may stand in it.
+fn not_toml(text: &str, error: &<Toml as Format>::Error) -> String {
+    let why = error.message().trim_end().replace('\n', ", ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let Some(before) = before else { return format!(": {why}") };
+    let line = before.split('\n').count();
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!(", line {line}, column {column}: {why}")
 }
 
 /// Variables of another program's making that begin alike: Kubernetes describes a service named

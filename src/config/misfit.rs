@@ -1,4 +1,7 @@
 //! What to say of a value that is not of the kind of its key.
+//!
+//! Where a key's hash or the name of a variable belongs, the key itself may stand by mistake: what
+//! stands there is not shown.
 
 use figment::error::{Actual, Kind};
 
@@ -13,7 +16,9 @@ pub(super) fn told(error: &figment::Error) -> Refused {
 fn why(error: &figment::Error) -> String {
     match &error.kind {
         Kind::InvalidType(found, wanted) | Kind::InvalidValue(found, wanted) => {
-            format!(" is {}, it must be {}", shown(found), in_plain_words(wanted, &error.path))
+            let (found, wanted) =
+                (shown(found, wanted, &error.path), in_plain_words(wanted, &error.path));
+            format!(" is {found}, it must be {wanted}")
         }
         Kind::Message(text) => match text.as_str() {
             "invalid socket address syntax" => format!(" must be {SOCKET_ADDRESS}"),
@@ -27,8 +32,14 @@ fn why(error: &figment::Error) -> String {
 const SOCKET_ADDRESS: &str = "an address with a port, such as 127.0.0.1:4004 or [::1]:4004";
 const IP_ADDRESS: &str = "an IP address, such as 127.0.0.1 or ::1";
 
-fn shown(found: &Actual) -> String {
+/// `found`, unless it may be a secret.
+fn shown(found: &Actual, wanted: &str, path: &[String]) -> String {
+    let is_hidden = is_private(path) && !is_number(wanted);
     match found {
+        Actual::Str(_) if is_private(path) => "a text".to_owned(),
+        Actual::Signed(_) | Actual::Unsigned(_) | Actual::Float(_) if is_hidden => {
+            "a number".to_owned()
+        }
         Actual::Signed(number) => number.to_string(),
         Actual::Unsigned(number) => number.to_string(),
         Actual::Float(number) => number.to_string(),
@@ -36,6 +47,17 @@ fn shown(found: &Actual) -> String {
         Actual::Str(text) => format!("{text:?}"),
         other => format!("a {other}"),
     }
+}
+
+/// Whether what stands at this place may be a secret, though none belongs there: whatever a tenant
+/// has, the names of variables, an address with its password.
+fn is_private(path: &[String]) -> bool {
+    let names_variables = path.iter().any(|name| name.ends_with("_env"));
+    names_variables || path.first().is_some_and(|first| first == "tenant" || first == "redis")
+}
+
+fn is_number(wanted: &str) -> bool {
+    matches!(wanted, "u16" | "u32" | "u64" | "usize" | "f64")
 }
 
 /// What Rust calls `wanted`, at the place that `path` leads to.

@@ -21,10 +21,15 @@ impl Secret {
 
     /// An address with whatever stands before its `@` hidden.
     pub(crate) fn without_password(&self) -> String {
-        let (scheme, rest) = self.0.split_once("://").unwrap_or(("", &self.0));
-        let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-        if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
+        without_password(&self.0)
     }
+}
+
+/// The address `text` with whatever stands before its `@` hidden.
+pub(crate) fn without_password(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
 
 impl fmt::Debug for Secret {

@@ -136,6 +136,36 @@ fn secrets_do_not_show() {
 }
 
 #[test]
+fn a_secret_in_the_wrong_place_is_not_told() {
+    let tenant = |line: &str| format!("[[tenant]]\nid = \"ann\"\n{line}\n");
+    let digest = "00bbccddeeff00112233445566778899aabbccddeeff00112233445566778899";
+    let with_key = |line: &str| tenant(&format!("key_sha256 = [\"{digest}\"]\n{line}"));
+    for (text, environment, part) in [
+        (tenant("key_sha256 = \"cw_5ec7e7\""), &[][..], "`tenant.0.key_sha256` is a text"),
+        (tenant("key_sha256 = [\"cw_5ec7e7\"]"), &[], "64 hexadecimal"),
+        (tenant("key_sha256 = 5007"), &[], "`tenant.0.key_sha256` is a number"),
+        (tenant("key_sha256 = [\"cw_5ec7e7]"), &[], "line 3, column 26: invalid basic string"),
+        (tenant("key_sha256 = cw_5ec7e7"), &[], "line 3, column 14: invalid string"),
+        (tenant("max_running = \"cw_5ec7e7\""), &[], "max_running` is a text, it must be a whole"),
+        (with_key("webhook_secret_env = \"whsec_5ec7e7\""), &[], "webhook_secret_env` is a text"),
+        (with_key("webhook_secret_env = [\"whsec_5ec7e7\"]"), &[], "of tenant ann must name"),
+        (with_key("webhook_url = \"hooks.example/5ec7e7\""), &[], "look like https://host/path"),
+        (with_key("webhook_url = \"ftp://h.example/5ec7e7\""), &[], "with http or https"),
+        ("api_key_env = \"sk-5ec7e7\"".to_owned(), &[], "`api_key_env` must name the variable"),
+        ("api_key_env = 5007".to_owned(), &[], "`api_key_env` is a number"),
+        ("upstream = \"htp://me:5ec7e7@host\"".to_owned(), &[], "\"htp://host\""),
+        (String::new(), &[("CAUSEWAY_TENANT", "cw_5ec7e7")], "`tenant` is a text"),
+        (String::new(), &[("CAUSEWAY_CLIENT_KEY_ENV", "cw_5ec7e7")], "`client.key_env` must name"),
+        (String::new(), &[("CAUSEWAY_WEBHOOKS_SECRET_ENV", "whsec_5ec7e7")], "secret_env` must"),
+    ] {
+        let message = refused(&text, environment);
+        assert!(message.contains(part), "{text:?}: {message}");
+        assert!(!message.contains("5ec7e7") && !message.contains("5007"), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+#[test]
 fn the_sample_file_names_every_key_with_its_default() {
     let uncommented: String = SAMPLE
         .lines()
