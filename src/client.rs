@@ -1,9 +1,9 @@
 //! Talks to a running Causeway over HTTP, for `submit`, `watch` and `jobs`.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail};
-use reqwest::{RequestBuilder, Response, Url, header::CONTENT_TYPE};
+use reqwest::{RequestBuilder, Response, StatusCode, Url, header::CONTENT_TYPE};
 use serde_json::Value;
 
 use crate::{
@@ -66,11 +66,19 @@ impl Client {
         self.json(self.http.get(url)).await
     }
 
-    /// Puts back the jobs that `query` asks for; answers with them.
-    pub(crate) async fn retry_many(&self, query: &[(&str, String)]) -> anyhow::Result<Value> {
-        let mut url = self.url(&["jobs", "retry"])?;
-        url.query_pairs_mut().extend_pairs(query);
-        self.json(self.http.post(url)).await
+    /// Puts a job back; `false` when it is gone, or in no state for that any more.
+    pub(crate) async fn put_back(&self, id: &str) -> anyhow::Result<bool> {
+        match self.ask(self.http.post(self.url(&["jobs", id, "retry"])?)).await? {
+            Ok(answer) => {
+                // Read to its end, so that the connection serves the next call.
+                answer.bytes().await.context("the answer broke off")?;
+                Ok(true)
+            }
+            Err(refusal) => match refusal.code.as_deref() {
+                Some("job_not_found" | "job_not_retryable") => Ok(false),
+                Some(_) | None => bail!("{refusal}"),
+            },
+        }
     }
 
     /// Does `action`, `cancel` or `retry`, to a job; answers with the job.
@@ -113,22 +121,27 @@ impl Client {
         serde_json::from_slice(&body).context("the answer is not JSON: is this Causeway?")
     }
 
-    async fn send(&self, mut request: RequestBuilder) -> anyhow::Result<Response> {
+    async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        self.ask(request).await?.map_err(|refusal| anyhow!("{refusal}"))
+    }
+
+    /// What the server answers, or what it says of a refusal.
+    async fn ask(&self, mut request: RequestBuilder) -> anyhow::Result<Result<Response, Refusal>> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose());
         }
         let response = request.send().await.map_err(|error| self.unreachable(error))?;
         let status = response.status();
         if status.is_success() {
-            return Ok(response);
+            return Ok(Ok(response));
         }
         let body: Value =
             serde_json::from_slice(&response.bytes().await.unwrap_or_default()).unwrap_or_default();
         let Some(message) = body.pointer("/error/message").and_then(Value::as_str) else {
             bail!("{} answered {status}: is this Causeway?", self.base);
         };
-        let code = body.pointer("/error/code").and_then(Value::as_str);
-        bail!("{message} ({}{})", status.as_u16(), code.map_or(String::new(), |c| format!(" {c}")))
+        let code = body.pointer("/error/code").and_then(Value::as_str).map(str::to_owned);
+        Ok(Err(Refusal { status, code, message: message.to_owned() }))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
@@ -140,6 +153,22 @@ impl Client {
             );
         }
         anyhow::Error::new(error.without_url()).context(format!("{base} did not answer"))
+    }
+}
+
+/// What the server refuses, in its words.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    code: Option<String>,
+    message: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, code, message } = self;
+        let code = code.as_ref().map_or(String::new(), |code| format!(" {code}"));
+        write!(f, "{message} ({}{code})", status.as_u16())
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::{
@@ -42,28 +43,39 @@ async fn act(client: &Client, id: &str, action: &str, out: &mut impl Write) -> a
     Ok(())
 }
 
-/// Puts back all that fit, a page at a time.
+/// Puts back all that fit, from the oldest: those of a session stand in line as they did before. All
+/// are listed first, because pages are newest first, and what is put back may end again meanwhile.
 async fn retry_many(client: &Client, many: &JobsRetry, out: &mut impl Write) -> anyhow::Result<()> {
-    let (mut count, mut after) = (0, None);
+    let ids = fitting(client, many).await?;
+    let mut count = 0;
+    for id in ids.iter().rev() {
+        let put_back = client.put_back(id).await;
+        let told = || format!("{count} of {} jobs were put back, and the next was not", ids.len());
+        count += usize::from(put_back.with_context(told)?);
+    }
+    writeln!(out, "{count} jobs were put back")?;
+    Ok(())
+}
+
+/// The ids of all that fit, newest first.
+async fn fitting(client: &Client, many: &JobsRetry) -> anyhow::Result<Vec<String>> {
+    let mut ids: Vec<String> = Vec::new();
     loop {
         let mut query = vec![("limit", "1000".to_owned())];
         let rest = [
             ("status", many.status.clone()),
             ("class", class_name(many.class)),
             ("session", many.session.clone()),
-            ("after", after.take()),
+            ("after", ids.last().cloned()),
         ];
         query.extend(rest.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        let answer = client.retry_many(&query).await?;
+        let answer = client.list(&query).await?;
         let jobs = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
-        count += jobs.len();
-        match jobs.last().filter(|_| answer["has_more"] == true) {
-            Some(last) => after = Some(word(&last["id"])),
-            None => break,
+        ids.extend(jobs.iter().map(|job| word(&job["id"])));
+        if jobs.is_empty() || answer["has_more"] != true {
+            return Ok(ids);
         }
     }
-    writeln!(out, "{count} jobs were put back")?;
-    Ok(())
 }
 
 fn class_name(class: Option<JobClass>) -> Option<String> {
@@ -110,9 +122,63 @@ fn row(job: &Value) -> [String; 7] {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::{
+        Json, Router,
+        extract::{Path, RawQuery},
+        http::StatusCode,
+        response::IntoResponse as _,
+        routing::{get, post},
+    };
+    use clap::Parser as _;
     use serde_json::json;
+    use tokio::{net::TcpListener, task::JoinSet};
 
     use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[tokio::test]
+    async fn jobs_of_all_pages_are_put_back_from_the_oldest() {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let list = async |RawQuery(query): RawQuery| {
+            let query = query.unwrap_or_default();
+            assert!(query.contains("status=failed&session=s"), "{query}");
+            let rest = query.split_once("after=").map(|(_, after)| after);
+            let (ids, has_more) = match rest {
+                None => (["5", "4"], true),
+                Some("4") => (["3", "2"], true),
+                Some(_) => (["1", "0"], false),
+            };
+            Json(json!({"data": ids.map(|id| json!({"id": id})), "has_more": has_more}))
+        };
+        let back = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&back);
+        let retry = async move |Path(id): Path<String>| {
+            seen.lock().unwrap().push(id.clone());
+            if id == "3" {
+                let error = json!({"error": {"message": "it runs", "code": "job_not_retryable"}});
+                return (StatusCode::BAD_REQUEST, Json(error)).into_response();
+            }
+            (StatusCode::ACCEPTED, Json(json!({"id": id}))).into_response()
+        };
+        let routes =
+            Router::new().route("/v1/jobs", get(list)).route("/v1/jobs/{id}/retry", post(retry));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = Config::default();
+        config.client.url = format!("http://{}", listener.local_addr().unwrap());
+        let mut server = JoinSet::new();
+        server.spawn(async { axum::serve(listener, routes).await.unwrap() });
+
+        let line = "causeway jobs retry --status failed --session s";
+        let Command::Jobs(Jobs::Retry(many)) = Cli::parse_from(line.split(' ')).command else {
+            panic!("{line}");
+        };
+        let mut out = Vec::new();
+        retry_many(&Client::new(&config).unwrap(), &many, &mut out).await.unwrap();
+        assert_eq!(*back.lock().unwrap(), ["0", "1", "2", "3", "4", "5"]);
+        assert_eq!(String::from_utf8(out).unwrap(), "5 jobs were put back\n");
+    }
 
     #[test]
     fn jobs_are_listed_in_columns() {

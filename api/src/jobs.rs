@@ -134,7 +134,8 @@ pub(crate) fn limit_of(asked: Option<&str>) -> Result<usize, ApiError> {
     })
 }
 
-/// `POST /v1/jobs/retry`: puts back a page of what `GET /v1/jobs` would list under the same query.
+/// `POST /v1/jobs/retry`: puts back a page of what `GET /v1/jobs` would list under the same query,
+/// from its oldest job on, so that those of a session stand in line as they did before.
 /// `status` must be `failed`, `cancelled` or `expired`.
 pub(crate) async fn retry_many(
     State(state): State<AppState>,
@@ -148,18 +149,16 @@ pub(crate) async fn retry_many(
     }
     let page = state.queue.list(&caller.tenant, &wanted).await?;
     let mut jobs = Vec::with_capacity(page.jobs.len());
-    for listed in &page.jobs {
+    for listed in page.jobs.iter().rev() {
         match state.queue.retry(&caller.tenant, &listed.id).await {
             Ok(job) => jobs.extend(job),
             // Somebody else was faster.
             Err(Error::NotRetryable { .. }) => {}
-            // Full: those that were put back stay, and the rest can be asked for again.
-            Err(Error::Full { .. }) if !jobs.is_empty() => {
-                return Ok(respond(StatusCode::ACCEPTED, &job_view::page(&jobs, true)));
-            }
+            // Full as well: those that were put back stay, and the same query asks for the rest.
             Err(error) => return Err(error.into()),
         }
     }
+    jobs.reverse();
     Ok(respond(StatusCode::ACCEPTED, &job_view::page(&jobs, page.has_more)))
 }
 

@@ -51,7 +51,11 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
     let list = listing(operation(TAG, "listJobs", "List jobs, newest first"));
     let list = list.query("status", "Jobs of this status", schema::status());
     let retry_many = "Put back a page of failed, cancelled or expired jobs";
-    let retry_many = listing(operation(TAG, "retryJobs", retry_many));
+    let retry_many = listing(operation(TAG, "retryJobs", retry_many)).about(
+        "The oldest job of the page goes first, so jobs of a session keep their order; pages are \
+         newest first, so over several of them they keep it only where the last page goes first. \
+         Where the queue is full, what was put back stays, and the same call puts back the rest.",
+    );
     let events = plain("What happens, as it happens", "text/event-stream");
     vec![
         ("/v1/jobs", Post, submit()),

@@ -197,3 +197,39 @@ async fn a_list_is_filtered_and_paged() {
     let done = api.get("/v1/jobs?status=succeeded").await;
     assert_eq!(done.ok(200)["data"], json!([]));
 }
+
+#[tokio::test]
+async fn a_session_that_is_put_back_keeps_its_order() {
+    let api = Api::new();
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(api.post("/v1/jobs", &json!({ "body": {}, "session": "s" })).await.id());
+    }
+    for id in &ids {
+        api.ask(post(&format!("/v1/jobs/{id}/cancel"), "")).await.ok(200);
+    }
+    let back = api.ask(post("/v1/jobs/retry?status=cancelled&session=s", "")).await;
+    let page = back.ok(202);
+    assert_eq!((&page["first_id"], &page["last_id"]), (&json!(ids[2]), &json!(ids[0])));
+    for id in ids {
+        let lease = api.claim().await;
+        assert_eq!(lease.key.job.to_string(), id);
+        api.answer(lease, "done").await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_put_back_of_too_many_stays_and_the_same_call_goes_on() {
+    let api = Api::new();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(api.post("/v1/jobs", &json!({ "body": {} })).await.id());
+        api.ask(post(&format!("/v1/jobs/{}/cancel", ids[ids.len() - 1]), "")).await.ok(200);
+    }
+    bound(&api, Some(1), 1000).await;
+    let retry = async || api.ask(post("/v1/jobs/retry?status=cancelled", "")).await;
+    retry().await.refused(429, "queue_full");
+    let lease = api.claim().await;
+    assert_eq!(lease.key.job.to_string(), ids[0]);
+    assert_eq!(retry().await.ok(202)["first_id"], ids[1]);
+}
