@@ -49,8 +49,8 @@ pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
     admin: bool,
     pub(crate) is_rated: bool,
-    /// Whether a key was needed.
-    pub(crate) has_key: bool,
+    /// SHA-256 of the key, where one was needed.
+    pub(crate) key_sha256: Option<[u8; 32]>,
     pub(crate) webhooks: Webhooks,
 }
 
@@ -90,36 +90,52 @@ impl Tenants {
         tenants.iter().map(|tenant| tenant.id.clone()).collect()
     }
 
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    /// Who calls with these headers.
+    ///
+    /// # Errors
+    /// When a key is needed and nobody has that one.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if tenants.is_empty() {
-            let tenant = TenantId::default_tenant();
-            let (is_rated, has_key, webhooks) = Default::default();
-            return Ok(Caller { tenant, admin: true, is_rated, has_key, webhooks });
+            return Ok(Caller::anybody());
         }
         let Some(key) = presented(headers) else {
             let message = "this server needs an API key: send `Authorization: Bearer <key>`";
             return Err(ApiError::unauthorized(message));
         };
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-        let mut found = None;
-        for tenant in tenants.iter() {
-            for known in &tenant.key_sha256 {
-                // Every key is compared to its end, so that time tells nothing about any.
-                if same(known, &digest) {
-                    found = Some(tenant);
-                }
+        holder(&tenants, digest).ok_or_else(|| ApiError::unauthorized("nobody has this API key"))
+    }
+
+    /// `caller`, who was let in before, as it is by now; `None` when it would be let in no more.
+    pub(crate) fn again(&self, caller: &Caller) -> Option<Caller> {
+        let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let now = match caller.key_sha256 {
+            None => tenants.is_empty().then(Caller::anybody),
+            Some(digest) => holder(&tenants, digest),
+        };
+        now.filter(|now| now.tenant == caller.tenant)
+    }
+}
+
+/// Who has the key with this digest.
+fn holder(tenants: &[Tenant], digest: [u8; 32]) -> Option<Caller> {
+    let mut found = None;
+    for tenant in tenants {
+        for known in &tenant.key_sha256 {
+            // Every key is compared to its end, so that time tells nothing about any.
+            if same(known, &digest) {
+                found = Some(tenant);
             }
         }
-        let tenant = found.ok_or_else(|| ApiError::unauthorized("nobody has this API key"))?;
-        Ok(Caller {
-            tenant: tenant.id.clone(),
-            admin: tenant.admin,
-            is_rated: tenant.is_rated,
-            has_key: true,
-            webhooks: tenant.webhooks.clone(),
-        })
     }
+    found.map(|tenant| Caller {
+        tenant: tenant.id.clone(),
+        admin: tenant.admin,
+        is_rated: tenant.is_rated,
+        key_sha256: Some(digest),
+        webhooks: tenant.webhooks.clone(),
+    })
 }
 
 /// Whether two digests are the same, in a time that does not depend on where they differ.
@@ -161,13 +177,12 @@ pub(crate) async fn authenticate(
     }
 }
 
-#[cfg(test)]
 impl Caller {
-    /// A caller of `tenant`.
-    pub(crate) fn of(tenant: &str) -> Self {
-        let tenant = TenantId::new(tenant).unwrap();
-        let (is_rated, has_key, webhooks) = Default::default();
-        Self { tenant, admin: false, is_rated, has_key, webhooks }
+    /// Whoever calls where nobody is configured.
+    fn anybody() -> Self {
+        let tenant = TenantId::default_tenant();
+        let (is_rated, key_sha256, webhooks) = Default::default();
+        Self { tenant, admin: true, is_rated, key_sha256, webhooks }
     }
 }
 

@@ -4,7 +4,8 @@
 //! a time: it reads a frame, answers it, passes an event on. So nothing piles up for a client that
 //! is slow: while it does not take what is sent, no event is read for it and no frame of its is
 //! looked at, and what happens meanwhile stays in the jobs' logs. Jobs live apart from connections:
-//! one that closes cancels nothing, and another goes on with `after`.
+//! one that closes cancels nothing, and another goes on with `after`. Whoever would be let in no more
+//! is let go at the next frame.
 
 mod frame;
 mod session;
@@ -52,7 +53,7 @@ pub(crate) async fn connect(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    if !caller.has_key {
+    if caller.key_sha256.is_none() {
         refuse_foreign_pages(&headers)?;
     }
     let upgrade = upgrade.map_err(|rejection| {
@@ -105,6 +106,7 @@ where
                     None | Some(Ok(Message::Close(_))) => break None,
                     Some(Err(error)) => break Some(close(close_code::PROTOCOL, &error.to_string())),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                    Some(Ok(Message::Text(_))) if !session.is_let_in() => break Some(let_go()),
                     Some(Ok(Message::Text(text))) => session.answer(text.as_str()).await,
                     Some(Ok(Message::Binary(_))) => Session::refuse_binary(),
                 }
@@ -158,6 +160,13 @@ where
 
 fn stopped() -> CloseFrame {
     close(close_code::RESTART, "this process stops: connect again, and follow with `after`")
+}
+
+fn let_go() -> CloseFrame {
+    close(
+        close_code::POLICY,
+        "the key of this connection is not valid any more: connect with another",
+    )
 }
 
 fn close(code: u16, reason: &str) -> CloseFrame {

@@ -114,7 +114,8 @@ pub(super) fn entries() -> Vec<Entry> {
                      `unfollow`, `cancel` and `ping`, each with a `ref` if it likes; the server \
                      answers with the same `ref` and a `type`, and sends the events of followed \
                      jobs as `{\"job\", \"seq\", \"type\", \"data\"}`. Offer the protocols \
-                     `causeway.v1` and `causeway.key.<key>` where headers cannot be set.",
+                     `causeway.v1` and `causeway.key.<key>` where headers cannot be set. A frame \
+                     after the key was revoked closes the connection with 1008.",
                 )
                 .header("Sec-WebSocket-Protocol", "`causeway.v1`", schema::any_text())
                 .responds(101, ResponseBuilder::new().description("The WebSocket is open"))

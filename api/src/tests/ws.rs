@@ -1,120 +1,18 @@
-//! One connection for many jobs, without a socket: a pair of channels stands for it.
+//! One connection for many jobs, without a socket.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    task::{Context, Poll},
-};
+mod client;
 
-use axum::{
-    body::Body,
-    extract::ws::{CloseFrame, Message},
-    http::Request,
-};
+use axum::{body::Body, extract::ws::Message, http::Request};
 use causeway_queue::{EventKind, RawJson, backend::Emission};
-use futures_util::{Sink, Stream};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::PollSender;
+use tokio::time::Instant;
 
-use super::{Api, ann_and_bob, signed};
+use self::client::Client;
+use super::{Api, ann_and_bob, signed, tenant};
 use crate::{
-    Settings,
-    auth::Caller,
-    ws::{MAX_FOLLOWED, PING, SLOW, Session, run},
+    Settings, Tenant, Webhooks,
+    ws::{MAX_FOLLOWED, PING, SLOW},
 };
-
-/// The server's end of a connection.
-struct Wire {
-    heard: ReceiverStream<Result<Message, Infallible>>,
-    said: PollSender<Message>,
-}
-
-impl Stream for Wire {
-    type Item = Result<Message, Infallible>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.heard).poll_next(cx)
-    }
-}
-
-impl Sink<Message> for Wire {
-    type Error = String;
-
-    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
-        Pin::new(&mut self.said).poll_ready(cx).map_err(|error| error.to_string())
-    }
-
-    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), String> {
-        Pin::new(&mut self.said).start_send(message).map_err(|error| error.to_string())
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
-        Pin::new(&mut self.said).poll_flush(cx).map_err(|error| error.to_string())
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), String>> {
-        Pin::new(&mut self.said).poll_close(cx).map_err(|error| error.to_string())
-    }
-}
-
-/// The client's end.
-struct Client {
-    say: mpsc::Sender<Result<Message, Infallible>>,
-    hear: mpsc::Receiver<Message>,
-    server: JoinSet<()>,
-}
-
-impl Client {
-    /// Connects as `tenant`; `room` frames fit on the way to the client.
-    fn connect(api: &Api, tenant: &str, room: usize) -> Self {
-        let (say, heard) = mpsc::channel(100);
-        let (said, hear) = mpsc::channel(room);
-        let wire = Wire { heard: ReceiverStream::new(heard), said: PollSender::new(said) };
-        let caller = Caller::of(tenant);
-        let mut server = JoinSet::new();
-        server.spawn(run(Session::new(api.state.clone(), caller), wire));
-        Self { say, hear, server }
-    }
-
-    async fn send(&self, message: Message) {
-        self.say.send(Ok(message)).await.unwrap();
-    }
-
-    async fn say(&self, frame: &Value) {
-        self.send(Message::Text(frame.to_string().into())).await;
-    }
-
-    async fn hear(&mut self) -> Value {
-        match self.hear.recv().await {
-            Some(Message::Text(text)) => serde_json::from_str(&text).unwrap(),
-            other => panic!("no text: {other:?}"),
-        }
-    }
-
-    /// Says something, and hears the next frame.
-    async fn ask(&mut self, frame: &Value) -> Value {
-        self.say(frame).await;
-        self.hear().await
-    }
-
-    /// Submits and follows a job that streams; its id.
-    async fn submit(&mut self) -> String {
-        let job = json!({ "body": { "stream": true } });
-        let told = self.ask(&json!({ "op": "submit", "job": job, "follow": true })).await;
-        assert_eq!((&told["type"], &told["replayed"]), (&json!("accepted"), &json!(false)));
-        told["job"]["id"].as_str().unwrap_or_else(|| panic!("{told}")).to_owned()
-    }
-
-    async fn closed(&mut self) -> Option<CloseFrame> {
-        match self.hear.recv().await {
-            Some(Message::Close(frame)) => frame,
-            None => None,
-            other => panic!("no end: {other:?}"),
-        }
-    }
-}
 
 fn seq_and_type(told: &Value) -> (u64, &str) {
     (told["seq"].as_u64().unwrap_or_else(|| panic!("{told}")), told["type"].as_str().unwrap())
@@ -277,6 +175,39 @@ async fn a_connection_that_closes_cancels_nothing() {
     client.server.join_next().await.unwrap().unwrap();
     assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.ok(200)["status"], "queued");
     assert!(api.queue.backend().news().is_empty(), "somebody still listens");
+}
+
+#[tokio::test]
+async fn whoever_would_be_let_in_no_more_is_let_go_at_the_next_frame() {
+    let [ann, bob] = [tenant("ann"), tenant("bob")];
+    let moved = Tenant { key_sha256: [ann.key_sha256.clone(), bob.key_sha256].concat(), ..bob };
+    let revoked = Tenant { key_sha256: vec![[7; 32]], ..ann.clone() };
+    for tenants in [vec![revoked], vec![tenant("bob")], vec![moved]] {
+        let api = Api::with(Settings::default(), ann_and_bob());
+        let mut client = Client::connect(&api, "ann", 100);
+        let submit = json!({ "op": "submit", "job": { "body": {} } });
+        assert_eq!(client.ask(&submit).await["type"], "accepted");
+        api.state.tenants.replace(vec![ann.clone(), tenant("bob")]);
+        assert_eq!(client.ask(&submit).await["type"], "accepted");
+        api.state.tenants.replace(tenants);
+        client.say(&submit).await;
+        let frame = client.closed().await.unwrap();
+        assert_eq!(frame.code, 1008);
+        assert!(frame.reason.contains("not valid any more"), "{}", frame.reason);
+        assert_eq!(api.unfinished().await, 2);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_heeds_what_its_tenant_may_by_now() {
+    let api = Api::with(Settings::default(), ann_and_bob());
+    let mut client = Client::connect(&api, "ann", 100);
+    let webhook = json!({ "url": "https://example.com/" });
+    let submit = json!({ "op": "submit", "job": { "body": {}, "webhook": webhook } });
+    assert_eq!(client.ask(&submit).await["error"]["code"], "no_webhook_secret");
+    let webhooks = Webhooks { signs: true, ..Webhooks::default() };
+    api.state.tenants.replace(vec![Tenant { webhooks, ..tenant("ann") }]);
+    assert_eq!(client.ask(&submit).await["type"], "accepted");
 }
 
 #[tokio::test(start_paused = true)]

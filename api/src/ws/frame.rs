@@ -10,7 +10,8 @@
 //!
 //! Each may carry a `ref`, and its answer carries the same; answers come in the order of what they
 //! answer. What is refused is answered by `error`. Events of followed jobs come in between: the
-//! job's id, `seq`, and kind and data as in `GET /v1/jobs/{id}/events`.
+//! job's id, `seq`, and kind and data as in `GET /v1/jobs/{id}/events`. A frame that comes after its
+//! client's key was revoked is not answered: the connection closes.
 
 use causeway_queue::{Event, JobId, RawJson};
 use serde::{Deserialize, Serialize};

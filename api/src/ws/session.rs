@@ -70,6 +70,13 @@ impl Session {
         Some(news.text)
     }
 
+    /// Whether the client would be let in again. From now on it is who it would be then.
+    pub(super) fn is_let_in(&mut self) -> bool {
+        let Some(now) = self.state.tenants.again(&self.caller) else { return false };
+        self.caller = now;
+        true
+    }
+
     /// Does what a frame asks; gives the answer.
     pub(super) async fn answer(&mut self, frame: &str) -> String {
         let (reference, answered) = match Asked::read(frame) {
