@@ -2,6 +2,8 @@
 //! tenants and, where there is an API, the bounds of lanes take effect at once, everything else at the
 //! next start.
 
+mod lanes;
+
 use std::{
     path::PathBuf,
     time::{Duration, SystemTime},
@@ -9,7 +11,7 @@ use std::{
 
 use anyhow::ensure;
 use causeway_api::Tenants;
-use causeway_queue::{LaneName, Queue};
+use causeway_queue::Queue;
 use causeway_worker::Signing;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -111,11 +113,14 @@ impl Reload {
             );
         }
         if fixed(&new) != fixed(&self.current) {
-            tracing::warn!("other settings than tenants and bounds of lanes need a restart");
+            tracing::warn!(
+                "other settings than tenants and lanes were changed: they need a restart"
+            );
         }
-        if layout(&new) != layout(&self.current) {
-            // Bounds of lanes that are not served yet, or of another number of shards.
-            new.lanes.clone_from(&self.current.lanes);
+        let (lanes, waiting) = lanes::merge(&self.current.lanes, &new.lanes);
+        new.lanes = lanes;
+        for change in waiting {
+            tracing::warn!("{change}: a restart takes it over");
         }
         self.tenants.replace(new.callers());
         self.signing.replace(&new.signing());
@@ -129,15 +134,9 @@ impl Reload {
     }
 }
 
-/// What cannot change while the process runs.
+/// What cannot change while the process runs, but of lanes.
 fn fixed(config: &Config) -> Config {
-    let lanes = config.lanes.iter().map(crate::config::Lane::without_limits).collect();
-    Config { tenants: Vec::new(), lanes, ..config.clone() }
-}
-
-/// Which lanes are served, over how many shards.
-fn layout(config: &Config) -> Vec<(&LaneName, u16)> {
-    config.lanes.iter().map(|lane| (&lane.name, lane.shards)).collect()
+    Config { tenants: Vec::new(), lanes: Vec::new(), ..config.clone() }
 }
 
 /// By what a change of the file is seen.

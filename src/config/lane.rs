@@ -50,6 +50,24 @@ fn million() -> u64 {
 }
 
 impl Lane {
+    /// A lane of which nothing else is configured.
+    pub(crate) fn named(name: LaneName) -> Self {
+        let (models, upstream, api_key_env, api_key) = Default::default();
+        let (max_running, requests_per_minute, tokens_per_minute) = Default::default();
+        Self {
+            name,
+            models,
+            upstream,
+            api_key_env,
+            shards: one(),
+            max_running,
+            max_queued: million(),
+            requests_per_minute,
+            tokens_per_minute,
+            api_key,
+        }
+    }
+
     pub(crate) fn limits(&self) -> LaneLimits {
         LaneLimits {
             max_running: self.max_running,
@@ -61,11 +79,16 @@ impl Lane {
 
     /// The same lane with other bounds: what remains needs a restart to change.
     pub(crate) fn without_limits(&self) -> Self {
+        self.with_limits_of(&Self::named(self.name.clone()))
+    }
+
+    /// The same lane with the bounds of `other`.
+    pub(crate) fn with_limits_of(&self, other: &Self) -> Self {
         Self {
-            max_running: None,
-            max_queued: million(),
-            requests_per_minute: None,
-            tokens_per_minute: None,
+            max_running: other.max_running,
+            max_queued: other.max_queued,
+            requests_per_minute: other.requests_per_minute,
+            tokens_per_minute: other.tokens_per_minute,
             ..self.clone()
         }
     }

@@ -32,6 +32,31 @@ async fn a_paused_lane_stays_paused_when_everything_is_restarted() {
     assert_eq!(client.end_of(&id).await["status"], "succeeded");
 }
 
+#[tokio::test]
+async fn bounds_of_a_lane_that_runs_are_taken_over_beside_a_new_lane() {
+    let mut upstream = Upstream::held().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("causeway.toml");
+    let write = |text: &str| std::fs::write(&file, text).expect("the file can be written");
+    write("[[lane]]\nname = \"default\"\n");
+    let settings = [("CAUSEWAY_CONFIG", file.to_str().expect("a path"))];
+    let up = Causeway::up(&upstream.url(), &settings).await;
+    let client = up.client().await;
+    write("[[lane]]\nname = \"default\"\nmax_running = 1\n[[lane]]\nname = \"gpu\"\n");
+    up.reload();
+    up.says("lane gpu is new and not served yet: a restart takes it over").await;
+    up.says("was read again").await;
+    let first = client.submit("hello").await;
+    let call = upstream.call().await;
+    let second = client.submit("hello again").await;
+    assert_eq!(client.job(&second).await["waiting_for"], "lane_limit");
+    call.answer("hello to you");
+    upstream.call().await.answer("and again");
+    for id in [first, second] {
+        assert_eq!(client.end_of(&id).await["status"], "succeeded");
+    }
+}
+
 /// A configuration with so many shards, and tenants enough that each shard has some.
 fn write_config(file: &Path, shards: u16) {
     let mut text = format!("[[lane]]\nname = \"default\"\nshards = {shards}\n");
