@@ -67,7 +67,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// The jobs of these names, in order; `None` for what does not exist.
     async fn get(&self, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error>;
 
-    /// A tenant's jobs in this shard, newest first.
+    /// A tenant's jobs in this shard, the one that was accepted last first.
     async fn list(
         &self,
         shard: &Shard,

@@ -102,6 +102,8 @@ macro_rules! promises {
             a_job_given_back_has_spent_no_attempt
             an_answer_is_kept_for_its_reader
             jobs_are_listed_newest_first_in_pages
+            a_list_is_in_the_order_of_acceptance
+            two_lanes_are_listed_as_one
             a_list_is_filtered
             a_list_does_not_go_on_after_a_stranger
             numbers_tell_what_waits_and_runs

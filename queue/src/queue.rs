@@ -1,6 +1,7 @@
 //! The queue as the API and the worker see it: jobs in lanes over one backend.
 
 mod lanes;
+mod list;
 mod moved;
 
 use std::{
@@ -14,7 +15,7 @@ use bytes::Bytes;
 pub use self::lanes::Lane;
 use self::lanes::{Limits, Surveyed};
 use crate::{
-    backend::{Backend, ListQuery, Page},
+    backend::Backend,
     error::Error,
     fair::Estimate,
     id::{JobId, LaneName, SessionKey, Shard, TenantId},
@@ -210,31 +211,6 @@ impl Queue {
     /// [`Error::NotRetryable`] when it has not ended or succeeded; when the store does not answer.
     pub async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
         if self.backend.retry(tenant, id).await? { self.job(tenant, id).await } else { Ok(None) }
-    }
-
-    /// A tenant's deliveries, newest first.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn deliveries(&self, tenant: &TenantId, query: &ListQuery) -> Result<Page, Error> {
-        self.backend.list(&Self::shard_of_deliveries(tenant), tenant, query).await
-    }
-
-    /// A tenant's jobs over all lanes, newest first, without its deliveries.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn list(&self, tenant: &TenantId, query: &ListQuery) -> Result<Page, Error> {
-        let mut page = Page::default();
-        for shard in self.shards_of(tenant) {
-            let part = self.backend.list(&shard, tenant, query).await?;
-            page.has_more |= part.has_more;
-            page.jobs.extend(part.jobs);
-        }
-        page.jobs.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| b.id.cmp(&a.id)));
-        page.has_more |= page.jobs.len() > query.limit;
-        page.jobs.truncate(query.limit);
-        Ok(page)
     }
 
     /// Takes one from a tenant's bucket `name`.

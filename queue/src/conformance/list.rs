@@ -1,10 +1,10 @@
 //! Promises about what is seen of many jobs.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::stage::{Stage, session_key, tenant_id};
 use crate::{
-    Class, Error, JobId, NewJob, Status,
+    Class, Error, JobId, Lane, LaneName, NewJob, Queue, Spec, Status,
     backend::{ListQuery, Page},
     job::State,
     limits::TenantLimits,
@@ -22,19 +22,65 @@ pub async fn jobs_are_listed_newest_first_in_pages(stage: Stage) {
         stage.accept(stage.job("bob")).await;
     }
     accepted.reverse();
-    let ann = tenant_id("ann");
-    let mut query = ListQuery { limit: 2, ..ListQuery::default() };
+    assert_eq!(paged(&stage.queue, 2).await, accepted);
+}
+
+/// What ann sees, page for page.
+async fn paged(queue: &Queue, limit: usize) -> Vec<JobId> {
+    let mut query = ListQuery { limit, ..ListQuery::default() };
     let mut seen = Vec::new();
     loop {
-        let page = stage.queue.list(&ann, &query).await.unwrap();
+        let page = queue.list(&tenant_id("ann"), &query).await.unwrap();
         seen.extend(ids(&page));
         query.after = seen.last().cloned();
         if !page.has_more {
-            break;
+            return seen;
         }
-        assert_eq!(page.jobs.len(), 2);
+        assert_eq!(page.jobs.len(), limit);
     }
-    assert_eq!(seen, accepted);
+}
+
+/// Of two processes that submit at once, the one that is accepted later may have made the older id:
+/// what counts is when a job was accepted, and no page repeats it.
+pub async fn a_list_is_in_the_order_of_acceptance(stage: Stage) {
+    let drafts: Vec<NewJob> = (0..6).map(|_| stage.job("ann")).collect();
+    let drafted: Vec<JobId> = drafts.iter().map(|job| job.id.clone()).collect();
+    for (place, job) in swapped(drafts) {
+        assert_eq!(stage.accept(job).await, drafted[place]);
+    }
+    for limit in 1..=7 {
+        let wanted = [4, 5, 2, 3, 0, 1].map(|place| drafted[place].clone());
+        assert_eq!(paged(&stage.queue, limit).await, wanted, "{limit} a page");
+    }
+}
+
+/// Jobs of two lanes stand in one list, in which each lane keeps its order.
+pub async fn two_lanes_are_listed_as_one(stage: Stage) {
+    let name = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
+    let other = Lane { models: vec!["b".to_owned()], ..Lane::named(name) };
+    let lanes = vec![Lane::named(stage.shard.lane.clone()), other];
+    let queue = Queue::new(Arc::clone(stage.queue.backend()), lanes);
+    let draft = |model: &str| {
+        let job = stage.job("ann");
+        let spec = Spec { model: Some(model.to_owned()), ..job.spec };
+        queue.draft(job.tenant, spec, job.body, None)
+    };
+    let drafts: Vec<NewJob> = ["a", "a", "b", "b", "a", "a"].map(draft).into();
+    let drafted: Vec<JobId> = drafts.iter().map(|job| job.id.clone()).collect();
+    for (_, job) in swapped(drafts) {
+        queue.submit(vec![job]).await.unwrap();
+    }
+    for limit in 1..=7 {
+        let wanted = [4, 5, 2, 3, 0, 1].map(|place| drafted[place].clone());
+        assert_eq!(paged(&queue, limit).await, wanted, "{limit} a page");
+    }
+}
+
+/// Jobs with their places, the two of each pair swapped.
+fn swapped(drafts: Vec<NewJob>) -> Vec<(usize, NewJob)> {
+    let mut drafts: Vec<(usize, NewJob)> = drafts.into_iter().enumerate().collect();
+    drafts.chunks_mut(2).for_each(<[_]>::reverse);
+    drafts
 }
 
 /// Only what was asked for is listed.
