@@ -240,23 +240,29 @@ pub(crate) struct JobsRetry {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Lane {
-    /// Show every lane in numbers
-    List(LaneOf),
+    /// Show lanes in numbers, over all tenants
+    List(Lanes),
     /// Begin nothing more in a lane, or for one tenant in it; what runs goes on
-    Pause(LaneOf),
+    Pause(LanesOf),
     /// Go on
-    Resume(LaneOf),
+    Resume(LanesOf),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct LaneOf {
+pub(crate) struct Lanes {
     /// The lane [default: all]
     pub(crate) lane: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LanesOf {
     /// Only this tenant
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: Option<String>,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) lanes: Lanes,
 }
 
 #[derive(Debug, Subcommand)]
@@ -364,6 +370,7 @@ mod tests {
             ("causeway bench queue --jobs -1", ["-1", "1..=10000000"]),
             ("causeway jobs retry JOB --class batch", ["--class", "JOB"]),
             ("causeway jobs retry JOB --session s", ["--session", "JOB"]),
+            ("causeway lane list --tenant ann", ["--tenant", "unexpected"]),
         ] {
             let text = refusal(line);
             assert!(parts.iter().all(|part| text.contains(part)), "{line}: {text}");

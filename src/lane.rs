@@ -9,7 +9,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Lane, LaneOf},
+    cli::{Lane, Lanes, LanesOf},
     client::Client,
     config::Config,
     table,
@@ -23,27 +23,29 @@ const COLUMNS: [&str; 5] = ["LANE", "QUEUED", "RUNNING", "DEAD", "STATE"];
 /// When there is no such lane, the caller is no administrator, or the server stays away.
 pub(crate) async fn run(config: &Config, typed: &Lane) -> anyhow::Result<ExitCode> {
     let client = Client::new(config)?;
-    let (of, action) = match typed {
-        Lane::List(of) => (of, None),
-        Lane::Pause(of) => (of, Some("pause")),
-        Lane::Resume(of) => (of, Some("resume")),
-    };
-    let lanes = match action {
-        None => {
-            ensure!(of.tenant.is_none(), "`lane list` shows all tenants together");
-            chosen(&client, of).await?
-        }
-        Some(action) => {
-            let mut lanes = Vec::new();
-            for lane in chosen(&client, of).await? {
-                let name = table::word(&lane["lane"]);
-                let body =
-                    of.tenant.as_ref().map_or(json!({}), |tenant| json!({ "tenant": tenant }));
-                lanes.push(client.post(&["lanes", &name, action], &body).await?);
-            }
-            lanes
-        }
-    };
+    match typed {
+        Lane::List(lanes) => show(&chosen(&client, lanes).await?)?,
+        Lane::Pause(of) => act(&client, of, "pause").await?,
+        Lane::Resume(of) => act(&client, of, "resume").await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn act(client: &Client, of: &LanesOf, action: &str) -> anyhow::Result<()> {
+    let body = of.tenant.as_ref().map_or(json!({}), |tenant| json!({ "tenant": tenant }));
+    let mut lanes = Vec::new();
+    for lane in chosen(client, &of.lanes).await? {
+        let name = table::word(&lane["lane"]);
+        lanes.push(client.post(&["lanes", &name, action], &body).await?);
+    }
+    show(&lanes)?;
+    if let Some(tenant) = &of.tenant {
+        writeln!(io::stderr(), "the numbers are those of tenant {tenant}")?;
+    }
+    Ok(())
+}
+
+fn show(lanes: &[Value]) -> io::Result<()> {
     let row = |lane: &Value| {
         let state = if lane["paused"] == true { "paused" } else { "open" };
         let number = |key: &str| lane[key].as_u64().map_or("-".to_owned(), |n| n.to_string());
@@ -55,20 +57,16 @@ pub(crate) async fn run(config: &Config, typed: &Lane) -> anyhow::Result<ExitCod
             state.to_owned(),
         ]
     };
-    table::write(&COLUMNS, lanes.iter().map(row), &mut io::stdout())?;
-    if let Some(tenant) = &of.tenant {
-        writeln!(io::stderr(), "the numbers are those of tenant {tenant}")?;
-    }
-    Ok(ExitCode::SUCCESS)
+    table::write(&COLUMNS, lanes.iter().map(row), &mut io::stdout())
 }
 
 /// The lane that was named, or all.
-async fn chosen(client: &Client, of: &LaneOf) -> anyhow::Result<Vec<Value>> {
-    let mut lanes = client.get(&["lanes"]).await?;
-    let lanes: Vec<Value> = lanes["data"].as_array_mut().map(std::mem::take).unwrap_or_default();
-    let Some(name) = &of.lane else { return Ok(lanes) };
-    let known: Vec<String> = lanes.iter().map(|lane| table::word(&lane["lane"])).collect();
-    let found: Vec<Value> = lanes.into_iter().filter(|lane| lane["lane"] == **name).collect();
+async fn chosen(client: &Client, lanes: &Lanes) -> anyhow::Result<Vec<Value>> {
+    let mut all = client.get(&["lanes"]).await?;
+    let all: Vec<Value> = all["data"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let Some(name) = &lanes.lane else { return Ok(all) };
+    let known: Vec<String> = all.iter().map(|lane| table::word(&lane["lane"])).collect();
+    let found: Vec<Value> = all.into_iter().filter(|lane| lane["lane"] == **name).collect();
     ensure!(!found.is_empty(), "there is no lane {name:?}; there is {}", known.join(", "));
     Ok(found)
 }

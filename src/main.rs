@@ -114,8 +114,11 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tenant(cli::Tenant::Key) => tenant::key(),
         Command::Webhook(cli::Webhook::Secret) => webhook::secret(),
         Command::Lane(typed) => {
-            let (cli::Lane::List(on) | cli::Lane::Pause(on) | cli::Lane::Resume(on)) = &typed;
-            lane::run(&client_config(&on.server, &environment)?, &typed).await
+            let server = match &typed {
+                cli::Lane::List(lanes) => &lanes.server,
+                cli::Lane::Pause(of) | cli::Lane::Resume(of) => &of.lanes.server,
+            };
+            lane::run(&client_config(server, &environment)?, &typed).await
         }
         Command::Simulate(typed) => {
             let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
