@@ -148,18 +148,23 @@ pub(crate) async fn retry_many(
         return Err(ApiError::invalid_param("status", message));
     }
     let page = state.queue.list(&caller.tenant, &wanted).await?;
+    let mut has_more = page.has_more;
     let mut jobs = Vec::with_capacity(page.jobs.len());
     for listed in page.jobs.iter().rev() {
         match state.queue.retry(&caller.tenant, &listed.id).await {
             Ok(job) => jobs.extend(job),
             // Somebody else was faster.
             Err(Error::NotRetryable { .. }) => {}
-            // Full as well: those that were put back stay, and the same query asks for the rest.
+            // Full: those that were put back stay, and the same query asks for the rest.
+            Err(Error::Full { .. }) if !jobs.is_empty() => {
+                has_more = true;
+                break;
+            }
             Err(error) => return Err(error.into()),
         }
     }
     jobs.reverse();
-    Ok(respond(StatusCode::ACCEPTED, &job_view::page(&jobs, page.has_more)))
+    Ok(respond(StatusCode::ACCEPTED, &job_view::page(&jobs, has_more)))
 }
 
 /// The value whose name is `text`.

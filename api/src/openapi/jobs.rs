@@ -54,7 +54,8 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
     let retry_many = listing(operation(TAG, "retryJobs", retry_many)).about(
         "The oldest job of the page goes first, so jobs of a session keep their order; pages are \
          newest first, so over several of them they keep it only where the last page goes first. \
-         Where the queue is full, what was put back stays, and the same call puts back the rest.",
+         Where the queue becomes full, the answer has what was put back, `has_more` is true, and \
+         the same call puts back the rest.",
     );
     let events = plain("What happens, as it happens", "text/event-stream");
     vec![

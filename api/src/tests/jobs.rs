@@ -228,6 +228,9 @@ async fn what_is_put_back_of_too_many_stays_and_the_same_call_goes_on() {
     }
     bound(&api, Some(1), 1000).await;
     let retry = async || api.ask(post("/v1/jobs/retry?status=cancelled", "")).await;
+    let back = retry().await;
+    let page = back.ok(202);
+    assert_eq!((&page["last_id"], &page["has_more"]), (&json!(ids[0]), &json!(true)));
     retry().await.refused(429, "queue_full");
     let lease = api.claim().await;
     assert_eq!(lease.key.job.to_string(), ids[0]);
