@@ -213,6 +213,11 @@ pub(crate) async fn wait_then_claim(
 pub struct Emission {
     /// The attempt that it comes from.
     pub lease: LeaseKey,
+    /// Its number among the emissions of the attempt, from 1.
+    pub number: u32,
+    /// Whether it may have been appended before: the store gave no answer then. If so, it is not
+    /// appended again.
+    pub repeated: bool,
     /// What kind of event: `Delta` or `Reset`.
     pub kind: EventKind,
     /// The event's data.

@@ -134,6 +134,7 @@ macro_rules! promises {
             a_conversation_remembers_its_turns_and_no_others
             a_conversation_can_be_forgotten
             events_are_numbered_and_kept
+            what_is_said_again_is_kept_once
             a_follower_hears_what_comes_after_it_came
             a_bucket_refuses_what_is_too_much
             new_work_wakes_a_worker

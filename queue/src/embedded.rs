@@ -183,7 +183,8 @@ impl Backend for Embedded {
     async fn emit(&self, shard: &Shard, emissions: Vec<Emission>) -> Result<Vec<LeaseKey>, Error> {
         Ok(self.transition(shard, |engine, _| {
             let emit = |one: Emission| {
-                engine.emit(&one.lease, one.kind, one.data).err().map(|()| one.lease)
+                let lease = one.lease.clone();
+                engine.emit(one).err().map(|()| lease)
             };
             emissions.into_iter().filter_map(emit).collect()
         }))

@@ -246,7 +246,13 @@ impl World {
             return Ok(());
         }
         let lease = keeping[at % keeping.len()].0.key.clone();
-        let one = Emission { lease, kind: EventKind::Delta, data: RawJson::string("x") };
+        let one = Emission {
+            lease,
+            number: 1,
+            repeated: false,
+            kind: EventKind::Delta,
+            data: RawJson::string("x"),
+        };
         let ours = self.embedded.emit(&self.shard, vec![one.clone()]).await.unwrap();
         let theirs = self.redis.emit(&self.shard, vec![one]).await.unwrap();
         same(&ours, &theirs)

@@ -65,6 +65,8 @@ struct Held {
     said: u64,
     taken: u64,
     stored: u64,
+    /// How many emissions were made of them.
+    emitted: u32,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -168,13 +170,14 @@ impl Emitter {
     }
 
     async fn store(&self, taps: Vec<Arc<Tap>>) {
-        let emissions: Vec<Emission> = taps.iter().flat_map(|tap| tap.take()).collect();
+        let mut emissions: Vec<Emission> = taps.iter().flat_map(|tap| tap.take()).collect();
         let mut pause = PAUSE.0;
         let lost = loop {
             match self.queue.backend().emit(&self.shard, emissions.clone()).await {
                 Ok(lost) => break lost,
                 Err(error) => {
                     tracing::debug!(%error, "events are kept until the store is back");
+                    emissions.iter_mut().for_each(|one| one.repeated = true);
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSE.1);
                 }
@@ -205,13 +208,17 @@ impl Tap {
         let mut held = lock(&self.held);
         held.taken = held.said;
         let mut emissions = Vec::with_capacity(1);
-        let mut add =
-            |kind, data| emissions.push(Emission { lease: self.lease.clone(), kind, data });
+        let mut add = |held: &mut Held, kind, data| {
+            held.emitted += 1;
+            let (lease, number) = (self.lease.clone(), held.emitted);
+            emissions.push(Emission { lease, number, repeated: false, kind, data });
+        };
         if std::mem::take(&mut held.reset) {
-            add(EventKind::Reset, RawJson::default());
+            add(&mut held, EventKind::Reset, RawJson::default());
         }
         if !held.chunks.is_empty() {
-            add(EventKind::Delta, chunk::array(&std::mem::take(&mut held.chunks)));
+            let data = chunk::array(&std::mem::take(&mut held.chunks));
+            add(&mut held, EventKind::Delta, data);
         }
         emissions
     }

@@ -36,7 +36,7 @@ fn cut() -> AttemptError {
 
 pub(super) async fn say(api: &Api, lease: &Lease, kind: EventKind, data: Value) {
     let data = RawJson::of(&data).unwrap();
-    let one = Emission { lease: lease.key.clone(), kind, data };
+    let one = Emission { lease: lease.key.clone(), number: 1, repeated: false, kind, data };
     let shard = api.queue.shards().remove(0);
     assert!(api.queue.backend().emit(&shard, vec![one]).await.unwrap().is_empty());
 }

@@ -37,7 +37,13 @@ async fn streamed(api: &Api) -> String {
     let shard = api.queue.shards().remove(0);
     for text in ["a", "b"] {
         let data = RawJson::of(&serde_json::json!({ "text": text })).unwrap();
-        let one = Emission { lease: lease.key.clone(), kind: EventKind::Delta, data };
+        let one = Emission {
+            lease: lease.key.clone(),
+            number: 1,
+            repeated: false,
+            kind: EventKind::Delta,
+            data,
+        };
         assert!(api.queue.backend().emit(&shard, vec![one]).await.unwrap().is_empty());
     }
     api.answer(lease, "ab").await;

@@ -20,7 +20,13 @@ fn seq_and_type(told: &Value) -> (u64, &str) {
 
 async fn say(api: &Api, lease: &causeway_queue::Lease, text: &str) {
     let data = RawJson::of(&json!([{ "choices": [{ "delta": { "content": text } }] }])).unwrap();
-    let one = Emission { lease: lease.key.clone(), kind: EventKind::Delta, data };
+    let one = Emission {
+        lease: lease.key.clone(),
+        number: 1,
+        repeated: false,
+        kind: EventKind::Delta,
+        data,
+    };
     let shard = api.queue.shards().remove(0);
     assert!(api.queue.backend().emit(&shard, vec![one]).await.unwrap().is_empty());
 }

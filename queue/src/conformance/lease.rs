@@ -79,7 +79,13 @@ pub async fn a_zombie_can_neither_settle_nor_beat_nor_emit(stage: Stage) {
     let beat = stage.store().beat(&stage.shard, &keys, LEASE).await.unwrap();
     assert_eq!(beat.lost, keys);
     let data = RawJson::string("late");
-    let late = Emission { lease: zombie.key.clone(), kind: EventKind::Delta, data };
+    let late = Emission {
+        lease: zombie.key.clone(),
+        number: 1,
+        repeated: false,
+        kind: EventKind::Delta,
+        data,
+    };
     let lost = stage.store().emit(&stage.shard, vec![late]).await.unwrap();
     assert_eq!(lost, keys);
     assert_eq!(stage.succeed(zombie).await, Settled::Lost);

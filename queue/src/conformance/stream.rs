@@ -7,7 +7,13 @@ use crate::{Event, EventKind, Lease, NewJob, RawJson, backend::Emission, limits:
 
 async fn emit(stage: &Stage, lease: &Lease, text: &str) {
     let data = RawJson::string(text);
-    let one = Emission { lease: lease.key.clone(), kind: EventKind::Delta, data };
+    let one = Emission {
+        lease: lease.key.clone(),
+        number: 1,
+        repeated: false,
+        kind: EventKind::Delta,
+        data,
+    };
     assert!(stage.store().emit(&stage.shard, vec![one]).await.unwrap().is_empty());
 }
 
@@ -39,6 +45,33 @@ fn assert_life(events: &[Event], from: usize) {
     for (place, event) in events.iter().enumerate() {
         assert_eq!(event.seq, (from + place) as u64);
     }
+}
+
+/// What is said again, since the store gave no answer, stands in the log once; even if it was the same text
+/// that had just been said.
+pub async fn what_is_said_again_is_kept_once(stage: Stage) {
+    let id = stage.accept(NewJob { keeps_events: true, ..stage.job("ann") }).await;
+    let emit = async |lease: &Lease, numbers: &[u32], repeated| {
+        let one = |number: &u32| Emission {
+            lease: lease.key.clone(),
+            number: *number,
+            repeated,
+            kind: EventKind::Delta,
+            data: RawJson::string("ha"),
+        };
+        let emissions = numbers.iter().map(one).collect();
+        assert!(stage.store().emit(&stage.shard, emissions).await.unwrap().is_empty());
+        let events = stage.store().events(&id, 0).await.unwrap();
+        events.iter().filter(|event| event.kind == EventKind::Delta).count()
+    };
+    let lease = stage.claim_one().await;
+    assert_eq!(emit(&lease, &[1, 2], false).await, 2);
+    assert_eq!(emit(&lease, &[1, 2], true).await, 2);
+    assert_eq!(emit(&lease, &[3], true).await, 3);
+    stage.settle(lease, retry_after(Duration::ZERO, 1)).await;
+    let lease = stage.claim_one().await;
+    assert_eq!(emit(&lease, &[1], true).await, 4);
+    assert_eq!(emit(&lease, &[1], true).await, 4);
 }
 
 /// A late reader sees all of it, or what comes after what it has.

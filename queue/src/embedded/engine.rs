@@ -25,13 +25,12 @@ use super::{
     sessions::Sessions,
 };
 use crate::{
-    backend::{Reaped, Repairs},
+    backend::{Emission, Reaped, Repairs},
     clock::Millis,
     error::{Error, Scope},
-    event::{Event, EventKind, retrying},
+    event::{Event, retrying},
     id::{IdempotencyKey, JobId, Shard, TenantId},
     job::{Output, worker_lost},
-    json::RawJson,
     lease::{Beat, LeaseKey},
     limits::{LaneLimits, TenantLimits},
     policy::{PROMOTE_AT_ONCE, Policy},
@@ -228,14 +227,14 @@ impl Engine {
         Ok(true)
     }
 
-    pub(super) fn emit(
-        &mut self,
-        lease: &LeaseKey,
-        kind: EventKind,
-        data: RawJson,
-    ) -> Result<(), ()> {
+    pub(super) fn emit(&mut self, one: Emission) -> Result<(), ()> {
+        let Emission { lease, number, repeated, kind, data } = one;
         let job = self.jobs.get_mut(&lease.job.number()).filter(|job| job.epoch == lease.epoch);
         let job = job.filter(|job| matches!(job.place, Place::Running { .. })).ok_or(())?;
+        if repeated && number <= job.emitted {
+            return Ok(());
+        }
+        job.emitted = number;
         let event = job.log(kind, || data);
         tell_event(&mut self.told, &job.id, event);
         Ok(())

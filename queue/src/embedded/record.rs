@@ -38,6 +38,8 @@ pub(super) struct Record {
     pub(super) errors: Vec<AttemptError>,
     /// The event log, if it is kept.
     pub(super) events: Option<Vec<Event>>,
+    /// How many of the events its attempt has emitted.
+    pub(super) emitted: u32,
 }
 
 /// Where a job is: in exactly one place.
@@ -96,6 +98,7 @@ impl Record {
             place: Place::Held,
             errors: Vec::new(),
             events: job.keeps_events.then(Vec::new),
+            emitted: 0,
         }
     }
 

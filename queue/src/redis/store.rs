@@ -126,7 +126,9 @@ impl Backend for RedisStore {
             let mut args = Args::with_capacity(part.len() * 3);
             for one in part {
                 args.push(record::member(&one.lease).into_bytes());
-                args.push(vec![news::letter(one.kind)]);
+                let (letter, repeated) =
+                    (news::letter(one.kind), if one.repeated { "+" } else { "" });
+                args.push(format!("{}{}{repeated}", char::from(letter), one.number).into_bytes());
                 args.push(one.data.as_str().as_bytes().to_vec());
             }
             let answer = self.server.call(shard, &self.server.scripts.emit, &args).await?;

@@ -45,6 +45,7 @@ impl Engine {
         self.leases.insert((expires, key));
         job.place = Place::Running { expires, cancelling: false };
         job.epoch += 1;
+        job.emitted = 0;
         job.attempts += 1;
         job.started = Some(now);
         let attempt = job.attempts;

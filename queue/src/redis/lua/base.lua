@@ -38,8 +38,9 @@ end
 
 -- Appends to a job's event log, and tells it. What is told is joined only once, at the end: every
 -- text that Lua makes is copied and hashed.
-local function append_event(id, kind, data)
-  local entry = call('XADD', EVENTS .. id, '1-*', 'k', kind, 'd', data)
+-- `mark`: what stands behind the kind, nil for nothing.
+local function append_event(id, kind, data, mark)
+  local entry = call('XADD', EVENTS .. id, '1-*', 'k', mark and kind .. mark or kind, 'd', data)
   local count = #news
   news[count + 1] = 'V' .. id .. kind .. struct.pack('>I4I4', tonumber(string.sub(entry, 3)), #data)
   news[count + 2] = data
