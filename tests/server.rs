@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use causeway_queue::{
     Error, Policy, Status,
+    clock::{ManualClock, Millis},
     conformance::{Stage, succeeded, tenant_id},
     lease::Settled,
     redis::RedisStore,
@@ -43,6 +44,29 @@ async fn a_full_one_takes_no_new_work_and_finishes_what_it_has() {
     let lease = stage.claim_one().await;
     stage.settle(lease, succeeded()).await;
     assert_eq!(stage.status(&id).await, Status::Succeeded);
+}
+
+/// A server that stood still executes calls whose callers have given them up: what these began would wait for
+/// its lease to run out.
+#[tokio::test]
+async fn a_step_that_comes_too_late_begins_nothing() {
+    let server = RedisServer::start();
+    let store = RedisStore::connect(&server.url(), Policy::default()).await.unwrap();
+    let stage = Stage::new(Arc::new(store), Arc::new(ManualClock::new(Millis(0))));
+    stage.accept(stage.job("a")).await;
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let listed: redis::Value =
+        redis::cmd("FUNCTION").arg("LIST").query_async(&mut connection).await.unwrap();
+    let listed = format!("{listed:?}");
+    let step = listed.split(['\'', '"']).find(|name| name.ends_with("_step")).expect("a step");
+    let prefix = format!("cw:{{{}:{}}}:", stage.shard.lane, stage.shard.index);
+    for (until, begun) in [("1", 0), ("", 1)] {
+        let mut call = redis::cmd("FCALL");
+        call.arg(step).arg(1).arg(&prefix).arg("").arg(1).arg(15_000).arg(until).arg("");
+        let answer: Vec<redis::Value> = call.query_async(&mut connection).await.unwrap();
+        assert_eq!((answer.len() - 4) / 2, begun, "until {until:?}");
+    }
 }
 
 /// Each library has arrays of its own, and each reads what the other wrote.

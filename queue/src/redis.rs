@@ -23,6 +23,7 @@ mod wake;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use redis::{Cmd, FromRedisValue, Value};
@@ -35,7 +36,7 @@ use self::{
     scripts::Scripts,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Millis, SystemClock},
     error::Error,
     id::{JobId, Shard},
     job::{Accepted, Job, NewJob},
@@ -81,6 +82,8 @@ struct Server {
     scripts: Scripts,
     /// Set by tests only; otherwise the server's TIME is the clock.
     clock: Option<Arc<dyn Clock>>,
+    /// Clocks that go as those of the servers, by the last step in each shard.
+    seen: Mutex<HashMap<Shard, SystemClock>>,
 }
 
 impl Server {
@@ -115,6 +118,19 @@ impl Server {
             }
             answer => answer,
         }
+    }
+
+    /// That it was `now` in a shard; answers a clock that goes on from there.
+    fn sees(&self, shard: &Shard, now: Millis) -> SystemClock {
+        let clock = SystemClock::set(now);
+        lock(&self.seen).insert(shard.clone(), clock);
+        clock
+    }
+
+    /// The time in a shard when somebody who waits so long for an answer gives up, as far as it is known.
+    fn waits_until(&self, shard: &Shard, patience: Duration) -> Option<Millis> {
+        let seen = lock(&self.seen).get(shard).copied().filter(|_| self.clock.is_none());
+        seen.map(|clock| clock.now().after(patience))
     }
 
     /// Loads the scripts; in a cluster, into every master.
@@ -199,7 +215,8 @@ impl RedisStore {
         let board = Arc::new(Switchboard::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(news::listen(Arc::clone(&connections), Arc::clone(&board)));
-        let server = Server { connections, scripts: Scripts::new(policy), clock };
+        let server =
+            Server { connections, scripts: Scripts::new(policy), clock, seen: Mutex::default() };
         Ok(Self {
             server: Arc::new(server),
             board,

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use super::{Args, MOST_LEASES, Server, keys, record, reply::Reply, views};
+use super::{ANSWER, Args, MOST_LEASES, Server, keys, record, reply::Reply, views};
 use crate::{
-    clock::{SystemClock, millis},
+    clock::{Millis, millis},
     error::Error,
     event::retrying,
     id::{Shard, TenantId},
@@ -29,7 +29,8 @@ pub(super) async fn step(
         for one in part {
             settling.push(server, one)?;
         }
-        let args = args(if is_last { claim.max } else { 0 }, claim, settling);
+        let until = server.waits_until(shard, ANSWER);
+        let args = args(if is_last { claim.max } else { 0 }, claim, until, settling);
         let taken = part.len();
         let answer = server.call(shard, &server.scripts.step, &args).await?;
         settlements.drain(..taken);
@@ -41,15 +42,25 @@ pub(super) async fn step(
     }
 }
 
-/// The command that begins attempts, for somebody who sends it by himself; [`read`] reads its answer.
-pub(super) fn command(server: &Server, shard: &Shard, claim: ClaimRequest) -> Cmd {
-    server.command(shard, &server.scripts.step, args(claim.max, claim, Settling::default()))
+/// The command that begins attempts, for somebody who sends it by himself and waits so long for the
+/// answer; [`read`] reads that.
+pub(super) fn command(
+    server: &Server,
+    shard: &Shard,
+    claim: ClaimRequest,
+    patience: Duration,
+) -> Cmd {
+    let until = server.waits_until(shard, patience);
+    let args = args(claim.max, claim, until, Settling::default());
+    server.command(shard, &server.scripts.step, args)
 }
 
-/// The arguments of a step that begins at most `max` attempts.
-fn args(max: usize, claim: ClaimRequest, settling: Settling<'_>) -> Args {
+/// The arguments of a step that begins at most `max` attempts, none after `until`.
+fn args(max: usize, claim: ClaimRequest, until: Option<Millis>, settling: Settling<'_>) -> Args {
     let max = max.min(MAX_CLAIM).to_string().into_bytes();
-    let mut args = vec![max, millis(claim.lease).to_string().into_bytes(), settling.numbers];
+    let lease = millis(claim.lease).to_string().into_bytes();
+    let until = until.map_or(Vec::new(), |until| until.0.to_string().into_bytes());
+    let mut args = vec![max, lease, until, settling.numbers];
     args.extend(settling.texts);
     args
 }
@@ -134,7 +145,7 @@ pub(super) async fn read(server: &Server, shard: &Shard, answer: Value) -> Resul
     let settled = settled.collect();
     let look_again = reply.count()?.map(Duration::from_millis);
     let now = record::moment(&reply.bytes()?)?;
-    let clock = SystemClock::set(now);
+    let clock = server.sees(shard, now);
     let remembered = reply.maybe_array()?;
     let (mut leases, mut apart) = (Vec::with_capacity(reply.len() / 2), Vec::new());
     while reply.len() > 0 {

@@ -70,9 +70,10 @@ pub(super) async fn claim_when_woken(
     // A blocked client's next command waits in the server, and runs as soon as it is woken.
     let mut both = redis::pipe();
     both.add_command(command(shard, at_most)).ignore();
-    both.add_command(step::command(&store.server, shard, claim));
+    let patience = at_most.min(ANSWER / 2) + ANSWER;
+    both.add_command(step::command(&store.server, shard, claim, patience));
     let mut link = held.link.clone();
-    link.answer_within(at_most.min(ANSWER / 2) + ANSWER);
+    link.answer_within(patience);
     let mut asked = pin!(both.query_async::<(Value,)>(&mut link));
     let answer = tokio::select! {
         answer = &mut asked => answer,

@@ -1,6 +1,6 @@
 -- Ends attempts, then begins new ones.
--- Arguments: 2: how many to begin at most; 3: lease in ms; 4: the numbers of the settlements, each packed
---   as '<c1dddd'; then a settlement:
+-- Arguments: 2: how many to begin at most; 3: lease in ms; 4: until when its caller waits for the answer, ''
+--   where that is not known; 5: the numbers of the settlements, each packed as '<c1dddd'; then a settlement:
 --   2 of a job without flags, session and deadline that succeeded: lease member; its record as it shall
 --   be. Numbers: S, or T when the one before is such and of the same tenant; prompt tokens or -1,
 --   completion tokens, its cost, 0;
@@ -109,7 +109,7 @@ end
 -- Settles what is still held: a lease is given up by whoever takes it out of `leases`. Answers `settled`
 -- of the reply.
 local function settle_all()
-  local to_read, count, i = {}, #numbers / NUMBERS_BYTES, 5
+  local to_read, count, i = {}, #numbers / NUMBERS_BYTES, 6
   for n = 1, count do
     local m, how = args[i], byte(numbers, NUMBERS_BYTES * n - (NUMBERS_BYTES - 1))
     members[n], hows[n] = m, how
@@ -133,7 +133,7 @@ local function settle_all()
   for n, name in ipairs(to_read) do jobs.parse(sub(name, -26), raws[n]) end
 
   local n, plain, forgotten_at = 1, 0, count > 0 and ends.forget_at()
-  i = 5
+  i = 6
   while n <= count do
     if hows[n] == PLAIN then
       local held
@@ -151,7 +151,9 @@ local function settle_all()
 end
 
 functions.step = function(given)
-  args, numbers, now_packed, max, claimed = given, given[4], pack('<d', now), tonumber(given[2]), TURNS
+  args, numbers, now_packed, max, claimed = given, given[5], pack('<d', now), tonumber(given[2]), TURNS
+  -- What a server that stood still executes so late would be begun for nobody.
+  if given[4] ~= '' and now > tonumber(given[4]) then max = 0 end
   most = TURNS + 2 * max
   reply = { settle_all(), -1, now_packed, false }
   ends.promote()
