@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{Millis, millis};
+use crate::{
+    clock::{Millis, millis},
+    error::{Error, Scope},
+};
 
 /// A minute, in milliseconds.
 pub(crate) const MINUTE_MS: f64 = 60_000.0;
@@ -196,6 +199,21 @@ pub(crate) fn drain_delay(excess: u64, per_s: f64) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "counts of jobs lie below 2^53")]
     let seconds = (excess as f64 / per_s).ceil().clamp(1.0, 120.0);
     Duration::from_secs_f64(seconds)
+}
+
+/// Refuses more new jobs than there is room for beside those that wait, while `drain_per_s` jobs end each
+/// second.
+pub(crate) fn check_bound(
+    scope: Scope,
+    limit: Option<u64>,
+    (waiting, new): (u64, u64),
+    drain_per_s: f64,
+) -> Result<(), Error> {
+    // Bounds may have been lowered below what waits: what brings nothing new may come all the same.
+    let full = limit.filter(|limit| new > 0 && waiting + new > *limit);
+    let Some(limit) = full else { return Ok(()) };
+    let retry_after = drain_delay(waiting + new - limit, drain_per_s);
+    Err(Error::Full { scope, limit, waiting, new, retry_after })
 }
 
 #[cfg(test)]

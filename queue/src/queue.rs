@@ -3,6 +3,7 @@
 mod lanes;
 mod list;
 mod moved;
+mod submit;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +20,7 @@ use crate::{
     error::Error,
     fair::Estimate,
     id::{JobId, LaneName, SessionKey, Shard, TenantId},
-    job::{Accepted, Job, NewJob, Spec},
+    job::{Job, NewJob, Spec},
     limits::{Rate, Throttle},
     reader::{Follower, Waiter},
     session::Conversation,
@@ -95,32 +96,6 @@ impl Queue {
         let id = JobId::new(Self::shard_of_deliveries(&tenant));
         let cost = Estimate { prompt: 1, completion: Some(0) };
         NewJob { id, cost, ..self.draft(tenant, spec, body, None) }
-    }
-
-    /// Accepts jobs; answers in their order. Atomic per shard, and one tenant's jobs of one lane
-    /// are in one shard.
-    ///
-    /// # Errors
-    /// [`Error::Full`], [`Error::IdempotencyKeyReused`], [`Error::Unavailable`]; of the shard that
-    /// failed, nothing was accepted.
-    pub async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
-        let mut by_shard: HashMap<Shard, Vec<(usize, NewJob)>> = HashMap::new();
-        let mut answers = Vec::new();
-        self.bring_conversations(&jobs).await?;
-        let mut known = self.accepted_elsewhere(&jobs).await?;
-        for (place, job) in jobs.into_iter().enumerate() {
-            match known.remove(&place) {
-                Some(id) => answers.push((place, Accepted::Replayed(id))),
-                None => by_shard.entry(job.id.shard().clone()).or_default().push((place, job)),
-            }
-        }
-        for (shard, jobs) in by_shard {
-            let (places, jobs): (Vec<usize>, Vec<NewJob>) = jobs.into_iter().unzip();
-            let accepted = self.backend.enqueue(&shard, jobs).await?;
-            answers.extend(places.into_iter().zip(accepted));
-        }
-        answers.sort_unstable_by_key(|(place, _)| *place);
-        Ok(answers.into_iter().map(|(_, accepted)| accepted).collect())
     }
 
     /// A job of `tenant`; `None` when the tenant has no such job.

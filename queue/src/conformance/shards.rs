@@ -12,8 +12,10 @@ use super::{
     stage::{LEASE, Stage, session_key, succeeded, tenant_id},
 };
 use crate::{
-    Accepted, Error, JobId, Lane, Lease, NewJob, Outcome, Queue, Shard, Status, TenantId,
-    backend::ListQuery, lease::ClaimRequest, limits::LaneLimits,
+    Accepted, Error, JobId, Lane, LaneName, Lease, NewJob, Outcome, Queue, Shard, Status, TenantId,
+    backend::ListQuery,
+    lease::ClaimRequest,
+    limits::{LaneLimits, TenantLimits},
 };
 
 /// How many tenants there are: enough that every shard has some.
@@ -257,6 +259,32 @@ pub async fn former_shards_share_in_the_bounds(stage: Stage) {
     }
     submit_one_each(&after, &stage).await;
     assert_eq!(claim_all(&after).await.len(), 2);
+}
+
+/// Of jobs for several lanes none is accepted where one lane would refuse its part: it is full for the
+/// tenant, or a key was used for something else.
+pub async fn jobs_of_two_lanes_go_together(stage: Stage) {
+    let other = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
+    let lanes = [stage.shard.lane.clone(), other.clone()].map(Lane::named);
+    let queue = Queue::new(Arc::clone(stage.queue.backend()), lanes.to_vec());
+    let limits = TenantLimits { max_queued: Some(1), ..TenantLimits::default() };
+    let home = Shard { lane: other, index: 0 };
+    stage
+        .store()
+        .set_limits(&home, &LaneLimits::default(), &[(tenant_id("ann"), limits)])
+        .await
+        .unwrap();
+    let there = |job: NewJob| NewJob { id: JobId::new(home.clone()), ..job };
+    queue.submit(vec![there(keyed(stage.job("ann"), "k", 1))]).await.unwrap();
+    for refused in [there(stage.job("ann")), there(keyed(stage.job("ann"), "k", 2))] {
+        for jobs in [[stage.job("ann"), refused.clone()], [refused.clone(), stage.job("ann")]] {
+            queue.submit(jobs.to_vec()).await.unwrap_err();
+        }
+    }
+    assert!(stage.claim(10).await.is_empty());
+    let replayed = vec![stage.job("ann"), there(keyed(stage.job("ann"), "k", 1))];
+    assert_eq!(queue.submit(replayed).await.unwrap().len(), 2);
+    assert_eq!(stage.claim(10).await.len(), 1);
 }
 
 /// What an upstream asked of a lane by an attempt in one shard holds in all of them.

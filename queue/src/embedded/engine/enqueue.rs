@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Scope},
     id::{IdempotencyKey, JobId, TenantId},
     job::{Accepted, Idempotency, NewJob},
-    limits::drain_delay,
+    limits::check_bound,
 };
 
 impl Engine {
@@ -103,11 +103,7 @@ impl Engine {
         waiting: u64,
         new: u64,
     ) -> Result<(), Error> {
-        // Bounds may have been lowered below what waits: what brings nothing new may come all the same.
-        let full = limit.filter(|limit| new > 0 && waiting + new > *limit);
-        let Some(limit) = full else { return Ok(()) };
-        let retry_after = drain_delay(waiting + new - limit, self.flows.lane.drain_per_s());
-        Err(Error::Full { scope, limit, waiting, new, retry_after })
+        check_bound(scope, limit, (waiting, new), self.flows.lane.drain_per_s())
     }
 
     fn accept(&mut self, job: NewJob, now: Millis) {
