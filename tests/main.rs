@@ -9,6 +9,8 @@ mod history;
 #[cfg(test)]
 mod journeys;
 #[cfg(test)]
+mod leftovers;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod support;

@@ -12,18 +12,12 @@ use causeway_queue::{
 
 use crate::{conformance::on, support::redis::RedisServer};
 
-async fn tell(server: &RedisServer, words: &[&str]) {
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    redis::cmd(words[0]).arg(&words[1..]).exec_async(&mut connection).await.unwrap();
-}
-
 #[tokio::test]
 async fn functions_that_it_has_lost_are_loaded_again() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let id = stage.accept(stage.job("a")).await;
-    tell(&server, &["FUNCTION", "FLUSH"]).await;
+    server.ask::<()>(&["FUNCTION", "FLUSH"]).await;
     let lease = stage.claim_one().await;
     assert_eq!(lease.key.job, id);
 }
@@ -33,7 +27,7 @@ async fn a_full_one_takes_no_new_work_and_finishes_what_it_has() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let id = stage.accept(stage.job("a")).await;
-    tell(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let refused = stage.queue.submit(vec![stage.job("a")]).await;
     assert!(
         matches!(&refused, Err(Error::Unavailable(why)) if why.contains("raise maxmemory")),
@@ -125,11 +119,11 @@ async fn a_call_that_failed_is_not_taken_for_one_that_was_written() {
     let stage = on(&server.url()).await;
     stage.accept(stage.job("a")).await;
     let list = format!("cw:{{{}}}:jobs:a", stage.shard);
-    tell(&server, &["RENAME", &list, "kept"]).await;
-    tell(&server, &["SET", &list, "no list"]).await;
+    server.ask::<()>(&["RENAME", &list, "kept"]).await;
+    server.ask::<()>(&["SET", &list, "no list"]).await;
     let refused = stage.queue.submit(vec![stage.job("a")]).await;
     assert!(matches!(&refused, Err(Error::Unavailable(_))), "{refused:?}");
-    tell(&server, &["RENAME", "kept", &list]).await;
+    server.ask::<()>(&["RENAME", "kept", &list]).await;
     stage.accept(stage.job("a")).await;
     let stats = stage.store().stats(&stage.shard, Some(&tenant_id("a"))).await.unwrap();
     assert_eq!(stats.queued, 2);

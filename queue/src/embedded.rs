@@ -132,6 +132,12 @@ impl Embedded {
         self.look(shard, Engine::audit)
     }
 
+    /// What a shard keeps, by name.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn names(&self, shard: &Shard) -> Vec<String> {
+        self.look(shard, |engine, _| engine.kept())
+    }
+
     fn look<T>(&self, shard: &Shard, read: impl FnOnce(&Engine, Millis) -> T) -> T {
         read(&lock(&self.peek(shard).engine), self.clock.now())
     }

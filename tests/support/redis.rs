@@ -6,6 +6,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use ::redis::{Client, FromRedisValue};
+
 /// A running server and its directory.
 pub(crate) struct RedisServer {
     child: Child,
@@ -41,6 +43,13 @@ impl RedisServer {
     /// Its URL.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// What it answers to a command of an operator.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = Client::open(self.url()).expect("its URL");
+        let mut link = client.get_multiplexed_async_connection().await.expect("it listens");
+        ::redis::cmd(words[0]).arg(&words[1..]).query_async(&mut link).await.expect("an answer")
     }
 
     /// Ends it at once, as a crash would.

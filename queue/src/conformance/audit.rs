@@ -22,6 +22,12 @@ impl Embedded {
     pub fn audit(&self, shard: &Shard) -> Audit {
         self.inspect(shard)
     }
+
+    /// What a shard keeps, sorted: `job:…`, `tenant:…`, `key:…` and `talk:…`, seen or not.
+    #[must_use]
+    pub fn kept(&self, shard: &Shard) -> Vec<String> {
+        self.names(shard)
+    }
 }
 
 impl RedisStore {

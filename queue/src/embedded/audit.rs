@@ -55,6 +55,18 @@ impl Engine {
         audit.faults.extend(self.flows.audit(now));
         audit
     }
+
+    /// What it keeps, by name, whether it is still seen or not.
+    pub(super) fn kept(&self) -> Vec<String> {
+        let jobs = self.jobs.values().map(|job| format!("job:{}", job.id));
+        let tenants = self.flows.tenants().map(|(tenant, _)| format!("tenant:{tenant}"));
+        let keys = self.known.keys().map(|(tenant, key)| format!("key:{tenant}:{key}"));
+        let talks = self.sessions.held();
+        let talks = talks.map(|(tenant, session)| format!("talk:{tenant}:{session}"));
+        let mut kept: Vec<String> = jobs.chain(tenants).chain(keys).chain(talks).collect();
+        kept.sort_unstable();
+        kept
+    }
 }
 
 impl Flows {

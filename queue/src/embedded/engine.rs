@@ -66,15 +66,16 @@ pub(super) struct Engine {
     ended: BTreeSet<(Millis, u128)>,
     /// Ends to be handed on, by time and job, and among those of one job by its life.
     outbox: BTreeMap<(Millis, u128, u64), End>,
-    known: HashMap<(TenantId, IdempotencyKey), Known>,
+    pub(super) known: HashMap<(TenantId, IdempotencyKey), Known>,
     accepted: u64,
     pub(super) told: Vec<Told>,
     /// Whether servable work was left over or became visible: somebody must be woken.
     pub(super) wake: bool,
 }
 
+/// What was accepted under an idempotency key.
 #[derive(Debug)]
-struct Known {
+pub(super) struct Known {
     digest: [u8; 32],
     job: JobId,
     expires: Millis,

@@ -69,6 +69,12 @@ impl Sessions {
         line.iter().position(|other| *other == job)
     }
 
+    /// The conversations that it holds, expired ones too.
+    #[cfg(feature = "conformance")]
+    pub(super) fn held(&self) -> impl Iterator<Item = &(TenantId, SessionKey)> {
+        self.memories.keys()
+    }
+
     /// A message was accepted: the conversation is remembered for longer.
     pub(super) fn greet(
         &mut self,
