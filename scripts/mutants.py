@@ -2,8 +2,8 @@
 """Shows that the tests catch planted faults: `make mutants` (ARGS=PART picks some by name).
 
 Puts each fault of tests/mutants.toml into a copy of the tree, builds it, and runs the conformance suite,
-the random histories (CAUSEWAY_HISTORIES, default 200) and the tests of what can befall a server and of what is left
-over. Exits with 1 when a fault was not caught.
+the random histories (CAUSEWAY_HISTORIES, default 200) and the tests of what can befall a server, of what is
+left over and of repairs. Exits with 1 when a fault was not caught.
 """
 
 import os
@@ -18,7 +18,7 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
-TESTS = "test(/^(conformance|history|leftovers|server)::/)"
+TESTS = "test(/^(conformance|history|leftovers|repairs|server)::/)"
 LONGEST_S = 300
 
 

@@ -138,6 +138,12 @@ impl Embedded {
         self.look(shard, |engine, _| engine.kept())
     }
 
+    /// Makes the counts of what runs wrong.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn spoil(&self, shard: &Shard) {
+        self.transition(shard, |engine, _| engine.miscount());
+    }
+
     fn look<T>(&self, shard: &Shard, read: impl FnOnce(&Engine, Millis) -> T) -> T {
         read(&lock(&self.peek(shard).engine), self.clock.now())
     }

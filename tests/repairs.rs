@@ -1,0 +1,104 @@
+//! What becomes of a store that was damaged, by a bug or by somebody's hand: the rest goes on, counts are
+//! repaired, and each repair is told.
+
+use std::sync::Arc;
+
+use causeway_queue::{
+    Policy,
+    backend::Repairs,
+    conformance::{Stage, tenant_id},
+    embedded::Embedded,
+};
+
+use crate::{
+    conformance::{clock, on},
+    support::redis::RedisServer,
+};
+
+fn key(stage: &Stage, name: &str) -> String {
+    format!("cw:{{{}}}:{name}", stage.shard)
+}
+
+async fn reconcile(stage: &Stage) -> Repairs {
+    stage.store().reconcile(&stage.shard).await.unwrap()
+}
+
+#[tokio::test]
+async fn counts_are_repaired_and_each_repair_is_told_once() {
+    let server = RedisServer::start();
+    let stage = on(&server.url()).await;
+    for tenant in ["ann", "ann", "ann", "bob"] {
+        stage.accept(stage.job(tenant)).await;
+    }
+    stage.store().pause(&stage.shard, Some(&tenant_id("bob")), true).await.unwrap();
+    stage.claim_one().await;
+    for set in ["leases", "ready:1:ann", "active"] {
+        let set = key(&stage, set);
+        let removed: i64 = server.ask(&["ZREMRANGEBYRANK", &set, "0", "0"]).await;
+        assert_eq!(removed, 1, "{set}");
+    }
+    let added: i64 = server.ask(&["ZADD", &key(&stage, "active"), "0", "1:bob"]).await;
+    assert_eq!(added, 1);
+
+    // Lane and tenant count the lease; ann's flow is not offered, and bob's is.
+    assert_eq!(reconcile(&stage).await, Repairs { running: 2, queued: 1, flows: 2 });
+    assert_eq!(reconcile(&stage).await, Repairs::default());
+    let of = async |tenant: Option<&str>| {
+        let tenant = tenant.map(tenant_id);
+        stage.store().stats(&stage.shard, tenant.as_ref()).await.unwrap().running
+    };
+    assert_eq!((of(None).await, of(Some("ann")).await), (0, 0));
+    let leases = stage.claim(10).await;
+    assert_eq!(leases.len(), 1);
+    assert_eq!(leases[0].key.tenant, tenant_id("ann"));
+}
+
+#[tokio::test]
+async fn the_embedded_engine_repairs_its_counts_too() {
+    let clock = clock();
+    let store = Arc::new(Embedded::new(Policy::default(), clock.clone()));
+    let stage = Stage::new(store.clone(), clock);
+    for tenant in ["ann", "bob"] {
+        stage.accept(stage.job(tenant)).await;
+    }
+    stage.claim_one().await;
+    store.miscount(&stage.shard);
+    assert_eq!(reconcile(&stage).await, Repairs { running: 3, queued: 0, flows: 0 });
+    assert_eq!(reconcile(&stage).await, Repairs::default());
+    assert_eq!(store.audit(&stage.shard).faults, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_session_goes_on_behind_a_job_that_is_gone() {
+    let server = RedisServer::start();
+    let stage = on(&server.url()).await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(stage.accept(stage.in_session("ann", "s")).await);
+    }
+    for gone in &ids[1..3] {
+        let deleted: i64 = server.ask(&["DEL", &key(&stage, &format!("job:{}", gone.key()))]).await;
+        assert_eq!(deleted, 1);
+    }
+    let lease = stage.claim_one().await;
+    stage.succeed(lease).await;
+    assert_eq!(stage.claim_one().await.key.job, ids[3]);
+}
+
+/// Neither a job without a record nor a count of one too many stops a flow, or keeps a worker busy.
+#[tokio::test]
+async fn a_flow_goes_on_without_a_job_that_is_gone() {
+    let server = RedisServer::start();
+    let stage = on(&server.url()).await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(stage.accept(stage.job("ann")).await);
+    }
+    server.ask::<()>(&["DEL", &key(&stage, &format!("job:{}", ids[0].key()))]).await;
+    server.ask::<()>(&["ZREM", &key(&stage, "ready:1:ann"), &ids[3].key()]).await;
+    let leases = stage.claim(10).await;
+    let begun: Vec<_> = leases.iter().map(|lease| &lease.key.job).collect();
+    assert_eq!(begun, [&ids[1], &ids[2]]);
+    assert!(!server.ask::<bool>(&["EXISTS", &key(&stage, "active")]).await);
+    stage.assert_sound().await;
+}
