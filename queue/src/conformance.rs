@@ -76,6 +76,7 @@ macro_rules! promises {
             a_waiting_job_is_cancelled_at_once
             a_running_job_is_cancelled_by_its_worker
             a_cancelled_job_does_not_run_again
+            a_zombie_is_not_told_of_a_cancel
             a_foreign_job_cannot_be_cancelled_or_retried
             a_light_tenant_does_not_wait_behind_a_heavy_one
             turns_go_by_weight
@@ -92,6 +93,7 @@ macro_rules! promises {
             the_estimate_heeds_a_lanes_rates
             the_estimate_knows_how_long_attempts_last
             the_estimate_of_a_paused_job_is_none
+            what_ends_unbegun_is_not_taken_for_drain
             a_claim_takes_each_job_once
             a_lease_that_is_beaten_lives_on
             a_lease_that_expires_is_a_stall_and_not_an_attempt
@@ -140,6 +142,7 @@ macro_rules! promises {
             a_bucket_refuses_what_is_too_much
             new_work_wakes_a_worker
             a_step_that_leaves_work_wakes_another
+            a_stopped_lane_keeps_nobody_busy
             a_wake_up_before_the_wait_is_not_lost
             a_wake_up_brings_a_job_along
             a_wait_that_is_stopped_leaves_nothing_running

@@ -68,6 +68,19 @@ pub async fn a_cancelled_job_does_not_run_again(stage: Stage) {
     stage.assert_sound().await;
 }
 
+/// Who was given up for dead is told so, and not that its job shall end, which another runs.
+pub async fn a_zombie_is_not_told_of_a_cancel(stage: Stage) {
+    let id = stage.accept(stage.job("ann")).await;
+    let zombie = stage.claim_one().await;
+    stage.pass(LEASE);
+    stage.reap().await;
+    let alive = stage.claim_one().await;
+    stage.store().cancel(&tenant_id("ann"), &id).await.unwrap();
+    let keys = [zombie.key, alive.key];
+    let beat = stage.store().beat(&stage.shard, &keys, LEASE).await.unwrap();
+    assert_eq!((beat.lost, beat.cancelled), (keys[..1].to_vec(), keys[1..].to_vec()));
+}
+
 /// To a stranger the job is not there.
 pub async fn a_foreign_job_cannot_be_cancelled_or_retried(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;

@@ -7,7 +7,7 @@ use super::{
     stage::{Stage, failed, succeeded, tenant_id},
 };
 use crate::{
-    Class, JobId, Lease, Outcome,
+    Class, JobId, Lease, NewJob, Outcome,
     clock::Clock as _,
     job::{State, Usage},
     limits::{LaneLimits, TenantLimits},
@@ -177,6 +177,26 @@ pub async fn the_estimate_knows_how_long_attempts_last(stage: Stage) {
     limit(&stage, &[("ann", TenantLimits::default())]).await;
     limit(&stage, &[("ann", cap(1))]).await;
     assert!(told_wait(&stage, last).await.is_some_and(|wait| wait < 53 * second));
+}
+
+/// How fast jobs are worked off is learnt from those that have begun: not from a backlog that is cancelled,
+/// or comes too late.
+pub async fn what_ends_unbegun_is_not_taken_for_drain(stage: Stage) {
+    let play = |turns| Play { asked: Vec::new(), at: u64::MAX, turns, takes: |_, _| 10 };
+    let drain = async || stage.store().stats(&stage.shard, None).await.unwrap().drain_per_s;
+    let waiting = backlog(&stage, "ann", Class::Standard, 600).await;
+    play(50).errors(&stage).await;
+    let before = drain().await;
+    assert!((8.0..12.0).contains(&before), "{before} jobs end per second");
+    for id in &waiting[500..] {
+        stage.store().cancel(&tenant_id("ann"), id).await.unwrap();
+    }
+    let deadline = Some(Duration::from_millis(1));
+    let late = (0..100).map(|_| NewJob { deadline, ..stage.job("ann") });
+    stage.queue.submit(late.collect()).await.unwrap();
+    play(50).errors(&stage).await;
+    let after = drain().await;
+    assert!((8.0..12.0).contains(&after), "{after} jobs end per second, not {before}");
 }
 
 /// Nobody knows how long a pause lasts.

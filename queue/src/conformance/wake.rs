@@ -2,8 +2,8 @@
 
 use std::{future::pending, pin::pin, time::Duration};
 
-use super::stage::{LEASE, Stage, retry_after, succeeded, tenant_id};
-use crate::{NewJob, lease::ClaimRequest};
+use super::stage::{LEASE, Stage, error, retry_after, succeeded, tenant_id};
+use crate::{NewJob, Outcome, lease::ClaimRequest};
 
 /// Far longer than any wake-up takes, and shorter than a test may last.
 const LONG: Duration = Duration::from_secs(30);
@@ -19,6 +19,13 @@ async fn assert_woken(stage: &Stage) {
         }
     }
     panic!("nobody was woken");
+}
+
+/// A worker that waits does so to the end of its time.
+async fn assert_nobody_is_woken(stage: &Stage) {
+    let (time, began) = (Duration::from_millis(100), tokio::time::Instant::now());
+    stage.store().wait_for_work(&stage.shard, time).await.unwrap();
+    assert!(began.elapsed() > time / 2, "somebody was woken");
 }
 
 /// Uses up what was told before.
@@ -81,6 +88,19 @@ pub async fn a_step_that_leaves_work_wakes_another(stage: Stage) {
         assert_eq!(stage.claim(room).await.len(), room);
         assert_woken(&stage).await;
     }
+}
+
+/// A step that may begin nothing now wakes nobody, who would find nothing either, for the work that waits.
+pub async fn a_stopped_lane_keeps_nobody_busy(stage: Stage) {
+    stage.accept(stage.job("ann")).await;
+    stage.accept(stage.job("ann")).await;
+    let lease = stage.claim_one().await;
+    let stopped = Outcome::LaneStopped { delay: LONG, error: error(1) };
+    stage.settle(lease, stopped).await;
+    drain_wake_ups(&stage).await;
+    let step = stage.step(Vec::new(), 1).await;
+    assert_eq!((step.leases.len(), step.look_again), (0, Some(LONG)));
+    assert_nobody_is_woken(&stage).await;
 }
 
 /// Looking for work and then waiting for it leaves no gap.
