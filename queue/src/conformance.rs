@@ -86,6 +86,8 @@ macro_rules! promises {
             a_flow_that_closes_gives_nobody_two_turns
             being_away_saves_nothing_up
             an_estimate_that_was_too_high_delays_nobody
+            what_costs_nothing_takes_turns
+            what_is_asked_for_beyond_reason_closes_no_lane_for_long
             what_is_given_back_costs_nothing
             the_estimate_comes_true
             the_estimate_heeds_a_cap
@@ -108,6 +110,8 @@ macro_rules! promises {
             two_lanes_are_listed_as_one
             a_list_is_filtered
             a_list_does_not_go_on_after_a_stranger
+            a_list_goes_on_after_a_job_of_another_shard
+            a_list_finds_one_among_thousands
             numbers_tell_what_waits_and_runs
             a_tenant_sees_its_bounds_and_what_a_new_job_would_wait
             every_end_with_a_webhook_is_to_be_told
@@ -136,6 +140,7 @@ macro_rules! promises {
             a_made_up_shard_stays_unknown
             a_conversation_remembers_its_turns_and_no_others
             a_conversation_can_be_forgotten
+            a_conversation_is_taken_over_once
             events_are_numbered_and_kept
             what_is_said_again_is_kept_once
             a_follower_hears_what_comes_after_it_came

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use super::stage::{Stage, succeeded, tenant_id};
 use crate::{
     Class, JobId, Lease, NewJob,
-    fair::Estimate,
+    fair::{Estimate, MOST_TOKENS},
     job::Usage,
     limits::{LaneLimits, TenantLimits},
 };
@@ -203,6 +203,32 @@ pub async fn an_estimate_that_was_too_high_delays_nobody(stage: Stage) {
     let light = starts.iter().filter(|(tenant, _)| tenant == "light").count();
     assert_eq!(light, 20, "within {} starts", starts.len());
     stage.assert_sound().await;
+}
+
+/// Jobs that are thought to cost nothing cost something: others have their turns beside them.
+pub async fn what_costs_nothing_takes_turns(stage: Stage) {
+    for (tenant, completion) in [("ann", Some(0)), ("bob", Some(1))] {
+        let cost = Estimate { prompt: 0, completion };
+        let jobs = (0..10).map(|_| NewJob { cost, ..stage.job(tenant) });
+        stage.queue.submit(jobs.collect()).await.unwrap();
+    }
+    let leases = stage.claim(10).await;
+    assert_eq!(leases.iter().filter(|lease| lease.key.tenant == tenant_id("bob")).count(), 5);
+}
+
+/// What a tenant asks for beyond all reason closes a lane with a rate no longer than the most that an
+/// attempt may cost.
+pub async fn what_is_asked_for_beyond_reason_closes_no_lane_for_long(stage: Stage) {
+    let rate = LaneLimits { tokens_per_minute: Some(MOST_TOKENS), ..LaneLimits::default() };
+    stage.store().set_limits(&stage.shard, &rate, &[]).await.unwrap();
+    let beyond = Estimate { prompt: 1 << 40, completion: Some(1 << 40) };
+    stage.accept(NewJob { cost: beyond, ..stage.job("greedy") }).await;
+    let lease = stage.claim_one().await;
+    stage.step(vec![lease.settle(succeeded(), None)], 0).await;
+    stage.accept(stage.job("ann")).await;
+    assert!(stage.claim(1).await.is_empty(), "the minute's tokens are used up");
+    stage.pass(Duration::from_secs(60));
+    assert_eq!(stage.claim(1).await.len(), 1);
 }
 
 /// An attempt that is begun and given back costs its tenant nothing.

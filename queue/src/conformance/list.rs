@@ -113,6 +113,29 @@ pub async fn a_list_does_not_go_on_after_a_stranger(stage: Stage) {
     assert!(matches!(refused, Err(Error::UnknownCursor(id)) if id == stranger));
 }
 
+/// A cursor of another shard stands where its job would: after it come the older ones only.
+pub async fn a_list_goes_on_after_a_job_of_another_shard(stage: Stage) {
+    let mut accepted = Vec::new();
+    for _ in 0..3 {
+        accepted.push(stage.accept(stage.job("ann")).await);
+    }
+    let elsewhere = format!("job_{}_77_{}", stage.shard.lane, accepted[1].key());
+    let after = Some(elsewhere.parse().expect("an id"));
+    let query = ListQuery { limit: 10, after, ..ListQuery::default() };
+    let page = stage.store().list(&stage.shard, &tenant_id("ann"), &query).await.unwrap();
+    assert_eq!(ids(&page), accepted[..1]);
+    assert!(!page.has_more);
+}
+
+/// However many do not match: those that do are found.
+pub async fn a_list_finds_one_among_thousands(stage: Stage) {
+    let oldest = stage.accept(NewJob { class: Class::Batch, ..stage.job("ann") }).await;
+    stage.queue.submit((0..2100).map(|_| stage.job("ann")).collect()).await.unwrap();
+    let query = ListQuery { class: Some(Class::Batch), limit: 10, ..ListQuery::default() };
+    let page = stage.queue.list(&tenant_id("ann"), &query).await.unwrap();
+    assert_eq!((ids(&page), page.has_more), (vec![oldest], false));
+}
+
 /// The numbers are those of the tenant, or of all.
 pub async fn numbers_tell_what_waits_and_runs(stage: Stage) {
     for tenant in ["ann", "ann", "bob"] {

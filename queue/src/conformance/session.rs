@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::stage::{Stage, retry_after, session_key, succeeded, tenant_id};
 use crate::{
     Lease, NewJob, Outcome, RawJson,
+    clock::Clock as _,
     job::State,
-    session::{Memory, Turn},
+    session::{Conversation, Memory, Turn},
     state::WaitingFor,
 };
 
@@ -118,4 +119,26 @@ pub async fn a_conversation_can_be_forgotten(stage: Stage) {
     assert!(stage.queue.conversation(&ann, &session).await.unwrap().is_none());
     stage.accept(talk(&stage, "ann", "s", 5)).await;
     assert!(stage.claim_one().await.turns.is_empty());
+}
+
+/// What is taken over from another shard replaces what is over, and nothing else.
+pub async fn a_conversation_is_taken_over_once(stage: Stage) {
+    let (ann, session) = (tenant_id("ann"), session_key("s"));
+    let taken_over = async |user: &str| {
+        let turn = Turn { user: user.to_owned(), assistant: "yes".to_owned() };
+        let offered = Conversation {
+            session: session.clone(),
+            profile: RawJson::string(user),
+            expires_at: stage.clock.now().after(Duration::from_secs(60)),
+            turns: vec![turn],
+        };
+        stage.store().adopt(&stage.shard, &ann, &offered).await.unwrap();
+        let held = stage.store().conversation(&stage.shard, &ann, &session).await.unwrap();
+        held.as_ref() == Some(&offered)
+    };
+    assert!(taken_over("first").await);
+    stage.pass(Duration::from_secs(1));
+    assert!(!taken_over("second").await);
+    stage.pass(Duration::from_secs(60));
+    assert!(taken_over("third").await);
 }
