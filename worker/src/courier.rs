@@ -12,6 +12,7 @@ use causeway_queue::{
     job::Idempotency,
     webhook::{End, MAX_OUTBOX_PAGE},
 };
+use futures_util::future::join_all;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -51,9 +52,7 @@ impl Courier {
             while let Ok(shard) = self.nudges.try_recv() {
                 shards.insert(shard);
             }
-            for shard in shards {
-                self.empty(&shard).await;
-            }
+            join_all(shards.iter().map(|shard| self.empty(shard))).await;
         }
     }
 

@@ -17,6 +17,8 @@ mod disposition;
 mod emitter;
 mod heartbeat;
 mod interrupt;
+#[cfg(test)]
+mod meeting;
 mod notice;
 mod reaper;
 mod schedule;

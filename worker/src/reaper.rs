@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use causeway_queue::{Queue, Shard};
+use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// The reaper of one worker.
@@ -22,14 +23,11 @@ impl Reaper {
         let mut reconciled = Instant::now();
         loop {
             ticks.tick().await;
-            for shard in self.queue.known_shards() {
-                self.step(&shard).await;
-            }
+            let shards = self.queue.known_shards();
+            join_all(shards.iter().map(|shard| self.step(shard))).await;
             if reconciled.elapsed() >= self.reconcile_every {
                 reconciled = Instant::now();
-                for shard in self.queue.known_shards() {
-                    self.reconcile(&shard).await;
-                }
+                join_all(shards.iter().map(|shard| self.reconcile(shard))).await;
             }
         }
     }
@@ -63,3 +61,6 @@ impl Reaper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,10 @@ use causeway_queue::{
     lease::ClaimRequest,
     webhook::Subject,
 };
+use tokio::time::timeout;
 
 use super::*;
+use crate::meeting::Meeting;
 
 fn courier() -> Courier {
     let clock = Arc::new(ManualClock::new(Millis(1_000_000)));
@@ -78,4 +80,14 @@ async fn many_ends_are_handed_on_page_by_page() {
     }
     courier.empty(&shard.unwrap()).await;
     assert_eq!(deliveries(&courier.queue).await.len(), count);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_outbox_waits_for_another() {
+    let (meeting, queue) = Meeting::with(1);
+    let courier = Courier { queue, nudges: mpsc::channel(1).1 };
+    tokio::select! {
+        () = courier.run() => panic!("it runs until it is dropped"),
+        met = timeout(LOOK_ANYWAY, meeting.place.wait()) => drop(met.expect("all are looked into")),
+    }
 }

@@ -1,0 +1,36 @@
+use causeway_queue::{Class, JobId, TenantId};
+use tokio::time::Instant;
+
+use super::*;
+use crate::{interrupt::Place, meeting::Meeting};
+
+const LEASE: Duration = Duration::from_secs(15);
+
+/// A heartbeat with a running attempt in each shard.
+fn heartbeat(queue: Queue) -> (Heartbeat, Vec<Place>) {
+    let running = Arc::<Running>::default();
+    let enter = |shard| {
+        let (job, tenant) = (JobId::new(shard), TenantId::default_tenant());
+        running.enter(&LeaseKey { job, epoch: 1, class: Class::default(), tenant }).0
+    };
+    let places = queue.known_shards().into_iter().map(enter).collect();
+    (Heartbeat { queue, lease: LEASE, running }, places)
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_shards_are_beaten_at_once() {
+    let (_meeting, queue) = Meeting::with(0);
+    let (heartbeat, _places) = heartbeat(queue);
+    let began = Instant::now();
+    heartbeat.step().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_store_does_not_keep_the_next_beat_from_its_time() {
+    let (_meeting, queue) = Meeting::with(1);
+    let (heartbeat, _places) = heartbeat(queue);
+    let began = Instant::now();
+    heartbeat.step().await;
+    assert!(began.elapsed() < LEASE / 3, "{:?}", began.elapsed());
+}

@@ -1,0 +1,184 @@
+//! A store for tests in which what is done for all shards meets: each call waits until all others have
+//! come, so that somebody who goes from shard to shard waits for ever.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use causeway_queue::{
+    Backend, Error, JobId, Lane, LaneName, LeaseKey, NewJob, Queue, SessionKey, Settlement, Shard,
+    TenantId,
+    backend::{Emission, ListQuery, Page, Reaped, Repairs, Stats},
+    event::Event,
+    id::Layout,
+    job::{Accepted, Job},
+    lease::{Beat, ClaimRequest, Step},
+    limits::{LaneLimits, Rate, TenantLimits, Throttle},
+    news::Switchboard,
+    session::Conversation,
+    webhook::End,
+};
+use tokio::sync::Barrier;
+
+/// Where calls meet.
+#[derive(Debug)]
+pub(crate) struct Meeting {
+    pub(crate) place: Barrier,
+    news: Arc<Switchboard>,
+}
+
+impl Meeting {
+    /// A queue of three shards, whose calls meet with `others`.
+    pub(crate) fn with(others: usize) -> (Arc<Self>, Queue) {
+        let meeting = Arc::new(Self { place: Barrier::new(3 + others), news: Arc::default() });
+        let lane = Lane { shards: 3, ..Lane::named(LaneName::default_lane()) };
+        let queue = Queue::new(Arc::clone(&meeting) as Arc<dyn Backend>, vec![lane]);
+        (meeting, queue)
+    }
+
+    async fn meet<T: Default>(&self) -> Result<T, Error> {
+        self.place.wait().await;
+        Ok(T::default())
+    }
+}
+
+fn unasked<T>() -> T {
+    panic!("nobody asks for this in a meeting")
+}
+
+#[async_trait]
+impl Backend for Meeting {
+    async fn beat(&self, _: &Shard, _: &[LeaseKey], _: Duration) -> Result<Beat, Error> {
+        self.meet().await
+    }
+
+    async fn reap(&self, _: &Shard) -> Result<Reaped, Error> {
+        self.meet().await
+    }
+
+    async fn reconcile(&self, _: &Shard) -> Result<Repairs, Error> {
+        self.meet().await
+    }
+
+    async fn outbox(&self, _: &Shard, _: usize) -> Result<Vec<End>, Error> {
+        self.meet().await
+    }
+
+    fn news(&self) -> &Arc<Switchboard> {
+        &self.news
+    }
+
+    fn describe(&self) -> String {
+        "a meeting".to_owned()
+    }
+
+    async fn enqueue(&self, _: &Shard, _: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
+        unasked()
+    }
+
+    async fn step(
+        &self,
+        _: &Shard,
+        _: &mut Vec<Settlement>,
+        _: ClaimRequest,
+    ) -> Result<Step, Error> {
+        unasked()
+    }
+
+    async fn cancel(&self, _: &TenantId, _: &JobId) -> Result<bool, Error> {
+        unasked()
+    }
+
+    async fn retry(&self, _: &TenantId, _: &JobId) -> Result<bool, Error> {
+        unasked()
+    }
+
+    async fn emit(&self, _: &Shard, _: Vec<Emission>) -> Result<Vec<LeaseKey>, Error> {
+        unasked()
+    }
+
+    async fn get(&self, _: &Shard, _: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
+        unasked()
+    }
+
+    async fn list(&self, _: &Shard, _: &TenantId, _: &ListQuery) -> Result<Page, Error> {
+        unasked()
+    }
+
+    async fn layouts(&self) -> Result<Vec<Layout>, Error> {
+        unasked()
+    }
+
+    async fn remember_layouts(&self, _: &[Layout]) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn accepted(&self, _: &Shard, _: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error> {
+        unasked()
+    }
+
+    async fn stats(&self, _: &Shard, _: Option<&TenantId>) -> Result<Stats, Error> {
+        unasked()
+    }
+
+    async fn events(&self, _: &JobId, _: u64) -> Result<Vec<Event>, Error> {
+        unasked()
+    }
+
+    async fn wait_for_work(&self, _: &Shard, _: Duration) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn set_limits(
+        &self,
+        _: &Shard,
+        _: &LaneLimits,
+        _: &[(TenantId, TenantLimits)],
+    ) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn has_limits(&self, _: &Shard) -> Result<bool, Error> {
+        unasked()
+    }
+
+    async fn pause(&self, _: &Shard, _: Option<&TenantId>, _: bool) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn paused(&self, _: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
+        unasked()
+    }
+
+    async fn throttle(&self, _: &Shard, _: &TenantId, _: &str, _: Rate) -> Result<Throttle, Error> {
+        unasked()
+    }
+
+    async fn conversations(&self, _: &Shard, _: &TenantId) -> Result<Vec<Conversation>, Error> {
+        unasked()
+    }
+
+    async fn conversation(
+        &self,
+        _: &Shard,
+        _: &TenantId,
+        _: &SessionKey,
+    ) -> Result<Option<Conversation>, Error> {
+        unasked()
+    }
+
+    async fn adopt(&self, _: &Shard, _: &TenantId, _: &Conversation) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn forget(&self, _: &Shard, _: &TenantId, _: &SessionKey) -> Result<bool, Error> {
+        unasked()
+    }
+
+    async fn take_out(&self, _: &Shard, _: &[End]) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        unasked()
+    }
+}
