@@ -2,13 +2,19 @@
 //!
 //! A message holds one or more news, framed as the prelude writes them: `E` id letter (ended), `C`
 //! id (cancel), `V` id letter seq length data (event). Messages can be lost while the connection is
-//! down; afterwards every listener is told that it may have missed something.
+//! down; afterwards every listener is told that it may have missed something. A connection can be gone
+//! without a word: the server is asked over it again and again whether it is still there.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
+use redis::{
+    Value,
+    aio::{PubSub, PubSubSink},
+};
+use tokio::time::{sleep, timeout};
 
-use super::{keys, pool::Connections, record};
+use super::{ANSWER, keys, pool::Connections, record};
 use crate::{
     error::Error,
     event::{Event, EventKind},
@@ -20,6 +26,9 @@ use crate::{
 
 /// How long to wait before a broken subscription is renewed; doubles up to the second.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
+/// How long after an answer the server is asked again whether it is still there.
+const STILL_THERE: Duration = Duration::from_secs(3);
 
 const ID_BYTES: usize = 26;
 
@@ -56,24 +65,45 @@ pub(super) async fn listen(connections: Arc<Connections>, board: Arc<Switchboard
                 tracing::debug!(%error, pause_ms = pause.as_millis(), "no subscription to the store's news");
             }
         }
-        tokio::time::sleep(pause).await;
+        sleep(pause).await;
         pause = (pause * 2).min(RECONNECT.1);
     }
 }
 
 /// One subscription, from its begin to its end.
 async fn subscribe(connections: &Connections, board: &Switchboard) -> Result<(), Error> {
-    let mut subscription = connections.subscription().await?;
-    subscription.psubscribe(keys::NEWS).await.map_err(super::unavailable)?;
+    follow(connections.subscription().await?, board).await
+}
+
+/// Tells what comes until the subscription ends, or nobody answers on it.
+async fn follow(subscription: PubSub, board: &Switchboard) -> Result<(), Error> {
+    let (mut sink, mut messages) = subscription.split();
+    let subscribed = timeout(ANSWER, sink.psubscribe(keys::NEWS)).await;
+    subscribed.map_err(super::unavailable)?.map_err(super::unavailable)?;
     board.tell_all_missed();
-    let mut messages = subscription.into_on_message();
-    while let Some(message) = messages.next().await {
+    let mut silence = pin!(silence(sink));
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => message,
+            () = &mut silence => None,
+        };
+        let Some(message) = message else { break };
         if let Some(shard) = keys::shard_of_channel(message.get_channel_name()) {
             tell_all(&shard, message.get_payload_bytes(), board);
         }
     }
     board.tell_all_missed();
     Ok(())
+}
+
+/// Ends when the server does not answer any more.
+async fn silence(mut sink: PubSubSink) {
+    loop {
+        sleep(STILL_THERE).await;
+        if !matches!(timeout(ANSWER, sink.ping::<Value>()).await, Ok(Ok(_))) {
+            return;
+        }
+    }
 }
 
 fn tell_all(shard: &Shard, mut message: &[u8], board: &Switchboard) {
@@ -114,3 +144,6 @@ fn take<'a>(message: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     *message = rest;
     Some(taken)
 }
+
+#[cfg(test)]
+mod tests;

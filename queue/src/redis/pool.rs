@@ -18,7 +18,7 @@ use redis::{
     cluster_async::ClusterConnection,
     io::tcp::TcpSettings,
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use super::unavailable;
 use crate::error::Error;
@@ -185,19 +185,24 @@ impl Connections {
     /// A connection for news. In a cluster any node serves: messages reach all of them.
     pub(super) async fn subscription(&self) -> Result<PubSub, Error> {
         match &self.source {
-            Source::One { client, .. } => client.get_async_pubsub().await.map_err(unavailable),
+            Source::One { client, .. } => subscription_at(client).await,
             Source::Cluster { nodes, .. } => {
                 let mut last = Error::Unavailable("the cluster has no nodes".to_owned());
                 for node in nodes {
-                    match node.get_async_pubsub().await {
+                    match subscription_at(node).await {
                         Ok(subscription) => return Ok(subscription),
-                        Err(error) => last = unavailable(error),
+                        Err(error) => last = error,
                     }
                 }
                 Err(last)
             }
         }
     }
+}
+
+async fn subscription_at(node: &Client) -> Result<PubSub, Error> {
+    let connected = timeout(CONNECT, node.get_async_pubsub()).await;
+    connected.map_err(unavailable)?.map_err(unavailable)
 }
 
 /// Every command is sent at once: small as they are, they would wait for one another (RFC 896).
