@@ -16,6 +16,8 @@ use causeway_queue::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::outage::Refusal;
+
 /// Longest `Retry-After` that SDKs obey, in seconds.
 const MAX_RETRY_AFTER_S: u64 = 120;
 
@@ -29,6 +31,8 @@ pub(crate) struct ApiError {
     param: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
     is_anthropic: bool,
+    /// For the log, not for the client.
+    refusal: Option<Box<Refusal>>,
 }
 
 /// An error as OpenAI's SDKs parse it.
@@ -83,8 +87,8 @@ impl ApiError {
         code: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        let (param, headers, is_anthropic) = Default::default();
-        Self { status, kind, code, message: message.into(), param, headers, is_anthropic }
+        let (param, headers, is_anthropic, refusal) = Default::default();
+        Self { status, kind, code, message: message.into(), param, headers, is_anthropic, refusal }
     }
 
     /// The request is wrong; `message` says how, and what would be right.
@@ -256,6 +260,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.body())).into_response();
         response.headers_mut().extend(self.headers);
+        if let Some(refusal) = self.refusal {
+            response.extensions_mut().insert(*refusal);
+        }
         response
     }
 }
@@ -263,9 +270,9 @@ impl IntoResponse for ApiError {
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Unavailable(ref why) => {
-                tracing::warn!("the store is not available: {why}");
-                Self::unavailable()
+            Error::Unavailable(why) => {
+                tracing::debug!("the store is not available: {why}");
+                Self { refusal: Some(Box::new(Refusal(why))), ..Self::unavailable() }
             }
             Error::Full { scope, limit, waiting, new, retry_after } => {
                 let bound = match scope {

@@ -16,6 +16,7 @@ mod health;
 mod job_view;
 mod jobs;
 mod openapi;
+mod outage;
 mod queue_view;
 mod reader;
 mod request_id;

@@ -1,5 +1,7 @@
 //! The HTTP surface, as one table.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
@@ -10,8 +12,13 @@ use axum::{
 };
 
 use crate::{
-    auth, bridge, deliveries, docs, error::ApiError, events, gateway, health, jobs, openapi,
-    queue_view, request_id, state::AppState, submit, ws,
+    auth, bridge, deliveries, docs,
+    error::ApiError,
+    events, gateway, health, jobs, openapi,
+    outage::{self, Outage},
+    queue_view, request_id,
+    state::AppState,
+    submit, ws,
 };
 
 /// Routes, each with the methods that it allows.
@@ -91,7 +98,8 @@ pub(crate) fn served() -> Vec<(&'static str, &'static str)> {
 pub fn router(state: AppState) -> Router {
     let authenticate = middleware::from_fn_with_state(state.clone(), auth::authenticate);
     let limit = DefaultBodyLimit::max(state.settings.max_body_bytes);
-    let callers = for_callers().router.layer(authenticate);
+    let watch = middleware::from_fn_with_state(Arc::<Outage>::default(), outage::watch);
+    let callers = for_callers().router.layer(authenticate).layer(watch);
     callers
         .merge(for_everybody().router)
         .fallback(unknown_route)

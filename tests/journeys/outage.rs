@@ -28,6 +28,8 @@ async fn a_store_that_is_down_is_told_and_nothing_is_half_accepted() {
     let message = error["message"].as_str().expect("a message");
     assert!(!message.contains("redis://"), "clients need not know the store: {message}");
     client.get(&format!("/v1/jobs/{before}")).await.error(503);
+    let warnings = api.text().matches("the store is not available").count();
+    assert_eq!(warnings, 1, "an outage is told once:\n{}", api.text());
     client.get("/readyz").await.with(503);
     client.get("/healthz").await.ok();
 

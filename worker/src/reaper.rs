@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use causeway_queue::{Queue, Shard};
+use causeway_queue::{Queue, Shard, backend::Reaped};
 use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -35,16 +35,7 @@ impl Reaper {
     /// Takes expired leases of one shard back.
     pub(crate) async fn step(&self, shard: &Shard) {
         match self.queue.backend().reap(shard).await {
-            Ok(reaped) => {
-                for job in reaped.requeued {
-                    metrics::counter!("causeway_stalls_total").increment(1);
-                    tracing::warn!(job.id = %job, "its worker was lost; the job runs again");
-                }
-                for job in reaped.ended {
-                    metrics::counter!("causeway_stalls_total").increment(1);
-                    tracing::warn!(job.id = %job, "its worker was lost; the job has ended");
-                }
-            }
+            Ok(reaped) => tell(shard, &reaped),
             Err(error) => tracing::debug!(shard = %shard, %error, "cannot reap"),
         }
     }
@@ -59,6 +50,22 @@ impl Reaper {
             }
             Err(error) => tracing::debug!(shard = %shard, %error, "cannot reconcile"),
         }
+    }
+}
+
+/// One line a reap: a worker that is lost takes many jobs along.
+fn tell(shard: &Shard, Reaped { requeued, ended }: &Reaped) {
+    let (again, over) = (requeued.len(), ended.len());
+    if again + over == 0 {
+        return;
+    }
+    metrics::counter!("causeway_stalls_total").increment((again + over) as u64);
+    tracing::warn!(shard = %shard, requeued = again, ended = over, "workers of jobs were lost");
+    for job in requeued {
+        tracing::debug!(job.id = %job, "its worker was lost; the job runs again");
+    }
+    for job in ended {
+        tracing::debug!(job.id = %job, "its worker was lost; the job has ended");
     }
 }
 
