@@ -35,6 +35,12 @@ async fn a_full_one_takes_no_new_work_and_finishes_what_it_has() {
     );
     let stats = stage.store().stats(&stage.shard, Some(&tenant_id("a"))).await.unwrap();
     assert_eq!(stats.queued, 1);
+    let other = with_another_policy(&server, &stage).await;
+    let refused = other.store().reap(&other.shard).await;
+    assert!(
+        matches!(&refused, Err(Error::Unavailable(why)) if why.contains("raise maxmemory")),
+        "{refused:?}"
+    );
     let lease = stage.claim_one().await;
     stage.settle(lease, succeeded()).await;
     assert_eq!(stage.status(&id).await, Status::Succeeded);
@@ -63,14 +69,19 @@ async fn a_step_that_comes_too_late_begins_nothing() {
     }
 }
 
+/// A stage over the same server whose functions are another library.
+async fn with_another_policy(server: &RedisServer, one: &Stage) -> Stage {
+    let policy = Policy { max_stalls: 7, ..Policy::default() };
+    let store = RedisStore::connect_with_clock(&server.url(), policy, one.clock.clone()).await;
+    Stage::new(Arc::new(store.unwrap()), one.clock.clone())
+}
+
 /// Each library has arrays of its own, and each reads what the other wrote.
 #[tokio::test]
 async fn libraries_of_two_policies_share_a_shard() {
     let server = RedisServer::start();
     let one = on(&server.url()).await;
-    let policy = Policy { max_stalls: 7, ..Policy::default() };
-    let store = RedisStore::connect_with_clock(&server.url(), policy, one.clock.clone()).await;
-    let other = Stage::new(Arc::new(store.unwrap()), one.clock.clone());
+    let other = with_another_policy(&server, &one).await;
     for _ in 0..3 {
         for stage in [&one, &other, &one] {
             stage.accept(stage.job("a")).await;

@@ -170,7 +170,8 @@ fn unavailable(error: impl std::fmt::Display) -> Error {
     let is_full = why.contains("used memory > 'maxmemory'");
     Error::Unavailable(if is_full {
         format!(
-            "it is full and takes no new work: raise maxmemory, or keep ended jobs for less long: {why}"
+            "it is full and takes no new work, nor processes of another version, retention, \
+             max_stalls or max_dead: raise maxmemory, or wait until ended jobs are forgotten: {why}"
         )
     } else {
         why
