@@ -10,6 +10,7 @@ use crate::{
     error::Error,
     event::retrying,
     id::{Shard, TenantId},
+    job::{AttemptError, Output},
     lease::{ClaimRequest, Lease, Outcome, Settled, Settlement, Step},
     policy::MAX_CLAIM,
 };
@@ -34,7 +35,7 @@ pub(super) async fn step(
         let taken = part.len();
         let answer = server.call(shard, &server.scripts.step, &args).await?;
         settlements.drain(..taken);
-        let mut step = read(server, shard, answer).await?;
+        let mut step = read(server, shard, answer, settlements).await?;
         settled.append(&mut step.settled);
         if is_last {
             return Ok(Step { settled, ..step });
@@ -136,8 +137,14 @@ impl<'a> Settling<'a> {
     }
 }
 
-/// Reads what a step brought.
-pub(super) async fn read(server: &Server, shard: &Shard, answer: Value) -> Result<Step, Error> {
+/// Reads what a step brought. What was begun and cannot be run is settled at once: that goes to
+/// `settlements`, and with the next step to the store.
+pub(super) async fn read(
+    server: &Server,
+    shard: &Shard,
+    answer: Value,
+    settlements: &mut Vec<Settlement>,
+) -> Result<Step, Error> {
     let mut reply = Reply::new(answer)?;
     let settled = reply.bytes()?;
     let settled =
@@ -160,7 +167,7 @@ pub(super) async fn read(server: &Server, shard: &Shard, answer: Value) -> Resul
         recall(&mut leases, remembered)?;
     }
     if !apart.is_empty() {
-        fetch_bodies(server, &mut leases, apart).await?;
+        leases = with_bodies(server, leases, apart, settlements).await?;
     }
     Ok(Step { settled, leases, look_again })
 }
@@ -179,23 +186,43 @@ fn recall(leases: &mut [Lease], mut remembered: Reply) -> Result<(), Error> {
     Ok(())
 }
 
-/// Fetches the bodies of these leases. One whose body is gone was ended meanwhile: it is dropped,
-/// and its lease runs out.
-async fn fetch_bodies(
+/// Fetches the bodies that lie apart. A job whose body is gone fails; where the store does not answer,
+/// all of `leases` are given back.
+async fn with_bodies(
     server: &Server,
-    leases: &mut Vec<Lease>,
+    mut leases: Vec<Lease>,
     apart: Vec<usize>,
-) -> Result<(), Error> {
+    settlements: &mut Vec<Settlement>,
+) -> Result<Vec<Lease>, Error> {
     let mut command = redis::cmd("MGET");
     for place in &apart {
         command.arg(keys::body(&leases[*place].key.job));
     }
-    let bodies: Vec<Option<Vec<u8>>> = server.ask(&command).await?;
+    let bodies: Vec<Option<Vec<u8>>> = match server.ask(&command).await {
+        Ok(bodies) => bodies,
+        Err(error) => {
+            let given_back = leases.into_iter().map(|lease| lease.settle(Outcome::Released, None));
+            settlements.extend(given_back);
+            return Err(error);
+        }
+    };
     for (place, body) in apart.into_iter().zip(bodies).rev() {
         match body {
             Some(body) => leases[place].body = body.into(),
-            None => drop(leases.remove(place)),
+            None => settlements.push(without_body(leases.remove(place))),
         }
     }
-    Ok(())
+    Ok(leases)
+}
+
+/// The end of an attempt that has nothing to send.
+fn without_body(lease: Lease) -> Settlement {
+    let error = AttemptError {
+        attempt: lease.attempt,
+        code: "body_lost".to_owned(),
+        message: "the store has lost the job's body; submit the job again".to_owned(),
+        status_code: None,
+    };
+    let output = Output { error: Some(error), ..Output::default() };
+    lease.settle(Outcome::Failed { output }, None)
 }

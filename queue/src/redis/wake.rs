@@ -87,13 +87,20 @@ pub(super) async fn claim_when_woken(
             }
         }
     };
-    match answer {
+    let mut settlements = Vec::new();
+    let step = match answer {
         Ok((answer,)) => {
             keep(store, shard, held);
-            step::read(&store.server, shard, answer).await
+            step::read(&store.server, shard, answer, &mut settlements).await
         }
         Err(error) if breaks(&error) => Err(unavailable(error)),
         // A server that does not know the scripts, above all.
-        Err(_) => step::step(&store.server, shard, &mut Vec::new(), claim).await,
+        Err(_) => step::step(&store.server, shard, &mut settlements, claim).await,
+    };
+    if !settlements.is_empty() {
+        let claim = ClaimRequest { max: 0, ..claim };
+        // What is not taken now runs out.
+        drop(step::step(&store.server, shard, &mut settlements, claim).await);
     }
+    step
 }
