@@ -238,7 +238,7 @@ pub struct Reaped {
 pub struct Repairs {
     /// Tenants whose count of running jobs differed from their leases.
     pub running: u64,
-    /// Tenants whose count of waiting jobs differed.
+    /// Flows whose count of ready jobs differed; the embedded engine has no such count.
     pub queued: u64,
     /// Flows that were servable and not offered, or offered and not servable.
     pub flows: u64,
@@ -304,7 +304,8 @@ pub struct Stats {
     /// a cap, a rate or a pause keeps it waiting; over all tenants the oldest that a worker could take now,
     /// and only the 1,000 flows that come next are looked at.
     pub oldest_wait_ms: u64,
-    /// Jobs that ended per second, over the last minute or so.
+    /// Jobs that ended per second while others waited: a mean of windows of 2 s, each halving the weight of
+    /// those before it.
     pub drain_per_s: f64,
     /// Whether claims are paused.
     pub paused: bool,

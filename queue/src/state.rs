@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Runs as soon as its turn comes. In: `enqueue`, `step` (its time has come), `reap` (its
-    /// worker died), `settle` (handed back), `retry`. Out: `step` claims it, `cancel`, its deadline.
+    /// Runs as soon as its turn comes. In: `enqueue`, `step` (its time has come, or the job before it in
+    /// its session ended), `reap` (its worker died), `settle` (handed back, its lane stopped, or tried
+    /// again at once), `retry`. Out: `step` claims it, `cancel`, its deadline.
     Queued,
     /// Waits for a time. In: `enqueue` with a delay, `settle` with a retry. Out: `step` when the
     /// time has come, `cancel`, its deadline.
@@ -37,7 +38,8 @@ pub enum Status {
     /// Ended by its owner. In: `cancel` while it waits, `settle` while it runs, `reap` when its
     /// worker died while a cancel was under way. Out: `retry`, its TTL.
     Cancelled,
-    /// Did not end before its deadline. In: `step` and `reap` while it waits, `settle` while it runs.
+    /// Did not end before its deadline. In: `step`, `reap` and `reconcile` while it waits, `settle` and
+    /// `reap` while it runs.
     /// Out: `retry`, its TTL.
     Expired,
 }

@@ -1,6 +1,6 @@
 //! One subscription per process: what scripts publish goes to whoever listens here.
 //!
-//! A message holds one or more news, framed as the prelude writes them: `E` id letter (ended), `C`
+//! A message holds one or more news, framed as the scripts write them: `E` id letter (ended), `C`
 //! id (cancel), `V` id letter seq length data (event). Messages can be lost while the connection is
 //! down; afterwards every listener is told that it may have missed something. A connection can be gone
 //! without a word: the server is asked over it again and again whether it is still there.
