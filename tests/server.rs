@@ -55,17 +55,12 @@ async fn a_step_that_comes_too_late_begins_nothing() {
     let store = RedisStore::connect(&server.url(), Policy::default()).await.unwrap();
     let stage = Stage::new(Arc::new(store), Arc::new(ManualClock::new(Millis(0))));
     stage.accept(stage.job("a")).await;
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let listed: redis::Value =
-        redis::cmd("FUNCTION").arg("LIST").query_async(&mut connection).await.unwrap();
-    let listed = format!("{listed:?}");
+    let listed = format!("{:?}", server.ask::<redis::Value>(&["FUNCTION", "LIST"]).await);
     let step = listed.split(['\'', '"']).find(|name| name.ends_with("_step")).expect("a step");
-    let prefix = format!("cw:{{{}:{}}}:", stage.shard.lane, stage.shard.index);
+    let prefix = format!("cw:{{{}}}:", stage.shard);
     for (until, begun) in [("1", 0), ("", 1)] {
-        let mut call = redis::cmd("FCALL");
-        call.arg(step).arg(1).arg(&prefix).arg("").arg(1).arg(15_000).arg(until).arg("");
-        let answer: Vec<redis::Value> = call.query_async(&mut connection).await.unwrap();
+        let call = ["FCALL", step, "1", &prefix, "", "1", "15000", until, ""];
+        let answer: Vec<redis::Value> = server.ask(&call).await;
         assert_eq!((answer.len() - 4) / 2, begun, "until {until:?}");
     }
 }
@@ -149,7 +144,7 @@ fn large(stage: &Stage) -> NewJob {
 
 /// Loses the body of `job`, as a server does that evicts.
 async fn lose_body(server: &RedisServer, job: &JobId) {
-    tell(server, &["DEL", &format!("cw:{{{}}}:body:{}", job.shard(), job.key())]).await;
+    server.ask::<()>(&["DEL", &format!("cw:{{{}}}:body:{}", job.shard(), job.key())]).await;
 }
 
 async fn error_of(stage: &Stage, id: &JobId) -> (Status, String) {
@@ -195,11 +190,11 @@ async fn jobs_whose_bodies_cannot_be_read_are_given_back() {
     stage.accept(large(&stage)).await;
     stage.accept(stage.job("a")).await;
     let but_bodies = ["resetkeys", "~cw:{*}:", "~cw:{*}:[^b]*"];
-    tell(&server, &[&["ACL", "SETUSER", "default"], &but_bodies[..]].concat()).await;
+    server.ask::<()>(&[&["ACL", "SETUSER", "default"], &but_bodies[..]].concat()).await;
     let claim = ClaimRequest { max: 2, lease: LEASE };
     let mut settlements = Vec::new();
     stage.store().step(&stage.shard, &mut settlements, claim).await.unwrap_err();
-    tell(&server, &["ACL", "SETUSER", "default", "allkeys"]).await;
+    server.ask::<()>(&["ACL", "SETUSER", "default", "allkeys"]).await;
     let step = stage.step(settlements, 2).await;
     let attempts: Vec<u32> = step.leases.iter().map(|lease| lease.attempt).collect();
     assert_eq!(attempts, [1, 1], "{step:?}");

@@ -1,5 +1,6 @@
 //! The queue as the API and the worker see it: jobs in lanes over one backend.
 
+mod bounds;
 mod lanes;
 mod list;
 mod moved;
@@ -14,7 +15,7 @@ use std::{
 use bytes::Bytes;
 
 pub use self::lanes::Lane;
-use self::lanes::{Limits, Surveyed};
+use self::{bounds::Limits, lanes::Surveyed};
 use crate::{
     backend::Backend,
     error::Error,

@@ -145,6 +145,10 @@ impl Backend for Meeting {
         unasked()
     }
 
+    async fn stop(&self, _: &Shard, _: Duration) -> Result<(), Error> {
+        unasked()
+    }
+
     async fn paused(&self, _: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
         unasked()
     }
