@@ -95,6 +95,7 @@ macro_rules! promises {
             the_estimate_heeds_a_lanes_rates
             the_estimate_knows_how_long_attempts_last
             the_estimate_of_a_paused_job_is_none
+            a_full_tenant_is_told_when_it_has_room
             what_ends_unbegun_is_not_taken_for_drain
             a_claim_takes_each_job_once
             a_lease_that_is_beaten_lives_on

@@ -189,30 +189,37 @@ impl Rate {
     }
 }
 
-/// When to come again that was refused for `excess` jobs too many, while `per_s` jobs end each
-/// second: 1 to 120 s, and 5 s while nothing was measured.
-#[must_use]
-pub(crate) fn drain_delay(excess: u64, per_s: f64) -> Duration {
-    if per_s <= 0.0 {
-        return Duration::from_secs(5);
-    }
-    #[expect(clippy::cast_precision_loss, reason = "counts of jobs lie below 2^53")]
-    let seconds = (excess as f64 / per_s).ceil().clamp(1.0, 120.0);
-    Duration::from_secs_f64(seconds)
+/// In how many milliseconds `excess` jobs have ended, while `per_s` end each second; `None` while nothing
+/// was measured.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "counts of jobs lie below 2^53, and none is negative"
+)]
+pub(crate) fn drain_ms(excess: u64, per_s: f64) -> Option<u64> {
+    (per_s > 0.0).then(|| (excess as f64 * 1000.0 / per_s) as u64)
 }
 
-/// Refuses more new jobs than there is room for beside those that wait, while `drain_per_s` jobs end each
-/// second.
+/// When to come again that was refused, where there should be room in so many milliseconds: 1 to 120 s,
+/// and 5 s where nobody knows.
+#[must_use]
+pub(crate) fn come_again(room_in_ms: Option<u64>) -> Duration {
+    Duration::from_secs(room_in_ms.map_or(5, |ms| ms.div_ceil(1000).clamp(1, 120)))
+}
+
+/// Refuses more new jobs than there is room for beside those that wait; `room_in_ms` tells in how many
+/// milliseconds there should be room for so many too many.
 pub(crate) fn check_bound(
     scope: Scope,
     limit: Option<u64>,
     (waiting, new): (u64, u64),
-    drain_per_s: f64,
+    room_in_ms: impl FnOnce(u64) -> Option<u64>,
 ) -> Result<(), Error> {
     // Bounds may have been lowered below what waits: what brings nothing new may come all the same.
     let full = limit.filter(|limit| new > 0 && waiting + new > *limit);
     let Some(limit) = full else { return Ok(()) };
-    let retry_after = drain_delay(waiting + new - limit, drain_per_s);
+    let retry_after = come_again(room_in_ms(waiting + new - limit));
     Err(Error::Full { scope, limit, waiting, new, retry_after })
 }
 

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     Class, JobId, Lease, NewJob, Outcome,
     clock::Clock as _,
+    error::{Error, Scope},
     job::{State, Usage},
     limits::{LaneLimits, TenantLimits},
 };
@@ -140,6 +141,28 @@ pub async fn the_estimate_heeds_a_lanes_rates(stage: Stage) {
     let count = asked.len();
     let play = Play { asked, at: 50, turns: 650, takes: |_, _| 1 };
     check("a lane's rates", count, &play.errors(&stage).await, (0.05, 0.1));
+}
+
+/// Who has too many waiting is told when its own are fewer, however fast those of others are served.
+pub async fn a_full_tenant_is_told_when_it_has_room(stage: Stage) {
+    let slow = TenantLimits {
+        requests_per_minute: Some(60),
+        max_queued: Some(100),
+        ..TenantLimits::default()
+    };
+    limit(&stage, &[("ann", slow)]).await;
+    backlog(&stage, "ann", Class::Standard, 100).await;
+    backlog(&stage, "bob", Class::Standard, 1500).await;
+    let play = Play { asked: Vec::new(), at: u64::MAX, turns: 150, takes: |_, _| 1 };
+    play.errors(&stage).await;
+    // Of ann's, 60 have begun at once and then one a second; a hundred of bob's end each second.
+    let waiting = stage.store().stats(&stage.shard, Some(&tenant_id("ann"))).await.unwrap().queued;
+    let more = 100 - waiting + 20;
+    let jobs = (0..more).map(|_| stage.job("ann")).collect();
+    let refused = stage.queue.submit(jobs).await;
+    let Err(Error::Full { scope, retry_after, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(scope, Scope::Tenant);
+    assert!((19..=21).contains(&retry_after.as_secs()), "{retry_after:?}");
 }
 
 /// How long a tenant's attempts last is learnt from those that were spent, whatever became of them; an

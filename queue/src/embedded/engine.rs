@@ -27,7 +27,7 @@ use super::{
 use crate::{
     backend::{Emission, Reaped, Repairs},
     clock::Millis,
-    error::{Error, Scope},
+    error::Error,
     event::{Event, retrying},
     id::{IdempotencyKey, JobId, Shard, TenantId},
     job::{Output, worker_lost},
@@ -206,11 +206,8 @@ impl Engine {
         if status == Status::Succeeded {
             return Err(Error::NotRetryable { id: id.clone(), status });
         }
-        let queued = self.flows.tenant(tenant).map_or(0, |tenant| tenant.queued);
-        let limit = self.flows.tenant(tenant).and_then(|tenant| tenant.limits.max_queued);
-        self.check_bound(Scope::Tenant, limit, queued, 1)?;
-        let lane = &self.flows.lane;
-        self.check_bound(Scope::Lane, Some(lane.limits.max_queued), lane.queued, 1)?;
+        self.check_tenant(tenant, 1, now)?;
+        self.check_lane(1)?;
         self.ended.remove(&(expires, key));
         self.dead.remove(&(at, key));
         self.accepted += 1;

@@ -2,7 +2,7 @@
 
 use super::{
     engine::Engine,
-    flows::{Flow, number},
+    flows::number,
     record::{Place, Record},
 };
 use crate::{
@@ -122,11 +122,10 @@ impl Engine {
     }
 
     /// What a job of class standard would be told that the tenant submitted now.
-    fn wait_of_next(&self, tenant: &TenantId, now: Millis) -> Option<u64> {
-        let flow = Flow { class: Class::Standard, tenant: tenant.clone() };
-        let ready = self.flows.tenant(tenant).map_or(0, |one| one.classes[flow.class.rank()].len());
-        let cost = self.flows.lane.mean_completion();
-        self.flows.estimated_wait_ms(&flow, (ready, cost), now)
+    fn wait_of_next(&self, id: &TenantId, now: Millis) -> Option<u64> {
+        let standard = Class::Standard.rank();
+        let ready = self.flows.tenant(id).map_or(0, |tenant| tenant.classes[standard].len());
+        self.flows.estimated_wait_of_new(id, ready, now)
     }
 
     pub(super) fn stats(&self, tenant: Option<&TenantId>, now: Millis) -> Stats {

@@ -7,7 +7,7 @@ use crate::{
     error::{Error, Scope},
     id::{Shard, TenantId},
     job::{Accepted, NewJob},
-    limits::check_bound,
+    limits::{check_bound, drain_ms},
 };
 
 /// The jobs of each shard, with their places in the call.
@@ -57,7 +57,8 @@ impl Queue {
             for (tenant, new) in by_tenant {
                 let stats = self.backend.stats(shard, Some(tenant)).await?;
                 let limit = stats.limits.and_then(|limits| limits.max_queued);
-                check_bound(Scope::Tenant, limit, (stats.queued, new), stats.drain_per_s)?;
+                let room_in_ms = |excess| drain_ms(excess, stats.drain_per_s);
+                check_bound(Scope::Tenant, limit, (stats.queued, new), room_in_ms)?;
             }
         }
         Ok(())

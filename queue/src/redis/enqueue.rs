@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Scope},
     id::{JobId, SessionKey, Shard, TenantId},
     job::{Accepted, NewJob},
-    limits::drain_delay,
+    limits::come_again,
     state::Class,
 };
 
@@ -151,8 +151,7 @@ pub(super) fn full(reply: &mut Reply) -> Result<Error, Error> {
     let scope = if reply.text()? == "tenant" { Scope::Tenant } else { Scope::Lane };
     let mut count = || Ok::<_, Error>(reply.count()?.unwrap_or(0));
     let (limit, waiting, new) = (count()?, count()?, count()?);
-    let excess = (waiting + new).saturating_sub(limit);
-    Ok(Error::Full { scope, limit, waiting, new, retry_after: drain_delay(excess, reply.float()?) })
+    Ok(Error::Full { scope, limit, waiting, new, retry_after: come_again(reply.count()?) })
 }
 
 /// Whether a job has nothing but a record and a place in its ready set, and is new whatever came

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Scope},
     id::{IdempotencyKey, JobId, TenantId},
     job::{Accepted, Idempotency, NewJob},
-    limits::check_bound,
+    limits::{check_bound, drain_ms},
 };
 
 impl Engine {
@@ -21,7 +21,7 @@ impl Engine {
         self.forget_ended(now);
         let accepted = self.recognise(&jobs, now)?;
         let fresh = |(job, accepted): &(&NewJob, &Accepted)| *accepted.id() == job.id;
-        self.check_room(jobs.iter().zip(&accepted).filter(fresh).map(|(job, _)| job))?;
+        self.check_room(jobs.iter().zip(&accepted).filter(fresh).map(|(job, _)| job), now)?;
         for (job, accepted) in jobs.into_iter().zip(&accepted) {
             if *accepted.id() == job.id {
                 self.accept(job, now);
@@ -76,7 +76,11 @@ impl Engine {
         (known.expires > now).then_some((&known.digest, &known.job))
     }
 
-    fn check_room<'a>(&self, jobs: impl Iterator<Item = &'a NewJob>) -> Result<(), Error> {
+    fn check_room<'a>(
+        &self,
+        jobs: impl Iterator<Item = &'a NewJob>,
+        now: Millis,
+    ) -> Result<(), Error> {
         let mut by_tenant: Vec<(&TenantId, u64)> = Vec::new();
         let mut total = 0;
         for job in jobs {
@@ -87,23 +91,27 @@ impl Engine {
             }
         }
         for (tenant, count) in by_tenant {
-            let known = self.flows.tenant(tenant);
-            let limit = known.and_then(|tenant| tenant.limits.max_queued);
-            let queued = known.map_or(0, |tenant| tenant.queued);
-            self.check_bound(Scope::Tenant, limit, queued, count)?;
+            self.check_tenant(tenant, count, now)?;
         }
-        let lane = &self.flows.lane;
-        self.check_bound(Scope::Lane, Some(lane.limits.max_queued), lane.queued, total)
+        self.check_lane(total)
     }
 
-    pub(super) fn check_bound(
-        &self,
-        scope: Scope,
-        limit: Option<u64>,
-        waiting: u64,
-        new: u64,
-    ) -> Result<(), Error> {
-        check_bound(scope, limit, (waiting, new), self.flows.lane.drain_per_s())
+    /// Refuses more new jobs of a tenant than there is room for: its jobs may begin later than those of
+    /// others.
+    pub(super) fn check_tenant(&self, id: &TenantId, new: u64, now: Millis) -> Result<(), Error> {
+        let Some(tenant) = self.flows.tenant(id) else { return Ok(()) };
+        let room_in_ms = |excess| {
+            let wait = self.flows.estimated_wait_of_new(id, excess - 1, now);
+            wait.max(drain_ms(excess, self.flows.lane.drain_per_s()))
+        };
+        check_bound(Scope::Tenant, tenant.limits.max_queued, (tenant.queued, new), room_in_ms)
+    }
+
+    /// Refuses more new jobs than the lane has room for.
+    pub(super) fn check_lane(&self, new: u64) -> Result<(), Error> {
+        let lane = &self.flows.lane;
+        let room_in_ms = |excess| drain_ms(excess, lane.drain_per_s());
+        check_bound(Scope::Lane, Some(lane.limits.max_queued), (lane.queued, new), room_in_ms)
     }
 
     fn accept(&mut self, job: NewJob, now: Millis) {

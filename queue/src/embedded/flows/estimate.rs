@@ -4,7 +4,7 @@ use super::{
     Flow, Flows,
     owners::{Tenant, ms, number},
 };
-use crate::{clock::Millis, fair, state::Class};
+use crate::{clock::Millis, fair, id::TenantId, state::Class};
 
 /// No estimate is longer: 2^53, up to which every client can count.
 const LONGEST_MS: f64 = 9_007_199_254_740_992.0;
@@ -40,6 +40,18 @@ impl Flows {
             .max(tenant.wait_for_slot(own));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative")]
         Some(wait.min(LONGEST_MS).floor() as u64)
+    }
+
+    /// What a job of class standard would be told whose answer is as long as most, with so many of its
+    /// tenant's ready ones of that class ahead.
+    pub(in crate::embedded) fn estimated_wait_of_new(
+        &self,
+        tenant: &TenantId,
+        ahead: u64,
+        now: Millis,
+    ) -> Option<u64> {
+        let flow = Flow { class: Class::Standard, tenant: tenant.clone() };
+        self.estimated_wait_ms(&flow, (ahead, self.lane.mean_completion()), now)
     }
 
     /// How many jobs of the lane begin until that one has, it included.

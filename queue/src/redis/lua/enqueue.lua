@@ -11,7 +11,7 @@
 --   the conversation; its profile.
 -- Returns, a group: nil when each job is new; { 'ok', id, … } with the id that answers each job: its
 --   own, or that of the job that was accepted before for the same idempotency key; { 'reused', key }; or
---   { 'full', 'tenant' | 'lane', limit, waiting, new, drain per second }.
+--   { 'full', 'tenant' | 'lane', limit, waiting, new, in how many ms there should be room or -1 }.
 
 -- How long the numbers of a run of plain jobs are, and those of each job behind them.
 local RUN_BYTES <const>, JOB_BYTES <const> = 3, 16
@@ -86,12 +86,12 @@ local function refusal(counts, total)
   for _, name in ipairs(counts) do
     local t, count = tenants[name], counts[name]
     if t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + count > t[RULES][MAX_QUEUED] then
-      return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED], count)
+      return full('tenant', t[RULES][MAX_QUEUED], t[QUEUED], count, t)
     end
   end
   -- Bounds may have been lowered below what waits: what brings nothing new may come all the same.
   if total > 0 and lane[QUEUED] + total > lane[RULES][MAX_QUEUED] then
-    return flows.full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED], total)
+    return full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED], total)
   end
 end
 

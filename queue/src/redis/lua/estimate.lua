@@ -33,3 +33,13 @@ local function estimated_wait(t, class, ahead, cost)
   end
   return math.floor(math.min(wait, NEVER))
 end
+
+-- What a call answers that has no room for so many new jobs beside those that wait: of the lane, or of a
+-- tenant, whose jobs may begin later than those of others.
+local STANDARD <const> = 1
+local function full(scope, limit, waiting, new, t)
+  local excess, rate = waiting + new - limit, lane[DRAIN_PER_S]
+  local wait = rate > 0 and math.floor(excess * 1000 / rate) or -1
+  if t then wait = math.max(wait, estimated_wait(t, STANDARD, excess - 1, lane[MEAN])) end
+  return { 'full', scope, limit, waiting, new, wait }
+end

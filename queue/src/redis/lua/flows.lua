@@ -297,11 +297,6 @@ flows = {
   -- Whether there is work that a worker can begin, now or at a known time.
   is_visible = function() return lane[OFFERS] > 0 and owner.open_at(lane) ~= nil end,
 
-  -- What a call answers that has no room for so many new jobs beside those that wait.
-  full = function(scope, limit, waiting, new)
-    return { 'full', scope, limit, waiting, new, string.format('%.17g', lane[DRAIN_PER_S]) }
-  end,
-
   -- Decides for every touched tenant which of its flows are offered: the only place that does.
   -- `active` then holds exactly the servable flows, `parked` the tenants that a rate keeps closed.
   place = function()

@@ -9,9 +9,9 @@ functions.retry = function(args)
   flows.load({ j.tenant }, 1)
   local t = tenants[j.tenant]
   if t[RULES][MAX_QUEUED] >= 0 and t[QUEUED] + 1 > t[RULES][MAX_QUEUED] then
-    return flows.full('tenant', t[RULES][MAX_QUEUED], t[QUEUED], 1)
+    return full('tenant', t[RULES][MAX_QUEUED], t[QUEUED], 1, t)
   end
-  if lane[QUEUED] + 1 > lane[RULES][MAX_QUEUED] then return flows.full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED], 1) end
+  if lane[QUEUED] + 1 > lane[RULES][MAX_QUEUED] then return full('lane', lane[RULES][MAX_QUEUED], lane[QUEUED], 1) end
   call('ZREM', DEAD, j.id)
   call('DEL', key('errors', j.id), key('events', j.id))
   if jobs.has(j, FLAG.body) then call('PERSIST', key('body', j.id)) end

@@ -4,8 +4,6 @@
 -- tenant also its requests per minute or -1, in how many ms all of these are allowed again, the
 -- same two of its tokens; its weight, the most that run and that wait, or -1; in how many ms a job of class
 -- standard should begin that it would submit now, or -1.
-local STANDARD <const> = 1
-
 functions.stats = function(args)
   flows.load()
   local heads, t = {}, nil
