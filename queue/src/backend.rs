@@ -309,6 +309,10 @@ pub struct Stats {
     pub drain_per_s: f64,
     /// Whether claims are paused.
     pub paused: bool,
+    /// Jobs of all tenants that wait in the shard, and how many may.
+    pub shard_queued: u64,
+    /// See [`shard_queued`](Self::shard_queued).
+    pub shard_max_queued: u64,
     /// In how long a job of class standard should begin that the tenant would submit now, its answer as
     /// long as most, in milliseconds; `None` while nothing was measured, and when asked for all.
     pub estimated_wait_ms: Option<u64>,

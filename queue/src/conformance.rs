@@ -137,6 +137,7 @@ macro_rules! promises {
             a_pause_holds_in_new_shards
             former_shards_share_in_the_bounds
             jobs_of_two_lanes_go_together
+            what_is_refused_is_taken_back
             a_lane_is_stopped_in_all_its_shards
             a_made_up_shard_stays_unknown
             a_conversation_remembers_its_turns_and_no_others

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     Accepted, Error, JobId, Lane, LaneName, Lease, NewJob, Outcome, Queue, Shard, Status, TenantId,
     backend::ListQuery,
+    error::Scope,
     lease::ClaimRequest,
     limits::{LaneLimits, TenantLimits},
 };
@@ -285,6 +286,34 @@ pub async fn jobs_of_two_lanes_go_together(stage: Stage) {
     let replayed = vec![stage.job("ann"), there(keyed(stage.job("ann"), "k", 1))];
     assert_eq!(queue.submit(replayed).await.unwrap().len(), 2);
     assert_eq!(stage.claim(10).await.len(), 1);
+    // Nor is there room for anybody's where the lane is full.
+    let full = LaneLimits { max_queued: 1, ..LaneLimits::default() };
+    stage.store().set_limits(&home, &full, &[]).await.unwrap();
+    let refused = queue.submit(vec![stage.job("bob"), there(stage.job("bob"))]).await;
+    assert!(matches!(refused, Err(Error::Full { scope: Scope::Lane, .. })), "{refused:?}");
+    assert_eq!(stage.store().stats(&stage.shard, None).await.unwrap().queued, 0);
+}
+
+/// What one shard refuses unforeseen is not begun in another, unless it can be sent again.
+pub async fn what_is_refused_is_taken_back(stage: Stage) {
+    let other = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
+    let lanes = [stage.shard.lane.clone(), other.clone()].map(Lane::named);
+    let queue = Queue::new(Arc::clone(stage.queue.backend()), lanes.to_vec());
+    let home = Shard { lane: other, index: 0 };
+    let there = |job: NewJob| NewJob { id: JobId::new(home.clone()), ..job };
+    let jobs = vec![
+        stage.job("ann"),
+        keyed(stage.job("ann"), "sent again", 1),
+        // The two say different things under one key: known only where they are accepted.
+        there(keyed(stage.job("ann"), "k", 1)),
+        there(keyed(stage.job("ann"), "k", 2)),
+    ];
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id.clone()).collect();
+    let refused = queue.submit(jobs).await;
+    assert!(matches!(refused, Err(Error::IdempotencyKeyReused { .. })), "{refused:?}");
+    assert_eq!(stage.status(&ids[0]).await, Status::Cancelled);
+    assert_eq!(stage.status(&ids[1]).await, Status::Queued);
+    assert_eq!(stage.store().stats(&home, None).await.unwrap().queued, 0);
 }
 
 /// What an upstream asked of a lane by an attempt in one shard holds in all of them.

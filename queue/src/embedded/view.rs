@@ -146,6 +146,8 @@ impl Engine {
             oldest_wait_ms: oldest.map_or(0, |at| millis(now.since(at))),
             drain_per_s: lane.drain_per_s(),
             paused: lane.paused || one.flatten().is_some_and(|one| one.paused),
+            shard_queued: lane.queued,
+            shard_max_queued: lane.limits.max_queued,
             estimated_wait_ms: tenant.and_then(|id| self.wait_of_next(id, now)),
             limits: one.map(|one| one.map(|one| one.limits.clone()).unwrap_or_default()),
             allowance: one.flatten().map(|one| one.allowance(now)).unwrap_or_default(),

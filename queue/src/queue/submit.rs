@@ -1,22 +1,24 @@
 //! Acceptance of jobs, which may go to several shards.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::Queue;
 use crate::{
     error::{Error, Scope},
-    id::{Shard, TenantId},
+    id::{JobId, Shard, TenantId},
     job::{Accepted, NewJob},
     limits::{check_bound, drain_ms},
 };
 
 /// The jobs of each shard, with their places in the call.
-type ByShard = HashMap<Shard, Vec<(usize, NewJob)>>;
+type ByShard = BTreeMap<Shard, Vec<(usize, NewJob)>>;
 
 impl Queue {
     /// Accepts jobs; answers in their order. Atomic per shard, and one tenant's jobs of one lane
-    /// are in one shard. Where there are several, keys and the room of tenants are looked at in all of
-    /// them before anything is accepted; room that is taken meanwhile may still leave a part accepted.
+    /// are in one shard. Where there are several, keys and room are looked at in all of them before
+    /// anything is accepted. When one refuses its part all the same, because its room was taken meanwhile,
+    /// the jobs that others have accepted are cancelled, but for those with an idempotency key: who
+    /// sends these again is answered with them.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::IdempotencyKeyReused`], [`Error::Unavailable`]; of the shard that
@@ -32,16 +34,35 @@ impl Queue {
                 None => by_shard.entry(job.id.shard().clone()).or_default().push((place, job)),
             }
         }
-        if by_shard.len() > 1 {
+        let several = by_shard.len() > 1;
+        if several {
             self.check_all(&by_shard).await?;
         }
+        let mut to_cancel = Vec::new();
         for (shard, jobs) in by_shard {
             let (places, jobs): (Vec<usize>, Vec<NewJob>) = jobs.into_iter().unzip();
-            let accepted = self.backend.enqueue(&shard, jobs).await?;
-            answers.extend(places.into_iter().zip(accepted));
+            let unkeyed = jobs.iter().filter(|job| several && job.idempotency.is_none());
+            let its: Vec<_> = unkeyed.map(|job| (job.tenant.clone(), job.id.clone())).collect();
+            match self.backend.enqueue(&shard, jobs).await {
+                Ok(accepted) => answers.extend(places.into_iter().zip(accepted)),
+                Err(error) => {
+                    self.cancel_all(&to_cancel).await;
+                    return Err(error);
+                }
+            }
+            to_cancel.extend(its);
         }
         answers.sort_unstable_by_key(|(place, _)| *place);
         Ok(answers.into_iter().map(|(_, accepted)| accepted).collect())
+    }
+
+    /// Cancels jobs of a call that is refused.
+    async fn cancel_all(&self, jobs: &[(TenantId, JobId)]) {
+        for (tenant, id) in jobs {
+            if let Err(error) = self.backend.cancel(tenant, id).await {
+                tracing::warn!(%id, "a job of a call that was refused goes on: {error}");
+            }
+        }
     }
 
     /// Refuses all where one shard would refuse its part.
@@ -54,11 +75,14 @@ impl Queue {
             for (job, _) in new {
                 *by_tenant.entry(&job.tenant).or_default() += 1;
             }
+            let total = by_tenant.values().sum();
             for (tenant, new) in by_tenant {
                 let stats = self.backend.stats(shard, Some(tenant)).await?;
-                let limit = stats.limits.and_then(|limits| limits.max_queued);
                 let room_in_ms = |excess| drain_ms(excess, stats.drain_per_s);
+                let limit = stats.limits.and_then(|limits| limits.max_queued);
                 check_bound(Scope::Tenant, limit, (stats.queued, new), room_in_ms)?;
+                let of_shard = (stats.shard_queued, total);
+                check_bound(Scope::Lane, Some(stats.shard_max_queued), of_shard, room_in_ms)?;
             }
         }
         Ok(())

@@ -205,6 +205,8 @@ pub(super) async fn stats(
         oldest_wait_ms: reply.count()?.unwrap_or(0),
         drain_per_s: reply.float()?,
         paused: reply.int()? == 1,
+        shard_queued: reply.count()?.unwrap_or(0),
+        shard_max_queued: reply.count()?.unwrap_or(0),
         ..Stats::default()
     };
     if tenant.is_some() {

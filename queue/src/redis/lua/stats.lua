@@ -1,7 +1,7 @@
 -- The shard in numbers.
 -- Arguments: 2: tenant, '' for all.
--- Returns { queued, running, scheduled, dead or -1, oldest wait in ms, drain per second, paused }; for one
--- tenant also its requests per minute or -1, in how many ms all of these are allowed again, the
+-- Returns { queued, running, scheduled, dead or -1, oldest wait in ms, drain per second, paused; how many
+-- wait of all tenants, and at most }; for one tenant also its requests per minute or -1, in how many ms all of these are allowed again, the
 -- same two of its tokens; its weight, the most that run and that wait, or -1; in how many ms a job of class
 -- standard should begin that it would submit now, or -1.
 functions.stats = function(args)
@@ -26,10 +26,11 @@ functions.stats = function(args)
     local paused = (lane[RULES][PAUSED] == 1 or t[RULES][PAUSED] == 1) and 1 or 0
     local function backlog(tat) return string.format('%.17g', math.max(0, tat - now)) end
     local r = t[RULES]
-    return { t[QUEUED], t[RUNNING], t[SCHEDULED], -1, oldest, rate, paused,
+    return { t[QUEUED], t[RUNNING], t[SCHEDULED], -1, oldest, rate, paused, lane[QUEUED], lane[RULES][MAX_QUEUED],
       r[RPM], backlog(t[REQUESTS_TAT]), r[TPM], backlog(t[TOKENS_TAT]), r[WEIGHT], r[MAX_RUNNING], r[MAX_QUEUED],
       estimated_wait(t, STANDARD, t[READY + STANDARD], lane[MEAN]) }
   end
   local dead = call('ZCOUNT', DEAD, '(' .. string.format('%d', now - RETENTION), '+inf')
-  return { lane[QUEUED], lane[RUNNING], call('ZCARD', DUE), dead, oldest, rate, lane[RULES][PAUSED] }
+  return { lane[QUEUED], lane[RUNNING], call('ZCARD', DUE), dead, oldest, rate, lane[RULES][PAUSED],
+    lane[QUEUED], lane[RULES][MAX_QUEUED] }
 end
