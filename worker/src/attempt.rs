@@ -196,7 +196,11 @@ fn conclude(bench: &Bench, lease: &Lease, called: Called) -> (Outcome, Option<Us
         }
         Err(failure) => {
             tracing::info!(job.id = %lease.key.job, attempt = lease.attempt, %failure, "an attempt failed");
-            let attempts = Attempts { attempt: lease.attempt, max: lease.max_attempts };
+            let attempts = Attempts {
+                attempt: lease.attempt,
+                max: lease.max_attempts,
+                unspent: lease.key.epoch.saturating_sub(lease.attempt),
+            };
             let unit = rand::random::<f64>();
             (disposition::outcome(&failure, attempts, &bench.rules, unit), None)
         }

@@ -23,6 +23,10 @@ const LANE_STOP: Duration = Duration::from_secs(1);
 /// loop.
 const SHORTEST_STOP: Duration = Duration::from_millis(100);
 
+/// How many attempts of a job spend none of its own: beyond, a refusal for the rate is one of the job (a
+/// prompt that no minute's allowance covers), and must not stop its lane for ever.
+const MOST_UNSPENT: u32 = 1000;
+
 /// Most characters that are kept of what an upstream says in its stream about its failure.
 const MAX_WORDS: usize = 1000;
 
@@ -124,6 +128,8 @@ pub(crate) struct Attempts {
     pub(crate) attempt: u32,
     /// How many the job may spend.
     pub(crate) max: u32,
+    /// How many others it had, which spent none.
+    pub(crate) unspent: u32,
 }
 
 /// The outcome of an attempt that failed; `unit` is a random number in [0, 1).
@@ -132,12 +138,17 @@ pub(crate) fn outcome(failure: &Failure, attempts: Attempts, rules: &Rules, unit
     let has_more = attempts.attempt < attempts.max;
     let (disposition, backoff) = rules.judge(failure, attempts.attempt, unit);
     match disposition {
-        Disposition::StopLane(delay) => Outcome::LaneStopped { delay, error },
-        Disposition::RetryAfter(delay) if has_more => {
+        Disposition::StopLane(delay) if attempts.unspent < MOST_UNSPENT => {
+            Outcome::LaneStopped { delay, error }
+        }
+        Disposition::StopLane(delay) | Disposition::RetryAfter(delay) if has_more => {
             Outcome::Retry { delay: delay.max(backoff), error }
         }
         Disposition::Backoff if has_more => Outcome::Retry { delay: backoff, error },
-        Disposition::RetryAfter(_) | Disposition::Backoff | Disposition::Fatal => {
+        Disposition::StopLane(_)
+        | Disposition::RetryAfter(_)
+        | Disposition::Backoff
+        | Disposition::Fatal => {
             let response = match failure {
                 Failure::Refused(refusal) => {
                     Some(Response { status_code: refusal.status_code, body: refusal.body.clone() })
@@ -259,7 +270,7 @@ mod tests {
     #[test]
     fn the_last_attempt_ends_the_job() {
         let outcome = |attempt| {
-            let attempts = Attempts { attempt, max: 2 };
+            let attempts = Attempts { attempt, max: 2, unspent: 0 };
             outcome(&answered(500, None, None), attempts, &Rules::Calls(Backoff::default()), 0.5)
         };
         let delay = Duration::from_millis(250);
@@ -272,7 +283,7 @@ mod tests {
     #[test]
     fn no_retry_comes_sooner_than_the_backoff() {
         let outcome = |after| {
-            let attempts = Attempts { attempt: 1, max: 2 };
+            let attempts = Attempts { attempt: 1, max: 2, unspent: 0 };
             let failure = answered(503, Some(after), None);
             outcome(&failure, attempts, &Rules::Calls(Backoff::default()), 0.5)
         };
@@ -294,9 +305,15 @@ mod tests {
 
     #[test]
     fn a_stopped_lane_spends_no_attempt() {
-        let attempts = Attempts { attempt: 5, max: 5 };
-        let failure = answered(429, Some(2), None);
-        let outcome = outcome(&failure, attempts, &Rules::Calls(Backoff::default()), 0.0);
-        assert!(matches!(outcome, Outcome::LaneStopped { .. }));
+        let outcome = |attempt, unspent| {
+            let attempts = Attempts { attempt, max: 5, unspent };
+            let failure = answered(429, Some(2), None);
+            outcome(&failure, attempts, &Rules::Calls(Backoff::default()), 0.0)
+        };
+        assert!(matches!(outcome(5, MOST_UNSPENT - 1), Outcome::LaneStopped { .. }));
+        // Not for ever.
+        let two = Duration::from_secs(2);
+        assert!(matches!(outcome(4, MOST_UNSPENT), Outcome::Retry { delay, .. } if delay == two));
+        assert!(matches!(outcome(5, MOST_UNSPENT), Outcome::Failed { .. }));
     }
 }
