@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{process::Causeway, redis::RedisServer, upstream::Upstream};
+use crate::support::{http::chat, process::Causeway, redis::RedisServer, upstream::Upstream};
 
 #[tokio::test]
 async fn a_paused_lane_stays_paused_when_everything_is_restarted() {
@@ -104,4 +105,35 @@ async fn jobs_of_former_shards_are_run_after_a_restart_with_fewer() {
         assert_eq!(listed["data"][0]["id"], *id, "{listed:#}");
     }
     worker.says("former shard").await;
+}
+
+/// Both lanes of an idle worker wait for work, and it has room for one call: what the second wake-up
+/// brings goes back, and costs its job nothing.
+#[tokio::test]
+async fn work_for_which_a_busy_worker_was_woken_waits_for_room() {
+    let mut upstream = Upstream::held().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("causeway.toml");
+    let lanes = "[[lane]]\nname = \"default\"\n[[lane]]\nname = \"gpu\"\nmodels = [\"big\"]\n";
+    std::fs::write(&file, lanes).expect("the file can be written");
+    let file = file.to_str().expect("a path");
+    // A lease that is forgotten would not run out in time.
+    let settings =
+        [("CAUSEWAY_CONFIG", file), ("CAUSEWAY_CONCURRENCY", "1"), ("CAUSEWAY_LEASE", "5m")];
+    let redis = RedisServer::start();
+    let api = Causeway::api(&redis.url(), &settings).await;
+    let _worker = Causeway::worker(&redis.url(), &upstream.url(), &settings).await;
+    let client = api.client().await;
+    let first = client.submit("hello").await;
+    let call = upstream.call().await;
+    let mut body = chat("hello again");
+    body["model"] = json!("big");
+    let second = client.post("/v1/jobs", &json!({ "body": body })).await.id();
+    assert!(!upstream.has_call());
+    call.answer("hello to you");
+    upstream.call().await.answer("and again");
+    for id in [first, second] {
+        let job = client.end_of(&id).await;
+        assert_eq!((&job["status"], &job["attempts"]), (&json!("succeeded"), &json!(1)), "{job:#}");
+    }
 }
