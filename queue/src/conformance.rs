@@ -26,11 +26,12 @@ mod session;
 mod shards;
 mod stage;
 mod stream;
+mod unsettled;
 mod wake;
 
 pub use self::{
     accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, lease::*, list::*, outbox::*,
-    retry::*, session::*, shards::*, stage::*, stream::*, wake::*,
+    retry::*, session::*, shards::*, stage::*, stream::*, unsettled::*, wake::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -89,6 +90,9 @@ macro_rules! promises {
             what_costs_nothing_takes_turns
             what_is_asked_for_beyond_reason_closes_no_lane_for_long
             what_is_given_back_costs_nothing
+            who_comes_does_not_wait_for_estimates
+            a_light_tenant_is_served_at_once_where_all_ask_for_much
+            a_new_weight_holds_for_what_runs
             the_estimate_comes_true
             the_estimate_heeds_a_cap
             the_estimate_heeds_a_tenants_rates

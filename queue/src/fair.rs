@@ -6,15 +6,17 @@
 //!
 //! ```text
 //! start        = max(flow tag, min(virtual time, lowest start that waits))
-//! virtual time = start of the flow last served
-//! flow tag     = start + estimate / weight
-//! at the end:    flow tag += (actual - estimate) / weight
+//! virtual time = the highest of: start - unsettled / weight, of each attempt that was begun
+//! flow tag     = start + estimate / weight;                unsettled += estimate
+//! at the end:    flow tag += (actual - estimate) / weight;  unsettled -= estimate
 //! ```
 //!
 //! so backlogged flows receive tokens in proportion to their weights, and an idle flow neither
-//! saves up turns nor loses any. The minimum is not in the paper, where lengths are known: here a
-//! flow whose estimates were too high falls behind virtual time when they are settled, and whoever
-//! comes must not stand behind it for that.
+//! saves up turns nor loses any. In the paper lengths are known, and one packet is under way at a time;
+//! its virtual time is the start itself. Here many attempts of a flow run at once, and their estimates
+//! may be a hundred times what they use. So virtual time leaves out what is unsettled: whoever comes
+//! would else wait until others have used what they were only thought to use. And a flow whose
+//! estimates were too high falls behind virtual time when they are settled: hence the minimum.
 
 use crate::{limits::TenantLimits, state::Class};
 

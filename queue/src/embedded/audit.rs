@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     engine::Engine,
-    flows::{ClassState, Flows},
+    flows::{ClassState, Flows, number},
     record::Place,
 };
 use crate::{clock::Millis, conformance::Audit, id::TenantId, state::Class};
@@ -19,6 +19,7 @@ impl Engine {
             }
         };
         let mut waiting: BTreeMap<&TenantId, [u64; 3]> = BTreeMap::new();
+        let mut unsettled: BTreeMap<&TenantId, [f64; 3]> = BTreeMap::new();
         for (key, job) in &self.jobs {
             let id = &job.id;
             let is_ready = self.flows.is_ready(&job.flow(), job.order, *key);
@@ -36,6 +37,9 @@ impl Engine {
             counts[0] += u64::from(is_live && !is_leased);
             counts[1] += u64::from(is_leased);
             counts[2] += u64::from(is_due);
+            if is_leased {
+                unsettled.entry(&job.tenant).or_default()[job.class.rank()] += number(job.cost);
+            }
             if let Some(session) = &job.session {
                 let place = self.sessions.place(&job.tenant, session, *key);
                 check(place.is_some() == is_live, format!("{id} and its session disagree"));
@@ -51,6 +55,12 @@ impl Engine {
             let counted = [tenant.queued, tenant.running.into(), tenant.scheduled];
             let wanted = waiting.get(id).copied().unwrap_or_default();
             check(counted == wanted, format!("{id} counts {counted:?}, not {wanted:?}"));
+            let counted = tenant.classes.each_ref().map(|class| class.unsettled);
+            let wanted = unsettled.get(id).copied().unwrap_or_default();
+            check(
+                counted == wanted,
+                format!("{id} takes {counted:?} for unsettled, not {wanted:?}"),
+            );
         }
         audit.faults.extend(self.flows.audit(now));
         audit

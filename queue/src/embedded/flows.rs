@@ -195,15 +195,17 @@ impl Flows {
         let weight = fair::weight(flow.class, &tenant.limits);
         let state = &mut tenant.classes[flow.class.rank()];
         state.ready.pop_front();
-        let start = state.tag;
-        state.tag = start + cost / weight;
-        self.lane.vtime = self.lane.vtime.max(start);
+        let settled = state.tag - state.unsettled / weight;
+        state.tag += cost / weight;
+        state.unsettled += cost;
+        self.lane.vtime = self.lane.vtime.max(settled);
         self.place_touched(now);
     }
 
     /// Ends an attempt: frees the slot and settles what it really cost.
     pub(super) fn release(&mut self, flow: &Flow, estimate: u64, actual: u64) {
-        let difference = number(actual) - number(estimate);
+        let estimate = number(estimate);
+        let difference = number(actual) - estimate;
         let lane_rates = self.lane.rates();
         self.lane.running = self.lane.running.saturating_sub(1);
         self.lane.meters.correct(lane_rates, difference);
@@ -212,7 +214,9 @@ impl Flows {
         let rates = tenant.rates();
         tenant.meters.correct(rates, difference);
         let weight = fair::weight(flow.class, &tenant.limits);
-        tenant.classes[flow.class.rank()].tag += difference / weight;
+        let state = &mut tenant.classes[flow.class.rank()];
+        state.tag += difference / weight;
+        state.unsettled -= estimate;
     }
 
     /// Learns how long a tenant's attempts last from one that began at `started`.

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use crate::{
     clock::Millis,
-    fair::{FIRST_COMPLETION_GUESS, LEARNING_RATE},
+    fair::{self, FIRST_COMPLETION_GUESS, LEARNING_RATE},
     limits::{Allowance, Headroom, LaneLimits, MINUTE_MS, TenantLimits},
+    state::Class,
 };
 
 /// How long the drain rate is measured before it is mixed into the mean, in milliseconds.
@@ -33,6 +34,8 @@ pub(in crate::embedded) struct Tenant {
 #[derive(Debug, Default)]
 pub(in crate::embedded) struct ClassState {
     pub(super) tag: f64,
+    /// What its attempts that run are thought to cost.
+    pub(in crate::embedded) unsettled: f64,
     /// The ready jobs by their order, which a retry returns to.
     pub(super) ready: VecDeque<(u64, u128)>,
     /// Under which tag it stands in `active`.
@@ -89,6 +92,17 @@ impl Tenant {
     pub(super) fn open_at(&self) -> Option<f64> {
         let at_cap = self.limits.max_running.is_some_and(|cap| self.running >= cap);
         (!self.paused && !at_cap).then(|| self.meters.open_at(self.rates()))
+    }
+
+    /// Gives it another weight: what runs was charged at the weight of then, and is settled at that of now.
+    pub(super) fn change_weight(&mut self, weight: u32) {
+        let before = std::mem::replace(&mut self.limits.weight, weight);
+        let was = TenantLimits { weight: before, ..TenantLimits::default() };
+        for class in Class::ALL.into_iter().filter(|_| weight != before) {
+            let (now, then) = (fair::weight(class, &self.limits), fair::weight(class, &was));
+            let state = &mut self.classes[class.rank()];
+            state.tag += state.unsettled / now - state.unsettled / then;
+        }
     }
 
     /// Learns from an attempt that took so long how long attempts last, where it has a cap: of others

@@ -36,6 +36,7 @@ impl Flows {
                 tenant.attempt_ms = 0.0;
             }
             let before = tenant.rates();
+            tenant.change_weight(limits.weight);
             tenant.limits = limits.clone();
             tenant.configured = true;
             let rates = tenant.rates();

@@ -6,8 +6,8 @@ functions.audit = function(args)
   local function check(ok, what) if not ok then found[#found + 1] = what end end
 
   flows.load()
-  local ready, scheduled, queued, running, heads = {}, {}, {}, {}, {}
-  local function add(counts, name) counts[name] = (counts[name] or 0) + 1 end
+  local ready, scheduled, queued, running, unsettled = {}, {}, {}, {}, {}
+  local function add(counts, name, more) counts[name] = (counts[name] or 0) + (more or 1) end
   local totals = { queued = 0, running = 0, due = 0, cancelling = 0 }
   for n = 2, #args do
     local id = args[n]
@@ -39,7 +39,11 @@ functions.audit = function(args)
       if j.state == 'q' then add(ready, jobs.flow(j)) end
       if jobs.has(j, FLAG.cancelling) then totals.cancelling = totals.cancelling + 1 end
       if j.state == 'w' then add(scheduled, j.tenant) totals.due = totals.due + 1 end
-      if j.state == 'r' then add(running, j.tenant) totals.running = totals.running + 1 end
+      if j.state == 'r' then
+        add(running, j.tenant)
+        add(unsettled, jobs.flow(j), j.cost)
+        totals.running = totals.running + 1
+      end
     end
   end
   check(call('ZCARD', DUE) == totals.due, 'due holds strangers')
@@ -63,6 +67,7 @@ functions.audit = function(args)
       local score = call('ZSCORE', ACTIVE, f)
       check(t[READY + class] == (ready[f] or 0), f .. ' counts ' .. t[READY + class] .. ' ready')
       check(call('ZCARD', READIES .. f) == t[READY + class], f .. ' has strangers in its ready set')
+      check(t[UNSETTLED + class] == (unsettled[f] or 0), f .. ' takes ' .. t[UNSETTLED + class] .. ' for unsettled')
       check(not score or (t[READY + class] > 0 and at), f .. ' is offered and cannot be served')
       check(score or t[READY + class] == 0 or not at or is_parked, f .. ' can be served and is not offered')
       check(not score or tonumber(score) == t[TAG + class], f .. ' is offered under an old tag')

@@ -16,12 +16,20 @@ ends = {
     return forget_at
   end,
 
+  -- Takes out of what runs of a flow what an attempt was thought to cost.
+  discharge = function(t, class, cost)
+    local left = t[UNSETTLED + class] - cost
+    t[UNSETTLED + class] = left > 0 and left or 0
+    if t[KIND] ~= class then t[KIND] = WHOLE end
+  end,
+
   -- Ends so many attempts of a tenant's jobs: frees their slots. Needs nothing of the jobs, so that a
   -- slot comes free whatever became of its job.
   release = function(t, count)
     flows.change(t)
     lane[RUNNING] = lane[RUNNING] > count and lane[RUNNING] - count or 0
     t[RUNNING] = t[RUNNING] > count and t[RUNNING] - count or 0
+    if t[RUNNING] == 0 then t[UNSETTLED], t[UNSETTLED + 1], t[UNSETTLED + 2] = 0, 0, 0 end
     if t[RULES][MAX_RUNNING] >= 0 then flows.touch(t) end
   end,
 

@@ -24,10 +24,12 @@ local rules, rules_kept = {}, 0
 -- Behind the rules stands what is not in the store. A tenant has its NAME; the MARK of what is to be done
 -- about it; whether a tag of it has MOVED; its KIND, see below; the ids of its new jobs, so many as LISTED; and
 -- for each class the jobs that became ready, an order and an id each, ARRIVED numbers and ids in all. The last
--- is in the store, where it is not 0: how long the attempts of a tenant with a cap last, in the mean (ATTEMPT_MS).
+-- are in the store, where they are not 0: how long the attempts of a tenant with a cap last, in the mean
+-- (ATTEMPT_MS); and for each class what the attempts that run are thought to cost (UNSETTLED).
 local NAME <const>, MARK <const>, MOVED <const>, KIND <const> = 18, 19, 20, 21
 local WHOLE <const> = 3
 local LISTED <const>, IDS <const>, ARRIVED <const>, ARRIVALS <const>, ATTEMPT_MS <const> = 22, 23, 24, 27, 30
+local UNSETTLED <const> = 31
 -- What is to be done about a tenant: nothing; write it; place its flows, then write it.
 local READ <const>, CHANGE <const>, PLACE <const> = 0, 1, 2
 
@@ -108,12 +110,16 @@ local NEW_RULES = struct.pack(RULES_FORMAT, 0, -1, -1, -1, -1, 0, 1, 0)
 -- Most tenants use one class, and no meter of theirs goes: these are packed short, with their rules behind
 -- when they are not those of a new tenant. The KIND of such a one is its class, and all that it does not
 -- pack is as in a new tenant. The others are of the KIND WHOLE; who changes something else makes a tenant such.
+-- A short one of which something runs goes on with what is UNSETTLED, and says so by a class that is 4 higher;
+-- a whole one with ATTEMPT_MS, and with what is UNSETTLED behind it.
 local SHORT <const>, SHORT_BYTES <const> = '<BiiBid', 22
+local BUSY <const>, BUSY_FORMAT <const>, BUSY_BYTES <const> = 4, '<BiiBidd', 30
 local WHOLE_FORMAT <const>, WHOLE_BYTES <const> = '<BiiddidBBBiiidddc50', 126
 local NEW_TENANT = struct.pack(SHORT, 0, 0, 0, 0, 0, 0)
 
 local function new_array(n)
-  local o = { 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', false, '', READ, 0, 0, 0, {}, 0, 0, 0, {}, {}, {}, 0 }
+  local o = { 0, 0, 0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, '', false, '', READ, 0, 0, 0, {}, 0, 0, 0, {}, {}, {}, 0,
+    0, 0, 0 }
   owner.set_rules(o, NEW_RULES)
   spares[n] = o
   return o
@@ -130,13 +136,24 @@ local function fill_tenants(behind, list, first, last)
         unpack_numbers(WHOLE_FORMAT, packed)
       o[KIND], some_ruled = WHOLE, true
       o[ATTEMPT_MS] = #packed > WHOLE_BYTES and unpack_numbers('<d', packed, WHOLE_BYTES + 1) or 0
+      if #packed > WHOLE_BYTES + 8 then
+        o[UNSETTLED], o[UNSETTLED + 1], o[UNSETTLED + 2] = unpack_numbers('<ddd', packed, WHOLE_BYTES + 9)
+      else
+        o[UNSETTLED], o[UNSETTLED + 1], o[UNSETTLED + 2] = 0, 0, 0
+      end
     else
+      local unsettled, bytes = 0, SHORT_BYTES
+      if kind >= BUSY then
+        kind, unsettled, bytes = kind - BUSY, unpack_numbers('<d', packed, SHORT_BYTES + 1), BUSY_BYTES
+      end
       if o[KIND] ~= kind then
         o[3], o[4], o[5], o[6], o[7], o[8], o[9], o[10], o[11], o[12], o[13], o[14], o[15], o[ATTEMPT_MS], o[KIND] =
           0, 0, 0, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, kind
+        o[UNSETTLED], o[UNSETTLED + 1], o[UNSETTLED + 2] = 0, 0, 0
       end
       o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind] = running, queued, offered, ready, tag
-      if #packed > SHORT_BYTES then its_rules, some_ruled = sub(packed, SHORT_BYTES + 1), true end
+      o[UNSETTLED + kind] = unsettled
+      if #packed > bytes then its_rules, some_ruled = sub(packed, bytes + 1), true end
     end
     if o[PACKED] ~= its_rules then owner.set_rules(o, its_rules) end
   end
@@ -148,7 +165,9 @@ local function kind_of(o)
     or o[REQUESTS_TAT] ~= 0 or o[TOKENS_TAT] ~= 0 then return WHOLE end
   local kind = nil
   for class = 0, 2 do
-    if o[READY + class] ~= 0 or o[TAG + class] ~= 0 then kind = kind and WHOLE or class end
+    if o[READY + class] ~= 0 or o[TAG + class] ~= 0 or o[UNSETTLED + class] ~= 0 then
+      kind = kind and WHOLE or class
+    end
   end
   return kind or 0
 end
@@ -166,9 +185,19 @@ local function pack_tenants(list, count, fields, behind)
     local packed
     if kind == WHOLE then
       packed = pack(WHOLE_FORMAT, WHOLE, unpack(o, 1, PACKED))
-      if o[ATTEMPT_MS] ~= 0 then packed = packed .. pack('<d', o[ATTEMPT_MS]) end
+      if o[RUNNING] > 0 then
+        packed = packed .. pack('<dddd', o[ATTEMPT_MS], unpack(o, UNSETTLED, UNSETTLED + 2))
+      elseif o[ATTEMPT_MS] ~= 0 then
+        packed = packed .. pack('<d', o[ATTEMPT_MS])
+      end
     else
-      packed = pack(SHORT, kind, o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind])
+      local running, queued, offered, ready, tag, unsettled =
+        o[RUNNING], o[QUEUED], o[OFFERED + kind], o[READY + kind], o[TAG + kind], o[UNSETTLED + kind]
+      if unsettled == 0 then
+        packed = pack(SHORT, kind, running, queued, offered, ready, tag)
+      else
+        packed = pack(BUSY_FORMAT, kind + BUSY, running, queued, offered, ready, tag, unsettled)
+      end
       if o[PACKED] ~= NEW_RULES then packed = packed .. o[PACKED] end
     end
     o[MARK], fields[behind + 1], fields[behind + 2] = READ, o[NAME], packed

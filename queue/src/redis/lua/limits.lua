@@ -39,7 +39,15 @@ functions.limits = function(args)
       end
     end
     set(t, max_running, max_queued, rpm, tpm)
+    local before = t[RULES][WEIGHT]
     owner.change_rules(t, function(r) r[WEIGHT], r[CONFIGURED] = w, 1 end)
+    -- What runs was charged at the weight of then, and is settled at that of now.
+    for class = 0, 2 do
+      local unsettled, weight = t[UNSETTLED + class], flows.weight(t, class)
+      if w ~= before then
+        t[TAG + class] = t[TAG + class] + (unsettled / weight - unsettled / (CLASS_WEIGHT[class] * before))
+      end
+    end
     if max_running < 0 then t[ATTEMPT_MS] = 0 end
     flows.place()
   end

@@ -7,8 +7,10 @@ functions.reap = function(args)
   local requeued, ended = {}, {}
   for _, m in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, AT_ONCE)) do
     call('ZREM', LEASES, m)
-    ends.release(flows.tenant(string.sub(m, 37)), 1)
-    local j = jobs.get(string.sub(m, 1, 26))
+    local t, j = flows.tenant(string.sub(m, 37)), jobs.get(string.sub(m, 1, 26))
+    flows.change(t)
+    if j then ends.discharge(t, byte(m, 35) - 48, j.cost) end
+    ends.release(t, 1)
     if j then
       local attempt = '"attempt":' .. string.format('%d', j.attempts)
       local err = string.gsub(args[2], '"attempt":0', attempt, 1)

@@ -29,6 +29,7 @@ functions.reconcile = function(args)
     t[KIND] = WHOLE
     if t[RUNNING] ~= (running[t[NAME]] or 0) then
       t[RUNNING] = running[t[NAME]] or 0
+      if t[RUNNING] == 0 then t[UNSETTLED], t[UNSETTLED + 1], t[UNSETTLED + 2] = 0, 0, 0 end
       repaired.running = repaired.running + 1
     end
     local before = lane[OFFERS]

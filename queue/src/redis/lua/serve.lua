@@ -118,7 +118,8 @@ local function serve_flow(f, other, share, single)
     first = FIRST[class] .. now_packed
     first_now[class] = first
   end
-  local weight, ready, before, from, begun, started = flows.weight(t, class), t[READY + class], f[TAKEN], n, 0, nil
+  local weight, ready, before, from, begun = flows.weight(t, class), t[READY + class], f[TAKEN], n, 0
+  local unsettled, vtime = t[UNSETTLED + class], lane[VTIME]
   flows.change(t)
   repeat
     if n >= last then
@@ -151,14 +152,15 @@ local function serve_flow(f, other, share, single)
         owner.charge(lane, cost)
         owner.charge(t, cost)
       end
-      started = tag
-      tag = tag + cost / weight
+      local settled = tag - unsettled / weight
+      if settled > vtime then vtime = settled end
+      tag, unsettled = tag + cost / weight, unsettled + cost
     end
   until single or ready <= 0 or claimed >= most
     or not (free or owner.is_open(t) and owner.is_open(lane))
     or (other and (other[ITS_TAG] < tag or (other[ITS_TAG] == tag and other[ITS_NAME] < name)))
   if free then lane[RUNNING], t[RUNNING] = lane[RUNNING] + begun, t[RUNNING] + begun end
-  if started and started > lane[VTIME] then lane[VTIME] = started end
+  lane[VTIME], t[UNSETTLED + class] = vtime, unsettled
   f[ITS_TAG], f[AT], f[TAKEN] = tag, n, f[TAKEN] + n - from
   local taken = f[TAKEN] - before
   t[TAG + class], t[READY + class], t[QUEUED], lane[QUEUED] = tag, ready, t[QUEUED] - taken, lane[QUEUED] - taken

@@ -37,13 +37,15 @@ local members, names, hows = {}, {}, {}
 local function settle_run(n, i, letters, forgotten_at)
   local t, held, told = tenants[names[n]], 0, #news
   local capped = t[RULES][MAX_RUNNING] >= 0
+  flows.change(t)
   repeat
     if not letters or letters[n] == '1' then
-      local id = sub(members[n], 1, 26)
+      local id, class = sub(members[n], 1, 26), byte(members[n], 35) - 48
       local prompt, completion, cost = unpack_numbers('<ddd', numbers, NUMBERS_BYTES * n - (NUMBERS_BYTES - 2))
+      ends.discharge(t, class, cost)
       if prompt >= 0 then
         lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625
-        ends.settle_cost(t, byte(members[n], 35) - 48, prompt + completion - cost)
+        ends.settle_cost(t, class, prompt + completion - cost)
       end
       if capped then ends.learn_duration(t, (unpack_numbers('<d', args[i + 1], STARTED_AT))) end
       if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
@@ -68,8 +70,11 @@ local function settle(n, i)
   elseif j and (how == 'l' or how == 'b') then
     difference = -j.cost
   end
+  local class = byte(m, 35) - 48
+  flows.change(t)
+  ends.discharge(t, class, j and j.cost or 0)
   ends.release(t, 1)
-  ends.settle_cost(t, byte(m, 35) - 48, difference)
+  ends.settle_cost(t, class, difference)
   if not j then return end
   -- What was not spent says nothing of how long an attempt lasts.
   if t[RULES][MAX_RUNNING] >= 0 and how ~= 'l' and how ~= 'b' then ends.learn_duration(t, j.started) end
