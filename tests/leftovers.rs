@@ -148,10 +148,8 @@ async fn a_conversation_is_kept_until_it_is_forgotten() {
     assert_eq!(talks, ["u", "s"]);
 }
 
-#[tokio::test]
-async fn a_list_loses_all_that_is_forgotten() {
-    let server = RedisServer::start();
-    let stage = forgetting(&server).await;
+/// Has 2,500 jobs of ann run.
+async fn run_many(stage: &Stage) {
     stage.queue.submit((0..2500).map(|_| stage.job("ann")).collect()).await.unwrap();
     for wanted in [1000, 1000, 500] {
         let leases = stage.claim(1000).await;
@@ -159,6 +157,26 @@ async fn a_list_loses_all_that_is_forgotten() {
         let ends = leases.into_iter().map(|lease| lease.settle(succeeded(), None));
         stage.step(ends.collect(), 0).await;
     }
+}
+
+#[tokio::test]
+async fn a_list_loses_what_is_forgotten_behind_a_job_that_stays() {
+    let server = RedisServer::start();
+    let stage = forgetting(&server).await;
+    let stays = stage.accept(NewJob { delay: DAY, ..stage.job("ann") }).await;
+    run_many(&stage).await;
+    stage.assert_sound().await;
+    let list = key(&stage, "jobs:ann");
+    let left: Vec<String> = server.ask(&["LRANGE", &list, "0", "-1"]).await;
+    assert!(left.len() < 1000, "{} are left", left.len());
+    assert_eq!(left[0], stays.key());
+}
+
+#[tokio::test]
+async fn a_list_loses_all_that_is_forgotten() {
+    let server = RedisServer::start();
+    let stage = forgetting(&server).await;
+    run_many(&stage).await;
     let last = stage.accept(stage.job("ann")).await;
     stage.assert_sound().await;
     let list = key(&stage, "jobs:ann");

@@ -145,6 +145,7 @@ macro_rules! promises {
             a_lane_is_stopped_in_all_its_shards
             a_made_up_shard_stays_unknown
             a_conversation_remembers_its_turns_and_no_others
+            a_conversation_may_keep_nothing
             a_conversation_can_be_forgotten
             a_conversation_is_taken_over_once
             events_are_numbered_and_kept

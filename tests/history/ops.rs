@@ -6,13 +6,13 @@ use proptest::prelude::*;
 pub(super) const TENANTS: [&str; 3] = ["ann", "bob", "cem"];
 
 /// What a job of a history is like; every number is taken modulo what it chooses from.
-#[expect(clippy::struct_excessive_bools, reason = "each is drawn by itself")]
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {
     pub(super) tenant: usize,
     pub(super) class: usize,
     pub(super) session: Option<u8>,
-    pub(super) remembers: bool,
+    /// How many turns its conversation keeps.
+    pub(super) remembers: Option<u32>,
     pub(super) keeps_events: bool,
     pub(super) completion: Option<u16>,
     pub(super) delay_s: u64,
@@ -25,11 +25,12 @@ pub(super) struct Draft {
 #[derive(Debug, Clone)]
 pub(super) enum End {
     Succeed(Option<u16>),
-    Fail,
-    Retry(u64),
+    Fail(Option<u16>),
+    Retry(u64, Option<u16>),
     StopLane(u64),
     Release,
     Cancelled,
+    Expired,
 }
 
 /// One operation; positions are taken modulo what there is.
@@ -62,7 +63,7 @@ fn draft() -> impl Strategy<Value = Draft> {
     );
     (
         (0..3_usize, 0..3_usize, prop::option::weighted(0.4, 0..2_u8)),
-        (any::<bool>(), any::<bool>(), prop::option::of(1..5000_u16)),
+        (prop::option::of(0..4_u32), any::<bool>(), prop::option::of(1..5000_u16)),
         options,
     )
         .prop_map(
@@ -106,11 +107,12 @@ fn plain_group() -> impl Strategy<Value = Vec<Draft>> {
 fn end() -> impl Strategy<Value = End> {
     prop_oneof![
         4 => prop::option::of(0..9000_u16).prop_map(End::Succeed),
-        1 => Just(End::Fail),
-        2 => (0..10_u64).prop_map(End::Retry),
+        1 => prop::option::of(0..9000_u16).prop_map(End::Fail),
+        2 => (0..10_u64, prop::option::of(0..9000_u16)).prop_map(|(s, tokens)| End::Retry(s, tokens)),
         1 => (0..10_u64).prop_map(End::StopLane),
         1 => Just(End::Release),
         1 => Just(End::Cancelled),
+        1 => Just(End::Expired),
     ]
 }
 

@@ -69,9 +69,9 @@ impl World {
     fn job(&self, draft: &Draft) -> NewJob {
         let mut spec = Spec { url: "/v1/chat/completions".to_owned(), ..Spec::default() };
         let session = draft.session.map(|n| session_key(&format!("s{n}")));
-        if draft.remembers && session.is_some() {
+        if let Some(turns) = draft.remembers.filter(|_| session.is_some()) {
             let profile = RawJson::string("profile");
-            spec.memory = Some(Memory { turns: 2, ttl_s: 30, profile });
+            spec.memory = Some(Memory { turns, ttl_s: 30, profile });
         }
         spec.webhook = draft
             .webhook
@@ -97,10 +97,10 @@ impl World {
 
     fn settle((ours, theirs): Pair, end: &End) -> (Settlement, Settlement) {
         let usage = match end {
-            End::Succeed(tokens) => {
+            End::Succeed(tokens) | End::Fail(tokens) | End::Retry(_, tokens) => {
                 tokens.map(|tokens| Usage { prompt_tokens: 3, completion_tokens: tokens.into() })
             }
-            _ => None,
+            End::StopLane(_) | End::Release | End::Cancelled | End::Expired => None,
         };
         let outcome = |lease: &Lease| match end {
             End::Succeed(_) => {
@@ -108,8 +108,8 @@ impl World {
                 let output = Output { usage, ..Output::default() };
                 Outcome::Succeeded { output, turn: lease.spec.memory.as_ref().map(|_| turn) }
             }
-            End::Fail => failed(lease.attempt),
-            End::Retry(s) => {
+            End::Fail(_) => failed(lease.attempt),
+            End::Retry(s, _) => {
                 let delay = Duration::from_secs(*s);
                 Outcome::Retry { delay, error: error(lease.attempt) }
             }
@@ -119,6 +119,7 @@ impl World {
             }
             End::Release => Outcome::Released,
             End::Cancelled => Outcome::Cancelled,
+            End::Expired => Outcome::Expired,
         };
         let (mine, yours) = (outcome(&ours), outcome(&theirs));
         (ours.settle(mine, usage), theirs.settle(yours, usage))

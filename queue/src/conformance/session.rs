@@ -8,7 +8,7 @@ use crate::{
     clock::Clock as _,
     job::State,
     session::{Conversation, Memory, Turn},
-    state::WaitingFor,
+    state::{Status, WaitingFor},
 };
 
 /// One at a time, in the order of acceptance; other sessions do not wait.
@@ -104,6 +104,19 @@ pub async fn a_conversation_remembers_its_turns_and_no_others(stage: Stage) {
     assert_eq!(talks[0].profile, RawJson::string("in the tower"));
     stage.pass(Duration::from_secs(60));
     assert!(stage.queue.conversations(&tenant_id("ann")).await.unwrap().is_empty());
+}
+
+/// A conversation that keeps no turns goes on without any, and forgets those that it had.
+pub async fn a_conversation_may_keep_nothing(stage: Stage) {
+    for (turns, heard) in [(2, 0), (0, 1), (0, 0), (2, 0)] {
+        let id = stage.accept(talk(&stage, "ann", "s", turns)).await;
+        let lease = stage.claim_one().await;
+        assert_eq!(lease.turns.len(), heard);
+        let outcome = said(&lease, "hello");
+        stage.settle(lease, outcome).await;
+        assert_eq!(stage.status(&id).await, Status::Succeeded);
+    }
+    stage.assert_sound().await;
 }
 
 /// What was forgotten does not come back with an answer that was under way.

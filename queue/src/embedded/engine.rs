@@ -207,7 +207,7 @@ impl Engine {
             return Err(Error::NotRetryable { id: id.clone(), status });
         }
         self.check_tenant(tenant, 1, now)?;
-        self.check_lane(1)?;
+        self.check_lane(1, now)?;
         self.ended.remove(&(expires, key));
         self.dead.remove(&(at, key));
         self.accepted += 1;

@@ -1,5 +1,7 @@
 //! How attempts and jobs end, and what becomes of jobs that have ended.
 
+use std::collections::VecDeque;
+
 use super::{Engine, Told, due, tell_event};
 use crate::{
     clock::Millis, embedded::record::Place, event::EventKind, job::Output, json::RawJson,
@@ -116,6 +118,12 @@ impl Engine {
     /// whose jobs are forgotten.
     pub(super) fn tidy(&mut self, now: Millis) {
         self.forget_ended(now);
+        // What is gone behind a job that stays.
+        if self.lists.values().map(VecDeque::len).sum::<usize>() > 2 * self.jobs.len() {
+            for list in self.lists.values_mut() {
+                list.retain(|key| self.jobs.contains_key(key));
+            }
+        }
         let retention = self.policy.retention;
         self.outbox.retain(|(at, _, _), _| at.after(retention) > now);
         self.known.retain(|_, known| known.expires > now);

@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Scope},
     id::{IdempotencyKey, JobId, TenantId},
     job::{Accepted, Idempotency, NewJob},
-    limits::{check_bound, drain_ms},
+    limits::check_bound,
 };
 
 impl Engine {
@@ -93,24 +93,21 @@ impl Engine {
         for (tenant, count) in by_tenant {
             self.check_tenant(tenant, count, now)?;
         }
-        self.check_lane(total)
+        self.check_lane(total, now)
     }
 
     /// Refuses more new jobs of a tenant than there is room for: its jobs may begin later than those of
     /// others.
     pub(super) fn check_tenant(&self, id: &TenantId, new: u64, now: Millis) -> Result<(), Error> {
         let Some(tenant) = self.flows.tenant(id) else { return Ok(()) };
-        let room_in_ms = |excess| {
-            let wait = self.flows.estimated_wait_of_new(id, excess - 1, now);
-            wait.max(drain_ms(excess, self.flows.lane.drain_per_s()))
-        };
+        let room_in_ms = |excess| self.flows.estimated_wait_of_new(id, excess - 1, now);
         check_bound(Scope::Tenant, tenant.limits.max_queued, (tenant.queued, new), room_in_ms)
     }
 
     /// Refuses more new jobs than the lane has room for.
-    pub(super) fn check_lane(&self, new: u64) -> Result<(), Error> {
+    pub(super) fn check_lane(&self, new: u64, now: Millis) -> Result<(), Error> {
         let lane = &self.flows.lane;
-        let room_in_ms = |excess| drain_ms(excess, lane.drain_per_s());
+        let room_in_ms = |excess| self.flows.estimated_drain_ms(excess, now);
         check_bound(Scope::Lane, Some(lane.limits.max_queued), (lane.queued, new), room_in_ms)
     }
 

@@ -4,7 +4,7 @@ use super::{
     Flow, Flows,
     owners::{Tenant, ms, number},
 };
-use crate::{clock::Millis, fair, id::TenantId, state::Class};
+use crate::{clock::Millis, fair, id::TenantId, limits::drain_ms, state::Class};
 
 /// No estimate is longer: 2^53, up to which every client can count.
 const LONGEST_MS: f64 = 9_007_199_254_740_992.0;
@@ -52,6 +52,17 @@ impl Flows {
     ) -> Option<u64> {
         let flow = Flow { class: Class::Standard, tenant: tenant.clone() };
         self.estimated_wait_ms(&flow, (ahead, self.lane.mean_completion()), now)
+    }
+
+    /// In how many milliseconds so many jobs of the lane should have begun; `None` as above.
+    pub(in crate::embedded) fn estimated_drain_ms(&self, jobs: u64, now: Millis) -> Option<u64> {
+        let lane = &self.lane;
+        let drained = drain_ms(jobs, lane.drain_per_s()).filter(|_| !lane.paused)?;
+        let (before, cost) = (number(jobs) - 1.0, lane.mean_completion());
+        let of_rates = lane.meters.wait_behind(lane.rates(), before, cost, ms(now));
+        let wait = of_rates.max(ms(lane.not_before) - ms(now)).clamp(0.0, LONGEST_MS);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative")]
+        Some(drained.max(wait as u64))
     }
 
     /// How many jobs of the lane begin until that one has, it included.

@@ -38,8 +38,11 @@ end
 -- tenant, whose jobs may begin later than those of others.
 local STANDARD <const> = 1
 local function full(scope, limit, waiting, new, t)
-  local excess, rate = waiting + new - limit, lane[DRAIN_PER_S]
-  local wait = rate > 0 and math.floor(excess * 1000 / rate) or -1
-  if t then wait = math.max(wait, estimated_wait(t, STANDARD, excess - 1, lane[MEAN])) end
+  local excess, rate, wait = waiting + new - limit, lane[DRAIN_PER_S], -1
+  if t then
+    wait = estimated_wait(t, STANDARD, excess - 1, lane[MEAN])
+  elseif rate > 0 and lane[RULES][PAUSED] == 0 then
+    wait = math.floor(math.max(excess * 1000 / rate, wait_for_rates(lane, excess - 1, lane[MEAN])))
+  end
   return { 'full', scope, limit, waiting, new, wait }
 end

@@ -53,14 +53,20 @@ functions.reconcile = function(args)
     if lane[OFFERS] ~= before then repaired.offers = repaired.offers + 1 end
   end
 
-  -- Takes the jobs that are forgotten from the front of a tenant's list: first a thousand at once.
+  -- Takes the jobs that are forgotten from the front of a tenant's list: a thousand at once where at most
+  -- half of these are still there, else one by one.
   local function trim(list)
     for _ = 1, 200 do
-      local ids, keys = call('LRANGE', list, 0, 999), {}
+      local ids, keys, there = call('LRANGE', list, 0, 999), {}, {}
       for n, id in ipairs(ids) do keys[n] = JOB .. id end
       if #ids == 0 then return end
-      if call('EXISTS', unpack(keys)) > 0 then break end
+      local kept = call('EXISTS', unpack(keys))
+      if kept > 0 and (#ids < 1000 or kept > 500) then break end
       call('LTRIM', list, #ids, -1)
+      for n = kept > 0 and #ids or 0, 1, -1 do
+        if call('EXISTS', keys[n]) == 1 then there[#there + 1] = ids[n] end
+      end
+      if kept > 0 then call('LPUSH', list, unpack(there)) end
     end
     for _ = 1, 1000 do
       local id = call('LINDEX', list, 0)

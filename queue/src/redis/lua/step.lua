@@ -21,6 +21,8 @@ local function remember(j, turn, keep)
   local talk = j.tenant .. ':' .. j.session
   local expires = call('ZSCORE', key('talks', j.tenant), j.session)
   if expires and tonumber(expires) > now then
+    -- LTRIM has no range for none.
+    if keep == 0 then return call('DEL', key('turns', talk)) end
     local length = call('RPUSH', key('turns', talk), turn)
     if length > keep then call('LTRIM', key('turns', talk), -keep, -1) end
     if length == 1 then call('PEXPIREAT', key('turns', talk), expires) end
