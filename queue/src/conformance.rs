@@ -92,6 +92,7 @@ macro_rules! promises {
             what_is_given_back_costs_nothing
             who_comes_does_not_wait_for_estimates
             a_light_tenant_is_served_at_once_where_all_ask_for_much
+            who_comes_stands_beside_the_last
             a_new_weight_holds_for_what_runs
             the_estimate_comes_true
             the_estimate_heeds_a_cap

@@ -9,7 +9,7 @@ use super::{
     fair::backlog,
     stage::{Stage, succeeded, tenant_id},
 };
-use crate::{Class, Lease, NewJob, fair::Estimate, job::Usage, limits::TenantLimits};
+use crate::{Class, Lease, NewJob, Settlement, fair::Estimate, job::Usage, limits::TenantLimits};
 
 /// How many attempts run at once.
 const SLOTS: usize = 64;
@@ -43,13 +43,16 @@ impl<'a> Fleet<'a> {
         for _ in 0..count {
             self.stage.pass(Duration::from_millis(10));
             let lease = self.running.pop_front().expect("what runs");
-            let usage = Usage { prompt_tokens: 0, completion_tokens: TOKENS };
-            let step = self.stage.step(vec![lease.settle(succeeded(), Some(usage))], 1).await;
+            let step = self.stage.step(vec![settled(lease)], 1).await;
             starts.extend(step.leases.iter().map(|lease| lease.key.tenant.to_string()));
             self.running.extend(step.leases);
         }
         starts
     }
+}
+
+fn settled(lease: Lease) -> Settlement {
+    lease.settle(succeeded(), Some(Usage { prompt_tokens: 0, completion_tokens: TOKENS }))
 }
 
 fn count(starts: &[String], tenant: &str) -> usize {
@@ -74,6 +77,20 @@ pub async fn a_light_tenant_is_served_at_once_where_all_ask_for_much(stage: Stag
     let mut fleet = Fleet::full(&stage).await;
     fleet.serve(200).await;
     thought_to_cost(&stage, "light", 16_384, 20).await;
+    let starts = fleet.serve(40).await;
+    assert_eq!(count(&starts, "light"), 20, "{starts:?}");
+}
+
+/// Who comes stands beside the one that is behind the others, as its attempts cost less than was thought.
+pub async fn who_comes_stands_beside_the_last(stage: Stage) {
+    thought_to_cost(&stage, "greedy", 1 << 20, SLOTS).await;
+    backlog(&stage, "greedy", Class::Standard, 200).await;
+    let slow = stage.claim(SLOTS).await;
+    backlog(&stage, "steady", Class::Standard, 400).await;
+    let mut fleet = Fleet::full(&stage).await;
+    fleet.serve(200).await;
+    stage.step(slow.into_iter().map(settled).collect(), 0).await;
+    backlog(&stage, "light", Class::Standard, 20).await;
     let starts = fleet.serve(40).await;
     assert_eq!(count(&starts, "light"), 20, "{starts:?}");
 }
