@@ -1,5 +1,7 @@
 //! What can befall a Redis server, and the embedded engine never.
 
+mod cluster;
+
 use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
 use causeway_queue::{

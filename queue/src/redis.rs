@@ -8,6 +8,7 @@ mod enqueue;
 mod gather;
 mod info;
 mod keys;
+mod link;
 mod news;
 mod outbox;
 mod pool;

@@ -1,8 +1,13 @@
-//! A TCP proxy that tests cut, silence and restore.
+//! A TCP proxy that tests cut, silence and restore, and that loses an answer.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
@@ -19,10 +24,14 @@ enum Link {
     Silent,
 }
 
+/// The question whose answer is to be lost, once.
+type Doomed = Arc<Mutex<Option<&'static str>>>;
+
 /// A proxy on a free loopback port.
 pub(crate) struct Proxy {
     address: SocketAddr,
     link: watch::Sender<Link>,
+    doomed: Doomed,
     _tasks: JoinSet<()>,
 }
 
@@ -33,8 +42,10 @@ impl Proxy {
         let address = listener.local_addr().expect("an address");
         let (link, state) = watch::channel(Link::Open);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, SocketAddr::from(([127, 0, 0, 1], port)), state));
-        Self { address, link, _tasks: tasks }
+        let doomed = Doomed::default();
+        let to = SocketAddr::from(([127, 0, 0, 1], port));
+        tasks.spawn(accept(listener, to, state, Arc::clone(&doomed)));
+        Self { address, link, doomed, _tasks: tasks }
     }
 
     /// Where it listens.
@@ -52,19 +63,35 @@ impl Proxy {
         self.link.send_replace(Link::Silent);
     }
 
+    /// Passes on what holds these words and is said next, and when its answer comes closes that connection
+    /// instead of passing it on.
+    pub(crate) fn lose_answer_to(&self, words: &'static str) {
+        *self.doomed.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+    }
+
+    /// Whether an answer is still to be lost.
+    pub(crate) fn has_an_answer_to_lose(&self) -> bool {
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Passes everything on again.
     pub(crate) fn restore(&self) {
         self.link.send_replace(Link::Open);
     }
 }
 
-async fn accept(listener: TcpListener, to: SocketAddr, state: watch::Receiver<Link>) {
+async fn accept(
+    listener: TcpListener,
+    to: SocketAddr,
+    state: watch::Receiver<Link>,
+    doomed: Doomed,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let (client, _) = accepted.expect("connections can be accepted");
-                connections.spawn(pass(client, to, state.clone()));
+                connections.spawn(pass(client, to, state.clone(), Arc::clone(&doomed)));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -72,13 +99,8 @@ async fn accept(listener: TcpListener, to: SocketAddr, state: watch::Receiver<Li
 }
 
 /// Carries one connection; it ends when either side, or the test, ends it.
-async fn pass(mut client: TcpStream, to: SocketAddr, mut state: watch::Receiver<Link>) {
-    let carry = async {
-        let mut server = TcpStream::connect(to).await?;
-        tokio::io::copy_bidirectional(&mut client, &mut server).await?;
-        io::Result::Ok(())
-    };
-    let mut carry = std::pin::pin!(carry);
+async fn pass(client: TcpStream, to: SocketAddr, mut state: watch::Receiver<Link>, doomed: Doomed) {
+    let mut carry = std::pin::pin!(carry(client, to, doomed));
     loop {
         let link = *state.borrow_and_update();
         if link == Link::Cut {
@@ -87,6 +109,46 @@ async fn pass(mut client: TcpStream, to: SocketAddr, mut state: watch::Receiver<
         tokio::select! {
             changed = state.changed() => if changed.is_err() { return },
             _ = &mut carry, if link == Link::Open => return,
+        }
+    }
+}
+
+async fn carry(mut client: TcpStream, to: SocketAddr, doomed: Doomed) -> io::Result<()> {
+    let mut server = TcpStream::connect(to).await?;
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    tokio::select! {
+        done = tokio::io::copy(&mut from_server, &mut to_client) => { done?; }
+        asked = until_doomed(&mut from_client, &mut to_server, &doomed) => if asked? {
+            // Its answer says that it was executed.
+            from_server.read_u8().await?;
+        },
+    }
+    Ok(())
+}
+
+/// Passes on what a client says, until its end or until its answer is to be lost: whether that is so.
+async fn until_doomed(
+    mut client: impl AsyncRead + Unpin,
+    mut server: impl AsyncWrite + Unpin,
+    doomed: &Doomed,
+) -> io::Result<bool> {
+    let mut said = vec![0; 64 * 1024];
+    loop {
+        let length = client.read(&mut said).await?;
+        if length == 0 {
+            return Ok(false);
+        }
+        let is_doomed = {
+            let mut doomed = doomed.lock().unwrap_or_else(PoisonError::into_inner);
+            let holds = |words: &mut &str| {
+                said[..length].windows(words.len()).any(|piece| piece == words.as_bytes())
+            };
+            doomed.take_if(holds).is_some()
+        };
+        server.write_all(&said[..length]).await?;
+        if is_doomed {
+            return Ok(true);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use ::redis::{Client, FromRedisValue};
+use ::redis::{Client, FromRedisValue, RedisResult, Value};
 
 /// A running server and its directory.
 pub(crate) struct RedisServer {
@@ -47,9 +47,14 @@ impl RedisServer {
 
     /// What it answers to a command of an operator.
     pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_ask(words).await.expect("an answer")
+    }
+
+    /// What it answers to a command, which may be that it refuses.
+    async fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
         let client = Client::open(self.url()).expect("its URL");
         let mut link = client.get_multiplexed_async_connection().await.expect("it listens");
-        ::redis::cmd(words[0]).arg(&words[1..]).query_async(&mut link).await.expect("an answer")
+        ::redis::cmd(words[0]).arg(&words[1..]).query_async(&mut link).await
     }
 
     /// Ends it at once, as a crash would.
@@ -93,6 +98,53 @@ impl RedisCluster {
     pub(crate) fn url(&self) -> String {
         let nodes = self.0.each_ref().map(|node| format!("127.0.0.1:{}", node.port));
         format!("redis+cluster://{}", nodes.join(","))
+    }
+
+    /// The master that holds `key`; the others say that it is not theirs.
+    pub(crate) async fn master_of(&self, key: &str) -> &RedisServer {
+        for node in &self.0 {
+            if node.try_ask::<Value>(&["EXISTS", key]).await.is_ok() {
+                return node;
+            }
+        }
+        panic!("no node holds {key}");
+    }
+
+    /// Begins to move the slot of `key` to the third master, as `redis-cli --cluster reshard` does.
+    pub(crate) async fn begin_to_move(&self, key: &str) -> Move<'_> {
+        let [_, _, to] = &self.0;
+        let from = self.master_of(key).await;
+        let slot = from.ask::<u16>(&["CLUSTER", "KEYSLOT", key]).await.to_string();
+        let names = [to, from].map(|node| node.ask::<String>(&["CLUSTER", "MYID"]));
+        let [there, here] = futures_util::future::join_all(names).await.try_into().expect("two");
+        to.ask::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &here]).await;
+        from.ask::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &there]).await;
+        Move { cluster: self, from, slot, there }
+    }
+}
+
+/// A slot that is being moved.
+pub(crate) struct Move<'a> {
+    cluster: &'a RedisCluster,
+    from: &'a RedisServer,
+    slot: String,
+    there: String,
+}
+
+impl Move<'_> {
+    /// Moves its keys, and tells every node.
+    pub(crate) async fn end(self) {
+        let [one, two, to] = &self.cluster.0;
+        let keys: Vec<String> =
+            self.from.ask(&["CLUSTER", "GETKEYSINSLOT", &self.slot, "1000"]).await;
+        let port = to.port.to_string();
+        let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+        words.extend(keys.iter().map(String::as_str));
+        self.from.ask::<()>(&words).await;
+        // The one that gets it first: it then says so with a new epoch.
+        for node in [to, one, two] {
+            node.ask::<()>(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.there]).await;
+        }
     }
 }
 

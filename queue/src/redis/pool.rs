@@ -12,15 +12,14 @@ use std::{
 
 use deadpool_redis::{Connection, Manager, Pool, Runtime, Timeouts};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo as _, Pipeline, RedisFuture, Value,
-    aio::{ConnectionLike, MultiplexedConnection, PubSub},
+    AsyncConnectionConfig, Client, IntoConnectionInfo as _,
+    aio::{MultiplexedConnection, PubSub},
     cluster::{ClusterClient, ClusterClientBuilder},
-    cluster_async::ClusterConnection,
     io::tcp::TcpSettings,
 };
 use tokio::{sync::Mutex, time::timeout};
 
-use super::unavailable;
+use super::{link::Link, unavailable};
 use crate::error::Error;
 
 /// How many connections the calls of a process share.
@@ -34,50 +33,6 @@ const CONNECT: Duration = Duration::from_secs(2);
 
 /// How long to wait for an answer, blocking calls included, before the connection is given up.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
-
-/// A connection to one server, or to a cluster.
-#[derive(Clone)]
-pub(super) enum Link {
-    One(MultiplexedConnection),
-    Cluster(ClusterConnection),
-}
-
-impl Link {
-    /// Waits so long for answers; a client of a cluster keeps what it was made with.
-    pub(super) fn answer_within(&mut self, at_most: Duration) {
-        if let Self::One(link) = self {
-            link.set_response_timeout(at_most);
-        }
-    }
-}
-
-impl ConnectionLike for Link {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::One(link) => link.req_packed_command(command),
-            Self::Cluster(link) => link.req_packed_command(command),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        commands: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::One(link) => link.req_packed_commands(commands, offset, count),
-            Self::Cluster(link) => link.req_packed_commands(commands, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::One(link) => link.get_db(),
-            Self::Cluster(link) => link.get_db(),
-        }
-    }
-}
 
 /// Where connections come from.
 enum Source {
@@ -237,6 +192,8 @@ fn cluster(rest: &str) -> Result<(Source, String), Error> {
         .connection_timeout(CONNECT)
         .response_timeout(ANSWER)
         .tcp_settings(promptly())
+        // What it would repeat may have been executed; see link.rs.
+        .retries(0)
         .build()
         .map_err(unusable)?;
     let nodes: Result<Vec<Client>, _> =

@@ -1,0 +1,90 @@
+//! A connection, to one server or to a cluster, and when a command is sent twice: never, unless a node of
+//! a cluster said that it had not executed it.
+
+use std::time::Duration;
+
+use redis::{
+    Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster_async::ClusterConnection,
+};
+use tokio::time::sleep;
+
+/// How often a command is sent again that a node of a cluster turned away, and how long after the first
+/// time; the pause doubles, so that all of them take 1.3 s.
+const TURNED_AWAY: u32 = 7;
+const TURNED_AWAY_PAUSE: Duration = Duration::from_millis(10);
+
+/// A connection to one server, or to a cluster.
+#[derive(Clone)]
+pub(super) enum Link {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Link {
+    /// Waits so long for answers; a client of a cluster keeps what it was made with.
+    pub(super) fn answer_within(&mut self, at_most: Duration) {
+        if let Self::One(link) = self {
+            link.set_response_timeout(at_most);
+        }
+    }
+}
+
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(link) => link.req_packed_command(command),
+            Self::Cluster(link) => Box::pin(ask_cluster(link, command)),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(link) => link.req_packed_commands(commands, offset, count),
+            Self::Cluster(link) => link.req_packed_commands(commands, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(link) => link.get_db(),
+            Self::Cluster(link) => link.get_db(),
+        }
+    }
+}
+
+/// Sends a command to a cluster, and again where a node turned it away. Its client learns from that where
+/// the slots are now, and by itself sends nothing twice: what got no answer may have been executed.
+async fn ask_cluster(link: &mut ClusterConnection, command: &Cmd) -> RedisResult<Value> {
+    let mut times = 0;
+    loop {
+        match link.req_packed_command(command).await {
+            Err(error) if times < TURNED_AWAY && is_turned_away(&error) => {
+                sleep(TURNED_AWAY_PAUSE * 2_u32.pow(times)).await;
+                times += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Whether `error` says that the command was certainly not executed, and may be soon. ASK does not count:
+/// its slot is being moved, and who follows it finds a part of a shard. Nor do LOADING and MASTERDOWN,
+/// with which the client also answers what was under way when it looked for the slots in vain.
+fn is_turned_away(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(
+            ServerErrorKind::Moved
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::ReadOnly
+        )
+    )
+}
