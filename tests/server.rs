@@ -1,6 +1,7 @@
 //! What can befall a Redis server, and the embedded engine never.
 
 mod cluster;
+mod failover;
 
 use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 

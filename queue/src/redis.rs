@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, FromRedisValue, Value};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 pub use self::info::ServerStats;
@@ -151,7 +151,9 @@ impl Server {
         match command.query_async(&mut loan.link).await {
             Ok(answer) => Ok(answer),
             Err(error) => {
-                if breaks(&error) {
+                if is_replaced(&error) {
+                    self.connections.retire(loan.generation);
+                } else if breaks(&error) {
                     self.connections.discard(&loan).await;
                 }
                 Err(unavailable(error))
@@ -161,8 +163,15 @@ impl Server {
 }
 
 /// Whether the connection is of no use after `error`.
-fn breaks(error: &redis::RedisError) -> bool {
-    error.is_io_error() || error.is_connection_dropped() || error.is_timeout()
+fn breaks(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_unrecoverable_error() || is_replaced(error)
+}
+
+/// Whether the server says that it is a replica. After a failover connections to the former master may
+/// stay open, and new ones to the same address lead to the new master.
+fn is_replaced(error: &RedisError) -> bool {
+    let kind = error.kind();
+    matches!(kind, ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
 }
 
 /// The store cannot do its work.

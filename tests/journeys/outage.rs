@@ -70,6 +70,32 @@ async fn a_worker_keeps_its_call_while_the_store_is_cut_off() {
 }
 
 #[tokio::test]
+async fn processes_follow_a_failover_that_leaves_their_connections_open() {
+    let upstream = Upstream::echo().await;
+    let (former, new) = (RedisServer::start(), RedisServer::start());
+    let proxy = Proxy::to(former.port()).await;
+    let store = format!("redis://127.0.0.1:{}", proxy.port());
+    let api = Causeway::api(&store, &[]).await;
+    let _worker = Causeway::worker(&store, &upstream.url(), &[]).await;
+    let client = api.client().await;
+    let before = client.submit("before").await;
+    client.end_of(&before).await;
+
+    former.hand_over_to(&new).await;
+    client.get("/readyz").await.with(503);
+    client.post("/v1/jobs", &json!({ "body": chat("during") })).await.error(503);
+    proxy.turn_to(new.port());
+    eventually("readiness", async || client.get("/readyz").await.status.is_success().then_some(()))
+        .await;
+    let accepted = eventually("acceptance", async || {
+        let reply = client.post("/v1/jobs", &json!({ "body": chat("after") })).await;
+        reply.status.is_success().then(|| reply.id())
+    });
+    assert_eq!(client.end_of(&accepted.await).await["status"], "succeeded");
+    assert_eq!(client.job(&before).await["status"], "succeeded");
+}
+
+#[tokio::test]
 async fn an_idle_worker_hears_of_work_after_its_store_was_restarted() {
     let upstream = Upstream::echo().await;
     let mut redis = RedisServer::start();

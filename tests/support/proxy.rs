@@ -1,9 +1,12 @@
-//! A TCP proxy that tests cut, silence and restore, and that loses an answer.
+//! A TCP proxy that tests cut, silence, restore and turn elsewhere, and that loses an answer.
 
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use tokio::{
@@ -30,6 +33,7 @@ type Doomed = Arc<Mutex<Option<&'static str>>>;
 /// A proxy on a free loopback port.
 pub(crate) struct Proxy {
     address: SocketAddr,
+    to: Arc<AtomicU16>,
     link: watch::Sender<Link>,
     doomed: Doomed,
     _tasks: JoinSet<()>,
@@ -43,9 +47,9 @@ impl Proxy {
         let (link, state) = watch::channel(Link::Open);
         let mut tasks = JoinSet::new();
         let doomed = Doomed::default();
-        let to = SocketAddr::from(([127, 0, 0, 1], port));
-        tasks.spawn(accept(listener, to, state, Arc::clone(&doomed)));
-        Self { address, link, doomed, _tasks: tasks }
+        let to = Arc::new(AtomicU16::new(port));
+        tasks.spawn(accept(listener, Arc::clone(&to), state, Arc::clone(&doomed)));
+        Self { address, to, link, doomed, _tasks: tasks }
     }
 
     /// Where it listens.
@@ -61,6 +65,11 @@ impl Proxy {
     /// Passes nothing on and closes nothing until it is restored.
     pub(crate) fn silence(&self) {
         self.link.send_replace(Link::Silent);
+    }
+
+    /// New connections lead to this loopback port; those that stand stay as they are.
+    pub(crate) fn turn_to(&self, port: u16) {
+        self.to.store(port, Ordering::SeqCst);
     }
 
     /// Passes on what holds these words and is said next, and when its answer comes closes that connection
@@ -82,7 +91,7 @@ impl Proxy {
 
 async fn accept(
     listener: TcpListener,
-    to: SocketAddr,
+    to: Arc<AtomicU16>,
     state: watch::Receiver<Link>,
     doomed: Doomed,
 ) {
@@ -91,6 +100,7 @@ async fn accept(
         tokio::select! {
             accepted = listener.accept() => {
                 let (client, _) = accepted.expect("connections can be accepted");
+                let to = SocketAddr::from(([127, 0, 0, 1], to.load(Ordering::SeqCst)));
                 connections.spawn(pass(client, to, state.clone(), Arc::clone(&doomed)));
             }
             Some(_) = connections.join_next() => {}

@@ -8,6 +8,8 @@ use std::{
 
 use ::redis::{Client, FromRedisValue, RedisResult, Value};
 
+use super::eventually;
+
 /// A running server and its directory.
 pub(crate) struct RedisServer {
     child: Child,
@@ -55,6 +57,21 @@ impl RedisServer {
         let client = Client::open(self.url()).expect("its URL");
         let mut link = client.get_multiplexed_async_connection().await.expect("it listens");
         ::redis::cmd(words[0]).arg(&words[1..]).query_async(&mut link).await
+    }
+
+    /// Makes `other` the master in its place, with all that it holds. It becomes a replica that hears
+    /// nothing, and connections to it stay open.
+    pub(crate) async fn hand_over_to(&self, other: &Self) {
+        self.ask::<()>(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;
+        other.ask::<()>(&["REPLICAOF", "127.0.0.1", &self.port.to_string()]).await;
+        let copied = async || {
+            let link: Value = other.ask::<Vec<Value>>(&["ROLE"]).await.swap_remove(3);
+            (link == Value::BulkString("connected".into())).then_some(())
+        };
+        eventually("a copy", copied).await;
+        other.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+        // Nobody listens there.
+        self.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
     }
 
     /// Ends it at once, as a crash would.

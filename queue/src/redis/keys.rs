@@ -11,6 +11,9 @@ pub(super) const LAYOUTS: &str = "cw:layouts";
 /// The set of all shards that were in use before layouts were remembered.
 pub(super) const SHARDS: &str = "cw:shards";
 
+/// Nothing is ever there: to delete it shows whether a server takes writes.
+pub(super) const NOTHING: &str = "cw:nothing";
+
 /// What every key of a shard begins with. The braces put them all into one slot of a cluster.
 pub(super) fn prefix(shard: &Shard) -> String {
     format!("cw:{{{shard}}}:")

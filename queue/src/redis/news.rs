@@ -72,7 +72,13 @@ pub(super) async fn listen(connections: Arc<Connections>, board: Arc<Switchboard
 
 /// One subscription, from its begin to its end.
 async fn subscribe(connections: &Connections, board: &Switchboard) -> Result<(), Error> {
-    follow(connections.subscription().await?, board).await
+    let replaced = connections.replaced();
+    let subscription = connections.subscription().await?;
+    tokio::select! {
+        ended = follow(subscription, board) => ended,
+        // What is published by the new master comes late to a replica, or never.
+        () = replaced => Ok(()),
+    }
 }
 
 /// Tells what comes until the subscription ends, or nobody answers on it.

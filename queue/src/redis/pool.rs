@@ -17,7 +17,10 @@ use redis::{
     cluster::{ClusterClient, ClusterClientBuilder},
     io::tcp::TcpSettings,
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, Notify, futures::Notified},
+    time::timeout,
+};
 
 use super::{link::Link, unavailable};
 use crate::error::Error;
@@ -46,8 +49,16 @@ pub(super) struct Held {
     /// How its server calls it; `None` in a cluster, where a client has many connections, and
     /// where a server does not tell.
     pub(super) client_id: Option<i64>,
-    generation: usize,
-    _place: Option<Connection>,
+    pub(super) generation: usize,
+    place: Option<Connection>,
+}
+
+impl Held {
+    /// Gives it up for good. A place that is dropped goes back to the pool with its connection, which is
+    /// used again if a PING is answered; that a replica does too.
+    pub(super) fn break_off(self) {
+        drop(self.place.map(Connection::take));
+    }
 }
 
 impl fmt::Debug for Held {
@@ -63,6 +74,9 @@ pub(super) struct Connections {
     shared: [Mutex<Option<Held>>; SHARED],
     turn: AtomicUsize,
     generation: AtomicUsize,
+    /// The first generation that may still lead to the master.
+    current: AtomicUsize,
+    replaced: Notify,
 }
 
 impl fmt::Debug for Connections {
@@ -75,7 +89,7 @@ impl fmt::Debug for Connections {
 pub(super) struct Loan {
     pub(super) link: Link,
     slot: usize,
-    generation: usize,
+    pub(super) generation: usize,
 }
 
 impl Connections {
@@ -92,6 +106,8 @@ impl Connections {
             shared: Default::default(),
             turn: AtomicUsize::new(0),
             generation: AtomicUsize::new(0),
+            current: AtomicUsize::new(0),
+            replaced: Notify::new(),
         })
     }
 
@@ -104,9 +120,9 @@ impl Connections {
     pub(super) async fn shared(&self) -> Result<Loan, Error> {
         let slot = self.turn.fetch_add(1, Ordering::Relaxed) % SHARED;
         let mut held = self.shared[slot].lock().await;
-        let held = match &mut *held {
-            Some(held) => held,
-            none => none.insert(self.dedicated().await?),
+        let held = match held.take().and_then(|held| self.if_current(held)) {
+            Some(current) => held.insert(current),
+            None => held.insert(self.dedicated().await?),
         };
         Ok(Loan { link: held.link.clone(), slot, generation: held.generation })
     }
@@ -114,9 +130,36 @@ impl Connections {
     /// Gives a shared connection up that broke.
     pub(super) async fn discard(&self, loan: &Loan) {
         let mut held = self.shared[loan.slot].lock().await;
-        if held.as_ref().is_some_and(|held| held.generation == loan.generation) {
-            *held = None;
+        if let Some(broken) = held.take_if(|held| held.generation == loan.generation) {
+            broken.break_off();
         }
+    }
+
+    /// Gives up all connections that are there, as the server of one that was made then has become a
+    /// replica: at the same address there is another now, or soon.
+    pub(super) fn retire(&self, generation: usize) {
+        if generation < self.current.load(Ordering::Relaxed) {
+            return;
+        }
+        self.current.store(self.generation.load(Ordering::Relaxed), Ordering::Relaxed);
+        if let Source::One { pool, .. } = &self.source {
+            drop(pool.retain(|_, _| false));
+        }
+        self.replaced.notify_waiters();
+    }
+
+    /// Ends when the connections that are there are given up: from the call on, polled or not.
+    pub(super) fn replaced(&self) -> Notified<'_> {
+        self.replaced.notified()
+    }
+
+    /// `held`, unless it has been given up meanwhile.
+    pub(super) fn if_current(&self, held: Held) -> Option<Held> {
+        if held.generation < self.current.load(Ordering::Relaxed) {
+            held.break_off();
+            return None;
+        }
+        Some(held)
     }
 
     /// A connection of one's own.
@@ -134,7 +177,7 @@ impl Connections {
                 (Link::Cluster(link), None, None)
             }
         };
-        Ok(Held { link, client_id, generation, _place: place })
+        Ok(Held { link, client_id, generation, place })
     }
 
     /// A connection for news. In a cluster any node serves: messages reach all of them.

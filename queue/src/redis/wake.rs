@@ -5,10 +5,10 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, Value};
+use redis::{Cmd, RedisError, Value};
 use tokio::time::timeout;
 
-use super::{ANSWER, RedisStore, breaks, keys, lock, pool::Held, step, unavailable};
+use super::{ANSWER, RedisStore, breaks, is_replaced, keys, lock, pool::Held, step, unavailable};
 use crate::{
     backend::wait_then_claim,
     error::Error,
@@ -30,10 +30,18 @@ fn command(shard: &Shard, at_most: Duration) -> Cmd {
 /// The connection on which somebody waits for work of `shard`.
 async fn connection(store: &RedisStore, shard: &Shard) -> Result<Held, Error> {
     let kept = lock(&store.waiting).remove(shard);
-    match kept {
+    match kept.and_then(|held| store.server.connections.if_current(held)) {
         Some(held) => Ok(held),
         None => store.server.connections.dedicated().await,
     }
+}
+
+/// Gives a connection up on which `error` came.
+fn give_up(store: &RedisStore, held: Held, error: &RedisError) {
+    if is_replaced(error) {
+        store.server.connections.retire(held.generation);
+    }
+    held.break_off();
 }
 
 /// Keeps a connection for who waits next.
@@ -49,9 +57,16 @@ pub(super) async fn wait(
 ) -> Result<(), Error> {
     let mut held = connection(store, shard).await?;
     let wait = command(shard, at_most);
-    let _popped: Value = wait.query_async(&mut held.link).await.map_err(unavailable)?;
-    keep(store, shard, held);
-    Ok(())
+    match wait.query_async::<Value>(&mut held.link).await {
+        Ok(_popped) => {
+            keep(store, shard, held);
+            Ok(())
+        }
+        Err(error) => {
+            give_up(store, held, &error);
+            Err(unavailable(error))
+        }
+    }
 }
 
 /// See [`Backend::claim_when_woken`](crate::backend::Backend::claim_when_woken).
@@ -93,7 +108,10 @@ pub(super) async fn claim_when_woken(
             keep(store, shard, held);
             step::read(&store.server, shard, answer, &mut settlements).await
         }
-        Err(error) if breaks(&error) => Err(unavailable(error)),
+        Err(error) if breaks(&error) => {
+            give_up(store, held, &error);
+            Err(unavailable(error))
+        }
         // A server that does not know the scripts, above all.
         Err(_) => step::step(&store.server, shard, &mut settlements, claim).await,
     };
