@@ -1,16 +1,16 @@
 //! What can befall a Redis server, and the embedded engine never.
 
 mod cluster;
+mod damage;
 mod failover;
 
-use std::{future::pending, pin::pin, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use causeway_queue::{
-    Error, JobId, NewJob, Policy, Status,
+    Error, Policy, Status,
     clock::{ManualClock, Millis},
-    conformance::{LEASE, Stage, succeeded, tenant_id},
-    job::State,
-    lease::{ClaimRequest, Settled},
+    conformance::{Stage, succeeded, tenant_id},
+    lease::Settled,
     redis::RedisStore,
 };
 
@@ -138,67 +138,4 @@ async fn a_call_that_failed_is_not_taken_for_one_that_was_written() {
     let stats = stage.store().stats(&stage.shard, Some(&tenant_id("a"))).await.unwrap();
     assert_eq!(stats.queued, 2);
     stage.assert_sound().await;
-}
-
-/// A job whose body has a key of its own.
-fn large(stage: &Stage) -> NewJob {
-    NewJob { body: vec![b' '; 10_000].into(), ..stage.job("a") }
-}
-
-/// Loses the body of `job`, as a server does that evicts.
-async fn lose_body(server: &RedisServer, job: &JobId) {
-    server.ask::<()>(&["DEL", &format!("cw:{{{}}}:body:{}", job.shard(), job.key())]).await;
-}
-
-async fn error_of(stage: &Stage, id: &JobId) -> (Status, String) {
-    let job = stage.see(id).await;
-    let State::Ended { output: Some(output), .. } = &job.state else { panic!("{job:?}") };
-    (job.status(), output.error.as_ref().unwrap().code.clone())
-}
-
-#[tokio::test]
-async fn a_job_whose_body_is_lost_fails_and_the_others_run() {
-    let server = RedisServer::start();
-    let stage = on(&server.url()).await;
-    let (lost, other) = (stage.accept(large(&stage)).await, stage.accept(large(&stage)).await);
-    lose_body(&server, &lost).await;
-    let claim = ClaimRequest { max: 2, lease: LEASE };
-    let mut settlements = Vec::new();
-    let step = stage.store().step(&stage.shard, &mut settlements, claim).await.unwrap();
-    let [lease] = &step.leases[..] else { panic!("not one lease: {step:?}") };
-    assert_eq!((&lease.key.job, lease.body.len()), (&other, 10_000));
-    stage.step(settlements, 0).await;
-    assert_eq!(error_of(&stage, &lost).await, (Status::Failed, "body_lost".to_owned()));
-    stage.assert_sound().await;
-}
-
-#[tokio::test]
-async fn a_job_whose_body_is_lost_fails_when_a_wake_up_brings_it() {
-    let server = RedisServer::start();
-    let stage = on(&server.url()).await;
-    let lost = stage.accept(large(&stage)).await;
-    lose_body(&server, &lost).await;
-    let claim = ClaimRequest { max: 1, lease: LEASE };
-    let wait = Duration::from_secs(2);
-    let store = stage.store();
-    let step = store.claim_when_woken(&stage.shard, wait, claim, pin!(pending())).await.unwrap();
-    assert!(step.leases.is_empty(), "{step:?}");
-    assert_eq!(error_of(&stage, &lost).await, (Status::Failed, "body_lost".to_owned()));
-}
-
-#[tokio::test]
-async fn jobs_whose_bodies_cannot_be_read_are_given_back() {
-    let server = RedisServer::start();
-    let stage = on(&server.url()).await;
-    stage.accept(large(&stage)).await;
-    stage.accept(stage.job("a")).await;
-    let but_bodies = ["resetkeys", "~cw:{*}:", "~cw:{*}:[^b]*"];
-    server.ask::<()>(&[&["ACL", "SETUSER", "default"], &but_bodies[..]].concat()).await;
-    let claim = ClaimRequest { max: 2, lease: LEASE };
-    let mut settlements = Vec::new();
-    stage.store().step(&stage.shard, &mut settlements, claim).await.unwrap_err();
-    server.ask::<()>(&["ACL", "SETUSER", "default", "allkeys"]).await;
-    let step = stage.step(settlements, 2).await;
-    let attempts: Vec<u32> = step.leases.iter().map(|lease| lease.attempt).collect();
-    assert_eq!(attempts, [1, 1], "{step:?}");
 }

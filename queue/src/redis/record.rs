@@ -186,9 +186,9 @@ impl Header {
 /// What follows a record's header.
 #[derive(Debug)]
 pub(super) struct Tail {
-    pub(super) tenant: TenantId,
     pub(super) session: Option<SessionKey>,
-    pub(super) spec: Spec,
+    /// Why not, where it cannot be read: the job can still be seen, and end.
+    pub(super) spec: Result<Spec, Error>,
     pub(super) output: Option<Output>,
     body: Bytes,
 }
@@ -199,27 +199,45 @@ impl Tail {
         let mut part = |length: usize| {
             if rest.len() < length { Err(short()) } else { Ok(rest.split_to(length)) }
         };
-        part(HEAD_BYTES)?;
-        let tenant = TenantId::new(&text(&part(header.tenant_len)?)?)
-            .map_err(|error| Error::Corrupt(error.to_string()))?;
+        part(HEAD_BYTES + header.tenant_len)?;
         let session = text(&part(header.session_len)?)?;
         let session = match session.as_str() {
             "" => None,
             key => Some(SessionKey::new(key).map_err(|error| Error::Corrupt(error.to_string()))?),
         };
-        let spec = serde_json::from_slice(&part(header.spec_len)?).map_err(corrupt("spec"))?;
+        let spec = serde_json::from_slice(&part(header.spec_len)?).map_err(corrupt("spec"));
         let output = part(header.output_len)?;
         let output = if output.is_empty() {
             None
         } else {
             Some(serde_json::from_slice(&output).map_err(corrupt("output"))?)
         };
-        Ok(Self { tenant, session, spec, output, body: rest })
+        Ok(Self { session, spec, output, body: rest })
     }
+}
+
+/// Whose job it is.
+pub(super) fn tenant(header: &Header, record: &[u8]) -> Result<TenantId, Error> {
+    let name = record.get(HEAD_BYTES..HEAD_BYTES + header.tenant_len).ok_or_else(short)?;
+    TenantId::new(&text(name)?).map_err(|error| Error::Corrupt(error.to_string()))
 }
 
 fn text(bytes: &[u8]) -> Result<String, Error> {
     super::reply::text(bytes.to_vec())
+}
+
+/// A job that was claimed just now, and whose record cannot be read.
+#[derive(Debug)]
+pub(super) struct Damaged {
+    /// Its lease and which attempt this is, as far as they can be read.
+    pub(super) lease: Option<(LeaseKey, u32)>,
+    pub(super) why: Error,
+}
+
+impl From<Error> for Damaged {
+    fn from(why: Error) -> Self {
+        Self { lease: None, why }
+    }
 }
 
 /// Reads a job that was claimed just now from its record as it was before; whether its body still
@@ -229,9 +247,9 @@ pub(super) fn lease(
     key: &str,
     mut record: Vec<u8>,
     (now, clock): (Millis, SystemClock),
-) -> Result<(Lease, bool), Error> {
+) -> Result<(Lease, bool), Damaged> {
     if record.len() < HEAD_BYTES {
-        return Err(short());
+        return Err(short().into());
     }
     let before = Header::parse(&record)?;
     put(&mut record, STATE, &[Status::Running.code()]);
@@ -240,20 +258,26 @@ pub(super) fn lease(
     put(&mut record, STARTED, &double_of(now.0));
     let header = Header::parse(&record)?;
     let record = Bytes::from(record);
+    let key = LeaseKey {
+        job: job_id(shard, key)?,
+        epoch: header.epoch,
+        class: header.class()?,
+        tenant: tenant(&header, &record)?,
+    };
     let kept = HEAD_BYTES + header.tenant_len + header.session_len + header.spec_len;
     let is_plain = header.is_plain() && kept <= record.len();
     let receipt = is_plain.then(|| (record.slice(..kept), clock));
-    let tail = Tail::parse(&header, record)?;
+    let tail = Tail::parse(&header, record)
+        .and_then(|Tail { session, spec, body, .. }| Ok((session, spec?, body)));
+    let (session, spec, body) = match tail {
+        Ok(read) => read,
+        Err(why) => return Err(Damaged { lease: Some((key, header.attempts)), why }),
+    };
     let lease = Lease {
-        key: LeaseKey {
-            job: job_id(shard, key)?,
-            epoch: header.epoch,
-            class: header.class()?,
-            tenant: tail.tenant,
-        },
-        session: tail.session,
-        spec: tail.spec,
-        body: tail.body,
+        key,
+        session,
+        spec,
+        body,
         attempt: header.attempts,
         max_attempts: header.max_attempts,
         keeps_events: header.keeps_events(),

@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 
-use super::{ANSWER, Args, MOST_LEASES, Server, keys, record, reply::Reply, views};
+use super::{
+    ANSWER, Args, MOST_LEASES, Server, keys,
+    record::{self, Damaged},
+    reply::Reply,
+    views,
+};
 use crate::{
     clock::{Millis, millis},
     error::Error,
     event::retrying,
     id::{Shard, TenantId},
     job::{AttemptError, Output},
-    lease::{ClaimRequest, Lease, Outcome, Settled, Settlement, Step},
+    lease::{ClaimRequest, Lease, Outcome, Receipt, Settled, Settlement, Step},
     policy::MAX_CLAIM,
 };
 
@@ -157,30 +162,57 @@ pub(super) async fn read(
     let (mut leases, mut apart) = (Vec::with_capacity(reply.len() / 2), Vec::new());
     while reply.len() > 0 {
         let key = reply.text()?;
-        let (lease, is_apart) = record::lease(shard, &key, reply.bytes()?, (now, clock))?;
-        if is_apart {
-            apart.push(leases.len());
-        }
+        let lease = match record::lease(shard, &key, reply.bytes()?, (now, clock)) {
+            Ok((lease, is_apart)) => {
+                if is_apart {
+                    apart.push(leases.len());
+                }
+                Some(lease)
+            }
+            Err(damaged) => {
+                settlements.extend(unreadable(&key, damaged));
+                None
+            }
+        };
         leases.push(lease);
     }
     if let Some(remembered) = remembered {
-        recall(&mut leases, remembered)?;
+        recall(&mut leases, remembered, settlements)?;
     }
     if !apart.is_empty() {
         leases = with_bodies(server, leases, apart, settlements).await?;
     }
+    let leases = leases.into_iter().flatten().collect();
     Ok(Step { settled, leases, look_again })
 }
 
-/// Gives the leases of jobs that remember what was said before.
-fn recall(leases: &mut [Lease], mut remembered: Reply) -> Result<(), Error> {
+/// Gives the leases of jobs that remember what was said before. A job for which that cannot be read
+/// fails.
+fn recall(
+    leases: &mut [Option<Lease>],
+    mut remembered: Reply,
+    settlements: &mut Vec<Settlement>,
+) -> Result<(), Error> {
     while remembered.len() > 0 {
         let place = remembered.count()?.and_then(|place| usize::try_from(place).ok());
         let mut said = remembered.array()?;
         let lease = place.and_then(|place| leases.get_mut(place.checked_sub(1)?));
         let lease = lease.ok_or_else(|| Error::Corrupt("turns of no job".to_owned()))?;
-        while said.len() > 0 {
-            lease.turns.push(views::turn(&said.bytes()?)?);
+        let Some(mut one) = lease.take() else { continue };
+        let mut turns = || {
+            while said.len() > 0 {
+                one.turns.push(views::turn(&said.bytes()?)?);
+            }
+            Ok::<_, Error>(())
+        };
+        if turns().is_ok() {
+            *lease = Some(one);
+        } else {
+            // What is wrong with it would quote what was said.
+            let why = Error::Corrupt("a turn of its conversation".to_owned());
+            let job = one.key.job.key();
+            let damaged = Damaged { lease: Some((one.key, one.attempt)), why };
+            settlements.extend(unreadable(&job, damaged));
         }
     }
     Ok(())
@@ -190,26 +222,28 @@ fn recall(leases: &mut [Lease], mut remembered: Reply) -> Result<(), Error> {
 /// all of `leases` are given back.
 async fn with_bodies(
     server: &Server,
-    mut leases: Vec<Lease>,
-    apart: Vec<usize>,
+    mut leases: Vec<Option<Lease>>,
+    mut apart: Vec<usize>,
     settlements: &mut Vec<Settlement>,
-) -> Result<Vec<Lease>, Error> {
+) -> Result<Vec<Option<Lease>>, Error> {
     let mut command = redis::cmd("MGET");
-    for place in &apart {
-        command.arg(keys::body(&leases[*place].key.job));
+    apart.retain(|place| leases[*place].is_some());
+    for lease in apart.iter().filter_map(|place| leases[*place].as_ref()) {
+        command.arg(keys::body(&lease.key.job));
     }
     let bodies: Vec<Option<Vec<u8>>> = match server.ask(&command).await {
         Ok(bodies) => bodies,
         Err(error) => {
-            let given_back = leases.into_iter().map(|lease| lease.settle(Outcome::Released, None));
-            settlements.extend(given_back);
+            let all = leases.into_iter().flatten();
+            settlements.extend(all.map(|lease| lease.settle(Outcome::Released, None)));
             return Err(error);
         }
     };
-    for (place, body) in apart.into_iter().zip(bodies).rev() {
-        match body {
-            Some(body) => leases[place].body = body.into(),
-            None => settlements.push(without_body(leases.remove(place))),
+    for (place, body) in apart.into_iter().zip(bodies) {
+        match (body, &mut leases[place]) {
+            (Some(body), Some(lease)) => lease.body = body.into(),
+            (None, lease) => settlements.extend(lease.take().map(without_body)),
+            (Some(_), None) => {}
         }
     }
     Ok(leases)
@@ -217,12 +251,24 @@ async fn with_bodies(
 
 /// The end of an attempt that has nothing to send.
 fn without_body(lease: Lease) -> Settlement {
-    let error = AttemptError {
-        attempt: lease.attempt,
-        code: "body_lost".to_owned(),
-        message: "the store has lost the job's body; submit the job again".to_owned(),
-        status_code: None,
-    };
-    let output = Output { error: Some(error), ..Output::default() };
-    lease.settle(Outcome::Failed { output }, None)
+    let message = "the store has lost the job's body; submit the job again";
+    let outcome = failed(lease.attempt, "body_lost", message);
+    lease.settle(outcome, None)
+}
+
+/// The end of an attempt of which cannot be read what to send, as far as it can be read whose it is: else
+/// its lease runs out, as often as a job may stall.
+fn unreadable(job: &str, Damaged { lease, why }: Damaged) -> Option<Settlement> {
+    tracing::error!(job.id = job, error = %why, "a job cannot be run, as its record is damaged");
+    let (key, attempt) = lease?;
+    let message = "the store holds a damaged record of the job; submit the job again";
+    let outcome = failed(attempt, "record_damaged", message);
+    let (usage, receipt) = (None, Receipt::default());
+    Some(Settlement { key, memory: None, has_webhook: false, outcome, usage, receipt })
+}
+
+fn failed(attempt: u32, code: &str, message: &str) -> Outcome {
+    let (code, message) = (code.to_owned(), message.to_owned());
+    let error = AttemptError { attempt, code, message, status_code: None };
+    Outcome::Failed { output: Output { error: Some(error), ..Output::default() } }
 }

@@ -98,13 +98,15 @@ fn job(
     record: Vec<u8>,
     (errors, standing): (Vec<AttemptError>, Standing),
 ) -> Result<Job, Error> {
+    let tenant = record::tenant(header, &record)?;
     let tail = Tail::parse(header, record.into())?;
     Ok(Job {
         id,
-        tenant: tail.tenant,
+        tenant,
         class: header.class()?,
         session: tail.session,
-        spec: tail.spec,
+        // Of a damaged one nothing is told but the job's state; it fails when it is to run.
+        spec: tail.spec.unwrap_or_default(),
         attempts: header.attempts,
         max_attempts: header.max_attempts,
         stalls: header.stalls,
