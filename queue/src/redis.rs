@@ -4,6 +4,7 @@
 //!
 //! This module knows Redis; no other does.
 
+mod bodies;
 mod enqueue;
 mod gather;
 mod info;

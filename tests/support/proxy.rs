@@ -28,7 +28,7 @@ enum Link {
 }
 
 /// The question whose answer is to be lost, once.
-type Doomed = Arc<Mutex<Option<&'static str>>>;
+type Doomed = Arc<Mutex<Option<String>>>;
 
 /// A proxy on a free loopback port.
 pub(crate) struct Proxy {
@@ -74,8 +74,8 @@ impl Proxy {
 
     /// Passes on what holds these words and is said next, and when its answer comes closes that connection
     /// instead of passing it on.
-    pub(crate) fn lose_answer_to(&self, words: &'static str) {
-        *self.doomed.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+    pub(crate) fn lose_answer_to(&self, words: impl Into<String>) {
+        *self.doomed.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.into());
     }
 
     /// Whether an answer is still to be lost.
@@ -151,7 +151,7 @@ async fn until_doomed(
         }
         let is_doomed = {
             let mut doomed = doomed.lock().unwrap_or_else(PoisonError::into_inner);
-            let holds = |words: &mut &str| {
+            let holds = |words: &mut String| {
                 said[..length].windows(words.len()).any(|piece| piece == words.as_bytes())
             };
             doomed.take_if(holds).is_some()

@@ -240,14 +240,16 @@ impl From<Error> for Damaged {
     }
 }
 
-/// Reads a job that was claimed just now from its record as it was before; whether its body still
-/// has to be fetched from its own key. `clock` goes as the store's, on which it was `now`.
+/// Reads a job that was claimed just now from its record as it was before. Where its body still has to be
+/// fetched from its own key, also how many bytes that has at most: four for each token that the job was
+/// thought to cost, see [`Estimate`](crate::fair::Estimate). `clock` goes as the store's, on which it was
+/// `now`.
 pub(super) fn lease(
     shard: &Shard,
     key: &str,
     mut record: Vec<u8>,
     (now, clock): (Millis, SystemClock),
-) -> Result<(Lease, bool), Damaged> {
+) -> Result<(Lease, Option<u64>), Damaged> {
     if record.len() < HEAD_BYTES {
         return Err(short().into());
     }
@@ -287,7 +289,8 @@ pub(super) fn lease(
         turns: Vec::new(),
         receipt: Receipt(receipt),
     };
-    Ok((lease, header.flags & BODY_APART != 0))
+    let is_apart = header.flags & BODY_APART != 0;
+    Ok((lease, is_apart.then(|| header.cost.saturating_mul(4))))
 }
 
 /// What a plain job that succeeded leaves.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use super::{
-    ANSWER, Args, MOST_LEASES, Server, keys,
+    ANSWER, Args, MOST_LEASES, Server,
+    bodies::{self, Apart},
     record::{self, Damaged},
     reply::Reply,
     views,
@@ -163,10 +164,9 @@ pub(super) async fn read(
     while reply.len() > 0 {
         let key = reply.text()?;
         let lease = match record::lease(shard, &key, reply.bytes()?, (now, clock)) {
-            Ok((lease, is_apart)) => {
-                if is_apart {
-                    apart.push(leases.len());
-                }
+            Ok((lease, most_bytes)) => {
+                let place = leases.len();
+                apart.extend(most_bytes.map(|most_bytes| Apart { place, most_bytes }));
                 Some(lease)
             }
             Err(damaged) => {
@@ -179,9 +179,7 @@ pub(super) async fn read(
     if let Some(remembered) = remembered {
         recall(&mut leases, remembered, settlements)?;
     }
-    if !apart.is_empty() {
-        leases = with_bodies(server, leases, apart, settlements).await?;
-    }
+    bodies::fetch(server, &mut leases, apart, settlements).await?;
     let leases = leases.into_iter().flatten().collect();
     Ok(Step { settled, leases, look_again })
 }
@@ -218,44 +216,6 @@ fn recall(
     Ok(())
 }
 
-/// Fetches the bodies that lie apart. A job whose body is gone fails; where the store does not answer,
-/// all of `leases` are given back.
-async fn with_bodies(
-    server: &Server,
-    mut leases: Vec<Option<Lease>>,
-    mut apart: Vec<usize>,
-    settlements: &mut Vec<Settlement>,
-) -> Result<Vec<Option<Lease>>, Error> {
-    let mut command = redis::cmd("MGET");
-    apart.retain(|place| leases[*place].is_some());
-    for lease in apart.iter().filter_map(|place| leases[*place].as_ref()) {
-        command.arg(keys::body(&lease.key.job));
-    }
-    let bodies: Vec<Option<Vec<u8>>> = match server.ask(&command).await {
-        Ok(bodies) => bodies,
-        Err(error) => {
-            let all = leases.into_iter().flatten();
-            settlements.extend(all.map(|lease| lease.settle(Outcome::Released, None)));
-            return Err(error);
-        }
-    };
-    for (place, body) in apart.into_iter().zip(bodies) {
-        match (body, &mut leases[place]) {
-            (Some(body), Some(lease)) => lease.body = body.into(),
-            (None, lease) => settlements.extend(lease.take().map(without_body)),
-            (Some(_), None) => {}
-        }
-    }
-    Ok(leases)
-}
-
-/// The end of an attempt that has nothing to send.
-fn without_body(lease: Lease) -> Settlement {
-    let message = "the store has lost the job's body; submit the job again";
-    let outcome = failed(lease.attempt, "body_lost", message);
-    lease.settle(outcome, None)
-}
-
 /// The end of an attempt of which cannot be read what to send, as far as it can be read whose it is: else
 /// its lease runs out, as often as a job may stall.
 fn unreadable(job: &str, Damaged { lease, why }: Damaged) -> Option<Settlement> {
@@ -267,7 +227,8 @@ fn unreadable(job: &str, Damaged { lease, why }: Damaged) -> Option<Settlement> 
     Some(Settlement { key, memory: None, has_webhook: false, outcome, usage, receipt })
 }
 
-fn failed(attempt: u32, code: &str, message: &str) -> Outcome {
+/// An end without an answer, for which the store is to blame.
+pub(super) fn failed(attempt: u32, code: &str, message: &str) -> Outcome {
     let (code, message) = (code.to_owned(), message.to_owned());
     let error = AttemptError { attempt, code, message, status_code: None };
     Outcome::Failed { output: Output { error: Some(error), ..Output::default() } }

@@ -1,0 +1,129 @@
+//! Bodies that lie apart from their records, fetched in pieces: many large ones in one answer would take
+//! longer over a slow link than an answer may, and the whole claim would be in vain, again and again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{ANSWER, Server, keys, record::INLINE_BODY_BYTES, step::failed};
+use crate::{
+    error::Error,
+    lease::{Lease, Outcome, Settlement},
+};
+
+/// How many bytes of bodies are asked for at once: as many as one body may have by default. A larger one
+/// is fetched alone.
+const PIECE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How long after the first piece others are begun. What is left then is given back: with the last piece
+/// that is under way it is 10 s, which the leases of what has come outlast.
+const BEGUN_WITHIN: Duration = ANSWER;
+
+/// A body to fetch: the place of its lease, and how many bytes it has at most, as far as is known.
+#[derive(Debug)]
+pub(super) struct Apart {
+    pub(super) place: usize,
+    pub(super) most_bytes: u64,
+}
+
+/// How many of the first of `apart` are fetched together.
+fn piece(apart: &[Apart]) -> usize {
+    let mut bytes = 0_u64;
+    let fits = apart.iter().take_while(|one| {
+        // A delivery's estimate says nothing of its body.
+        bytes = bytes.saturating_add(one.most_bytes.max(INLINE_BODY_BYTES as u64));
+        bytes <= PIECE_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// Fetches the bodies of `leases` that are `apart`. A job whose body is gone fails. What does not come is
+/// given back; that is an error only where nothing is left to run.
+pub(super) async fn fetch(
+    server: &Server,
+    leases: &mut [Option<Lease>],
+    mut apart: Vec<Apart>,
+    settlements: &mut Vec<Settlement>,
+) -> Result<(), Error> {
+    apart.retain(|one| leases[one.place].is_some());
+    let began = Instant::now();
+    let (mut rest, mut failure) = (&apart[..], None);
+    while !rest.is_empty() && began.elapsed() < BEGUN_WITHIN {
+        let (first, later) = rest.split_at(piece(rest));
+        match fetch_piece(server, leases, first).await {
+            Ok(lost) => settlements.extend(lost),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+        rest = later;
+    }
+    let given_back = rest.iter().filter_map(|one| leases[one.place].take());
+    settlements.extend(given_back.map(|lease| lease.settle(Outcome::Released, None)));
+    match failure {
+        Some(error) if leases.iter().all(Option::is_none) => Err(error),
+        Some(error) => {
+            let given_back = rest.len();
+            tracing::warn!(%error, given_back, "jobs are given back, as their bodies did not come");
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Fetches bodies in one call; the ends of jobs whose bodies are gone.
+async fn fetch_piece(
+    server: &Server,
+    leases: &mut [Option<Lease>],
+    apart: &[Apart],
+) -> Result<Vec<Settlement>, Error> {
+    let mut command = redis::cmd("MGET");
+    for lease in apart.iter().filter_map(|one| leases[one.place].as_ref()) {
+        command.arg(keys::body(&lease.key.job));
+    }
+    let bodies: Vec<Option<Vec<u8>>> = server.ask(&command).await?;
+    let mut lost = Vec::new();
+    for (one, body) in apart.iter().zip(bodies) {
+        match (body, &mut leases[one.place]) {
+            (Some(body), Some(lease)) => lease.body = body.into(),
+            (None, lease) => lost.extend(lease.take().map(without_body)),
+            (Some(_), None) => {}
+        }
+    }
+    Ok(lost)
+}
+
+/// The end of an attempt that has nothing to send.
+fn without_body(lease: Lease) -> Settlement {
+    let message = "the store has lost the job's body; submit the job again";
+    let outcome = failed(lease.attempt, "body_lost", message);
+    lease.settle(outcome, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How bodies of so many bytes are cut into pieces.
+    fn pieces(bytes: &[u64]) -> Vec<usize> {
+        let apart = bytes.iter().map(|bytes| Apart { place: 0, most_bytes: *bytes });
+        let apart: Vec<Apart> = apart.collect();
+        let (mut rest, mut pieces) = (&apart[..], Vec::new());
+        while !rest.is_empty() {
+            pieces.push(piece(rest));
+            rest = &rest[piece(rest)..];
+        }
+        pieces
+    }
+
+    #[test]
+    fn pieces_are_bounded_by_their_bytes() {
+        const HALF: u64 = PIECE_BYTES / 2;
+        assert_eq!(pieces(&[HALF, HALF, HALF]), [2, 1]);
+        assert_eq!(pieces(&[HALF, HALF + 1, HALF]), [1, 1, 1]);
+        assert_eq!(pieces(&[PIECE_BYTES + 1, u64::MAX, u64::MAX, 1]), [1, 1, 1, 1]);
+        assert_eq!(pieces(&[3000; 1000]), [1000]);
+        assert_eq!(pieces(&[4; 3000]), [2048, 952]);
+    }
+}
