@@ -24,7 +24,7 @@ pub(crate) enum Bench {
 /// What `bench queue` measures with.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Queue {
-    /// The store: `embedded`, or the URL of an empty Redis, where the jobs stay for a minute
+    /// The store: `embedded`, or the URL of a Redis, best an empty one; what is made there is removed
     #[arg(long, default_value = "embedded", value_name = "URL|embedded")]
     pub(crate) store: String,
     /// How many jobs

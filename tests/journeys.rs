@@ -1,5 +1,6 @@
 //! Journeys through the real binary: what the issue promises, from outside.
 
+mod bench;
 mod bridge;
 mod cancel;
 mod crash;

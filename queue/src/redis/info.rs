@@ -1,7 +1,15 @@
-//! What the server counts of itself, for measurements.
+//! What measurements need of a server: what it counts of itself, and that it forgets what they made.
 
-use super::RedisStore;
-use crate::error::Error;
+use super::{RedisStore, keys};
+use crate::{error::Error, id::Shard};
+
+/// Deletes the keys that begin as `KEYS[1]` says, of those that one step of a scan sees. ARGV: where the
+/// scan goes on. Returns where it goes on next, `0` at its end. A script, because it runs where the shard is.
+const ERASE: &str = "
+local scan = redis.call('SCAN', ARGV[1], 'MATCH', KEYS[1] .. '*', 'COUNT', 1000)
+for _, key in ipairs(scan[2]) do redis.call('UNLINK', key) end
+return scan[1]
+";
 
 /// Totals since the server's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -47,5 +55,22 @@ impl RedisStore {
             }
         }
         Ok(stats)
+    }
+
+    /// Deletes all that a shard holds, whatever it is; for a shard that nobody else uses. Looks at all keys
+    /// of the server, a thousand a call.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn erase(&self, shard: &Shard) -> Result<(), Error> {
+        let mut cursor = "0".to_owned();
+        loop {
+            let mut command = redis::cmd("EVAL");
+            command.arg(ERASE).arg(1).arg(keys::prefix(shard)).arg(&cursor);
+            cursor = self.server.ask(&command).await?;
+            if cursor == "0" {
+                return Ok(());
+            }
+        }
     }
 }

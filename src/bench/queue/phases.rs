@@ -1,0 +1,166 @@
+//! What is measured, phase by phase: enqueue all, drain all, pick up one at a time.
+//!
+//! A loop that is told to stop, or that fails, ends between two calls, and so do the others: when a phase
+//! has ended, however it did, none of its calls is under way.
+
+use std::{mem::take, time::Duration};
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel},
+    task::JoinSet,
+    time::Instant,
+};
+
+use super::subject::Subject;
+use crate::bench::Queue as Options;
+
+/// How many jobs the pick-up latency is measured with.
+const PICKUPS: usize = 1000;
+
+/// How often in a row a worker waits in vain, 2 s each, for a job that was submitted for it.
+const WAITS: u32 = 5;
+
+/// Runs `work` in as many loops as there are workers; answers with the seconds it took, and with how
+/// many jobs that were.
+pub(super) async fn in_parallel<F, W>(
+    subject: &Subject,
+    options: &Options,
+    bar: &ProgressBar,
+    work: W,
+) -> anyhow::Result<(f64, u64)>
+where
+    F: Future<Output = anyhow::Result<u64>> + Send + 'static,
+    W: Fn(Subject, Options, u32, ProgressBar) -> F,
+{
+    let began = Instant::now();
+    let mut loops = JoinSet::new();
+    for worker in 0..options.workers {
+        loops.spawn(work(subject.clone(), options.clone(), worker, bar.clone()));
+    }
+    let mut jobs: anyhow::Result<u64> = Ok(0);
+    while let Some(ended) = loops.join_next().await {
+        let ended = ended.context("a loop broke").and_then(|ended| ended);
+        if ended.is_err() {
+            subject.stop.cancel();
+        }
+        jobs = jobs.and_then(|jobs| Ok(jobs + ended?));
+    }
+    Ok((began.elapsed().as_secs_f64(), jobs?))
+}
+
+/// Enqueues every `workers`-th batch.
+pub(super) async fn enqueue(
+    subject: Subject,
+    options: Options,
+    worker: u32,
+    bar: ProgressBar,
+) -> anyhow::Result<u64> {
+    let bulk = options.bulk.unwrap_or(options.batch);
+    let (mut first, mut enqueued) = (worker * bulk, 0);
+    while first < options.jobs && !subject.stop.is_cancelled() {
+        let last = (first + bulk).min(options.jobs);
+        let jobs = (first..last).map(|number| subject.job(number)).collect();
+        subject.queue.backend().enqueue(&subject.shard, jobs).await?;
+        bar.inc(u64::from(last - first));
+        enqueued += u64::from(last - first);
+        first += options.workers * bulk;
+    }
+    Ok(enqueued)
+}
+
+/// Begins and ends attempts until none is left; each step ends one batch and begins the next.
+pub(super) async fn drain(
+    subject: Subject,
+    options: Options,
+    _worker: u32,
+    bar: ProgressBar,
+) -> anyhow::Result<u64> {
+    let max = usize::try_from(options.batch)?;
+    let (mut settlements, mut drained) = (Vec::new(), 0);
+    while !subject.stop.is_cancelled() {
+        let leases = subject.step(take(&mut settlements), max).await?;
+        if leases.is_empty() {
+            break;
+        }
+        bar.inc(leases.len() as u64);
+        drained += leases.len() as u64;
+        settlements =
+            leases.into_iter().map(|lease| lease.settle(subject.succeeded(), None)).collect();
+    }
+    Ok(drained)
+}
+
+/// How long a job takes from its submission to a worker that had nothing to do, in milliseconds,
+/// sorted. The next job is submitted when the worker waits again.
+pub(super) async fn pickups(subject: &Subject) -> anyhow::Result<Vec<f64>> {
+    let (idle, asleep) = channel(1);
+    let (picked, times) = channel(1);
+    let mut worker = JoinSet::new();
+    worker.spawn(pick_up(subject.clone(), idle, picked));
+    let waits = submit_each(subject, asleep, times).await;
+    if waits.is_err() {
+        subject.stop.cancel();
+    }
+    // Why the worker has ended says more than that it has.
+    while let Some(ended) = worker.join_next().await {
+        ended??;
+    }
+    let mut waits = waits?;
+    waits.sort_by(f64::total_cmp);
+    Ok(waits)
+}
+
+/// Takes one job after another, says when it has none, and when it has got one.
+async fn pick_up(worker: Subject, idle: Sender<()>, picked: Sender<Instant>) -> anyhow::Result<()> {
+    let mut settlements = Vec::new();
+    let (mut seen, mut in_vain) = (0, 0);
+    while seen < PICKUPS && !worker.stop.is_cancelled() {
+        let mut leases = worker.step(take(&mut settlements), 1).await?;
+        if leases.is_empty() {
+            // Full when nobody took the last one: then the submitter knows already.
+            idle.try_send(()).ok();
+            leases = worker.next().await?;
+        }
+        let now = Instant::now();
+        if leases.is_empty() {
+            in_vain += 1;
+            anyhow::ensure!(
+                in_vain < WAITS,
+                "a job did not come to the worker that waits for it; does somebody else take or \
+                 stop what is in lane {}?",
+                worker.shard.lane
+            );
+            continue;
+        }
+        settlements =
+            leases.into_iter().map(|lease| lease.settle(worker.succeeded(), None)).collect();
+        (seen, in_vain) = (seen + 1, 0);
+        if picked.send(now).await.is_err() {
+            break;
+        }
+    }
+    worker.step(settlements, 0).await?;
+    Ok(())
+}
+
+/// Submits a job whenever the worker waits; answers with how long each took to it.
+async fn submit_each(
+    subject: &Subject,
+    mut asleep: Receiver<()>,
+    mut times: Receiver<Instant>,
+) -> anyhow::Result<Vec<f64>> {
+    let mut waits = Vec::with_capacity(PICKUPS);
+    for number in 0..PICKUPS {
+        asleep.recv().await.context("the worker stopped")?;
+        // The worker is about to block: let its call reach the store.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let job = subject.job(u32::try_from(number)?);
+        let began = Instant::now();
+        subject.queue.backend().enqueue(&subject.shard, vec![job]).await?;
+        let picked = times.recv().await.context("the worker stopped")?;
+        waits.push(picked.saturating_duration_since(began).as_secs_f64() * 1000.0);
+    }
+    Ok(waits)
+}
