@@ -2,7 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use crate::support::{eventually, process::Causeway, redis::RedisServer, upstream::Upstream};
+use crate::support::{
+    eventually,
+    process::Causeway,
+    redis::{RedisCluster, RedisServer},
+    upstream::Upstream,
+};
 
 /// What every measurement of a Redis tells; bench/peers reads these.
 const FIGURES: [&str; 11] = [
@@ -91,4 +96,13 @@ async fn a_measurement_whose_jobs_disappear_says_so() {
     server.ask::<()>(&["FLUSHALL"]).await;
     assert_eq!(measuring.ended().await.code(), Some(1));
     assert!(measuring.text().contains("of 50000 jobs came back"), "{}", measuring.text());
+}
+
+#[tokio::test]
+async fn a_cluster_is_measured_as_its_masters_together() {
+    let cluster = RedisCluster::start();
+    measured(&cluster.url()).await;
+    for node in cluster.nodes() {
+        assert_eq!(left(node).await, [] as [String; 0]);
+    }
 }

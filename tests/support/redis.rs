@@ -117,6 +117,11 @@ impl RedisCluster {
         format!("redis+cluster://{}", nodes.join(","))
     }
 
+    /// Its masters.
+    pub(crate) fn nodes(&self) -> &[RedisServer] {
+        &self.0
+    }
+
     /// The master that holds `key`; the others say that it is not theirs.
     pub(crate) async fn master_of(&self, key: &str) -> &RedisServer {
         for node in &self.0 {
