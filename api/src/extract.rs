@@ -89,21 +89,42 @@ fn unreadable(rejection: &BytesRejection, max_bytes: usize) -> ApiError {
     ApiError::invalid("unreadable_body", "the body could not be read to its end")
 }
 
-/// Reads `bytes` as a `T`.
+/// Reads `bytes`, which must be one JSON object, as a `T`. Serde itself would take an array for the
+/// fields of a struct, in their order.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.is_empty() {
         return Err(ApiError::invalid("invalid_json", "the body is empty; send a JSON object"));
     }
-    serde_json::from_slice(bytes).map_err(|error| {
-        if serde_json::from_slice::<IgnoredAny>(bytes).is_err() {
+    let other = other_than_object(bytes);
+    let read = match other {
+        None => serde_json::from_slice(bytes),
+        Some(what) => Err(serde_json::Error::custom(format!("it is {what}, expected an object"))),
+    };
+    read.map_err(|error| {
+        if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
             let message = format!("the body is not complete JSON: {error}");
             return ApiError::invalid("invalid_json", message);
+        }
+        if other.is_some() {
+            return misfit(&error.to_string(), ".".to_owned());
         }
         // Read again, slower: what fits needs no path.
         let json = &mut serde_json::Deserializer::from_slice(bytes);
         let path = serde_path_to_error::deserialize::<_, T>(json).err();
         misfit(&error.to_string(), path.map_or(".".to_owned(), |error| error.path().to_string()))
     })
+}
+
+/// What JSON that is no object is instead.
+fn other_than_object(bytes: &[u8]) -> Option<&'static str> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'{') => None,
+        Some(b'[') => Some("an array"),
+        Some(b'"') => Some("a string"),
+        Some(b'n') => Some("null"),
+        Some(b't' | b'f') => Some("a boolean"),
+        Some(_) | None => Some("a number"),
+    }
 }
 
 /// What serde says of the value that `path` leads to, which is `.` for the whole.
@@ -130,11 +151,7 @@ fn in_plain_words(said: &str) -> String {
         ("expected u32", "expected a whole number, 0 or more"),
         ("expected a sequence", "expected an array"),
         ("expected a map", "expected an object"),
-        ("expected struct JobRequest", "expected an object"),
         ("expected struct WebhookRequest", "expected an object"),
-        ("expected struct Shape", "expected an object"),
-        ("expected struct Message", "expected an object"),
-        ("expected struct Asked", "expected an object"),
     ];
     names.iter().fold(said.to_owned(), |said, (rust, plain)| said.replace(rust, plain))
 }

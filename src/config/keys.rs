@@ -43,10 +43,14 @@ impl Keys {
 
     /// The list of tables of which `values` has one table instead, if there is such a list.
     pub(crate) fn first_single(&self, values: &Dict) -> Option<&str> {
-        let single = self.0.iter().find(|(key, value)| {
-            matches!(value, Value::Array(..)) && values.get(*key).is_some_and(is_table)
-        });
-        single.map(|(key, _)| key.as_str())
+        let mut lists = self.0.keys().filter(|key| self.is_table(key));
+        let single = lists.find(|key| values.get(*key).is_some_and(is_one_table));
+        single.map(String::as_str)
+    }
+
+    /// Whether `key` is a list of tables, which only a file can hold.
+    pub(crate) fn is_table(&self, key: &str) -> bool {
+        !key.contains('.') && matches!(self.0.get(key), Some(Value::Array(..)))
     }
 
     /// The known key that `wrong` most resembles, if any does.
@@ -91,7 +95,7 @@ fn collect(prefix: &str, values: &Dict, into: &mut BTreeMap<String, Value>) {
     }
 }
 
-fn is_table(value: &Value) -> bool {
+fn is_one_table(value: &Value) -> bool {
     value.as_dict().is_some()
 }
 

@@ -106,14 +106,19 @@ fn read_environment(environment: &Environment, keys: &Keys) -> Result<Vec<Layer>
         if name == "CAUSEWAY_CONFIG" || !name.starts_with(keys::PREFIX) {
             continue;
         }
-        let Some((key, default)) = keys.of_variable(name) else {
+        let of_variable = keys.of_variable(name).filter(|(key, _)| !keys.is_table(key));
+        let Some((key, default)) = of_variable else {
             if is_service_link(name) {
                 continue;
             }
             let key = name.trim_start_matches(keys::PREFIX).to_ascii_lowercase();
-            let hint = keys
-                .closest(&key)
-                .map_or(String::new(), |key| format!("; did you mean {}?", keys::variable(key)));
+            let hint = match keys.closest(&key) {
+                Some(list) if keys.is_table(list) => {
+                    format!("; each {list} is a `[[{list}]]` of the configuration file")
+                }
+                Some(key) => format!("; did you mean {}?", keys::variable(key)),
+                None => String::new(),
+            };
             return Err(Refused(format!("the variable {name} sets nothing that exists{hint}")));
         };
         let value = read_as(default, text).ok_or_else(|| {

@@ -82,7 +82,9 @@ impl<'de> Deserialize<'de> for Digest {
         let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
         let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
         let digest = bytes.and_then(|bytes| bytes.try_into().ok()).map(Self);
-        digest.filter(|_| text.len() == 64).ok_or_else(|| {
+        // A byte is also read of a sign and one digit.
+        let is_hexadecimal = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        digest.filter(|_| is_hexadecimal).ok_or_else(|| {
             // What was written may be the key itself: it is not shown.
             de::Error::custom(
                 "a key's SHA-256 has 64 hexadecimal digits; `causeway tenant key` makes a key and \

@@ -91,9 +91,6 @@ impl Asked {
         body: &Bytes,
     ) -> Result<Self, ApiError> {
         let peek: Peek = parse(body)?;
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(ApiError::invalid("invalid_value", "the body must be a JSON object"));
-        }
         let wishes: Wishes = parse(body)?;
         let class = class(headers, wishes.service_tier.as_deref())?;
         let completion = peek.completion();

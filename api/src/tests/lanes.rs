@@ -32,6 +32,19 @@ async fn a_lane_is_paused_and_resumed() {
     assert!(wrong.refused(400, "invalid_value").contains("tenant"));
 }
 
+/// The fields of a struct may stand in an array, as far as serde is concerned.
+#[tokio::test]
+async fn a_list_pauses_nothing() {
+    let api = Api::new();
+    for (body, what) in [("[]", "an array"), (r#"["default"]"#, "an array"), ("null", "null")] {
+        let answer = api.ask(post("/v1/lanes/default/pause", body)).await;
+        let message = answer.refused(400, "invalid_value");
+        assert!(message.contains(&format!("it is {what}, expected an object")), "{message}");
+    }
+    assert_eq!(api.get("/v1/lanes").await.body["data"][0]["paused"], false);
+    assert_eq!(api.get("/v1/queue").await.body["lanes"][0]["paused"], false);
+}
+
 #[tokio::test]
 async fn a_tenant_sees_its_bounds_beside_the_lanes_and_what_it_would_wait() {
     let api = Api::new();

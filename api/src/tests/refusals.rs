@@ -8,6 +8,7 @@ use crate::Settings;
 
 const JOB: &str = "/v1/jobs";
 const CHAT: &str = "/bridge/chat";
+const GATEWAY: &str = "/v1/chat/completions";
 
 #[tokio::test]
 async fn bodies_that_do_not_fit_are_refused_whole() {
@@ -19,6 +20,10 @@ async fn bodies_that_do_not_fit_are_refused_whole() {
         (JOB, r#"{"body":{"#.to_owned(), 400, "invalid_json", "not complete JSON"),
         (JOB, "[]".to_owned(), 400, "invalid_value", "object"),
         (JOB, r#""text""#.to_owned(), 400, "invalid_value", "object"),
+        (JOB, "text".to_owned(), 400, "invalid_json", "not complete JSON"),
+        (JOB, r#" [{"messages":[]}]"#.to_owned(), 400, "invalid_value", "is an array"),
+        (JOB, r#"{"jobs":[[{"messages":[]}]]}"#.to_owned(), 400, "invalid_value", "jobs[0]"),
+        (JOB, r#"{"jobs":[[{"messages":[]}]]}"#.to_owned(), 400, "invalid_value", "is an array"),
         (JOB, "{}".to_owned(), 400, "missing_field", "body"),
         (JOB, r#"{"body":[]}"#.to_owned(), 400, "invalid_value", "JSON object"),
         (JOB, r#"{"body":{"stream":"yes"}}"#.to_owned(), 400, "invalid_value", "boolean"),
@@ -36,6 +41,8 @@ async fn bodies_that_do_not_fit_are_refused_whole() {
         (JOB, job(r#","metadata":{"a":1}"#), 400, "invalid_value", "string"),
         (JOB, r#"{"jobs":[]}"#.to_owned(), 400, "invalid_value", "1 to 10000"),
         (JOB, format!(r#"{{"jobs":[{},{{"body":3}}]}}"#, job("")), 400, "invalid_value", "jobs[1]"),
+        (CHAT, r#"["u","m"]"#.to_owned(), 400, "invalid_value", "is an array"),
+        (GATEWAY, r#"["m"]"#.to_owned(), 400, "invalid_value", "is an array"),
         (CHAT, "{}".to_owned(), 400, "missing_field", "user_id"),
         (CHAT, r#"{"user_id":"u"}"#.to_owned(), 400, "missing_field", "message"),
         (CHAT, r#"{"user_id":"u","message":"  "}"#.to_owned(), 400, "invalid_value", "empty"),
