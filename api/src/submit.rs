@@ -54,7 +54,7 @@ pub(crate) struct JobRequest {
     #[serde(default)]
     #[schema(schema_with = schema::optional_class)]
     class: Option<Value>,
-    /// Jobs of one session run one at a time, in order.
+    /// Jobs of one session run one at a time, in order, within the lane of their models.
     #[serde(default)]
     #[schema(schema_with = schema::session)]
     session: Option<String>,

@@ -131,6 +131,7 @@ macro_rules! promises {
             a_job_that_succeeded_cannot_be_put_back
             a_stopped_lane_waits_and_spends_no_attempt
             jobs_of_a_session_run_one_at_a_time_in_order
+            a_session_is_of_one_lane
             a_session_goes_on_when_its_first_job_is_cancelled
             a_retry_keeps_its_session_waiting
             a_tenant_has_one_shard

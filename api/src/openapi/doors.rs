@@ -47,7 +47,11 @@ fn door(id: &str, summary: &str) -> Operation {
         .about(ABOUT)
         .header("x-causeway-class", "The job's class", schema::class())
         .header("Prefer", "`respond-async` answers at once where the job is", schema::any_text())
-        .header("Idempotency-Key", "The same key is the same job, for 24 h", schema::key())
+        .header(
+            "Idempotency-Key",
+            "The same key is the same job, for 24 h and within the lane of the model",
+            schema::key(),
+        )
         .takes(all_of([of::<Peek>(), of::<Wishes>()]))
         .responds(200, answered())
         .answers(202, "Where the job is, for `Prefer: respond-async`", of::<JobView<'_>>())

@@ -29,7 +29,11 @@ fn submit() -> Operation {
     let accepted = accepted.header("idempotent-replayed", replayed);
     operation(TAG, "submitJobs", "Submit one job, or many at once")
         .header("Prefer", "`wait=N` waits for the end, at most N seconds", schema::any_text())
-        .header("Idempotency-Key", "The same key is the same job, for 24 h", schema::key())
+        .header(
+            "Idempotency-Key",
+            "The same key is the same job, for 24 h and within the lane of the model",
+            schema::key(),
+        )
         .takes(one_of([of::<JobRequest>(), of::<ManyRequest>()]))
         .answers(200, "The job, which has ended within the wait", of::<JobView<'_>>())
         .responds(202, accepted)

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::stage::{Stage, retry_after, session_key, succeeded, tenant_id};
+use super::{
+    accept::keyed,
+    stage::{Stage, retry_after, session_key, succeeded, tenant_id},
+};
 use crate::{
-    Lease, NewJob, Outcome, RawJson,
+    Accepted, JobId, LaneName, Lease, NewJob, Outcome, RawJson, Shard,
     clock::Clock as _,
     job::State,
     session::{Conversation, Memory, Turn},
@@ -33,6 +36,23 @@ pub async fn jobs_of_a_session_run_one_at_a_time_in_order(stage: Stage) {
         stage.succeed(lease).await;
         running.extend(stage.claim(10).await);
     }
+    stage.assert_sound().await;
+}
+
+/// In another lane the same name is another session, and the same idempotency key another key.
+pub async fn a_session_is_of_one_lane(stage: Stage) {
+    let lane = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
+    let elsewhere = Shard { lane, index: 0 };
+    let there = Stage { shard: elsewhere.clone(), ..stage.clone() };
+    let here = keyed(stage.in_session("ann", "s"), "k", 1);
+    let other = NewJob { id: JobId::new(elsewhere), ..keyed(here.clone(), "k", 2) };
+    let accepted = stage.queue.submit(vec![here.clone(), other.clone()]).await.unwrap();
+    assert_eq!(accepted, [Accepted::New(here.id), Accepted::New(other.id)]);
+    let both = [stage.claim_one().await, there.claim_one().await];
+    assert_eq!(
+        both.map(|lease| lease.key.job),
+        [accepted[0].id().clone(), accepted[1].id().clone()]
+    );
     stage.assert_sound().await;
 }
 
