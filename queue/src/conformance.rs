@@ -18,6 +18,7 @@ mod bounds;
 mod cancel;
 mod estimate;
 mod fair;
+mod former;
 mod lease;
 mod list;
 mod outbox;
@@ -30,8 +31,8 @@ mod unsettled;
 mod wake;
 
 pub use self::{
-    accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, lease::*, list::*, outbox::*,
-    retry::*, session::*, shards::*, stage::*, stream::*, unsettled::*, wake::*,
+    accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, former::*, lease::*, list::*,
+    outbox::*, retry::*, session::*, shards::*, stage::*, stream::*, unsettled::*, wake::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -142,6 +143,12 @@ macro_rules! promises {
             a_message_that_stays_behind_remembers
             a_pause_holds_in_new_shards
             former_shards_share_in_the_bounds
+            a_cap_holds_for_former_delayed_jobs
+            a_cap_holds_for_former_paused_jobs
+            a_cap_holds_for_jobs_put_back
+            a_full_lane_waits_for_its_former_shards
+            a_raised_rate_reaches_former_shards
+            a_closed_shard_keeps_its_debts
             jobs_of_two_lanes_go_together
             what_is_refused_is_taken_back
             a_lane_is_stopped_in_all_its_shards

@@ -71,7 +71,7 @@ impl Default for LaneLimits {
 
 impl LaneLimits {
     /// The part of shard `index` of `shards` (at least 1); the parts add up to the whole. A shard that
-    /// gets nothing of a rate begins nothing.
+    /// gets nothing of a rate is [closed](Self::closed).
     #[must_use]
     pub fn part(&self, index: u16, shards: u16) -> Self {
         let part = |whole: u64| {
@@ -81,12 +81,25 @@ impl LaneLimits {
         let part32 = |whole: u32| u32::try_from(part(whole.into())).unwrap_or(whole);
         let requests_per_minute = self.requests_per_minute.map(part32);
         let tokens_per_minute = self.tokens_per_minute.map(part);
-        let is_closed = requests_per_minute == Some(0) || tokens_per_minute == Some(0);
+        let max_queued = part(self.max_queued);
+        if requests_per_minute == Some(0) || tokens_per_minute == Some(0) {
+            return Self { max_queued, ..self.closed() };
+        }
+        let max_running = self.max_running.map(part32);
+        Self { max_running, max_queued, requests_per_minute, tokens_per_minute }
+    }
+
+    /// What a shard gets that begins nothing for now, where there are bounds at all. Of a rate it gets the
+    /// least there is: without one, what was begun at its expense would be forgotten.
+    #[must_use]
+    pub fn closed(&self) -> Self {
+        let (requests, tokens) = (self.requests_per_minute, self.tokens_per_minute);
+        let is_bounded = self.max_running.is_some() || requests.is_some() || tokens.is_some();
         Self {
-            max_running: if is_closed { Some(0) } else { self.max_running.map(part32) },
-            max_queued: part(self.max_queued),
-            requests_per_minute,
-            tokens_per_minute,
+            max_running: is_bounded.then_some(0),
+            max_queued: self.max_queued,
+            requests_per_minute: requests.map(|_| 1),
+            tokens_per_minute: tokens.map(|_| 1),
         }
     }
 }

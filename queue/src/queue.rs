@@ -4,7 +4,9 @@ mod bounds;
 mod lanes;
 mod list;
 mod moved;
+mod parts;
 mod submit;
+mod survey;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +17,7 @@ use std::{
 use bytes::Bytes;
 
 pub use self::lanes::Lane;
-use self::{bounds::Limits, lanes::Surveyed};
+use self::{bounds::Limits, survey::Surveyed};
 use crate::{
     backend::Backend,
     error::Error,

@@ -1,10 +1,6 @@
 //! Promises about lanes of several shards.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use super::{
     accept::keyed,
@@ -20,23 +16,23 @@ use crate::{
 };
 
 /// How many tenants there are: enough that every shard has some.
-const TENANTS: usize = 40;
+pub(super) const TENANTS: usize = 40;
 
-fn with_shards(stage: &Stage, shards: u16) -> Queue {
+pub(super) fn with_shards(stage: &Stage, shards: u16) -> Queue {
     let lane = Lane { shards, ..Lane::named(stage.shard.lane.clone()) };
     Queue::new(Arc::clone(stage.queue.backend()), vec![lane])
 }
 
-fn tenants() -> Vec<TenantId> {
+pub(super) fn tenants() -> Vec<TenantId> {
     (0..TENANTS).map(|number| tenant_id(&format!("tenant-{number}"))).collect()
 }
 
-fn one_each(queue: &Queue, stage: &Stage) -> Vec<NewJob> {
+pub(super) fn one_each(queue: &Queue, stage: &Stage) -> Vec<NewJob> {
     let job = |tenant| queue.draft(tenant, stage.job("any").spec, stage.job("any").body, None);
     tenants().into_iter().map(job).collect()
 }
 
-async fn submit_one_each(queue: &Queue, stage: &Stage) -> Vec<JobId> {
+pub(super) async fn submit_one_each(queue: &Queue, stage: &Stage) -> Vec<JobId> {
     let accepted = queue.submit(one_each(queue, stage)).await.unwrap();
     accepted.iter().map(|accepted| accepted.id().clone()).collect()
 }
@@ -47,7 +43,7 @@ async fn left(queue: &Queue) -> Vec<u16> {
     busy.filter(|shard| shard.lane == queue.lanes()[0].name).map(|shard| shard.index).collect()
 }
 
-async fn claim_all(queue: &Queue) -> Vec<Lease> {
+pub(super) async fn claim_all(queue: &Queue) -> Vec<Lease> {
     let mut leases = Vec::new();
     let lane = &queue.lanes()[0].name;
     for shard in queue.known_shards().iter().filter(|shard| shard.lane == *lane) {
@@ -57,7 +53,7 @@ async fn claim_all(queue: &Queue) -> Vec<Lease> {
     leases
 }
 
-async fn settle(queue: &Queue, lease: Lease, outcome: Outcome) {
+pub(super) async fn settle(queue: &Queue, lease: Lease, outcome: Outcome) {
     let shard = lease.key.job.shard().clone();
     let claim = ClaimRequest { max: 0, lease: LEASE };
     let mut settlements = vec![lease.settle(outcome, None)];
@@ -230,36 +226,6 @@ pub async fn a_pause_holds_in_new_shards(stage: Stage) {
     more.survey().await.unwrap();
     submit_one_each(&more, &stage).await;
     assert_eq!(claim_all(&more).await.len(), TENANTS);
-}
-
-/// A lane's bound holds over former and present shards together, and comes back whole to the present
-/// when nothing but what waits for its time is left in the former.
-pub async fn former_shards_share_in_the_bounds(stage: Stage) {
-    let before = with_shards(&stage, 4);
-    before.survey().await.unwrap();
-    submit_one_each(&before, &stage).await;
-    let delay = Duration::from_secs(86_400);
-    let delayed = one_each(&before, &stage).into_iter().map(|job| NewJob { delay, ..job });
-    before.submit(delayed.collect()).await.unwrap();
-    stage.pass(Duration::from_secs(1));
-    let after = with_shards(&stage, 1);
-    after.survey().await.unwrap();
-    submit_one_each(&after, &stage).await;
-    let limits = LaneLimits { max_running: Some(2), ..LaneLimits::default() };
-    let limits = HashMap::from([(stage.shard.lane.clone(), limits)]);
-    after.set_limits(limits, &[]).await.unwrap();
-    let mut ended = 0;
-    while ended < 2 * TENANTS {
-        let leases = claim_all(&after).await;
-        assert!((1..=2).contains(&leases.len()), "{} at once", leases.len());
-        ended += leases.len();
-        for lease in leases {
-            settle(&after, lease, succeeded()).await;
-        }
-        assert!(!after.uphold_limits().await.unwrap());
-    }
-    submit_one_each(&after, &stage).await;
-    assert_eq!(claim_all(&after).await.len(), 2);
 }
 
 /// Of jobs for several lanes none is accepted where one lane would refuse its part: it is full for the

@@ -1,8 +1,14 @@
 //! The bounds of lanes and tenants: set in every shard, and upheld there.
+//!
+//! What a lane may run is never given out twice. Where its shards come to share otherwise, parts are
+//! lowered first; others are raised as far as what still runs leaves room, the rest when it has ended.
 
-use std::{collections::HashMap, sync::PoisonError};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError},
+};
 
-use super::Queue;
+use super::{Queue, parts::Part};
 use crate::{
     error::Error,
     id::{LaneName, Shard, TenantId},
@@ -14,9 +20,9 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
     lanes: HashMap<LaneName, LaneLimits>,
-    tenants: Vec<(TenantId, TenantLimits)>,
-    /// The former shards that get a part of them.
-    active: Vec<Shard>,
+    tenants: Arc<[(TenantId, TenantLimits)]>,
+    /// What each shard in which they were set got of its lane's.
+    given: HashMap<Shard, LaneLimits>,
     /// Whether they were set everywhere.
     applied: bool,
 }
@@ -25,8 +31,8 @@ impl Queue {
     /// Sets the bounds of lanes (those that are not named have none) over all their shards, and of
     /// these tenants in each shard; takes effect on everything that waits. A tenant that is not named any
     /// more keeps its bounds until nothing of it is left. Of deliveries, a tenant's weight is all that
-    /// counts. Former shards share in a lane's bounds while something runs or can begin
-    /// in them.
+    /// counts. Former shards of these lanes share in a lane's bounds while something runs or can begin in
+    /// them, and begin nothing as long as they do not, where the lane has any.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -35,51 +41,108 @@ impl Queue {
         lanes: HashMap<LaneName, LaneLimits>,
         tenants: &[(TenantId, TenantLimits)],
     ) -> Result<(), Error> {
-        let active = self.surveyed.read().unwrap_or_else(PoisonError::into_inner).active.clone();
-        self.apply(Limits { lanes, tenants: tenants.to_vec(), active, applied: false }).await
+        let given = self.limits_set().map(|set| set.given).unwrap_or_default();
+        self.apply(Limits { lanes, tenants: tenants.into(), given, applied: false }).await
     }
 
     /// Sets the bounds anew where they do not hold: the store did not answer when they were set, or has
     /// lost them with its data, or former shards came to share in them or do so no more. Answers whether
     /// the store had lost them. To be called every few seconds by whoever has
-    /// [set](Self::set_limits) them.
+    /// [set](Self::set_limits) them: so long what can begin in a former shard waits for its part.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn uphold_limits(&self) -> Result<bool, Error> {
-        let set = self.limits.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(set) = set else { return Ok(false) };
-        let is_busy = !self.surveyed.read().unwrap_or_else(PoisonError::into_inner).busy.is_empty();
-        if is_busy {
-            self.survey().await?;
-        }
-        let active = self.surveyed.read().unwrap_or_else(PoisonError::into_inner).active.clone();
+        let Some(mut set) = self.limits_set() else { return Ok(false) };
         let mut lost = false;
         for shard in self.shards() {
             lost |= set.applied && !self.backend.has_limits(&shard).await?;
         }
-        if lost || !set.applied || active != set.active {
-            self.apply(Limits { active, applied: false, ..set }).await?;
+        // What a store has lost it has lost of former shards too: nothing is to be set in those.
+        if lost || self.has_former_shards() {
+            self.survey().await?;
         }
+        if lost {
+            set = Limits { given: HashMap::new(), applied: false, ..set };
+        }
+        self.apply(set).await?;
         Ok(lost)
     }
 
+    fn limits_set(&self) -> Option<Limits> {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets what is not yet set so, and remembers what was.
     async fn apply(&self, mut limits: Limits) -> Result<(), Error> {
         let remember = |limits: &Limits| {
             *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Some(limits.clone());
         };
         remember(&limits);
-        let weight =
-            |limits: &TenantLimits| TenantLimits { weight: limits.weight, ..Default::default() };
-        let tenants = &limits.tenants;
-        let weights: Vec<_> =
-            tenants.iter().map(|(id, limits)| (id.clone(), weight(limits))).collect();
-        for (shard, part) in parts(&self.shards(), &limits) {
-            let tenants = if is_of_deliveries(&shard.lane) { &weights } else { tenants };
-            self.backend.set_limits(&shard, &part, tenants).await?;
-        }
-        limits.applied = true;
+        let parts = self.parts(&limits.lanes);
+        limits.given.retain(|shard, _| parts.iter().any(|part| part.shard == *shard));
+        let done = match self.lower(&mut limits, &parts).await {
+            Ok(()) => self.raise(&mut limits, &parts).await,
+            Err(error) => Err(error),
+        };
+        limits.applied = done.is_ok();
         remember(&limits);
+        done
+    }
+
+    /// Sets the bounds of tenants where they are not, and of lanes what is no more than what held before.
+    async fn lower(&self, limits: &mut Limits, parts: &[Part]) -> Result<(), Error> {
+        let weights: Vec<_> = limits.tenants.iter().map(weight_only).collect();
+        for part in parts {
+            let (shard, before) = (&part.shard, limits.given.get(&part.shard));
+            let is_set = limits.applied && before.is_some();
+            if !is_set && part.is_former && !self.holds_something(shard).await? {
+                continue;
+            }
+            let bounds = part.lowered(before);
+            if is_set && before == Some(&bounds) {
+                continue;
+            }
+            let tenants = match (is_set, is_of_deliveries(&shard.lane)) {
+                (true, _) => &[],
+                (false, true) => &weights[..],
+                (false, false) => &limits.tenants,
+            };
+            self.backend.set_limits(shard, &bounds, tenants).await?;
+            limits.given.insert(shard.clone(), bounds);
+        }
+        Ok(())
+    }
+
+    /// Gives shards what they still lack of their part, as far as the lane has it to give: what runs
+    /// beyond its shard's part has to end before.
+    async fn raise(&self, limits: &mut Limits, parts: &[Part]) -> Result<(), Error> {
+        let mut by_lane: BTreeMap<&LaneName, Vec<&Part>> = BTreeMap::new();
+        for part in parts.iter().filter(|part| limits.given.contains_key(&part.shard)) {
+            by_lane.entry(&part.shard.lane).or_default().push(part);
+        }
+        for (lane, parts) in by_lane {
+            let whole = limits.lanes.get(lane).and_then(|lane| lane.max_running);
+            let lacks = |part: &&Part| limits.given.get(&part.shard) != Some(&part.bounds);
+            let Some(whole) = whole.filter(|_| parts.iter().any(lacks)) else { continue };
+            let mut used = Vec::new();
+            for part in &parts {
+                let given = limits.given.get(&part.shard).and_then(|given| given.max_running);
+                let running = self.backend.stats(&part.shard, None).await?.running;
+                used.push(given.unwrap_or(0).max(u32::try_from(running).unwrap_or(u32::MAX)));
+            }
+            let mut room = whole.saturating_sub(used.iter().copied().fold(0, u32::saturating_add));
+            for (part, used) in parts.into_iter().zip(used) {
+                let most = part.bounds.max_running.map(|most| most.min(used.saturating_add(room)));
+                let bounds = LaneLimits { max_running: most, ..part.bounds.clone() };
+                if limits.given.get(&part.shard) == Some(&bounds) {
+                    continue;
+                }
+                room -= most.unwrap_or(0).saturating_sub(used);
+                self.backend.set_limits(&part.shard, &bounds, &[]).await?;
+                limits.given.insert(part.shard.clone(), bounds);
+            }
+        }
         Ok(())
     }
 
@@ -91,33 +154,7 @@ impl Queue {
     }
 }
 
-/// The shards among which these bounds are divided, with what each gets. Former shards come first, so that
-/// they become empty where a bound does not suffice for all. Only shards in use share in how many jobs
-/// may wait.
-fn parts(used: &[Shard], limits: &Limits) -> Vec<(Shard, LaneLimits)> {
-    let all = limits.active.iter().chain(used);
-    let part = |shard: &Shard| {
-        let whole = limits.lanes.get(&shard.lane).cloned().unwrap_or_default();
-        let of = |(place, shards)| whole.part(place, shards);
-        let part = of(place(shard, all.clone()));
-        let waiting = if limits.active.contains(shard) {
-            whole.clone()
-        } else {
-            of(place(shard, used.iter()))
-        };
-        (shard.clone(), LaneLimits { max_queued: waiting.max_queued, ..part })
-    };
-    all.clone().map(part).collect()
-}
-
-/// Which of the shards of its lane `shard` is among these, and how many they are.
-fn place<'a>(shard: &Shard, among: impl Iterator<Item = &'a Shard>) -> (u16, u16) {
-    let mut found = (0, 0);
-    for other in among.filter(|other| other.lane == shard.lane) {
-        if other == shard {
-            found.0 = found.1;
-        }
-        found.1 += 1;
-    }
-    found
+/// A tenant with what counts of its bounds for deliveries.
+fn weight_only((tenant, limits): &(TenantId, TenantLimits)) -> (TenantId, TenantLimits) {
+    (tenant.clone(), TenantLimits { weight: limits.weight, ..Default::default() })
 }

@@ -31,17 +31,6 @@ impl Lane {
     }
 }
 
-/// What the last survey found.
-#[derive(Debug, Default)]
-pub(super) struct Surveyed {
-    /// How lanes were spread before, otherwise than now.
-    former: Vec<Layout>,
-    /// The shards of these that hold jobs which have not ended.
-    pub(super) busy: Vec<Shard>,
-    /// Of these, those in which something runs or can begin.
-    pub(super) active: Vec<Shard>,
-}
-
 impl Queue {
     /// The lanes, in the order of the configuration.
     #[must_use]
@@ -58,7 +47,7 @@ impl Queue {
     }
 
     /// How the lanes are spread.
-    fn layouts(&self) -> impl Iterator<Item = Layout> {
+    pub(super) fn layouts(&self) -> impl Iterator<Item = Layout> {
         let layout = |lane: &Lane| Layout { lane: lane.name.clone(), shards: lane.shards.max(1) };
         self.lanes.iter().map(layout)
     }
@@ -67,15 +56,6 @@ impl Queue {
     #[must_use]
     pub fn shards(&self) -> Vec<Shard> {
         self.layouts().flat_map(|layout| layout.all()).collect()
-    }
-
-    /// The shards that an earlier configuration used and this one does not, as the last
-    /// [`survey`](Self::survey) found them.
-    fn former_shards(&self) -> Vec<Shard> {
-        let used = self.shards();
-        let surveyed = self.surveyed.read().unwrap_or_else(PoisonError::into_inner);
-        let all: BTreeSet<Shard> = surveyed.former.iter().flat_map(Layout::all).collect();
-        all.into_iter().filter(|shard| !used.contains(shard)).collect()
     }
 
     /// Every shard that may hold something: those of the lanes, and those that an earlier
@@ -105,54 +85,6 @@ impl Queue {
             }
         }
         shards
-    }
-
-    /// Looks how lanes were spread before, and answers with the shards of that time that hold jobs
-    /// which have not ended. To be called at the start and every minute: a lane whose number of
-    /// shards changed goes on with what lies in the former ones. What is paused in the lane is paused
-    /// in shards that are new.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn survey(&self) -> Result<Vec<Shard>, Error> {
-        let mut former = self.backend.layouts().await?;
-        let new: Vec<Layout> = self.layouts().filter(|layout| !former.contains(layout)).collect();
-        if !new.is_empty() {
-            for layout in &new {
-                self.pause_new(layout, &former).await?;
-            }
-            self.backend.remember_layouts(&new).await?;
-        }
-        former.retain(|layout| self.layouts().all(|used| used != *layout));
-        self.surveyed.write().unwrap_or_else(PoisonError::into_inner).former = former;
-        let (mut busy, mut active) = (Vec::new(), Vec::new());
-        for shard in self.former_shards() {
-            let stats = self.backend.stats(&shard, None).await?;
-            // What waits for its time, or is paused, needs nothing of the lane's bounds.
-            if stats.running > 0 || stats.oldest_wait_ms > 0 {
-                active.push(shard.clone());
-            }
-            if stats.queued + stats.running > 0 {
-                busy.push(shard);
-            }
-        }
-        let mut surveyed = self.surveyed.write().unwrap_or_else(PoisonError::into_inner);
-        surveyed.busy.clone_from(&busy);
-        surveyed.active = active;
-        Ok(busy)
-    }
-
-    /// Pauses in the new shards of a lane what is paused in its first one.
-    async fn pause_new(&self, layout: &Layout, former: &[Layout]) -> Result<(), Error> {
-        let of_lane = former.iter().filter(|former| former.lane == layout.lane);
-        let Some(known) = of_lane.map(|former| former.shards).max() else { return Ok(()) };
-        let first = Shard { lane: layout.lane.clone(), index: 0 };
-        for tenant in self.backend.paused(&first).await? {
-            for shard in layout.all().skip(known.into()) {
-                self.backend.pause(&shard, tenant.as_ref(), true).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Pauses or resumes the claims of a lane, or of one tenant in it. What runs goes on.
