@@ -168,6 +168,8 @@ struct Crew<'a> {
     calls: Pool,
     deliveries: Pool,
     served: HashSet<Shard>,
+    /// Shards that cannot be served here, of which that was said.
+    forlorn: HashSet<Shard>,
     ends: mpsc::Sender<Shard>,
     consumers: JoinSet<()>,
     helpers: JoinSet<()>,
@@ -184,6 +186,7 @@ impl<'a> Crew<'a> {
             calls: Pool::new(*concurrency, Rules::Calls(*backoff)),
             deliveries: Pool::new(webhooks.concurrency, Rules::Deliveries(schedule)),
             served: HashSet::new(),
+            forlorn: HashSet::new(),
             ends,
             consumers: JoinSet::new(),
             helpers: JoinSet::new(),
@@ -227,13 +230,14 @@ impl<'a> Crew<'a> {
 
     /// Serves shards of an earlier configuration too.
     fn take_over(&mut self, shards: Vec<Shard>) {
+        self.forlorn.retain(|shard| shards.contains(shard));
         for shard in shards {
             if self.worker.upstreams.contains_key(&shard.lane) {
                 if !self.served.contains(&shard) {
                     tracing::info!(shard = %shard, "a former shard still holds jobs; it is served too");
                 }
                 self.serve(shard);
-            } else {
+            } else if self.forlorn.insert(shard.clone()) {
                 tracing::warn!(shard = %shard, "jobs wait in a lane that has no upstream here");
             }
         }

@@ -22,9 +22,10 @@ pub(super) struct Surveyed {
 
 impl Queue {
     /// Looks how lanes were spread before, and answers with the shards of that time that hold jobs
-    /// which have not ended. To be called at the start and every minute: a lane whose number of
-    /// shards changed goes on with what lies in the former ones. What is paused in the lane is paused
-    /// in shards that are new.
+    /// which have not ended. To be called at the start and every minute, by workers every few seconds as
+    /// long as there [are](Self::has_former_shards) former shards: a lane whose number of shards changed
+    /// goes on with what lies there, also with what is put back. What is paused in the lane is paused in
+    /// shards that are new.
     ///
     /// # Errors
     /// When the store does not answer.
