@@ -322,7 +322,9 @@ impl World {
     /// With all bounds lifted, every job ends, and the logs of both tell the same.
     pub(super) async fn finish(&mut self) -> Result<(), TestCaseError> {
         let free = LaneLimits::default();
-        self.apply(Op::Limit(free, Vec::new())).await?;
+        // A tenant that is not named would keep its bounds.
+        let tenants = (0..TENANTS.len()).map(|tenant| (tenant, TenantLimits::default()));
+        self.apply(Op::Limit(free, tenants.collect())).await?;
         for tenant in [None, Some(0), Some(1), Some(2)] {
             self.apply(Op::Pause(tenant, false)).await?;
         }
