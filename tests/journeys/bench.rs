@@ -43,7 +43,7 @@ async fn measured(url: &str) -> Map<String, Value> {
 
 /// The names of all keys of measurements.
 async fn left(server: &RedisServer) -> Vec<String> {
-    let mut keys: Vec<String> = server.ask(&["KEYS", "cw:{bench-*"]).await;
+    let mut keys: Vec<String> = server.ask(&["KEYS", "cw:{b-*"]).await;
     keys.sort_unstable();
     keys
 }

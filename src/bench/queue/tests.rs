@@ -15,7 +15,7 @@ async fn subject(jobs: u32) -> (Subject, Options) {
 async fn no_two_measurements_share_a_lane() {
     let ((one, _), (other, _)) = (subject(1).await, subject(1).await);
     assert_ne!(one.shard, other.shard);
-    assert!(one.shard.lane.as_str().starts_with("bench-"), "{}", one.shard);
+    assert!(one.shard.lane.as_str().starts_with("b-"), "{}", one.shard);
 }
 
 #[tokio::test(start_paused = true)]
