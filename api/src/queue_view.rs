@@ -50,7 +50,8 @@ pub(crate) struct LaneList {
 pub(crate) struct LaneView {
     /// Failed jobs in the list of the dead; null where one tenant is told.
     dead: Option<u64>,
-    /// Jobs that ended per second, over the last minute or so.
+    /// Jobs that ended per second while others waited: a mean over some seconds, which stays as it is while
+    /// none ends.
     drain_per_s: f64,
     /// In how long a job of class standard should begin that the tenant would submit now; null while
     /// nothing was measured, in a pause, and where all tenants are told.
