@@ -55,3 +55,18 @@ async fn a_cancel_that_comes_too_late_is_forgotten() {
     ];
     live(&RedisServer::start(), ops).await.unwrap();
 }
+
+/// One of two attempts of a flow is lost: what is unsettled is that of the other.
+#[tokio::test]
+async fn what_a_lost_worker_ran_is_unsettled_no_more() {
+    let ops = vec![
+        Op::Enqueue(vec![Draft::default(), Draft::default()]),
+        Op::Step(Vec::new(), 2),
+        Op::Crash(0),
+        Op::Pass(8000),
+        Op::Beat,
+        Op::Pass(8000),
+        Op::Reap,
+    ];
+    live(&RedisServer::start(), ops).await.unwrap();
+}
