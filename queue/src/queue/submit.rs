@@ -75,7 +75,7 @@ impl Queue {
             for (job, _) in new {
                 *by_tenant.entry(&job.tenant).or_default() += 1;
             }
-            let total = by_tenant.values().sum();
+            let total: u64 = by_tenant.values().sum();
             for (tenant, new) in by_tenant {
                 let stats = self.backend.stats(shard, Some(tenant)).await?;
                 let room_in_ms = |excess| drain_ms(excess, stats.drain_per_s);
