@@ -43,11 +43,11 @@ pub(crate) async fn events(
     let Query(resume) = resume.map_err(|rejection| {
         ApiError::invalid("invalid_query", format!("the query does not fit: {rejection}"))
     })?;
-    let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?").to_owned());
-    let from = match resume.after.or(last) {
-        None => 0,
-        Some(text) => next_after(&text)?,
-    };
+    let after = resume.after.map(|text| next_after("after", &text)).transpose()?;
+    let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
+    let last = last.map(|text| next_after("Last-Event-ID", text)).transpose()?;
+    // A browser that comes back asks for the same address, and says in the header what it has since.
+    let from = after.max(last).unwrap_or(0);
     let job = state.queue.job(&caller.tenant, &job_id(&id)?).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
     let reader = Reader::new(&state, &job, from);
@@ -64,11 +64,11 @@ pub(crate) async fn events(
     Ok((headers, Body::from_stream(blocks)).into_response())
 }
 
-fn next_after(text: &str) -> Result<u64, ApiError> {
+fn next_after(param: &str, text: &str) -> Result<u64, ApiError> {
     let number = text.parse::<u64>().ok().filter(|number| *number <= MAX_SEQ);
     number.map(|number| number + 1).ok_or_else(|| {
         let message = format!("the event to go on after must be its number; it is {text:?}");
-        ApiError::invalid_param("after", message)
+        ApiError::invalid_param(param, message)
     })
 }
 

@@ -63,9 +63,16 @@ async fn a_late_reader_gets_every_event() {
     ]);
     assert_eq!(events(&api, follow(&id, "")).await, all);
     assert_eq!(events(&api, follow(&id, "?after=2")).await, all[3..]);
-    let mut resumed = follow(&id, "");
-    resumed.headers_mut().insert("last-event-id", "3".parse().unwrap());
-    assert_eq!(events(&api, resumed).await, all[4..]);
+    for query in ["", "?after=1"] {
+        let resumed = |last: &str| {
+            let mut request = follow(&id, query);
+            request.headers_mut().insert("last-event-id", last.parse().unwrap());
+            request
+        };
+        assert_eq!(events(&api, resumed("3")).await, all[4..]);
+        let refused = api.ask(resumed("three")).await;
+        assert!(refused.refused(400, "invalid_value").contains("\"three\""), "{query}");
+    }
 }
 
 #[tokio::test]
