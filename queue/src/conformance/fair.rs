@@ -70,7 +70,10 @@ pub async fn a_light_tenant_does_not_wait_behind_a_heavy_one(stage: Stage) {
     fleet.serve(200, |_| 100).await;
     backlog(&stage, "light", Class::Standard, 20).await;
     let starts = fleet.serve(40, |_| 100).await;
-    assert_eq!(starts.iter().filter(|(tenant, _)| tenant == "light").count(), 20);
+    let light = |start: &(String, Class)| start.0 == "light";
+    let last = starts.iter().rposition(light).map_or(0, |place| place + 1);
+    tell(&format!("the last of the light tenant's is start {last}"));
+    assert_eq!(starts.iter().filter(|start| light(start)).count(), 20);
 }
 
 /// Three backlogged tenants are served by their weights.
@@ -84,6 +87,7 @@ pub async fn turns_go_by_weight(stage: Stage) {
     let starts = Fleet::new(&stage).serve(2000, |_| 100).await;
     for (tenant, wanted) in [("a", 0.1), ("b", 0.3), ("c", 0.6)] {
         let share = share(&starts, |start| start.0 == tenant);
+        tell(&format!("{tenant} had {share:.4}, {wanted} is its weight"));
         assert!((share / wanted - 1.0).abs() <= 0.02, "{tenant} had {share}, not {wanted}");
     }
     stage.assert_sound().await;
@@ -105,6 +109,7 @@ pub async fn turns_are_paid_in_tokens(stage: Stage) {
     let ratio = tokens["long"] as f64 / tokens["short"] as f64;
     assert!((ratio - 1.0).abs() <= 0.05, "long answers had {ratio} of the tokens of short ones");
     let jobs = share(&starts, |start| start.0 == "long");
+    tell(&format!("long to short: {ratio:.4} in tokens, 1 to {:.2} in jobs", 1.0 / jobs - 1.0));
     assert!((jobs * 13.0 - 1.0).abs() <= 0.05, "long answers were {jobs} of all, not 1 of 13");
 }
 
