@@ -82,6 +82,10 @@ pub(crate) struct Config {
     /// `CAUSEWAY_RETENTION`.
     #[serde(with = "span")]
     pub(crate) retention: Duration,
+    /// How long after its acceptance a job without a deadline ends that still has no answer, up to 365 d.
+    /// Default 24 h. `CAUSEWAY_GIVE_UP_AFTER`.
+    #[serde(with = "span")]
+    pub(crate) give_up_after: Duration,
     /// How many workers a job may lose before it fails, from 1. Default 3. `CAUSEWAY_MAX_STALLS`.
     pub(crate) max_stalls: u32,
     /// How many failed jobs a shard of a lane keeps in its list of the dead, from 1; older ones leave
@@ -144,6 +148,7 @@ impl Default for Config {
             drain: Duration::from_secs(30),
             lease: Duration::from_secs(15),
             retention: Duration::from_secs(86_400),
+            give_up_after: Duration::from_secs(86_400),
             max_stalls: 3,
             max_dead: 10_000,
             max_response_bytes: 32 << 20,

@@ -47,15 +47,14 @@ async fn act(client: &Client, of: &LanesOf, action: &str) -> anyhow::Result<()> 
 
 fn show(lanes: &[Value]) -> io::Result<()> {
     let row = |lane: &Value| {
-        let state = if lane["paused"] == true { "paused" } else { "open" };
+        let down = &lane["upstream_down"];
+        let state = match (lane["paused"] == true, down.is_null()) {
+            (true, _) => "paused".to_owned(),
+            (false, true) => "open".to_owned(),
+            (false, false) => format!("upstream down: {}", table::word(&down["message"])),
+        };
         let number = |key: &str| lane[key].as_u64().map_or("-".to_owned(), |n| n.to_string());
-        [
-            table::word(&lane["lane"]),
-            number("queued"),
-            number("running"),
-            number("dead"),
-            state.to_owned(),
-        ]
+        [table::word(&lane["lane"]), number("queued"), number("running"), number("dead"), state]
     };
     table::write(&COLUMNS, lanes.iter().map(row), &mut io::stdout())
 }

@@ -14,8 +14,8 @@ use crate::config::Config;
 /// # Errors
 /// When Redis does not answer, or is too old.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Queue> {
-    let Config { retention, max_stalls, max_dead, .. } = *config;
-    let policy = Policy { retention, max_stalls, max_dead };
+    let Config { retention, give_up_after, max_stalls, max_dead, .. } = *config;
+    let policy = Policy { retention, give_up_after, max_stalls, max_dead };
     let backend: Arc<dyn Backend> = match &config.redis {
         None => Arc::new(Embedded::new(policy, Arc::new(SystemClock::default()))),
         Some(url) => {

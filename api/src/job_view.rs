@@ -1,6 +1,6 @@
 //! A job as JSON: the shape that clients see, apart from the shape that the queue keeps.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use causeway_queue::{
     Class, Job, RawJson, Status,
@@ -88,7 +88,7 @@ struct ResponseView<'a> {
 #[schema(as = JobError)]
 pub(crate) struct ErrorView<'a> {
     code: &'a str,
-    message: &'a str,
+    message: Cow<'a, str>,
     attempt: Option<u32>,
     status_code: Option<u16>,
 }
@@ -134,25 +134,30 @@ impl<'a> From<&'a AttemptError> for ErrorView<'a> {
     fn from(error: &'a AttemptError) -> Self {
         Self {
             code: &error.code,
-            message: &error.message,
+            message: Cow::Borrowed(&error.message),
             attempt: Some(error.attempt),
             status_code: error.status_code,
         }
     }
 }
 
-/// What is said of a job that its owner or its deadline ended.
-fn plain_end(status: Status) -> Option<ErrorView<'static>> {
+/// The code and the message for a job that its owner, its deadline or its age ended.
+pub(crate) fn plain_end(job: &Job, status: Status) -> Option<(&'static str, String)> {
     let (code, message) = match status {
-        Status::Cancelled => ("cancelled", "the job was cancelled"),
-        Status::Expired => ("deadline_exceeded", "the job did not end before its deadline"),
+        Status::Cancelled => return Some(("cancelled", "the job was cancelled".to_owned())),
+        Status::Expired if job.deadline.is_some() => {
+            ("deadline_exceeded", "the job did not end before its deadline")
+        }
+        Status::Expired => ("gave_up", "the job had no answer within `give_up_after`"),
         Status::Queued
         | Status::Scheduled
         | Status::Running
         | Status::Succeeded
         | Status::Failed => return None,
     };
-    Some(ErrorView { code, message, attempt: None, status_code: None })
+    let last = job.errors.last();
+    let last = last.map(|last| format!("; its last attempt failed: {}", last.message));
+    Some((code, format!("{message}{}", last.unwrap_or_default())))
 }
 
 impl<'a> From<&'a Job> for JobView<'a> {
@@ -185,14 +190,14 @@ impl<'a> From<&'a Job> for JobView<'a> {
             metadata: &job.spec.metadata,
             webhook: job.spec.webhook.as_ref().map(|webhook| WebhookView { url: &webhook.url }),
         };
-        view.fill(&job.state);
+        view.fill(job);
         view
     }
 }
 
 impl<'a> JobView<'a> {
-    fn fill(&mut self, state: &'a State) {
-        match state {
+    fn fill(&mut self, job: &'a Job) {
+        match &job.state {
             State::Queued { position, waiting_for, estimated_wait_ms } => {
                 self.position = *position;
                 self.estimated_wait_ms = *estimated_wait_ms;
@@ -205,7 +210,12 @@ impl<'a> JobView<'a> {
             State::Running { cancelling } => self.cancelling = *cancelling,
             State::Ended { status, at, output } => {
                 self.finished_at = Some(moment(*at));
-                self.error = plain_end(*status);
+                self.error = plain_end(job, *status).map(|(code, message)| ErrorView {
+                    code,
+                    message: Cow::Owned(message),
+                    attempt: None,
+                    status_code: None,
+                });
                 let Some(output) = output else { return };
                 self.response = output.response.as_ref().map(|response: &Response| ResponseView {
                     status_code: response.status_code,

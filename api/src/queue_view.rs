@@ -7,6 +7,7 @@ use axum::{
 };
 use causeway_queue::{
     LaneName, TenantId,
+    backend::Down,
     limits::{LaneLimits, TenantLimits},
 };
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,7 @@ use crate::{
     auth::{Admin, Caller},
     error::ApiError,
     extract::{MaybeJson, Segment, parse},
+    job_view::moment,
     openapi::schema,
     settings::Model,
     state::AppState,
@@ -65,6 +67,8 @@ pub(crate) struct LaneView {
     /// or a pause keeps it waiting; of all tenants the oldest that a worker could take now.
     oldest_wait_ms: u64,
     paused: bool,
+    /// Why nothing is claimed for now, where the lane's upstream fails.
+    upstream_down: Option<DownView>,
     /// Jobs that wait.
     queued: u64,
     /// Jobs that run.
@@ -74,6 +78,26 @@ pub(crate) struct LaneView {
     /// The tenant's own bounds in the lane; null where all tenants are told.
     #[schema(schema_with = schema::tenant_limits)]
     tenant_limits: Option<TenantLimits>,
+}
+
+/// A lane whose upstream fails: one job at a time probes it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = UpstreamDown)]
+struct DownView {
+    #[schema(format = DateTime)]
+    since: String,
+    /// When the next job probes the upstream; in the past while one does.
+    #[schema(format = DateTime)]
+    probe_at: String,
+    /// The upstream's latest error.
+    message: Option<String>,
+}
+
+impl From<Down> for DownView {
+    fn from(down: Down) -> Self {
+        let message = down.error.map(|error| error.message);
+        Self { since: moment(down.since), probe_at: moment(down.probe_at), message }
+    }
 }
 
 /// The models that are served.
@@ -209,6 +233,7 @@ async fn lane_view(
         limits: state.queue.limits_of(lane),
         oldest_wait_ms: stats.oldest_wait_ms,
         paused: stats.paused,
+        upstream_down: stats.down.map(DownView::from),
         queued: stats.queued,
         running: stats.running,
         scheduled: stats.scheduled,

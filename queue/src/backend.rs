@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::{
+    clock::Millis,
     error::Error,
     event::{Event, EventKind},
     id::{JobId, Layout, SessionKey, Shard, TenantId},
-    job::{Accepted, Job, NewJob},
+    job::{Accepted, AttemptError, Job, NewJob},
     json::RawJson,
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{Allowance, LaneLimits, Rate, TenantLimits, Throttle},
@@ -289,6 +290,17 @@ pub struct Page {
     pub has_more: bool,
 }
 
+/// A lane whose upstream fails: see [`crate::health`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// Since when.
+    pub since: Millis,
+    /// When the next job probes the upstream; in the past while one does.
+    pub probe_at: Millis,
+    /// The latest error.
+    pub error: Option<AttemptError>,
+}
+
 /// A shard, or one tenant's part of it, in numbers.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats {
@@ -309,6 +321,8 @@ pub struct Stats {
     pub drain_per_s: f64,
     /// Whether claims are paused.
     pub paused: bool,
+    /// Why nothing is claimed for now, where the lane's upstream fails.
+    pub down: Option<Down>,
     /// Jobs of all tenants that wait in the shard, and how many may.
     pub shard_queued: u64,
     /// See [`shard_queued`](Self::shard_queued).
@@ -332,6 +346,7 @@ impl Stats {
         self.oldest_wait_ms = self.oldest_wait_ms.max(other.oldest_wait_ms);
         self.drain_per_s += other.drain_per_s;
         self.paused |= other.paused;
+        self.down = self.down.take().or_else(|| other.down.clone());
         self.allowance.requests = self.allowance.requests.or(other.allowance.requests);
         self.allowance.tokens = self.allowance.tokens.or(other.allowance.tokens);
     }

@@ -19,6 +19,7 @@ mod cancel;
 mod estimate;
 mod fair;
 mod former;
+mod health;
 mod lease;
 mod list;
 mod outbox;
@@ -31,8 +32,9 @@ mod unsettled;
 mod wake;
 
 pub use self::{
-    accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, former::*, lease::*, list::*,
-    outbox::*, retry::*, session::*, shards::*, stage::*, stream::*, unsettled::*, wake::*,
+    accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, former::*, health::*,
+    lease::*, list::*, outbox::*, retry::*, session::*, shards::*, stage::*, stream::*,
+    unsettled::*, wake::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -104,6 +106,22 @@ macro_rules! promises {
             a_full_tenant_is_told_when_it_has_room
             what_ends_unbegun_is_not_taken_for_drain
             a_claim_takes_each_job_once
+            failures_in_a_row_close_the_lane
+            a_success_starts_the_count_anew
+            a_certain_failure_closes_the_lane_at_once
+            a_recovered_lane_waits_for_more_certain_failures
+            one_job_probes_and_its_success_opens_the_lane
+            failed_probes_double_the_cool_down
+            a_lost_probe_makes_room_for_the_next
+            only_the_probe_opens_the_lane
+            a_resumed_lane_is_open
+            an_unclear_failure_is_the_jobs
+            unclear_failures_of_many_jobs_are_the_lanes
+            a_success_proves_unclear_failures_the_jobs
+            a_job_that_alone_is_refused_is_charged
+            a_rate_that_all_meet_charges_nobody
+            a_job_is_given_up_by_its_age
+            a_huge_bound_costs_eight_usual_answers
             a_lease_that_is_beaten_lives_on
             a_lease_that_expires_is_a_stall_and_not_an_attempt
             a_job_that_loses_too_many_workers_fails

@@ -28,6 +28,10 @@ pub const FIRST_COMPLETION_GUESS: f64 = 256.0;
 /// harm to those who share its lane.
 pub const MOST_TOKENS: u64 = 1 << 24;
 
+/// Most completion tokens that a job is thought to cost, as a multiple of the lane's mean completion: a
+/// request may allow millions of tokens that its answer never has, and a lane's token rate must not wait for them.
+pub const MOST_COMPLETION_OF_MEAN: f64 = 8.0;
+
 /// How much one answer moves the lane's guess of the next.
 pub const LEARNING_RATE: f64 = 1.0 / 16.0;
 
@@ -48,7 +52,7 @@ impl Estimate {
     }
 
     /// The estimate as one number, at least 1 and at most [`MOST_TOKENS`]; `mean` is the lane's mean
-    /// completion.
+    /// completion, of which at most [`MOST_COMPLETION_OF_MEAN`] is taken for one answer.
     #[must_use]
     pub fn total(&self, mean: f64) -> u64 {
         #[expect(
@@ -56,7 +60,8 @@ impl Estimate {
             clippy::cast_sign_loss,
             reason = "a mean of u64"
         )]
-        let completion = self.completion.unwrap_or(mean.round() as u64);
+        let (mean, most) = (mean.round() as u64, (mean * MOST_COMPLETION_OF_MEAN).round() as u64);
+        let completion = self.completion.map_or(mean, |completion| completion.min(most));
         self.prompt.saturating_add(completion).clamp(1, MOST_TOKENS)
     }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::{
     clock::{Millis, SystemClock},
     fair::MOST_TOKENS,
+    health::Fault,
     id::{JobId, SessionKey, TenantId},
     job::{AttemptError, Output, Spec, Usage},
     session::Turn,
@@ -93,11 +94,18 @@ pub enum Outcome {
         /// Why.
         error: AttemptError,
     },
-    /// The upstream asked the whole lane to wait. Spends no attempt.
-    LaneStopped {
-        /// For how long.
+    /// Without an answer, for a reason that says something about the upstream, or may do so: the store decides
+    /// whether the job or its lane is charged, see [`crate::health`].
+    Faulted {
+        /// What happened.
+        fault: Fault,
+        /// How long until the next attempt, if the job is charged or the lane stays open.
         delay: Duration,
-        /// What it said.
+        /// A random number in [0, 1): the random part of a cool-down.
+        unit: f64,
+        /// What the job ends with, if it is charged and this was its last attempt.
+        output: Output,
+        /// Why.
         error: AttemptError,
     },
     /// The worker gives the job back untried (it shuts down). Spends no attempt.
@@ -148,7 +156,7 @@ impl Settlement {
     /// A job whose owner asked for its end while it ran does not run again.
     pub(crate) fn unless_cancelled(mut self, cancelling: bool) -> Self {
         let again = match self.outcome {
-            Outcome::Retry { .. } | Outcome::LaneStopped { .. } | Outcome::Released => true,
+            Outcome::Retry { .. } | Outcome::Faulted { .. } | Outcome::Released => true,
             Outcome::Succeeded { .. }
             | Outcome::Failed { .. }
             | Outcome::Cancelled
@@ -166,6 +174,12 @@ impl Settlement {
 pub enum Settled {
     /// It is recorded.
     Done,
+    /// It is recorded, and the whole lane waits, as its upstream asked for.
+    LaneWaits,
+    /// It is recorded, and the lane cools down: its upstream fails.
+    LaneDown,
+    /// It is recorded, and the lane is open again.
+    LaneUp,
     /// The lease was no longer held: the job was given to another, or ended. Nothing was recorded.
     Lost,
 }

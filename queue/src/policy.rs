@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Policy {
     /// How long an ended job, its result and its events are kept. Default 24 h.
     pub retention: Duration,
+    /// How long after its acceptance a job ends that has no deadline and still has no answer. Default 24 h.
+    pub give_up_after: Duration,
     /// How many workers a job may lose before it fails. Default 3.
     pub max_stalls: u32,
     /// How many failed jobs a shard keeps in its list of the dead; older ones leave the list.
@@ -16,7 +18,8 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { retention: Duration::from_secs(24 * 3600), max_stalls: 3, max_dead: 10_000 }
+        let day = Duration::from_secs(24 * 3600);
+        Self { retention: day, give_up_after: day, max_stalls: 3, max_dead: 10_000 }
     }
 }
 

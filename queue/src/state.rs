@@ -183,6 +183,8 @@ pub enum WaitingFor {
     TenantLimit,
     /// Its lane is at a cap, over a rate, stopped by the upstream, or paused.
     LaneLimit,
+    /// Its lane's upstream fails; one job at a time probes it.
+    UpstreamDown,
     /// The delay between two attempts.
     Retry,
     /// The time for which it was scheduled.

@@ -28,6 +28,7 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     span("drain", config.drain, ms(0)..=day)?;
     span("lease", config.lease, ms(100)..=day)?;
     span("retention", config.retention, ms(1000)..=day * 365)?;
+    span("give_up_after", config.give_up_after, ms(1000)..=day * 365)?;
     span("emit_window", config.emit_window, ms(1)..=ms(10_000))?;
     span("api.max_wait", config.api.max_wait, ms(0)..=day)?;
     span("api.hold", config.api.hold, ms(1000)..=day)?;

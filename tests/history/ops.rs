@@ -27,7 +27,8 @@ pub(super) enum End {
     Succeed(Option<u16>),
     Fail(Option<u16>),
     Retry(u64, Option<u16>),
-    StopLane(u64),
+    /// Which fault, and the delay in seconds.
+    Fault(u8, u64),
     Release,
     Cancelled,
     Expired,
@@ -109,7 +110,7 @@ fn end() -> impl Strategy<Value = End> {
         4 => prop::option::of(0..9000_u16).prop_map(End::Succeed),
         1 => prop::option::of(0..9000_u16).prop_map(End::Fail),
         2 => (0..10_u64, prop::option::of(0..9000_u16)).prop_map(|(s, tokens)| End::Retry(s, tokens)),
-        1 => (0..10_u64).prop_map(End::StopLane),
+        3 => (0..4_u8, 0..10_u64).prop_map(|(fault, s)| End::Fault(fault, s)),
         1 => Just(End::Release),
         1 => Just(End::Cancelled),
         1 => Just(End::Expired),

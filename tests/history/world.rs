@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use causeway_queue::{
-    Backend, Class, EventKind, IdempotencyKey, JobId, Lease, NewJob, Outcome, Policy, Queue,
+    Backend, Class, EventKind, Fault, IdempotencyKey, JobId, Lease, NewJob, Outcome, Policy, Queue,
     RawJson, Settlement, Spec, Webhook,
     backend::{Emission, ListQuery},
     clock::ManualClock,
-    conformance::{LEASE, error, failed, session_key, tenant_id},
+    conformance::{LEASE, error, failed, faulted, session_key, tenant_id},
     embedded::Embedded,
     job::{Idempotency, Job, Output, State, Usage},
     lease::{ClaimRequest, Settled},
@@ -56,7 +56,8 @@ fn same<T: std::fmt::Debug>(embedded: &T, redis: &T) -> Result<(), TestCaseError
 impl World {
     pub(super) async fn new(server: &RedisServer) -> Self {
         let clock = crate::conformance::clock();
-        let policy = Policy { max_dead: 3, ..Policy::default() };
+        let give_up_after = Duration::from_secs(60);
+        let policy = Policy { max_dead: 3, give_up_after, ..Policy::default() };
         let embedded = Arc::new(Embedded::new(policy.clone(), clock.clone()));
         let redis = RedisStore::connect_with_clock(&server.url(), policy, clock.clone()).await;
         let redis = Arc::new(redis.unwrap());
@@ -100,7 +101,7 @@ impl World {
             End::Succeed(tokens) | End::Fail(tokens) | End::Retry(_, tokens) => {
                 tokens.map(|tokens| Usage { prompt_tokens: 3, completion_tokens: tokens.into() })
             }
-            End::StopLane(_) | End::Release | End::Cancelled | End::Expired => None,
+            End::Fault(..) | End::Release | End::Cancelled | End::Expired => None,
         };
         let outcome = |lease: &Lease| match end {
             End::Succeed(_) => {
@@ -113,9 +114,15 @@ impl World {
                 let delay = Duration::from_secs(*s);
                 Outcome::Retry { delay, error: error(lease.attempt) }
             }
-            End::StopLane(s) => {
+            End::Fault(fault, s) => {
                 let delay = Duration::from_secs(*s);
-                Outcome::LaneStopped { delay, error: error(lease.attempt) }
+                let fault = match fault {
+                    0 => Fault::Rate(delay),
+                    1 => Fault::Upstream,
+                    2 => Fault::Certain,
+                    _ => Fault::Unclear,
+                };
+                faulted(fault, delay, lease.attempt)
             }
             End::Release => Outcome::Released,
             End::Cancelled => Outcome::Cancelled,

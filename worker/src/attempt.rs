@@ -73,18 +73,12 @@ pub(crate) async fn run(
         Err(Some(Interrupt::Released)) => (Outcome::Released, None),
         Err(None) => (Outcome::Expired, None),
     };
-    if let Outcome::LaneStopped { delay, .. } = outcome {
-        let stopped = bench.queue.stop_beside(lease.key.job.shard(), delay).await;
-        if let Err(error) = stopped {
-            tracing::warn!(%error, "other shards of the lane go on, though its upstream wants a pause");
-        }
-    }
     let name = name(&outcome);
     metrics::counter!("causeway_attempts_total", "outcome" => name).increment(1);
     metrics::histogram!("causeway_attempt_seconds").record(began.elapsed().as_secs_f64());
     tracing::debug!(job.id = %lease.key.job, outcome = name, "the attempt ended");
     let usage = match outcome {
-        Outcome::LaneStopped { .. } | Outcome::Released => None,
+        Outcome::Faulted { .. } | Outcome::Released => None,
         Outcome::Succeeded { .. }
         | Outcome::Failed { .. }
         | Outcome::Retry { .. }
@@ -196,11 +190,7 @@ fn conclude(bench: &Bench, lease: &Lease, called: Called) -> (Outcome, Option<Us
         }
         Err(failure) => {
             tracing::info!(job.id = %lease.key.job, attempt = lease.attempt, %failure, "an attempt failed");
-            let attempts = Attempts {
-                attempt: lease.attempt,
-                max: lease.max_attempts,
-                unspent: lease.key.epoch.saturating_sub(lease.attempt),
-            };
+            let attempts = Attempts { attempt: lease.attempt, max: lease.max_attempts };
             let unit = rand::random::<f64>();
             (disposition::outcome(&failure, attempts, &bench.rules, unit), None)
         }
@@ -212,7 +202,7 @@ fn name(outcome: &Outcome) -> &'static str {
         Outcome::Succeeded { .. } => "succeeded",
         Outcome::Failed { .. } => "failed",
         Outcome::Retry { .. } => "retry",
-        Outcome::LaneStopped { .. } => "lane_stopped",
+        Outcome::Faulted { .. } => "faulted",
         Outcome::Released => "released",
         Outcome::Cancelled => "cancelled",
         Outcome::Expired => "expired",

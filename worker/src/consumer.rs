@@ -16,7 +16,8 @@ use std::{
 };
 
 use causeway_queue::{
-    Error, Lease, Outcome, Settlement, Shard,
+    Error, Fault, Lease, Outcome, Settlement, Shard,
+    job::AttemptError,
     lease::{ClaimRequest, Settled, Step},
     policy::MAX_CLAIM,
 };
@@ -135,8 +136,12 @@ impl Consumer {
         let claim = ClaimRequest { max, lease: self.bench.settings.lease };
         let settling = attempts.pending.len();
         let is_to_be_told = attempts.pending.iter().any(Settlement::has_webhook);
+        let faults: Vec<Option<Trouble>> = attempts.pending.iter().map(Trouble::of).collect();
         let step =
             self.bench.queue.backend().step(&self.shard, &mut attempts.pending, claim).await?;
+        for (trouble, settled) in faults.into_iter().zip(&step.settled) {
+            self.heed(*settled, trouble).await;
+        }
         if is_to_be_told {
             // The courier finds by itself what it was not told in time.
             drop(self.ends.try_send(self.shard.clone()));
@@ -149,6 +154,37 @@ impl Consumer {
         let again = max > 0 && step.leases.len() == max;
         let look_again = self.take(attempts, step, room);
         Ok(Turn { look_again, again })
+    }
+
+    /// Logs how the lane is after a settlement, and has its other shards wait where it waits for its upstream.
+    async fn heed(&self, settled: Settled, trouble: Option<Trouble>) {
+        match (settled, trouble) {
+            (Settled::LaneWaits, Some(Trouble { fault: Fault::Rate(delay), .. })) => {
+                self.cool_down_siblings(delay).await;
+            }
+            (Settled::LaneDown, Some(Trouble { error, .. })) => {
+                metrics::counter!("causeway_cool_downs_total").increment(1);
+                tracing::warn!(
+                    shard = %self.shard, code = error.code, error = error.message,
+                    "the upstream fails: the lane cools down, and one job at a time probes it"
+                );
+            }
+            (Settled::LaneUp, _) => {
+                tracing::info!(shard = %self.shard, "the upstream answers: the lane is open again");
+            }
+            (
+                Settled::Done | Settled::Lost | Settled::LaneWaits | Settled::LaneDown,
+                Some(_) | None,
+            ) => {}
+        }
+    }
+
+    /// Has the lane's other shards wait, too: they share the upstream that asked for it.
+    async fn cool_down_siblings(&self, delay: Duration) {
+        let stopped = self.bench.queue.stop_beside(&self.shard, delay).await;
+        if let Err(error) = stopped {
+            tracing::warn!(shard = %self.shard, %error, "cannot make the lane's other shards wait");
+        }
     }
 
     /// Begins what a step brought, and hands back what there is no room for; answers when to look again.
@@ -270,6 +306,28 @@ impl Attempts {
     /// Whether no settlement waits for a step.
     fn are_settled(&self) -> bool {
         self.pending.is_empty() && self.settlements.is_empty()
+    }
+}
+
+/// The fault by which an attempt ended.
+struct Trouble {
+    fault: Fault,
+    error: AttemptError,
+}
+
+impl Trouble {
+    fn of(settlement: &Settlement) -> Option<Self> {
+        match &settlement.outcome {
+            Outcome::Faulted { fault, error, .. } => {
+                Some(Self { fault: *fault, error: error.clone() })
+            }
+            Outcome::Succeeded { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Retry { .. }
+            | Outcome::Released
+            | Outcome::Cancelled
+            | Outcome::Expired => None,
+        }
     }
 }
 

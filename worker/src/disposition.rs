@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use causeway_queue::{
-    Outcome, RawJson,
+    Fault, Outcome, RawJson,
     job::{AttemptError, Output, Response},
     retry::Backoff,
 };
@@ -22,10 +22,6 @@ const LANE_STOP: Duration = Duration::from_secs(1);
 /// The shortest stop of a lane: however soon the upstream wants to be asked again, it is not asked in a
 /// loop.
 const SHORTEST_STOP: Duration = Duration::from_millis(100);
-
-/// How many attempts of a job spend none of its own: beyond, a refusal for the rate is one of the job (a
-/// prompt that no minute's allowance covers), and must not stop its lane for ever.
-const MOST_UNSPENT: u32 = 1000;
 
 /// Most characters that are kept of what an upstream says in its stream about its failure.
 const MAX_WORDS: usize = 1000;
@@ -128,8 +124,6 @@ pub(crate) struct Attempts {
     pub(crate) attempt: u32,
     /// How many the job may spend.
     pub(crate) max: u32,
-    /// How many others it had, which spent none.
-    pub(crate) unspent: u32,
 }
 
 /// The outcome of an attempt that failed; `unit` is a random number in [0, 1).
@@ -138,34 +132,43 @@ pub(crate) fn outcome(failure: &Failure, attempts: Attempts, rules: &Rules, unit
     let has_more = attempts.attempt < attempts.max;
     let (disposition, backoff) = rules.judge(failure, attempts.attempt, unit);
     match disposition {
-        Disposition::StopLane(delay) if attempts.unspent < MOST_UNSPENT => {
-            Outcome::LaneStopped { delay, error }
+        Disposition::StopLane(stop) => {
+            let output = output(failure, error.clone());
+            Outcome::Faulted {
+                fault: Fault::Rate(stop),
+                delay: stop.max(backoff),
+                unit,
+                output,
+                error,
+            }
         }
-        Disposition::StopLane(delay) | Disposition::RetryAfter(delay) if has_more => {
+        Disposition::RetryAfter(delay) if has_more => {
             Outcome::Retry { delay: delay.max(backoff), error }
         }
         Disposition::Backoff if has_more => Outcome::Retry { delay: backoff, error },
-        Disposition::StopLane(_)
-        | Disposition::RetryAfter(_)
-        | Disposition::Backoff
-        | Disposition::Fatal => {
-            let response = match failure {
-                Failure::Refused(refusal) => {
-                    Some(Response { status_code: refusal.status_code, body: refusal.body.clone() })
-                }
-                Failure::Connect(_)
-                | Failure::ConnectTimeout
-                | Failure::FirstByteTimeout(_)
-                | Failure::Stalled(_)
-                | Failure::TotalTimeout(_)
-                | Failure::Cut(_)
-                | Failure::TooLarge(_)
-                | Failure::InStream(_)
-                | Failure::Unsendable(_) => None,
-            };
-            Outcome::Failed { output: Output { response, error: Some(error), usage: None } }
+        Disposition::RetryAfter(_) | Disposition::Backoff | Disposition::Fatal => {
+            Outcome::Failed { output: output(failure, error) }
         }
     }
+}
+
+/// What a job ends with that ends by this failure.
+fn output(failure: &Failure, error: AttemptError) -> Output {
+    let response = match failure {
+        Failure::Refused(refusal) => {
+            Some(Response { status_code: refusal.status_code, body: refusal.body.clone() })
+        }
+        Failure::Connect(_)
+        | Failure::ConnectTimeout
+        | Failure::FirstByteTimeout(_)
+        | Failure::Stalled(_)
+        | Failure::TotalTimeout(_)
+        | Failure::Cut(_)
+        | Failure::TooLarge(_)
+        | Failure::InStream(_)
+        | Failure::Unsendable(_) => None,
+    };
+    Output { response, error: Some(error), usage: None }
 }
 
 /// The failure as its job's reader sees it.
@@ -270,7 +273,7 @@ mod tests {
     #[test]
     fn the_last_attempt_ends_the_job() {
         let outcome = |attempt| {
-            let attempts = Attempts { attempt, max: 2, unspent: 0 };
+            let attempts = Attempts { attempt, max: 2 };
             outcome(&answered(500, None, None), attempts, &Rules::Calls(Backoff::default()), 0.5)
         };
         let delay = Duration::from_millis(250);
@@ -283,7 +286,7 @@ mod tests {
     #[test]
     fn no_retry_comes_sooner_than_the_backoff() {
         let outcome = |after| {
-            let attempts = Attempts { attempt: 1, max: 2, unspent: 0 };
+            let attempts = Attempts { attempt: 1, max: 2 };
             let failure = answered(503, Some(after), None);
             outcome(&failure, attempts, &Rules::Calls(Backoff::default()), 0.5)
         };
@@ -301,19 +304,5 @@ mod tests {
         let event = r#"{"type":"error","code":"server_error","message":"out of memory"}"#;
         assert!(told(event).ends_with(": out of memory"));
         assert_eq!(told(r#"{"error":{}}"#), "the upstream reported an error in its stream");
-    }
-
-    #[test]
-    fn a_stopped_lane_spends_no_attempt() {
-        let outcome = |attempt, unspent| {
-            let attempts = Attempts { attempt, max: 5, unspent };
-            let failure = answered(429, Some(2), None);
-            outcome(&failure, attempts, &Rules::Calls(Backoff::default()), 0.0)
-        };
-        assert!(matches!(outcome(5, MOST_UNSPENT - 1), Outcome::LaneStopped { .. }));
-        // Not for ever.
-        let two = Duration::from_secs(2);
-        assert!(matches!(outcome(4, MOST_UNSPENT), Outcome::Retry { delay, .. } if delay == two));
-        assert!(matches!(outcome(5, MOST_UNSPENT), Outcome::Failed { .. }));
     }
 }

@@ -273,7 +273,8 @@ pub(super) fn failure(status: Status, job: &Job) -> ApiError {
     match (status, error) {
         (_, Some(error)) => ApiError::upstream(error.code == "upstream_timeout", &error.message),
         (Status::Expired, None) => {
-            ApiError::upstream(true, format!("job {} did not end by its deadline", job.id))
+            let why = job_view::plain_end(job, status).map(|(_, message)| message);
+            ApiError::upstream(true, format!("job {}: {}", job.id, why.unwrap_or_default()))
         }
         (_, None) => ApiError::no_result(format!("job {} is {status}: it has no answer", job.id)),
     }

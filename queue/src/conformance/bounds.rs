@@ -93,12 +93,12 @@ pub async fn a_tenant_that_is_taken_out_keeps_its_bounds(stage: Stage) {
 /// A debt is one of tokens, not of time: at ten times the rate it is paid in a tenth of the time.
 pub async fn a_debt_is_paid_at_the_rate_that_holds(stage: Stage) {
     let rate = |limit| TenantLimits { tokens_per_minute: Some(limit), ..TenantLimits::default() };
-    limit_ann(&stage, rate(1000)).await;
-    backlog(&stage, 2, 11_000).await;
+    limit_ann(&stage, rate(100)).await;
+    backlog(&stage, 2, 1_100).await;
     stage.claim_one().await;
-    limit_ann(&stage, rate(10_000)).await;
+    limit_ann(&stage, rate(1000)).await;
     stage.pass(Duration::from_secs(5));
-    assert!(stage.claim(1).await.is_empty(), "1,000 tokens are owed, a tenth of a minute");
+    assert!(stage.claim(1).await.is_empty(), "100 tokens are owed, a tenth of a minute");
     stage.pass(Duration::from_secs(2));
     stage.claim_one().await;
     stage.assert_sound().await;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::stage::{Stage, error, failed, retry_after, tenant_id};
-use crate::{Error, Outcome, Status, job::State, state::WaitingFor};
+use super::stage::{Stage, error, failed, faulted, retry_after, tenant_id};
+use crate::{Error, Fault, Status, job::State, lease::Settled, state::WaitingFor};
 
 /// A retry waits for its time and then stands where it stood.
 pub async fn a_retry_waits_and_returns_to_its_place(stage: Stage) {
@@ -76,9 +76,10 @@ pub async fn a_stopped_lane_waits_and_spends_no_attempt(stage: Stage) {
     let second = stage.accept(stage.job("bob")).await;
     let lease = stage.claim_one().await;
     let delay = Duration::from_secs(20);
-    let stopped = Outcome::LaneStopped { delay, error: error(1) };
+    let stopped = faulted(Fault::Rate(delay), Duration::ZERO, 1);
     let step = stage.step(vec![lease.settle(stopped, None)], 10).await;
     assert!(step.leases.is_empty());
+    assert_eq!(step.settled, [Settled::LaneWaits]);
     assert_eq!(step.look_again, Some(delay));
     let seen = stage.see(&second).await;
     let State::Queued { waiting_for, .. } = seen.state else { panic!("not queued") };

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    Backend, JobId, Lane, LaneName, Lease, NewJob, Outcome, Queue, SessionKey, Shard, Spec,
+    Backend, Fault, JobId, Lane, LaneName, Lease, NewJob, Outcome, Queue, SessionKey, Shard, Spec,
     TenantId,
     clock::ManualClock,
     job::{AttemptError, Job, Output, Response, Usage},
@@ -160,6 +160,13 @@ pub fn error(attempt: u32) -> AttemptError {
 #[must_use]
 pub fn retry_after(delay: Duration, attempt: u32) -> Outcome {
     Outcome::Retry { delay, error: error(attempt) }
+}
+
+/// An end that the store charges to the job or to its lane.
+#[must_use]
+pub fn faulted(fault: Fault, delay: Duration, attempt: u32) -> Outcome {
+    let output = Output { error: Some(error(attempt)), ..Output::default() };
+    Outcome::Faulted { fault, delay, unit: 0.5, output, error: error(attempt) }
 }
 
 /// A bad end.

@@ -2,8 +2,8 @@
 
 use std::{future::pending, pin::pin, time::Duration};
 
-use super::stage::{LEASE, Stage, error, retry_after, succeeded, tenant_id};
-use crate::{NewJob, Outcome, lease::ClaimRequest};
+use super::stage::{LEASE, Stage, faulted, retry_after, succeeded, tenant_id};
+use crate::{Fault, NewJob, lease::ClaimRequest};
 
 /// Far longer than any wake-up takes, and shorter than a test may last.
 const LONG: Duration = Duration::from_secs(30);
@@ -95,7 +95,7 @@ pub async fn a_stopped_lane_keeps_nobody_busy(stage: Stage) {
     stage.accept(stage.job("ann")).await;
     stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
-    let stopped = Outcome::LaneStopped { delay: LONG, error: error(1) };
+    let stopped = faulted(Fault::Rate(LONG), Duration::ZERO, 1);
     stage.settle(lease, stopped).await;
     drain_wake_ups(&stage).await;
     let step = stage.step(Vec::new(), 1).await;

@@ -47,6 +47,11 @@ impl Engine {
                 check(!is_live || (place == Some(0)) != is_held, format!("{id} is out of order"));
             }
         }
+        if let Some((key, epoch)) = self.flows.lane.health.probe() {
+            let probing = self.jobs.get(&key).filter(|job| job.epoch == epoch);
+            let runs = probing.is_some_and(|job| matches!(job.place, Place::Running { .. }));
+            check(runs, "the probe is no lease".to_owned());
+        }
         let sum = |n: usize| waiting.values().map(|counts| counts[n]).sum::<u64>();
         let lane = &self.flows.lane;
         let totals = [lane.queued, lane.running.into(), self.due.len() as u64];

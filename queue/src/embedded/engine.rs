@@ -140,11 +140,12 @@ impl Engine {
             self.leases.remove(&(expires, key));
             job.stalls += 1;
             job.attempts -= 1;
-            let (flow, cost, id) = (job.flow(), job.cost, job.id.clone());
+            let (flow, cost, epoch, id) = (job.flow(), job.cost, job.epoch, job.id.clone());
             let error = worker_lost(job.attempts + 1);
             let out_of_stalls = job.stalls >= self.policy.max_stalls;
             job.remember_error(error.clone());
             self.flows.release(&flow, cost, cost);
+            self.flows.lane.health.ended((key, epoch));
             if cancelling {
                 self.end(key, Status::Cancelled, None, now);
             } else if out_of_stalls {
@@ -215,7 +216,8 @@ impl Engine {
         job.order = self.accepted;
         job.attempts = 0;
         job.stalls = 0;
-        job.deadline = None;
+        job.deadline = Some(now.after(self.policy.give_up_after));
+        job.lane_credit = None;
         job.not_before = now;
         job.events = job.events.take().map(|_| Vec::new());
         job.errors.clear();
@@ -252,7 +254,12 @@ impl Engine {
     /// Stops or lets go on the claims of the whole shard or of one tenant.
     pub(super) fn pause(&mut self, tenant: Option<&TenantId>, paused: bool, now: Millis) {
         match tenant {
-            None => self.flows.lane.paused = paused,
+            None => {
+                self.flows.lane.paused = paused;
+                if !paused {
+                    self.flows.lane.health.open();
+                }
+            }
             Some(tenant) => self.flows.touch(tenant).paused = paused,
         }
         self.flows.place_touched(now);
@@ -263,6 +270,7 @@ impl Engine {
     pub(super) fn reconcile(&mut self, now: Millis) -> Repairs {
         self.tidy(now);
         self.promote(now);
+        self.give_up(now);
         self.flows.place_touched(now);
         self.flows.promote_parked(now, usize::MAX);
         self.flows.place_touched(now);

@@ -175,6 +175,17 @@ impl Flows {
         Some((Flow { class: Class::ALL[*rank], tenant: tenant.clone() }, key))
     }
 
+    /// All flows.
+    pub(super) fn all(&self) -> Vec<Flow> {
+        let of = |tenant: &TenantId| Class::ALL.map(|class| Flow { class, tenant: tenant.clone() });
+        self.tenants.keys().flat_map(of).collect()
+    }
+
+    /// The ready job of a flow that runs first.
+    pub(super) fn front(&self, flow: &Flow) -> Option<u128> {
+        self.tenants.get(&flow.tenant)?.classes[flow.class.rank()].front()
+    }
+
     /// Whether some flow can be served.
     pub(super) fn has_active(&self) -> bool {
         !self.active.is_empty()

@@ -1,5 +1,7 @@
 //! A job as the engine keeps it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::flows::Flow;
@@ -40,6 +42,8 @@ pub(super) struct Record {
     pub(super) events: Option<Vec<Event>>,
     /// How many of the events its attempt has emitted.
     pub(super) emitted: u32,
+    /// The lane's credit at the job's first failure that was charged to the lane.
+    pub(super) lane_credit: Option<i64>,
 }
 
 /// Where a job is: in exactly one place.
@@ -77,7 +81,15 @@ pub(super) enum Place {
 }
 
 impl Record {
-    pub(super) fn new(job: NewJob, cost: u64, order: u64, now: Millis) -> Self {
+    /// A job without a deadline has `give_up_after`: from its acceptance, or, where it is delayed, from the
+    /// time at which it may run; only then it is written down as a deadline.
+    pub(super) fn new(
+        job: NewJob,
+        (cost, order): (u64, u64),
+        give_up_after: Duration,
+        now: Millis,
+    ) -> Self {
+        let gives_up = (!job.delay.is_zero()).then(|| job.delay.saturating_add(give_up_after));
         Self {
             id: job.id,
             tenant: job.tenant,
@@ -93,12 +105,13 @@ impl Record {
             order,
             created: now,
             started: None,
-            deadline: job.deadline.map(|deadline| now.after(deadline)),
+            deadline: job.deadline.or(gives_up).map(|deadline| now.after(deadline)),
             not_before: now.after(job.delay),
             place: Place::Held,
             errors: Vec::new(),
             events: job.keeps_events.then(Vec::new),
             emitted: 0,
+            lane_credit: None,
         }
     }
 
@@ -124,8 +137,9 @@ impl Record {
         }
     }
 
-    pub(super) fn is_past_deadline(&self, now: Millis) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now)
+    /// Whether the job has run out of time: of its deadline, else of `give_up_after` since its acceptance.
+    pub(super) fn is_out_of_time(&self, give_up_after: Duration, now: Millis) -> bool {
+        self.deadline.unwrap_or_else(|| self.created.after(give_up_after)) <= now
     }
 
     /// Appends to the event log, if it is kept, and answers with the event; only then `data` is made.

@@ -75,6 +75,8 @@ impl Engine {
     fn waiting_for(&self, tenant: &TenantId, now: Millis) -> WaitingFor {
         if self.flows.tenant(tenant).is_some_and(|tenant| !tenant.is_open(now)) {
             WaitingFor::TenantLimit
+        } else if self.flows.lane.health.down().is_some() {
+            WaitingFor::UpstreamDown
         } else if self.flows.lane.is_open(now) {
             WaitingFor::Worker
         } else {
@@ -145,6 +147,7 @@ impl Engine {
             dead: tenant.is_none().then_some(self.dead.len() as u64),
             oldest_wait_ms: oldest.map_or(0, |at| millis(now.since(at))),
             drain_per_s: lane.drain_per_s(),
+            down: lane.down(),
             paused: lane.paused || one.flatten().is_some_and(|one| one.paused),
             shard_queued: lane.queued,
             shard_max_queued: lane.limits.max_queued,

@@ -11,7 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     clock::millis,
-    fair::MOST_TOKENS,
+    fair::{MOST_COMPLETION_OF_MEAN, MOST_TOKENS},
+    health::{
+        CALM, FAILURES, FIRST_COOL_DOWN, LONGEST_COOL_DOWN, PROBE_AFTER, PROOF, SAME_JOB_AFTER,
+        SUSPECTS,
+    },
     policy::{PROMOTE_AT_ONCE, Policy},
 };
 
@@ -74,17 +78,28 @@ struct Library {
 
 impl Library {
     fn new(policy: &Policy) -> Self {
-        let Policy { retention, max_stalls, max_dead } = policy;
+        let Policy { retention, give_up_after, max_stalls, max_dead } = policy;
+        let give_up = millis(*give_up_after);
+        let (first, longest) = (millis(FIRST_COOL_DOWN), millis(LONGEST_COOL_DOWN));
+        let (calm, (probe_after, probe_spread)) = (millis(CALM), PROBE_AFTER);
         // A key must live for at least a millisecond to be written at all.
         let retention = millis((*retention).max(Duration::from_millis(1)));
         let made = format!(
-            "local RETENTION <const>, MAX_STALLS <const>, MAX_DEAD <const>, AT_ONCE <const>, MOST_TOKENS <const> = \
-             {retention}, {max_stalls}, {max_dead}, {PROMOTE_AT_ONCE}, {MOST_TOKENS}\n{}{}{}{}{}{}{}",
+            "local RETENTION <const>, GIVE_UP <const>, MAX_STALLS <const>, MAX_DEAD <const> = \
+             {retention}, {give_up}, {max_stalls}, {max_dead}\n\
+             local AT_ONCE <const>, MOST_TOKENS <const>, MOST_COMPLETION_OF_MEAN <const> = \
+             {PROMOTE_AT_ONCE}, {MOST_TOKENS}, {MOST_COMPLETION_OF_MEAN}\n\
+             local FAILURES <const>, SUSPECTS <const>, PROOF <const> = {FAILURES}, {SUSPECTS}, {PROOF}\n\
+             local FIRST_COOL_DOWN <const>, LONGEST_COOL_DOWN <const>, CALM <const> = {first}, {longest}, {calm}\n\
+             local PROBE_AFTER <const>, PROBE_SPREAD <const>, SAME_JOB_AFTER <const> = \
+             {probe_after}, {probe_spread}, {SAME_JOB_AFTER}\n\
+             {}{}{}{}{}{}{}{}",
             include_str!("lua/base.lua"),
             include_str!("lua/flows.lua"),
             include_str!("lua/estimate.lua"),
             include_str!("lua/jobs.lua"),
             include_str!("lua/ends.lua"),
+            include_str!("lua/health.lua"),
             include_str!("lua/serve.lua"),
             include_str!("lua/begin.lua"),
         );

@@ -15,6 +15,7 @@ use crate::{
     clock::{Millis, millis},
     error::Error,
     event::retrying,
+    health::Fault,
     id::{Shard, TenantId},
     job::{AttemptError, Output},
     lease::{ClaimRequest, Lease, Outcome, Receipt, Settled, Settlement, Step},
@@ -88,6 +89,7 @@ impl<'a> Settling<'a> {
         };
         let (mut out, mut turn, mut error, mut event) = Default::default();
         let mut pause = Duration::ZERO;
+        let mut more = record::double_of(one.memory.map_or(0, |(keep, _)| keep.into()));
         let how = match &one.outcome {
             Outcome::Succeeded { output, turn: said } => {
                 out = json(serde_json::to_vec(output))?;
@@ -106,10 +108,21 @@ impl<'a> Settling<'a> {
                 event = retrying(*delay, why).1.as_str().as_bytes().to_vec();
                 b'r'
             }
-            Outcome::LaneStopped { delay, error: why } => {
+            Outcome::Faulted { fault, delay, unit, output, error: why } => {
                 pause = *delay;
+                out = json(serde_json::to_vec(output))?;
+                error = json(serde_json::to_vec(why))?;
                 event = retrying(*delay, why).1.as_str().as_bytes().to_vec();
-                b'l'
+                more = record::double(*unit);
+                match fault {
+                    Fault::Rate(stop) => {
+                        more = record::double_of(millis(*stop));
+                        b'l'
+                    }
+                    Fault::Upstream => b'u',
+                    Fault::Certain => b'v',
+                    Fault::Unclear => b'd',
+                }
             }
             Outcome::Released => b'b',
             Outcome::Cancelled => b'c',
@@ -121,25 +134,25 @@ impl<'a> Settling<'a> {
         let before = self.plain.take();
         if let Some(plain) = plain {
             let same = before == Some(&one.key.tenant);
-            self.push_numbers(if same { b'T' } else { b'S' }, one, [plain.cost, 0]);
+            let cost = record::double_of(plain.cost);
+            self.push_numbers(if same { b'T' } else { b'S' }, one, [cost, record::double(0.0)]);
             self.texts.push(plain.record);
             self.plain = Some(&one.key.tenant);
         } else {
-            let kept = one.memory.map_or(0, |(keep, _)| keep.into());
-            self.push_numbers(how, one, [millis(pause), kept]);
+            self.push_numbers(how, one, [record::double_of(millis(pause)), more]);
             self.texts.extend([out, turn, error, event]);
         }
         Ok(())
     }
 
-    fn push_numbers(&mut self, how: u8, one: &Settlement, others: [u64; 2]) {
+    fn push_numbers(&mut self, how: u8, one: &Settlement, others: [[u8; 8]; 2]) {
         let (prompt, completion) = one.usage.map_or((record::double(-1.0), 0), |usage| {
             (record::double_of(usage.prompt_tokens), usage.completion_tokens)
         });
         self.numbers.push(how);
         self.numbers.extend(prompt);
         self.numbers.extend(record::double_of(completion));
-        self.numbers.extend(others.into_iter().flat_map(record::double_of));
+        self.numbers.extend(others.as_flattened());
     }
 }
 
@@ -153,8 +166,13 @@ pub(super) async fn read(
 ) -> Result<Step, Error> {
     let mut reply = Reply::new(answer)?;
     let settled = reply.bytes()?;
-    let settled =
-        settled.iter().map(|done| if *done == b'1' { Settled::Done } else { Settled::Lost });
+    let settled = settled.iter().map(|letter| match letter {
+        b'1' => Settled::Done,
+        b'2' => Settled::LaneWaits,
+        b'3' => Settled::LaneDown,
+        b'4' => Settled::LaneUp,
+        _ => Settled::Lost,
+    });
     let settled = settled.collect();
     let look_again = reply.count()?.map(Duration::from_millis);
     let now = record::moment(&reply.bytes()?)?;

@@ -8,7 +8,7 @@ use super::{
     reply::Reply,
 };
 use crate::{
-    backend::{ListQuery, MAX_PAGE, Page, Stats},
+    backend::{Down, ListQuery, MAX_PAGE, Page, Stats},
     clock::Millis,
     error::Error,
     event::Event,
@@ -86,6 +86,7 @@ fn read_job(id: &JobId, mut reply: Reply) -> Result<Job, Error> {
     let waiting_for = match reply.text()?.as_str() {
         "t" => WaitingFor::TenantLimit,
         "l" => WaitingFor::LaneLimit,
+        "d" => WaitingFor::UpstreamDown,
         _ => WaitingFor::Worker,
     };
     let standing = Standing { position, waiting_for, estimated_wait_ms: reply.count()? };
@@ -191,6 +192,14 @@ pub(super) async fn list(
     Ok(Page { jobs: jobs.into_iter().flatten().collect(), has_more })
 }
 
+/// Why nothing is claimed, where the lane is down.
+fn down(mut reply: Reply) -> Result<Option<Down>, Error> {
+    let (since, probe_at, error) = (reply.count()?, reply.count()?, reply.bytes()?);
+    let error = if error.is_empty() { None } else { Some(json(&error)?) };
+    let moment = |ms: Option<u64>| Millis(ms.unwrap_or(0));
+    Ok(since.map(|since| Down { since: Millis(since), probe_at: moment(probe_at), error }))
+}
+
 /// The shard in numbers.
 pub(super) async fn stats(
     server: &Server,
@@ -209,6 +218,7 @@ pub(super) async fn stats(
         paused: reply.int()? == 1,
         shard_queued: reply.count()?.unwrap_or(0),
         shard_max_queued: reply.count()?.unwrap_or(0),
+        down: down(reply.array()?)?,
         ..Stats::default()
     };
     if tenant.is_some() {

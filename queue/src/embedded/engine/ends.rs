@@ -18,7 +18,7 @@ impl Engine {
         now: Millis,
     ) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
-        if job.is_past_deadline(now) {
+        if job.is_out_of_time(self.policy.give_up_after, now) {
             return self.end(key, Status::Expired, None, now);
         }
         let event = job.log(kind, || data);
@@ -93,6 +93,26 @@ impl Engine {
         }
         self.withdraw(key);
         self.end(key, Status::Expired, None, now);
+    }
+
+    /// Ends the jobs that have waited for too long: those that stand first in their flows, as the older
+    /// ones stand before the younger ones.
+    pub(super) fn give_up(&mut self, now: Millis) {
+        let flows = self.flows.all();
+        for flow in flows {
+            for _ in 0..PROMOTE_AT_ONCE {
+                let first = self.flows.front(&flow);
+                let is_over = |key: &u128| {
+                    self.jobs.get(key).is_some_and(|job| {
+                        let is_old = job.is_out_of_time(self.policy.give_up_after, now);
+                        job.deadline.is_none() && is_old
+                    })
+                };
+                let Some(key) = first.filter(is_over) else { break };
+                self.withdraw(key);
+                self.end(key, Status::Expired, None, now);
+            }
+        }
     }
 
     /// Forgets ended jobs whose time is over.

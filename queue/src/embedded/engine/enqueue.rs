@@ -127,7 +127,9 @@ impl Engine {
         }
         let cost = job.cost.total(self.flows.lane.mean_completion());
         self.lists.entry(job.tenant.clone()).or_default().push_back(key);
-        self.jobs.insert(key, Box::new(Record::new(job, cost, self.accepted, now)));
+        let give_up_after = self.policy.give_up_after;
+        let record = Record::new(job, (cost, self.accepted), give_up_after, now);
+        self.jobs.insert(key, Box::new(record));
         self.admit(key, now);
     }
 }

@@ -10,6 +10,8 @@ use crate::{
         record::Place,
     },
     event::{EventKind, retrying, started},
+    health::{Charge, Failed, Fault},
+    job::{AttemptError, Output},
     json::RawJson,
     lease::{ClaimRequest, Lease, Outcome, Receipt, Settled, Settlement, Step},
     session::Turn,
@@ -31,6 +33,7 @@ impl Engine {
         while leases.len() < claim.max && self.flows.lane.is_open(now) {
             let Some((flow, key)) = self.flows.first() else { break };
             let Some(lease) = self.claim(&flow, key, claim, now) else { break };
+            self.flows.lane.health.claimed((key, lease.key.epoch));
             leases.push(lease);
         }
         self.wake_if_servable(now);
@@ -81,7 +84,7 @@ impl Engine {
         self.leases.remove(&(expires, key));
         let actual = match (&settlement.outcome, settlement.usage) {
             (_, Some(usage)) => usage.total(),
-            (Outcome::LaneStopped { .. } | Outcome::Released, None) => 0,
+            (Outcome::Faulted { .. } | Outcome::Released, None) => 0,
             (
                 Outcome::Succeeded { .. }
                 | Outcome::Failed { .. }
@@ -94,13 +97,22 @@ impl Engine {
         let (flow, estimate, started) = (job.flow(), job.cost, job.started);
         self.flows.release(&flow, estimate, actual);
         self.learn(&settlement, started, now);
+        let attempt = (key, settlement.key.epoch);
+        let (not_before, down) = (self.flows.lane.not_before, self.flows.lane.health.down());
         self.conclude(key, settlement.unless_cancelled(cancelling), now);
-        Settled::Done
+        let lane = &mut self.flows.lane;
+        lane.health.ended(attempt);
+        match lane.health.down() {
+            _ if lane.not_before > not_before => Settled::LaneWaits,
+            None if down.is_some() => Settled::LaneUp,
+            now_down if now_down != down => Settled::LaneDown,
+            None | Some(_) => Settled::Done,
+        }
     }
 
     fn learn(&mut self, settlement: &Settlement, started: Option<Millis>, now: Millis) {
-        // What was not spent says nothing of how long an attempt lasts; nor does what is reaped.
-        let unspent = matches!(settlement.outcome, Outcome::LaneStopped { .. } | Outcome::Released);
+        // A failed attempt says nothing of how long an attempt lasts.
+        let unspent = matches!(settlement.outcome, Outcome::Faulted { .. } | Outcome::Released);
         if let Some(started) = started.filter(|_| !unspent) {
             self.flows.learn_duration(&settlement.key.tenant, started, now);
         }
@@ -112,25 +124,23 @@ impl Engine {
 
     /// Where a job goes whose attempt has ended.
     fn conclude(&mut self, key: u128, settlement: Settlement, now: Millis) {
+        let attempt = (key, settlement.key.epoch);
         match settlement.outcome {
             Outcome::Succeeded { output, turn } => {
+                self.flows.lane.health.succeeded(attempt, now);
                 self.remember(key, settlement.memory, turn, now);
                 self.end(key, Status::Succeeded, Some(output), now);
+            }
+            Outcome::Faulted { fault, delay, unit, output, error } => {
+                let failed = Failed { attempt, fault, delay, unit };
+                self.charge(&failed, (output, error), now);
             }
             Outcome::Failed { output } => self.end(key, Status::Failed, Some(output), now),
             Outcome::Cancelled => self.end(key, Status::Cancelled, None, now),
             Outcome::Expired => self.end(key, Status::Expired, None, now),
             Outcome::Retry { delay, error } => {
-                let event = retrying(delay, &error);
-                if let Some(job) = self.jobs.get_mut(&key) {
-                    job.remember_error(error);
-                }
+                let event = self.remember_error(key, delay, error);
                 self.put_back(key, now.after(delay), event, now);
-            }
-            Outcome::LaneStopped { delay, error } => {
-                self.flows.lane.stop(now.after(delay));
-                self.unspend(key);
-                self.put_back(key, now, retrying(delay, &error), now);
             }
             Outcome::Released => {
                 self.unspend(key);
@@ -138,6 +148,58 @@ impl Engine {
                 self.put_back(key, now, event, now);
             }
         }
+    }
+
+    /// Charges a failed attempt to its job or to the lane.
+    fn charge(&mut self, failed: &Failed, (output, error): (Output, AttemptError), now: Millis) {
+        let (key, _) = failed.attempt;
+        let Some(job) = self.jobs.get_mut(&key) else { return };
+        let charge = self.flows.lane.health.charge(failed, &mut job.lane_credit, now);
+        let has_more = job.attempts < job.max_attempts;
+        if self.flows.lane.health.down().is_some() {
+            self.flows.lane.down_error = Some(error.clone());
+        }
+        let again_at = match charge {
+            Charge::Job if !has_more => {
+                return self.end(key, Status::Failed, Some(output), now);
+            }
+            Charge::Job => now.after(failed.delay),
+            Charge::Lane { again_at, give_back } => {
+                if let Fault::Rate(delay) = failed.fault {
+                    self.flows.lane.stop(now.after(delay));
+                }
+                // In this order: a running job keeps one attempt, which then is not spent.
+                self.give_back(&give_back);
+                self.unspend(key);
+                again_at
+            }
+        };
+        let event = self.remember_error(key, failed.delay, error);
+        self.put_back(key, again_at, event, now);
+    }
+
+    /// Gives jobs that have not ended attempts back; a running one keeps that which it runs.
+    fn give_back(&mut self, suspects: &[(u128, u32)]) {
+        for (key, spent) in suspects {
+            let Some(job) = self.jobs.get_mut(key).filter(|job| !job.status().is_terminal()) else {
+                continue;
+            };
+            let least = u32::from(matches!(job.place, Place::Running { .. }));
+            job.attempts = job.attempts.saturating_sub(*spent).max(least);
+        }
+    }
+
+    fn remember_error(
+        &mut self,
+        key: u128,
+        delay: Duration,
+        error: AttemptError,
+    ) -> (EventKind, RawJson) {
+        let event = retrying(delay, &error);
+        if let Some(job) = self.jobs.get_mut(&key) {
+            job.remember_error(error);
+        }
+        event
     }
 
     fn unspend(&mut self, key: u128) {

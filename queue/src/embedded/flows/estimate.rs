@@ -11,7 +11,7 @@ const LONGEST_MS: f64 = 9_007_199_254_740_992.0;
 
 impl Flows {
     /// In how many milliseconds a job that costs `cost` and has `ahead` jobs of its flow before it should
-    /// begin; `None` while nothing was measured, and while it is paused. The longest of:
+    /// begin; `None` while nothing was measured, while it is paused and while the lane is down. The longest of:
     ///
     /// - its turn, by weight, at the rate at which the lane's jobs end;
     /// - until the rates of its tenant, and those of the lane, let in as many as come before it;
@@ -25,7 +25,8 @@ impl Flows {
         let rate = self.lane.drain_per_s();
         let unknown = Tenant::new();
         let tenant = self.tenants.get(&flow.tenant).unwrap_or(&unknown);
-        if rate <= 0.0 || self.lane.paused || tenant.paused {
+        let is_closed = self.lane.paused || self.lane.health.down().is_some();
+        if rate <= 0.0 || is_closed || tenant.paused {
             return None;
         }
         let turns = self.turns(tenant, flow.class, ahead);
@@ -57,7 +58,8 @@ impl Flows {
     /// In how many milliseconds so many jobs of the lane should have begun; `None` as above.
     pub(in crate::embedded) fn estimated_drain_ms(&self, jobs: u64, now: Millis) -> Option<u64> {
         let lane = &self.lane;
-        let drained = drain_ms(jobs, lane.drain_per_s()).filter(|_| !lane.paused)?;
+        let is_closed = lane.paused || lane.health.down().is_some();
+        let drained = drain_ms(jobs, lane.drain_per_s()).filter(|_| !is_closed)?;
         let (before, cost) = (number(jobs) - 1.0, lane.mean_completion());
         let of_rates = lane.meters.wait_behind(lane.rates(), before, cost, ms(now));
         let wait = of_rates.max(ms(lane.not_before) - ms(now)).clamp(0.0, LONGEST_MS);

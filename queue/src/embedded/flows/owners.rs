@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 
 use crate::{
+    backend::Down,
     clock::Millis,
     fair::{self, FIRST_COMPLETION_GUESS, LEARNING_RATE},
+    health::Health,
+    job::AttemptError,
     limits::{Allowance, Headroom, LaneLimits, MINUTE_MS, TenantLimits},
     state::Class,
 };
@@ -153,6 +156,9 @@ pub(in crate::embedded) struct Lane {
     pub(in crate::embedded) limits: LaneLimits,
     pub(in crate::embedded) paused: bool,
     pub(in crate::embedded) not_before: Millis,
+    pub(in crate::embedded) health: Health,
+    /// The latest error of a lane that is down.
+    pub(in crate::embedded) down_error: Option<AttemptError>,
     pub(in crate::embedded) running: u32,
     pub(in crate::embedded) queued: u64,
     pub(super) vtime: f64,
@@ -201,6 +207,8 @@ impl Lane {
             limits: LaneLimits::default(),
             paused: false,
             not_before: Millis(0),
+            health: Health::default(),
+            down_error: None,
             running: 0,
             queued: 0,
             vtime: 0.0,
@@ -221,8 +229,8 @@ impl Lane {
     /// When the lane may begin another attempt; `None` when only another transition can tell.
     pub(in crate::embedded) fn open_at(&self) -> Option<f64> {
         let at_cap = self.limits.max_running.is_some_and(|cap| self.running >= cap);
-        let at = self.meters.open_at(self.rates()).max(ms(self.not_before));
-        (!self.paused && !at_cap).then_some(at)
+        let may_start = self.health.open_at().filter(|_| !self.paused && !at_cap)?;
+        Some(self.meters.open_at(self.rates()).max(ms(self.not_before.max(may_start))))
     }
 
     pub(in crate::embedded) fn is_open(&self, now: Millis) -> bool {
@@ -236,6 +244,12 @@ impl Lane {
 
     pub(in crate::embedded) fn drain_per_s(&self) -> f64 {
         self.drain.per_s
+    }
+
+    /// Why nothing is claimed from the lane for now, where its upstream fails.
+    pub(in crate::embedded) fn down(&self) -> Option<Down> {
+        let (since, probe_at) = self.health.down()?;
+        Some(Down { since, probe_at, error: self.down_error.clone() })
     }
 
     /// Begins nothing before that time.

@@ -8,7 +8,7 @@ functions.audit = function(args)
   flows.load()
   local ready, scheduled, queued, running, unsettled = {}, {}, {}, {}, {}
   local function add(counts, name, more) counts[name] = (counts[name] or 0) + (more or 1) end
-  local totals = { queued = 0, running = 0, due = 0, cancelling = 0 }
+  local totals = { queued = 0, running = 0, due = 0, cancelling = 0, faulted = 0 }
   for n = 2, #args do
     local id = args[n]
     local j = jobs.get(id)
@@ -35,6 +35,10 @@ functions.audit = function(args)
       else
         check(j.state ~= 'h', id .. ' is held by nothing')
       end
+      if live and jobs.has(j, FLAG.faulted) then
+        totals.faulted = totals.faulted + 1
+        check(call('HEXISTS', P .. 'faults', id) == 1, id .. ' lost its fault')
+      end
       if waits then add(queued, j.tenant) totals.queued = totals.queued + 1 end
       if j.state == 'q' then add(ready, jobs.flow(j)) end
       if jobs.has(j, FLAG.cancelling) then totals.cancelling = totals.cancelling + 1 end
@@ -46,6 +50,12 @@ functions.audit = function(args)
       end
     end
   end
+  local known = call('HMGET', P .. 'health', 'cool_downs', 'probe')
+  check((lane[HEALTH] >= DOWN) == (known[1] ~= false), 'the lane does not know whether it is down')
+  check((lane[HEALTH] == PROBED) == (known[2] ~= false), 'the lane does not know whether it is probed')
+  check(not known[2] or call('ZSCORE', LEASES, known[2]), 'the probe is no lease')
+  check(lane[HEALTH] ~= WELL or call('EXISTS', P .. 'health') == 0, 'a lane that is well remembers failures')
+  check(call('HLEN', P .. 'faults') == totals.faulted, 'faults holds strangers')
   check(call('ZCARD', DUE) == totals.due, 'due holds strangers')
   check(call('ZCARD', LEASES) == totals.running, 'leases hold strangers')
   check(call('SCARD', CANCELS) == totals.cancelling, 'cancels holds strangers')

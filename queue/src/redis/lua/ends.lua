@@ -1,6 +1,7 @@
 -- How attempts and jobs end, and how every script does. The policy stands above, written by the
 -- loader:
 --   RETENTION   how long an ended job is kept, in milliseconds
+--   GIVE_UP     after how many milliseconds a job without a deadline ends
 --   MAX_STALLS  how many workers a job may lose
 --   MAX_DEAD    how many failed jobs the list of the dead holds
 --   AT_ONCE     how many members of a set one transition promotes
@@ -127,6 +128,7 @@ ends = {
       end
       if jobs.has(j, FLAG.errors) then call('PEXPIREAT', key('errors', j.id), ends.forget_at()) end
       if jobs.has(j, FLAG.events) then call('PEXPIREAT', key('events', j.id), ends.forget_at()) end
+      if jobs.has(j, FLAG.faulted) then call('HDEL', P .. 'faults', j.id) end
       -- The end is to be told: see redis/outbox.rs.
       if jobs.has(j, FLAG.webhook) then
         call('ZADD', OUTBOX, now, j.id .. string.format('%016x', j.order) .. state)
@@ -142,7 +144,7 @@ ends = {
 
   -- Lets a job wait again that held a lease, with its old order, unless its deadline has passed.
   put_back = function(j, at, kind, data)
-    if j.deadline > 0 and j.deadline <= now then return ends.finish(j, 'x', '') end
+    if (j.deadline > 0 and j.deadline or jobs.created(j) + GIVE_UP) <= now then return ends.finish(j, 'x', '') end
     jobs.log(j, kind, data)
     jobs.count_waiting(j, 1)
     if at > now then jobs.schedule(j, at, true) else jobs.make_ready(j) end
@@ -203,7 +205,7 @@ local function commit(only)
   flows.save()
   publish()
   local wake = flows.is_visible()
-  if only == 'open' then wake = wake and owner.is_open(lane) end
+  if only == 'open' then wake = wake and flows.lane_is_open() end
   if only == 'new' then wake = wake and not was_visible end
   if wake or lane[SOONEST] < soonest_before then call('ZADD', WAKE, '0', 'a') end
 end

@@ -97,7 +97,8 @@ end
 
 -- How much a job is thought to cost.
 local function estimate(prompt, completion)
-  local cost = prompt + (completion >= 0 and completion or math.floor(lane[MEAN] + 0.5))
+  local most = math.floor(lane[MEAN] * MOST_COMPLETION_OF_MEAN + 0.5)
+  local cost = prompt + (completion >= 0 and math.min(completion, most) or math.floor(lane[MEAN] + 0.5))
   if cost < 1 then return 1 end
   return cost < MOST_TOKENS and cost or MOST_TOKENS
 end
@@ -117,7 +118,7 @@ local function accept(d)
   local j = {
     id = d.id, class = class, flags = flags, attempts = 0, stalls = 0, epoch = 0, started = 0,
     at = now + delay, state = 'h', order = lane[ACCEPTED],
-    deadline = deadline > 0 and now + deadline or 0, tenant = d.tenant, session = false,
+    deadline = deadline > 0 and now + deadline or delay > 0 and now + delay + GIVE_UP or 0, tenant = d.tenant, session = false,
   }
   if session_len > 0 then j.session = string.sub(d.tail, tenant_len + 1, tenant_len + session_len) end
   if d.ttl then

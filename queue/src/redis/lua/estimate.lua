@@ -14,9 +14,10 @@ local function wait_for_rates(o, before, cost)
 end
 
 -- In how many milliseconds a job of that class and cost should begin that has so many jobs of its flow
--- before it; -1 while nothing was measured, and while it is paused.
+-- before it; -1 while nothing was measured, while it is paused and while the lane is down.
 local function estimated_wait(t, class, ahead, cost)
-  if lane[DRAIN_PER_S] <= 0 or lane[RULES][PAUSED] == 1 or t[RULES][PAUSED] == 1 then return -1 end
+  local is_closed = lane[RULES][PAUSED] == 1 or lane[HEALTH] >= DOWN
+  if lane[DRAIN_PER_S] <= 0 or is_closed or t[RULES][PAUSED] == 1 then return -1 end
   local weight, weights, own = flows.weight(t, class), lane[WEIGHTS], ahead + 1
   if t[OFFERED + class] == 0 then weights = weights + weight end
   local turns = math.min((ahead + 1) * (weights / weight), lane[QUEUED])
@@ -41,7 +42,7 @@ local function full(scope, limit, waiting, new, t)
   local excess, rate, wait = waiting + new - limit, lane[DRAIN_PER_S], -1
   if t then
     wait = estimated_wait(t, STANDARD, excess - 1, lane[MEAN])
-  elseif rate > 0 and lane[RULES][PAUSED] == 0 then
+  elseif rate > 0 and lane[RULES][PAUSED] == 0 and lane[HEALTH] < DOWN then
     wait = math.floor(math.max(excess * 1000 / rate, wait_for_rates(lane, excess - 1, lane[MEAN])))
   end
   return { 'full', scope, limit, waiting, new, wait }

@@ -100,6 +100,12 @@ local SOONEST <const>, CANCELLING <const> = 14, 15
 local LANE = '<iiddddddidddddic50'
 local NEW_LANE = struct.pack(LANE, 0, 0, 0, 0, 0, 0, 256, 0, 0, 0, 0, 0, 0, NEVER, 0,
   struct.pack(RULES_FORMAT, 0, -1, 1000000, -1, -1, 0, 1, 0))
+local LANE_BYTES = #NEW_LANE
+-- Behind that stands how its upstream is, see health.lua: its CREDIT; when the next probe may start, if it is
+-- DOWN; when it last RECOVERED; and its HEALTH, which is WELL, FAILING, DOWN, or PROBED while a probe runs.
+local CREDIT <const>, PROBE_AT <const>, HEALTH <const>, RECOVERED <const> = 18, 19, 20, 22
+local WELL <const>, FAILING <const>, DOWN <const>, PROBED <const> = 0, 1, 2, 3
+local HEALTH_FORMAT = '<dddB'
 local was_visible, soonest_before
 
 -- A tenant goes on with how many of its jobs are due; its score in `parked`, -1 when not there; and for
@@ -220,7 +226,12 @@ local flows
 flows = {
   read_lane = function(packed)
     -- Behind the last comes where the packed ones end, in the place of RULES.
-    lane = { unpack_numbers(LANE, packed or NEW_LANE) }
+    packed = packed or NEW_LANE
+    lane = { unpack_numbers(LANE, packed) }
+    lane[CREDIT], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH] = 0, 0, 0, WELL
+    if #packed > LANE_BYTES then
+      lane[CREDIT], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH] = unpack_numbers(HEALTH_FORMAT, packed, LANE_BYTES + 1)
+    end
     lane[RULES] = rules[lane[PACKED]] or owner.read_rules(lane[PACKED])
     soonest_before = lane[SOONEST]
     was_visible = flows.is_visible()
@@ -324,7 +335,18 @@ flows = {
   end,
 
   -- Whether there is work that a worker can begin, now or at a known time.
-  is_visible = function() return lane[OFFERS] > 0 and owner.open_at(lane) ~= nil end,
+  is_visible = function() return lane[OFFERS] > 0 and flows.lane_open_at() ~= nil end,
+
+  -- When the lane may begin another attempt; nil when only a transition can tell.
+  lane_open_at = function()
+    if lane[HEALTH] == PROBED then return nil end
+    local at = owner.open_at(lane)
+    return at and lane[HEALTH] == DOWN and math.max(at, lane[PROBE_AT]) or at
+  end,
+  lane_is_open = function()
+    local at = flows.lane_open_at()
+    return at ~= nil and at <= now
+  end,
 
   -- Decides for every touched tenant which of its flows are offered: the only place that does.
   -- `active` then holds exactly the servable flows, `parked` the tenants that a rate keeps closed.
@@ -379,6 +401,7 @@ flows = {
   -- Writes what changed.
   save = function()
     fields[1], fields[2] = '', pack(LANE, unpack(lane, 1, PACKED))
+      .. pack(HEALTH_FORMAT, lane[CREDIT], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH])
     bulk('HSET', TENANTS, fields, 2, pack_tenants(changed, changes, fields, 2))
     changes = 0
   end,

@@ -4,7 +4,7 @@
 -- session and spec; then the output, once there is one, and the body, as long as it is needed.
 --   state: q ready, h held by its session, w due, r running, s f c x ended
 --   flags: 1 cancelling, 2 keeps events, 4 remembers, 8 body in a key of its own, 16 has errors,
---          32 is between two attempts, 64 has a webhook
+--          32 is between two attempts, 64 has a webhook, 128 met a failure that was charged to the lane
 --   at:    held, due: when it may run; ended: when it ended
 local HOT, HOT_BYTES, COLD, HEAD_BYTES = '<c1BBHHI4I4dd', 31, '<BHddddBBI4', 72
 local HEAD = HOT .. string.sub(COLD, 2)
@@ -13,7 +13,7 @@ local STARTED_AT <const>, COST_AT <const> = 16, 43
 -- The epoch of a first attempt, as the members of `leases` have it.
 local EPOCH_ONE = '00000001'
 local VERSION = 1
-local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32, webhook = 64 }
+local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32, webhook = 64, faulted = 128 }
 -- What the record of a job that is ready, has no flag and began no attempt begins with, up to `at`; by class.
 local NEW = {}
 for class = 0, 2 do
@@ -46,8 +46,9 @@ jobs = {
   -- The job, nil when there is none.
   get = function(id) return known[id] or jobs.parse(id, call('GET', JOB .. id)) end,
 
-  -- What is seldom asked for: the length of its output, the time of its acceptance.
+  -- What is seldom asked for: the length of its output, its most attempts, the time of its acceptance.
   out_len = function(j) return (struct.unpack('<I4', j.raw, 12)) end,
+  max_attempts = function(j) return (struct.unpack('<H', j.raw, HOT_BYTES + 2)) end,
   created = function(j) return (struct.unpack('<d', j.raw, HOT_BYTES + 20)) end,
 
   -- The first part of its record, as it is now. `out_len`: nil as long as there is no output.

@@ -11,6 +11,7 @@ functions.reap = function(args)
     flows.change(t)
     if j then ends.discharge(t, byte(m, 35) - 48, j.cost) end
     ends.release(t, 1)
+    health.ended(m)
     if j then
       local attempt = '"attempt":' .. string.format('%d', j.attempts)
       local err = string.gsub(args[2], '"attempt":0', attempt, 1)

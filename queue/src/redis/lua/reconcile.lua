@@ -6,6 +6,12 @@ functions.reconcile = function(args)
   local repaired = { running = 0, ready = 0, offers = 0 }
   if args[2] == '0' then
     ends.promote()
+    if lane[HEALTH] == PROBED then
+      local probe = call('HGET', P .. 'health', 'probe')
+      if not probe or not call('ZSCORE', LEASES, probe) then
+        lane[HEALTH], repaired.running = DOWN, repaired.running + 1
+      end
+    end
     call('ZREMRANGEBYSCORE', DEAD, '-inf', now - RETENTION)
     call('ZREMRANGEBYSCORE', OUTBOX, '-inf', now - RETENTION)
   end
@@ -75,6 +81,21 @@ functions.reconcile = function(args)
     end
   end
 
+  -- Ends the jobs that have waited for too long: those that stand first in their flows, as the older ones
+  -- stand before the younger ones.
+  local function give_up(t)
+    for class = 0, 2 do
+      for _ = 1, AT_ONCE do
+        local id = t[READY + class] > 0 and call('ZRANGE', READIES .. class .. ':' .. t[NAME], 0, 0)[1]
+        local j = id and jobs.get(id)
+        if not j or j.deadline > 0 or jobs.created(j) + GIVE_UP > now then break end
+        jobs.withdraw(j)
+        ends.finish(j, 'x', '')
+        jobs.flush()
+      end
+    end
+  end
+
   local forgotten = {}
   local function is_needed(t, list)
     return t[RULES][CONFIGURED] == 1 or t[RULES][PAUSED] == 1 or t[RUNNING] > 0 or t[QUEUED] > 0
@@ -86,6 +107,7 @@ functions.reconcile = function(args)
     local name = scan[2][n]
     if name ~= '' then
       local t = flows.touch_named(name)
+      give_up(t)
       recount(t)
       local list = LISTS .. name
       trim(list)

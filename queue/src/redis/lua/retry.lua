@@ -16,8 +16,9 @@ functions.retry = function(args)
   call('DEL', key('errors', j.id), key('events', j.id))
   if jobs.has(j, FLAG.body) then call('PERSIST', key('body', j.id)) end
   jobs.set(j, FLAG.errors, false)
+  jobs.set(j, FLAG.faulted, false)
   lane[ACCEPTED] = lane[ACCEPTED] + 1
-  j.order, j.attempts, j.stalls, j.deadline, j.at = lane[ACCEPTED], 0, 0, 0, now
+  j.order, j.attempts, j.stalls, j.deadline, j.at = lane[ACCEPTED], 0, 0, now + GIVE_UP, now
   jobs.admit(j)
   -- The output goes, the body stays; of the part of the header that stays, order and deadline are new.
   local first, after = HOT_BYTES + 1, HOT_BYTES + 20

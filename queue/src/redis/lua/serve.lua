@@ -234,10 +234,15 @@ end
 -- Begins attempts: from the flow with the lowest tag; among equals the first by name.
 local function begin_attempts(lease_ms)
   if max == 0 or lane[OFFERS] == 0 then return end
+  if lane[HEALTH] >= DOWN then
+    if not flows.lane_is_open() then return end
+    most = TURNS + 2
+  end
   lane_free, until_then, leases_from = lane[RULES][FREE], format('%d', now + lease_ms), 2 * max
   first_now[0], first_now[1], first_now[2] = nil, nil, nil
   for n = #leases + 1, leases_from do leases[n] = until_then end
   while owner.is_open(lane) and serve() do end
+  if lane[HEALTH] == DOWN and claimed > TURNS then health.claimed(leases[2 * max]) end
   for first = leases_from + 1, 2 * max, 2000 do
     call('ZADD', LEASES, unpack(leases, first, math.min(first + 1999, 2 * max)))
   end

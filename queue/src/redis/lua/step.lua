@@ -5,10 +5,11 @@
 --   be. Numbers: S, or T when the one before is such and of the same tenant; prompt tokens or -1,
 --   completion tokens, its cost, 0;
 --   5 of another: lease member; output JSON; turn JSON; error JSON; data of the `retrying` event; what does
---   not apply is ''. Numbers: how it went (s f c x ended so; r retry; l the lane was stopped; b handed
---   back); prompt tokens or -1, completion tokens, delay ms, turns kept.
+--   not apply is ''. Numbers: how it went (s f c x ended so; r retry; l u v d failed,
+--   see health.charge; b handed back); prompt tokens or -1, completion tokens, delay ms; turns kept, or of
+--   l how long the lane waits in ms, or of u v d the random part of a cool-down.
 -- Returns { settled, look again, now, turns, id, record, … }: `settled` has a letter a settlement, 1
---   done or 0 lease not held; `look again` is ms or -1, never later than there may be work; `now` is
+--   done, 0 lease not held, or done and the lane 2 waits, as its upstream asked for, 3 cools down, 4 is open again; `look again` is ms or -1, never later than there may be work; `now` is
 --   packed as in a record; `turns` has, for each job that remembers, its number among those begun and a
 --   list, and is nil when no job does; each job that was begun is its id and its record as it was before.
 
@@ -16,6 +17,8 @@
 local args, numbers
 local NUMBERS_BYTES <const> = 33
 local PLAIN, SAME = byte('S'), byte('T')
+-- What a settlement came to that changed how the lane is.
+local LANE_WAITS <const>, LANE_DOWN <const>, LANE_UP <const> = '2', '3', '4'
 
 local function remember(j, turn, keep)
   local talk = j.tenant .. ':' .. j.session
@@ -32,6 +35,8 @@ end
 -- The lease members that came, their tenants, and how each attempt went; the arrays are used again by
 -- the next call.
 local members, names, hows = {}, {}, {}
+-- The letters of settlements that changed how the lane is, by their numbers.
+local came_to
 
 -- Ends a run of jobs of one tenant that have nothing but their records, which have come along, as far as
 -- their leases are held (`letters`: nil when all are). The first is the n-th settlement, which begins at
@@ -50,6 +55,11 @@ local function settle_run(n, i, letters, forgotten_at)
         ends.settle_cost(t, class, prompt + completion - cost)
       end
       if capped then ends.learn_duration(t, (unpack_numbers('<d', args[i + 1], STARTED_AT))) end
+      if lane[HEALTH] == WELL then
+        lane[CREDIT] = lane[CREDIT] + 1
+      else
+        came_to[n] = health.succeeded(members[n]) and LANE_UP or nil
+      end
       if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
       call('SET', JOB .. id, args[i + 1], 'PXAT', forgotten_at)
       news[told + 1], news[told + 2], news[told + 3] = 'E', id, 's'
@@ -61,6 +71,33 @@ local function settle_run(n, i, letters, forgotten_at)
   return n, i, held
 end
 
+-- How an attempt went whose failure is charged to its job or to the lane.
+local FAULTS = { l = true, u = true, v = true, d = true }
+
+-- `more`: l: how long the lane waits, in ms; others: the random part of a cool-down. Answers the letter of
+-- what it came to, nil for done.
+local function settle_fault(j, m, i, how, delay, more)
+  local probe_at = lane[HEALTH] >= DOWN and lane[PROBE_AT]
+  local is_charged, at = health.charge(j, m, how, delay, more)
+  if lane[HEALTH] >= DOWN then call('HSET', P .. 'health', 'error', args[i + 3]) end
+  if is_charged and j.attempts >= jobs.max_attempts(j) then
+    ends.finish(j, 'f', args[i + 1])
+    return nil
+  end
+  local letter = lane[HEALTH] == DOWN and lane[PROBE_AT] ~= probe_at and LANE_DOWN or nil
+  if not is_charged then
+    j.attempts = j.attempts - 1
+    if how == 'l' and now + more > lane[RULES][NOT_BEFORE] then
+      letter = LANE_WAITS
+      owner.change_rules(lane, function(r) r[NOT_BEFORE] = now + more end)
+    end
+  end
+  ends.remember_error(j, args[i + 3])
+  ends.put_back(j, at, 'R', args[i + 4])
+  return letter
+end
+
+-- Answers as settle_fault does.
 local function settle(n, i)
   local m, t = members[n], tenants[names[n]]
   local j = known[sub(m, 1, 26)]
@@ -69,7 +106,7 @@ local function settle(n, i)
   local difference = 0
   if j and prompt >= 0 then
     difference = prompt + completion - j.cost
-  elseif j and (how == 'l' or how == 'b') then
+  elseif j and (FAULTS[how] or how == 'b') then
     difference = -j.cost
   end
   local class = byte(m, 35) - 48
@@ -78,24 +115,26 @@ local function settle(n, i)
   ends.release(t, 1)
   ends.settle_cost(t, class, difference)
   if not j then return end
-  -- What was not spent says nothing of how long an attempt lasts.
-  if t[RULES][MAX_RUNNING] >= 0 and how ~= 'l' and how ~= 'b' then ends.learn_duration(t, j.started) end
+  -- A failed attempt says nothing of how long an attempt lasts.
+  if t[RULES][MAX_RUNNING] >= 0 and not FAULTS[how] and how ~= 'b' then ends.learn_duration(t, j.started) end
   if how == 's' and prompt >= 0 then lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625 end
-  if (how == 'r' or how == 'l' or how == 'b') and jobs.has(j, FLAG.cancelling) then how = 'c' end
+  if (how == 'r' or FAULTS[how] or how == 'b') and jobs.has(j, FLAG.cancelling) then how = 'c' end
+  local letter = nil
+  if how == 's' then letter = health.succeeded(m) and LANE_UP or nil elseif not FAULTS[how] then health.ended(m) end
   if how == 's' and j.session and args[i + 2] ~= '' then remember(j, args[i + 2], keep) end
   if how == 'r' then
     ends.remember_error(j, args[i + 3])
     ends.put_back(j, now + delay, 'R', args[i + 4])
-  elseif how == 'l' then
-    owner.change_rules(lane, function(r) r[NOT_BEFORE] = math.max(r[NOT_BEFORE], now + delay) end)
-    j.attempts = j.attempts - 1
-    ends.put_back(j, now, 'R', args[i + 4])
+  elseif FAULTS[how] then
+    return settle_fault(j, m, i, how, delay, keep)
   elseif how == 'b' then
     j.attempts = j.attempts - 1
     ends.put_back(j, now, 'Q', 'null')
   else
-    ends.finish(j, how, args[i + 1])
+    -- A fault of a job that was to be cancelled brought an output along.
+    ends.finish(j, how, how == 'c' and '' or args[i + 1])
   end
+  return letter
 end
 
 -- Which of so many leases were held, a letter each, as nothing has changed yet in the records: a job runs,
@@ -139,6 +178,7 @@ local function settle_all()
   local raws = #to_read > 0 and call('MGET', unpack(to_read))
   for n, name in ipairs(to_read) do jobs.parse(sub(name, -26), raws[n]) end
 
+  came_to = {}
   local n, plain, forgotten_at = 1, 0, count > 0 and ends.forget_at()
   i = 6
   while n <= count do
@@ -149,12 +189,14 @@ local function settle_all()
     else
       if plain > 0 then ends.count(plain) end
       plain = 0
-      if not letters or letters[n] == '1' then settle(n, i) end
+      if not letters or letters[n] == '1' then came_to[n] = settle(n, i) end
       n, i = n + 1, i + 5
     end
   end
   if plain > 0 then ends.count(plain) end
-  return letters and table.concat(letters) or string.rep('1', count)
+  if not letters and next(came_to) == nil then return string.rep('1', count) end
+  for other = 1, count do came_to[other] = came_to[other] or (letters and letters[other] or '1') end
+  return table.concat(came_to)
 end
 
 functions.step = function(given)
@@ -171,7 +213,7 @@ functions.step = function(given)
 
   -- In how long there may be work without a wake-up.
   local at = lane[SOONEST]
-  if lane[OFFERS] > 0 then at = math.min(at, owner.open_at(lane) or NEVER) end
+  if lane[OFFERS] > 0 then at = math.min(at, flows.lane_open_at() or NEVER) end
   if at < NEVER then reply[LOOK_AGAIN] = math.max(0, math.ceil(at - now)) end
   return reply
 end

@@ -1,0 +1,283 @@
+//! Promises about whom a failed attempt is charged to, and about lanes whose upstream fails.
+
+use std::time::Duration;
+
+use super::stage::{Stage, error, faulted, tenant_id};
+use crate::{
+    Fault, JobId, Lease, NewJob, Status,
+    clock::Clock,
+    fair::Estimate,
+    health::{FAILURES, LONGEST_COOL_DOWN, PROOF, SUSPECTS},
+    job::State,
+    limits::LaneLimits,
+    state::WaitingFor,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Accepts `count` jobs of one tenant.
+async fn accept(stage: &Stage, count: usize) -> Vec<JobId> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(stage.accept(stage.job("ann")).await);
+    }
+    ids
+}
+
+/// Fails the attempts one after the other, without a delay before the next.
+async fn fail(stage: &Stage, leases: impl IntoIterator<Item = Lease>, fault: Fault) {
+    for lease in leases {
+        let outcome = faulted(fault, Duration::ZERO, lease.attempt);
+        stage.settle(lease, outcome).await;
+    }
+}
+
+/// Lets the lane cool down.
+async fn break_down(stage: &Stage) {
+    let lease = stage.claim_one().await;
+    fail(stage, [lease], Fault::Certain).await;
+    assert!(stage.claim(10).await.is_empty(), "the lane is not down");
+}
+
+/// In how long the lane, which is down, is probed.
+async fn probe_in(stage: &Stage) -> Duration {
+    let down = stage.store().stats(&stage.shard, None).await.unwrap().down;
+    down.expect("the lane is down").probe_at.since(stage.clock.now())
+}
+
+/// Three failures of the upstream in a row close the lane; nothing is spent and nothing is claimed.
+pub async fn failures_in_a_row_close_the_lane(stage: Stage) {
+    let ids = accept(&stage, 10).await;
+    let leases = stage.claim(5).await;
+    fail(&stage, leases, Fault::Upstream).await;
+    assert!(stage.claim(10).await.is_empty());
+    let wait = probe_in(&stage).await;
+    assert!(wait >= SECOND * 8 / 10 && wait <= SECOND * 12 / 10, "{wait:?}");
+    for id in ids {
+        let seen = stage.see(&id).await;
+        assert_eq!(seen.attempts, 0);
+        if let State::Queued { waiting_for, .. } = seen.state {
+            assert_eq!(waiting_for, WaitingFor::UpstreamDown);
+        }
+    }
+    let down = stage.store().stats(&stage.shard, None).await.unwrap().down.unwrap();
+    assert_eq!(down.error, Some(error(1)));
+    stage.assert_sound().await;
+}
+
+/// A success between them starts the count anew.
+pub async fn a_success_starts_the_count_anew(stage: Stage) {
+    accept(&stage, 20).await;
+    for _ in 0..3 {
+        let mut leases = stage.claim(FAILURES as usize).await;
+        let last = leases.pop().unwrap();
+        fail(&stage, leases, Fault::Upstream).await;
+        stage.succeed(last).await;
+    }
+    assert_eq!(stage.claim(1).await.len(), 1);
+    stage.assert_sound().await;
+}
+
+/// A refused key closes the lane with the first failure.
+pub async fn a_certain_failure_closes_the_lane_at_once(stage: Stage) {
+    accept(&stage, 3).await;
+    break_down(&stage).await;
+    stage.assert_sound().await;
+}
+
+/// Soon after a recovery a certain failure counts like any other: one bad job does not close the lane again.
+pub async fn a_recovered_lane_waits_for_more_certain_failures(stage: Stage) {
+    accept(&stage, 10).await;
+    break_down(&stage).await;
+    stage.pass(SECOND);
+    let probe = stage.claim_one().await;
+    stage.succeed(probe).await;
+    let lease = stage.claim_one().await;
+    fail(&stage, [lease], Fault::Certain).await;
+    assert_eq!(stage.claim(1).await.len(), 1);
+    stage.assert_sound().await;
+}
+
+/// After the cool-down one job probes, and its success lets the others start, in their places.
+pub async fn one_job_probes_and_its_success_opens_the_lane(stage: Stage) {
+    let ids = accept(&stage, 4).await;
+    break_down(&stage).await;
+    stage.pass(SECOND);
+    let mut probes = stage.claim(10).await;
+    assert_eq!(probes.len(), 1);
+    let probe = probes.pop().unwrap();
+    assert_eq!(probe.key.job, ids[1], "another job than the one that failed probes");
+    assert!(stage.claim(10).await.is_empty(), "a second job probes");
+    stage.pass(SECOND);
+    let step = stage.step(vec![probe.settle(super::stage::succeeded(), None)], 10).await;
+    let started: Vec<JobId> = step.leases.iter().map(|lease| lease.key.job.clone()).collect();
+    assert_eq!(started, [ids[0].clone(), ids[2].clone(), ids[3].clone()]);
+    assert!(step.leases.iter().all(|lease| lease.attempt == 1));
+    assert_eq!(stage.store().stats(&stage.shard, None).await.unwrap().down, None);
+    stage.assert_sound().await;
+}
+
+/// Each probe that fails doubles the cool-down, up to a minute.
+pub async fn failed_probes_double_the_cool_down(stage: Stage) {
+    accept(&stage, 2).await;
+    break_down(&stage).await;
+    for exponent in 1..9 {
+        let wait = probe_in(&stage).await;
+        let length = (SECOND * 2_u32.pow(exponent - 1)).min(LONGEST_COOL_DOWN);
+        assert!(wait >= length * 8 / 10 && wait <= length * 12 / 10, "{exponent}: {wait:?}");
+        stage.pass(wait);
+        let probe = stage.claim_one().await;
+        assert_eq!(probe.attempt, 1);
+        fail(&stage, [probe], if exponent % 2 == 0 { Fault::Unclear } else { Fault::Upstream })
+            .await;
+    }
+    stage.assert_sound().await;
+}
+
+/// A probe whose worker is lost, or that ends without an answer, makes room for the next.
+pub async fn a_lost_probe_makes_room_for_the_next(stage: Stage) {
+    accept(&stage, 4).await;
+    break_down(&stage).await;
+    stage.pass(SECOND);
+    drop(stage.claim_one().await);
+    stage.pass(super::stage::LEASE);
+    stage.reap().await;
+    let probe = stage.claim_one().await;
+    stage.settle(probe, crate::Outcome::Released).await;
+    assert_eq!(stage.claim(10).await.len(), 1);
+    stage.assert_sound().await;
+}
+
+/// An answer to an attempt of before the cool-down does not open the lane.
+pub async fn only_the_probe_opens_the_lane(stage: Stage) {
+    accept(&stage, 5).await;
+    let before = stage.claim_one().await;
+    break_down(&stage).await;
+    stage.succeed(before).await;
+    assert!(stage.claim(10).await.is_empty());
+    stage.assert_sound().await;
+}
+
+/// A lane that is resumed is open at once.
+pub async fn a_resumed_lane_is_open(stage: Stage) {
+    accept(&stage, 3).await;
+    break_down(&stage).await;
+    stage.store().pause(&stage.shard, None, false).await.unwrap();
+    assert_eq!(stage.claim(10).await.len(), 2);
+    stage.assert_sound().await;
+}
+
+/// An unclear failure is charged to its job, and the last one ends it.
+pub async fn an_unclear_failure_is_the_jobs(stage: Stage) {
+    let job = NewJob { max_attempts: 2, ..stage.job("ann") };
+    let id = stage.accept(job).await;
+    let lease = stage.claim_one().await;
+    fail(&stage, [lease], Fault::Unclear).await;
+    let lease = stage.claim_one().await;
+    assert_eq!(lease.attempt, 2);
+    fail(&stage, [lease], Fault::Unclear).await;
+    assert_eq!(stage.status(&id).await, Status::Failed);
+    stage.assert_sound().await;
+}
+
+/// Unclear failures of five different jobs in a row are the lane's, and the attempts are given back.
+pub async fn unclear_failures_of_many_jobs_are_the_lanes(stage: Stage) {
+    let ids = accept(&stage, SUSPECTS + 3).await;
+    let mut leases = stage.claim(SUSPECTS + 1).await;
+    let late = leases.pop().unwrap();
+    let last = leases.pop().unwrap();
+    fail(&stage, leases, Fault::Unclear).await;
+    assert_eq!(stage.see(&ids[0]).await.attempts, 1);
+    fail(&stage, [last, late], Fault::Unclear).await;
+    assert!(stage.claim(10).await.is_empty());
+    for id in &ids {
+        assert_eq!(stage.see(id).await.attempts, 0);
+    }
+    stage.assert_sound().await;
+}
+
+/// A success of the lane proves that unclear failures are the jobs'.
+pub async fn a_success_proves_unclear_failures_the_jobs(stage: Stage) {
+    let ids = accept(&stage, 2 * SUSPECTS).await;
+    let mut leases = stage.claim(2 * SUSPECTS - 1).await;
+    let good = leases.pop().unwrap();
+    let rest = leases.split_off(SUSPECTS - 1);
+    fail(&stage, leases, Fault::Unclear).await;
+    stage.succeed(good).await;
+    fail(&stage, rest, Fault::Unclear).await;
+    assert_eq!(stage.see(&ids[0]).await.attempts, 1);
+    assert!(!stage.claim(1).await.is_empty());
+    stage.assert_sound().await;
+}
+
+/// A job that is refused for the rate while five others succeed spends its own attempts from then on, and
+/// stops the lane no more.
+pub async fn a_job_that_alone_is_refused_is_charged(stage: Stage) {
+    let refused = stage.accept(stage.job("ann")).await;
+    let rate = Fault::Rate(SECOND);
+    let lease = stage.claim_one().await;
+    fail(&stage, [lease], rate).await;
+    assert_eq!(stage.see(&refused).await.attempts, 0);
+    accept(&stage, 8).await;
+    stage.pass(SECOND);
+    let mut leases = stage.claim(1 + usize::try_from(PROOF).unwrap()).await;
+    let again = leases.remove(0);
+    assert_eq!(again.key.job, refused);
+    for lease in leases {
+        stage.succeed(lease).await;
+    }
+    fail(&stage, [again], rate).await;
+    assert_eq!(stage.see(&refused).await.attempts, 1);
+    assert!(!stage.claim(1).await.is_empty(), "the lane was stopped again");
+    stage.assert_sound().await;
+}
+
+/// Where the upstream refuses many jobs, none of them is the exception.
+pub async fn a_rate_that_all_meet_charges_nobody(stage: Stage) {
+    let ids = accept(&stage, 12).await;
+    for _ in 0..6 {
+        let mut leases = stage.claim(12).await;
+        let good = leases.pop();
+        fail(&stage, leases, Fault::Rate(SECOND)).await;
+        if let Some(good) = good {
+            stage.succeed(good).await;
+        }
+        stage.pass(SECOND);
+    }
+    for id in ids {
+        let seen = stage.see(&id).await;
+        assert!(seen.attempts == 0 || seen.status() == Status::Succeeded, "{seen:?}");
+    }
+    stage.assert_sound().await;
+}
+
+/// A job that never gets through ends by its age: at a failure, or while it waits.
+pub async fn a_job_is_given_up_by_its_age(stage: Stage) {
+    let ids = accept(&stage, 2).await;
+    let delayed = stage.accept(NewJob { delay: SECOND, ..stage.job("bob") }).await;
+    let running = stage.claim_one().await;
+    stage.pass(crate::Policy::default().give_up_after - SECOND);
+    assert_eq!(stage.store().reconcile(&stage.shard).await.unwrap().total(), 0);
+    assert_eq!(stage.status(&ids[1]).await, Status::Queued);
+    stage.pass(SECOND);
+    fail(&stage, [running], Fault::Upstream).await;
+    assert_eq!(stage.status(&ids[0]).await, Status::Expired);
+    assert_eq!(stage.see(&ids[0]).await.errors, [error(1)]);
+    stage.store().reconcile(&stage.shard).await.unwrap();
+    assert_eq!(stage.status(&ids[1]).await, Status::Expired);
+    assert_eq!(stage.status(&delayed).await, Status::Queued);
+    stage.store().retry(&tenant_id("ann"), &ids[1]).await.unwrap();
+    assert_eq!(stage.status(&ids[1]).await, Status::Queued);
+    stage.assert_sound().await;
+}
+
+/// What a request allows beyond reason is charged as eight usual answers.
+pub async fn a_huge_bound_costs_eight_usual_answers(stage: Stage) {
+    let lane = LaneLimits { tokens_per_minute: Some(60_000), ..LaneLimits::default() };
+    stage.store().set_limits(&stage.shard, &lane, &[]).await.unwrap();
+    let cost = Estimate { prompt: 0, completion: Some(10_000_000) };
+    stage.accept(NewJob { cost, ..stage.job("ann") }).await;
+    stage.accept(stage.job("bob")).await;
+    assert_eq!(stage.claim(2).await.len(), 2, "the lane is closed by what was only asked for");
+    stage.assert_sound().await;
+}

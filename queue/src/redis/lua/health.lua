@@ -1,0 +1,111 @@
+-- Lane health: whom a failed attempt is charged to, and when a failing lane is probed. The rules, and the
+-- meaning of the constants, which come from there, are in queue/src/health.rs.
+--
+-- The lane's record says how it is; the hash `health` holds what matters only while something fails:
+-- `failures`, `suspects` (26 bytes of id and 4 of count each), `cool_downs`, `since`, `probe` (a member of
+-- `leases`), `error`. The hash `faults` holds, for jobs with flag 128, the lane's credit at their first failure
+-- that was charged to the lane.
+local SUSPECT_BYTES <const>, ID_BYTES <const> = 30, 26
+
+local health
+health = {
+  -- Opens the lane.
+  open = function()
+    call('DEL', P .. 'health')
+    lane[HEALTH] = WELL
+  end,
+
+  -- Whether an attempt, named by its member of `leases`, is the probe.
+  is_probe = function(member) return lane[HEALTH] == PROBED and call('HGET', P .. 'health', 'probe') == member end,
+
+  claimed = function(member)
+    call('HSET', P .. 'health', 'probe', member)
+    lane[HEALTH] = PROBED
+  end,
+
+  -- Answers whether the lane is open again.
+  succeeded = function(member)
+    lane[CREDIT] = lane[CREDIT] + 1
+    if health.is_probe(member) then
+      lane[RECOVERED] = now
+      health.open()
+      return true
+    end
+    if lane[HEALTH] == FAILING then health.open() end
+    return false
+  end,
+
+  -- An attempt ended in a way that says nothing about the upstream. If it was the probe, the next job probes.
+  ended = function(member)
+    if health.is_probe(member) then
+      call('HDEL', P .. 'health', 'probe')
+      lane[HEALTH] = DOWN
+    end
+  end,
+
+  -- Gives jobs that have not ended attempts back; a running one keeps that which it runs. `own` is the job
+  -- whose attempt ends: its caller saves it.
+  give_back = function(suspects, own)
+    for at = 1, #suspects, SUSPECT_BYTES do
+      local j = jobs.get(sub(suspects, at, at + ID_BYTES - 1))
+      if j and (j.state == 'q' or j.state == 'h' or j.state == 'w' or j.state == 'r') then
+        local spent = tonumber(sub(suspects, at + ID_BYTES, at + SUSPECT_BYTES - 1), 16)
+        j.attempts = math.max(math.max(j.attempts - spent, 0), j.state == 'r' and 1 or 0)
+        if j.id ~= own then jobs.save(j) end
+      end
+    end
+  end,
+
+  -- Answers when the job whose failure began the cool-down may run again.
+  cool_down = function(j, unit)
+    local known = call('HMGET', P .. 'health', 'cool_downs', 'suspects')
+    local before = tonumber(known[1] or 0)
+    if before == 0 then call('HSET', P .. 'health', 'since', now) end
+    local length = math.min(FIRST_COOL_DOWN * 2 ^ before, LONGEST_COOL_DOWN)
+    call('HSET', P .. 'health', 'cool_downs', before + 1)
+    call('HDEL', P .. 'health', 'failures', 'suspects')
+    lane[HEALTH], lane[PROBE_AT] = DOWN, now + math.floor(length * (PROBE_AFTER + PROBE_SPREAD * unit))
+    health.give_back(known[2] or '', j.id)
+    return now + math.floor(length * SAME_JOB_AFTER)
+  end,
+
+  -- Adds a job to those with an unclear failure in a row; answers whether there are enough of them.
+  suspect = function(j)
+    local before, list, count = call('HGET', P .. 'health', 'suspects') or '', {}, nil
+    for at = 1, #before, SUSPECT_BYTES do
+      local id, spent = sub(before, at, at + ID_BYTES - 1), tonumber(sub(before, at + ID_BYTES, at + SUSPECT_BYTES - 1), 16)
+      if id == j.id then count = spent else list[#list + 1] = sub(before, at, at + SUSPECT_BYTES - 1) end
+    end
+    local is_enough = #list + 1 >= SUSPECTS
+    -- This attempt is given back by not being spent, the earlier ones by their count.
+    list[#list + 1] = j.id .. format('%04x', (count or 0) + (is_enough and 0 or 1))
+    call('HSET', P .. 'health', 'suspects', table.concat(list))
+    lane[HEALTH] = FAILING
+    return is_enough
+  end,
+
+  -- Whom the failure of an attempt is charged to. `how`: l rate, u upstream, v certain, d unclear; `delay`
+  -- in ms; `unit`: the random part of a cool-down. Answers whether it is the job, and when that may run again.
+  charge = function(j, member, how, delay, unit)
+    local is_probe = health.is_probe(member)
+    health.ended(member)
+    local is_down = lane[HEALTH] >= DOWN
+    if how == 'd' then
+      if is_probe then return false, health.cool_down(j, unit) end
+      if is_down then return false, now end
+      if health.suspect(j) then return false, health.cool_down(j, unit) end
+      return true, now + delay
+    end
+    local before = jobs.has(j, FLAG.faulted) and tonumber(call('HGET', P .. 'faults', j.id))
+    if before and not is_down and lane[CREDIT] - before >= PROOF then return true, now + delay end
+    lane[CREDIT] = lane[CREDIT] - PROOF
+    call('HSET', P .. 'faults', j.id, before and before - PROOF or lane[CREDIT])
+    jobs.set(j, FLAG.faulted, true)
+    if how == 'l' or (is_down and not is_probe) then return false, now end
+    local weight = how == 'v' and now >= lane[RECOVERED] + CALM and FAILURES or 1
+    if is_probe then return false, health.cool_down(j, unit) end
+    if call('HINCRBY', P .. 'health', 'failures', weight) >= FAILURES then return false, health.cool_down(j, unit) end
+    lane[HEALTH] = FAILING
+    return false, now + delay
+  end,
+}
