@@ -67,7 +67,7 @@ class Model:
 
     async def serve(self, reader, writer):
         self.writers.add(writer)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, ValueError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 length = int(head.split(b"content-length:")[1].split(b"\r\n")[0]) if b"content-length:" in head else 0
@@ -227,6 +227,8 @@ async def case(binary, mode, store, seconds):
     finally:
         causeway.stop()
         model.server.close()
+        for writer in list(model.writers):
+            writer.transport.abort()
         shutil.rmtree(folder, ignore_errors=True)
 
 
