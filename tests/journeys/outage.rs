@@ -116,21 +116,18 @@ async fn an_idle_worker_hears_of_work_after_its_store_was_restarted() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_cannot_be_reached_fails_the_job_after_its_attempts() {
-    let nowhere = format!("http://127.0.0.1:{}/v1", free_port());
-    let up = Causeway::up(&nowhere, &[("CAUSEWAY_RETRY_BASE", "1ms")]).await;
+async fn an_upstream_that_cannot_be_reached_makes_its_jobs_wait() {
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let up = Causeway::up(&format!("{nowhere}/v1"), &[("CAUSEWAY_RETRY_BASE", "1ms")]).await;
     let client = up.client().await;
-    let job = json!({ "body": chat("hello"), "max_attempts": 3 });
+    let job = json!({ "body": chat("hello"), "max_attempts": 1 });
     let id = client.post("/v1/jobs", &job).await.id();
-    let job = client.end_of(&id).await;
-    assert_eq!((&job["status"], &job["attempts"]), (&"failed".into(), &3.into()), "{job:#}");
-    let message = job["error"]["message"].as_str().expect("a message");
-    assert!(message.contains("cannot be reached"), "{message}");
-    let error = client.chat("ann", "hello").await.error(502);
-    assert!(
-        error["message"].as_str().is_some_and(|message| message.contains("cannot be reached")),
-        "{error}"
-    );
+    up.says("the lane cools down").await;
+    let job = client.job(&id).await;
+    assert_ne!(job["status"], "failed", "{job:#}");
+    let error = &job["attempt_errors"][0];
+    assert_eq!(error["code"], "upstream_unreachable", "{job:#}");
+    assert_eq!(error["message"], format!("cannot connect to {nowhere}: connection refused"));
 }
 
 #[tokio::test]

@@ -10,9 +10,9 @@ use std::{
 };
 
 use causeway_queue::{
-    Lease, Outcome, Queue, RawJson, Settlement,
+    Fault, Lease, LeaseKey, Outcome, Queue, RawJson, Settlement,
     fair::Estimate,
-    job::{Output, Response, Usage},
+    job::{AttemptError, Output, Response, Usage},
     news::{Listener, News},
     session::Turn,
 };
@@ -23,12 +23,17 @@ use tokio::{
 
 use crate::{
     assembly::{self, Assembly},
+    chunk::Chunk,
     conversation,
-    disposition::{self, Attempts, Rules},
+    disposition::{self, Attempt, Rules},
     emitter::{Emitter, Tap},
     interrupt::Interrupt,
+    long::on_body,
     settings::Settings,
-    upstream::{Answer, Call, Failure, Sink, Upstream},
+    upstream::{
+        Answer, Call, Failure, Memory, NoAnswer, Share, Sink, Upstream,
+        shape::{Endpoint, Shape, shape},
+    },
 };
 
 /// What every attempt of a shard shares.
@@ -39,7 +44,14 @@ pub(crate) struct Bench {
     pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) emitter: Arc<Emitter>,
     pub(crate) rules: Rules,
+    pub(crate) memory: Arc<Memory>,
 }
+
+/// How long a worker that lacks a resource keeps the job before it hands it back: others need the same resource.
+const EXHAUSTED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Most characters of a failure's message that are logged: an upstream's words may quote a prompt.
+const LOGGED: usize = 200;
 
 /// How the call itself came out.
 type Called = Result<(Output, Option<Turn>), Failure>;
@@ -55,8 +67,9 @@ pub(crate) async fn run(
     let mut listener = bench.queue.backend().news().listen(&lease.key.job);
     let tap = Tap::new(lease.key.clone());
     let said = AtomicU64::new(0);
+    let memory = bench.memory.share();
     let ended = tokio::select! {
-        called = call(bench, &lease, &tap, &said) => Ok(called),
+        called = call(bench, &lease, &tap, &said, &memory) => Ok(called),
         why = interrupted(interrupts, &mut listener) => Err(Some(why)),
         () = past(remaining) => Err(None),
     };
@@ -119,8 +132,14 @@ async fn past(remaining: Option<Duration>) {
     }
 }
 
-/// `said` becomes about how many tokens were answered: one an event, or four bytes each.
-async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>, said: &AtomicU64) -> Called {
+/// Makes the call. `said` becomes about how many tokens were answered: one an event, or four bytes each.
+async fn call(
+    bench: &Bench,
+    lease: &Lease,
+    tap: &Arc<Tap>,
+    said: &AtomicU64,
+    memory: &Share,
+) -> Called {
     let total = bench.settings.timeouts.total;
     let call = Call {
         tenant: lease.key.tenant.clone(),
@@ -129,24 +148,64 @@ async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>, said: &AtomicU64) ->
         headers: lease.spec.headers.clone(),
         stream: lease.spec.stream,
         max_bytes: bench.settings.max_response_bytes,
+        memory: memory.clone(),
     };
     let assembly = Assembly::new(&call.url, call.max_bytes);
     let emitter = lease.keeps_events.then(|| (Arc::clone(&bench.emitter), Arc::clone(tap)));
     if let Some((emitter, tap)) = emitter.as_ref().filter(|_| lease.key.epoch > 1) {
         emitter.reset(tap);
     }
-    let mut stream = Stream { assembly, emitter, said };
+    let mut stream = Stream { assembly, emitter, said, held: 0 };
     let answered = timeout(total, bench.upstream.call(call, &mut stream)).await;
-    let answer = answered.unwrap_or(Err(Failure::TotalTimeout(total)))?;
-    let response = if lease.spec.stream {
-        Response { status_code: answer.status_code, body: stream.assembly.finish()? }
+    let answer = answered.unwrap_or_else(|_| Err(too_late(memory, total)));
+    if let Err(Failure::Exhausted(_)) = answer {
+        tokio::time::sleep(EXHAUSTED_PAUSE).await;
+    }
+    read(lease, answer?, stream).await
+}
+
+/// The failure of a call that took `total`: its own, unless it waited for memory of this worker.
+fn too_late(memory: &Share, total: Duration) -> Failure {
+    if memory.is_waiting() {
+        return Failure::Exhausted("no memory was free for its answer".to_owned());
+    }
+    Failure::TotalTimeout(total)
+}
+
+/// Makes the job's output of an answer, which came whole or as a stream.
+async fn read(lease: &Lease, answer: Answer, stream: Stream<'_>) -> Called {
+    let has_events = stream.said.load(Relaxed) > 0;
+    let (response, usage) = if lease.spec.stream || (answer.body.is_empty() && has_events) {
+        let (assembly, status_code) = (stream.assembly, answer.status_code);
+        let endpoint = Endpoint::of(&lease.spec.url);
+        on_body(stream.held, move || assembled(assembly, status_code, endpoint)).await??
     } else {
-        said.store(answer.body.len() as u64 / 4, Relaxed);
-        whole(&answer)
+        stream.said.store(answer.body.len() as u64 / 4, Relaxed);
+        on_body(answer.body.len(), move || whole(&answer)).await?
     };
-    let usage = assembly::usage(response.body.as_str());
     let turn = lease.spec.memory.as_ref().and_then(|_| turn(lease, &response.body));
-    Ok((Output { response: Some(response), error: None, usage }, turn))
+    Ok((Output { response: Some(response), usage, ..Output::default() }, turn))
+}
+
+/// The answer that a stream was. It has to have the endpoint's shape too: a stream of nothing but its end, or of
+/// an error that its events did not name one, is no answer.
+fn assembled(
+    assembly: Assembly,
+    status_code: u16,
+    endpoint: Endpoint,
+) -> Result<(Response, Option<Usage>), Failure> {
+    let body = assembly.finish()?;
+    // Streams of messages are kept as the list of their events.
+    let is_list = endpoint == Endpoint::Messages && body.as_str().starts_with('[');
+    let what = match shape(if is_list { Endpoint::Other } else { endpoint }, body.as_str()) {
+        Shape::Answer => {
+            let usage = assembly::usage(body.as_str());
+            return Ok((Response { status_code, body }, usage));
+        }
+        Shape::Error => return Err(Failure::InStream(body)),
+        Shape::Half(what) | Shape::Other(what) => NoAnswer::Stream(what),
+    };
+    Err(Failure::NoAnswer { status_code: Some(status_code), what })
 }
 
 /// A stream on its way through: into the event log, and into the whole answer.
@@ -154,6 +213,8 @@ struct Stream<'a> {
     assembly: Assembly,
     emitter: Option<(Arc<Emitter>, Arc<Tap>)>,
     said: &'a AtomicU64,
+    /// Bytes that the assembly keeps: all but what stands around the texts of a frame.
+    held: usize,
 }
 
 impl Sink for Stream<'_> {
@@ -162,6 +223,10 @@ impl Sink for Stream<'_> {
         match self.assembly.take(data)? {
             ControlFlow::Break(()) => Ok(ControlFlow::Break(())),
             ControlFlow::Continue(chunk) => {
+                self.held += match &chunk {
+                    Some(Chunk::Text { text, .. }) => text.len(),
+                    Some(_) | None => data.len(),
+                };
                 if let (Some((emitter, tap)), Some(chunk)) = (&self.emitter, chunk) {
                     emitter.push(tap, chunk);
                 }
@@ -169,12 +234,17 @@ impl Sink for Stream<'_> {
             }
         }
     }
+
+    fn held(&self) -> usize {
+        self.held
+    }
 }
 
-fn whole(answer: &Answer) -> Response {
+fn whole(answer: &Answer) -> (Response, Option<Usage>) {
     let text = String::from_utf8_lossy(&answer.body).into_owned();
     let body = RawJson::parse(text.clone()).unwrap_or_else(|_| RawJson::string(&text));
-    Response { status_code: answer.status_code, body }
+    let usage = assembly::usage(body.as_str());
+    (Response { status_code: answer.status_code, body }, usage)
 }
 
 fn turn(lease: &Lease, body: &RawJson) -> Option<Turn> {
@@ -188,12 +258,50 @@ fn conclude(bench: &Bench, lease: &Lease, called: Called) -> (Outcome, Option<Us
             let usage = output.usage;
             (Outcome::Succeeded { output, turn }, usage)
         }
-        Err(failure) => {
-            tracing::info!(job.id = %lease.key.job, attempt = lease.attempt, %failure, "an attempt failed");
-            let attempts = Attempts { attempt: lease.attempt, max: lease.max_attempts };
-            let unit = rand::random::<f64>();
-            (disposition::outcome(&failure, attempts, &bench.rules, unit), None)
-        }
+        Err(failure) => (failed(bench, lease, &failure), None),
+    }
+}
+
+/// The outcome of a failed attempt, logged once.
+fn failed(bench: &Bench, lease: &Lease, failure: &Failure) -> Outcome {
+    let attempt = Attempt {
+        number: lease.attempt,
+        max: lease.max_attempts,
+        url: &lease.spec.url,
+        place: bench.upstream.place(&lease.spec.url),
+    };
+    let unit = rand::random::<f64>();
+    let verdict = bench.rules.judge(failure, &attempt, unit);
+    let AttemptError { code, message, status_code, .. } = verdict.error.clone();
+    let reason: String = message.chars().take(LOGGED).collect();
+    let outcome = disposition::outcome(verdict, failure, &attempt, unit);
+    let LeaseKey { job, tenant, .. } = &lease.key;
+    let model = lease.spec.model.as_deref().unwrap_or_default();
+    if is_last(&outcome, &attempt) {
+        tracing::warn!(
+            job.id = %job, tenant.id = %tenant, lane = %job.shard().lane, model,
+            attempt = lease.attempt, code, status = status_code, reason, "a job failed"
+        );
+    } else {
+        tracing::info!(
+            job.id = %job, attempt = lease.attempt, code, status = status_code, reason,
+            "an attempt failed"
+        );
+    }
+    outcome
+}
+
+/// True if the job ends by this outcome. Of an unclear failure the store may still find that it is the lane's.
+fn is_last(outcome: &Outcome, attempt: &Attempt<'_>) -> bool {
+    match outcome {
+        Outcome::Failed { .. } => true,
+        Outcome::Faulted { fault: Fault::Unclear, .. } => attempt.number >= attempt.max,
+        Outcome::Faulted { fault: Fault::Rate(_) | Fault::Upstream | Fault::Certain, .. }
+        | Outcome::Succeeded { .. }
+        | Outcome::Retry { .. }
+        | Outcome::Released
+        | Outcome::Cancelled
+        | Outcome::Expired => false,
     }
 }
 

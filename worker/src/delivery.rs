@@ -23,7 +23,9 @@ pub(crate) fn disposition(failure: &Failure, delay: Duration) -> Disposition {
         | Failure::Cut(_)
         | Failure::InStream(_)
         | Failure::TooLarge(_)
-        | Failure::Unsendable(_) => Disposition::RetryAfter(delay),
+        | Failure::Unsendable(_)
+        | Failure::NoAnswer { .. } => Disposition::Retry(Some(delay)),
+        Failure::Exhausted(_) => Disposition::Released,
         Failure::Refused(refusal) => refused(refusal, delay),
     }
 }
@@ -32,8 +34,8 @@ fn refused(refusal: &Refusal, delay: Duration) -> Disposition {
     match (refusal.status_code, refusal.retry_after) {
         // The receiver is gone for good.
         (410, _) => Disposition::Fatal,
-        (429 | 503, Some(after)) => Disposition::RetryAfter(after.max(delay)),
-        (_, _) => Disposition::RetryAfter(delay),
+        (429 | 503, Some(after)) => Disposition::Retry(Some(after.max(delay))),
+        (_, _) => Disposition::Retry(Some(delay)),
     }
 }
 
@@ -54,8 +56,11 @@ pub(crate) fn describe(failure: &Failure, attempt: u32) -> AttemptError {
         Failure::Cut(why) => {
             ("receiver_cut", format!("the receiver's answer broke off: {why}"), None)
         }
-        Failure::InStream(_) | Failure::TooLarge(_) => {
+        Failure::InStream(_) | Failure::TooLarge(_) | Failure::NoAnswer { .. } => {
             ("receiver_error", failure.to_string(), None)
+        }
+        Failure::Exhausted(why) => {
+            ("worker_exhausted", format!("the worker could not deliver: {why}"), None)
         }
         Failure::Unsendable(why) => ("not_sent", format!("the event was not sent: {why}"), None),
         Failure::Refused(refusal) => {
@@ -73,21 +78,18 @@ pub(crate) fn describe(failure: &Failure, attempt: u32) -> AttemptError {
 
 #[cfg(test)]
 mod tests {
-    use causeway_queue::RawJson;
-
     use super::*;
 
     const DELAY: Duration = Duration::from_secs(300);
 
     fn answered(status_code: u16, after_s: Option<u64>) -> Failure {
         let retry_after = after_s.map(Duration::from_secs);
-        let (code, body) = (None, RawJson::default());
-        Failure::Refused(Box::new(Refusal { status_code, retry_after, code, body }))
+        Failure::Refused(Box::new(Refusal { status_code, retry_after, ..Refusal::default() }))
     }
 
     #[test]
     fn only_a_receiver_that_is_gone_ends_a_delivery_and_none_stops_the_lane() {
-        let later = Disposition::RetryAfter;
+        let later = |delay| Disposition::Retry(Some(delay));
         let rows = [
             (answered(410, None), Disposition::Fatal),
             (answered(429, Some(900)), later(Duration::from_secs(900))),

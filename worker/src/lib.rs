@@ -8,15 +8,18 @@
 
 mod assembly;
 mod attempt;
+mod cause;
 mod chunk;
 mod consumer;
 mod conversation;
 mod courier;
 mod delivery;
+mod describe;
 mod disposition;
 mod emitter;
 mod heartbeat;
 mod interrupt;
+mod long;
 #[cfg(test)]
 mod meeting;
 mod notice;
@@ -28,12 +31,13 @@ mod stop;
 pub mod upstream;
 mod worker;
 
-pub use disposition::{Disposition, disposition};
+pub use disposition::Disposition;
 pub use schedule::MAX_BASE as MAX_RETRY_BASE;
 pub use settings::{Settings, Timeouts, WebhookSettings};
 pub use stop::{Stop, StopHandle};
 pub use upstream::{
-    Answer, Call, Failure, OpenAi, Refusal, Secret, Sink, Upstream, WithResponses,
+    Answer, Call, Failure, Memory, NoAnswer, OpenAi, Place, Refusal, Secret, Share, Sink, Upstream,
+    WithResponses,
     simulated::{FailureMix, Simulated, SimulatedSettings},
     webhook::{Deliverer, InvalidSecret, Signing, WebhookSecret},
 };

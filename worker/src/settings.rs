@@ -23,6 +23,8 @@ pub struct Settings {
     pub emit_window: Duration,
     /// Largest answer of an upstream, in bytes. Default 32 MiB.
     pub max_response_bytes: usize,
+    /// Memory of all answers in flight, in bytes: beyond, calls wait before they read on. Default 1 GiB.
+    pub max_response_memory: usize,
     /// Deliveries to webhooks.
     pub webhooks: WebhookSettings,
     /// How often expired leases are looked for. Default 1 s.
@@ -41,6 +43,7 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             emit_window: Duration::from_millis(50),
             max_response_bytes: 32 << 20,
+            max_response_memory: 1 << 30,
             webhooks: WebhookSettings::default(),
             reap_every: Duration::from_secs(1),
             reconcile_every: Duration::from_secs(60),

@@ -1,8 +1,18 @@
 //! What answers: an OpenAI-compatible server, or the simulation.
 
+mod answer;
+mod body;
+mod coding;
+pub(crate) mod error_body;
+mod mask;
+mod memory;
 mod openai;
+mod place;
 mod responses;
+pub(crate) mod retry_after;
+pub(crate) mod shape;
 pub mod simulated;
+mod sniff;
 pub mod sse;
 pub mod webhook;
 
@@ -13,7 +23,9 @@ use bytes::Bytes;
 use causeway_queue::{RawJson, TenantId};
 
 pub use self::{
+    memory::{Memory, Share},
     openai::{InvalidUpstream, OpenAi},
+    place::Place,
     responses::WithResponses,
 };
 
@@ -32,6 +44,8 @@ pub struct Call {
     pub stream: bool,
     /// Largest answer, in bytes.
     pub max_bytes: usize,
+    /// The call's share of the memory for answers.
+    pub memory: Share,
 }
 
 /// A complete answer: of a call that does not stream the body, of one that does nothing more.
@@ -50,6 +64,11 @@ pub trait Sink: Send {
     /// # Errors
     /// When the data says that the upstream failed, or the whole is too large.
     fn event(&mut self, data: &str) -> Result<std::ops::ControlFlow<()>, Failure>;
+
+    /// How many bytes of the stream it keeps until the stream's end.
+    fn held(&self) -> usize {
+        0
+    }
 }
 
 /// What answers calls. Dropping the future of a call ends it: its connection is closed.
@@ -60,53 +79,97 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     /// # Errors
     /// Whatever kept the upstream from a complete answer.
     async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure>;
+
+    /// Where a call to `url` goes, for messages; `None` where it leaves no process.
+    fn place(&self, _url: &str) -> Option<Place> {
+        None
+    }
 }
 
 /// Why there is no complete answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// No connection.
-    #[error("the upstream cannot be reached: {0}")]
+    /// No connection: refused, not routed, no such name, no TLS.
+    #[error("no connection: {0}")]
     Connect(String),
     /// No connection in time.
-    #[error("the upstream did not accept a connection in time")]
+    #[error("no connection in time")]
     ConnectTimeout,
     /// Connected, but no answer in time.
-    #[error("the upstream did not begin to answer within {} s", .0.as_secs_f64())]
+    #[error("no answer began within {} s", .0.as_secs_f64())]
     FirstByteTimeout(Duration),
     /// The answer stopped coming, with the connection open.
-    #[error("the upstream fell silent for {} s in the middle of its answer", .0.as_secs_f64())]
+    #[error("the answer fell silent for {} s", .0.as_secs_f64())]
     Stalled(Duration),
     /// The whole call took too long.
     #[error("the call took longer than {} s", .0.as_secs_f64())]
     TotalTimeout(Duration),
-    /// The connection broke, or the stream ended without its end.
-    #[error("the upstream's answer broke off: {0}")]
+    /// The connection broke, or the answer ended before its end.
+    #[error("the answer broke off: {0}")]
     Cut(String),
     /// The answer is larger than allowed.
-    #[error("the upstream's answer is larger than {0} bytes")]
+    #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
     /// A stream carried an error.
-    #[error("the upstream reported an error in its stream")]
+    #[error("the stream carried an error")]
     InStream(RawJson),
     /// It was not sent at all.
-    #[error("it was not sent: {0}")]
+    #[error("not sent: {0}")]
     Unsendable(String),
-    /// The upstream answered with an error status.
-    #[error("the upstream answered {}", .0.status_code)]
+    /// The answer is an error: by its status, or by its body.
+    #[error("the answer is an error, {}", .0.status_code)]
     Refused(Box<Refusal>),
+    /// A status below 400, and a body that is no answer of the endpoint.
+    #[error("no answer: {what}")]
+    NoAnswer {
+        /// The status; `None` where there was no HTTP.
+        status_code: Option<u16>,
+        /// What came instead.
+        what: NoAnswer,
+    },
+    /// This worker lacks a resource for the call, e.g. a file descriptor.
+    #[error("this worker lacks a resource: {0}")]
+    Exhausted(String),
 }
 
-/// An answer with an error status.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What came instead of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// A redirect, to this place as far as it is known. Redirects are not followed.
+    #[error("a redirect to {}", .0.as_deref().unwrap_or("an unknown place"))]
+    Redirect(Option<String>),
+    /// Nothing.
+    #[error("no body")]
+    Empty,
+    /// A web page with this title.
+    #[error("a web page{}", .0.as_deref().map(|title| format!(": {title}")).unwrap_or_default())]
+    WebPage(Option<String>),
+    /// A content coding that is not understood.
+    #[error("the content coding {0:?}, which is not understood")]
+    Coding(String),
+    /// A body that is not JSON, or JSON of another shape.
+    #[error("{0}")]
+    Unreadable(String),
+    /// A stream whose events together are no answer of the endpoint.
+    #[error("a stream whose events make {0}")]
+    Stream(String),
+    /// A whole answer, where the request asked for a stream.
+    #[error("a whole answer, where a stream was asked for")]
+    Whole,
+}
+
+/// An answer that is an error.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusal {
-    /// The status, 400 to 599; of a receiver of events also 100 to 399.
+    /// The status: 400 to 599, or 200 where only the body is an error; of a receiver of events also 100 to 399.
     pub status_code: u16,
-    /// When to come again, if the upstream said so.
+    /// After which time to call again, if a header says so.
     pub retry_after: Option<Duration>,
+    /// Whether another attempt makes sense, if the header `x-should-retry` says so.
+    pub should_retry: Option<bool>,
     /// The error's `code` or, without one, its `type`.
     pub code: Option<String>,
-    /// The body; a text that is not JSON as a JSON string.
+    /// The body, or its beginning; a text that is not JSON as a JSON string.
     pub body: RawJson,
 }
 

@@ -30,7 +30,7 @@ use crate::{
     scout,
     settings::Settings,
     stop::Stop,
-    upstream::Upstream,
+    upstream::{Memory, Upstream},
 };
 
 /// How long handing back may take at the end, before the process gives up.
@@ -171,13 +171,21 @@ struct Crew<'a> {
     /// Shards that cannot be served here, of which that was said.
     forlorn: HashSet<Shard>,
     ends: mpsc::Sender<Shard>,
+    memory: Arc<Memory>,
     consumers: JoinSet<()>,
     helpers: JoinSet<()>,
 }
 
 impl<'a> Crew<'a> {
     fn new(worker: &'a Worker, stop: &'a Stop, ends: mpsc::Sender<Shard>) -> Self {
-        let Settings { concurrency, backoff, webhooks, .. } = &*worker.settings;
+        let Settings {
+            concurrency,
+            backoff,
+            webhooks,
+            max_response_memory,
+            max_response_bytes,
+            ..
+        } = &*worker.settings;
         let schedule = Schedule::new(webhooks.retry_base);
         Self {
             worker,
@@ -188,6 +196,7 @@ impl<'a> Crew<'a> {
             served: HashSet::new(),
             forlorn: HashSet::new(),
             ends,
+            memory: Memory::new(*max_response_memory, *max_response_bytes),
             consumers: JoinSet::new(),
             helpers: JoinSet::new(),
         }
@@ -217,6 +226,7 @@ impl<'a> Crew<'a> {
                 upstream: Arc::clone(upstream),
                 emitter,
                 rules: pool.rules,
+                memory: Arc::clone(&self.memory),
             },
             shards: Arc::clone(&pool.shards),
             permits: Arc::clone(&pool.permits),

@@ -3,23 +3,16 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use causeway_queue::RawJson;
-use reqwest::{Client, Response, StatusCode, Url, header};
-use serde_json::Value;
+use reqwest::{Client, Response, Url, header};
 use tokio::time::timeout;
 
-use super::{Answer, Call, Failure, Refusal, Secret, Sink, Upstream, sse::EventReader};
+use super::{
+    Answer, Call, Failure, Place, Secret, Sink, Upstream, answer, body::unsent, mask::masked,
+};
 use crate::settings::Timeouts;
-
-/// Longest wait that an upstream may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// Most of an error's body that is read.
-const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// Why an address is not an upstream.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +34,8 @@ pub struct OpenAi {
     base: String,
     client: Client,
     timeouts: Timeouts,
+    /// For taking it out of what the upstream says.
+    key: Option<Secret>,
 }
 
 impl OpenAi {
@@ -56,7 +51,7 @@ impl OpenAi {
         let url = Url::parse(base).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         url.filter(Url::has_host).ok_or_else(|| InvalidUpstream::Url(base.to_owned()))?;
         let mut headers = header::HeaderMap::new();
-        if let Some(key) = api_key {
+        if let Some(key) = &api_key {
             let bearer = format!("Bearer {}", key.expose());
             let mut value =
                 header::HeaderValue::from_str(&bearer).map_err(|_| InvalidUpstream::Key)?;
@@ -81,154 +76,50 @@ impl OpenAi {
             .http1_only()
             .build()?;
         let base = base.trim_end_matches('/').to_owned();
-        Ok(Self { base, client, timeouts: *timeouts })
+        Ok(Self { base, client, timeouts: *timeouts, key: api_key })
+    }
+
+    /// Where a call to `url` goes.
+    fn url(&self, url: &str) -> String {
+        format!("{}{}", self.base, url.strip_prefix("/v1").unwrap_or(url))
     }
 
     async fn send(&self, call: &Call) -> Result<Response, Failure> {
-        let path = call.url.strip_prefix("/v1").unwrap_or(&call.url);
         let mut request = self
             .client
-            .post(format!("{}{path}", self.base))
+            .post(self.url(&call.url))
             .header(header::CONTENT_TYPE, "application/json")
+            // Compression would hold tokens back until a block is full, and answers are short.
+            .header(header::ACCEPT_ENCODING, "identity")
             .body(call.body.clone());
         for (name, value) in &call.headers {
             request = request.header(name, value);
         }
         match timeout(self.timeouts.first_byte, request.send()).await {
             Err(_) => Err(Failure::FirstByteTimeout(self.timeouts.first_byte)),
-            Ok(Err(error)) if error.is_connect() && error.is_timeout() => {
-                Err(Failure::ConnectTimeout)
-            }
-            Ok(Err(error)) if error.is_connect() => Err(Failure::Connect(root_cause(&error))),
-            Ok(Err(error)) => Err(Failure::Cut(root_cause(&error))),
-            Ok(Ok(response)) => Ok(response),
+            Ok(sent) => sent.map_err(|error| unsent(&error)),
         }
-    }
-
-    /// The next piece of an answer; `None` at its end.
-    async fn piece(&self, response: &mut Response) -> Result<Option<Bytes>, Failure> {
-        match timeout(self.timeouts.between_bytes, response.chunk()).await {
-            Err(_) => Err(Failure::Stalled(self.timeouts.between_bytes)),
-            Ok(Err(error)) => Err(Failure::Cut(root_cause(&error))),
-            Ok(Ok(piece)) => Ok(piece),
-        }
-    }
-
-    async fn whole(&self, response: &mut Response, max_bytes: usize) -> Result<Bytes, Failure> {
-        let mut body = BytesMut::new();
-        while let Some(piece) = self.piece(response).await? {
-            if body.len() + piece.len() > max_bytes {
-                return Err(Failure::TooLarge(max_bytes));
-            }
-            body.extend_from_slice(&piece);
-        }
-        Ok(body.freeze())
-    }
-
-    async fn refusal(&self, mut response: Response) -> Result<Failure, Failure> {
-        let retry_after = retry_after(response.headers());
-        let status_code = response.status().as_u16();
-        let body = match self.whole(&mut response, MAX_ERROR_BYTES).await {
-            Err(Failure::TooLarge(_)) => Bytes::new(),
-            body => body?,
-        };
-        let text = String::from_utf8_lossy(&body).into_owned();
-        let code = error_code(&text);
-        let body = RawJson::parse(text.clone()).unwrap_or_else(|_| RawJson::string(&text));
-        Ok(Failure::Refused(Box::new(Refusal { status_code, retry_after, code, body })))
-    }
-
-    async fn stream(&self, response: &mut Response, sink: &mut dyn Sink) -> Result<(), Failure> {
-        let mut reader = EventReader::default();
-        while let Some(piece) = self.piece(response).await? {
-            let mut done = false;
-            reader.feed(&piece, |data| {
-                done |= sink.event(data)?.is_break();
-                Ok::<(), Failure>(())
-            })?;
-            if done {
-                break;
-            }
-        }
-        Ok(())
     }
 }
 
 #[async_trait]
 impl Upstream for OpenAi {
     async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
-        let mut response = self.send(&call).await?;
-        let status = response.status();
-        if status.is_client_error() || status.is_server_error() {
-            return Err(self.refusal(response).await?);
-        }
-        let status_code = if status.is_success() { status } else { StatusCode::BAD_GATEWAY };
-        let body = if call.stream {
-            self.stream(&mut response, sink).await?;
-            Bytes::new()
-        } else {
-            self.whole(&mut response, call.max_bytes).await?
+        let answered = async {
+            let response = self.send(&call).await?;
+            answer::read(response, &call, sink, self.timeouts.between_bytes).await
         };
-        Ok(Answer { status_code: status_code.as_u16(), body })
+        answered.await.map_err(|failure| masked(failure, self.key.as_ref()))
     }
-}
 
-/// What an error comes down to, without the URL.
-pub(super) fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+    fn place(&self, url: &str) -> Option<Place> {
+        Place::of(&self.url(url))
     }
-    cause.to_string()
-}
-
-/// The `code`, or else the `type`, of an error in OpenAI's envelope.
-fn error_code(body: &str) -> Option<String> {
-    let body: Value = serde_json::from_str(body).ok()?;
-    let error = body.get("error")?;
-    let text = |field: &str| match error.get(field)? {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    };
-    text("code").or_else(|| text("type"))
-}
-
-/// What `Retry-After` (RFC 9110, section 10.2.3; also with a fraction) or `retry-after-ms` asks.
-pub(super) fn retry_after(headers: &header::HeaderMap) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let of_ms = || text("retry-after-ms")?.parse().ok().map(|ms: f64| ms / 1000.0);
-    let of_seconds = || text("retry-after")?.parse().ok();
-    let of_date = || {
-        let at = jiff::fmt::rfc2822::parse(text("retry-after")?).ok()?;
-        Some(at.timestamp().duration_since(jiff::Timestamp::now()).as_secs_f64().max(0.0))
-    };
-    let seconds: f64 = of_ms().or_else(of_seconds).or_else(of_date)?;
-    let seconds = seconds.clamp(0.0, MAX_RETRY_AFTER.as_secs_f64());
-    seconds.is_finite().then(|| Duration::from_secs_f64(seconds))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn asked(name: &'static str, value: &str) -> Option<Duration> {
-        let mut headers = header::HeaderMap::new();
-        headers.insert(name, value.parse().unwrap());
-        retry_after(&headers)
-    }
-
-    #[test]
-    fn retry_after_is_read_in_all_its_forms() {
-        assert_eq!(asked("retry-after", "7"), Some(Duration::from_secs(7)));
-        assert_eq!(asked("retry-after", "0.25"), Some(Duration::from_millis(250)));
-        assert_eq!(asked("retry-after-ms", "1500"), Some(Duration::from_millis(1500)));
-        assert_eq!(asked("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(asked("retry-after", "999999"), Some(MAX_RETRY_AFTER));
-        assert_eq!(asked("retry-after", "-3"), Some(Duration::ZERO));
-        assert_eq!(asked("retry-after", "soon"), None);
-        assert_eq!(asked("retry-after", "NaN"), None);
-    }
 
     #[test]
     fn what_is_no_server_is_refused() {
@@ -238,14 +129,5 @@ mod tests {
         }
         let refused = OpenAi::new("http://x/v1", Some(Secret::new("a\nb")), &Timeouts::default());
         assert!(matches!(refused, Err(InvalidUpstream::Key)));
-    }
-
-    #[test]
-    fn a_refusal_is_known_by_its_code() {
-        let code = |body: &str| error_code(body);
-        assert_eq!(code(r#"{"error":{"code":"a","type":"b"}}"#).as_deref(), Some("a"));
-        assert_eq!(code(r#"{"error":{"code":null,"type":"b"}}"#).as_deref(), Some("b"));
-        assert_eq!(code(r#"{"error":{"code":503}}"#).as_deref(), Some("503"));
-        assert_eq!(code("oops"), None);
     }
 }

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::stream::Teller;
-use super::{Answer, Call, Failure, Refusal, Sink, Upstream};
+use super::{Answer, Call, Failure, Place, Refusal, Sink, Upstream};
 
 /// Where responses are made, and chats.
 const RESPONSES: &str = "/v1/responses";
@@ -77,6 +77,11 @@ impl Upstream for WithResponses {
             answered => answered,
         }
     }
+
+    fn place(&self, url: &str) -> Option<Place> {
+        let lacks_it = url == RESPONSES && self.lacks_them.load(Ordering::Relaxed);
+        self.inner.place(if lacks_it { CHAT } else { url })
+    }
 }
 
 /// Whether a refusal may say that there is no such route, rather than no such model.
@@ -103,9 +108,9 @@ fn refused(message: &str) -> Failure {
     } });
     Failure::Refused(Box::new(Refusal {
         status_code: 400,
-        retry_after: None,
         code: Some("unsupported_by_upstream".to_owned()),
         body: causeway_queue::RawJson::of(&error).unwrap_or_default(),
+        ..Refusal::default()
     }))
 }
 
@@ -130,6 +135,10 @@ impl Sink for Telling<'_> {
             let _goes_on: ControlFlow<()> = self.sink.event(&event.to_string())?;
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn held(&self) -> usize {
+        self.sink.held()
     }
 }
 

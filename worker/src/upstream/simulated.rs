@@ -366,8 +366,8 @@ impl Upstream for Simulated {
             return Err(Failure::Refused(Box::new(Refusal {
                 status_code: reply.status_code,
                 retry_after: reply.retry_after,
-                code: None,
                 body: RawJson::parse(body).unwrap_or_default(),
+                ..Refusal::default()
             })));
         }
         Ok(Answer { status_code: reply.status_code, body: Bytes::from(body) })

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use causeway_queue::{RawJson, address::Allowed};
+use causeway_queue::address::Allowed;
 use reqwest::{
     Client, Response, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -18,8 +18,7 @@ use tokio::{net::lookup_host, time::timeout};
 
 pub use self::secret::{InvalidSecret, Signing, WebhookSecret};
 use super::{
-    Answer, Call, Failure, Refusal, Sink, Upstream,
-    openai::{retry_after, root_cause},
+    Answer, Call, Failure, Refusal, Sink, Upstream, body::unsent, retry_after::retry_after,
 };
 
 /// The header, and the field of a delivery's job, that names the event: the same at every attempt.
@@ -99,15 +98,7 @@ impl Deliverer {
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
             .body(call.body.clone());
-        request.send().await.map_err(|error| {
-            if error.is_connect() && error.is_timeout() {
-                Failure::ConnectTimeout
-            } else if error.is_connect() {
-                Failure::Connect(root_cause(&error))
-            } else {
-                Failure::Cut(root_cause(&error))
-            }
-        })
+        request.send().await.map_err(|error| unsent(&error))
     }
 
     async fn deliver(&self, call: &Call) -> Result<Answer, Failure> {
@@ -119,8 +110,8 @@ impl Deliverer {
         }
         let retry_after = retry_after(response.headers());
         discard(&mut response).await;
-        let (code, body) = (None, RawJson::default());
-        Err(Failure::Refused(Box::new(Refusal { status_code, retry_after, code, body })))
+        let refusal = Refusal { status_code, retry_after, ..Refusal::default() };
+        Err(Failure::Refused(Box::new(refusal)))
     }
 }
 

@@ -1,4 +1,3 @@
-use causeway_queue::RawJson;
 use serde_json::{Value, json};
 
 use super::*;
@@ -26,14 +25,8 @@ impl Upstream for ChatOnly {
         let body = serde_json::from_slice(&call.body).unwrap();
         self.asked.lock().unwrap().push((call.url.clone(), body));
         if call.url != CHAT {
-            let body = RawJson::default();
-            let (status_code, retry_after, code) = (404, None, None);
-            return Err(Failure::Refused(Box::new(Refusal {
-                status_code,
-                retry_after,
-                code,
-                body,
-            })));
+            let refusal = Refusal { status_code: 404, ..Refusal::default() };
+            return Err(Failure::Refused(Box::new(refusal)));
         }
         if !call.stream {
             return Ok(Answer { status_code: 200, body: self.says[0].to_string().into() });
@@ -54,6 +47,7 @@ fn call(body: &Value) -> Call {
         headers: std::collections::BTreeMap::default(),
         stream: body["stream"] == true,
         max_bytes: 10_000,
+        memory: super::super::Share::default(),
     }
 }
 

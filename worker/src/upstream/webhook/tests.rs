@@ -33,6 +33,7 @@ fn call(url: &str) -> Call {
         headers: [(EVENT_ID.to_owned(), "evt_1".to_owned())].into(),
         stream: false,
         max_bytes: 0,
+        memory: super::super::Share::default(),
     }
 }
 

@@ -1,0 +1,283 @@
+//! Why an attempt failed, and who owns that: the table "Every failure has one owner" of ARCHITECTURE.md.
+//!
+//! [`cause`] reads a failure; [`Cause::disposition`] and [`Cause::code`] are the table, without a wildcard.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use std::time::Duration;
+
+use crate::{
+    disposition::Disposition,
+    upstream::{Failure, NoAnswer, Refusal, error_body::ErrorBody, shape::Endpoint},
+};
+
+/// How long a lane waits when its upstream refused for the rate and named no time.
+pub(crate) const DEFAULT_RATE_WAIT: Duration = Duration::from_secs(1);
+
+/// The shortest wait for a rate: an upstream that names a shorter one is not called in a loop.
+const SHORTEST_RATE_WAIT: Duration = Duration::from_millis(100);
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Unreachable,
+    Silent,
+    Unavailable,
+    Busy,
+    RateLimited,
+    BudgetSpent,
+    KeyRefused,
+    ModelMissing,
+    EndpointMissing,
+    Redirected,
+    NoAnswer,
+    Unreadable,
+    UnknownError,
+    ServerError,
+    Cut,
+    TimedOut,
+    Conflict,
+    ToldToRetry,
+    ToldNotToRetry,
+    Refused,
+    TooLarge,
+    Unsendable,
+    Exhausted,
+}
+
+/// A cause, and the time that the upstream named.
+pub(crate) type Judged = (Cause, Option<Duration>);
+
+impl Cause {
+    /// Its owner and what follows; `after` is the time that the upstream named.
+    pub(crate) fn disposition(self, after: Option<Duration>) -> Disposition {
+        match self {
+            Self::RateLimited | Self::Busy => Disposition::Rate(match after {
+                // "At once", or a date that has passed, names no time.
+                None | Some(Duration::ZERO) => DEFAULT_RATE_WAIT,
+                Some(after) => after.max(SHORTEST_RATE_WAIT),
+            }),
+            Self::BudgetSpent | Self::KeyRefused | Self::ModelMissing => {
+                Disposition::Upstream { at_once: true, after }
+            }
+            Self::Unreachable
+            | Self::Silent
+            | Self::Unavailable
+            | Self::EndpointMissing
+            | Self::Redirected
+            | Self::NoAnswer
+            | Self::Unreadable
+            | Self::UnknownError => Disposition::Upstream { at_once: false, after },
+            Self::ServerError | Self::Cut | Self::TimedOut => Disposition::Unclear(after),
+            Self::Conflict | Self::ToldToRetry => Disposition::Retry(after),
+            Self::ToldNotToRetry | Self::Refused | Self::TooLarge | Self::Unsendable => {
+                Disposition::Fatal
+            }
+            Self::Exhausted => Disposition::Released,
+        }
+    }
+
+    /// The name that programs match: `error.code` of the job.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Self::Unreachable => "upstream_unreachable",
+            Self::Silent | Self::TimedOut => "upstream_timeout",
+            Self::RateLimited => "upstream_rate_limited",
+            Self::BudgetSpent => "upstream_budget_spent",
+            Self::Redirected => "upstream_redirected",
+            Self::NoAnswer => "upstream_no_answer",
+            Self::Unreadable => "upstream_unreadable",
+            Self::Cut => "upstream_cut",
+            Self::TooLarge => "upstream_answer_too_large",
+            Self::KeyRefused
+            | Self::ModelMissing
+            | Self::EndpointMissing
+            | Self::Conflict
+            | Self::ToldToRetry
+            | Self::ToldNotToRetry
+            | Self::Refused => "upstream_refused",
+            Self::Unavailable
+            | Self::Busy
+            | Self::UnknownError
+            | Self::ServerError
+            | Self::Unsendable => "upstream_error",
+            Self::Exhausted => "worker_exhausted",
+        }
+    }
+}
+
+/// The cause of `failure` of a call to `url`.
+pub(crate) fn cause(failure: &Failure, url: &str) -> Judged {
+    match failure {
+        Failure::Connect(_) | Failure::ConnectTimeout => (Cause::Unreachable, None),
+        Failure::FirstByteTimeout(_) => (Cause::Silent, None),
+        Failure::Stalled(_) | Failure::TotalTimeout(_) => (Cause::TimedOut, None),
+        Failure::Cut(_) => (Cause::Cut, None),
+        Failure::TooLarge(_) => (Cause::TooLarge, None),
+        Failure::Unsendable(_) => (Cause::Unsendable, None),
+        Failure::Exhausted(_) => (Cause::Exhausted, None),
+        Failure::NoAnswer { what, .. } => (no_answer(what), None),
+        Failure::Refused(refusal) => refused(refusal, url),
+        Failure::InStream(event) => in_stream(&ErrorBody::read(event), url),
+    }
+}
+
+fn no_answer(what: &NoAnswer) -> Cause {
+    match what {
+        NoAnswer::Redirect(_) => Cause::Redirected,
+        NoAnswer::Empty | NoAnswer::WebPage(_) => Cause::NoAnswer,
+        NoAnswer::Coding(_) | NoAnswer::Unreadable(_) | NoAnswer::Stream(_) | NoAnswer::Whole => {
+            Cause::Unreadable
+        }
+    }
+}
+
+fn refused(refusal: &Refusal, url: &str) -> Judged {
+    let body = ErrorBody::read(&refusal.body);
+    let after = refusal.retry_after.or(body.retry_after);
+    let is_error = refusal.status_code >= 400;
+    let status = if is_error { Some(refusal.status_code) } else { body.status() };
+    let cause = by_status(status, &body, url, after).unwrap_or(Cause::UnknownError);
+    (heed(refusal.should_retry, cause, after), after)
+}
+
+/// An error that a stream carried: its 5xx are no refusals, the upstream had begun to answer.
+fn in_stream(body: &ErrorBody, url: &str) -> Judged {
+    let cause = match by_status(body.status(), body, url, body.retry_after) {
+        None | Some(Cause::Unavailable) => Cause::ServerError,
+        Some(cause) => cause,
+    };
+    (cause, body.retry_after)
+}
+
+/// What `status`, 400 to 599, and the words beside it mean; `None` where neither says anything.
+fn by_status(
+    status: Option<u16>,
+    body: &ErrorBody,
+    url: &str,
+    after: Option<Duration>,
+) -> Option<Cause> {
+    if body.is_budget(status) {
+        return Some(Cause::BudgetSpent);
+    }
+    if names_key(body) {
+        return Some(Cause::KeyRefused);
+    }
+    let is_named = after.is_some_and(|after| !after.is_zero());
+    Some(match status? {
+        403 if blames_content(body) => Cause::Refused,
+        401 | 403 | 407 => Cause::KeyRefused,
+        404 => not_found(body, url),
+        405 => no_such_endpoint(url),
+        408 => Cause::TimedOut,
+        409 | 425 => Cause::Conflict,
+        // Groq answers 498 where its flexible tier has no room.
+        429 | 498 => Cause::RateLimited,
+        501 => Cause::Refused,
+        503 | 529 if is_named => Cause::Busy,
+        // Cloudflare answers 520 to 530 for a server that it cannot reach or understand.
+        502..=504 | 508 | 511 | 520..=530 => Cause::Unavailable,
+        500.. => Cause::ServerError,
+        0..500 => Cause::Refused,
+    })
+}
+
+/// True if the error says that the upstream does not know the key, whatever its status: xAI and Google say it
+/// under 400. Words count only at the beginning, as errors of validation quote the request.
+fn names_key(body: &ErrorBody) -> bool {
+    let names = ["invalid_api_key", "incorrect_api_key", "api_key_invalid", "authentication_error"];
+    let words = ["incorrect api key", "invalid api key", "api key not valid"];
+    names.iter().any(|name| body.is_named(name)) || body.begins_with(&words)
+}
+
+/// True for a 403 that speaks of what the request contains, such as `OpenRouter`'s moderation.
+fn blames_content(body: &ErrorBody) -> bool {
+    let names =
+        ["content_filter", "content_policy_violation", "moderation_error", "content_flagged"];
+    let words = ["your chosen model requires moderation", "input was flagged", "content violates"];
+    names.iter().any(|name| body.is_named(name)) || body.begins_with(&words)
+}
+
+/// What was not found: the model, the endpoint, or an object that the request names.
+fn not_found(body: &ErrorBody, url: &str) -> Cause {
+    if body.is_named("model_not_found") || body.param() == Some("model") {
+        return Cause::ModelMissing;
+    }
+    if names_own_object(body) {
+        return Cause::Refused;
+    }
+    match Endpoint::of(url) {
+        // Such a request names nothing else that an upstream could lack.
+        Endpoint::Chat | Endpoint::Completions => Cause::ModelMissing,
+        Endpoint::Embeddings | Endpoint::Responses | Endpoint::Messages
+            if speaks_of_model(body) =>
+        {
+            Cause::ModelMissing
+        }
+        Endpoint::Embeddings | Endpoint::Responses | Endpoint::Messages | Endpoint::Other => {
+            no_such_endpoint(url)
+        }
+    }
+}
+
+/// An endpoint that every upstream of a lane should have is the lane's; another one was the job's idea.
+fn no_such_endpoint(url: &str) -> Cause {
+    match Endpoint::of(url) {
+        Endpoint::Chat
+        | Endpoint::Completions
+        | Endpoint::Embeddings
+        | Endpoint::Responses
+        | Endpoint::Messages => Cause::EndpointMissing,
+        Endpoint::Other => Cause::Refused,
+    }
+}
+
+/// True if the error speaks of an object that the request names: an earlier response, a file.
+fn names_own_object(body: &ErrorBody) -> bool {
+    let names = ["previous_response_not_found", "response_not_found", "file_not_found"];
+    let params = ["previous_response_id", "conversation", "file_id", "container"];
+    let words = [
+        "previous response",
+        "response with id",
+        "item with id",
+        "conversation with id",
+        "container with id",
+        "no such file",
+        "file not found",
+        "file with id",
+    ];
+    names.iter().any(|name| body.is_named(name))
+        || body.param().is_some_and(|param| params.contains(&param))
+        || body.begins_with(&words)
+}
+
+/// True if the words of a 404 begin with the model, as those of Anthropic, vLLM and Ollama do.
+fn speaks_of_model(body: &ErrorBody) -> bool {
+    body.begins_with(&["model", "the model", "unknown model", "no such model", "no model"])
+}
+
+/// Obeys `x-should-retry`. What stays wrong for every job of the lane keeps its owner.
+fn heed(should_retry: Option<bool>, cause: Cause, after: Option<Duration>) -> Cause {
+    match (should_retry, cause.disposition(after)) {
+        (None, _)
+        | (Some(_), Disposition::Upstream { at_once: true, .. } | Disposition::Released)
+        | (Some(false), Disposition::Fatal) => cause,
+        (Some(true), Disposition::Fatal) => Cause::ToldToRetry,
+        (
+            Some(told),
+            Disposition::Upstream { .. }
+            | Disposition::Rate(_)
+            | Disposition::Unclear(_)
+            | Disposition::Retry(_),
+        ) => {
+            if told {
+                cause
+            } else {
+                Cause::ToldNotToRetry
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! What people read of a failure: the status, the URL, and the upstream's own words.
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use causeway_queue::job::AttemptError;
+use reqwest::StatusCode;
+
+use crate::{
+    cause::Cause,
+    disposition::Attempt,
+    upstream::{
+        Failure, NoAnswer, Refusal,
+        error_body::{ErrorBody, clean},
+    },
+};
+
+/// The error of a failed attempt, as the job's reader sees it.
+pub(crate) fn error(failure: &Failure, cause: Cause, attempt: &Attempt<'_>) -> AttemptError {
+    let message = message(failure, attempt);
+    let status_code = match failure {
+        Failure::Refused(refusal) => Some(refusal.status_code),
+        Failure::NoAnswer { status_code, .. } => *status_code,
+        Failure::Connect(_)
+        | Failure::ConnectTimeout
+        | Failure::FirstByteTimeout(_)
+        | Failure::Stalled(_)
+        | Failure::TotalTimeout(_)
+        | Failure::Cut(_)
+        | Failure::TooLarge(_)
+        | Failure::InStream(_)
+        | Failure::Unsendable(_)
+        | Failure::Exhausted(_) => None,
+    };
+    AttemptError { attempt: attempt.number, code: cause.code().to_owned(), message, status_code }
+}
+
+fn message(failure: &Failure, attempt: &Attempt<'_>) -> String {
+    let place = attempt.place.as_ref();
+    let url = place.map_or("the upstream", |place| &place.url);
+    let origin = place.map_or("the upstream", |place| &place.origin);
+    match failure {
+        Failure::Connect(why) => format!("cannot connect to {origin}: {why}"),
+        Failure::ConnectTimeout => {
+            format!("cannot connect to {origin}: no connection within `timeouts.connect`")
+        }
+        Failure::FirstByteTimeout(time) => {
+            format!("no answer from {url} began within {} s", time.as_secs_f64())
+        }
+        Failure::Stalled(time) => {
+            format!("the answer from {url} fell silent for {} s", time.as_secs_f64())
+        }
+        Failure::TotalTimeout(time) => {
+            format!("the call to {url} took longer than {} s", time.as_secs_f64())
+        }
+        Failure::Cut(why) => format!("the answer from {url} broke off: {why}"),
+        Failure::TooLarge(bytes) => {
+            format!("the answer from {url} is larger than {bytes} bytes (`max_response_bytes`)")
+        }
+        Failure::InStream(event) => {
+            let words = ErrorBody::read(event).words;
+            let words = words.unwrap_or_else(|| "it says no more".to_owned());
+            format!("error in the stream from {url}: {words}")
+        }
+        Failure::Unsendable(why) => format!("the call to {url} was not sent: {why}"),
+        Failure::Refused(refusal) => refused(refusal, url),
+        Failure::NoAnswer { status_code, what } => {
+            let status = status_code.map(|status| format!("{status} from ")).unwrap_or_default();
+            format!("{status}{url} is no answer: {what}{}", advice(what))
+        }
+        Failure::Exhausted(why) => format!("the worker could not call {url}: {why}"),
+    }
+}
+
+fn refused(refusal: &Refusal, url: &str) -> String {
+    let status = refusal.status_code;
+    let reason = || StatusCode::from_u16(status).ok()?.canonical_reason().and_then(clean);
+    let words = ErrorBody::read(&refusal.body).words.or_else(reason).unwrap_or_default();
+    match status {
+        400.. => format!("{status} from {url}: {words}"),
+        0..400 => format!("{status} from {url}, with an error for a body: {words}"),
+    }
+}
+
+/// What a person can do about it, where that is known.
+fn advice(what: &NoAnswer) -> &'static str {
+    match what {
+        NoAnswer::Redirect(_) => "; redirects are not followed: set `upstream` to the new address",
+        NoAnswer::WebPage(_) => "; does the path of `upstream` lack a `/v1`?",
+        NoAnswer::Empty
+        | NoAnswer::Coding(_)
+        | NoAnswer::Unreadable(_)
+        | NoAnswer::Stream(_)
+        | NoAnswer::Whole => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use causeway_queue::RawJson;
+
+    use super::*;
+    use crate::{cause::cause, upstream::Place};
+
+    fn said(failure: &Failure) -> AttemptError {
+        let url = "/v1/chat/completions";
+        let place = Place::of("http://me:secret@host:1/v1/chat/completions?key=secret");
+        let attempt = Attempt { number: 3, max: 5, url, place };
+        error(failure, cause(failure, url).0, &attempt)
+    }
+
+    fn refusal(status_code: u16, body: &str) -> Failure {
+        let body = RawJson::parse(body.to_owned()).unwrap();
+        Failure::Refused(Box::new(Refusal { status_code, body, ..Refusal::default() }))
+    }
+
+    #[test]
+    fn a_message_has_status_url_and_words() {
+        let url = "http://host:1/v1/chat/completions";
+        let no = |status, what| Failure::NoAnswer { status_code: Some(status), what };
+        let rows = [
+            (
+                refusal(401, r#"{"error":{"message":"Incorrect API key provided"}}"#),
+                format!("401 from {url}: Incorrect API key provided"),
+            ),
+            (refusal(503, "\"\""), format!("503 from {url}: Service Unavailable")),
+            (
+                refusal(502, "\"<html><title>502 Bad Gateway</title>\""),
+                format!("502 from {url}: 502 Bad Gateway"),
+            ),
+            (
+                refusal(200, r#"{"error":{"message":"the provider failed","code":502}}"#),
+                format!("200 from {url}, with an error for a body: the provider failed"),
+            ),
+            (
+                Failure::Connect("connection refused".to_owned()),
+                "cannot connect to http://host:1: connection refused".to_owned(),
+            ),
+            (
+                Failure::InStream(
+                    RawJson::parse(r#"{"error":"out of memory"}"#.to_owned()).unwrap(),
+                ),
+                format!("error in the stream from {url}: out of memory"),
+            ),
+            (
+                no(301, NoAnswer::Redirect(Some("http://host/x".to_owned()))),
+                format!(
+                    "301 from {url} is no answer: a redirect to http://host/x; redirects are not \
+                     followed: set `upstream` to the new address"
+                ),
+            ),
+            (
+                Failure::Stalled(Duration::from_secs(60)),
+                format!("the answer from {url} fell silent for 60 s"),
+            ),
+        ];
+        for (failure, wanted) in rows {
+            let error = said(&failure);
+            assert_eq!((error.message, error.attempt), (wanted, 3), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn the_status_of_what_is_no_answer_is_kept() {
+        let failure = Failure::NoAnswer { status_code: Some(204), what: NoAnswer::Empty };
+        assert_eq!(said(&failure).status_code, Some(204));
+    }
+}

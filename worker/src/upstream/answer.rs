@@ -1,0 +1,197 @@
+//! Reads a response as the answer to a call: whole or streamed, an error, or no answer at all.
+//!
+//! A status of success is not believed: the first bytes say what the body is, and a whole body has to have the
+//! shape of its endpoint. Nothing that fails this is ever an answer.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use causeway_queue::RawJson;
+use reqwest::{Response, StatusCode, header};
+
+use super::{
+    Answer, Call, Failure, NoAnswer, Place, Refusal, Sink,
+    body::Body,
+    error_body::{ErrorBody, clean, title},
+    retry_after::{rate_reset, retry_after, should_retry},
+    shape::{Endpoint, Shape, shape},
+    sniff::{Kind, sniff},
+    sse::EventReader,
+};
+use crate::long::on_body;
+
+/// Reads `response` to `call`. Pieces of the body may be `silence` apart. Events of a stream go to `sink`.
+pub(super) async fn read(
+    response: Response,
+    call: &Call,
+    sink: &mut dyn Sink,
+    silence: Duration,
+) -> Result<Answer, Failure> {
+    let status = response.status();
+    if status.as_u16() >= 400 {
+        return Err(refusal(response, silence).await);
+    }
+    let no_answer = |what| Failure::NoAnswer { status_code: Some(status.as_u16()), what };
+    if status.is_redirection() {
+        return Err(no_answer(NoAnswer::Redirect(location(&response))));
+    }
+    if !status.is_success() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT)
+    {
+        return Err(no_answer(NoAnswer::Empty));
+    }
+    let head = Head::of(&response);
+    let mut body = Body::of(response, silence).await?;
+    let (start, kind) = opening(&mut body, call, head.is_events).await?;
+    match kind {
+        Kind::Empty if head.is_events => {
+            Err(Failure::Cut("the stream ended before its first event".to_owned()))
+        }
+        Kind::Empty => Err(no_answer(NoAnswer::Empty)),
+        Kind::Page => {
+            let page = body.beginning(start).await;
+            Err(no_answer(NoAnswer::WebPage(title(&page).and_then(clean))))
+        }
+        Kind::Text => {
+            let words = clean(&body.beginning(start).await).unwrap_or_default();
+            Err(no_answer(NoAnswer::Unreadable(format!("text that is not JSON: {words}"))))
+        }
+        // A stream that was not asked for is put together by the caller, which gets its events.
+        Kind::Events => {
+            stream(body, start, call, sink).await?;
+            Ok(Answer { status_code: status.as_u16(), body: Bytes::new() })
+        }
+        Kind::Json => {
+            let whole = body.rest(start, call.max_bytes, &call.memory).await?.freeze();
+            check(&whole, call, &head).await?;
+            if call.stream { in_events(&head, sink) } else { Ok(head.answer(whole)) }
+        }
+    }
+}
+
+/// What of a response's head is needed when its body has come.
+struct Head {
+    status_code: u16,
+    is_events: bool,
+    retry_after: Option<Duration>,
+    should_retry: Option<bool>,
+}
+
+impl Head {
+    fn of(response: &Response) -> Self {
+        let headers = response.headers();
+        let kind = headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+        let kind = kind.unwrap_or_default().to_ascii_lowercase();
+        Self {
+            status_code: response.status().as_u16(),
+            is_events: kind.starts_with(b"text/event-stream"),
+            retry_after: retry_after(headers),
+            should_retry: should_retry(headers),
+        }
+    }
+
+    fn answer(&self, body: Bytes) -> Answer {
+        Answer { status_code: self.status_code, body }
+    }
+
+    fn refusal(&self, text: String) -> Failure {
+        let body = RawJson::parse(text).unwrap_or_else(|_| RawJson::default());
+        let Self { status_code, retry_after, should_retry, .. } = *self;
+        let code = ErrorBody::read(&body).code();
+        Failure::Refused(Box::new(Refusal { status_code, retry_after, should_retry, code, body }))
+    }
+}
+
+/// Where a redirect leads, as far as it may be shown.
+fn location(response: &Response) -> Option<String> {
+    let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
+    Some(Place::from(&response.url().join(location).ok()?).url)
+}
+
+/// Reads as much as says what the body is.
+async fn opening(
+    body: &mut Body,
+    call: &Call,
+    is_events: bool,
+) -> Result<(BytesMut, Kind), Failure> {
+    let mut start = BytesMut::new();
+    loop {
+        let piece = body.piece().await?;
+        let is_all = piece.is_none();
+        start.extend_from_slice(&piece.unwrap_or_default());
+        if start.len() > call.max_bytes {
+            return Err(Failure::TooLarge(call.max_bytes));
+        }
+        call.memory.hold(start.len()).await?;
+        if let Some(kind) = sniff(&start, is_events, is_all) {
+            return Ok((start, kind));
+        }
+    }
+}
+
+/// Passes the events of a stream on, until it has said all.
+async fn stream(
+    mut body: Body,
+    start: BytesMut,
+    call: &Call,
+    sink: &mut dyn Sink,
+) -> Result<(), Failure> {
+    let mut reader = EventReader::default();
+    let mut next = Some(start.freeze());
+    while let Some(piece) = next {
+        let mut done = false;
+        reader.feed(&piece, |data| {
+            done = done || sink.event(data)?.is_break();
+            Ok::<(), Failure>(())
+        })?;
+        if done {
+            break;
+        }
+        if reader.pending() > call.max_bytes {
+            return Err(Failure::TooLarge(call.max_bytes));
+        }
+        call.memory.hold(sink.held() + reader.pending()).await?;
+        next = body.piece().await?;
+    }
+    Ok(())
+}
+
+/// Checks that `body` is an answer of the called endpoint.
+async fn check(body: &Bytes, call: &Call, head: &Head) -> Result<(), Failure> {
+    let endpoint = Endpoint::of(&call.url);
+    let text = body.clone();
+    let shape = on_body(body.len(), move || shape(endpoint, &String::from_utf8_lossy(&text)));
+    match shape.await? {
+        Shape::Answer => Ok(()),
+        Shape::Error => Err(head.refusal(String::from_utf8_lossy(body).into_owned())),
+        Shape::Half(why) => Err(Failure::Cut(why)),
+        Shape::Other(what) => {
+            let what = NoAnswer::Unreadable(what);
+            Err(Failure::NoAnswer { status_code: Some(head.status_code), what })
+        }
+    }
+}
+
+/// A whole answer where a stream was asked for. Its events would go to `sink`.
+fn in_events(head: &Head, _sink: &mut dyn Sink) -> Result<Answer, Failure> {
+    Err(Failure::NoAnswer { status_code: Some(head.status_code), what: NoAnswer::Whole })
+}
+
+/// The failure of an answer with an error status.
+async fn refusal(response: Response, silence: Duration) -> Failure {
+    let headers = response.headers();
+    let status_code = response.status().as_u16();
+    let of_rate = || rate_reset(headers).filter(|_| matches!(status_code, 429 | 498));
+    let retry_after = retry_after(headers).or_else(of_rate);
+    let should_retry = should_retry(headers);
+    let text = match Body::of(response, silence).await {
+        Ok(body) => body.beginning(BytesMut::new()).await,
+        // The status and the headers have said the most.
+        Err(_) => String::new(),
+    };
+    let body = RawJson::parse(text.clone()).unwrap_or_else(|_| RawJson::string(&text));
+    let code = ErrorBody::read(&body).code();
+    Failure::Refused(Box::new(Refusal { status_code, retry_after, should_retry, code, body }))
+}
+
+#[cfg(test)]
+mod tests;

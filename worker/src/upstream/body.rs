@@ -1,0 +1,188 @@
+//! The body of an answer, piece by piece: decoded, and never silent for longer than allowed.
+
+use std::{error::Error, io, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use reqwest::Response;
+use tokio::time::timeout;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::{
+    Failure, NoAnswer, Share,
+    coding::{self, Decoded},
+    error_body::MAX_ERROR_BYTES,
+};
+
+/// Bytes of one decoded piece: a short compressed body can become gigabytes, which are counted piece by piece.
+const PIECE: usize = 16 << 10;
+
+/// How long the body of an error is read: its status has said the most.
+const ERROR_BODY: Duration = Duration::from_secs(10);
+
+/// The system's codes for what this machine lacks: files, memory, buffers, ports.
+const LACKS: [i32; 5] = [ENOMEM, ENFILE, EMFILE, EADDRNOTAVAIL, ENOBUFS];
+const ENOMEM: i32 = 12;
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const EADDRNOTAVAIL: i32 = 99;
+const ENOBUFS: i32 = 105;
+
+/// A body on its way.
+pub(super) struct Body {
+    status_code: u16,
+    pieces: Pieces,
+}
+
+enum Pieces {
+    /// As they come.
+    Plain { response: Response, silence: Duration },
+    /// Decoded.
+    Decoded(ReaderStream<Decoded>),
+}
+
+impl Body {
+    /// The body of `response`, whose pieces may be `silence` apart.
+    ///
+    /// # Errors
+    /// When its coding is not understood, or its first piece does not come.
+    pub(super) async fn of(response: Response, silence: Duration) -> Result<Self, Failure> {
+        let status_code = response.status().as_u16();
+        let codings = coding::codings(response.headers()).map_err(|name| Failure::NoAnswer {
+            status_code: Some(status_code),
+            what: NoAnswer::Coding(name),
+        })?;
+        if codings.is_empty() {
+            return Ok(Self { status_code, pieces: Pieces::Plain { response, silence } });
+        }
+        let coded = stream::unfold(response, move |mut response| async move {
+            let piece = piece(&mut response, silence).await.map_err(io::Error::other);
+            Some((piece.transpose()?, response))
+        });
+        let coded = Box::pin(StreamReader::new(coded.boxed()));
+        let decoded = coding::decode_all(coded, &codings).await;
+        let decoded = decoded.map_err(|error| undecoded(status_code, error))?;
+        let pieces = Pieces::Decoded(ReaderStream::with_capacity(decoded, PIECE));
+        Ok(Self { status_code, pieces })
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
+        match &mut self.pieces {
+            Pieces::Plain { response, silence } => piece(response, *silence).await,
+            Pieces::Decoded(pieces) => {
+                // Pieces of one compressed read come without a wait: others get their turn.
+                tokio::task::consume_budget().await;
+                let piece = pieces.try_next().await;
+                piece.map_err(|error| undecoded(self.status_code, error))
+            }
+        }
+    }
+
+    /// The rest of the body behind `start`.
+    ///
+    /// # Errors
+    /// When it has more than `max_bytes` in all, or breaks off.
+    pub(super) async fn rest(
+        &mut self,
+        start: BytesMut,
+        max_bytes: usize,
+        memory: &Share,
+    ) -> Result<BytesMut, Failure> {
+        let mut body = start;
+        while let Some(piece) = self.piece().await? {
+            if body.len() + piece.len() > max_bytes {
+                return Err(Failure::TooLarge(max_bytes));
+            }
+            memory.hold(body.len() + piece.len()).await?;
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    }
+
+    /// The beginning of the body of an error, as far as it comes.
+    pub(super) async fn beginning(mut self, start: BytesMut) -> String {
+        let mut body = start;
+        let read = async {
+            while body.len() <= MAX_ERROR_BYTES
+                && let Ok(Some(piece)) = self.piece().await
+            {
+                body.extend_from_slice(&piece);
+            }
+        };
+        // Running into the time-out is one of the ways in which this is meant to end.
+        drop(timeout(ERROR_BODY, read).await);
+        body.truncate(MAX_ERROR_BYTES);
+        String::from_utf8_lossy(&body).into_owned()
+    }
+}
+
+async fn piece(response: &mut Response, silence: Duration) -> Result<Option<Bytes>, Failure> {
+    match timeout(silence, response.chunk()).await {
+        Err(_) => Err(Failure::Stalled(silence)),
+        Ok(Err(error)) => Err(Failure::Cut(root_cause(&error))),
+        Ok(Ok(piece)) => Ok(piece),
+    }
+}
+
+/// The failure of a body that could not be decoded: that of its connection, an early end, or wrong bytes.
+fn undecoded(status_code: u16, error: io::Error) -> Failure {
+    let why = error.to_string();
+    // The decoders of zlib call a body that ends early a lack of bytes in the buffer.
+    if error.kind() == io::ErrorKind::UnexpectedEof || why.contains("BufError") {
+        return Failure::Cut("the compressed body ends early".to_owned());
+    }
+    let inner = error.into_inner().and_then(|inner| inner.downcast::<Failure>().ok());
+    inner.map_or_else(
+        || {
+            let what = NoAnswer::Unreadable(format!("a body that cannot be decompressed: {why}"));
+            Failure::NoAnswer { status_code: Some(status_code), what }
+        },
+        |failure| *failure,
+    )
+}
+
+/// The failure of a request that got no response.
+pub(super) fn unsent(error: &reqwest::Error) -> Failure {
+    let why = root_cause(error);
+    if chain(error).any(is_local_lack) {
+        Failure::Exhausted(why)
+    } else if error.is_connect() && error.is_timeout() {
+        Failure::ConnectTimeout
+    } else if error.is_connect() {
+        Failure::Connect(why)
+    } else if why.starts_with("invalid HTTP") {
+        let what = NoAnswer::Unreadable(format!("no HTTP ({why})"));
+        Failure::NoAnswer { status_code: None, what }
+    } else {
+        Failure::Cut(why)
+    }
+}
+
+fn is_local_lack(error: &(dyn Error + 'static)) -> bool {
+    let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    code.is_some_and(|code| LACKS.contains(&code))
+}
+
+/// The error and all that caused it, the outermost first.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// What an error comes down to, in plain words and without the URL.
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
+    let text = chain(error).last().map(ToString::to_string).unwrap_or_default();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut rest = text.chars();
+    let text: String = rest.next().into_iter().flat_map(char::to_lowercase).chain(rest).collect();
+    if chain(error).any(|link| link.to_string() == "dns error") {
+        return format!("DNS: {text}");
+    }
+    if chain(error).any(is_tls) { format!("TLS: {text}") } else { text }
+}
+
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let is_inner = inner.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>);
+    error.is::<rustls::Error>() || is_inner
+}

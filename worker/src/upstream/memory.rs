@@ -1,0 +1,215 @@
+//! The memory that answers in flight share in one process.
+//!
+//! Calls take bytes as they come, and give all of them back at their end. Where nothing is left a call waits,
+//! and reads nothing more from its connection meanwhile. Waiting calls cannot wait for each other for ever: one
+//! of them at a time has the *reserve*, which is large enough for the largest answer. That call never waits for
+//! memory, so that it ends by itself or by its time-outs, and the next one in line has the reserve.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Failure;
+
+/// Calls take memory in units of so many bytes: less often than pieces come, and little for a short answer.
+const UNIT: usize = 4 << 10;
+
+/// The memory of one process.
+#[derive(Debug)]
+pub struct Memory {
+    /// Units that all calls may take.
+    common: Arc<Semaphore>,
+    /// One permit: the right to take up to `most` units beside the common ones.
+    reserve: Arc<Semaphore>,
+    /// Units of the largest answer.
+    most: usize,
+}
+
+impl Memory {
+    /// `bytes` for all answers together, of which the largest may have `largest`.
+    #[must_use]
+    pub fn new(bytes: usize, largest: usize) -> Arc<Self> {
+        let (all, most) = (bytes.div_ceil(UNIT), largest.min(bytes).div_ceil(UNIT));
+        let common = Semaphore::new(all.saturating_sub(most).min(Semaphore::MAX_PERMITS));
+        Arc::new(Self { common: Arc::new(common), reserve: Arc::new(Semaphore::new(1)), most })
+    }
+
+    /// The share of one call, empty at first.
+    #[must_use]
+    pub fn share(self: &Arc<Self>) -> Share {
+        Share(Some(Arc::new(Taken { memory: Arc::clone(self), ..Taken::default() })))
+    }
+}
+
+impl Default for Memory {
+    /// No memory: for [`Taken::default`] only.
+    fn default() -> Self {
+        let none = || Arc::new(Semaphore::new(0));
+        Self { common: none(), reserve: none(), most: 0 }
+    }
+}
+
+/// What one call has taken. Clones are the same share; the last one that goes gives it back. The default share
+/// has no bound.
+#[derive(Debug, Clone, Default)]
+pub struct Share(Option<Arc<Taken>>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    memory: Arc<Memory>,
+    permits: Mutex<Permits>,
+    waits: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Permits {
+    common: Option<OwnedSemaphorePermit>,
+    reserve: Option<OwnedSemaphorePermit>,
+}
+
+impl Share {
+    /// Grows to `bytes` in all, and waits where there is no room. Never shrinks.
+    ///
+    /// # Errors
+    /// When one answer may not be so large.
+    pub async fn hold(&self, bytes: usize) -> Result<(), Failure> {
+        let Some(taken) = &self.0 else { return Ok(()) };
+        let units = bytes.div_ceil(UNIT);
+        if units > taken.memory.most {
+            return Err(Failure::TooLarge(taken.memory.most * UNIT));
+        }
+        let missing = taken.missing(units);
+        if missing == 0 {
+            return Ok(());
+        }
+        taken.waits.store(true, Relaxed);
+        let common = Arc::clone(&taken.memory.common).acquire_many_owned(missing);
+        let reserve = Arc::clone(&taken.memory.reserve).acquire_owned();
+        tokio::select! {
+            biased;
+            Ok(permits) = common => taken.add(permits),
+            Ok(permit) = reserve => taken.locked().reserve = Some(permit),
+            // Nothing closes the semaphores.
+            else => {}
+        }
+        taken.waits.store(false, Relaxed);
+        Ok(())
+    }
+
+    /// Bytes that were taken, in whole units; without those of the reserve.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        let units = |taken: &Arc<Taken>| {
+            taken.locked().common.as_ref().map_or(0, OwnedSemaphorePermit::num_permits)
+        };
+        self.0.as_ref().map_or(0, units) * UNIT
+    }
+
+    /// True while the call waits for memory.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.0.as_ref().is_some_and(|taken| taken.waits.load(Relaxed))
+    }
+}
+
+impl Taken {
+    fn locked(&self) -> std::sync::MutexGuard<'_, Permits> {
+        self.permits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many of `units` were not taken yet; none where the call has the reserve.
+    fn missing(&self, units: usize) -> u32 {
+        let permits = self.locked();
+        if permits.reserve.is_some() {
+            return 0;
+        }
+        let taken = permits.common.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        u32::try_from(units.saturating_sub(taken)).unwrap_or(u32::MAX)
+    }
+
+    fn add(&self, more: OwnedSemaphorePermit) {
+        let mut permits = self.locked();
+        match &mut permits.common {
+            Some(common) => common.merge(more),
+            none => *none = Some(more),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::{FutureExt as _, future::join_all};
+
+    use super::*;
+
+    /// Tries to hold so many units; true where that did not wait.
+    fn holds(share: &Share, units: usize) -> bool {
+        pin!(share.hold(units * UNIT)).now_or_never().is_some_and(|held| held.is_ok())
+    }
+
+    #[test]
+    fn an_answer_is_larger_than_allowed_only_by_itself() {
+        let share = Memory::new(10 * UNIT, 4 * UNIT).share();
+        assert!(holds(&share, 4));
+        let refused = pin!(share.hold(4 * UNIT + 1)).now_or_never();
+        assert_eq!(refused, Some(Err(Failure::TooLarge(4 * UNIT))));
+        // A bound for all that is below the one for each is the bound for each.
+        let refused = pin!(Memory::new(UNIT, 4 * UNIT).share().hold(2 * UNIT)).now_or_never();
+        assert_eq!(refused, Some(Err(Failure::TooLarge(UNIT))));
+    }
+
+    #[test]
+    fn exhausted_memory_makes_calls_wait() {
+        let memory = Memory::new(10 * UNIT, 4 * UNIT);
+        let [a, b, reserved, waiting] = [(); 4].map(|()| memory.share());
+        assert!(holds(&a, 3) && holds(&b, 3));
+        assert!(holds(&reserved, 1), "it has the reserve");
+        assert!(holds(&reserved, 4), "and goes on up to the largest answer");
+        assert!(!holds(&waiting, 1) && !holds(&a, 4));
+        drop(b);
+        assert!(holds(&waiting, 1) && holds(&a, 4));
+    }
+
+    #[test]
+    fn the_reserve_passes_to_the_next_call() {
+        let memory = Memory::new(2 * UNIT, 2 * UNIT);
+        let [first, second] = [(); 2].map(|()| memory.share());
+        assert!(holds(&first, 1) && !holds(&second, 1));
+        drop(first);
+        assert!(holds(&second, 2));
+    }
+
+    #[test]
+    fn a_share_that_gave_up_waiting_blocks_nothing() {
+        let memory = Memory::new(2 * UNIT, UNIT);
+        let [a, b, c] = [(); 3].map(|()| memory.share());
+        assert!(holds(&a, 1) && holds(&b, 1) && !holds(&c, 1));
+        assert!(c.is_waiting());
+        drop((a, c));
+        assert!(holds(&memory.share(), 1));
+    }
+
+    #[tokio::test]
+    async fn many_calls_that_fill_the_memory_all_end() {
+        let memory = Memory::new(20 * UNIT, 8 * UNIT);
+        let call = |_| {
+            let memory = Arc::clone(&memory);
+            async move {
+                let share = memory.share();
+                for units in 1..=8 {
+                    share.hold(units * UNIT).await?;
+                    tokio::task::yield_now().await;
+                }
+                Ok::<(), Failure>(())
+            }
+        };
+        let ended = join_all((0..200).map(call)).await;
+        assert!(ended.iter().all(Result::is_ok));
+        assert_eq!(memory.common.available_permits(), 12);
+        assert_eq!(memory.reserve.available_permits(), 1);
+    }
+}

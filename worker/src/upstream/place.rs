@@ -1,0 +1,42 @@
+//! Where a call goes, as people may read it.
+
+use reqwest::Url;
+
+/// The address of an upstream's endpoint, without user info, query and fragment: those may hold secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The whole URL, e.g. `http://127.0.0.1:9101/v1/chat/completions`.
+    pub url: String,
+    /// Its scheme, host and port, e.g. `http://127.0.0.1:9101`.
+    pub origin: String,
+}
+
+impl Place {
+    /// The place that `url` names; `None` where it is no URL with a host.
+    #[must_use]
+    pub fn of(url: &str) -> Option<Self> {
+        Url::parse(url).ok().filter(Url::has_host).map(|url| Self::from(&url))
+    }
+}
+
+impl From<&Url> for Place {
+    fn from(url: &Url) -> Self {
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let origin = format!("{}://{host}{port}", url.scheme());
+        Self { url: format!("{origin}{}", url.path()), origin }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_shows_neither_user_info_nor_query() {
+        let place = Place::of("https://me:secret@[::1]:8443/v1/chat?key=secret#x").unwrap();
+        assert_eq!(place.url, "https://[::1]:8443/v1/chat");
+        assert_eq!(place.origin, "https://[::1]:8443");
+        assert_eq!(Place::of("/v1"), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! What a body is, by its first bytes: servers send JSON, streams and web pages under each other's types.
+
+/// What a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing, or nothing but blanks.
+    Empty,
+    Json,
+    Events,
+    /// HTML or another markup.
+    Page,
+    Text,
+}
+
+/// What the lines of a stream begin with.
+const FIELDS: [&[u8]; 5] = [b":", b"data", b"event", b"id", b"retry"];
+
+/// The kind of a body that begins with `start`; `None` where more is needed, which never is with `is_all`.
+/// `is_events` says that its content type is that of a stream.
+pub(super) fn sniff(start: &[u8], is_events: bool, is_all: bool) -> Option<Kind> {
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    let Some(first) = start.first() else { return is_all.then_some(Kind::Empty) };
+    let is_field = |field: &&[u8]| start.starts_with(field);
+    let may_be_field = |field: &&[u8]| !is_all && field.starts_with(start);
+    Some(match first {
+        // Servers whose stream fails at its start send one JSON body under the type of a stream.
+        b'{' | b'[' => Kind::Json,
+        b'<' => Kind::Page,
+        _ if is_events || FIELDS.iter().any(is_field) => Kind::Events,
+        _ if FIELDS.iter().any(may_be_field) => return None,
+        b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => Kind::Json,
+        _ => Kind::Text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_say_what_a_body_is() {
+        let rows: [(&str, bool, Option<Kind>); 14] = [
+            ("{}", false, Some(Kind::Json)),
+            (" \n\u{feff}", false, Some(Kind::Text)),
+            ("\u{feff} \n[1]", true, Some(Kind::Json)),
+            ("7", false, Some(Kind::Json)),
+            ("<!DOCTYPE html>", true, Some(Kind::Page)),
+            ("data: {}", false, Some(Kind::Events)),
+            (": ping", false, Some(Kind::Events)),
+            ("event:x", false, Some(Kind::Events)),
+            ("error: {}", true, Some(Kind::Events)),
+            ("error: {}", false, Some(Kind::Text)),
+            ("dat", false, None),
+            ("r", false, None),
+            ("", false, None),
+            ("\r\n", true, None),
+        ];
+        for (start, is_events, wanted) in rows {
+            assert_eq!(sniff(start.as_bytes(), is_events, false), wanted, "{start:?}");
+        }
+        for (start, wanted) in [("\n", Kind::Empty), ("dat", Kind::Text), ("t", Kind::Json)] {
+            assert_eq!(sniff(start.as_bytes(), false, true), Some(wanted), "{start:?}");
+        }
+    }
+}
