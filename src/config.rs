@@ -93,6 +93,9 @@ pub(crate) struct Config {
     pub(crate) max_dead: u32,
     /// Longest answer of an upstream, in bytes. Default 32 MiB. `CAUSEWAY_MAX_RESPONSE_BYTES`.
     pub(crate) max_response_bytes: usize,
+    /// Memory of all answers in flight in one worker process, in bytes. Default: a quarter of the machine's
+    /// memory, or of what its control group allows. `CAUSEWAY_MAX_RESPONSE_MEMORY`.
+    pub(crate) max_response_memory: Option<usize>,
     /// How long the pieces of a streamed answer are joined before they are passed on. Default
     /// 50 ms. `CAUSEWAY_EMIT_WINDOW`.
     #[serde(with = "span")]
@@ -152,6 +155,7 @@ impl Default for Config {
             max_stalls: 3,
             max_dead: 10_000,
             max_response_bytes: 32 << 20,
+            max_response_memory: None,
             emit_window: Duration::from_millis(50),
             probe: None,
             tenants: Vec::new(),

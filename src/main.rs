@@ -14,6 +14,7 @@ mod jobs;
 mod lane;
 mod listen;
 mod logging;
+mod memory;
 mod node;
 mod probe;
 mod reload;

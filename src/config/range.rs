@@ -16,6 +16,7 @@ impl Range {
             "max_stalls" | "tenant.weight" => 1..=1000,
             "max_dead" | "simulated.tokens" => 1..=1_000_000,
             "max_response_bytes" | "api.max_body_bytes" => 1024..=MAX_BYTES,
+            "max_response_memory" => 1024..=u64::MAX,
             "api.max_jobs_per_call" | "webhooks.concurrency" => 1..=10_000,
             "bridge.turns" => 0..=1000,
             "bridge.max_tokens" => 0..=u32::MAX.into(),

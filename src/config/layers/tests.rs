@@ -193,7 +193,7 @@ fn the_sample_file_names_every_key_with_its_default() {
     assert!(lists.contains("[[lane]]"));
     let off = ["redis", "upstream", "api_key_env", "probe", "client.key_env"];
     let mut values = uncommented.to_owned();
-    for key in off.iter().chain(&["call", "persona_file", "key_env"]) {
+    for key in off.iter().chain(&["call", "persona_file", "key_env", "max_response_memory"]) {
         values = values
             .lines()
             .filter(|line| !line.starts_with(&format!("{key} =")))

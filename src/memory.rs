@@ -1,0 +1,81 @@
+//! How much memory this process may use: that of the machine, or less where a control group bounds it.
+
+use std::{fs, path::Path};
+
+/// Where control groups are: of version 2, and the memory controller of version 1.
+const GROUPS: [(&str, &str); 2] =
+    [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")];
+
+/// Most parents of the process's control group that are read.
+const MAX_PARENTS: usize = 16;
+
+/// Bytes that this process may use; `None` where the system does not say.
+pub(crate) fn available() -> Option<u64> {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
+    let group = fs::read_to_string("/proc/self/cgroup").ok();
+    let path = group.as_deref().map_or("/", memory_group);
+    let bound = GROUPS.iter().filter_map(|(root, file)| limit(Path::new(root), path, file)).min();
+    [machine, bound].into_iter().flatten().min()
+}
+
+/// The `MemTotal` of `/proc/meminfo`, in bytes.
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// The process's memory group in `/proc/self/cgroup`: of lines such as `0::/a.slice` or `4:memory:/docker/1`.
+fn memory_group(text: &str) -> &str {
+    let groups = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+    let is_memory = |controllers: &str| {
+        controllers.is_empty() || controllers.split(',').any(|controller| controller == "memory")
+    };
+    let mut memory = groups.filter(|(controllers, _)| is_memory(controllers));
+    memory.next().map_or("/", |(_, path)| path)
+}
+
+/// The lowest limit of a group and its parents. Inside a container the group may be mounted as the root.
+fn limit(root: &Path, group: &str, file: &str) -> Option<u64> {
+    let group = Path::new(group.trim_start_matches('/'));
+    let parents = group.ancestors().take(MAX_PARENTS).map(|group| root.join(group).join(file));
+    let root = [root.join(file)];
+    let texts = parents.chain(root).filter_map(|path| fs::read_to_string(path).ok());
+    texts.filter_map(|text| text.trim().parse().ok()).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_is_read_in_bytes() {
+        assert_eq!(total("MemFree: 1 kB\nMemTotal:       2048 kB\n"), Some(2 << 20));
+        assert_eq!(total("MemFree: 1 kB"), None);
+    }
+
+    #[test]
+    fn the_memory_group_is_found_in_both_versions() {
+        assert_eq!(memory_group("0::/a.slice/b:c\n"), "/a.slice/b:c");
+        assert_eq!(memory_group("5:cpu:/x\n4:pids,memory:/docker/1\n"), "/docker/1");
+        assert_eq!(memory_group(""), "/");
+    }
+
+    #[test]
+    fn the_lowest_limit_of_a_group_and_its_parents_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("a/b");
+        fs::create_dir_all(&group).unwrap();
+        fs::write(group.join("memory.max"), "max\n").unwrap();
+        fs::write(root.path().join("a/memory.max"), "4096\n").unwrap();
+        fs::write(root.path().join("memory.max"), "8192\n").unwrap();
+        assert_eq!(limit(root.path(), "/a/b", "memory.max"), Some(4096));
+        assert_eq!(limit(root.path(), "/elsewhere", "memory.max"), Some(8192));
+        assert_eq!(limit(&group, "/", "memory.max"), None);
+    }
+
+    #[test]
+    fn this_machine_has_memory() {
+        assert!(available().is_some_and(|bytes| bytes > 1 << 20));
+    }
+}
