@@ -94,7 +94,11 @@ fn query(list: &JobsList) -> Vec<(&'static str, String)> {
     query
 }
 
-const COLUMNS: [&str; 7] = ["JOB", "STATUS", "CLASS", "MODEL", "SESSION", "ATTEMPTS", "CREATED"];
+const COLUMNS: [&str; 8] =
+    ["JOB", "STATUS", "CLASS", "MODEL", "SESSION", "ATTEMPTS", "CREATED", "ERROR"];
+
+/// Most characters of an error in the list; `jobs show` has all of it.
+const SHOWN: usize = 100;
 
 fn show_list(answer: &Value, out: &mut impl Write) -> io::Result<()> {
     let jobs = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -107,7 +111,20 @@ fn show_list(answer: &Value, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn row(job: &Value) -> [String; 7] {
+/// The error of an ended job, or of the last failed attempt of another.
+fn error(job: &Value) -> String {
+    let last = || job["attempt_errors"].as_array()?.last()?["message"].as_str();
+    let message = match job["status"].as_str() {
+        Some("succeeded") => None,
+        Some(_) | None => job["error"]["message"].as_str().or_else(last),
+    };
+    word(
+        &message
+            .map_or(Value::Null, |message| message.chars().take(SHOWN).collect::<String>().into()),
+    )
+}
+
+fn row(job: &Value) -> [String; 8] {
     let attempts = format!("{}/{}", job["attempts"], job["max_attempts"]);
     [
         word(&job["id"]),
@@ -117,6 +134,7 @@ fn row(job: &Value) -> [String; 7] {
         word(&job["session"]),
         attempts,
         word(&job["created_at"]),
+        error(job),
     ]
 }
 
@@ -184,7 +202,8 @@ mod tests {
     fn jobs_are_listed_in_columns() {
         let job = |id: &str, status: &str| {
             json!({"id": id, "status": status, "class": "standard", "model": "m", "session": null,
-                "attempts": 1, "max_attempts": 5, "created_at": "2026-01-02T03:04:05.000Z"})
+                "attempts": 1, "max_attempts": 5, "created_at": "2026-01-02T03:04:05.000Z",
+                "attempt_errors": [{"message": "401 from http://host"}]})
         };
         let jobs = [job("job_default_0_a", "queued"), job("job_b\u{1b}[2J", "succeeded")];
         let mut out = Vec::new();
@@ -193,7 +212,9 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4);
         assert_eq!(lines[0].find("STATUS"), lines[1].find("queued"));
-        assert!(lines[1].ends_with("standard  m      -        1/5       2026-01-02T03:04:05.000Z"));
+        let middle = "standard  m      -        1/5       2026-01-02T03:04:05.000Z";
+        assert!(lines[1].ends_with(&format!("{middle}  401 from http://host")), "{}", lines[1]);
+        assert!(lines[2].ends_with(&format!("{middle}  -")), "{}", lines[2]);
         assert!(lines[2].contains("job_b?[2J"));
         assert_eq!(lines[3], "there are more: --after job_b?[2J");
     }

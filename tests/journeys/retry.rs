@@ -48,6 +48,44 @@ async fn a_request_that_the_upstream_refuses_fails_with_its_words(store: Store) 
     assert_eq!(job["response"]["body"]["error"]["message"], "no such model");
 }
 
+#[tokio::test]
+async fn a_failed_job_shows_status_url_and_words_everywhere() {
+    let mut upstream = Upstream::held().await;
+    let up = Causeway::up(&upstream.url(), QUICK).await;
+    let client = up.client().await;
+    let id = client.submit("hello").await;
+    upstream.call().await.fail(422, "no such field");
+    let job = client.end_of(&id).await;
+    let wanted = format!("422 from {}/chat/completions: no such field", upstream.url());
+    assert_eq!(job["error"]["message"], *wanted, "{job:#}");
+    assert_eq!(job["error"]["code"], "upstream_refused", "{job:#}");
+    let list = client.get("/v1/jobs").await.ok();
+    assert_eq!(list["data"][0]["error"]["message"], *wanted, "{list:#}");
+    let line = up.says("a job failed").await;
+    for part in ["WARN", &id, "default", "attempt=1", "upstream_refused", "status=422", &wanted] {
+        assert!(line.contains(part), "{part} is missing: {line}");
+    }
+    let url = up.url().await;
+    let shown = Causeway::command(&["jobs", "list", "--url", &url], &[]).await;
+    assert!(shown.contains(&wanted), "{shown}");
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_never_a_success() {
+    let mut upstream = Upstream::held().await;
+    let up = Causeway::up(&upstream.url(), QUICK).await;
+    let client = up.client().await;
+    let id = client.submit("hello").await;
+    upstream.call().await.redirect("/elsewhere");
+    upstream.call().await.page("Sign in");
+    upstream.call().await.answer("fine");
+    let job = client.end_of(&id).await;
+    assert_eq!((&job["status"], &job["attempts"]), (&"succeeded".into(), &1.into()), "{job:#}");
+    let codes = job["attempt_errors"].as_array().expect("a list").iter();
+    let codes: Vec<_> = codes.map(|error| &error["code"]).collect();
+    assert_eq!(codes, ["upstream_redirected", "upstream_no_answer"], "{job:#}");
+}
+
 /// However many tokens it asked for, it does not close the lane to those that come after it.
 async fn a_refused_request_has_used_no_more_than_its_prompt(store: Store) {
     let mut upstream = Upstream::held().await;

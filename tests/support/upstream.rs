@@ -143,6 +143,12 @@ impl Call {
         self.respond((StatusCode::TEMPORARY_REDIRECT, location).into_response());
     }
 
+    /// Answers with a web page under a status of success, as the login of a proxy does.
+    pub(crate) fn page(self, title: &str) {
+        let page = format!("<!DOCTYPE html><html><head><title>{title}</title></head></html>");
+        self.respond(axum::response::Html(page).into_response());
+    }
+
     /// Refuses the call because there are too many, for this many seconds.
     pub(crate) fn busy(self, seconds: u64) {
         let retry_after = [(header::RETRY_AFTER, seconds.to_string())];
