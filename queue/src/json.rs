@@ -1,9 +1,17 @@
 //! JSON that passes through unread: kept to the byte as it was sent.
 
+mod object;
+mod surrogates;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize, de};
 use serde_json::value::RawValue;
+
+pub use self::{
+    object::{RawObject, at, items, text},
+    surrogates::repair_surrogates,
+};
 
 /// A JSON value as it was written. `Debug` shows its length only: prompts and completions are
 /// never logged.

@@ -1,0 +1,118 @@
+//! One level of JSON at a time: the values stay as they are written, so that no digit of a number
+//! and no half of a surrogate pair is lost on the way.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, de};
+use serde_json::value::RawValue;
+
+use super::repair_surrogates;
+
+/// The fields of a JSON object, in order. Names and values stay as they are written.
+#[derive(Debug, Clone, Default)]
+pub struct RawObject<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> RawObject<'a> {
+    /// Reads the fields of `json`.
+    ///
+    /// # Errors
+    /// When `json` is not one JSON object; the category of the error is `Data` when it is another
+    /// JSON value.
+    pub fn parse(json: &'a str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    /// The value of the field `name` as it is written; of several with this name the last one.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        self.0.iter().rev().find(|(field, _)| *field == name).map(|(_, value)| *value)
+    }
+
+    /// The text of the field `name`, if it is one.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<String> {
+        text(self.get(name)?)
+    }
+
+    /// The fields of the object `name`, if it is one.
+    #[must_use]
+    pub fn object(&self, name: &str) -> Option<Self> {
+        Self::parse(self.get(name)?).ok()
+    }
+
+    /// The fields: name and value, both as they are written, the name without its quotes.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.0.iter().copied()
+    }
+}
+
+impl<'de> Deserialize<'de> for RawObject<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> de::Visitor<'de> for Fields {
+            type Value = RawObject<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                    let name = name.get().strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+                    fields.push((name.unwrap_or_default(), value.get()));
+                }
+                Ok(RawObject(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// The items of a JSON list as they are written; `None` when `json` is something else.
+#[must_use]
+pub fn items(json: &str) -> Option<Vec<&str>> {
+    let items: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+    Some(items.into_iter().map(RawValue::get).collect())
+}
+
+/// The text that `json` is, with U+FFFD for lone surrogates; `None` when it is something else.
+#[must_use]
+pub fn text(json: &str) -> Option<String> {
+    serde_json::from_str(&repair_surrogates(json)).ok()
+}
+
+/// The value at `path` below `json`, as it is written: names of fields, and `0` for the first
+/// item of a list.
+#[must_use]
+pub fn at<'a>(json: &'a str, path: &[&str]) -> Option<&'a str> {
+    path.iter().try_fold(json, |json, step| match json.as_bytes().first()? {
+        b'[' => items(json)?.get(step.parse::<usize>().ok()?).copied(),
+        _ => RawObject::parse(json).ok()?.get(step),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stay_as_they_are_written() {
+        let json = r#"{ "n": 1e400, "t" : "\ud83d", "n": 0.10 , "o":{"l":[ 1, {"x":null} ]}}"#;
+        let object = RawObject::parse(json).unwrap();
+        assert_eq!((object.get("n"), object.get("t")), (Some("0.10"), Some(r#""\ud83d""#)));
+        assert_eq!(object.text("t").as_deref(), Some("\u{fffd}"));
+        assert_eq!(object.object("o").unwrap().get("l"), Some(r#"[ 1, {"x":null} ]"#));
+        assert_eq!(at(json, &["o", "l", "1", "x"]), Some("null"));
+        assert_eq!(at(json, &["o", "l", "2"]), None);
+    }
+
+    #[test]
+    fn other_values_are_no_objects() {
+        assert!(RawObject::parse("[1]").unwrap_err().is_data());
+        assert!(!RawObject::parse("{oops").unwrap_err().is_data());
+        assert_eq!((items("{}"), text("1")), (None, None));
+    }
+}
