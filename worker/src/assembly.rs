@@ -1,341 +1,216 @@
-//! From the pieces of a stream to the answer that the same call would have given without one.
+//! From the events of a stream to the answer that the same call would have given without one.
+//!
+//! Deltas are put together by the rules of the reference accumulators: those of OpenAI's SDKs for
+//! Python and node, and of Anthropic's for Python. Values stay as they are written, so numbers keep
+//! every digit, and halves of surrogate pairs meet where they follow one another. Every step costs
+//! what its event is long, however many choices and calls came before.
 
-use std::{ops::ControlFlow, sync::Arc};
+pub(crate) mod calls;
+mod choices;
+mod content;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "for calls whose upstream answers whole, which are refused so far")
+)]
+pub(crate) mod convert;
+mod error;
+mod message;
+pub(crate) mod node;
+mod usage;
 
-use causeway_queue::{RawJson, job::Usage};
-use serde_json::{Map, Value, json};
+use std::ops::ControlFlow;
 
-use crate::{
-    chunk::{Chunk, Frame, unescaped},
-    upstream::Failure,
+use causeway_queue::{
+    RawJson,
+    json::{RawObject, repair_surrogates},
 };
 
-/// What kind of stream is put together.
+pub(crate) use self::usage::{text, usage};
+use self::{choices::Choices, message::Message, node::TooMany};
+use crate::{
+    chunk::Chunk,
+    upstream::{Failure, StreamEvent},
+};
+
+/// The data of the event after which OpenAI's streams say nothing more.
+const DONE: &str = "[DONE]";
+
+/// The sink of one kind of stream.
 #[derive(Debug)]
 enum Kind {
     /// Chat and text completions: chunks with choices.
-    Choices,
-    /// A response, which comes whole with the last event.
-    Response(RawJson),
-    /// Anything else: the events are kept as they came.
-    Events(Vec<RawJson>),
+    Choices(Choices),
+    /// A message of Anthropic's.
+    Message(Message),
+    /// A response, which comes whole with its last event.
+    Response(Option<String>),
+    /// Any other: the events as a list, joined by commas.
+    Events(String),
 }
 
 /// Puts a stream together.
 #[derive(Debug)]
 pub(crate) struct Assembly {
     kind: Kind,
-    whole: Map<String, Value>,
-    choices: Vec<Value>,
-    /// Of the last chunk that carried nothing but text, and what such chunks said since, as JSON
-    /// writes it: it is not yet part of its choice.
-    frame: Option<Arc<Frame>>,
-    said: String,
-    finished: bool,
+    is_done: bool,
     bytes: usize,
     max_bytes: usize,
 }
 
+/// `Break`: the stream has said all. The chunk is what a reader of the stream gets.
+type Taken = ControlFlow<Option<Chunk>, Option<Chunk>>;
+
 impl Assembly {
-    /// For a call to `url` whose answer may have `max_bytes`.
+    /// An assembly for a call to `url` whose answer may have `max_bytes`.
     pub(crate) fn new(url: &str, max_bytes: usize) -> Self {
         let kind = if url.ends_with("/completions") {
-            Kind::Choices
+            Kind::Choices(Choices::new(url.ends_with("/chat/completions")))
+        } else if url.ends_with("/messages") {
+            Kind::Message(Message::default())
         } else if url.ends_with("/responses") {
-            Kind::Response(RawJson::default())
+            Kind::Response(None)
         } else {
-            Kind::Events(Vec::new())
+            Kind::Events(String::new())
         };
-        let (whole, choices, frame, said) = Default::default();
-        Self { kind, whole, choices, frame, said, finished: false, bytes: 0, max_bytes }
+        Self { kind, is_done: false, bytes: 0, max_bytes }
     }
 
-    /// Takes the data of one event; answers with what a reader is to be told of it. `Break`: that
-    /// was all.
-    pub(crate) fn take(&mut self, data: &str) -> Result<ControlFlow<(), Option<Chunk>>, Failure> {
-        if data == "[DONE]" {
-            self.finished = true;
-            return Ok(ControlFlow::Break(()));
-        }
+    /// Takes one event and returns the chunk of it that readers get.
+    ///
+    /// # Errors
+    /// When the event reports an error, is no JSON, or the answer exceeds its bounds.
+    pub(crate) fn take(&mut self, event: StreamEvent<'_>) -> Result<Taken, Failure> {
+        let data = event.data.trim();
         self.bytes += data.len();
         if self.bytes > self.max_bytes {
             return Err(Failure::TooLarge(self.max_bytes));
         }
-        if let Some(frame) = &self.frame
-            && let Some(text) = frame.text_in(data)
+        if let Kind::Choices(choices) = &mut self.kind
+            && event.name != "error"
+            && let Some(chunk) = choices.take_text(data)
         {
-            self.said.push_str(text);
-            let chunk = Chunk::Text { frame: Arc::clone(frame), text: text.to_owned() };
             return Ok(ControlFlow::Continue(Some(chunk)));
         }
-        let event: Value = serde_json::from_str(data)
-            .map_err(|error| Failure::Cut(format!("an event is not JSON: {error}")))?;
-        if event.get("error").is_some_and(|error| !error.is_null()) {
-            return Err(Failure::InStream(RawJson::of(&event).unwrap_or_default()));
+        match read(event)? {
+            Read::Nothing => Ok(ControlFlow::Continue(None)),
+            Read::Done => {
+                self.is_done = true;
+                Ok(ControlFlow::Break(None))
+            }
+            Read::Object(object) => {
+                let taken = self.merge(data, event.name, &object);
+                taken.map_err(|TooMany| Failure::TooLarge(self.max_bytes))
+            }
         }
+    }
+
+    fn merge(&mut self, data: &str, name: &str, object: &RawObject<'_>) -> Result<Taken, TooMany> {
+        let chunk = Some(Chunk::other(data));
+        let kind = object.text("type").unwrap_or_else(|| name.to_owned());
         match &mut self.kind {
-            Kind::Choices => {
-                self.merge(&event);
-                if let Some((frame, text)) = Frame::of(data) {
-                    let (frame, text) = (Arc::new(frame), text.to_owned());
-                    self.frame = Some(Arc::clone(&frame));
-                    return Ok(ControlFlow::Continue(Some(Chunk::Text { frame, text })));
+            Kind::Choices(choices) => {
+                return Ok(ControlFlow::Continue(choices.take(data, object)?));
+            }
+            Kind::Message(message) => {
+                message.take(&kind, object)?;
+                if kind == "message_stop" {
+                    return Ok(ControlFlow::Break(chunk));
                 }
             }
-            Kind::Response(whole) => {
-                let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
-                match kind {
-                    // These are told from the state of the job.
-                    "response.created" | "response.queued" | "response.in_progress" => {
-                        return Ok(ControlFlow::Continue(None));
-                    }
-                    "response.completed" | "response.incomplete" => {
-                        *whole = RawJson::of(&event["response"]).unwrap_or_default();
-                        self.finished = true;
-                        return Ok(ControlFlow::Continue(None));
-                    }
-                    "response.failed" | "error" => {
-                        return Err(Failure::InStream(RawJson::of(&event).unwrap_or_default()));
-                    }
-                    _ => {}
+            Kind::Response(whole) => match kind.as_str() {
+                // The API makes these from the state of the job.
+                "response.created" | "response.queued" | "response.in_progress" => {
+                    return Ok(ControlFlow::Continue(None));
                 }
-            }
+                "response.completed" | "response.incomplete" => {
+                    *whole = object.get("response").map(str::to_owned);
+                    return Ok(ControlFlow::Break(None));
+                }
+                _ => {}
+            },
             Kind::Events(events) => {
-                events.push(RawJson::parse(data.to_owned()).unwrap_or_default());
-                let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
-                self.finished |= kind == "message_stop";
+                if !events.is_empty() {
+                    events.push(',');
+                }
+                events.push_str(data);
             }
         }
-        Ok(ControlFlow::Continue(Some(Chunk::other(data))))
+        Ok(ControlFlow::Continue(chunk))
     }
 
-    /// Adds what was said to its choice, which is there since a chunk of this frame was merged.
-    fn settle(&mut self) {
-        let said = std::mem::take(&mut self.said);
-        let Some(frame) = self.frame.as_ref().filter(|_| !said.is_empty()) else { return };
-        let choice = self.choices.iter_mut().find(|choice| choice["index"] == frame.index);
-        if let (Some(choice), Some(said)) = (choice, unescaped(&said)) {
-            append(&mut choice["message"]["content"], "content", &Value::String(said));
-        }
-    }
-
-    fn merge(&mut self, chunk: &Value) {
-        self.settle();
-        for (name, value) in chunk.as_object().into_iter().flatten() {
-            let is_known = self.whole.get(name) == Some(value);
-            if name != "choices" && !value.is_null() && !is_known {
-                self.whole.insert(name.clone(), value.clone());
-            }
-        }
-        for part in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
-            let index = part.get("index").and_then(Value::as_u64).unwrap_or(0);
-            let known = self.choices.iter().position(|choice| choice["index"] == index);
-            let place = known.unwrap_or_else(|| {
-                self.choices.push(json!({ "index": index }));
-                self.choices.len() - 1
-            });
-            self.finished |= merge_choice(&mut self.choices[place], part);
+    /// True if nothing of the answer is missing, though the stream goes on.
+    pub(crate) fn is_complete(&self) -> bool {
+        match &self.kind {
+            Kind::Choices(choices) => choices.is_complete(),
+            Kind::Message(message) => message.is_complete(),
+            Kind::Response(whole) => whole.is_some(),
+            Kind::Events(events) => self.is_done && !events.is_empty(),
         }
     }
 
     /// The whole answer.
     ///
     /// # Errors
-    /// When the stream broke off before its end.
-    pub(crate) fn finish(mut self) -> Result<RawJson, Failure> {
-        if !self.finished {
-            return Err(Failure::Cut("the stream ended before the answer did".to_owned()));
-        }
-        self.settle();
+    /// When the stream broke off before its end, or said nothing but that it ends.
+    pub(crate) fn finish(self) -> Result<RawJson, Failure> {
+        let is_complete = self.is_complete();
+        let cut = |why: &str| Failure::Cut(why.to_owned());
         let whole = match self.kind {
-            Kind::Events(events) => return Ok(RawJson::of(&events).unwrap_or_default()),
-            Kind::Response(whole) => return Ok(whole),
-            Kind::Choices => {
-                self.choices.sort_by_key(|choice| choice["index"].as_u64());
-                if self.whole.get("object") == Some(&json!("chat.completion.chunk")) {
-                    self.whole.insert("object".to_owned(), json!("chat.completion"));
-                }
-                self.whole.insert("choices".to_owned(), Value::Array(self.choices));
-                self.whole
+            Kind::Choices(choices) if choices.is_empty() && self.is_done => {
+                return Err(cut("the stream has no choice, only its end"));
+            }
+            Kind::Message(message) if message.is_empty() && self.is_done => {
+                return Err(cut("the stream has no message, only its end"));
+            }
+            Kind::Choices(choices) if is_complete || self.is_done => choices.finish(),
+            Kind::Message(message) if is_complete || self.is_done => message.finish(),
+            Kind::Response(Some(whole)) => whole,
+            Kind::Events(events) if is_complete => format!("[{events}]"),
+            Kind::Choices(_) | Kind::Message(_) | Kind::Response(None) | Kind::Events(_) => {
+                return Err(cut("the stream ended before the answer did"));
             }
         };
-        Ok(RawJson::of(&whole).unwrap_or_default())
+        let whole = repair_surrogates(&whole).into_owned();
+        RawJson::parse(whole).map_err(|error| cut(&format!("the answer is no JSON: {error}")))
     }
 }
 
-/// Adds a part to its choice; whether the choice is complete.
-fn merge_choice(choice: &mut Value, part: &Value) -> bool {
-    for (name, value) in part.as_object().into_iter().flatten() {
-        match (name.as_str(), value) {
-            ("index", _) => {}
-            ("delta", Value::Object(delta)) => {
-                let message = &mut choice["message"];
-                for (field, value) in delta {
-                    append(&mut message[field.as_str()], field, value);
-                }
-            }
-            ("text", value) => append(&mut choice["text"], "text", value),
-            (name, value) if !value.is_null() || choice.get(name).is_none() => {
-                choice[name] = value.clone();
-            }
-            _ => {}
-        }
+/// What an event says.
+pub(crate) enum Read<'a> {
+    /// Nothing: it keeps the connection alive.
+    Nothing,
+    /// That the stream ends.
+    Done,
+    /// Something.
+    Object(RawObject<'a>),
+}
+
+/// Reads one event.
+///
+/// # Errors
+/// When it reports an error, or is no JSON.
+pub(crate) fn read(event: StreamEvent<'_>) -> Result<Read<'_>, Failure> {
+    let data = event.data.trim();
+    if event.name == "error" {
+        return Err(Failure::InStream(error::named(data)));
     }
-    part.get("finish_reason").is_some_and(|reason| !reason.is_null())
-}
-
-/// Appends `value` to what stands there: texts grow, lists of indexed parts merge by index.
-fn append(whole: &mut Value, field: &str, value: &Value) {
-    match (&mut *whole, value) {
-        (Value::String(text), Value::String(more)) if is_text(field) => text.push_str(more),
-        (Value::Object(fields), Value::Object(more)) => {
-            for (field, value) in more {
-                append(fields.entry(field.clone()).or_insert(Value::Null), field, value);
-            }
-        }
-        (Value::Array(items), Value::Array(more)) => {
-            for part in more {
-                let same = |item: &&mut Value| {
-                    part.get("index").is_some() && item.get("index") == part.get("index")
-                };
-                match items.iter_mut().find(same) {
-                    Some(item) => append(item, "", part),
-                    None => items.push(part.clone()),
-                }
-            }
-        }
-        (_, Value::Null) => {}
-        (whole, value) => *whole = value.clone(),
+    if data.is_empty() {
+        return Ok(Read::Nothing);
     }
-}
-
-/// Whether pieces of this field follow one another; others are said once, or again.
-fn is_text(field: &str) -> bool {
-    !matches!(field, "role" | "id" | "type" | "name" | "object")
-}
-
-/// What a complete body, or all events of a stream, say about tokens.
-pub(crate) fn usage(body: &str) -> Option<Usage> {
-    let body: Value = serde_json::from_str(body).ok()?;
-    let events = body.as_array().map_or(std::slice::from_ref(&body), Vec::as_slice);
-    let places = ["/usage", "/response/usage", "/message/usage"];
-    let said = events.iter().flat_map(|event| places.iter().filter_map(|at| event.pointer(at)));
-    let (mut prompt, mut completion) = (None, 0);
-    for usage in said {
-        let count = |names: [&str; 2]| names.iter().find_map(|name| usage.get(*name)?.as_u64());
-        // An event that comes later knows more, and need not say all.
-        prompt = count(["prompt_tokens", "input_tokens"]).or(prompt);
-        completion = count(["completion_tokens", "output_tokens"]).unwrap_or(completion);
+    if data.starts_with(DONE) {
+        return Ok(Read::Done);
     }
-    Some(Usage { prompt_tokens: prompt?, completion_tokens: completion })
-}
-
-/// The text of a complete chat answer.
-pub(crate) fn text(body: &str) -> Option<String> {
-    let body: Value = serde_json::from_str(body).ok()?;
-    let content = body.get("choices")?.get(0)?.get("message")?.get("content")?;
-    content.as_str().map(str::to_owned)
+    let object = match RawObject::parse(data) {
+        Ok(object) => object,
+        // No accumulator knows any other value.
+        Err(error) if error.is_data() => return Ok(Read::Nothing),
+        Err(error) => return Err(Failure::Cut(format!("an event is not JSON: {error}"))),
+    };
+    if error::is_error(&object) {
+        return Err(Failure::InStream(RawJson::parse(data.to_owned()).unwrap_or_default()));
+    }
+    Ok(Read::Object(object))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn assemble(url: &str, events: &[&str]) -> Result<Value, Failure> {
-        let mut assembly = Assembly::new(url, 10_000);
-        for event in events {
-            if assembly.take(event)?.is_break() {
-                break;
-            }
-        }
-        Ok(serde_json::from_str(assembly.finish()?.as_str()).unwrap())
-    }
-
-    const CHAT: &str = "/v1/chat/completions";
-
-    #[test]
-    fn texts_calls_and_usage_come_together() {
-        let whole = assemble(
-            CHAT,
-            &[
-                r#"{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"Hel"},"finish_reason":null}],"usage":null}"#,
-                r#"{"id":"c","object":"chat.completion.chunk","model":"m","choices":[{"index":0,"delta":{"content":"lo"},"finish_reason":null}]}"#,
-                r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"t","type":"function","function":{"name":"f","arguments":"{\"a\""}}]}}]}"#,
-                r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":":1}"}}]}}]}"#,
-                r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
-                r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
-                "[DONE]",
-            ],
-        )
-        .unwrap();
-        assert_eq!(whole["object"], "chat.completion");
-        let choice = &whole["choices"][0];
-        assert_eq!(choice["message"]["role"], "assistant");
-        assert_eq!(choice["message"]["content"], "Hello");
-        let call = &choice["message"]["tool_calls"][0];
-        assert_eq!((&call["id"], &call["function"]["name"]), (&json!("t"), &json!("f")));
-        assert_eq!(call["function"]["arguments"], "{\"a\":1}");
-        assert_eq!(choice["finish_reason"], "tool_calls");
-        let used = usage(&whole.to_string()).unwrap();
-        assert_eq!((used.prompt_tokens, used.completion_tokens), (3, 4));
-    }
-
-    #[test]
-    fn texts_that_differ_in_nothing_else_come_together() {
-        let text = |text: &str| {
-            format!(
-                r#"{{"id":"c","choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}"#
-            )
-        };
-        let texts = ["a", r#" \"b\"\n"#, r"\u00e9", "ü", ""].map(text);
-        let end = r#"{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-        let mut events: Vec<&str> = texts.iter().map(String::as_str).collect();
-        events.extend([end, "[DONE]"]);
-        let whole = assemble(CHAT, &events).unwrap();
-        assert_eq!(whole["choices"][0]["message"]["content"], "a \"b\"\néü");
-        assert_eq!(whole["choices"][0]["finish_reason"], "stop");
-    }
-
-    #[test]
-    fn a_stream_without_its_end_is_cut() {
-        let begun = r#"{"choices":[{"index":0,"delta":{"content":"Hel"},"finish_reason":null}]}"#;
-        assert!(matches!(assemble(CHAT, &[begun]), Err(Failure::Cut(_))));
-        assert!(matches!(assemble(CHAT, &["oops"]), Err(Failure::Cut(_))));
-    }
-
-    #[test]
-    fn an_error_in_the_stream_is_a_failure() {
-        let failed = assemble(CHAT, &[r#"{"error":{"message":"out of memory"}}"#]);
-        assert!(matches!(failed, Err(Failure::InStream(_))));
-    }
-
-    #[test]
-    fn an_answer_has_a_largest_size() {
-        let large = format!("{{\"x\":\"{}\"}}", "x".repeat(10_000));
-        assert_eq!(assemble(CHAT, &[&large]), Err(Failure::TooLarge(10_000)));
-    }
-
-    #[test]
-    fn events_say_their_usage_bit_by_bit() {
-        let events = r#"[{"type":"message_start","message":{"usage":{"input_tokens":7,"output_tokens":1}}},
-            {"type":"message_delta","usage":{"output_tokens":5}},{"type":"message_stop"}]"#;
-        let used = usage(events).unwrap();
-        assert_eq!((used.prompt_tokens, used.completion_tokens), (7, 5));
-        assert_eq!(usage(r#"[{"type":"message_stop"}]"#), None);
-    }
-
-    #[test]
-    fn a_response_comes_whole_with_its_last_event() {
-        let last = r#"{"type":"response.completed","response":{"id":"r"}}"#;
-        let whole = assemble("/v1/responses", &[r#"{"type":"response.created"}"#, last]).unwrap();
-        assert_eq!(whole, json!({ "id": "r" }));
-        let failed = assemble("/v1/responses", &[r#"{"type":"response.failed"}"#]);
-        assert!(matches!(failed, Err(Failure::InStream(_))));
-    }
-
-    #[test]
-    fn other_streams_are_kept_as_they_came() {
-        let events = [r#"{"type":"message_start"}"#, r#"{"type":"message_stop"}"#];
-        assert_eq!(assemble("/v1/messages", &events).unwrap().as_array().unwrap().len(), 2);
-    }
-}
+mod tests;

@@ -31,7 +31,7 @@ use crate::{
     long::on_body,
     settings::Settings,
     upstream::{
-        Answer, Call, Failure, Memory, NoAnswer, Share, Sink, Upstream,
+        Answer, Call, Failure, Memory, NoAnswer, Share, Sink, StreamEvent, Upstream,
         shape::{Endpoint, Shape, shape},
     },
 };
@@ -183,7 +183,7 @@ async fn read(lease: &Lease, answer: Answer, stream: Stream<'_>) -> Called {
         stream.said.store(answer.body.len() as u64 / 4, Relaxed);
         on_body(answer.body.len(), move || whole(&answer)).await?
     };
-    let turn = lease.spec.memory.as_ref().and_then(|_| turn(lease, &response.body));
+    let turn = lease.spec.memory.as_ref().and_then(|_| turn(&lease.body, &response.body));
     Ok((Output { response: Some(response), usage, ..Output::default() }, turn))
 }
 
@@ -195,9 +195,7 @@ fn assembled(
     endpoint: Endpoint,
 ) -> Result<(Response, Option<Usage>), Failure> {
     let body = assembly.finish()?;
-    // Streams of messages are kept as the list of their events.
-    let is_list = endpoint == Endpoint::Messages && body.as_str().starts_with('[');
-    let what = match shape(if is_list { Endpoint::Other } else { endpoint }, body.as_str()) {
+    let what = match shape(endpoint, body.as_str()) {
         Shape::Answer => {
             let usage = assembly::usage(body.as_str());
             return Ok((Response { status_code, body }, usage));
@@ -218,21 +216,24 @@ struct Stream<'a> {
 }
 
 impl Sink for Stream<'_> {
-    fn event(&mut self, data: &str) -> Result<ControlFlow<()>, Failure> {
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
         self.said.fetch_add(1, Relaxed);
-        match self.assembly.take(data)? {
-            ControlFlow::Break(()) => Ok(ControlFlow::Break(())),
-            ControlFlow::Continue(chunk) => {
-                self.held += match &chunk {
-                    Some(Chunk::Text { text, .. }) => text.len(),
-                    Some(_) | None => data.len(),
-                };
-                if let (Some((emitter, tap)), Some(chunk)) = (&self.emitter, chunk) {
-                    emitter.push(tap, chunk);
-                }
-                Ok(ControlFlow::Continue(()))
-            }
+        let (flow, chunk) = match self.assembly.take(event)? {
+            ControlFlow::Break(chunk) => (ControlFlow::Break(()), chunk),
+            ControlFlow::Continue(chunk) => (ControlFlow::Continue(()), chunk),
+        };
+        self.held += match &chunk {
+            Some(Chunk::Text { text, .. }) => text.len(),
+            Some(Chunk::Other(_)) | None => event.data.len(),
+        };
+        if let (Some((emitter, tap)), Some(chunk)) = (&self.emitter, chunk) {
+            emitter.push(tap, chunk);
         }
+        Ok(flow)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.assembly.is_complete()
     }
 
     fn held(&self) -> usize {
@@ -247,8 +248,8 @@ fn whole(answer: &Answer) -> (Response, Option<Usage>) {
     (Response { status_code: answer.status_code, body }, usage)
 }
 
-fn turn(lease: &Lease, body: &RawJson) -> Option<Turn> {
-    let user = conversation::last_said(&lease.body)?;
+fn turn(request: &[u8], body: &RawJson) -> Option<Turn> {
+    let user = conversation::last_said(request)?;
     Some(Turn { user, assistant: assembly::text(body.as_str())? })
 }
 

@@ -3,13 +3,14 @@
 //! Most chunks of a chat differ from the one before in nothing but their text. They share a
 //! [`Frame`], what stands around the text, so that a chunk is known by comparing bytes instead of
 //! reading JSON, and texts that follow one another become one chunk. A chunk stays as the upstream
-//! wrote it.
+//! wrote it: texts are joined only where a reader loses nothing by it.
 
 use std::{ops::Range, sync::Arc};
 
-use causeway_queue::RawJson;
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use causeway_queue::{
+    RawJson,
+    json::{RawObject, items},
+};
 
 /// A chunk of the upstream's.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) enum Chunk {
 }
 
 /// What a chunk that carries nothing but text has around it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     front: String,
     back: String,
@@ -32,52 +33,43 @@ pub(crate) struct Frame {
 impl Frame {
     /// The frame of a chunk, when it carries nothing but text; and the text.
     pub(crate) fn of(data: &str) -> Option<(Self, &str)> {
-        let Shape { choices: [choice], usage } = serde_json::from_str(data).ok()?;
-        let is_more = |more: Option<&RawValue>| more.is_some_and(|more| more.get() != "null");
-        if is_more(usage) || is_more(choice.finish_reason) || is_more(choice.logprobs) {
-            return None;
-        }
-        let content = choice.delta.content;
-        let place = place(data, content.get())?;
-        let text = content.get().strip_prefix('"')?.strip_suffix('"')?;
+        let chunk = RawObject::parse(data).ok()?;
+        // A list or an object may belong to this very text, such as the ids of its tokens.
+        let is_plain = chunk.iter().all(|(name, value)| match name {
+            "choices" => true,
+            "usage" => says_nothing(value),
+            _ => says_nothing(value) || !value.starts_with(['{', '[']),
+        });
+        let choices = items(chunk.get("choices").filter(|_| is_plain)?)?;
+        let [choice] = choices.as_slice() else { return None };
+        let choice = RawObject::parse(choice).ok()?;
+        let is_plain = choice.iter().all(|(name, value)| match name {
+            "index" | "delta" => true,
+            _ => says_nothing(value),
+        });
+        let index = choice.get("index").map_or(Ok(0), str::parse).ok().filter(|_| is_plain)?;
+        let delta = choice.object("delta")?;
+        let content = delta.get("content").filter(|_| delta.iter().count() == 1)?;
+        let place = place(data, content)?;
+        let text = content.strip_prefix('"')?.strip_suffix('"')?;
         let front = data.get(..place.start + 1)?.to_owned();
         let back = data.get(place.end - 1..)?.to_owned();
-        Some((Self { front, back, index: choice.index }, text))
+        Some((Self { front, back, index }, text))
     }
 
-    /// The text of a chunk that has this very frame, as long as it needs no reading.
+    /// The text of a chunk that has this very frame.
     pub(crate) fn text_in<'a>(&self, data: &'a str) -> Option<&'a str> {
         let text = data.strip_prefix(self.front.as_str())?.strip_suffix(self.back.as_str())?;
         is_plain(text.as_bytes()).then_some(text)
     }
 }
 
-/// What is read of a chunk to know it: one choice, and in it a delta of one text.
-#[derive(Deserialize)]
-struct Shape<'a> {
-    #[serde(borrow)]
-    choices: [Choice<'a>; 1],
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(default)]
-    index: u64,
-    #[serde(borrow)]
-    delta: Delta<'a>,
-    #[serde(borrow)]
-    finish_reason: Option<&'a RawValue>,
-    #[serde(borrow)]
-    logprobs: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Delta<'a> {
-    #[serde(borrow)]
-    content: &'a RawValue,
+/// True if a value is null or empty: a reader loses nothing where two chunks with it become one.
+fn says_nothing(value: &str) -> bool {
+    match value.as_bytes() {
+        [b'{', inside @ .., b'}'] | [b'[', inside @ .., b']'] => inside.trim_ascii().is_empty(),
+        value => matches!(value, b"null" | b"\"\""),
+    }
 }
 
 /// Where in `whole` its part stands.
@@ -86,11 +78,16 @@ fn place(whole: &str, part: &str) -> Option<Range<usize>> {
     (whole.get(start..start + part.len())? == part).then_some(start..start + part.len())
 }
 
-/// Whether this is the inside of a JSON string whose escapes are short ones.
+/// True if this is the inside of a JSON text.
 fn is_plain(mut text: &[u8]) -> bool {
     loop {
         match text {
             [] => return true,
+            [b'\\', b'u', a, b, c, d, rest @ ..]
+                if [a, b, c, d].iter().all(|digit| digit.is_ascii_hexdigit()) =>
+            {
+                text = rest;
+            }
             [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', rest @ ..] => {
                 text = rest;
             }
@@ -101,17 +98,16 @@ fn is_plain(mut text: &[u8]) -> bool {
 }
 
 impl Chunk {
-    /// The chunk that `data` is, where its frame is not known.
+    /// The chunk `data`, which is JSON.
     pub(crate) fn other(data: &str) -> Self {
-        // Whoever asks has read it.
         Self::Other(RawJson::parse(data.to_owned()).unwrap_or_default())
     }
 
-    /// Takes `next` in when both are text of one choice; else gives it back.
+    /// Appends the text of `next` when the two differ in nothing else; else returns it.
     pub(crate) fn join(&mut self, next: Self) -> Option<Self> {
         match (self, next) {
             (Self::Text { frame, text }, Self::Text { frame: other, text: more })
-                if frame.index == other.index =>
+                if Arc::ptr_eq(frame, &other) || *frame == other =>
             {
                 text.push_str(&more);
                 None
@@ -144,14 +140,6 @@ pub(crate) fn array(chunks: &[Chunk]) -> RawJson {
     RawJson::parse(all).unwrap_or_default()
 }
 
-/// What JSON writes as `text` between quotes.
-pub(crate) fn unescaped(text: &str) -> Option<String> {
-    match serde_json::from_str(&format!("\"{text}\"")) {
-        Ok(Value::String(text)) => Some(text),
-        Ok(_) | Err(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,13 +155,18 @@ mod tests {
         let data = chunk(r#"{"content":"a\n\"é"}"#, "");
         let (frame, text) = Frame::of(&data).unwrap();
         assert_eq!((frame.index, text), (0, r#"a\n\"é"#));
-        assert!(Frame::of(&chunk(r#"{"content":"a"}"#, r#","usage":null"#)).is_some());
+        for more in [r#","usage":null,"created":1"#, r#","prompt_filter_results":[],"x":{}"#] {
+            assert!(Frame::of(&chunk(r#"{"content":"a"}"#, more)).is_some(), "{more}");
+        }
         for other in [
             chunk(r#"{"content":"a","role":"assistant"}"#, ""),
             chunk(r#"{"content":null}"#, ""),
             chunk(r#"{"tool_calls":[]}"#, ""),
-            chunk(r#"{"content":"a"}"#, r#","usage":{}"#),
+            chunk(r#"{"content":"a"}"#, r#","usage":{"n":1}"#),
+            chunk(r#"{"content":"a"}"#, r#","citations":["u"]"#),
             chunk(r#"{"content":"a"}"#, "").replace("null", "\"stop\""),
+            chunk(r#"{"content":"a"}"#, "").replace("null", r#"null,"token_ids":[11]"#),
+            chunk(r#"{"content":"a"}"#, "").replace("null", r#"null,"token_id":11"#),
             r#"{"choices":[],"usage":{}}"#.to_owned(),
         ] {
             assert!(Frame::of(&other).is_none(), "{other}");
@@ -184,11 +177,15 @@ mod tests {
     fn a_frame_knows_its_like() {
         let data = chunk(r#"{"content":"a"}"#, "");
         let (frame, _) = Frame::of(&data).unwrap();
-        assert_eq!(frame.text_in(&chunk(r#"{"content":" b\t"}"#, "")), Some(r" b\t"));
+        for text in [r" b\t", r"\u00e9\ud83d", "ü", ""] {
+            let other = chunk(&format!("{{\"content\":\"{text}\"}}"), "");
+            assert_eq!(frame.text_in(&other), Some(text));
+        }
         for other in [
             chunk(r#"{"content":"b","role":"x"}"#, ""),
             chunk(r#"{"content":"b"}"#, r#","usage":{}"#),
-            chunk(r#"{"content":"\u00e9"}"#, ""),
+            chunk(r#"{"content":"\u00eg"}"#, ""),
+            chunk(r#"{"content":"\u00"}"#, ""),
             chunk(r#"{"content":"\x"}"#, ""),
             chunk(r#"{"content":"\"}"#, ""),
             chunk("{\"content\":\"\n\"}", ""),
@@ -199,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_one_choice_become_one_chunk() {
+    fn chunks_that_differ_in_their_text_become_one() {
         let (first, second) = (chunk(r#"{"content":"a"}"#, ""), chunk(r#"{"content":"b"}"#, ""));
         let text = |data: &str| {
             let (frame, text) = Frame::of(data).unwrap();
@@ -207,8 +204,9 @@ mod tests {
         };
         let mut joined = text(&first);
         assert!(joined.join(text(&second)).is_none());
-        let apart = joined.join(text(&second.replace(r#""index":0"#, r#""index":1"#)));
-        assert!(apart.is_some());
+        for (from, to) in [(r#""index":0"#, r#""index":1"#), (r#""id":"c""#, r#""id":"d""#)] {
+            assert!(joined.join(text(&second.replace(from, to))).is_some(), "{to}");
+        }
         assert!(joined.join(Chunk::other("{}")).is_some());
         let wanted = format!("[{},{{}}]", chunk(r#"{"content":"ab"}"#, ""));
         assert_eq!(array(&[joined, Chunk::other("{}")]).as_str(), wanted);

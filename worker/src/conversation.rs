@@ -1,42 +1,52 @@
 //! What a conversation remembers, put into the request.
 
 use bytes::Bytes;
-use causeway_queue::session::Turn;
-use serde_json::{Value, json};
+use causeway_queue::{
+    json::{RawObject, items},
+    session::Turn,
+};
 
 /// `body` with `turns` as messages before its last user message; unchanged without turns, or when
 /// it has no messages.
 pub(crate) fn recall(body: &Bytes, turns: &[Turn]) -> Bytes {
     let recalled = || {
-        let mut request: Value = serde_json::from_slice(body).ok()?;
-        let messages = request.get_mut("messages")?.as_array_mut()?;
-        let last = messages.iter().rposition(is_from_user)?;
-        let remembered = turns.iter().flat_map(|turn| {
-            [
-                json!({ "role": "user", "content": turn.user }),
-                json!({ "role": "assistant", "content": turn.assistant }),
-            ]
+        let text = std::str::from_utf8(body).ok()?;
+        let request = RawObject::parse(text).ok()?;
+        let messages = items(request.get("messages")?)?;
+        let (before, behind) = messages.split_at(messages.iter().rposition(is_from_user)?);
+        let said = |role: &str, text: &str| {
+            serde_json::json!({ "role": role, "content": text }).to_string()
+        };
+        let mut whole: Vec<String> = before.iter().map(|message| (*message).to_owned()).collect();
+        for turn in turns {
+            whole.extend([said("user", &turn.user), said("assistant", &turn.assistant)]);
+        }
+        whole.extend(behind.iter().map(|message| (*message).to_owned()));
+        let whole = format!("[{}]", whole.join(","));
+        let fields = request.iter().map(|(name, value)| match name {
+            "messages" => format!("\"{name}\":{whole}"),
+            _ => format!("\"{name}\":{value}"),
         });
-        messages.splice(last..last, remembered);
-        serde_json::to_vec(&request).ok()
+        Some(format!("{{{}}}", fields.collect::<Vec<_>>().join(",")))
     };
     if turns.is_empty() { body.clone() } else { recalled().map_or(body.clone(), Bytes::from) }
 }
 
 /// The last thing that the user says in `body`.
 pub(crate) fn last_said(body: &[u8]) -> Option<String> {
-    let request: Value = serde_json::from_slice(body).ok()?;
-    let messages = request.get("messages")?.as_array()?;
+    let messages = items(RawObject::parse(std::str::from_utf8(body).ok()?).ok()?.get("messages")?)?;
     let last = messages.iter().rev().find(|message| is_from_user(message))?;
-    last.get("content")?.as_str().map(str::to_owned)
+    RawObject::parse(last).ok()?.text("content")
 }
 
-fn is_from_user(message: &Value) -> bool {
-    message.get("role").and_then(Value::as_str) == Some("user")
+fn is_from_user(message: &&str) -> bool {
+    RawObject::parse(message).is_ok_and(|message| message.get("role") == Some("\"user\""))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]

@@ -36,8 +36,8 @@ pub use schedule::MAX_BASE as MAX_RETRY_BASE;
 pub use settings::{Settings, Timeouts, WebhookSettings};
 pub use stop::{Stop, StopHandle};
 pub use upstream::{
-    Answer, Call, Failure, Memory, NoAnswer, OpenAi, Place, Refusal, Secret, Share, Sink, Upstream,
-    WithResponses,
+    Answer, Call, Failure, Memory, NoAnswer, OpenAi, Place, Refusal, Secret, Share, Sink,
+    StreamEvent, Upstream, WithResponses,
     simulated::{FailureMix, Simulated, SimulatedSettings},
     webhook::{Deliverer, InvalidSecret, Signing, WebhookSecret},
 };

@@ -57,13 +57,36 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Where a stream's events go, one `data` each, in order.
+/// One event of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamEvent<'a> {
+    /// Its `event` field; empty for most streams.
+    pub name: &'a str,
+    /// Its `data` lines, joined by line feeds.
+    pub data: &'a str,
+}
+
+impl<'a> StreamEvent<'a> {
+    /// An event without a name.
+    #[must_use]
+    pub fn unnamed(data: &'a str) -> Self {
+        Self { name: "", data }
+    }
+}
+
+/// The receiver of a stream's events, in order.
 pub trait Sink: Send {
-    /// Takes one event's data. `Break`: the stream has said all (`[DONE]`).
+    /// Takes one event. `Break`: the stream has said all (`[DONE]`).
     ///
     /// # Errors
-    /// When the data says that the upstream failed, or the whole is too large.
-    fn event(&mut self, data: &str) -> Result<std::ops::ControlFlow<()>, Failure>;
+    /// When the event reports that the upstream failed, or the whole is too large.
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<std::ops::ControlFlow<()>, Failure>;
+
+    /// True if the events so far are a complete answer, so that it does not matter how the
+    /// connection ends.
+    fn is_complete(&self) -> bool {
+        false
+    }
 
     /// How many bytes of the stream it keeps until the stream's end.
     fn held(&self) -> usize {

@@ -135,24 +135,20 @@ async fn stream(
     call: &Call,
     sink: &mut dyn Sink,
 ) -> Result<(), Failure> {
-    let mut reader = EventReader::default();
-    let mut next = Some(start.freeze());
-    while let Some(piece) = next {
-        let mut done = false;
-        reader.feed(&piece, |data| {
-            done = done || sink.event(data)?.is_break();
-            Ok::<(), Failure>(())
-        })?;
-        if done {
-            break;
-        }
-        if reader.pending() > call.max_bytes {
-            return Err(Failure::TooLarge(call.max_bytes));
+    let mut reader = EventReader::new(call.max_bytes);
+    let mut piece = start.freeze();
+    loop {
+        if reader.feed(&piece, |event| sink.event(event))?.is_break() {
+            return Ok(());
         }
         call.memory.hold(sink.held() + reader.pending()).await?;
-        next = body.piece().await?;
+        piece = match body.piece().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => return Ok(()),
+            Err(_) if sink.is_complete() => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
     }
-    Ok(())
 }
 
 /// Checks that `body` is an answer of the called endpoint.

@@ -21,7 +21,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::stream::Teller;
-use super::{Answer, Call, Failure, Place, Refusal, Sink, Upstream};
+use super::{Answer, Call, Failure, Place, Refusal, Sink, StreamEvent, Upstream};
+use crate::assembly::{self, Read, node::TooMany};
 
 /// Where responses are made, and chats.
 const RESPONSES: &str = "/v1/responses";
@@ -48,10 +49,11 @@ impl WithResponses {
             let answer = self.inner.call(chat, sink).await?;
             return Ok(Answer { body: Bytes::from(answer::response(&answer.body)?), ..answer });
         }
-        let mut telling = Telling { teller: Teller::default(), sink };
+        let max_bytes = chat.max_bytes;
+        let mut telling = Telling { teller: Teller::default(), is_done: false, max_bytes, sink };
         let answer = self.inner.call(chat, &mut telling).await?;
-        for event in telling.teller.end()? {
-            let _last: ControlFlow<()> = telling.sink.event(&event.to_string())?;
+        for event in telling.teller.end(telling.is_done)? {
+            let _last: ControlFlow<()> = telling.sink.event(StreamEvent::unnamed(&event))?;
         }
         Ok(answer)
     }
@@ -117,24 +119,30 @@ fn refused(message: &str) -> Failure {
 /// Hears chunks of a chat, tells events of a response.
 struct Telling<'a> {
     teller: Teller,
+    is_done: bool,
+    max_bytes: usize,
     sink: &'a mut dyn Sink,
 }
 
 impl Sink for Telling<'_> {
-    fn event(&mut self, data: &str) -> Result<ControlFlow<()>, Failure> {
-        if data == "[DONE]" {
-            return Ok(ControlFlow::Break(()));
-        }
-        let chunk: serde_json::Value = serde_json::from_str(data)
-            .map_err(|error| Failure::Cut(format!("an event is not JSON: {error}")))?;
-        if chunk.get("error").is_some_and(|error| !error.is_null()) {
-            // The sink knows what that means.
-            return self.sink.event(data);
-        }
-        for event in self.teller.hear(&chunk) {
-            let _goes_on: ControlFlow<()> = self.sink.event(&event.to_string())?;
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
+        let chunk = match assembly::read(event)? {
+            Read::Nothing => return Ok(ControlFlow::Continue(())),
+            Read::Done => {
+                self.is_done = true;
+                return Ok(ControlFlow::Break(()));
+            }
+            Read::Object(chunk) => chunk,
+        };
+        let events = self.teller.hear(&chunk);
+        for event in events.map_err(|TooMany| Failure::TooLarge(self.max_bytes))? {
+            let _goes_on: ControlFlow<()> = self.sink.event(StreamEvent::unnamed(&event))?;
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn is_complete(&self) -> bool {
+        self.teller.is_complete()
     }
 
     fn held(&self) -> usize {

@@ -23,7 +23,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::{Value, json};
 
 use self::wire::{Frame, Piece, Shape, opening};
-use super::{Answer, Call, Failure, Refusal, Sink, Upstream};
+use super::{Answer, Call, Failure, Refusal, Sink, StreamEvent, Upstream};
 
 /// The name of its model.
 pub const MODEL: &str = "simulated";
@@ -353,7 +353,7 @@ impl Upstream for Simulated {
             }
             if !reply.stream {
                 body = data;
-            } else if sink.event(&data)?.is_break() {
+            } else if sink.event(StreamEvent::unnamed(&data))?.is_break() {
                 break;
             }
         }

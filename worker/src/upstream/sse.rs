@@ -1,101 +1,171 @@
-//! Server-sent events (WHATWG HTML, section 9.2) as a byte stream brings them. Only `data` is kept:
-//! what the APIs of models use.
+//! Server-sent events (WHATWG HTML, section 9.2) as a byte stream brings them.
+//!
+//! Two deviations: a line `error: …`, which older llama.cpp servers send, is read as an event of
+//! the name `error` with this data, and an event of that name is dispatched even without data.
+//! `id` and `retry` are of no use here: no stream of a model can be resumed.
+
+use std::{borrow::Cow, ops::ControlFlow};
+
+use memchr::memchr2;
+
+use super::{Failure, StreamEvent};
+
+/// The name of the events that report an error.
+const ERROR: &str = "error";
+
+/// The byte order mark that a stream may begin with, in UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Puts events together from pieces of any size.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct EventReader {
+    /// The beginning of a line whose end has not come.
     line: Vec<u8>,
+    name: String,
     data: String,
     has_data: bool,
+    /// True if the last piece ended with a CR: a LF that follows belongs to it.
     after_return: bool,
+    is_at_start: bool,
+    bytes: usize,
+    max_bytes: usize,
 }
 
 impl EventReader {
-    /// Takes the next piece; calls `event` with the data of every event that it completes, and
-    /// stops when that answers an error.
+    /// A reader of a stream of at most `max_bytes` bytes, everything in it counted.
+    #[must_use]
+    pub fn new(max_bytes: usize) -> Self {
+        let (line, name, data) = Default::default();
+        Self {
+            line,
+            name,
+            data,
+            has_data: false,
+            after_return: false,
+            is_at_start: true,
+            bytes: 0,
+            max_bytes,
+        }
+    }
+
+    /// Takes the next piece and calls `sink` with every event that it completes. `Break`: the sink
+    /// wants no more; what follows in the piece is not read.
     ///
     /// # Errors
-    /// What `event` answered.
-    pub fn feed<E>(
+    /// [`Failure::TooLarge`] when the stream exceeds its bound, and the errors of `sink`.
+    pub fn feed(
         &mut self,
         piece: &[u8],
-        mut event: impl FnMut(&str) -> Result<(), E>,
-    ) -> Result<(), E> {
-        for byte in piece {
-            match byte {
-                // The second half of a line end that was seen already.
-                b'\n' if std::mem::take(&mut self.after_return) => {}
-                b'\n' | b'\r' => {
-                    self.after_return = *byte == b'\r';
-                    self.end_line(&mut event)?;
-                }
-                _ => {
-                    self.after_return = false;
-                    self.line.push(*byte);
-                }
+        mut sink: impl FnMut(StreamEvent<'_>) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<ControlFlow<()>, Failure> {
+        let room = self.max_bytes - self.bytes;
+        let (mut rest, beyond) = piece.split_at(piece.len().min(room));
+        self.bytes += rest.len();
+        while !rest.is_empty() {
+            if std::mem::take(&mut self.after_return)
+                && let Some(behind) = rest.strip_prefix(b"\n")
+            {
+                rest = behind;
+                continue;
+            }
+            let Some(end) = memchr2(b'\n', b'\r', rest) else {
+                self.line.extend_from_slice(rest);
+                break;
+            };
+            let (line, behind) = rest.split_at(end);
+            self.after_return = behind.starts_with(b"\r");
+            rest = behind.get(1..).unwrap_or_default();
+            if self.end_line(line, &mut sink)?.is_break() {
+                return Ok(ControlFlow::Break(()));
             }
         }
-        Ok(())
+        if beyond.is_empty() {
+            Ok(ControlFlow::Continue(()))
+        } else {
+            Err(Failure::TooLarge(self.max_bytes))
+        }
     }
 
-    /// How many bytes wait for the end of their event.
+    /// The bytes that are kept until their event ends.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.line.len() + self.data.len()
+        self.line.len() + self.name.len() + self.data.len()
     }
 
-    fn end_line<E>(&mut self, event: &mut impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
-        let line = std::mem::take(&mut self.line);
+    /// Reads the line that ends with `last`.
+    fn end_line(
+        &mut self,
+        last: &[u8],
+        sink: &mut impl FnMut(StreamEvent<'_>) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<ControlFlow<()>, Failure> {
+        let whole = if self.line.is_empty() {
+            Cow::Borrowed(last)
+        } else {
+            self.line.extend_from_slice(last);
+            Cow::Owned(std::mem::take(&mut self.line))
+        };
+        let mut line: &[u8] = &whole;
+        if std::mem::take(&mut self.is_at_start) {
+            line = line.strip_prefix(BOM).unwrap_or(line);
+        }
         if line.is_empty() {
-            let data = std::mem::take(&mut self.data);
-            return if std::mem::take(&mut self.has_data) { event(&data) } else { Ok(()) };
+            return self.dispatch(sink);
         }
-        if let Some(value) = line.strip_prefix(b"data") {
-            let value = match value {
-                [] => value,
-                [b':', b' ', rest @ ..] | [b':', rest @ ..] => rest,
-                _ => return Ok(()),
-            };
-            if std::mem::replace(&mut self.has_data, true) {
-                self.data.push('\n');
+        self.field(line);
+        if let Cow::Owned(mut buffer) = whole {
+            // Keeps the allocation for the next line that comes in parts.
+            buffer.clear();
+            self.line = buffer;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn dispatch(
+        &mut self,
+        sink: &mut impl FnMut(StreamEvent<'_>) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<ControlFlow<()>, Failure> {
+        let is_event = std::mem::take(&mut self.has_data) || self.name == ERROR;
+        let flow = match is_event {
+            true => sink(StreamEvent { name: &self.name, data: &self.data }),
+            false => Ok(ControlFlow::Continue(())),
+        };
+        self.name.clear();
+        self.data.clear();
+        flow
+    }
+
+    fn field(&mut self, line: &[u8]) {
+        let (field, value) = match memchr::memchr(b':', line) {
+            Some(colon) => {
+                let (field, value) = line.split_at(colon);
+                (field, value.strip_prefix(b": ").or_else(|| value.strip_prefix(b":")))
             }
-            self.data.push_str(&String::from_utf8_lossy(value));
+            None => (line, None),
+        };
+        // A line break is never part of a character, so characters that are cut between two pieces
+        // are whole here.
+        let value = || String::from_utf8_lossy(value.unwrap_or_default());
+        match field {
+            b"data" => self.add(&value()),
+            b"event" => {
+                self.name.clear();
+                self.name.push_str(&value());
+            }
+            b"error" => {
+                ERROR.clone_into(&mut self.name);
+                self.add(&value());
+            }
+            _ => {}
         }
-        Ok(())
+    }
+
+    fn add(&mut self, value: &str) {
+        if std::mem::replace(&mut self.has_data, true) {
+            self.data.push('\n');
+        }
+        self.data.push_str(value);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use super::*;
-
-    fn read(pieces: &[&[u8]]) -> Vec<String> {
-        let (mut reader, mut events) = (EventReader::default(), Vec::new());
-        for piece in pieces {
-            let take = |data: &str| {
-                events.push(data.to_owned());
-                Ok::<(), Infallible>(())
-            };
-            reader.feed(piece, take).unwrap();
-        }
-        events
-    }
-
-    const STREAM: &str =
-        ": hello\n\ndata: {\"a\":\"ü\"}\n\nevent: x\r\ndata:1\r\ndata: 2\r\n\r\nid: 3\n\ndata\n\n";
-
-    #[test]
-    fn events_are_read_whatever_the_pieces() {
-        let wanted = ["{\"a\":\"ü\"}", "1\n2", ""];
-        assert_eq!(read(&[STREAM.as_bytes()]), wanted);
-        let bytes: Vec<&[u8]> = STREAM.as_bytes().chunks(1).collect();
-        assert_eq!(read(&bytes), wanted);
-    }
-
-    #[test]
-    fn an_event_without_its_end_is_not_read() {
-        assert!(read(&[b"data: half\n"]).is_empty());
-    }
-}
+mod tests;

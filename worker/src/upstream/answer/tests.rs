@@ -13,7 +13,7 @@ use tokio::{
 use super::*;
 use crate::{
     settings::Timeouts,
-    upstream::{Memory, OpenAi, Secret, Share, Upstream as _},
+    upstream::{Memory, OpenAi, Secret, Share, StreamEvent, Upstream as _},
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -26,7 +26,8 @@ const KEY: &str = "sk-12345678";
 struct Events(Vec<String>);
 
 impl Sink for Events {
-    fn event(&mut self, data: &str) -> Result<ControlFlow<()>, Failure> {
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
+        let data = event.data;
         if data.contains("error") {
             return Err(Failure::InStream(RawJson::parse(data.to_owned()).unwrap()));
         }
@@ -271,8 +272,8 @@ async fn events_of_a_compressed_stream_come_as_they_are_sent() {
     let (sender, mut heard) = tokio::sync::mpsc::channel(1);
     struct Told(tokio::sync::mpsc::Sender<String>);
     impl Sink for Told {
-        fn event(&mut self, data: &str) -> Result<ControlFlow<()>, Failure> {
-            self.0.try_send(data.to_owned()).unwrap();
+        fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
+            self.0.try_send(event.data.to_owned()).unwrap();
             Ok(ControlFlow::Continue(()))
         }
     }

@@ -1,91 +1,150 @@
-//! The answer of a chat, as a response.
+//! The answer of a chat, as a response. Texts and numbers stay as they are written.
 
-use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
-use crate::upstream::Failure;
+use causeway_queue::json::{self, RawObject, items};
+
+use crate::{
+    assembly::calls::{Calls, Said},
+    upstream::Failure,
+};
+
+/// What stands beside the choices of a chat: fields by name, as they are written.
+pub(super) type Beside = HashMap<String, String>;
 
 /// The response that says what the chat's answer says.
 pub(super) fn response(body: &[u8]) -> Result<Vec<u8>, Failure> {
-    let broken = |why: String| Failure::Cut(format!("the answer is no chat completion: {why}"));
-    let chat: Value = serde_json::from_slice(body).map_err(|error| broken(error.to_string()))?;
-    let choice = chat.get("choices").and_then(|choices| choices.get(0));
-    let choice = choice.ok_or_else(|| broken("it has no choice".to_owned()))?;
-    let message = &choice["message"];
+    let broken = |why: &str| Failure::Cut(format!("the answer is no chat completion: {why}"));
+    let body = String::from_utf8_lossy(body);
+    let chat = RawObject::parse(&body).map_err(|error| broken(&error.to_string()))?;
+    let choice = json::at(&body, &["choices", "0"]).and_then(|json| RawObject::parse(json).ok());
+    let choice = choice.ok_or_else(|| broken("it has no choice"))?;
+    let message = choice.object("message").unwrap_or_default();
+    let beside: Beside = chat
+        .iter()
+        .filter(|(name, _)| *name != "choices")
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     let mut output = Vec::new();
-    if let Some(text) = message.get("content").and_then(Value::as_str) {
-        output.push(message_item(&item_id("msg", &chat, output.len()), text, "completed"));
+    if let Some(text) = message.get("content").and_then(raw_content) {
+        output.push(message_item(&item_id("msg", &beside, output.len()), &text, true));
     }
-    for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
-        let id = item_id("fc", &chat, output.len());
-        output.push(call_item(&id, call, "completed"));
+    let mut calls = Calls::default();
+    let list = message.get("tool_calls").unwrap_or("null");
+    calls.merge(list).map_err(|_| broken("it has too many tool calls"))?;
+    for place in 0..calls.len() {
+        let id = item_id("fc", &beside, output.len());
+        output.push(call_item(&id, &calls.said(place), true));
     }
-    let whole = whole(&chat, choice.get("finish_reason"), &output);
-    serde_json::to_vec(&whole).map_err(|error| broken(error.to_string()))
+    Ok(whole(&beside, choice.get("finish_reason"), &output).1.into_bytes())
 }
 
-/// A response with this output; `chat` is the answer, or what its chunks had in common.
-pub(super) fn whole(chat: &Value, finish_reason: Option<&Value>, output: &[Value]) -> Value {
-    let reason = match finish_reason.and_then(Value::as_str) {
-        Some("length") => Some("max_output_tokens"),
-        Some("content_filter") => Some("content_filter"),
-        _ => None,
+/// The status and the response with this output.
+pub(super) fn whole(
+    beside: &Beside,
+    finish_reason: Option<&str>,
+    output: &[String],
+) -> (&'static str, String) {
+    let reason = match finish_reason {
+        Some("\"length\"") => Some("max_output_tokens"),
+        Some("\"content_filter\"") => Some("content_filter"),
+        Some(_) | None => None,
     };
-    let mut response = json!({
-        "id": chat.get("id"), "object": "response", "created_at": chat.get("created"),
-        "model": chat.get("model"), "output": output, "error": null,
-        "status": if reason.is_some() { "incomplete" } else { "completed" },
-        "incomplete_details": reason.map(|reason| json!({ "reason": reason })),
-        "usage": chat.get("usage").filter(|usage| !usage.is_null()).map(usage),
-    });
-    if let Some(tier) = chat.get("service_tier").filter(|tier| !tier.is_null()) {
-        response["service_tier"] = tier.clone();
+    let status = if reason.is_some() { "incomplete" } else { "completed" };
+    let said = |name: &str| beside.get(name).map_or("null", String::as_str);
+    let details = reason.map(|reason| format!(r#"{{"reason":"{reason}"}}"#));
+    let usage = RawObject::parse(said("usage")).ok().map(|counts| usage(&counts));
+    let null = || "null".to_owned();
+    let mut fields = vec![
+        field("id", said("id")),
+        field("object", "\"response\""),
+        field("created_at", said("created")),
+        field("model", said("model")),
+        field("output", &format!("[{}]", output.join(","))),
+        field("error", "null"),
+        field("status", &format!("\"{status}\"")),
+        field("incomplete_details", &details.unwrap_or_else(null)),
+        field("usage", &usage.unwrap_or_else(null)),
+    ];
+    if said("service_tier") != "null" {
+        fields.push(field("service_tier", said("service_tier")));
     }
-    response
+    (status, format!("{{{}}}", fields.join(",")))
 }
 
 /// The tokens of a chat in the words of responses.
-fn usage(chat: &Value) -> Value {
-    let count = |name: &str| chat.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let detail = |place: &str| chat.pointer(place).and_then(Value::as_u64).unwrap_or(0);
+fn usage(chat: &RawObject<'_>) -> String {
+    let number = |object: &RawObject<'_>, name: &str| object.get(name)?.parse::<u64>().ok();
+    let count = |name: &str| number(chat, name).unwrap_or(0);
+    let detail = |of: &str, name: &str| {
+        chat.object(of).and_then(|details| number(&details, name)).unwrap_or(0)
+    };
     let (input, output) = (count("prompt_tokens"), count("completion_tokens"));
-    json!({
+    serde_json::json!({
         "input_tokens": input,
         "input_tokens_details": {
-            "cached_tokens": detail("/prompt_tokens_details/cached_tokens"),
-            "cache_write_tokens": detail("/prompt_tokens_details/cache_write_tokens"),
+            "cached_tokens": detail("prompt_tokens_details", "cached_tokens"),
+            "cache_write_tokens": detail("prompt_tokens_details", "cache_write_tokens"),
         },
         "output_tokens": output,
         "output_tokens_details": {
-            "reasoning_tokens": detail("/completion_tokens_details/reasoning_tokens"),
+            "reasoning_tokens": detail("completion_tokens_details", "reasoning_tokens"),
         },
-        "total_tokens": input + output,
+        "total_tokens": input.saturating_add(output),
     })
+    .to_string()
+}
+
+/// A field of an object, as JSON.
+pub(super) fn field(name: &str, value: &str) -> String {
+    format!("\"{name}\":{value}")
+}
+
+/// The inside of a text as it is written; `None` when `json` is something else.
+pub(super) fn raw_text(json: &str) -> Option<&str> {
+    json.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// The text of a content, which may be in parts, as JSON writes it.
+pub(super) fn raw_content(content: &str) -> Option<String> {
+    if let Some(text) = raw_text(content) {
+        return Some(text.to_owned());
+    }
+    let text_of = |part| raw_text(RawObject::parse(part).ok()?.get("text")?).map(str::to_owned);
+    Some(items(content)?.into_iter().filter_map(text_of).collect())
 }
 
 /// The id of an item, after that of the chat.
-pub(super) fn item_id(kind: &str, chat: &Value, place: usize) -> String {
-    format!("{kind}_{}_{place}", chat.get("id").and_then(Value::as_str).unwrap_or("chat"))
+pub(super) fn item_id(kind: &str, beside: &Beside, place: usize) -> String {
+    let id = beside.get("id").and_then(|id| raw_text(id)).unwrap_or("chat");
+    format!("{kind}_{id}_{place}")
 }
 
-/// A message in an output.
-pub(super) fn message_item(id: &str, text: &str, status: &str) -> Value {
-    let content = if status == "completed" { vec![text_part(text)] } else { Vec::new() };
-    json!({
-        "id": id, "type": "message", "role": "assistant", "status": status, "content": content,
-    })
+/// A message in an output; its text is as JSON writes it.
+pub(super) fn message_item(id: &str, text: &str, is_complete: bool) -> String {
+    let status = status(is_complete);
+    let content = if is_complete { text_part(text) } else { String::new() };
+    format!(
+        r#"{{"id":"{id}","type":"message","role":"assistant","status":"{status}","content":[{content}]}}"#
+    )
 }
 
 /// The text in a message.
-pub(super) fn text_part(text: &str) -> Value {
-    json!({ "type": "output_text", "text": text, "annotations": [], "logprobs": [] })
+pub(super) fn text_part(text: &str) -> String {
+    format!(r#"{{"type":"output_text","text":"{text}","annotations":[],"logprobs":[]}}"#)
 }
 
-/// A function call in an output, from a `tool_calls` of a chat.
-pub(super) fn call_item(id: &str, call: &Value, status: &str) -> Value {
-    let said = |at: &str| call.pointer(at).and_then(Value::as_str).unwrap_or_default();
-    let item = json!({
-        "id": id, "type": "function_call", "status": status, "call_id": said("/id"),
-        "name": said("/function/name"), "arguments": said("/function/arguments"),
-    });
-    Value::Object(item.as_object().cloned().unwrap_or_else(Map::new))
+/// A function call in an output. A call without an id gets one of its item.
+pub(super) fn call_item(id: &str, call: &Said<'_>, is_complete: bool) -> String {
+    let (status, Said { name, arguments, .. }) = (status(is_complete), call);
+    let call_id =
+        if call.id.is_empty() { id.replacen("fc_", "call_", 1) } else { call.id.to_owned() };
+    let arguments = if is_complete { arguments } else { "" };
+    format!(
+        r#"{{"id":"{id}","type":"function_call","status":"{status}","call_id":"{call_id}","name":"{name}","arguments":"{arguments}"}}"#
+    )
+}
+
+fn status(is_complete: bool) -> &'static str {
+    if is_complete { "completed" } else { "in_progress" }
 }

@@ -1,8 +1,10 @@
-//! A request for a response, as a request for a chat.
+//! A request for a response, as a request for a chat. Values are passed on as they are written.
 
-use serde_json::{Map, Value, json};
+use causeway_queue::json::{RawObject, items};
 
-/// What is not passed on: it has no meaning to a chat, or was put elsewhere.
+use super::answer::{field, raw_text};
+
+/// Fields that are not passed on: they have no meaning to a chat, or were put elsewhere.
 const LEFT_OUT: [&str; 9] = [
     "input",
     "instructions",
@@ -18,50 +20,56 @@ const LEFT_OUT: [&str; 9] = [
 /// What a chat cannot do.
 const IMPOSSIBLE: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
 
+/// A message of a chat, as JSON; calls that stand together are one message.
+enum Message {
+    Whole(String),
+    Calls(Vec<String>),
+}
+
 /// The body of the chat that asks the same; else what it cannot ask.
 pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
-    let request: Map<String, Value> =
-        serde_json::from_slice(body).map_err(|error| format!("the body is no object: {error}"))?;
-    let is_asked = |name: &&str| request.get(*name).is_some_and(|value| !value.is_null());
-    if let Some(name) = IMPOSSIBLE.iter().find(|name| is_asked(name)) {
+    let body = String::from_utf8_lossy(body);
+    let request =
+        RawObject::parse(&body).map_err(|error| format!("the body is no object: {error}"))?;
+    let said = |name: &str| request.get(name).filter(|value| *value != "null");
+    if let Some(name) = IMPOSSIBLE.iter().find(|name| said(name).is_some()) {
         return Err(beyond(name));
     }
-    let mut messages = Vec::new();
-    if let Some(text) = request.get("instructions").and_then(Value::as_str) {
-        messages.push(json!({ "role": "system", "content": text }));
+    let mut fields: Vec<(&str, String)> = Vec::new();
+    for (name, value) in request.iter().filter(|(name, _)| !LEFT_OUT.contains(name)) {
+        let value = match (name, value.as_bytes().first()) {
+            ("messages" | "max_tokens" | "reasoning_effort", _) | (_, Some(b'n')) => continue,
+            ("tools", Some(b'[')) => {
+                let tools: Result<Vec<String>, String> =
+                    items(value).unwrap_or_default().into_iter().map(tool).collect();
+                format!("[{}]", tools?.join(","))
+            }
+            ("tool_choice", Some(b'{')) => {
+                let choice = RawObject::parse(value).unwrap_or_default();
+                let name = choice.get("name").unwrap_or("null");
+                format!(r#"{{"type":"function","function":{{"name":{name}}}}}"#)
+            }
+            ("stream_options", _) if said("stream") == Some("true") => continue,
+            _ => value.to_owned(),
+        };
+        fields.push((name, value));
     }
-    match request.get("input") {
-        Some(Value::String(text)) => messages.push(json!({ "role": "user", "content": text })),
-        Some(Value::Array(items)) => items.iter().try_for_each(|item| add(&mut messages, item))?,
-        _ => return Err("`input` must be a text or a list of items".to_owned()),
+    fields.push(("messages", messages(&request)?));
+    let below = |name: &str, field: &str| RawObject::parse(said(name)?).ok()?.get(field);
+    let placed = [
+        ("max_tokens", said("max_output_tokens").or_else(|| said("max_tokens"))),
+        ("reasoning_effort", below("reasoning", "effort").or_else(|| said("reasoning_effort"))),
+    ];
+    for (name, value) in placed {
+        fields.extend(value.filter(|value| *value != "null").map(|value| (name, value.to_owned())));
     }
-    let mut chat: Map<String, Value> = request
-        .iter()
-        .filter(|(name, value)| !LEFT_OUT.contains(&name.as_str()) && !value.is_null())
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    chat.insert("messages".to_owned(), messages.into());
-    if let Some(most) = request.get("max_output_tokens").filter(|most| !most.is_null()) {
-        chat.insert("max_tokens".to_owned(), most.clone());
+    let format = below("text", "format").filter(|format| *format != "null");
+    fields.extend(format.map(|format| ("response_format", format_of_chat(format))));
+    if said("stream") == Some("true") {
+        fields.push(("stream_options", r#"{"include_usage":true}"#.to_owned()));
     }
-    if let Some(effort) = request.get("reasoning").and_then(|reasoning| reasoning.get("effort")) {
-        chat.insert("reasoning_effort".to_owned(), effort.clone());
-    }
-    if let Some(format) = request.get("text").and_then(|text| text.get("format")) {
-        chat.insert("response_format".to_owned(), response_format(format));
-    }
-    if let Some(Value::Array(tools)) = chat.get("tools") {
-        let tools: Result<Vec<Value>, String> = tools.iter().map(tool).collect();
-        chat.insert("tools".to_owned(), tools?.into());
-    }
-    if let Some(choice @ Value::Object(_)) = chat.get("tool_choice") {
-        let choice = json!({ "type": "function", "function": { "name": choice["name"] } });
-        chat.insert("tool_choice".to_owned(), choice);
-    }
-    if chat.get("stream") == Some(&Value::Bool(true)) {
-        chat.insert("stream_options".to_owned(), json!({ "include_usage": true }));
-    }
-    serde_json::to_vec(&chat).map_err(|error| error.to_string())
+    let fields: Vec<String> = fields.iter().map(|(name, value)| field(name, value)).collect();
+    Ok(format!("{{{}}}", fields.join(",")).into_bytes())
 }
 
 fn beyond(what: &str) -> String {
@@ -71,35 +79,63 @@ fn beyond(what: &str) -> String {
     )
 }
 
+/// The messages that say what the instructions and the input say.
+fn messages(request: &RawObject<'_>) -> Result<String, String> {
+    let message =
+        |role: &str, text: &str| Message::Whole(format!(r#"{{"role":"{role}","content":{text}}}"#));
+    let mut messages = Vec::new();
+    if let Some(text) = request.get("instructions").filter(|text| text.starts_with('"')) {
+        messages.push(message("system", text));
+    }
+    match request.get("input") {
+        Some(text) if text.starts_with('"') => messages.push(message("user", text)),
+        Some(list) if list.starts_with('[') => {
+            let items = items(list).unwrap_or_default();
+            items.into_iter().try_for_each(|item| add(&mut messages, item))?;
+        }
+        Some(_) | None => return Err("`input` must be a text or a list of items".to_owned()),
+    }
+    let messages: Vec<String> = messages
+        .into_iter()
+        .map(|message| match message {
+            Message::Whole(message) => message,
+            Message::Calls(calls) => {
+                let calls = calls.join(",");
+                format!(r#"{{"role":"assistant","content":null,"tool_calls":[{calls}]}}"#)
+            }
+        })
+        .collect();
+    Ok(format!("[{}]", messages.join(",")))
+}
+
 /// Adds an item of the input to the messages of a chat.
-fn add(messages: &mut Vec<Value>, item: &Value) -> Result<(), String> {
-    match item.get("type").and_then(Value::as_str).unwrap_or("message") {
+fn add(messages: &mut Vec<Message>, item: &str) -> Result<(), String> {
+    let item = RawObject::parse(item).unwrap_or_default();
+    let said = |name: &str| item.get(name).unwrap_or("null");
+    match item.text("type").as_deref().unwrap_or("message") {
         "message" => {
-            let role = match item.get("role").and_then(Value::as_str) {
-                Some("developer") => "system",
-                Some(role) => role,
-                None => return Err("a message in `input` must have a `role`".to_owned()),
+            let role = match item.get("role") {
+                Some("\"developer\"") => "\"system\"",
+                Some(role) if role.starts_with('"') => role,
+                Some(_) | None => return Err("a message in `input` must have a `role`".to_owned()),
             };
-            let content = text(item.get("content").unwrap_or(&Value::Null))?;
-            messages.push(json!({ "role": role, "content": content }));
+            let content = text(said("content"))?;
+            messages.push(Message::Whole(format!(r#"{{"role":{role},"content":{content}}}"#)));
         }
         "function_call" => {
-            let call = json!({
-                "id": item["call_id"], "type": "function",
-                "function": { "name": item["name"], "arguments": item["arguments"] },
-            });
-            // Calls that stand together are one message.
-            let last = messages.last_mut().and_then(|last| last.get_mut("tool_calls"));
-            match last.and_then(Value::as_array_mut) {
-                Some(calls) => calls.push(call),
-                None => messages
-                    .push(json!({ "role": "assistant", "content": null, "tool_calls": [call] })),
+            let (id, name, arguments) = (said("call_id"), said("name"), said("arguments"));
+            let function = format!(r#"{{"name":{name},"arguments":{arguments}}}"#);
+            let call = format!(r#"{{"id":{id},"type":"function","function":{function}}}"#);
+            match messages.last_mut() {
+                Some(Message::Calls(calls)) => calls.push(call),
+                Some(Message::Whole(_)) | None => messages.push(Message::Calls(vec![call])),
             }
         }
         "function_call_output" => {
-            let content = text(&item["output"])?;
-            let id = &item["call_id"];
-            messages.push(json!({ "role": "tool", "tool_call_id": id, "content": content }));
+            let (id, content) = (said("call_id"), text(said("output"))?);
+            messages.push(Message::Whole(format!(
+                r#"{{"role":"tool","tool_call_id":{id},"content":{content}}}"#
+            )));
         }
         other => return Err(beyond(&format!("input item {other}"))),
     }
@@ -107,37 +143,46 @@ fn add(messages: &mut Vec<Value>, item: &Value) -> Result<(), String> {
 }
 
 /// The text of a content: a text, or parts that are texts.
-fn text(content: &Value) -> Result<String, String> {
-    match content {
-        Value::String(text) => Ok(text.clone()),
-        Value::Array(parts) => parts
-            .iter()
-            .map(|part| match part.get("text").and_then(Value::as_str) {
-                Some(text) => Ok(text),
-                None => Err(beyond(part.get("type").and_then(Value::as_str).unwrap_or("content"))),
-            })
-            .collect(),
-        _ => Err("the content of a message must be a text or a list of parts".to_owned()),
+fn text(content: &str) -> Result<String, String> {
+    if content.starts_with('"') {
+        return Ok(content.to_owned());
     }
+    let parts = items(content)
+        .ok_or_else(|| "the content of a message must be a text or a list of parts".to_owned())?;
+    let texts: Result<String, String> = parts
+        .into_iter()
+        .map(|part| {
+            let part = RawObject::parse(part).unwrap_or_default();
+            let kind = || beyond(part.text("type").as_deref().unwrap_or("content"));
+            part.get("text").and_then(raw_text).ok_or_else(kind)
+        })
+        .collect();
+    Ok(format!("\"{}\"", texts?))
 }
 
-fn tool(tool: &Value) -> Result<Value, String> {
-    match tool.get("type").and_then(Value::as_str) {
+fn tool(json: &str) -> Result<String, String> {
+    let tool = RawObject::parse(json).unwrap_or_default();
+    match tool.text("type").as_deref() {
         Some("function") => {
-            let mut function = tool.as_object().cloned().unwrap_or_default();
-            function.remove("type");
-            function.retain(|_, value| !value.is_null());
-            Ok(json!({ "type": "function", "function": function }))
+            let function = fields_but_type(&tool, |value| value != "null");
+            Ok(format!(r#"{{"type":"function","function":{{{function}}}}}"#))
         }
         other => Err(beyond(&format!("tool {}", other.unwrap_or("without a type")))),
     }
 }
 
-fn response_format(format: &Value) -> Value {
-    if format.get("type").and_then(Value::as_str) != Some("json_schema") {
-        return format.clone();
+/// The format of an answer, in the words of chat.
+fn format_of_chat(format: &str) -> String {
+    let known = RawObject::parse(format).unwrap_or_default();
+    if known.text("type").as_deref() != Some("json_schema") {
+        return format.to_owned();
     }
-    let mut schema = format.as_object().cloned().unwrap_or_default();
-    schema.remove("type");
-    json!({ "type": "json_schema", "json_schema": schema })
+    let schema = fields_but_type(&known, |_| true);
+    format!(r#"{{"type":"json_schema","json_schema":{{{schema}}}}}"#)
+}
+
+/// The fields of an object that has another place for its type, without braces.
+fn fields_but_type(object: &RawObject<'_>, is_kept: impl Fn(&str) -> bool) -> String {
+    let fields = object.iter().filter(|(name, value)| *name != "type" && is_kept(value));
+    fields.map(|(name, value)| field(name, value)).collect::<Vec<_>>().join(",")
 }

@@ -1,174 +1,177 @@
 //! The chunks of a chat, as the events of a response, which have no numbers yet.
 
-use serde_json::{Map, Value, json};
+use causeway_queue::json::{RawObject, items};
 
-use super::answer::{call_item, item_id, message_item, text_part, whole};
-use crate::upstream::Failure;
+use super::answer::{
+    Beside, call_item, item_id, message_item, raw_content, raw_text, text_part, whole,
+};
+use crate::{
+    assembly::{calls::Calls, node::TooMany},
+    upstream::Failure,
+};
 
 /// Turns chunks into events.
 #[derive(Debug, Default)]
 pub(super) struct Teller {
-    /// What the chunks have in common.
-    common: Map<String, Value>,
-    finish_reason: Option<Value>,
-    /// The items of the output, in order; only the last one is open.
+    beside: Beside,
+    finish_reason: Option<String>,
+    /// The items of the output, in order. A message is open while it is the last one, a call until
+    /// the end: parts of several calls may come in turns.
     items: Vec<Item>,
+    calls: Calls,
+    events: Vec<String>,
 }
 
 /// An item as far as it was told.
 #[derive(Debug)]
 enum Item {
-    Message {
-        text: String,
-    },
-    /// In the shape of a `tool_calls` of a chat.
-    Call {
-        index: u64,
-        call: Value,
-    },
+    /// Its text, as JSON writes it.
+    Message { text: String, is_open: bool },
+    /// Its place among the calls.
+    Call(usize),
 }
 
 impl Teller {
-    /// The events that a chunk brings.
-    pub(super) fn hear(&mut self, chunk: &Value) -> Vec<Value> {
-        for (name, value) in chunk.as_object().into_iter().flatten() {
-            if name != "choices" && !value.is_null() {
-                self.common.insert(name.clone(), value.clone());
+    /// Takes a chunk, and returns the events that it brings.
+    pub(super) fn hear(&mut self, chunk: &RawObject<'_>) -> Result<Vec<String>, TooMany> {
+        for (name, value) in chunk.iter() {
+            if name != "choices" && !matches!(value, "null" | "\"\"") {
+                self.beside.insert(name.to_owned(), value.to_owned());
             }
         }
-        let Some(choice) = chunk.get("choices").and_then(|choices| choices.get(0)) else {
-            return Vec::new();
-        };
-        if let Some(reason) = choice.get("finish_reason").filter(|reason| !reason.is_null()) {
-            self.finish_reason = Some(reason.clone());
+        let choice = chunk.get("choices").and_then(items);
+        let choice = choice.and_then(|choices| RawObject::parse(choices.first()?).ok());
+        if let Some(choice) = choice {
+            let reason = choice.get("finish_reason");
+            if let Some(reason) = reason.filter(|reason| !matches!(*reason, "null" | "\"\"")) {
+                self.finish_reason = Some(reason.to_owned());
+            }
+            let delta = choice.object("delta").unwrap_or_default();
+            let text = delta.get("content").and_then(raw_content);
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                self.add_text(&text);
+            }
+            for part in delta.get("tool_calls").and_then(items).unwrap_or_default() {
+                self.add_call(part)?;
+            }
         }
-        let mut events = Vec::new();
-        let delta = &choice["delta"];
-        if let Some(text) = delta["content"].as_str().filter(|text| !text.is_empty()) {
-            self.add_text(text, &mut events);
-        }
-        for part in delta["tool_calls"].as_array().into_iter().flatten() {
-            self.add_call(part, &mut events);
-        }
-        events
+        Ok(std::mem::take(&mut self.events))
     }
 
-    /// The last events.
-    pub(super) fn end(&mut self) -> Result<Vec<Value>, Failure> {
-        if self.finish_reason.is_none() {
+    /// True if the chat has said why it ended.
+    pub(super) fn is_complete(&self) -> bool {
+        self.finish_reason.is_some()
+    }
+
+    /// The last events. `is_done`: the stream has said that it ends.
+    pub(super) fn end(mut self, is_done: bool) -> Result<Vec<String>, Failure> {
+        let is_answer = self.is_complete() || (is_done && !self.items.is_empty());
+        if !is_answer {
             return Err(Failure::Cut("the stream ended before the answer did".to_owned()));
         }
-        let mut events = Vec::new();
-        self.close(&mut events);
-        let output: Vec<Value> =
-            (0..self.items.len()).map(|place| self.item(place, "completed")).collect();
-        let common = Value::Object(self.common.clone());
-        let response = whole(&common, self.finish_reason.as_ref(), &output);
-        let kind = format!("response.{}", response["status"].as_str().unwrap_or("completed"));
-        events.push(json!({ "type": kind, "response": response }));
-        Ok(events)
+        self.close_message();
+        for place in 0..self.items.len() {
+            if let Some(Item::Call(call)) = self.items.get(place) {
+                let said = self.calls.said(*call);
+                let (about, name, arguments) = (self.about(place), said.name, said.arguments);
+                self.events.push(format!(
+                    r#"{{"type":"response.function_call_arguments.done",{about},"name":"{name}","arguments":"{arguments}"}}"#
+                ));
+                self.tell_item("done", place, true);
+            }
+        }
+        let output: Vec<String> =
+            (0..self.items.len()).map(|place| self.item(place, true)).collect();
+        let (status, response) = whole(&self.beside, self.finish_reason.as_deref(), &output);
+        self.events.push(format!(r#"{{"type":"response.{status}","response":{response}}}"#));
+        Ok(self.events)
     }
 
-    fn add_text(&mut self, more: &str, events: &mut Vec<Value>) {
-        if !matches!(self.items.last(), Some(Item::Message { .. })) {
-            self.close(events);
-            self.items.push(Item::Message { text: String::new() });
-            self.open(events);
-            let mut event = self.about_text("response.content_part.added");
-            event["part"] = text_part("");
-            events.push(event);
+    fn add_text(&mut self, more: &str) {
+        if !matches!(self.items.last(), Some(Item::Message { is_open: true, .. })) {
+            self.items.push(Item::Message { text: String::new(), is_open: true });
+            let place = self.items.len() - 1;
+            self.tell_item("added", place, false);
+            let part = format!(r#""part":{}"#, text_part(""));
+            self.tell_text("content_part.added", place, &part);
         }
-        if let Some(Item::Message { text }) = self.items.last_mut() {
+        let place = self.items.len() - 1;
+        if let Some(Item::Message { text, .. }) = self.items.last_mut() {
             text.push_str(more);
         }
-        let mut event = self.about_text("response.output_text.delta");
-        event["delta"] = more.into();
-        event["logprobs"] = json!([]);
-        events.push(event);
+        self.tell_text("output_text.delta", place, &format!(r#""delta":"{more}","logprobs":[]"#));
     }
 
-    fn add_call(&mut self, part: &Value, events: &mut Vec<Value>) {
-        let at = part.get("index").and_then(Value::as_u64).unwrap_or(0);
-        let is_open = matches!(self.items.last(), Some(Item::Call { index, .. }) if *index == at);
-        let more = part.pointer("/function/arguments").and_then(Value::as_str).unwrap_or_default();
-        if !is_open {
-            self.close(events);
-            let name = part.pointer("/function/name");
-            let function = json!({ "name": name, "arguments": "" });
-            let call = json!({ "id": part.get("id"), "function": function });
-            self.items.push(Item::Call { index: at, call });
-            self.open(events);
+    fn add_call(&mut self, part: &str) -> Result<(), TooMany> {
+        let known = self.calls.len();
+        let Some(call) = self.calls.add(part)? else { return Ok(()) };
+        if call == known {
+            self.close_message();
+            self.items.push(Item::Call(call));
+            self.tell_item("added", self.items.len() - 1, false);
         }
-        if let Some(Item::Call { call, .. }) = self.items.last_mut() {
-            let so_far = call["function"]["arguments"].as_str().unwrap_or_default();
-            call["function"]["arguments"] = format!("{so_far}{more}").into();
+        let of_call = |item: &Item| matches!(item, Item::Call(other) if *other == call);
+        let place = self.items.iter().position(of_call).unwrap_or_default();
+        let more = RawObject::parse(part).ok().and_then(|part| part.object("function"));
+        let more = more.as_ref().and_then(|function| raw_text(function.get("arguments")?));
+        if let Some(more) = more.filter(|more| !more.is_empty()) {
+            let about = self.about(place);
+            self.events.push(format!(
+                r#"{{"type":"response.function_call_arguments.delta",{about},"delta":"{more}"}}"#
+            ));
         }
-        if !more.is_empty() {
-            let mut event = self.about("response.function_call_arguments.delta");
-            event["delta"] = more.into();
-            events.push(event);
+        Ok(())
+    }
+
+    /// Closes the last item if it is a message.
+    fn close_message(&mut self) {
+        let Some(Item::Message { text, is_open }) = self.items.last_mut() else { return };
+        if !std::mem::take(is_open) {
+            return;
         }
+        let text = text.clone();
+        let place = self.items.len() - 1;
+        self.tell_text("output_text.done", place, &format!(r#""text":"{text}","logprobs":[]"#));
+        let part = format!(r#""part":{}"#, text_part(&text));
+        self.tell_text("content_part.done", place, &part);
+        self.tell_item("done", place, true);
     }
 
-    fn open(&self, events: &mut Vec<Value>) {
-        let place = self.items.len().saturating_sub(1);
-        events.push(json!({
-            "type": "response.output_item.added", "output_index": place,
-            "item": self.item(place, "in_progress"),
-        }));
+    /// Tells that an item was added or is done.
+    fn tell_item(&mut self, what: &str, place: usize, is_complete: bool) {
+        let item = self.item(place, is_complete);
+        self.events.push(format!(
+            r#"{{"type":"response.output_item.{what}","output_index":{place},"item":{item}}}"#
+        ));
     }
 
-    /// Closes the open item, if there is one.
-    fn close(&self, events: &mut Vec<Value>) {
-        let Some(place) = self.items.len().checked_sub(1) else { return };
-        match &self.items[place] {
-            Item::Message { text } => {
-                let mut event = self.about_text("response.output_text.done");
-                event["text"] = text.as_str().into();
-                event["logprobs"] = json!([]);
-                events.push(event);
-                let mut event = self.about_text("response.content_part.done");
-                event["part"] = text_part(text);
-                events.push(event);
-            }
-            Item::Call { call, .. } => {
-                let mut event = self.about("response.function_call_arguments.done");
-                event["name"] = call["function"]["name"].clone();
-                event["arguments"] = call["function"]["arguments"].clone();
-                events.push(event);
-            }
-        }
-        events.push(json!({
-            "type": "response.output_item.done", "output_index": place,
-            "item": self.item(place, "completed"),
-        }));
+    /// Tells something of the text of a message.
+    fn tell_text(&mut self, kind: &str, place: usize, more: &str) {
+        let about = self.about(place);
+        self.events
+            .push(format!(r#"{{"type":"response.{kind}",{about},"content_index":0,{more}}}"#));
     }
 
-    /// An event about the open item.
-    fn about(&self, kind: &str) -> Value {
-        let place = self.items.len().saturating_sub(1);
-        json!({ "type": kind, "item_id": self.id(place), "output_index": place })
-    }
-
-    fn about_text(&self, kind: &str) -> Value {
-        let mut event = self.about(kind);
-        event["content_index"] = 0.into();
-        event
+    /// The fields that say which item an event is about.
+    fn about(&self, place: usize) -> String {
+        format!(r#""item_id":"{}","output_index":{place}"#, self.id(place))
     }
 
     fn id(&self, place: usize) -> String {
         let kind = match self.items.get(place) {
-            Some(Item::Call { .. }) => "fc",
+            Some(Item::Call(_)) => "fc",
             Some(Item::Message { .. }) | None => "msg",
         };
-        let id = self.common.get("id").cloned();
-        item_id(kind, &json!({ "id": id }), place)
+        item_id(kind, &self.beside, place)
     }
 
-    fn item(&self, place: usize, status: &str) -> Value {
-        match &self.items[place] {
-            Item::Message { text } => message_item(&self.id(place), text, status),
-            Item::Call { call, .. } => call_item(&self.id(place), call, status),
+    fn item(&self, place: usize, is_complete: bool) -> String {
+        match self.items.get(place) {
+            Some(Item::Call(call)) => {
+                call_item(&self.id(place), &self.calls.said(*call), is_complete)
+            }
+            Some(Item::Message { text, .. }) => message_item(&self.id(place), text, is_complete),
+            None => String::new(),
         }
     }
 }

@@ -13,8 +13,8 @@ struct ChatOnly {
 struct Heard(Vec<Value>);
 
 impl Sink for Heard {
-    fn event(&mut self, data: &str) -> Result<ControlFlow<()>, Failure> {
-        self.0.push(serde_json::from_str(data).unwrap());
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
+        self.0.push(serde_json::from_str(event.data).unwrap());
         Ok(ControlFlow::Continue(()))
     }
 }
@@ -32,9 +32,13 @@ impl Upstream for ChatOnly {
             return Ok(Answer { status_code: 200, body: self.says[0].to_string().into() });
         }
         for event in &self.says {
-            assert!(sink.event(&event.to_string())?.is_continue());
+            if event.is_null() {
+                // The connection ends here.
+                return Ok(Answer { status_code: 200, body: Bytes::new() });
+            }
+            assert!(sink.event(StreamEvent::unnamed(&event.to_string()))?.is_continue());
         }
-        assert!(sink.event("[DONE]")?.is_break());
+        assert!(sink.event(StreamEvent::unnamed("[DONE]"))?.is_break());
         Ok(Answer { status_code: 200, body: Bytes::new() })
     }
 }
@@ -126,6 +130,53 @@ async fn chunks_become_events_in_the_order_that_clients_expect() {
     assert_eq!(response["usage"]["output_tokens"], 2);
 }
 
+/// The function calls in an output: call id, name, arguments.
+fn calls(response: &Value) -> Vec<[&str; 3]> {
+    let items = response["output"].as_array().unwrap().iter();
+    items
+        .map(|item| ["call_id", "name", "arguments"].map(|name| item[name].as_str().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn parallel_calls_are_told_apart() {
+    let call = |id: &str, name: &str, arguments: &str| json!({ "id": id, "function": { "name": name, "arguments": arguments } });
+    let chunk =
+        |calls: Value| json!({ "id": "c", "choices": [{ "delta": { "tool_calls": calls } }] });
+    let says = [
+        chunk(json!([call("a", "f", "{"), call("b", "g", "{2}")])),
+        chunk(json!([call("a", "", "1}")])),
+        chunk(json!([call("", "h", "{}")])),
+        json!({ "choices": [{ "delta": {}, "finish_reason": "tool_calls" }] }),
+    ];
+    let (answer, heard, _) = answered(&says, &json!({ "input": "hi", "stream": true })).await;
+    answer.unwrap();
+    let last = &heard.last().unwrap()["response"];
+    let wanted = [["a", "f", "{1}"], ["b", "g", "{2}"], ["call_c_2", "h", "{}"]];
+    assert_eq!(calls(last), wanted);
+    let done = heard.iter().filter(|event| event["type"] == "response.output_item.done");
+    assert_eq!(done.count(), 3);
+}
+
+#[tokio::test]
+async fn numbers_and_surrogates_go_through_as_they_are() {
+    let chat = request::chat(
+        br#"{"model":"m","input":"\ud83d","zz":12345678901234567890123,"metadata":null,
+            "tools":[{"type":"function","name":"f","strict":null,"parameters":{"maximum":18446744073709551616}}]}"#,
+    );
+    let wanted = concat!(
+        r#"{"model":"m","zz":12345678901234567890123,"tools":[{"type":"function","function":"#,
+        r#"{"name":"f","parameters":{"maximum":18446744073709551616}}}],"#,
+        r#""messages":[{"role":"user","content":"\ud83d"}]}"#,
+    );
+    assert_eq!(String::from_utf8(chat.unwrap()).unwrap(), wanted);
+    let answer = answer::response(
+        br#"{"id":"c","created":1e400,"choices":[{"message":{"content":"\ud83d"}}]}"#,
+    );
+    let answer = String::from_utf8(answer.unwrap()).unwrap();
+    assert!(answer.contains("1e400") && answer.contains(r#""text":"\ud83d""#), "{answer}");
+}
+
 #[tokio::test]
 async fn what_chat_cannot_say_is_refused() {
     for body in [
@@ -152,6 +203,7 @@ async fn what_goes_on_from_a_response_is_never_made_a_chat() {
 #[tokio::test]
 async fn a_stream_without_its_end_is_cut() {
     let begun = json!({ "choices": [{ "delta": { "content": "Hel" } }] });
-    let (answer, ..) = answered(&[begun], &json!({ "input": "hi", "stream": true })).await;
+    let (answer, ..) =
+        answered(&[begun, Value::Null], &json!({ "input": "hi", "stream": true })).await;
     assert!(matches!(answer, Err(Failure::Cut(_))));
 }

@@ -8,13 +8,14 @@ use tokio::{
 };
 
 use super::*;
+use crate::upstream::StreamEvent;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 struct Nowhere;
 
 impl Sink for Nowhere {
-    fn event(&mut self, _: &str) -> Result<ControlFlow<()>, Failure> {
+    fn event(&mut self, _: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
         panic!("a delivery is no stream")
     }
 }

@@ -1,0 +1,192 @@
+//! The tool calls of a message, put together of parts whose ids, names and indexes may be repeated,
+//! empty or missing.
+
+use std::collections::HashMap;
+
+use causeway_queue::json::{RawObject, items};
+
+use super::node::{Fields, MAX_ENTRIES, Node, Rule, TooMany, index_of, is_empty, raw_text};
+
+/// The calls of one message, in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    calls: Vec<Call>,
+    /// The latest call with an index, and with an id.
+    by_index: HashMap<u64, usize>,
+    by_id: HashMap<String, usize>,
+}
+
+/// What a call says so far, as JSON writes it between quotes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) arguments: &'a str,
+}
+
+#[derive(Debug)]
+struct Call {
+    /// Its index, or where it has none, its place.
+    index: u64,
+    fields: Fields,
+}
+
+/// What is known of a part before it is merged. All texts are as JSON writes them, never empty.
+struct Part<'a> {
+    fields: RawObject<'a>,
+    index: Option<u64>,
+    id: Option<&'a str>,
+    name: Option<&'a str>,
+    arguments: Option<&'a str>,
+}
+
+impl<'a> Part<'a> {
+    fn read(json: &'a str) -> Option<Self> {
+        let fields = RawObject::parse(json).ok()?;
+        let function = fields.object("function").or_else(|| fields.object("custom"));
+        let said = |object: &RawObject<'a>, name: &str| {
+            raw_text(object.get(name)?).filter(|text| !text.is_empty())
+        };
+        let index = index_of(&fields);
+        let id = said(&fields, "id");
+        let name = function.as_ref().and_then(|function| said(function, "name"));
+        let arguments = function.as_ref().and_then(|function| said(function, "arguments"));
+        Some(Self { fields, index, id, name, arguments })
+    }
+}
+
+impl Calls {
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// How many calls there are.
+    pub(crate) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// What the call at `place` says; empty texts where it says nothing.
+    pub(crate) fn said(&self, place: usize) -> Said<'_> {
+        let fields = self.calls.get(place).map(|call| &call.fields);
+        let function = fields.and_then(|fields| fields.get("function"));
+        let text = |name: &str| function.and_then(|function| function.field(name)?.text());
+        Said {
+            id: fields.and_then(|fields| fields.text("id")).unwrap_or_default(),
+            name: text("name").unwrap_or_default(),
+            arguments: text("arguments").unwrap_or_default(),
+        }
+    }
+
+    /// Merges the `tool_calls` of a delta.
+    pub(crate) fn merge(&mut self, list: &str) -> Result<(), TooMany> {
+        items(list).unwrap_or_default().into_iter().try_for_each(|part| self.add(part).map(drop))
+    }
+
+    /// Merges one part, and returns the place of its call.
+    pub(crate) fn add(&mut self, json: &str) -> Result<Option<usize>, TooMany> {
+        let Some(part) = Part::read(json) else { return Ok(None) };
+        let place = match self.place_of(&part) {
+            Some(place) => place,
+            None => self.begin(&part)?,
+        };
+        if let Some(id) = part.id {
+            self.by_id.entry(id.to_owned()).or_insert(place);
+        }
+        let Some(call) = self.calls.get_mut(place) else { return Ok(None) };
+        for (name, value) in part.fields.iter() {
+            match name {
+                "index" => {}
+                // Some servers make a new id for every part.
+                "id" => call.fields.set_missing(name, value),
+                "function" => {
+                    call.fields.merge(name, value, Rule::Delta)?;
+                    call.fields.get_mut(name).map(Node::open);
+                }
+                _ => call.fields.merge(name, value, Rule::Delta)?,
+            }
+        }
+        Ok(Some(place))
+    }
+
+    fn begin(&mut self, part: &Part<'_>) -> Result<usize, TooMany> {
+        let place = self.calls.len();
+        if place == MAX_ENTRIES {
+            return Err(TooMany);
+        }
+        let index = part.index.unwrap_or(place as u64);
+        self.by_index.insert(index, place);
+        self.calls.push(Call { index, fields: Fields::default() });
+        Ok(place)
+    }
+
+    /// The place of the call that a part goes on with; `None` where it begins one.
+    fn place_of(&self, part: &Part<'_>) -> Option<usize> {
+        let by_id = part.id.and_then(|id| self.by_id.get(id).copied());
+        let place = match (part.index, by_id) {
+            (Some(index), by_id) => {
+                // One id that several indexes have is no id.
+                let same = by_id.filter(|place| self.calls[*place].index == index);
+                same.or_else(|| self.by_index.get(&index).copied())?
+            }
+            (None, Some(place)) => return Some(place),
+            (None, None) => self.calls.len().checked_sub(1)?,
+        };
+        let is_other = begins_another(&self.calls[place], part, by_id == Some(place));
+        (!is_other).then_some(place)
+    }
+
+    /// Appends the calls as the value of `tool_calls`.
+    pub(super) fn write(mut self, out: &mut String) {
+        self.calls.sort_by_key(|call| call.index);
+        out.push('[');
+        for (place, mut call) in self.calls.into_iter().enumerate() {
+            if place > 0 {
+                out.push(',');
+            }
+            call.complete();
+            out.push('{');
+            call.fields.write(out);
+            out.push('}');
+        }
+        out.push(']');
+    }
+}
+
+/// True if a part that has the index of `call`, or no index, begins another call all the same: it
+/// has a name, and an id of its own; or, without any id, the call before it is complete.
+fn begins_another(call: &Call, part: &Part<'_>, has_its_id: bool) -> bool {
+    let (Some(name), false) = (part.name, has_its_id) else { return false };
+    let id = call.fields.text("id").filter(|id| !id.is_empty());
+    if let (Some(id), Some(other)) = (id, part.id) {
+        return id != other;
+    }
+    if id.is_some() && part.index.is_some() {
+        return false;
+    }
+    let function = call.fields.get("function");
+    let said = |field: &str| function.and_then(|function| function.field(field)?.text());
+    let arguments = said("arguments").unwrap_or_default().trim_end();
+    let begins_anew = part.arguments.is_none_or(|arguments| arguments.starts_with('{'));
+    match said("name") {
+        Some(known) if known == name => arguments.ends_with('}') && begins_anew,
+        Some(_) => !arguments.is_empty(),
+        None => false,
+    }
+}
+
+impl Call {
+    /// Adds what an SDK needs of a call and the stream has left out.
+    fn complete(&mut self) {
+        if let Some(Node::Object(function)) = self.fields.get_mut("function").map(Node::open) {
+            let has_arguments = match function.get("arguments") {
+                Some(Node::Raw(json)) => json == "\"\"" || !is_empty(json),
+                Some(_) => true,
+                None => false,
+            };
+            if !has_arguments {
+                function.set("arguments", Node::Text(String::new()));
+            }
+            self.fields.set_missing("type", "\"function\"");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Chat and text completions: chunks with choices.
+
+use std::{collections::HashMap, sync::Arc};
+
+use causeway_queue::json::{RawObject, items};
+
+use super::{
+    calls::Calls,
+    content,
+    node::{Fields, MAX_ENTRIES, Node, Rule, TooMany, index_of, inside, is_empty},
+};
+use crate::chunk::{Chunk, Frame};
+
+/// Puts the choices of a completion together.
+#[derive(Debug)]
+pub(super) struct Choices {
+    is_chat: bool,
+    /// What stands beside the choices.
+    beside: Fields,
+    choices: Vec<Choice>,
+    by_index: HashMap<u64, usize>,
+    /// The frame of the last chunk that carried nothing but text, and what such chunks said since,
+    /// as JSON writes it: it is not yet part of its choice.
+    frame: Option<Arc<Frame>>,
+    said: String,
+}
+
+#[derive(Debug, Default)]
+struct Choice {
+    index: u64,
+    message: Fields,
+    calls: Calls,
+    beside: Fields,
+    is_finished: bool,
+}
+
+impl Choices {
+    pub(super) fn new(is_chat: bool) -> Self {
+        let (beside, choices, by_index, frame, said) = Default::default();
+        Self { is_chat, beside, choices, by_index, frame, said }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.choices.is_empty()
+    }
+
+    /// True if every choice that has begun has ended.
+    pub(super) fn is_complete(&self) -> bool {
+        !self.choices.is_empty() && self.choices.iter().all(|choice| choice.is_finished)
+    }
+
+    /// Takes a chunk that differs from the one before in nothing but its text.
+    pub(super) fn take_text(&mut self, data: &str) -> Option<Chunk> {
+        let frame = self.frame.as_ref()?;
+        let text = frame.text_in(data)?;
+        self.said.push_str(text);
+        Some(Chunk::Text { frame: Arc::clone(frame), text: text.to_owned() })
+    }
+
+    /// Takes any chunk, and returns it as readers get it.
+    pub(super) fn take(
+        &mut self,
+        data: &str,
+        object: &RawObject<'_>,
+    ) -> Result<Option<Chunk>, TooMany> {
+        self.settle()?;
+        if !is_chunk(object) {
+            return Ok(Some(Chunk::other(data)));
+        }
+        for (name, value) in object.iter() {
+            if name == "choices" {
+                for part in items(value).unwrap_or_default() {
+                    self.merge(part)?;
+                }
+            } else {
+                self.merge_beside(name, value)?;
+            }
+        }
+        let Some((frame, text)) = Frame::of(data) else { return Ok(Some(Chunk::other(data))) };
+        let (frame, text) = (Arc::new(frame), text.to_owned());
+        self.frame = Some(Arc::clone(&frame));
+        Ok(Some(Chunk::Text { frame, text }))
+    }
+
+    /// Adds what was said to its choice, which is there since a chunk of this frame was merged.
+    fn settle(&mut self) -> Result<(), TooMany> {
+        let said = std::mem::take(&mut self.said);
+        let Some(frame) = self.frame.take().filter(|_| !said.is_empty()) else { return Ok(()) };
+        let place = self.by_index.get(&frame.index);
+        match place.and_then(|place| self.choices.get_mut(*place)) {
+            Some(choice) => content::merge(&mut choice.message, &format!("\"{said}\"")),
+            None => Ok(()),
+        }
+    }
+
+    /// Merges what stands beside the choices of a chunk.
+    fn merge_beside(&mut self, name: &str, value: &str) -> Result<(), TooMany> {
+        match (name, self.beside.get_mut(name)) {
+            // Padding against eavesdroppers.
+            ("obfuscation", _) => {}
+            // Of the first chunk that says it: a gateway may change its provider in the middle.
+            ("id" | "object" | "created" | "model", _) => self.beside.set_missing(name, value),
+            // Each time it counts from the beginning.
+            ("usage", Some(_)) if value == "null" => {}
+            ("usage", _) => self.beside.set(name, Node::new(value)),
+            // The same list again, or the same and more.
+            (_, Some(Node::List(list))) if value.starts_with('[') => {
+                let rest = inside(value).strip_prefix(list.as_str());
+                if rest.is_some_and(|rest| {
+                    list.is_empty() || matches!(rest.trim_start().as_bytes(), [] | [b',', ..])
+                }) {
+                    inside(value).clone_into(list);
+                } else {
+                    self.beside.merge(name, value, Rule::Beside)?;
+                }
+            }
+            (_, _) => self.beside.merge(name, value, Rule::Beside)?,
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, part: &str) -> Result<(), TooMany> {
+        let Ok(part) = RawObject::parse(part) else { return Ok(()) };
+        let index = index_of(&part).unwrap_or(0);
+        let place = match self.by_index.get(&index) {
+            Some(place) => *place,
+            None if self.choices.len() == MAX_ENTRIES => return Err(TooMany),
+            None => {
+                self.by_index.insert(index, self.choices.len());
+                self.choices.push(Choice { index, ..Choice::default() });
+                self.choices.len() - 1
+            }
+        };
+        match self.choices.get_mut(place) {
+            Some(choice) => choice.merge(&part),
+            None => Ok(()),
+        }
+    }
+
+    /// The whole completion, as JSON.
+    pub(super) fn finish(mut self) -> String {
+        // Fails only where there are too many parts already.
+        drop(self.settle());
+        let object = if self.is_chat { "\"chat.completion\"" } else { "\"text_completion\"" };
+        match self.beside.text("object").map(|said| said.trim_end_matches(".chunk")) {
+            Some(said) if !said.is_empty() => {
+                let object = Node::Text(said.to_owned());
+                self.beside.set("object", object);
+            }
+            Some(_) | None => self.beside.set("object", Node::Raw(object.to_owned())),
+        }
+        self.choices.sort_by_key(|choice| choice.index);
+        let mut out = String::from("{");
+        self.beside.write(&mut out);
+        out.push_str(",\"choices\":[");
+        for (place, choice) in self.choices.into_iter().enumerate() {
+            if place > 0 {
+                out.push(',');
+            }
+            choice.write(self.is_chat, &mut out);
+        }
+        out.push_str("]}");
+        out
+    }
+}
+
+/// True for a part of the answer, false for what is sent to keep the connection alive.
+fn is_chunk(object: &RawObject<'_>) -> bool {
+    let says = |name: &str| object.get(name).is_some_and(|value| value != "null");
+    says("choices")
+        || says("usage")
+        || object.text("object").is_some_and(|of| of.ends_with("chunk"))
+}
+
+impl Choice {
+    fn merge(&mut self, part: &RawObject<'_>) -> Result<(), TooMany> {
+        for (name, value) in part.iter() {
+            match name {
+                "index" => {}
+                "delta" => self.merge_delta(value)?,
+                // A whole message in the place of a delta.
+                "message" if self.is_silent() => self.merge_delta(value)?,
+                "message" => {}
+                "text" => self.beside.merge(name, value, Rule::Delta)?,
+                "finish_reason" => {
+                    self.is_finished |= !is_empty(value);
+                    self.beside.merge(name, value, Rule::Beside)?;
+                }
+                _ => self.beside.merge(name, value, Rule::Beside)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn is_silent(&self) -> bool {
+        let content = self.message.get("content");
+        self.calls.is_empty() && content.is_none_or(|node| node.text().is_some_and(str::is_empty))
+    }
+
+    fn merge_delta(&mut self, delta: &str) -> Result<(), TooMany> {
+        for (name, value) in RawObject::parse(delta).unwrap_or_default().iter() {
+            match name {
+                "tool_calls" => self.calls.merge(value)?,
+                "content" => content::merge(&mut self.message, value)?,
+                _ => self.message.merge(name, value, Rule::Delta)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write(mut self, is_chat: bool, out: &mut String) {
+        *out += &format!("{{\"index\":{},", self.index);
+        if is_chat {
+            self.message.set_missing("role", "\"assistant\"");
+            if self.message.get("content").is_none() {
+                self.message.set("content", Node::Raw("null".to_owned()));
+            }
+            out.push_str("\"message\":{");
+            self.message.write(out);
+            if !self.calls.is_empty() {
+                out.push_str(",\"tool_calls\":");
+                self.calls.write(out);
+            }
+            out.push_str("},");
+        } else if self.beside.get("text").is_none() {
+            self.beside.set("text", Node::Text(String::new()));
+        }
+        if self.beside.get("finish_reason").is_none() {
+            self.beside.set("finish_reason", Node::Raw("null".to_owned()));
+        }
+        self.beside.write(out);
+        out.push('}');
+    }
+}

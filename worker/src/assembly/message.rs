@@ -1,0 +1,208 @@
+//! A message of Anthropic's: blocks of content, each begun, continued and ended by events.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use causeway_queue::json::{RawObject, text};
+use serde_json::value::RawValue;
+
+use super::node::{Fields, MAX_ENTRIES, Node, Rule, TooMany, index_of, raw_text};
+
+/// Puts a message together.
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    /// What stands beside the content; `None` before the message has begun.
+    beside: Option<Fields>,
+    blocks: Vec<Block>,
+    by_index: HashMap<u64, usize>,
+    is_stopped: bool,
+}
+
+#[derive(Debug)]
+struct Block {
+    index: u64,
+    fields: Fields,
+    /// The JSON of the input of a tool so far, as the inside of a JSON text.
+    input: String,
+}
+
+impl Message {
+    pub(super) fn is_empty(&self) -> bool {
+        self.beside.is_none()
+    }
+
+    /// True if the message was stopped, or has a reason why it stops.
+    pub(super) fn is_complete(&self) -> bool {
+        let reason = self.beside.as_ref().and_then(|fields| fields.text("stop_reason"));
+        !self.is_empty() && (self.is_stopped || reason.is_some_and(|reason| !reason.is_empty()))
+    }
+
+    /// Takes an event of the type `kind`.
+    pub(super) fn take(&mut self, kind: &str, event: &RawObject<'_>) -> Result<(), TooMany> {
+        match (kind, &mut self.beside) {
+            ("message_start", None) => {
+                self.beside = event.object("message").map(|message| Fields::of(&message));
+            }
+            // What comes before the beginning is no part of the message.
+            (_, None) => {}
+            ("content_block_start", Some(_)) => self.begin(event)?,
+            ("content_block_delta", Some(_)) => {
+                let index = index_of(event).unwrap_or(0);
+                let block = self.by_index.get(&index).and_then(|place| self.blocks.get_mut(*place));
+                if let (Some(block), Some(delta)) = (block, event.object("delta")) {
+                    block.merge(&delta)?;
+                }
+            }
+            ("message_delta", Some(beside)) => change(beside, event)?,
+            ("message_stop", Some(_)) => self.is_stopped = true,
+            (_, Some(_)) => {}
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, event: &RawObject<'_>) -> Result<(), TooMany> {
+        if self.blocks.len() == MAX_ENTRIES {
+            return Err(TooMany);
+        }
+        let place = self.blocks.len();
+        let index = index_of(event).unwrap_or(place as u64);
+        self.by_index.insert(index, place);
+        let fields = Fields::of(&event.object("content_block").unwrap_or_default());
+        self.blocks.push(Block { index, fields, input: String::new() });
+        Ok(())
+    }
+
+    /// The whole message, as JSON.
+    pub(super) fn finish(mut self) -> String {
+        self.blocks.sort_by_key(|block| block.index);
+        let mut content = String::new();
+        for block in self.blocks {
+            if !content.is_empty() {
+                content.push(',');
+            }
+            block.write(&mut content);
+        }
+        let mut beside = self.beside.unwrap_or_default();
+        // Blocks that the beginning has brought along come first.
+        match beside.get_mut("content").map(Node::open) {
+            Some(Node::List(list)) if !list.is_empty() && !content.is_empty() => {
+                list.push(',');
+                list.push_str(&content);
+            }
+            Some(Node::List(list)) if !list.is_empty() => {}
+            Some(_) | None => beside.set("content", Node::List(content)),
+        }
+        let mut out = String::from("{");
+        beside.write(&mut out);
+        out.push('}');
+        out
+    }
+}
+
+/// Takes over what a `message_delta` says: totals and reasons, each in the place of the former.
+fn change(beside: &mut Fields, event: &RawObject<'_>) -> Result<(), TooMany> {
+    for (name, value) in event.object("delta").unwrap_or_default().iter() {
+        if value != "null" || beside.get(name).is_none() {
+            beside.set(name, Node::Raw(value.to_owned()));
+        }
+    }
+    let other = event.iter().filter(|(name, _)| !matches!(*name, "type" | "delta" | "usage"));
+    for (name, value) in other {
+        beside.set(name, Node::Raw(value.to_owned()));
+    }
+    match beside.get_mut("usage").map(Node::open) {
+        Some(Node::Object(usage)) => {
+            for (name, value) in event.object("usage").unwrap_or_default().iter() {
+                if value != "null" {
+                    usage.set(name, Node::Raw(value.to_owned()));
+                }
+            }
+            Ok(())
+        }
+        Some(_) | None => beside.merge("usage", event.get("usage").unwrap_or("null"), Rule::Beside),
+    }
+}
+
+impl Block {
+    fn merge(&mut self, delta: &RawObject<'_>) -> Result<(), TooMany> {
+        for (name, value) in delta.iter() {
+            match name {
+                "type" => {}
+                "partial_json" => self.input.push_str(raw_text(value).unwrap_or_default()),
+                "signature" => self.fields.set(name, Node::Raw(value.to_owned())),
+                "citation" => self.fields.merge("citations", &format!("[{value}]"), Rule::Delta)?,
+                _ => self.fields.merge(name, value, Rule::Delta)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write(mut self, out: &mut String) {
+        if !self.input.is_empty() {
+            let input = text(&format!("\"{}\"", self.input)).unwrap_or_default();
+            self.fields.set("input", Node::Raw(whole_json(&input).into_owned()));
+        }
+        out.push('{');
+        self.fields.write(out);
+        out.push('}');
+    }
+}
+
+/// `json`, or where it breaks off, what of it is complete: as Anthropic's SDK reads it.
+fn whole_json(json: &str) -> Cow<'_, str> {
+    let is_whole = |json: &str| serde_json::from_str::<&RawValue>(json).is_ok();
+    if is_whole(json) {
+        return Cow::Borrowed(json);
+    }
+    let closed = close(json);
+    Cow::Owned(if is_whole(&closed) { closed } else { "{}".to_owned() })
+}
+
+/// The beginning of `json` up to its last complete value, with the brackets closed.
+fn close(json: &str) -> String {
+    let (mut end, mut last, mut is_list) = (0, b' ', false);
+    structure(json, |at, byte, open| {
+        let is_value = last == b':' || (is_list && matches!(last, b'[' | b','));
+        match byte {
+            b'{' | b'[' | b'}' | b']' => end = at + 1,
+            b'"' if is_value => end = at + 1,
+            // What stands before a comma is complete.
+            b',' => end = at,
+            _ => {}
+        }
+        (last, is_list) = (byte, open.last() == Some(&']'));
+    });
+    let mut closed = json.get(..end).unwrap_or_default().to_owned();
+    let brackets = structure(&closed, |_, _, _| {});
+    closed.extend(brackets.iter().rev());
+    closed
+}
+
+/// Calls `visit` for every bracket, colon and comma of `json` that is outside of texts and for every
+/// quote that ends a text: with its place, and the brackets that are to be closed behind it. Returns
+/// those that are to be closed at the end.
+fn structure(json: &str, mut visit: impl FnMut(usize, u8, &[char])) -> Vec<char> {
+    let (mut open, mut is_text, mut is_escaped) = (Vec::new(), false, false);
+    for (at, byte) in json.bytes().enumerate() {
+        if is_text {
+            is_text = is_escaped || byte != b'"';
+            is_escaped = !is_escaped && byte == b'\\';
+            if is_text {
+                continue;
+            }
+        } else {
+            match byte {
+                b'"' => {
+                    is_text = true;
+                    continue;
+                }
+                b'{' => open.push('}'),
+                b'[' => open.push(']'),
+                b'}' | b']' => drop(open.pop()),
+                b':' | b',' => {}
+                _ => continue,
+            }
+        }
+        visit(at, byte, &open);
+    }
+    open
+}
