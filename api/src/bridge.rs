@@ -16,11 +16,11 @@ use bytes::Bytes;
 use causeway_queue::{
     Class, Job, JobId, NewJob, RawJson, SessionKey, Spec, Status, TenantId,
     job::State as JobState,
+    json,
     limits::{Rate, Throttle},
     session::{Conversation, Memory},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::{
@@ -215,7 +215,7 @@ fn draft(
         "{}\nYou are talking with {}, who is in the room \"{}\".",
         settings.persona, profile.username, profile.room
     );
-    let mut body = json!({
+    let mut body = serde_json::json!({
         "model": settings.model,
         "messages": [
             { "role": "system", "content": system },
@@ -274,11 +274,11 @@ fn finished(job: &Job) -> Result<Response, ApiError> {
     let JobState::Ended { status, output, .. } = &job.state else { return Ok(pending(&job.id)) };
     let output = output.as_ref();
     let response = output.and_then(|output| output.response.as_ref());
-    let body: Option<Value> = response.and_then(|response| response.body.read().ok());
-    let text = body.as_ref().and_then(|body| body.pointer("/choices/0/message/content")?.as_str());
+    let place = ["choices", "0", "message", "content"];
+    let text = response.and_then(|response| json::text(json::at(response.body.as_str(), &place)?));
     if let (Status::Succeeded, Some(text)) = (status, text) {
         let job_id = job.id.to_string();
-        let told = Answered { job_id, response: text, user_id: &job.session };
+        let told = Answered { job_id, response: &text, user_id: &job.session };
         return Ok(Json(told).into_response());
     }
     let error = output.and_then(|output| output.error.as_ref());

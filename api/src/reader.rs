@@ -5,8 +5,11 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use causeway_queue::{Event, EventKind, Job, JobId, Queue, RawJson, TenantId, reader::Follower};
-use serde_json::{Value, json};
+use causeway_queue::{
+    Event, EventKind, Job, JobId, Queue, RawJson, TenantId,
+    json::{RawObject, items, repair_surrogates},
+    reader::Follower,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{job_view, state::AppState};
@@ -94,17 +97,43 @@ impl Reader {
 
 /// A piece of the answer: its text, and the chunks as the upstream sent them.
 fn delta(event: &Event) -> RawJson {
-    let chunks: Vec<Value> = event.data.read().unwrap_or_default();
-    let text: String = chunks.iter().filter_map(text).collect();
-    let data = json!({ "seq": event.seq, "text": text, "chunks": event.data });
-    RawJson::of(&data).unwrap_or_default()
+    let chunks = items(event.data.as_str()).unwrap_or_default();
+    let text: String = chunks.into_iter().filter_map(raw_text).collect();
+    let text = repair_surrogates(&text);
+    let data =
+        format!(r#"{{"seq":{},"text":"{text}","chunks":{}}}"#, event.seq, event.data.as_str());
+    RawJson::parse(data).unwrap_or_default()
 }
 
-/// The text of one chunk: of a chat, of a completion, of a response, of a message.
-fn text(chunk: &Value) -> Option<&str> {
-    let choice = chunk.get("choices").and_then(|choices| choices.get(0));
-    let of_choice =
-        choice.and_then(|choice| choice.pointer("/delta/content").or_else(|| choice.get("text")));
-    let of_event = || chunk.pointer("/delta/text").or_else(|| chunk.get("delta"));
-    of_choice.or_else(of_event)?.as_str()
+/// The text of one chunk, of a chat, a completion, a response or a message, as JSON writes it
+/// between quotes: halves of a surrogate pair in two chunks meet.
+fn raw_text(chunk: &str) -> Option<&str> {
+    let chunk = RawObject::parse(chunk).ok()?;
+    let choice = chunk.get("choices").and_then(items);
+    let choice = choice.and_then(|choices| RawObject::parse(choices.first()?).ok());
+    let of_choice = choice.and_then(|choice| {
+        choice.object("delta").and_then(|delta| delta.get("content")).or(choice.get("text"))
+    });
+    let of_block = || chunk.object("delta").and_then(|delta| delta.get("text"));
+    let text = of_choice.or_else(of_block).or_else(|| chunk.get("delta"))?;
+    text.strip_prefix('"')?.strip_suffix('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_keeps_numbers_and_joins_surrogates() {
+        let chunks = concat!(
+            r#"[{"choices":[{"delta":{"content":"a\ud83d"}}],"n":12345678901234567890123},"#,
+            r#"{"choices":[{"delta":{"content":"\ude00 \ud83d"}}]},"#,
+            r#"{"delta":{"text":" b"}},{"delta":" c"},{"n":1}]"#,
+        );
+        let data = RawJson::parse(chunks.to_owned()).unwrap();
+        let told = delta(&Event { seq: 7, kind: EventKind::Delta, data });
+        assert!(told.as_str().contains(chunks));
+        let text = RawObject::parse(told.as_str()).unwrap().text("text");
+        assert_eq!(text.as_deref(), Some("a\u{1f600} \u{fffd} b c"));
+    }
 }

@@ -15,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use causeway_queue::{Job, JobId, RawJson, TenantId, job::State as JobState};
+use causeway_queue::{Job, JobId, RawJson, TenantId, job::State as JobState, json::RawObject};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -100,8 +100,7 @@ async fn upstreams_name(state: &AppState, tenant: &TenantId, id: &str) -> Result
         return Err(refused(format!("response {id} has not ended; wait for it")));
     };
     let answer = output.as_ref().and_then(|output| output.response.as_ref());
-    let said: Option<serde_json::Value> = answer.and_then(|answer| answer.body.read().ok());
-    let name = said.and_then(|body| Some(body.get("id")?.as_str()?.to_owned()));
+    let name = answer.and_then(|answer| RawObject::parse(answer.body.as_str()).ok()?.text("id"));
     name.filter(|name| name.starts_with("resp")).ok_or_else(|| {
         refused(format!(
             "the upstream of response {id} keeps no responses; send the whole conversation as `input`"

@@ -5,10 +5,12 @@
 //! told cannot be taken back: an `error` event says so and ends the stream; who resumes behind it
 //! hears the end, with the whole answer.
 
-use causeway_queue::{Event, EventKind, Job, Status};
-use serde_json::{Map, Value, json};
+use causeway_queue::{
+    Event, EventKind, Job, RawJson, Status,
+    json::{RawObject, items, text},
+};
 
-use super::object::{object, skeleton};
+use super::object::{Response, object, skeleton};
 
 /// What is told of an attempt that broke off in its middle.
 const BROKEN: &str = "the model's answer broke off and begins anew; what was told of it is void";
@@ -65,28 +67,29 @@ impl Renderer {
         match event.kind {
             EventKind::Queued if self.next == 0 => {
                 for kind in ["response.created", "response.queued"] {
-                    self.tell(&mut told, kind, about(job.map(|job| skeleton(job, "queued"))));
+                    let response = job.map(|job| skeleton(job, "queued"));
+                    self.tell_about(&mut told, kind, response.as_ref());
                 }
             }
             EventKind::Started if self.stage == Stage::Waiting => {
                 self.stage = Stage::InProgress;
                 let response = job.map(|job| skeleton(job, "in_progress"));
-                self.tell(&mut told, "response.in_progress", about(response));
+                self.tell_about(&mut told, "response.in_progress", response.as_ref());
             }
             EventKind::Retrying | EventKind::Reset if self.stage == Stage::Telling => {
                 self.stage = Stage::Broken;
                 self.ended = self.is_new();
-                self.tell(&mut told, "error", error(BROKEN));
+                let error = error(BROKEN);
+                self.tell(&mut told, "error", fields(&error));
             }
             EventKind::Queued | EventKind::Started | EventKind::Retrying | EventKind::Reset => {}
             EventKind::Delta if self.stage == Stage::Broken => {}
             EventKind::Delta => {
                 self.stage = Stage::Telling;
-                let chunks: Vec<Map<String, Value>> = event.data.read().unwrap_or_default();
-                for chunk in chunks {
-                    let kind = chunk.get("type").and_then(Value::as_str).unwrap_or("error");
-                    let kind = kind.to_owned();
-                    self.tell(&mut told, &kind, chunk);
+                for chunk in items(event.data.as_str()).unwrap_or_default() {
+                    let chunk = RawObject::parse(chunk).unwrap_or_default();
+                    let kind = chunk.text("type").unwrap_or_else(|| "error".to_owned());
+                    self.tell(&mut told, &kind, chunk.iter());
                 }
             }
             EventKind::Succeeded
@@ -94,15 +97,13 @@ impl Renderer {
             | EventKind::Cancelled
             | EventKind::Expired => {
                 let response = job.map(object);
-                let kind = match (job.map(Job::status), &response) {
-                    (Some(Status::Succeeded), Some(said)) if said["status"] == "incomplete" => {
-                        "response.incomplete"
-                    }
+                let status = response.as_ref().and_then(|said| text(said.get("status")?.as_str()));
+                let kind = match (job.map(Job::status), status.as_deref()) {
+                    (Some(Status::Succeeded), Some("incomplete")) => "response.incomplete",
                     (Some(Status::Succeeded), _) => "response.completed",
                     (_, _) => "response.failed",
                 };
-                let response = response.and_then(|value| value.as_object().cloned());
-                self.tell(&mut told, kind, about(response));
+                self.tell_about(&mut told, kind, response.as_ref());
                 self.ended = true;
             }
         }
@@ -113,10 +114,8 @@ impl Renderer {
     /// who resumes behind it misses nothing.
     pub(in crate::gateway) fn interrupt(&mut self, message: &str) -> String {
         self.ended = true;
-        let mut data = error(message);
-        data.insert("type".to_owned(), "error".into());
-        data.insert("sequence_number".to_owned(), self.next.saturating_sub(1).into());
-        format!("event: error\ndata: {}\n\n", Value::Object(data))
+        let number = self.next.saturating_sub(1);
+        block("error", number, fields(&error(message)))
     }
 
     /// Whether the reader does not have the event that comes next.
@@ -124,24 +123,46 @@ impl Renderer {
         self.has.is_none_or(|has| self.next > has)
     }
 
-    fn tell(&mut self, told: &mut String, kind: &str, mut data: Map<String, Value>) {
+    /// Tells what the response is now.
+    fn tell_about(&mut self, told: &mut String, kind: &str, response: Option<&Response>) {
+        let response = response.and_then(|response| RawJson::of(response).ok()).unwrap_or_default();
+        self.tell(told, kind, [("response", response.as_str())].into_iter());
+    }
+
+    fn tell<'a>(
+        &mut self,
+        told: &mut String,
+        kind: &str,
+        fields: impl Iterator<Item = (&'a str, &'a str)>,
+    ) {
         if self.is_new() {
-            data.insert("type".to_owned(), kind.into());
-            data.insert("sequence_number".to_owned(), self.next.into());
-            let data = Value::Object(data);
-            told.push_str(&format!("event: {kind}\ndata: {data}\n\n"));
+            told.push_str(&block(kind, self.next, fields));
         }
         self.next += 1;
     }
 }
 
-/// The data of an error event, without type and number.
-fn error(message: &str) -> Map<String, Value> {
-    let error = json!({ "code": "server_error", "message": message, "param": null });
-    error.as_object().cloned().unwrap_or_default()
+/// An event with these fields, its type and its number.
+fn block<'a>(kind: &str, number: u64, fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let name = RawJson::string(kind);
+    let mut data = format!("{{\"type\":{},\"sequence_number\":{number}", name.as_str());
+    for (name, value) in fields.filter(|(name, _)| !matches!(*name, "type" | "sequence_number")) {
+        data.extend([",\"", name, "\":"]);
+        // A line end inside the data would end the field: JSON has none that it needs.
+        data.extend(value.chars().map(|one| if matches!(one, '\n' | '\r') { ' ' } else { one }));
+    }
+    format!("event: {kind}\ndata: {data}}}\n\n")
 }
 
-fn about(response: Option<Map<String, Value>>) -> Map<String, Value> {
-    let response = response.map_or(Value::Null, Value::Object);
-    [("response".to_owned(), response)].into_iter().collect()
+/// The data of an error event, without type and number.
+fn error(message: &str) -> [(&'static str, RawJson); 3] {
+    [
+        ("code", RawJson::string("server_error")),
+        ("message", RawJson::string(message)),
+        ("param", RawJson::default()),
+    ]
+}
+
+fn fields<'a>(of: &'a [(&'static str, RawJson)]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    of.iter().map(|(name, value)| (*name, value.as_str()))
 }

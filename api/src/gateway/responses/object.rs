@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use causeway_queue::{
     Job, JobId, RawJson, Status,
     job::{AttemptError, State},
+    json::RawObject,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// What of a request a response says again.
 const ECHOED: [&str; 17] = [
@@ -33,6 +34,24 @@ const ECHOED: [&str; 17] = [
 const OURS: [&str; 6] =
     ["id", "object", "background", "created_at", "metadata", "previous_response_id"];
 
+/// What a response says before anything is known.
+const DEFAULTS: [(&str, &str); 14] = [
+    ("background", "false"),
+    ("error", "null"),
+    ("incomplete_details", "null"),
+    ("instructions", "null"),
+    ("max_output_tokens", "null"),
+    ("metadata", "{}"),
+    ("output", "[]"),
+    ("parallel_tool_calls", "true"),
+    ("previous_response_id", "null"),
+    ("temperature", "null"),
+    ("tool_choice", "\"auto\""),
+    ("tools", "[]"),
+    ("top_p", "null"),
+    ("usage", "null"),
+];
+
 /// The part of a request that is kept with its job for [`object`].
 pub(super) fn echo(request: &BTreeMap<String, RawJson>) -> BTreeMap<&str, &RawJson> {
     ECHOED.iter().filter_map(|name| Some((*name, request.get(*name)?))).collect()
@@ -43,51 +62,51 @@ pub(super) fn id(id: &JobId) -> String {
     id.to_string().replacen("job_", "resp_", 1)
 }
 
+/// A response: its fields as they are written.
+pub(crate) type Response = BTreeMap<String, RawJson>;
+
 /// The response as it is now.
-pub(crate) fn object(job: &Job) -> Value {
+pub(crate) fn object(job: &Job) -> Response {
     let mut response = skeleton(job, status(job));
     if let State::Ended { at, output, .. } = &job.state {
         let answer = output.as_ref().and_then(|output| output.response.as_ref());
-        let said: Option<Map<String, Value>> = answer.and_then(|answer| answer.body.read().ok());
+        let said = answer.and_then(|answer| RawObject::parse(answer.body.as_str()).ok());
         let said = said.unwrap_or_default();
         if job.status() == Status::Succeeded {
-            for (name, value) in said {
-                if !value.is_null() && !OURS.contains(&name.as_str()) {
-                    response.insert(name, value);
-                }
-            }
-            response.insert("completed_at".to_owned(), (at.0 / 1000).into());
+            let theirs =
+                said.iter().filter(|(name, value)| *value != "null" && !OURS.contains(name));
+            response.extend(theirs.map(|(name, value)| (name.to_owned(), raw(value))));
+            response.insert("completed_at".to_owned(), raw(&(at.0 / 1000).to_string()));
         } else {
             let error = output.as_ref().and_then(|output| output.error.as_ref());
-            let words = said.get("error").and_then(|error| error.get("message")?.as_str());
-            response.insert("error".to_owned(), failure(job, error, words));
+            let words = said.object("error").and_then(|error| error.text("message"));
+            let failure = failure(job, error, words.as_deref());
+            response.insert("error".to_owned(), raw(&failure.to_string()));
         }
     }
-    Value::Object(response)
+    response
 }
 
 /// The response as it was when it was `status`, before anything came of it.
-pub(in crate::gateway) fn skeleton(job: &Job, status: &str) -> Map<String, Value> {
-    let mut response = Map::new();
-    let echo: Option<Map<String, Value>> = job.spec.api.as_ref().and_then(|api| api.read().ok());
-    let defaults = json!({
-        "background": false, "error": null, "incomplete_details": null, "instructions": null,
-        "max_output_tokens": null, "metadata": {}, "output": [], "parallel_tool_calls": true,
-        "previous_response_id": null, "temperature": null, "tool_choice": "auto", "tools": [],
-        "top_p": null, "usage": null,
-    });
-    if let Value::Object(defaults) = defaults {
-        response.extend(defaults);
-    }
-    response.extend(echo.into_iter().flatten().filter(|(_, value)| !value.is_null()));
-    let known = json!({
-        "id": id(&job.id), "object": "response", "created_at": job.created_at.0 / 1000,
-        "model": job.spec.model.as_deref().unwrap_or(""), "status": status,
-    });
-    if let Value::Object(known) = known {
-        response.extend(known);
-    }
+pub(in crate::gateway) fn skeleton(job: &Job, status: &str) -> Response {
+    let echo: Option<Response> = job.spec.api.as_ref().and_then(|api| api.read().ok());
+    let mut response: Response =
+        DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), raw(value))).collect();
+    let echo = echo.into_iter().flatten();
+    response.extend(echo.filter(|(_, value)| value.as_str() != "null"));
+    let known = [
+        ("id", RawJson::string(&id(&job.id))),
+        ("object", RawJson::string("response")),
+        ("created_at", raw(&(job.created_at.0 / 1000).to_string())),
+        ("model", RawJson::string(job.spec.model.as_deref().unwrap_or(""))),
+        ("status", RawJson::string(status)),
+    ];
+    response.extend(known.map(|(name, value)| (name.to_owned(), value)));
     response
+}
+
+fn raw(json: &str) -> RawJson {
+    RawJson::parse(json.to_owned()).unwrap_or_default()
 }
 
 /// One of the six words that clients know: they poll on at the first two.
