@@ -7,7 +7,8 @@ What is sent to /hooks/NAME is answered so as well, and kept as it came (`raw`):
 
     PUT  /script/NAME             forgets what was; then the answers, a list; of each these fields, all optional:
                                     status, headers, json (a whole body), text (the same, as it is),
-                                    events (of a stream: data, or {"event": ..., "data": ...}),
+                                    events (of a stream: data, or {"event": ..., "data": ...},
+                                      or {"base64": ...}: bytes that are sent as they are),
                                     hold (wait for a release before it answers), cut (break off)
                                   "hold" among the events waits there
     POST /release/NAME            lets one hold go on
@@ -18,6 +19,7 @@ Holds and waits end after PATIENCE; only a failing test waits so long.
 """
 
 import asyncio
+import base64
 import json
 import sys
 from collections import defaultdict
@@ -80,7 +82,7 @@ class Call:
             raise Left
 
     async def send(self, text):
-        data = text.encode()
+        data = text if isinstance(text, bytes) else text.encode()
         self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
         await self.writer.drain()
 
@@ -110,6 +112,8 @@ class Call:
 def block(event):
     if isinstance(event, str):
         return f"data: {event}\n\n"
+    if "base64" in event:
+        return base64.b64decode(event["base64"])
     if "event" not in event:
         return f"data: {json.dumps(event)}\n\n"
     return f"event: {event['event']}\ndata: {json.dumps(event['data'])}\n\n"

@@ -13,7 +13,9 @@ mod content;
     expect(dead_code, reason = "for calls whose upstream answers whole, which are refused so far")
 )]
 pub(crate) mod convert;
+mod entries;
 mod error;
+mod fields;
 mod message;
 pub(crate) mod node;
 mod usage;

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 
 use causeway_queue::json::{RawObject, items};
 
-use super::node::{Fields, MAX_ENTRIES, Node, Rule, TooMany, index_of, is_empty, raw_text};
+use super::{
+    fields::Fields,
+    node::{MAX_ENTRIES, Node, Rule, TooMany, index_of, is_empty, raw_text},
+};
 
 /// The calls of one message, in the order in which they came.
 #[derive(Debug, Default)]

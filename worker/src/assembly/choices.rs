@@ -7,7 +7,8 @@ use causeway_queue::json::{RawObject, items};
 use super::{
     calls::Calls,
     content,
-    node::{Fields, MAX_ENTRIES, Node, Rule, TooMany, index_of, inside, is_empty},
+    fields::Fields,
+    node::{MAX_ENTRIES, Node, Rule, TooMany, index_of, inside, is_empty},
 };
 use crate::chunk::{Chunk, Frame};
 

@@ -2,7 +2,11 @@
 
 use causeway_queue::json::{RawObject, items};
 
-use super::node::{Entries, Fields, Node, Rule, TooMany, raw_text};
+use super::{
+    entries::Entries,
+    fields::Fields,
+    node::{Node, Rule, TooMany, raw_text},
+};
 
 /// The name of the field.
 const CONTENT: &str = "content";

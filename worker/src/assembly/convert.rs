@@ -6,7 +6,10 @@ use causeway_queue::{
     json::{RawObject, items},
 };
 
-use super::node::{Fields, Node, is_empty};
+use super::{
+    fields::Fields,
+    node::{Node, is_empty},
+};
 
 /// The data of the events, without `[DONE]`, that say what the answer `whole` of a call to `url`
 /// says; `None` where it is no answer of that endpoint.

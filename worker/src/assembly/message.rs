@@ -5,7 +5,10 @@ use std::{borrow::Cow, collections::HashMap};
 use causeway_queue::json::{RawObject, text};
 use serde_json::value::RawValue;
 
-use super::node::{Fields, MAX_ENTRIES, Node, Rule, TooMany, index_of, raw_text};
+use super::{
+    fields::Fields,
+    node::{MAX_ENTRIES, Node, Rule, TooMany, index_of, raw_text},
+};
 
 /// Puts a message together.
 #[derive(Debug, Default)]
@@ -149,7 +152,6 @@ impl Block {
 
 /// `json`, or where it breaks off, what of it is complete: as Anthropic's SDK reads it.
 fn whole_json(json: &str) -> Cow<'_, str> {
-    let is_whole = |json: &str| serde_json::from_str::<&RawValue>(json).is_ok();
     if is_whole(json) {
         return Cow::Borrowed(json);
     }
@@ -157,11 +159,14 @@ fn whole_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(if is_whole(&closed) { closed } else { "{}".to_owned() })
 }
 
+fn is_whole(json: &str) -> bool {
+    serde_json::from_str::<&RawValue>(json).is_ok()
+}
+
 /// The beginning of `json` up to its last complete value, with the brackets closed.
 fn close(json: &str) -> String {
-    let (mut end, mut last, mut is_list) = (0, b' ', false);
+    let (mut end, mut behind, mut is_value) = (0, 0, true);
     structure(json, |at, byte, open| {
-        let is_value = last == b':' || (is_list && matches!(last, b'[' | b','));
         match byte {
             b'{' | b'[' | b'}' | b']' => end = at + 1,
             b'"' if is_value => end = at + 1,
@@ -169,8 +174,15 @@ fn close(json: &str) -> String {
             b',' => end = at,
             _ => {}
         }
-        (last, is_list) = (byte, open.last() == Some(&']'));
+        let is_list = open.last() == Some(&']');
+        is_value = byte == b':' || (is_list && matches!(byte, b'[' | b','));
+        behind = at + 1;
     });
+    // The end may have cut a number, as far as anyone can tell it is whole.
+    let tail = json.get(behind..).unwrap_or_default();
+    if is_value && !tail.contains('"') && is_whole(tail) {
+        end = json.len();
+    }
     let mut closed = json.get(..end).unwrap_or_default().to_owned();
     let brackets = structure(&closed, |_, _, _| {});
     closed.extend(brackets.iter().rev());

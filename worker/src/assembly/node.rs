@@ -1,17 +1,16 @@
 //! JSON that grows. Values are kept as they are written and opened only where something is merged
 //! into them.
 
-use std::collections::HashMap;
-
 use causeway_queue::json::{RawObject, items};
-use indexmap::IndexMap;
+
+use super::{entries::Entries, fields::Fields};
 
 /// Most choices, tool calls, content parts and entries of a list that are known by an index. More
 /// than a thousand times what any model says.
 pub(super) const MAX_ENTRIES: usize = 1024;
 
 /// How deep values are merged; below, the later one replaces the former.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
 /// More than [`MAX_ENTRIES`].
 #[derive(Debug)]
@@ -40,17 +39,6 @@ pub(super) enum Node {
     Object(Fields),
 }
 
-/// The fields of an object, in the order in which they came.
-#[derive(Debug, Default)]
-pub(super) struct Fields(IndexMap<String, Node>);
-
-/// The entries of a list, and the places of those with an index.
-#[derive(Debug, Default)]
-pub(super) struct Entries {
-    items: Vec<Node>,
-    places: HashMap<u64, usize>,
-}
-
 /// True if `json` says nothing: null, false, zero, or an empty text, list or object.
 pub(super) fn is_empty(json: &str) -> bool {
     match json.as_bytes() {
@@ -76,7 +64,8 @@ pub(super) fn index_of(entry: &RawObject<'_>) -> Option<u64> {
     entry.get("index")?.parse().ok()
 }
 
-fn index_in(item: &str) -> Option<u64> {
+/// The `index` of an entry as it is written.
+pub(super) fn index_in(item: &str) -> Option<u64> {
     index_of(&RawObject::parse(item).ok()?)
 }
 
@@ -120,7 +109,8 @@ impl Node {
         self.merge_below(field, more, rule, MAX_DEPTH)
     }
 
-    fn merge_below(
+    /// Merges values that are at most `depth` deep.
+    pub(super) fn merge_below(
         &mut self,
         field: &str,
         more: &str,
@@ -178,7 +168,7 @@ impl Node {
             Self::List(list) => out.extend(["[", list, "]"]),
             Self::Entries(entries) => {
                 out.push('[');
-                write_all(entries.items.iter(), out);
+                entries.write(out);
                 out.push(']');
             }
             Self::Object(fields) => {
@@ -187,16 +177,6 @@ impl Node {
                 out.push('}');
             }
         }
-    }
-}
-
-/// Appends values, with commas between them.
-fn write_all<'a>(nodes: impl Iterator<Item = &'a Node>, out: &mut String) {
-    for (place, node) in nodes.enumerate() {
-        if place > 0 {
-            out.push(',');
-        }
-        node.write(out);
     }
 }
 
@@ -214,116 +194,5 @@ fn grow(text: &mut String, field: &str, more: &str, rule: Rule) {
         true if more.is_empty() => {}
         true => more.clone_into(text),
         false => text.push_str(more),
-    }
-}
-
-impl Fields {
-    /// The fields of `object`.
-    pub(super) fn of(object: &RawObject<'_>) -> Self {
-        let fields =
-            object.iter().map(|(name, value)| (name.to_owned(), Node::Raw(value.to_owned())));
-        Self(fields.collect())
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<&Node> {
-        self.0.get(name)
-    }
-
-    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Node> {
-        self.0.get_mut(name)
-    }
-
-    /// Puts `node` in the place of the field `name`.
-    pub(super) fn set(&mut self, name: &str, node: Node) {
-        self.0.insert(name.to_owned(), node);
-    }
-
-    /// Puts `json` in the place of the field `name` where that is missing or says nothing.
-    pub(super) fn set_missing(&mut self, name: &str, json: &str) {
-        let is_missing = match self.get(name) {
-            Some(Node::Raw(json)) => is_empty(json),
-            Some(Node::Text(text)) => text.is_empty(),
-            Some(Node::List(_) | Node::Entries(_) | Node::Object(_)) => false,
-            None => true,
-        };
-        if is_missing {
-            self.set(name, Node::new(json));
-        }
-    }
-
-    /// Merges `more` into the field `name`.
-    pub(super) fn merge(&mut self, name: &str, more: &str, rule: Rule) -> Result<(), TooMany> {
-        self.merge_below(name, more, rule, MAX_DEPTH)
-    }
-
-    fn merge_below(
-        &mut self,
-        name: &str,
-        more: &str,
-        rule: Rule,
-        depth: usize,
-    ) -> Result<(), TooMany> {
-        match self.0.get_mut(name) {
-            Some(node) => node.merge_below(name, more, rule, depth),
-            None => {
-                self.set(name, Node::new(more));
-                Ok(())
-            }
-        }
-    }
-
-    /// The text of the field `name` as it is written, if it is one.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.get(name)?.text()
-    }
-
-    /// Appends the fields as JSON, without the braces around them.
-    pub(super) fn write(&self, out: &mut String) {
-        for (place, (name, node)) in self.0.iter().enumerate() {
-            if place > 0 {
-                out.push(',');
-            }
-            out.extend(["\"", name, "\":"]);
-            node.write(out);
-        }
-    }
-}
-
-impl Entries {
-    /// Merges `item` into the entry of its index, or appends it.
-    fn add(&mut self, item: &str, rule: Rule, depth: usize) -> Result<(), TooMany> {
-        let index = index_in(item);
-        let place = index.and_then(|index| self.places.get(&index).copied());
-        if let Some(known) = place.and_then(|place| self.items.get_mut(place)) {
-            return known.merge_below("", item, rule, depth);
-        }
-        self.push(item)?;
-        if let Some(index) = index {
-            self.places.insert(index, self.items.len() - 1);
-        }
-        Ok(())
-    }
-
-    /// Appends `item`.
-    pub(super) fn push(&mut self, item: &str) -> Result<(), TooMany> {
-        if self.items.len() == MAX_ENTRIES {
-            return Err(TooMany);
-        }
-        self.items.push(Node::Raw(item.to_owned()));
-        Ok(())
-    }
-
-    /// Merges `item` by its index, if it has one; true if it had.
-    pub(super) fn add_indexed(&mut self, item: &str) -> Result<bool, TooMany> {
-        let is_indexed = index_in(item).is_some();
-        if is_indexed {
-            self.add(item, Rule::Delta, MAX_DEPTH)?;
-        }
-        Ok(is_indexed)
-    }
-
-    /// The last entry.
-    pub(super) fn last_mut(&mut self) -> Option<&mut Node> {
-        self.items.last_mut()
     }
 }

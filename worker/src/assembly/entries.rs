@@ -1,0 +1,61 @@
+//! A list that grows, with entries that are known by their index.
+
+use std::collections::HashMap;
+
+use super::node::{MAX_DEPTH, MAX_ENTRIES, Node, Rule, TooMany, index_in};
+
+/// The entries of a list, and the places of those with an index.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    items: Vec<Node>,
+    places: HashMap<u64, usize>,
+}
+
+impl Entries {
+    /// Merges `item` into the entry of its index, or appends it.
+    pub(super) fn add(&mut self, item: &str, rule: Rule, depth: usize) -> Result<(), TooMany> {
+        let index = index_in(item);
+        let place = index.and_then(|index| self.places.get(&index).copied());
+        if let Some(known) = place.and_then(|place| self.items.get_mut(place)) {
+            return known.merge_below("", item, rule, depth);
+        }
+        self.push(item)?;
+        if let Some(index) = index {
+            self.places.insert(index, self.items.len() - 1);
+        }
+        Ok(())
+    }
+
+    /// Appends `item`.
+    pub(super) fn push(&mut self, item: &str) -> Result<(), TooMany> {
+        if self.items.len() == MAX_ENTRIES {
+            return Err(TooMany);
+        }
+        self.items.push(Node::Raw(item.to_owned()));
+        Ok(())
+    }
+
+    /// Merges `item` by its index, if it has one; true if it had.
+    pub(super) fn add_indexed(&mut self, item: &str) -> Result<bool, TooMany> {
+        let is_indexed = index_in(item).is_some();
+        if is_indexed {
+            self.add(item, Rule::Delta, MAX_DEPTH)?;
+        }
+        Ok(is_indexed)
+    }
+
+    /// The last entry.
+    pub(super) fn last_mut(&mut self) -> Option<&mut Node> {
+        self.items.last_mut()
+    }
+
+    /// Appends the entries as JSON, with commas between them.
+    pub(super) fn write(&self, out: &mut String) {
+        for (place, item) in self.items.iter().enumerate() {
+            if place > 0 {
+                out.push(',');
+            }
+            item.write(out);
+        }
+    }
+}
