@@ -100,8 +100,8 @@ fn delta(event: &Event) -> RawJson {
     let chunks = items(event.data.as_str()).unwrap_or_default();
     let text: String = chunks.into_iter().filter_map(raw_text).collect();
     let text = repair_surrogates(&text);
-    let data =
-        format!(r#"{{"seq":{},"text":"{text}","chunks":{}}}"#, event.seq, event.data.as_str());
+    let (seq, chunks) = (event.seq, event.data.as_str());
+    let data = format!(r#"{{"chunks":{chunks},"seq":{seq},"text":"{text}"}}"#);
     RawJson::parse(data).unwrap_or_default()
 }
 

@@ -177,13 +177,13 @@ impl Assembly {
     }
 }
 
-/// What an event says.
+/// An event that was read.
 pub(crate) enum Read<'a> {
-    /// Nothing: it keeps the connection alive.
+    /// It says nothing, and keeps the connection alive.
     Nothing,
-    /// That the stream ends.
+    /// It says that the stream ends.
     Done,
-    /// Something.
+    /// Its data.
     Object(RawObject<'a>),
 }
 

@@ -21,7 +21,7 @@ pub(crate) enum Chunk {
     Other(RawJson),
 }
 
-/// What a chunk that carries nothing but text has around it.
+/// All of a chunk but its text, where it carries nothing else.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     front: String,
@@ -72,7 +72,7 @@ fn says_nothing(value: &str) -> bool {
     }
 }
 
-/// Where in `whole` its part stands.
+/// The place of `part` in `whole`, which it is borrowed from.
 fn place(whole: &str, part: &str) -> Option<Range<usize>> {
     let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     (whole.get(start..start + part.len())? == part).then_some(start..start + part.len())

@@ -1,4 +1,4 @@
-//! What a conversation remembers, put into the request.
+//! Puts the turns of a conversation into its next request.
 
 use bytes::Bytes;
 use causeway_queue::{

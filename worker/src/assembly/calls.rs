@@ -10,6 +10,9 @@ use super::{
     node::{MAX_ENTRIES, Node, Rule, TooMany, index_of, is_empty, raw_text},
 };
 
+/// Most blanks behind complete arguments that are passed over.
+const MAX_BLANKS: usize = 64;
+
 /// The calls of one message, in the order in which they came.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
@@ -19,7 +22,7 @@ pub(crate) struct Calls {
     by_id: HashMap<String, usize>,
 }
 
-/// What a call says so far, as JSON writes it between quotes.
+/// The texts of a call so far, as JSON writes them between quotes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said<'a> {
     pub(crate) id: &'a str,
@@ -34,7 +37,7 @@ struct Call {
     fields: Fields,
 }
 
-/// What is known of a part before it is merged. All texts are as JSON writes them, never empty.
+/// A part of a call, read before it is merged. Texts are as JSON writes them, never empty.
 struct Part<'a> {
     fields: RawObject<'a>,
     index: Option<u64>,
@@ -63,12 +66,12 @@ impl Calls {
         self.calls.is_empty()
     }
 
-    /// How many calls there are.
+    /// The number of calls.
     pub(crate) fn len(&self) -> usize {
         self.calls.len()
     }
 
-    /// What the call at `place` says; empty texts where it says nothing.
+    /// The texts of the call at `place`; missing ones are empty.
     pub(crate) fn said(&self, place: usize) -> Said<'_> {
         let fields = self.calls.get(place).map(|call| &call.fields);
         let function = fields.and_then(|fields| fields.get("function"));
@@ -168,10 +171,11 @@ fn begins_another(call: &Call, part: &Part<'_>, has_its_id: bool) -> bool {
     }
     let function = call.fields.get("function");
     let said = |field: &str| function.and_then(|function| function.field(field)?.text());
-    let arguments = said("arguments").unwrap_or_default().trim_end();
+    let arguments = said("arguments").unwrap_or_default();
+    let last = arguments.bytes().rev().take(MAX_BLANKS).find(|byte| !byte.is_ascii_whitespace());
     let begins_anew = part.arguments.is_none_or(|arguments| arguments.starts_with('{'));
     match said("name") {
-        Some(known) if known == name => arguments.ends_with('}') && begins_anew,
+        Some(known) if known == name => last == Some(b'}') && begins_anew,
         Some(_) => !arguments.is_empty(),
         None => false,
     }

@@ -16,11 +16,11 @@ use crate::chunk::{Chunk, Frame};
 #[derive(Debug)]
 pub(super) struct Choices {
     is_chat: bool,
-    /// What stands beside the choices.
+    /// The fields beside the choices.
     beside: Fields,
     choices: Vec<Choice>,
     by_index: HashMap<u64, usize>,
-    /// The frame of the last chunk that carried nothing but text, and what such chunks said since,
+    /// The frame of the last chunk that carried nothing but text, and the text of such chunks since,
     /// as JSON writes it: it is not yet part of its choice.
     frame: Option<Arc<Frame>>,
     said: String,
@@ -83,7 +83,7 @@ impl Choices {
         Ok(Some(Chunk::Text { frame, text }))
     }
 
-    /// Adds what was said to its choice, which is there since a chunk of this frame was merged.
+    /// Adds the text of the frame to its choice, which is there since a chunk of this frame was merged.
     fn settle(&mut self) -> Result<(), TooMany> {
         let said = std::mem::take(&mut self.said);
         let Some(frame) = self.frame.take().filter(|_| !said.is_empty()) else { return Ok(()) };
@@ -94,7 +94,7 @@ impl Choices {
         }
     }
 
-    /// Merges what stands beside the choices of a chunk.
+    /// Merges a field beside the choices of a chunk.
     fn merge_beside(&mut self, name: &str, value: &str) -> Result<(), TooMany> {
         match (name, self.beside.get_mut(name)) {
             // Padding against eavesdroppers.

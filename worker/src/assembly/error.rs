@@ -1,4 +1,4 @@
-//! Which events report an error. What the error means is decided in `disposition`.
+//! Recognises events that report an error. What the error means is decided in `disposition`.
 
 use causeway_queue::{
     RawJson,

@@ -13,7 +13,7 @@ use super::{
 /// Puts a message together.
 #[derive(Debug, Default)]
 pub(super) struct Message {
-    /// What stands beside the content; `None` before the message has begun.
+    /// The fields beside the content; `None` before the message has begun.
     beside: Option<Fields>,
     blocks: Vec<Block>,
     by_index: HashMap<u64, usize>,

@@ -9,8 +9,9 @@ use super::{entries::Entries, fields::Fields};
 /// than a thousand times what any model says.
 pub(super) const MAX_ENTRIES: usize = 1024;
 
-/// How deep values are merged; below, the later one replaces the former.
-pub(super) const MAX_DEPTH: usize = 32;
+/// The depth to which values are merged; below it, the later one replaces the former. Four times as
+/// deep as any stream of a model.
+pub(super) const MAX_DEPTH: usize = 16;
 
 /// More than [`MAX_ENTRIES`].
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(crate) struct TooMany;
 pub(super) enum Rule {
     /// Parts of a message: texts grow.
     Delta,
-    /// What stands beside it: the later text replaces the former. Lists grow all the same.
+    /// Fields beside it: the later text replaces the former. Lists grow all the same.
     Beside,
 }
 

@@ -17,7 +17,7 @@ const RESPONSES: &str = "/v1/responses";
 /// The most bytes of an answer.
 const MAX: usize = 1 << 20;
 
-/// What a stream of these events comes to, as it is written.
+/// The answer of a stream of these events, as it is written.
 fn assembled<T: AsRef<str>>(url: &str, events: &[T]) -> Result<String, Failure> {
     let mut assembly = Assembly::new(url, MAX);
     for event in events {

@@ -34,7 +34,7 @@ const ECHOED: [&str; 17] = [
 const OURS: [&str; 6] =
     ["id", "object", "background", "created_at", "metadata", "previous_response_id"];
 
-/// What a response says before anything is known.
+/// The fields of a response before anything is known.
 const DEFAULTS: [(&str, &str); 14] = [
     ("background", "false"),
     ("error", "null"),

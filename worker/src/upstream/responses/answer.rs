@@ -9,7 +9,7 @@ use crate::{
     upstream::Failure,
 };
 
-/// What stands beside the choices of a chat: fields by name, as they are written.
+/// The fields beside the choices of a chat, as they are written.
 pub(super) type Beside = HashMap<String, String>;
 
 /// The response that says what the chat's answer says.

@@ -17,7 +17,7 @@ const LEFT_OUT: [&str; 9] = [
     "metadata",
 ];
 
-/// What a chat cannot do.
+/// Fields that no chat can express.
 const IMPOSSIBLE: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
 
 /// A message of a chat, as JSON; calls that stand together are one message.
