@@ -8,10 +8,6 @@
 pub(crate) mod calls;
 mod choices;
 mod content;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "for calls whose upstream answers whole, which are refused so far")
-)]
 pub(crate) mod convert;
 mod entries;
 mod error;
@@ -31,7 +27,7 @@ pub(crate) use self::usage::{text, usage};
 use self::{choices::Choices, message::Message, node::TooMany};
 use crate::{
     chunk::Chunk,
-    upstream::{Failure, StreamEvent},
+    upstream::{Failure, Sink, StreamEvent},
 };
 
 /// The data of the event after which OpenAI's streams say nothing more.
@@ -174,6 +170,23 @@ impl Assembly {
         };
         let whole = repair_surrogates(&whole).into_owned();
         RawJson::parse(whole).map_err(|error| cut(&format!("the answer is no JSON: {error}")))
+    }
+}
+
+impl Sink for Assembly {
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
+        Ok(match self.take(event)? {
+            ControlFlow::Break(_) => ControlFlow::Break(()),
+            ControlFlow::Continue(_) => ControlFlow::Continue(()),
+        })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.is_complete()
+    }
+
+    fn held(&self) -> usize {
+        self.bytes
     }
 }
 

@@ -10,7 +10,7 @@ use causeway_queue::RawJson;
 use reqwest::{Response, StatusCode, header};
 
 use super::{
-    Answer, Call, Failure, NoAnswer, Place, Refusal, Sink,
+    Answer, Call, Failure, NoAnswer, Place, Refusal, Sink, StreamEvent,
     body::Body,
     error_body::{ErrorBody, clean, title},
     retry_after::{rate_reset, retry_after, should_retry},
@@ -18,7 +18,7 @@ use super::{
     sniff::{Kind, sniff},
     sse::EventReader,
 };
-use crate::long::on_body;
+use crate::{assembly::convert::events_of, long::on_body};
 
 /// Reads `response` to `call`. Pieces of the body may be `silence` apart. Events of a stream go to `sink`.
 pub(super) async fn read(
@@ -63,7 +63,10 @@ pub(super) async fn read(
         Kind::Json => {
             let whole = body.rest(start, call.max_bytes, &call.memory).await?.freeze();
             check(&whole, call, &head).await?;
-            if call.stream { in_events(&head, sink) } else { Ok(head.answer(whole)) }
+            if call.stream {
+                return in_events(&head, call, whole, sink).await;
+            }
+            Ok(head.answer(whole))
         }
     }
 }
@@ -167,9 +170,27 @@ async fn check(body: &Bytes, call: &Call, head: &Head) -> Result<(), Failure> {
     }
 }
 
-/// A whole answer where a stream was asked for. Its events would go to `sink`.
-fn in_events(head: &Head, _sink: &mut dyn Sink) -> Result<Answer, Failure> {
-    Err(Failure::NoAnswer { status_code: Some(head.status_code), what: NoAnswer::Whole })
+/// Passes a whole answer, where a stream was asked for, on as the events of one.
+async fn in_events(
+    head: &Head,
+    call: &Call,
+    whole: Bytes,
+    sink: &mut dyn Sink,
+) -> Result<Answer, Failure> {
+    let url = call.url.clone();
+    let events = on_body(whole.len(), move || {
+        let whole = RawJson::parse(String::from_utf8_lossy(&whole).into_owned()).ok()?;
+        events_of(&url, &whole)
+    });
+    let no_answer =
+        Failure::NoAnswer { status_code: Some(head.status_code), what: NoAnswer::Whole };
+    let events = events.await?.ok_or(no_answer)?;
+    for event in events.iter().map(String::as_str).chain(["[DONE]"]) {
+        if sink.event(StreamEvent::unnamed(event))?.is_break() {
+            break;
+        }
+    }
+    Ok(head.answer(Bytes::new()))
 }
 
 /// The failure of an answer with an error status.

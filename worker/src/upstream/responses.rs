@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use self::stream::Teller;
 use super::{Answer, Call, Failure, Place, Refusal, Sink, StreamEvent, Upstream};
-use crate::assembly::{self, Read, node::TooMany};
+use crate::assembly::{self, Assembly, Read, node::TooMany};
 
 /// Where responses are made, and chats.
 const RESPONSES: &str = "/v1/responses";
@@ -46,8 +46,14 @@ impl WithResponses {
         let body = Bytes::from(request::chat(&call.body).map_err(|why| refused(&why))?);
         let chat = Call { url: CHAT.to_owned(), body, ..call };
         if !chat.stream {
-            let answer = self.inner.call(chat, sink).await?;
-            return Ok(Answer { body: Bytes::from(answer::response(&answer.body)?), ..answer });
+            // For a stream that was not asked for.
+            let mut assembly = Assembly::new(CHAT, chat.max_bytes);
+            let answer = self.inner.call(chat, &mut assembly).await?;
+            let response = match answer.body.is_empty() {
+                true => answer::response(assembly.finish()?.as_str().as_bytes())?,
+                false => answer::response(&answer.body)?,
+            };
+            return Ok(Answer { body: Bytes::from(response), ..answer });
         }
         let max_bytes = chat.max_bytes;
         let mut telling = Telling { teller: Teller::default(), is_done: false, max_bytes, sink };

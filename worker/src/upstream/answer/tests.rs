@@ -12,6 +12,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    assembly::Assembly,
     settings::Timeouts,
     upstream::{Memory, OpenAi, Secret, Share, StreamEvent, Upstream as _},
 };
@@ -262,6 +263,37 @@ async fn a_small_body_that_becomes_large_is_refused() {
         let answered = ask("/v1/other", false, coded(name, &body)).await.0;
         assert_eq!(answered, Err(Failure::TooLarge(MAX_BYTES)), "{name}");
     }
+}
+
+/// A stream of these bytes whose connection breaks.
+fn broken(stream: &str) -> Vec<u8> {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n";
+    format!("{head}{stream}").into_bytes()
+}
+
+#[tokio::test]
+async fn a_complete_stream_may_break_off() {
+    let text = r#"{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}"#;
+    let stop = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    for (events, is_answer) in [(vec![text], false), (vec![text, stop], true)] {
+        let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        let (base, _server) = serve(broken(&stream)).await;
+        let upstream = OpenAi::new(&base, None, &Timeouts::default()).unwrap();
+        let mut assembly = Assembly::new(CHAT, MAX_BYTES);
+        let answered = upstream.call(call_to(CHAT, true, Share::default()), &mut assembly).await;
+        assert_eq!(answered.is_ok(), is_answer, "{events:?}: {answered:?}");
+        assert_eq!(assembly.finish().is_ok(), is_answer, "{events:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_whole_answer_becomes_the_events_of_a_stream() {
+    let (answered, events) = ask(CHAT, true, typed("application/json", COMPLETION)).await;
+    assert_eq!(answered.as_deref(), Ok(""));
+    let [first, second, done] = events.as_slice() else { panic!("{events:?}") };
+    assert!(first.contains(r#""delta":{"content":"fine"}"#), "{first}");
+    assert!(second.contains(r#""finish_reason":"stop""#), "{second}");
+    assert_eq!(done, "[DONE]");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ impl Upstream for ChatOnly {
             let refusal = Refusal { status_code: 404, ..Refusal::default() };
             return Err(Failure::Refused(Box::new(refusal)));
         }
-        if !call.stream {
+        if !call.stream && self.says.len() == 1 {
             return Ok(Answer { status_code: 200, body: self.says[0].to_string().into() });
         }
         for event in &self.says {
@@ -175,6 +175,17 @@ async fn numbers_and_surrogates_go_through_as_they_are() {
     );
     let answer = String::from_utf8(answer.unwrap()).unwrap();
     assert!(answer.contains("1e400") && answer.contains(r#""text":"\ud83d""#), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stream_that_was_not_asked_for_becomes_a_response() {
+    let says = [
+        json!({ "id": "c", "choices": [{ "delta": { "content": "Hel" } }] }),
+        json!({ "choices": [{ "delta": { "content": "lo" }, "finish_reason": "stop" }] }),
+    ];
+    let (answer, heard, _) = answered(&says, &json!({ "input": "hi" })).await;
+    assert_eq!(answer.unwrap()["output"][0]["content"][0]["text"], "Hello");
+    assert!(heard.is_empty());
 }
 
 #[tokio::test]
