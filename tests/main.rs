@@ -16,3 +16,5 @@ mod repairs;
 mod server;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod upstreams;
