@@ -109,6 +109,7 @@ macro_rules! promises {
             failures_in_a_row_close_the_lane
             a_success_starts_the_count_anew
             a_certain_failure_closes_the_lane_at_once
+            an_unavailable_lane_is_probed_at_the_named_time
             a_recovered_lane_waits_for_more_certain_failures
             one_job_probes_and_its_success_opens_the_lane
             failed_probes_double_the_cool_down

@@ -51,7 +51,10 @@ pub enum Fault {
     Rate(Duration),
     /// The upstream failed, whatever the job asked.
     Upstream,
-    /// The same, and it will not pass by itself: a refused key, a missing model, a spent budget. The lane
+    /// The same, and the upstream named a time before which it is not back: the lane cools down with the first, and
+    /// nothing of it starts before that time, which is the attempt's delay.
+    Unavailable,
+    /// The upstream failed, and it will not pass by itself: a refused key, a missing model, a spent budget. The lane
     /// cools down with the first.
     Certain,
     /// The upstream failed, perhaps because of what the job asked: an internal error, a broken answer, a
@@ -177,8 +180,8 @@ impl Health {
         *credit_before = Some(credit_before.map_or(self.credit, |before| before - PROOF));
         let weight = match failed.fault {
             Fault::Rate(_) => return at(now),
-            Fault::Certain if now >= self.recovered.after(CALM) => FAILURES,
-            Fault::Upstream | Fault::Certain | Fault::Unclear => 1,
+            Fault::Certain | Fault::Unavailable if now >= self.recovered.after(CALM) => FAILURES,
+            Fault::Upstream | Fault::Certain | Fault::Unavailable | Fault::Unclear => 1,
         };
         if is_down && !is_probe {
             return at(now);

@@ -120,6 +120,7 @@ impl World {
                     0 => Fault::Rate(delay),
                     1 => Fault::Upstream,
                     2 => Fault::Certain,
+                    3 => Fault::Unavailable,
                     _ => Fault::Unclear,
                 };
                 faulted(fault, delay, lease.attempt)

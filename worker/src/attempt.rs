@@ -297,7 +297,10 @@ fn is_last(outcome: &Outcome, attempt: &Attempt<'_>) -> bool {
     match outcome {
         Outcome::Failed { .. } => true,
         Outcome::Faulted { fault: Fault::Unclear, .. } => attempt.number >= attempt.max,
-        Outcome::Faulted { fault: Fault::Rate(_) | Fault::Upstream | Fault::Certain, .. }
+        Outcome::Faulted {
+            fault: Fault::Rate(_) | Fault::Upstream | Fault::Unavailable | Fault::Certain,
+            ..
+        }
         | Outcome::Succeeded { .. }
         | Outcome::Retry { .. }
         | Outcome::Released

@@ -52,11 +52,12 @@ impl Cause {
     /// Its owner and what follows; `after` is the time that the upstream named.
     pub(crate) fn disposition(self, after: Option<Duration>) -> Disposition {
         match self {
-            Self::RateLimited | Self::Busy => Disposition::Rate(match after {
+            Self::RateLimited => Disposition::Rate(match after {
                 // "At once", or a date that has passed, names no time.
                 None | Some(Duration::ZERO) => DEFAULT_RATE_WAIT,
                 Some(after) => after.max(SHORTEST_RATE_WAIT),
             }),
+            Self::Busy => Disposition::Unavailable(after.unwrap_or_default()),
             Self::BudgetSpent | Self::KeyRefused | Self::ModelMissing => {
                 Disposition::Upstream { at_once: true, after }
             }
@@ -267,6 +268,7 @@ fn heed(should_retry: Option<bool>, cause: Cause, after: Option<Duration>) -> Ca
             Some(told),
             Disposition::Upstream { .. }
             | Disposition::Rate(_)
+            | Disposition::Unavailable(_)
             | Disposition::Unclear(_)
             | Disposition::Retry(_),
         ) => {

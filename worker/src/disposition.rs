@@ -21,6 +21,8 @@ use crate::{
 pub enum Disposition {
     /// The upstream's rate: for so long nothing of the lane starts. No attempt is spent.
     Rate(Duration),
+    /// The lane's: it cools down, and nothing of it starts for so long. No attempt is spent.
+    Unavailable(Duration),
     /// The lane's: it cools down after several in a row. No attempt is spent.
     Upstream {
         /// Whether one failure is enough: the next job would meet the same.
@@ -101,6 +103,7 @@ pub(crate) fn outcome(
     let Verdict { disposition, backoff, error } = verdict;
     let (fault, after) = match disposition {
         Disposition::Rate(wait) => (Fault::Rate(wait), Some(wait)),
+        Disposition::Unavailable(wait) => (Fault::Unavailable, Some(wait)),
         Disposition::Upstream { at_once: true, after } => (Fault::Certain, after),
         Disposition::Upstream { at_once: false, after } => (Fault::Upstream, after),
         Disposition::Unclear(after) => (Fault::Unclear, after),
@@ -191,6 +194,7 @@ mod tests {
     fn the_store_decides_where_it_knows_more() {
         let rows = [
             (answered(429, Some(2)), Fault::Rate(Duration::from_secs(2))),
+            (answered(503, Some(2)), Fault::Unavailable),
             (answered(502, None), Fault::Upstream),
             (answered(401, None), Fault::Certain),
             (answered(500, None), Fault::Unclear),

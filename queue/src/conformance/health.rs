@@ -9,6 +9,7 @@ use crate::{
     fair::Estimate,
     health::{FAILURES, LONGEST_COOL_DOWN, PROOF, SUSPECTS},
     job::State,
+    lease::Settled,
     limits::LaneLimits,
     state::WaitingFor,
 };
@@ -82,6 +83,20 @@ pub async fn a_success_starts_the_count_anew(stage: Stage) {
 pub async fn a_certain_failure_closes_the_lane_at_once(stage: Stage) {
     accept(&stage, 3).await;
     break_down(&stage).await;
+    stage.assert_sound().await;
+}
+
+/// An upstream that names the time at which it is back is probed then, by one job.
+pub async fn an_unavailable_lane_is_probed_at_the_named_time(stage: Stage) {
+    accept(&stage, 4).await;
+    let lease = stage.claim_one().await;
+    let unavailable = faulted(Fault::Unavailable, SECOND * 7, 1);
+    let step = stage.step(vec![lease.settle(unavailable, None)], 10).await;
+    assert_eq!((step.settled[0], step.leases.len()), (Settled::LaneDown, 0));
+    stage.pass(SECOND * 6);
+    assert!(stage.claim(10).await.is_empty());
+    stage.pass(SECOND);
+    assert_eq!(stage.claim(10).await.len(), 1);
     stage.assert_sound().await;
 }
 

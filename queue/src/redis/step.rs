@@ -121,6 +121,7 @@ impl<'a> Settling<'a> {
                     }
                     Fault::Upstream => b'u',
                     Fault::Certain => b'v',
+                    Fault::Unavailable => b'w',
                     Fault::Unclear => b'd',
                 }
             }

@@ -315,6 +315,7 @@ const ARCHITECTURE: &str = include_str!("../../../ARCHITECTURE.md");
 fn owner(cause: Cause) -> &'static str {
     match cause.disposition(None) {
         Disposition::Rate(_) => "rate",
+        Disposition::Unavailable(_) => "lane, until then",
         Disposition::Upstream { at_once: false, .. } => "lane",
         Disposition::Upstream { at_once: true, .. } => "lane, at once",
         Disposition::Unclear(_) => "unclear",

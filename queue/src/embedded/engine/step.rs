@@ -103,9 +103,9 @@ impl Engine {
         let lane = &mut self.flows.lane;
         lane.health.ended(attempt);
         match lane.health.down() {
-            _ if lane.not_before > not_before => Settled::LaneWaits,
             None if down.is_some() => Settled::LaneUp,
-            now_down if now_down != down => Settled::LaneDown,
+            after if after != down => Settled::LaneDown,
+            _ if lane.not_before > not_before => Settled::LaneWaits,
             None | Some(_) => Settled::Done,
         }
     }
@@ -165,8 +165,10 @@ impl Engine {
             }
             Charge::Job => now.after(failed.delay),
             Charge::Lane { again_at, give_back } => {
-                if let Fault::Rate(delay) = failed.fault {
-                    self.flows.lane.stop(now.after(delay));
+                match failed.fault {
+                    Fault::Rate(delay) => self.flows.lane.stop(now.after(delay)),
+                    Fault::Unavailable => self.flows.lane.stop(now.after(failed.delay)),
+                    Fault::Upstream | Fault::Certain | Fault::Unclear => {}
                 }
                 // In this order: a running job keeps one attempt, which then is not spent.
                 self.give_back(&give_back);

@@ -84,7 +84,7 @@ health = {
     return is_enough
   end,
 
-  -- Whom the failure of an attempt is charged to. `how`: l rate, u upstream, v certain, d unclear; `delay`
+  -- Whom the failure of an attempt is charged to. `how`: l rate, u upstream, v certain, w unavailable, d unclear; `delay`
   -- in ms; `unit`: the random part of a cool-down. Answers whether it is the job, and when that may run again.
   charge = function(j, member, how, delay, unit)
     local is_probe = health.is_probe(member)
@@ -102,7 +102,7 @@ health = {
     call('HSET', P .. 'faults', j.id, before and before - PROOF or lane[CREDIT])
     jobs.set(j, FLAG.faulted, true)
     if how == 'l' or (is_down and not is_probe) then return false, now end
-    local weight = how == 'v' and now >= lane[RECOVERED] + CALM and FAILURES or 1
+    local weight = (how == 'v' or how == 'w') and now >= lane[RECOVERED] + CALM and FAILURES or 1
     if is_probe then return false, health.cool_down(j, unit) end
     if call('HINCRBY', P .. 'health', 'failures', weight) >= FAILURES then return false, health.cool_down(j, unit) end
     lane[HEALTH] = FAILING

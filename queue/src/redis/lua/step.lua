@@ -5,9 +5,9 @@
 --   be. Numbers: S, or T when the one before is such and of the same tenant; prompt tokens or -1,
 --   completion tokens, its cost, 0;
 --   5 of another: lease member; output JSON; turn JSON; error JSON; data of the `retrying` event; what does
---   not apply is ''. Numbers: how it went (s f c x ended so; r retry; l u v d failed,
+--   not apply is ''. Numbers: how it went (s f c x ended so; r retry; l u v w d failed,
 --   see health.charge; b handed back); prompt tokens or -1, completion tokens, delay ms; turns kept, or of
---   l how long the lane waits in ms, or of u v d the random part of a cool-down.
+--   l how long the lane waits in ms, or of u v w d the random part of a cool-down.
 -- Returns { settled, look again, now, turns, id, record, … }: `settled` has a letter a settlement, 1
 --   done, 0 lease not held, or done and the lane 2 waits, as its upstream asked for, 3 cools down, 4 is open again; `look again` is ms or -1, never later than there may be work; `now` is
 --   packed as in a record; `turns` has, for each job that remembers, its number among those begun and a
@@ -72,7 +72,7 @@ local function settle_run(n, i, letters, forgotten_at)
 end
 
 -- How an attempt went whose failure is charged to its job or to the lane.
-local FAULTS = { l = true, u = true, v = true, d = true }
+local FAULTS = { l = true, u = true, v = true, w = true, d = true }
 
 -- `more`: l: how long the lane waits, in ms; others: the random part of a cool-down. Answers the letter of
 -- what it came to, nil for done.
@@ -87,9 +87,10 @@ local function settle_fault(j, m, i, how, delay, more)
   local letter = lane[HEALTH] == DOWN and lane[PROBE_AT] ~= probe_at and LANE_DOWN or nil
   if not is_charged then
     j.attempts = j.attempts - 1
-    if how == 'l' and now + more > lane[RULES][NOT_BEFORE] then
-      letter = LANE_WAITS
-      owner.change_rules(lane, function(r) r[NOT_BEFORE] = now + more end)
+    local wait = how == 'l' and more or how == 'w' and delay or 0
+    if now + wait > lane[RULES][NOT_BEFORE] and wait > 0 then
+      letter = letter or LANE_WAITS
+      owner.change_rules(lane, function(r) r[NOT_BEFORE] = now + wait end)
     end
   end
   ends.remember_error(j, args[i + 3])
