@@ -147,8 +147,8 @@ fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
 /// What stands before a key where it is sent as the name of a WebSocket's protocol.
 const KEY_PROTOCOL: &str = "causeway.key.";
 
-/// The key of `Authorization: Bearer` or, as Anthropic's SDKs send it, `x-api-key`; or among the
-/// protocols that a browser, which sets no headers, offers for a WebSocket.
+/// Returns the key of `Authorization: Bearer`, of `x-api-key` (Anthropic's SDKs) or of `api-key` (Azure's); or
+/// the one among the protocols that a browser, which sets no headers, offers for a WebSocket.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     let bearer = || {
         let (scheme, key) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
@@ -159,7 +159,11 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
         let names = offers.filter_map(|offer| offer.to_str().ok()).flat_map(|o| o.split(','));
         names.map(str::trim).find_map(|name| name.strip_prefix(KEY_PROTOCOL))
     };
-    bearer().or_else(|| headers.get("x-api-key")?.to_str().ok()).or_else(offered)
+    let named = || {
+        let names = ["x-api-key", "api-key"];
+        names.into_iter().find_map(|name| headers.get(name)?.to_str().ok())
+    };
+    bearer().or_else(named).or_else(offered)
 }
 
 /// Lets those through who may call, and says who they are.
@@ -228,7 +232,9 @@ mod tests {
         let tenants = tenants();
         assert_eq!(call(&tenants, "authorization", "Bearer old").as_deref(), Some("ann"));
         assert_eq!(call(&tenants, "authorization", "bearer new").as_deref(), Some("ann"));
+        assert_eq!(call(&tenants, "authorization", "BEARER  new").as_deref(), Some("ann"));
         assert_eq!(call(&tenants, "x-api-key", "new").as_deref(), Some("ann"));
+        assert_eq!(call(&tenants, "api-key", "new").as_deref(), Some("ann"));
         let offers = |key: &str| format!("causeway.v1, causeway.key.{key}");
         assert_eq!(call(&tenants, PROTOCOL, &offers("new")).as_deref(), Some("ann"));
         assert_eq!(call(&tenants, PROTOCOL, &offers("other")), None);

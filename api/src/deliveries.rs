@@ -7,6 +7,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use causeway_queue::{
     Job, JobId, RawJson, Status,
     backend::{ListQuery, MAX_PAGE, Page},
+    headers::HeaderValues,
     job::State as JobState,
     webhook::is_of_deliveries,
 };
@@ -79,7 +80,7 @@ impl<'a> From<&'a Job> for DeliveryView<'a> {
         let mut view = Self {
             id: job.id.to_string(),
             object: "webhook.delivery",
-            event: job.spec.headers.get("webhook-id").map(String::as_str),
+            event: job.spec.headers.get("webhook-id").and_then(HeaderValues::first),
             kind: label("type"),
             job: label("job"),
             url: &job.spec.url,

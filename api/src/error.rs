@@ -135,10 +135,11 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", "not_an_admin", message)
     }
 
-    /// A page of another site, where whoever reaches the port is let in.
+    /// A page of another origin, on a server where no key is needed.
     pub(crate) fn foreign_page() -> Self {
-        let message = "a page of another site may not connect to a server without tenants; \
-                       configure a [[tenant]] and offer the protocol `causeway.key.<key>`";
+        let message = "a page of another origin may not act on a server without tenants; add the \
+                       origin to api.cors_origins, or configure a [[tenant]] and send its key \
+                       (over a WebSocket as the protocol `causeway.key.<key>`)";
         Self::new(StatusCode::FORBIDDEN, "permission_error", "foreign_origin", message)
     }
 

@@ -59,8 +59,7 @@ pub(crate) async fn events(
         };
         Some((Ok::<Bytes, Infallible>(Bytes::from(block)), reader))
     });
-    let headers =
-        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    let headers = [(header::CONTENT_TYPE, "text/event-stream")];
     Ok((headers, Body::from_stream(blocks)).into_response())
 }
 

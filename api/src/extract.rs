@@ -7,10 +7,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use bytes::Bytes;
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _, IgnoredAny},
-};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::{Number, Value};
 
 use crate::{error::ApiError, state::AppState};
@@ -152,6 +149,10 @@ fn in_plain_words(said: &str) -> String {
         ("expected a sequence", "expected an array"),
         ("expected a map", "expected an object"),
         ("expected struct WebhookRequest", "expected an object"),
+        (
+            "data did not match any variant of untagged enum Written",
+            "invalid type, expected a string or an array of strings",
+        ),
     ];
     names.iter().fold(said.to_owned(), |said, (rust, plain)| said.replace(rust, plain))
 }
@@ -161,16 +162,8 @@ fn quoted(message: &str) -> Option<&str> {
     message.split('`').nth(1)
 }
 
-/// Reads a count, or null.
-pub(crate) fn count<'de, D: Deserializer<'de>>(source: D) -> Result<Option<u64>, D::Error> {
-    let Some(number) = Option::<Number>::deserialize(source)? else { return Ok(None) };
-    whole(&number).filter(|count| *count <= MAX_COUNT).map(Some).ok_or_else(|| {
-        D::Error::custom(format!("{number} is no whole number from 0 to {MAX_COUNT}"))
-    })
-}
-
 /// `3.0` is a whole number, as JSON Schema has it.
-fn whole(number: &Number) -> Option<u64> {
+pub(crate) fn whole(number: &Number) -> Option<u64> {
     let float = || number.as_f64().filter(|float| float.fract() == 0.0);
     number.as_u64().or_else(|| format!("{:.0}", float()?).parse().ok())
 }

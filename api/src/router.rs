@@ -14,7 +14,7 @@ use axum::{
 use crate::{
     auth, bridge, deliveries, docs,
     error::ApiError,
-    events, gateway, health, jobs, openapi,
+    event_stream, events, gateway, health, jobs, openapi, origin,
     outage::{self, Outage},
     queue_view, request_id,
     state::AppState,
@@ -99,11 +99,14 @@ pub fn router(state: AppState) -> Router {
     let authenticate = middleware::from_fn_with_state(state.clone(), auth::authenticate);
     let limit = DefaultBodyLimit::max(state.settings.max_body_bytes);
     let watch = middleware::from_fn_with_state(Arc::<Outage>::default(), outage::watch);
-    let callers = for_callers().router.layer(authenticate).layer(watch);
+    let refuse_foreign = middleware::from_fn_with_state(state.clone(), origin::refuse_foreign);
+    let callers = for_callers().router.layer(authenticate).layer(refuse_foreign).layer(watch);
     callers
         .merge(for_everybody().router)
         .fallback(unknown_route)
         .layer(limit)
+        .layer(middleware::from_fn(event_stream::mark))
+        .layer(origin::cors(&state))
         .layer(middleware::from_fn(request_id::name_and_count))
         .with_state(state)
 }

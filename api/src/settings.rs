@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use causeway_queue::address::Allowed;
 
+use crate::forward::FORWARDED;
+
 /// How the API serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -22,6 +24,11 @@ pub struct Settings {
     pub idempotency_ttl: Duration,
     /// How often a silent event stream says that it lives. Default 15 s.
     pub ping: Duration,
+    /// Headers of calls that upstreams receive; see [`FORWARDED`] for the form and the default.
+    pub forward_headers: Vec<String>,
+    /// Origins whose pages may call, such as `https://app.example.org`; `*` for all. Default: none are named;
+    /// then all may call a server with tenants, and none a server without.
+    pub cors_origins: Vec<String>,
     /// The models that are served, for `GET /v1/models`.
     pub models: Vec<Model>,
     /// The chat bridge.
@@ -84,6 +91,8 @@ impl Default for Settings {
             max_delay: Duration::from_secs(30 * 24 * 3600),
             idempotency_ttl: Duration::from_secs(24 * 3600),
             ping: Duration::from_secs(15),
+            forward_headers: FORWARDED.map(str::to_owned).to_vec(),
+            cors_origins: Vec::new(),
             models: Vec::new(),
             bridge: BridgeSettings::default(),
             webhooks: WebhookSettings::default(),

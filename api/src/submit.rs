@@ -9,9 +9,13 @@ use axum::{
 };
 use bytes::Bytes;
 use causeway_queue::{
-    Accepted, Class, IdempotencyKey, JobId, NewJob, RawJson, SessionKey, Spec, job::Idempotency,
+    Accepted, Class, IdempotencyKey, JobId, NewJob, RawJson, SessionKey, Spec, headers::Headers,
+    job::Idempotency,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess},
+};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -19,9 +23,10 @@ use utoipa::ToSchema;
 use crate::{
     auth::Caller,
     error::ApiError,
-    extract::{JsonBytes, count, number, parse, preferred_wait},
-    job_view,
+    extract::{JsonBytes, number, parse, preferred_wait},
+    forward, job_view,
     jobs::{one_of, respond},
+    members::{self, Members},
     openapi::schema,
     settings::Settings,
     state::AppState,
@@ -74,6 +79,11 @@ pub(crate) struct JobRequest {
     #[serde(default)]
     #[schema(schema_with = schema::metadata)]
     metadata: Option<BTreeMap<String, String>>,
+    /// Further headers for the upstream, each a text or a list of texts: at most 32 lines and 8 KiB, no
+    /// credentials, none that concern the content or the connection.
+    #[serde(default)]
+    #[schema(schema_with = schema::headers)]
+    headers: Option<Headers>,
     /// Who is told when it ends; the tenant's own unless you say.
     #[serde(default)]
     webhook: Option<WebhookRequest>,
@@ -94,26 +104,45 @@ struct Shape {
     jobs: Option<IgnoredAny>,
 }
 
-/// What is read of a request for an upstream; everything else passes through.
-#[derive(Debug, Deserialize, ToSchema)]
+/// The members of an upstream's request that Causeway reads. All others pass through.
+#[derive(Debug, Default, ToSchema)]
 #[schema(as = UpstreamRequest)]
 pub(crate) struct Peek {
     /// Names the lane.
-    #[serde(default)]
     pub(crate) model: Option<String>,
     /// Whether the answer is passed on as it comes.
-    #[serde(default)]
     stream: Option<bool>,
-    /// Most tokens of the answer, by which its cost is estimated. So are the next two.
-    #[serde(default, deserialize_with = "count")]
-    #[schema(schema_with = schema::count)]
+    /// Most tokens of the answer, by which its cost is estimated; any value passes through. So do the next two.
+    #[schema(schema_with = schema::anything)]
     max_completion_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    #[schema(schema_with = schema::count)]
+    #[schema(schema_with = schema::anything)]
     max_tokens: Option<u64>,
-    #[serde(default, deserialize_with = "count")]
-    #[schema(schema_with = schema::count)]
+    #[schema(schema_with = schema::anything)]
     max_output_tokens: Option<u64>,
+}
+
+impl Members for Peek {
+    fn take<'de, M: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        values: &mut M,
+    ) -> Result<bool, M::Error> {
+        match name {
+            "model" => self.model = members::strict(values)?,
+            "stream" => self.stream = members::strict(values)?,
+            "max_completion_tokens" => self.max_completion_tokens = members::estimate(values)?,
+            "max_tokens" => self.max_tokens = members::estimate(values)?,
+            "max_output_tokens" => self.max_output_tokens = members::estimate(values)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for Peek {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        members::read(source)
+    }
 }
 
 impl Peek {
@@ -297,11 +326,13 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
     let deadline = span("deadline_ms", request.deadline_ms, 1, max)?;
     let metadata = request.metadata.unwrap_or_default();
     check_metadata(&metadata)?;
+    let headers = forward::of_job(&url, request.headers.unwrap_or_default())?;
     let webhook = webhook::of_job(&state.settings, caller, request.webhook)?;
 
     let completion = peek.completion();
     let stream = peek.streams(&url);
-    let spec = Spec { url, model: peek.model, stream, metadata, webhook, ..Spec::default() };
+    let spec =
+        Spec { url, model: peek.model, stream, headers, metadata, webhook, ..Spec::default() };
     let body = Bytes::copy_from_slice(request.body.as_str().as_bytes());
     Ok(NewJob {
         class,

@@ -1,10 +1,12 @@
 //! The HTTP surface without a socket, over the embedded engine; a test is the worker.
 
 mod bridge;
+mod browsers;
 mod gateway;
 mod jobs;
 mod lanes;
 mod openapi;
+mod passing;
 mod refusals;
 mod responses;
 mod streams;

@@ -26,7 +26,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 #[cfg(test)]
 pub(crate) use self::session::MAX_FOLLOWED;
 pub(crate) use self::session::Session;
-use crate::{auth::Caller, error::ApiError, state::AppState};
+use crate::{auth::Caller, error::ApiError, origin, state::AppState};
 
 /// The name of this protocol, for clients that offer names.
 const PROTOCOL: &str = "causeway.v1";
@@ -53,8 +53,9 @@ pub(crate) async fn connect(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    if caller.key_sha256.is_none() {
-        refuse_foreign_pages(&headers)?;
+    // Browsers do not keep a page from connecting to another origin.
+    if caller.key_sha256.is_none() && origin::is_foreign(&state, &headers) {
+        return Err(ApiError::foreign_page());
     }
     let upgrade = upgrade.map_err(|rejection| {
         let message = format!("this route opens a WebSocket: {}", rejection.body_text());
@@ -69,18 +70,6 @@ pub(crate) async fn connect(
         run(Session::new(state, caller), socket).await;
         drop(errand);
     }))
-}
-
-/// Where no key is needed, a page of another site that is open in a browser on this machine could
-/// connect: browsers do not keep it from that, but say where it is from.
-fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let site = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    match site {
-        Some((_, site)) if Some(site) == host => Ok(()),
-        _ => Err(ApiError::foreign_page()),
-    }
 }
 
 /// Serves `session` over `socket` until one of them ends.

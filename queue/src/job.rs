@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     clock::Millis,
     fair::Estimate,
+    headers::Headers,
     id::{IdempotencyKey, JobId, SessionKey, TenantId},
     json::RawJson,
     session::Memory,
@@ -34,9 +35,9 @@ pub struct Spec {
     /// What the job's session remembers.
     #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
-    /// Headers for the upstream, e.g. `anthropic-version`; names in lower case.
+    /// Headers for the upstream, e.g. `anthropic-version`.
     #[serde(rename = "h", default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
+    pub headers: Headers,
     /// What the API wants to know again when it reads the job: its own, the engine and the worker
     /// pass it through.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]

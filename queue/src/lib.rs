@@ -14,6 +14,7 @@ pub mod error;
 pub mod event;
 pub mod fair;
 pub mod health;
+pub mod headers;
 pub mod id;
 pub mod job;
 pub mod json;

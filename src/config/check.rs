@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
-use causeway_api::check_webhook_url;
+use causeway_api::{InvalidPattern, check_forwarded, check_webhook_url};
 use causeway_queue::{address::Allowed, webhook::is_of_deliveries};
 use causeway_worker::{MAX_RETRY_BASE, WebhookSecret};
 
@@ -34,6 +34,8 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     span("api.max_wait", config.api.max_wait, ms(0)..=day)?;
     span("api.hold", config.api.hold, ms(1000)..=day)?;
     span("api.ping", config.api.ping, ms(100)..=day)?;
+    forwarded(&config.api.forward_headers)?;
+    origins(&config.api.cors_origins)?;
     span("bridge.wait", config.bridge.wait, ms(0)..=day)?;
     span("bridge.memory", config.bridge.memory, ms(1000)..=day * 365)?;
     span("bridge.window", config.bridge.window, ms(1000)..=day)?;
@@ -59,6 +61,27 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
 fn allowed(texts: &[String]) -> Result<Allowed, Wrong> {
     Allowed::new(texts.iter().map(String::as_str))
         .map_err(|error| Wrong { key: "webhooks.allow", rule: format!("cannot be read: {error}") })
+}
+
+/// Checks `api.forward_headers`.
+fn forwarded(patterns: &[String]) -> Result<(), Wrong> {
+    let wrong = |error: InvalidPattern| Wrong {
+        key: "api.forward_headers",
+        rule: format!("cannot be used: {error}"),
+    };
+    patterns.iter().try_for_each(|pattern| check_forwarded(pattern).map_err(wrong))
+}
+
+/// Checks `api.cors_origins`: an origin is a scheme and a host, without a path (RFC 6454, section 6.2).
+fn origins(origins: &[String]) -> Result<(), Wrong> {
+    let is_origin = |text: &String| {
+        text == "*"
+            || reqwest::Url::parse(text)
+                .is_ok_and(|url| url.has_host() && url.origin().ascii_serialization() == *text)
+    };
+    let Some(wrong) = origins.iter().find(|text| !is_origin(text)) else { return Ok(()) };
+    let rule = format!("has {wrong:?}; it must be \"*\" or look like \"https://app.example.org\"");
+    Err(Wrong { key: "api.cors_origins", rule })
 }
 
 fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Wrong> {

@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use causeway_api::FORWARDED;
 use serde::{Deserialize, Serialize};
 
-use super::span;
+use super::{list, span};
 
 /// `[log]`: what is told on standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,13 @@ pub(crate) struct Api {
     /// How often a silent event stream says that it lives. Default 15 s.
     #[serde(with = "span")]
     pub(crate) ping: Duration,
+    /// Headers of calls that upstreams receive; `*` at the end of a name stands for any rest. Default: those of
+    /// OpenAI's and Anthropic's SDKs and of trace contexts.
+    #[serde(deserialize_with = "list::deserialize")]
+    pub(crate) forward_headers: Vec<String>,
+    /// Origins whose pages may call; `*` for all. Default: `*` with tenants, none without.
+    #[serde(deserialize_with = "list::deserialize")]
+    pub(crate) cors_origins: Vec<String>,
 }
 
 impl Default for Api {
@@ -70,6 +78,8 @@ impl Default for Api {
             max_delay: Duration::from_secs(30 * 86_400),
             idempotency: Duration::from_secs(86_400),
             ping: Duration::from_secs(15),
+            forward_headers: FORWARDED.map(str::to_owned).to_vec(),
+            cors_origins: Vec::new(),
         }
     }
 }

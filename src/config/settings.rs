@@ -125,6 +125,8 @@ impl Config {
             max_delay: self.api.max_delay,
             idempotency_ttl: self.api.idempotency,
             ping: self.api.ping,
+            forward_headers: self.api.forward_headers.clone(),
+            cors_origins: self.api.cors_origins.clone(),
             bridge: BridgeSettings {
                 wait: self.bridge.wait,
                 turns: self.bridge.turns,

@@ -109,7 +109,7 @@ impl Courier {
         let key = IdempotencyKey::new(&format!("webhook:{}", end.name())).ok()?;
         let spec = Spec {
             url: webhook.url.clone(),
-            headers: [(EVENT_ID.to_owned(), notice.id)].into(),
+            headers: [(EVENT_ID.to_owned(), notice.id.into())].into(),
             metadata: [("job", end.job.to_string()), ("type", notice.kind)]
                 .map(|(name, value)| (name.to_owned(), value))
                 .into(),

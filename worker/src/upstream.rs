@@ -16,11 +16,11 @@ mod sniff;
 pub mod sse;
 pub mod webhook;
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use causeway_queue::{RawJson, TenantId};
+use causeway_queue::{RawJson, TenantId, headers::Headers};
 
 pub use self::{
     memory::{Memory, Share},
@@ -38,8 +38,8 @@ pub struct Call {
     pub url: String,
     /// The JSON to send.
     pub body: Bytes,
-    /// Further headers, names in lower case.
-    pub headers: BTreeMap<String, String>,
+    /// Further headers.
+    pub headers: Headers,
     /// Whether the answer is a stream of events.
     pub stream: bool,
     /// Largest answer, in bytes.

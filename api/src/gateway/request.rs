@@ -6,20 +6,23 @@
 //! call is remembered by what it says, and a later try of the same caller that says the same is
 //! answered by the job that the first one made. First tries never meet: two equal calls are two jobs.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use causeway_queue::{
     Class, IdempotencyKey, JobId, NewJob, Spec, TenantId, job::Idempotency, limits::Allowance,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::MapAccess};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
     extract::parse,
+    forward,
+    members::{self, Members},
+    openapi::schema,
     state::AppState,
     submit::{Peek, idempotency},
 };
@@ -36,9 +39,6 @@ const RETURN: Duration = Duration::from_secs(1);
 
 /// Headers in which SDKs say how many seconds they wait: of Python, and of JavaScript.
 const TIMEOUTS: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
-
-/// Headers that an upstream of Anthropic's kind needs.
-const PASSED_ON: [&str; 2] = ["anthropic-version", "anthropic-beta"];
 
 /// A call, read and checked.
 #[derive(Debug)]
@@ -69,16 +69,38 @@ pub(super) enum Reply {
     Place,
 }
 
-/// What is read of the body of a call that is held, beside what is read for every upstream.
-#[derive(Debug, Deserialize, ToSchema)]
+/// The members of the body of a held call that Causeway reads besides those of every upstream's request.
+/// Their upstream validates them.
+#[derive(Debug, Default, ToSchema)]
 #[schema(as = HeldRequest)]
 pub(crate) struct Wishes {
-    /// `flex` is the class batch, `priority` the class interactive.
-    #[serde(default)]
+    /// `flex` is the class batch, `priority` the class interactive; any value passes through.
+    #[schema(schema_with = schema::anything)]
     service_tier: Option<String>,
-    /// Whether the job goes on when its caller goes away.
-    #[serde(default)]
+    /// Whether the job goes on when its caller goes away; any value passes through.
+    #[schema(schema_with = schema::anything)]
     store: Option<bool>,
+}
+
+impl Members for Wishes {
+    fn take<'de, M: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        values: &mut M,
+    ) -> Result<bool, M::Error> {
+        match name {
+            "service_tier" => self.service_tier = members::lenient(values)?,
+            "store" => self.store = members::lenient(values)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl<'de> Deserialize<'de> for Wishes {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        members::read(source)
+    }
 }
 
 impl Asked {
@@ -95,14 +117,11 @@ impl Asked {
         let class = class(headers, wishes.service_tier.as_deref())?;
         let completion = peek.completion();
         let stream = peek.streams(path);
-        let passed = PASSED_ON.iter().filter_map(|name| {
-            Some(((*name).to_owned(), headers.get(*name)?.to_str().ok()?.to_owned()))
-        });
         let spec = Spec {
             url: path.to_owned(),
             model: peek.model,
             stream,
-            headers: passed.collect::<BTreeMap<_, _>>(),
+            headers: forward::of_call(&state.settings.forward_headers, path, headers)?,
             ..Spec::default()
         };
         let digest: [u8; 32] =

@@ -6,12 +6,12 @@ use causeway_queue::{Class, Status, id::MAX_KEY_BYTES, id::MAX_TENANT_BYTES};
 use serde_json::Value;
 use utoipa::openapi::{
     RefOr,
-    schema::{Object, ObjectBuilder, Schema, SchemaType, Type},
+    schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type},
 };
 
 use crate::{
     events::MAX_SEQ,
-    extract::MAX_COUNT,
+    forward::MAX_LINES,
     submit::{MAX_METADATA, URLS},
 };
 
@@ -97,12 +97,6 @@ pub(crate) fn seconds(most: Duration) -> Object {
     number.maximum(Some(most.as_secs_f64())).build()
 }
 
-/// A count, or null.
-pub(crate) fn count() -> Object {
-    let number = SchemaType::from_iter([Type::Integer, Type::Null]);
-    ObjectBuilder::new().schema_type(number).minimum(Some(0)).maximum(Some(MAX_COUNT)).build()
-}
-
 /// The number of an event.
 pub(crate) fn seq() -> Object {
     let number = ObjectBuilder::new().schema_type(Type::Integer);
@@ -134,6 +128,17 @@ pub(crate) fn metadata() -> Object {
         .max_properties(Some(most))
         .property_names(Some(text().max_length(Some(longest_name)).build()))
         .additional_properties(Some(RefOr::T(Schema::from(value))))
+        .build()
+}
+
+/// Headers for the upstream: by name, each a text or a list of texts.
+pub(crate) fn headers() -> Object {
+    let lines = ArrayBuilder::new().items(text()).max_items(Some(MAX_LINES)).build();
+    let values = OneOfBuilder::new().item(text()).item(lines).build();
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .max_properties(Some(MAX_LINES))
+        .additional_properties(Some(RefOr::T(Schema::from(values))))
         .build()
 }
 

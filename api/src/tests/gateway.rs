@@ -167,7 +167,7 @@ async fn messages_are_streamed_as_named_events() {
     let request = post("/v1/messages", &request.to_string());
     let request = with(request, &[("anthropic-version", "2023-06-01")]);
     let (_, _, body) = served(&api, request, async |lease| {
-        assert_eq!(lease.spec.headers["anthropic-version"], "2023-06-01");
+        assert_eq!(lease.spec.headers["anthropic-version"].first(), Some("2023-06-01"));
         say(&api, &lease, EventKind::Delta, json!([{ "type": "message_start" }])).await;
         let output = Output { error: Some(cut()), ..Output::default() };
         api.settle(lease, Outcome::Failed { output }).await;

@@ -73,7 +73,7 @@ async fn a_field_that_does_not_fit_is_named_alone_and_among_many() {
         ("metadata.order", "5", "expected a string"),
         ("webhook.url", "5", "expected a string"),
         ("webhook.uri", "5", "unknown field"),
-        ("body.max_tokens", "-1", "whole number from 0"),
+        ("body.model", "5", "expected a string"),
     ] {
         let (outer, inner) = field.split_once('.').unwrap_or((field, ""));
         let value =
@@ -156,8 +156,6 @@ async fn counts_may_be_written_as_whole_decimals() {
         (answer.ok(202)["max_attempts"].as_u64(), &answer.body["status"]),
         (Some(3), &json!("scheduled"))
     );
-    let too_much = r#"{"body":{"max_tokens":9007199254740992}}"#;
-    api.ask(post(JOB, too_much)).await.refused(400, "invalid_value");
 }
 
 #[tokio::test]

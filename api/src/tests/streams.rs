@@ -108,3 +108,18 @@ async fn a_silent_stream_says_that_it_lives() {
     assert!(ping.contains("event: ping") || ping.contains("event:ping"), "{ping}");
     assert_eq!(began.elapsed(), Duration::from_secs(15));
 }
+
+#[tokio::test]
+async fn proxies_neither_hold_nor_change_a_stream() {
+    let api = Api::new();
+    let id = api.ask(post("/v1/jobs", STREAM)).await.id();
+    let chat = post("/v1/chat/completions", r#"{"stream":true,"messages":[]}"#);
+    let background = post("/v1/responses", r#"{"stream":true,"background":true,"input":"hi"}"#);
+    for request in [follow(&id, ""), chat, background] {
+        let answer = api.send(request).await;
+        assert_eq!(answer.headers()["x-accel-buffering"], "no");
+        assert_eq!(answer.headers()["cache-control"], "no-cache, no-transform");
+    }
+    let plain = api.get("/v1/jobs").await;
+    assert_eq!(plain.header("x-accel-buffering"), None);
+}

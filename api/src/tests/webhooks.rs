@@ -120,7 +120,7 @@ async fn a_background_response_is_told_as_the_response_that_it_is() {
 async fn delivery(api: &Api, job: &str) -> Lease {
     let spec = Spec {
         url: URL.to_owned(),
-        headers: [("webhook-id".to_owned(), format!("evt_{job}"))].into(),
+        headers: [("webhook-id".to_owned(), format!("evt_{job}").into())].into(),
         metadata: [("job", job), ("type", "job.succeeded")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),

@@ -98,6 +98,13 @@ fn what_is_wrong_is_named_with_its_place() {
         ("", &[("CAUSEWAY_CONCURRENCY", "many")], &["CAUSEWAY_CONCURRENCY", "whole number"]),
         ("", &[("CAUSEWAY_CONCURRENCY", "-1")], &["CAUSEWAY_CONCURRENCY", "is -1", "1 to 100000"]),
         ("", &[("CAUSEWAY_LEASE", "1ms")], &["CAUSEWAY_LEASE", "`lease`", "100ms to 1d"]),
+        (
+            "[api]\nforward_headers = [\"Cookie\"]",
+            &[],
+            &["`api.forward_headers`", "never forwarded"],
+        ),
+        ("[api]\ncors_origins = [\"a.example\"]", &[], &["`api.cors_origins`", "https://"]),
+        ("[api]\ncors_origins = [\"http://a/b\"]", &[], &["`api.cors_origins`", "http://a/b"]),
         ("[webhooks]\nallow = [\"a b\"]", &[], &["`webhooks.allow`", "a b", "10.1.0.0/16"]),
         ("[webhooks]\nretry_base = \"6s\"", &[], &["`webhooks.retry_base`", "1ms to 5s"]),
         ("", &[("CAUSEWAY_WEBHOOKS_SECRET_ENV", "S"), ("S", "x")], &["variable S", "whsec_"]),

@@ -92,8 +92,8 @@ impl OpenAi {
             // Compression would hold tokens back until a block is full, and answers are short.
             .header(header::ACCEPT_ENCODING, "identity")
             .body(call.body.clone());
-        for (name, value) in &call.headers {
-            request = request.header(name, value);
+        for (name, values) in &call.headers {
+            request = values.iter().fold(request, |request, value| request.header(name, value));
         }
         match timeout(self.timeouts.first_byte, request.send()).await {
             Err(_) => Err(Failure::FirstByteTimeout(self.timeouts.first_byte)),

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use causeway_queue::address::Allowed;
+use causeway_queue::{address::Allowed, headers::HeaderValues};
 use reqwest::{
     Client, Response, Url,
     dns::{Addrs, Name, Resolve, Resolving},
@@ -83,7 +83,7 @@ impl Deliverer {
 
     async fn send(&self, call: &Call) -> Result<Response, Failure> {
         let url = self.receiver(&call.url)?;
-        let id = call.headers.get(EVENT_ID).map_or("", String::as_str);
+        let id = call.headers.get(EVENT_ID).and_then(HeaderValues::first).unwrap_or_default();
         let timestamp = jiff::Timestamp::now().as_second();
         let signature = self.signing.signature(&call.tenant, id, timestamp, &call.body);
         let signature = signature.ok_or_else(|| {

@@ -31,7 +31,7 @@ fn call(url: &str) -> Call {
         tenant: TenantId::default_tenant(),
         url: url.to_owned(),
         body: Bytes::from_static(b"{\"a\":1}"),
-        headers: [(EVENT_ID.to_owned(), "evt_1".to_owned())].into(),
+        headers: [(EVENT_ID.to_owned(), "evt_1".to_owned().into())].into(),
         stream: false,
         max_bytes: 0,
         memory: super::super::Share::default(),

@@ -1,0 +1,206 @@
+//! Headers that reach the upstream: those of a call that a setting selects, and those that a job names.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use causeway_queue::headers::{HeaderValues, Headers};
+
+use crate::error::ApiError;
+
+/// Headers of calls that are forwarded unless configured otherwise. `*` at the end stands for any rest.
+pub const FORWARDED: [&str; 6] = [
+    "openai-organization",
+    "openai-project",
+    "openai-beta",
+    "anthropic-*",
+    "traceparent",
+    "tracestate",
+];
+
+/// Most header lines of a job.
+pub(crate) const MAX_LINES: usize = 32;
+
+/// Most bytes of a job's headers, names and values together.
+pub(crate) const MAX_BYTES: usize = 8 << 10;
+
+/// Headers that are never forwarded: Causeway sets them itself (credentials, content, coding), or they concern
+/// one connection only (RFC 9110, section 7.6.1). `*` at the end stands for any rest.
+const RESERVED: [&str; 21] = [
+    "accept",
+    "accept-encoding",
+    "api-key",
+    "authorization",
+    "connection",
+    "content-*",
+    "cookie",
+    "expect",
+    "host",
+    "idempotency-key",
+    "keep-alive",
+    "proxy-*",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-api-key",
+    "x-causeway-*",
+    "x-goog-api-key",
+    "x-should-retry",
+];
+
+/// The header without which Anthropic's servers refuse a message, with the version of their first stable API.
+const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
+
+/// The endpoint that needs it.
+const MESSAGES: &str = "/v1/messages";
+
+/// Why a pattern cannot select headers to forward.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPattern {
+    /// No header can have that name.
+    #[error("{0:?} is no name of a header; write one such as \"traceparent\", or \"anthropic-*\"")]
+    Name(String),
+    /// Causeway sets that header itself.
+    #[error("{0:?} is never forwarded: Causeway sets it, or it concerns one connection only")]
+    Reserved(String),
+}
+
+/// Checks a pattern of the setting.
+///
+/// # Errors
+/// When it is no name of a header, or names one that is never forwarded.
+pub fn check_forwarded(pattern: &str) -> Result<(), InvalidPattern> {
+    let name = pattern.strip_suffix('*').unwrap_or(pattern);
+    let is_name = HeaderName::from_bytes(name.as_bytes()).is_ok();
+    if !is_name || name.bytes().any(|byte| byte == b'*') {
+        return Err(InvalidPattern::Name(pattern.to_owned()));
+    }
+    if is_reserved(&name.to_ascii_lowercase()) {
+        return Err(InvalidPattern::Reserved(pattern.to_owned()));
+    }
+    Ok(())
+}
+
+fn is_reserved(name: &str) -> bool {
+    RESERVED.iter().any(|pattern| matches(pattern, name))
+}
+
+/// True if `pattern` selects the header `name`, which is in lower case.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => {
+            name.get(..start.len()).is_some_and(|found| found.eq_ignore_ascii_case(start))
+        }
+        None => name.eq_ignore_ascii_case(pattern),
+    }
+}
+
+/// Selects the headers of a call to `url` that its upstream receives.
+///
+/// # Errors
+/// When they are too many or too long.
+pub(crate) fn of_call(
+    patterns: &[String],
+    url: &str,
+    headers: &HeaderMap,
+) -> Result<Headers, ApiError> {
+    let mut selected = Headers::new();
+    for name in headers.keys() {
+        let is_selected = patterns.iter().any(|pattern| matches(pattern, name.as_str()));
+        if !is_selected || is_reserved(name.as_str()) {
+            continue;
+        }
+        let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        selected.insert(name.as_str().to_owned(), lines.map(str::to_owned).collect());
+    }
+    check_size(&selected, "the headers to forward")?;
+    add_version(url, &mut selected);
+    Ok(selected)
+}
+
+/// Checks the headers that a job for `url` names, and brings their names to lower case.
+///
+/// # Errors
+/// When one is reserved or cannot be sent, or they are too many or too long.
+pub(crate) fn of_job(url: &str, named: Headers) -> Result<Headers, ApiError> {
+    let mut checked = Headers::new();
+    for (name, values) in named {
+        let param = format!("headers.{name}");
+        let wrong = |why: &str| Err(ApiError::invalid_param(&param, format!("{param}: {why}")));
+        let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+            return wrong("no header can have this name; use letters, digits and '-'");
+        };
+        if is_reserved(header.as_str()) {
+            return wrong("a job cannot set this header; Causeway sends its own");
+        }
+        if !values.iter().all(is_sendable) {
+            return wrong("a value may have visible ASCII characters, blanks and tabs only");
+        }
+        let known = checked.remove(header.as_str()).unwrap_or_default();
+        let lines = known.iter().chain(values.iter()).map(str::to_owned);
+        let lines: HeaderValues = lines.collect();
+        checked.insert(header.as_str().to_owned(), lines);
+    }
+    checked.retain(|_, values| values.first().is_some());
+    check_size(&checked, "headers")?;
+    add_version(url, &mut checked);
+    Ok(checked)
+}
+
+fn is_sendable(value: &str) -> bool {
+    HeaderValue::from_str(value).is_ok_and(|value| value.to_str().is_ok())
+}
+
+fn check_size(headers: &Headers, what: &str) -> Result<(), ApiError> {
+    let lines: usize = headers.values().map(|values| values.iter().count()).sum();
+    let bytes: usize = headers
+        .iter()
+        .flat_map(|(name, values)| values.iter().map(|value| name.len() + value.len()))
+        .sum();
+    if lines <= MAX_LINES && bytes <= MAX_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "{what} may be {MAX_LINES} lines and {MAX_BYTES} bytes; they are {lines} lines and {bytes} bytes"
+    );
+    Err(ApiError::invalid_param("headers", message))
+}
+
+fn add_version(url: &str, headers: &mut Headers) {
+    let (name, version) = ANTHROPIC_VERSION;
+    if url == MESSAGES && !headers.contains_key(name) {
+        headers.insert(name.to_owned(), version.to_owned().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_names_are_no_patterns() {
+        for pattern in ["authorization", "Content-Type", "content-*", "X-Api-Key", "proxy-x"] {
+            let refused = InvalidPattern::Reserved(pattern.to_owned());
+            assert_eq!(check_forwarded(pattern), Err(refused), "{pattern}");
+        }
+        for pattern in ["", "*", "a b", "a*b", "a**"] {
+            let refused = InvalidPattern::Name(pattern.to_owned());
+            assert_eq!(check_forwarded(pattern), Err(refused), "{pattern}");
+        }
+        for pattern in FORWARDED.iter().chain(&["x-*", "User-Agent"]) {
+            assert_eq!(check_forwarded(pattern), Ok(()), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_wide_pattern_forwards_no_credentials() {
+        let mut sent = HeaderMap::new();
+        for name in ["x-api-key", "x-trace", "cookie", "x-causeway-class", "traceparent"] {
+            sent.insert(HeaderName::from_static(name), HeaderValue::from_static("v"));
+        }
+        sent.append("x-trace", HeaderValue::from_static("w"));
+        let headers = of_call(&["X-*".to_owned()], "/v1/embeddings", &sent).unwrap();
+        let names: Vec<&String> = headers.keys().collect();
+        assert_eq!(names, ["x-trace"]);
+        assert_eq!(headers["x-trace"].iter().collect::<Vec<_>>(), ["v", "w"]);
+    }
+}

@@ -1,0 +1,93 @@
+//! Pages in browsers.
+
+use axum::{
+    body::Body,
+    http::{Method, Request},
+};
+
+use super::{Answer, Api, ann_and_bob, post, signed};
+use crate::{Settings, Tenants};
+
+const CHAT: &str = "/v1/chat/completions";
+const PAGE: &str = "https://app.example.org";
+const ALLOWED: &str = "access-control-allow-origin";
+
+fn api(tenants: Tenants, origins: &[&str]) -> Api {
+    let cors_origins = origins.iter().map(|&origin| origin.to_owned()).collect();
+    Api::with(Settings { cors_origins, ..Settings::default() }, tenants)
+}
+
+/// A preflight for a POST with a key, which carries none itself.
+async fn preflight(api: &Api) -> Answer {
+    let request = Request::builder()
+        .method(Method::OPTIONS)
+        .uri(CHAT)
+        .header("origin", PAGE)
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "authorization,content-type");
+    api.ask(request.body(Body::empty()).unwrap()).await
+}
+
+fn from_page(mut request: Request<Body>) -> Request<Body> {
+    request.headers_mut().insert("origin", PAGE.parse().unwrap());
+    request.headers_mut().insert("host", "127.0.0.1:4004".parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn a_preflight_needs_no_key() {
+    let answer = preflight(&api(ann_and_bob(), &[])).await;
+    assert!(answer.status.is_success());
+    assert_eq!(answer.header(ALLOWED), Some(PAGE));
+    assert_eq!(answer.header("access-control-allow-headers"), Some("authorization,content-type"));
+    assert_eq!(answer.header("access-control-allow-credentials"), None);
+}
+
+#[tokio::test]
+async fn a_page_can_read_errors() {
+    let api = api(ann_and_bob(), &[]);
+    let answer = api.ask(from_page(post(CHAT, "{}"))).await;
+    answer.refused(401, "invalid_api_key");
+    assert_eq!(answer.header(ALLOWED), Some(PAGE));
+    let answer = api.ask(signed(from_page(post(CHAT, "[]")), "key-of-ann")).await;
+    answer.refused(400, "invalid_value");
+    assert_eq!(answer.header(ALLOWED), Some(PAGE));
+}
+
+#[tokio::test]
+async fn an_open_server_allows_no_page() {
+    let api = api(Tenants::open(), &[]);
+    assert_eq!(preflight(&api).await.header(ALLOWED), None);
+    assert_eq!(api.ask(from_page(post(CHAT, "[]"))).await.header(ALLOWED), None);
+}
+
+#[tokio::test]
+async fn the_setting_names_the_pages_that_may_call() {
+    for tenants in [Tenants::open, ann_and_bob] {
+        assert_eq!(preflight(&api(tenants(), &[PAGE])).await.header(ALLOWED), Some(PAGE));
+        assert_eq!(preflight(&api(tenants(), &["*"])).await.header(ALLOWED), Some(PAGE));
+        let other = api(tenants(), &["https://other.example"]);
+        assert_eq!(preflight(&other).await.header(ALLOWED), None);
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_page_changes_nothing_on_an_open_server() {
+    const PAUSE: &str = "/v1/lanes/default/pause";
+    let bare = || Request::post(PAUSE).body(Body::empty()).unwrap();
+    let closed = api(ann_and_bob(), &[]);
+    closed.ask(signed(from_page(bare()), "key-of-ann")).await.refused(403, "not_an_admin");
+
+    let open = api(Tenants::open(), &[]);
+    open.ask(from_page(bare())).await.refused(403, "foreign_origin");
+    let mut unnamed = bare();
+    unnamed.headers_mut().insert("sec-fetch-site", "cross-site".parse().unwrap());
+    open.ask(unnamed).await.refused(403, "foreign_origin");
+    let mut own = from_page(bare());
+    own.headers_mut().insert("origin", "http://127.0.0.1:4004".parse().unwrap());
+    assert_eq!(open.ask(own).await.ok(200)["paused"], true);
+    assert_eq!(open.ask(bare()).await.ok(200)["paused"], true);
+
+    let named = api(Tenants::open(), &[PAGE]);
+    assert_eq!(named.ask(from_page(bare())).await.ok(200)["paused"], true);
+}
