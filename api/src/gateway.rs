@@ -3,12 +3,12 @@
 //!
 //! The body goes to the upstream as it came, and the answer comes back as the upstream gave it. A
 //! client that goes away cancels its job, unless its request says `"store": true`. A client that is
-//! still there when this process stops is told to try again, and finds its job then: see
-//! [`request`].
+//! still there when this process stops is told to retry, and finds its job then: see [`retry`].
 
 mod hold;
 mod request;
 pub(crate) mod responses;
+mod retry;
 mod stream;
 
 use axum::{
@@ -99,11 +99,14 @@ async fn answer(
         Allowance::default()
     };
     let streams = asked.reply == Reply::Stream;
-    let held = Held::submit(state, caller.tenant, asked, dialect).await?;
+    let mut held = Held::submit(state, caller.tenant, asked, dialect).await?;
     let id = held.id().clone();
     let answered = match (streams, is_background) {
         // Its client learns its id at once, so that it may go.
-        (true, true) => Ok(stream::open(held, Renderer::after(None))),
+        (true, true) => {
+            held.begin();
+            Ok(stream::open(held, Renderer::after(None)))
+        }
         (true, false) => stream::respond(held).await,
         (false, _) => held.answer().await,
     };

@@ -9,6 +9,7 @@ mod openapi;
 mod passing;
 mod refusals;
 mod responses;
+mod retries;
 mod streams;
 mod webhooks;
 mod ws;
@@ -61,6 +62,14 @@ impl Api {
         let store = Embedded::new(Policy::default(), clock.clone());
         let queue = Queue::new(Arc::new(store), Vec::new());
         let state = AppState::new(queue.clone(), settings, tenants, String::new, || true);
+        Self { router: router(state.clone()), state, queue, clock }
+    }
+
+    /// Another API process over the same store.
+    fn beside(&self) -> Self {
+        let (settings, tenants) = (Settings::default(), Tenants::open());
+        let state = AppState::new(self.queue.clone(), settings, tenants, String::new, || true);
+        let (queue, clock) = (self.queue.clone(), self.clock.clone());
         Self { router: router(state.clone()), state, queue, clock }
     }
 

@@ -15,6 +15,7 @@ use crate::{
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{Allowance, LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
+    orphan::CallKey,
     session::Conversation,
     state::{Class, Status},
     webhook::End,
@@ -144,6 +145,16 @@ pub trait Backend: fmt::Debug + Send + Sync {
         name: &str,
         rate: Rate,
     ) -> Result<Throttle, Error>;
+
+    /// Keeps `job` as an orphan of `call` for `ttl`; to do so again changes nothing else. Orphans of equal calls
+    /// live as long as the youngest.
+    async fn put_orphan(&self, call: &CallKey, job: &JobId, ttl: Duration) -> Result<(), Error>;
+
+    /// Takes the oldest orphan of `call`. Each is taken once. Its job may never have been accepted.
+    async fn take_orphan(&self, call: &CallKey) -> Result<Option<JobId>, Error>;
+
+    /// Removes an orphan; `false` when it was taken, or is forgotten.
+    async fn remove_orphan(&self, call: &CallKey, job: &JobId) -> Result<bool, Error>;
 
     /// The tenant's remembered conversations.
     async fn conversations(

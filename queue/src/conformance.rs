@@ -22,6 +22,7 @@ mod former;
 mod health;
 mod lease;
 mod list;
+mod orphan;
 mod outbox;
 mod retry;
 mod session;
@@ -33,7 +34,7 @@ mod wake;
 
 pub use self::{
     accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, former::*, health::*,
-    lease::*, list::*, outbox::*, retry::*, session::*, shards::*, stage::*, stream::*,
+    lease::*, list::*, orphan::*, outbox::*, retry::*, session::*, shards::*, stage::*, stream::*,
     unsettled::*, wake::*,
 };
 
@@ -140,6 +141,8 @@ macro_rules! promises {
             a_list_finds_one_among_thousands
             numbers_tell_what_waits_and_runs
             a_tenant_sees_its_bounds_and_what_a_new_job_would_wait
+            an_orphan_is_taken_once
+            an_orphan_is_removed_unless_it_was_taken
             every_end_with_a_webhook_is_to_be_told
             an_end_that_was_handed_on_is_told_no_more
             each_end_of_a_job_is_told

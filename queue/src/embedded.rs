@@ -5,6 +5,7 @@
 mod audit;
 mod engine;
 mod flows;
+mod orphans;
 mod record;
 mod sessions;
 mod view;
@@ -19,7 +20,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use self::engine::{Engine, Told};
+use self::{
+    engine::{Engine, Told},
+    orphans::Orphans,
+};
 use crate::{
     backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
     clock::{Clock, Millis},
@@ -30,6 +34,7 @@ use crate::{
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::{News, Switchboard},
+    orphan::CallKey,
     policy::{MAX_CLAIM, Policy},
     session::Conversation,
     webhook::{End, MAX_OUTBOX_PAGE},
@@ -49,6 +54,7 @@ pub struct Embedded {
 struct Cell {
     engine: Mutex<Engine>,
     buckets: Mutex<Buckets>,
+    orphans: Mutex<Orphans>,
     work: Notify,
 }
 
@@ -92,6 +98,7 @@ impl Embedded {
         Cell {
             engine: Mutex::new(Engine::new(shard.clone(), self.policy.clone())),
             buckets: Mutex::default(),
+            orphans: Mutex::default(),
             work: Notify::new(),
         }
     }
@@ -295,6 +302,19 @@ impl Backend for Embedded {
         let (next, answer) = rate.take(*tat, now);
         *tat = next;
         Ok(answer)
+    }
+
+    async fn put_orphan(&self, call: &CallKey, job: &JobId, ttl: Duration) -> Result<(), Error> {
+        lock(&self.cell(&call.shard).orphans).put(call, job, ttl, self.clock.now());
+        Ok(())
+    }
+
+    async fn take_orphan(&self, call: &CallKey) -> Result<Option<JobId>, Error> {
+        Ok(lock(&self.peek(&call.shard).orphans).take(call, self.clock.now()))
+    }
+
+    async fn remove_orphan(&self, call: &CallKey, job: &JobId) -> Result<bool, Error> {
+        Ok(lock(&self.peek(&call.shard).orphans).remove(call, job, self.clock.now()))
     }
 
     async fn conversations(

@@ -11,6 +11,7 @@ mod info;
 mod keys;
 mod link;
 mod news;
+mod orphans;
 mod outbox;
 mod pool;
 mod record;

@@ -14,6 +14,7 @@ use causeway_queue::{
     lease::{Beat, ClaimRequest, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
+    orphan::CallKey,
     session::Conversation,
     webhook::End,
 };
@@ -97,6 +98,18 @@ impl Backend for Meeting {
     }
 
     async fn get(&self, _: &Shard, _: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
+        unasked()
+    }
+
+    async fn put_orphan(&self, _: &CallKey, _: &JobId, _: Duration) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn take_orphan(&self, _: &CallKey) -> Result<Option<JobId>, Error> {
+        unasked()
+    }
+
+    async fn remove_orphan(&self, _: &CallKey, _: &JobId) -> Result<bool, Error> {
         unasked()
     }
 

@@ -1,8 +1,8 @@
 //! A call while it is held: its job is accepted, its caller waits.
 //!
-//! A caller that goes away cancels its job: at once where it cannot come again, and otherwise when
-//! it has not come again in time. A job that was found by a later try may have other callers, of
-//! whom nothing is known here: it is no longer cancelled by one that leaves.
+//! A caller that goes away cancels its job: at once where it does not retry, and otherwise when it has not
+//! retried in time. A job that was found by its idempotency key may have other callers, of which nothing is known
+//! here: a caller that leaves does not cancel it.
 
 use std::time::Duration;
 
@@ -14,18 +14,19 @@ use axum::{
 use causeway_queue::{
     Accepted, Error, Job, JobId, NewJob, Status, TenantId,
     job::State as JobState,
-    limits::Rate,
     reader::{Follower, Waiter},
 };
 
 use super::{
     Dialect,
     request::{Asked, Reply},
-    responses,
+    responses, retry,
+    retry::Retry,
 };
 use crate::{error::ApiError, job_view, jobs::respond, state::AppState};
 
-/// A call whose job is accepted. Dropped before its end, it cancels the job.
+/// A call whose job is accepted, or about to be. Dropped before its end, it leaves the job to its caller's retry,
+/// or cancels it.
 pub(super) struct Held {
     pub(super) state: AppState,
     pub(super) tenant: TenantId,
@@ -34,9 +35,11 @@ pub(super) struct Held {
     ear: Ear,
     patience: Duration,
     reply: Reply,
-    is_armed: bool,
-    /// How long its client, if it leaves now, may take to come again.
-    comes_again: Duration,
+    /// Whether nothing is left to do for the caller.
+    is_over: bool,
+    /// Whether the job goes on when its caller goes away for good.
+    stays: bool,
+    retry: Retry,
 }
 
 /// How its end is heard of.
@@ -51,94 +54,86 @@ enum Ear {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.is_armed || self.state.stopping().is_cancelled() {
+        if self.is_over {
             return;
         }
         let (state, tenant, id) = (self.state.clone(), self.tenant.clone(), self.id.clone());
-        let comes_again = self.comes_again;
+        let (retry, stays) = (std::mem::replace(&mut self.retry, Retry::Never), self.stays);
         self.state.errands.spawn(async move {
-            if let Err(error) = left(&state, &tenant, &id, comes_again).await {
+            if let Err(error) = retry.after(&state, &tenant, &id, stays).await {
                 tracing::info!(job.id = %id, %error, "cannot cancel the job of a client that left");
             }
         });
     }
 }
 
-/// Cancels the job of a client that left, unless it comes again in time.
-async fn left(
-    state: &AppState,
-    tenant: &TenantId,
-    id: &JobId,
-    comes_again: Duration,
-) -> Result<(), Error> {
-    if !comes_again.is_zero() {
-        tokio::select! {
-            () = tokio::time::sleep(comes_again) => {}
-            // It will come again to another process.
-            () = state.stopping().cancelled_owned() => return Ok(()),
-        }
-        if !is_unclaimed(state, tenant, id).await? {
-            return Ok(());
-        }
-    }
-    tracing::debug!(job.id = %id, "the client went away; its job is cancelled");
-    state.queue.cancel(tenant, id).await.map(drop)
-}
-
-/// Whether nobody has asked this of the job before: neither a later try that found it, nor the
-/// process that its first try has left.
-async fn is_unclaimed(state: &AppState, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
-    let once = Rate { limit: 1, window: state.settings.hold };
-    Ok(state.queue.throttle(tenant, &format!("again:{id}"), once).await?.allowed)
-}
-
 impl Held {
-    /// Accepts the job, or finds the one that an earlier try made.
+    /// Accepts the job, or finds the one of an earlier attempt.
     pub(super) async fn submit(
         state: &AppState,
         tenant: TenantId,
         asked: Asked,
         dialect: Dialect,
     ) -> Result<Self, ApiError> {
-        let Asked { mut job, reply, patience, stays, is_named, comes_again } = asked;
-        let mut is_armed = !stays && reply != Reply::Place;
+        let Asked { job, reply, patience, stays, retry, is_retry } = asked;
         let queue = &state.queue;
-        let mut ear = if reply == Reply::Stream {
+        let ear = if reply == Reply::Stream {
             Ear::Follower(Box::new(queue.follow_new(&job.id)))
         } else {
             Ear::Waiter(queue.waiter(&tenant, &job.id))
         };
-        let mut id = job.id.clone();
-        // A job that was cancelled, as its client seemed gone, is no answer to one that came again.
-        let mut again = (!is_named).then(|| job.clone());
-        loop {
-            let accepted = submit(state, job).await?;
-            let Accepted::Replayed(known) = accepted else { break };
-            let found = queue.job(&tenant, &known).await?;
-            let ended_alone = |job: &Job| {
-                let status = job.status();
-                matches!(status, Status::Cancelled | Status::Expired) || is_cancelling(job)
-            };
-            match (found.filter(|job| is_named || !ended_alone(job)), again.take()) {
-                (Some(found), _) => {
-                    is_unclaimed(state, &tenant, &known).await?;
-                    is_armed = false;
-                    id = known;
-                    ear = Ear::Late(Box::new(found));
-                    break;
+        let (id, state) = (job.id.clone(), state.clone());
+        let stays = stays || reply == Reply::Place;
+        // Made before the job is: a client may leave, and an answer of the store be lost, at any time.
+        let is_over = false;
+        let mut held =
+            Self { state, tenant, dialect, id, ear, patience, reply, is_over, stays, retry };
+        if is_retry && held.adopt().await? {
+            return Ok(held);
+        }
+        match held.accept(job).await {
+            Ok(true) => Ok(held),
+            Ok(false) => {
+                let message = format!("job {} was accepted before; its result is gone", held.id);
+                Err(ApiError::gone(message))
+            }
+            Err(error) => {
+                // Where the store gave no answer the job may be there all the same.
+                if !matches!(error, Error::Unavailable(_)) {
+                    held.release();
                 }
-                (None, Some(mut anew)) => {
-                    anew.idempotency.iter_mut().for_each(|one| one.renews = true);
-                    job = anew;
-                }
-                (None, None) => {
-                    let message = format!("job {known} was accepted before; its result is gone");
-                    return Err(ApiError::gone(message));
-                }
+                Err(error.into())
             }
         }
-        let state = state.clone();
-        Ok(Self { state, tenant, dialect, id, ear, patience, reply, is_armed, comes_again })
+    }
+
+    /// Takes an orphan of an equal call over. False: there is none that can still answer.
+    async fn adopt(&mut self) -> Result<bool, ApiError> {
+        let Retry::Counted(call, _) = &self.retry else { return Ok(false) };
+        let (call, drafted) = (call.clone(), self.id.clone());
+        while let Some(orphan) = self.state.queue.backend().take_orphan(&call).await? {
+            self.id = orphan;
+            // A job that was cancelled, as its client seemed gone, is no answer to one that retries.
+            if let Some(job) = self.job().await?.filter(|job| !has_no_answer(job)) {
+                self.ear = Ear::Late(Box::new(job));
+                return Ok(true);
+            }
+        }
+        self.id = drafted;
+        Ok(false)
+    }
+
+    /// Accepts the job, or finds the one that has its idempotency key. False: that one is forgotten.
+    async fn accept(&mut self, job: NewJob) -> Result<bool, Error> {
+        let accepted = self.state.queue.submit(vec![job]).await?.remove(0);
+        let Accepted::Replayed(known) = accepted else { return Ok(true) };
+        self.id = known;
+        // It may have other callers, of which nothing is known here.
+        self.release();
+        let Some(found) = self.job().await? else { return Ok(false) };
+        retry::claim(&self.state, &self.tenant, &self.id).await?;
+        self.ear = Ear::Late(Box::new(found));
+        Ok(true)
     }
 
     /// A call that comes to a job which is there and goes on without it.
@@ -151,8 +146,9 @@ impl Held {
             ear: Ear::Late(Box::new(job)),
             patience: Duration::ZERO,
             reply: Reply::Stream,
-            is_armed: false,
-            comes_again: Duration::ZERO,
+            is_over: true,
+            stays: true,
+            retry: Retry::Never,
         }
     }
 
@@ -163,12 +159,12 @@ impl Held {
 
     /// The call is over, or its job shall go on without it.
     pub(super) fn release(&mut self) {
-        self.is_armed = false;
+        self.is_over = true;
     }
 
     /// The answer begins: its client will not ask for it again.
     pub(super) fn begin(&mut self) {
-        self.comes_again = Duration::ZERO;
+        self.retry = Retry::Never;
     }
 
     /// Waits for the end; answers as the upstream did.
@@ -194,22 +190,29 @@ impl Held {
                 finished(&job, self.dialect)
             }
             Ok(None) => Err(ApiError::gone(format!("job {id} is gone"))),
-            Ok(Some(_)) if state.stopping().is_cancelled() => Err(ApiError::draining()),
+            Ok(Some(_)) if state.stopping().is_cancelled() => {
+                self.retry.keep(&state, &id).await;
+                self.release();
+                Err(ApiError::draining())
+            }
             Ok(Some(_)) => {
                 self.begin();
                 Err(ApiError::waited_too_long(&id, patience))
             }
             Err(error) => {
-                // The job may well succeed: the next try of this call finds it.
-                self.release();
+                // The job may well succeed: a retry of this call finds it.
+                if !matches!(self.retry, Retry::Counted(..)) {
+                    self.release();
+                }
                 Err(error.into())
             }
         }
     }
 
     /// Where to look: 202 and the job, or the response as it is now.
-    async fn told_where(&self) -> Result<Response, ApiError> {
+    async fn told_where(&mut self) -> Result<Response, ApiError> {
         let job = self.state.queue.job(&self.tenant, &self.id).await?;
+        self.release();
         let job = job.ok_or_else(|| ApiError::gone(format!("job {} is gone", self.id)))?;
         Ok(match self.dialect {
             // However fast a worker was: as it was accepted.
@@ -238,12 +241,10 @@ impl Held {
     }
 }
 
-async fn submit(state: &AppState, job: NewJob) -> Result<Accepted, ApiError> {
-    Ok(state.queue.submit(vec![job]).await?.remove(0))
-}
-
-fn is_cancelling(job: &Job) -> bool {
-    matches!(job.state, JobState::Running { cancelling: true })
+/// True if the job was ended, or is being ended, without its upstream.
+fn has_no_answer(job: &Job) -> bool {
+    matches!(job.status(), Status::Cancelled | Status::Expired)
+        || matches!(job.state, JobState::Running { cancelling: true })
 }
 
 /// The answer of a job that has ended: the upstream's, or why there is none.

@@ -1,22 +1,18 @@
 //! What a call asks of the queue, read from its headers and from the few fields of its body that
 //! concern it.
-//!
-//! SDKs send a call again, without an idempotency key, when they gave up on the answer or were told
-//! to try again; they only count their tries (`x-stainless-retry-count`). So the first try of every
-//! call is remembered by what it says, and a later try of the same caller that says the same is
-//! answered by the job that the first one made. First tries never meet: two equal calls are two jobs.
 
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use causeway_queue::{
-    Class, IdempotencyKey, JobId, NewJob, Spec, TenantId, job::Idempotency, limits::Allowance,
+    Class, JobId, NewJob, Spec, TenantId, job::Idempotency, limits::Allowance, orphan::CallKey,
 };
 use serde::{Deserialize, Deserializer, de::MapAccess};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
+use super::retry::Retry;
 use crate::{
     error::ApiError,
     extract::parse,
@@ -51,11 +47,10 @@ pub(super) struct Asked {
     pub(super) patience: Duration,
     /// Whether the job goes on when the caller has gone.
     pub(super) stays: bool,
-    /// Whether the caller has named the call, by an idempotency key.
-    pub(super) is_named: bool,
-    /// How long the caller may take to come again when it went without an answer; zero for one
-    /// that does not.
-    pub(super) comes_again: Duration,
+    /// How the caller retries when it went without an answer.
+    pub(super) retry: Retry,
+    /// Whether this is a retry already.
+    pub(super) is_retry: bool,
 }
 
 /// What a caller wants to hear.
@@ -127,20 +122,12 @@ impl Asked {
         let digest: [u8; 32] =
             Sha256::new().chain_update(path).chain_update([0]).chain_update(body).finalize().into();
         let patience = patience(headers, state.settings.hold);
-        let key = idempotency(headers)?;
-        let is_named = key.is_some();
-        let remembered = match key {
-            Some(key) => {
-                Idempotency { key, digest, ttl: state.settings.idempotency_ttl, renews: false }
-            }
-            None => unnamed(
-                digest,
-                retries(headers).is_none_or(|count| count == 0),
-                state.settings.hold,
-            )?,
-        };
+        let ttl = state.settings.idempotency_ttl;
+        let idempotency =
+            idempotency(headers)?.map(|key| Idempotency { key, digest, ttl, renews: false });
         let drafted = state.queue.draft(tenant.clone(), spec, body.clone(), completion);
-        let job = NewJob { class, keeps_events: stream, idempotency: Some(remembered), ..drafted };
+        let retry = retry(headers, &drafted, idempotency.is_some(), digest);
+        let job = NewJob { class, keeps_events: stream, idempotency, ..drafted };
         let stays = wishes.store.unwrap_or(false);
         let reply = if stream {
             Reply::Stream
@@ -149,8 +136,8 @@ impl Asked {
         } else {
             Reply::Whole
         };
-        let comes_again = retries(headers).map_or(Duration::ZERO, comes_again);
-        Ok(Self { job, reply, patience, stays, is_named, comes_again })
+        let is_retry = retries(headers).is_some_and(|count| count > 0);
+        Ok(Self { job, reply, patience, stays, retry, is_retry })
     }
 
     pub(super) fn model(&self) -> Option<&str> {
@@ -158,12 +145,17 @@ impl Asked {
     }
 }
 
-/// By what later tries of a call find the job of its first one.
-fn unnamed(digest: [u8; 32], is_first: bool, window: Duration) -> Result<Idempotency, ApiError> {
-    let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let key = IdempotencyKey::new(&format!("try:{hex}"))
-        .map_err(|error| ApiError::invalid("invalid_idempotency_key", error.to_string()))?;
-    Ok(Idempotency { key, digest, ttl: window, renews: is_first })
+/// How the caller of `job` retries.
+fn retry(headers: &HeaderMap, job: &NewJob, is_named: bool, digest: [u8; 32]) -> Retry {
+    let within = retries(headers).map(comes_again);
+    match (is_named, within) {
+        (true, within) => Retry::Named(within.unwrap_or_default()),
+        (false, Some(within)) => {
+            let (shard, tenant) = (job.id.shard().clone(), job.tenant.clone());
+            Retry::Counted(Box::new(CallKey { shard, tenant, digest }), within)
+        }
+        (false, None) => Retry::Never,
+    }
 }
 
 /// Whether `Prefer: respond-async` (RFC 7240, section 4.1) was sent.

@@ -200,59 +200,6 @@ async fn a_client_that_leaves_cancels_its_job_unless_it_is_stored() {
 }
 
 #[tokio::test]
-async fn a_later_try_finds_the_job_of_the_first_and_first_tries_never_meet() {
-    let api = Api::new();
-    let first = |_| api.send(post(CHAT, &chat(false).to_string()));
-    let [a, b] = [first(0), first(1)];
-    tokio::pin!(a, b);
-    assert!(futures_util::poll!(&mut a).is_pending() && futures_util::poll!(&mut b).is_pending());
-    let again = with(post(CHAT, &chat(false).to_string()), &[("x-stainless-retry-count", "1")]);
-    let again = api.send(again);
-    tokio::pin!(again);
-    assert!(futures_util::poll!(&mut again).is_pending());
-    assert_eq!(api.unfinished().await, 2);
-    let leases = [api.claim().await, api.claim().await];
-    let newer = leases[1].key.job.clone();
-    for lease in leases {
-        api.answer(lease, "hi").await;
-    }
-    assert_eq!(again.await.headers()["x-causeway-job-id"], newer.to_string().as_str());
-}
-
-#[tokio::test]
-async fn a_later_try_does_not_join_a_job_that_was_cancelled() {
-    let api = Api::new();
-    let again = || with(post(CHAT, &chat(false).to_string()), &[("x-stainless-retry-count", "1")]);
-    let first = post(CHAT, &chat(false).to_string());
-    assert!(tokio::time::timeout(Duration::ZERO, api.send(first)).await.is_err());
-    while api.unfinished().await > 0 {
-        tokio::task::yield_now().await;
-    }
-    let (status, _, _) = served(&api, again(), async |lease| api.answer(lease, "hi").await).await;
-    assert_eq!(status, 200);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_comes_again_in_time_finds_its_job() {
-    for (returns, left) in [(true, 1), (false, 0)] {
-        let api = Api::new();
-        let call = |count| {
-            let request = post(CHAT, &chat(false).to_string());
-            api.send(with(request, &[("x-stainless-retry-count", count)]))
-        };
-        let second = Duration::from_secs(1);
-        assert!(tokio::time::timeout(second, call("0")).await.is_err());
-        tokio::time::sleep(second).await;
-        assert_eq!(api.unfinished().await, 1, "it is given time to come again");
-        if returns {
-            assert!(tokio::time::timeout(second, call("1")).await.is_err());
-        }
-        tokio::time::sleep(10 * second).await;
-        assert_eq!(api.unfinished().await, left, "returns: {returns}");
-    }
-}
-
-#[tokio::test]
 async fn a_stream_of_which_something_was_said_does_not_wait_for_another_attempt() {
     let api = Api::new();
     let (_, _, body) = served(&api, post(CHAT, &chat(true).to_string()), async |lease| {

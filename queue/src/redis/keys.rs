@@ -1,6 +1,9 @@
 //! The names that Redis knows, apart from those that scripts make from the prefix.
 
-use crate::id::{IdempotencyKey, JobId, Shard, TenantId};
+use crate::{
+    id::{IdempotencyKey, JobId, Shard, TenantId},
+    orphan::CallKey,
+};
 
 /// Pattern of the channels on which scripts tell the news: one channel per shard.
 pub(super) const NEWS: &str = "cw:{*}:news";
@@ -44,6 +47,11 @@ pub(super) fn body(id: &JobId) -> String {
 /// key.
 pub(super) fn idempotency(shard: &Shard, tenant: &TenantId, key: &IdempotencyKey) -> String {
     format!("{}idem:{tenant}:{key}", prefix(shard))
+}
+
+/// The orphans of a call: a list of job keys.
+pub(super) fn orphans(call: &CallKey) -> String {
+    format!("{}orphans:{}:{}", prefix(&call.shard), call.tenant, call.hex())
 }
 
 /// Is there once the bounds of a shard were set.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use redis::Value;
 
 use super::{
-    Args, MOST_LEASES, RedisStore, enqueue, keys, news, outbox, record,
+    Args, MOST_LEASES, RedisStore, enqueue, keys, news, orphans, outbox, record,
     reply::{self, Reply},
     step, views, wake,
 };
@@ -20,6 +20,7 @@ use crate::{
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
+    orphan::CallKey,
     session::Conversation,
     state::Status,
     webhook::End,
@@ -278,6 +279,18 @@ impl Backend for RedisStore {
         rate: Rate,
     ) -> Result<Throttle, Error> {
         self.gathers(shard).throttle.ask((format!("{tenant}:{name}"), rate)).await
+    }
+
+    async fn put_orphan(&self, call: &CallKey, job: &JobId, ttl: Duration) -> Result<(), Error> {
+        orphans::put(&self.server, call, job, ttl).await
+    }
+
+    async fn take_orphan(&self, call: &CallKey) -> Result<Option<JobId>, Error> {
+        orphans::take(&self.server, call).await
+    }
+
+    async fn remove_orphan(&self, call: &CallKey, job: &JobId) -> Result<bool, Error> {
+        orphans::remove(&self.server, call, job).await
     }
 
     async fn conversations(

@@ -1,0 +1,148 @@
+//! Retries of SDKs, which count their attempts and send no idempotency key.
+
+use std::{collections::BTreeSet, pin::Pin, time::Duration};
+
+use axum::response::Response;
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::{Api, post};
+
+const CHAT: &str = "/v1/chat/completions";
+const SECOND: Duration = Duration::from_secs(1);
+
+type Call<'a> = Pin<Box<dyn Future<Output = Response> + 'a>>;
+
+/// An attempt with this number of the one call that these tests make.
+fn attempt(api: &Api, retries: u32) -> Call<'_> {
+    attempt_of(api, retries, &json!({ "model": "m", "messages": [] }))
+}
+
+fn attempt_of<'a>(api: &'a Api, retries: u32, body: &serde_json::Value) -> Call<'a> {
+    let mut request = post(CHAT, &body.to_string());
+    request.headers_mut().insert("x-stainless-retry-count", retries.into());
+    Box::pin(api.send(request))
+}
+
+/// Polls a call until its job waits, as one of `jobs`.
+async fn start<'a>(api: &'a Api, mut call: Call<'a>, jobs: u64) -> Call<'a> {
+    while api.unfinished().await < jobs {
+        assert!(futures_util::poll!(&mut call).is_pending());
+    }
+    assert!(futures_util::poll!(&mut call).is_pending());
+    call
+}
+
+/// Lets what is done for clients that have gone go on.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn job_of(answer: &Response) -> String {
+    answer.headers()["x-causeway-job-id"].to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn equal_calls_that_retry_have_a_job_each() {
+    let api = Api::new();
+    let first: Vec<Call<'_>> = vec![
+        start(&api, attempt(&api, 0), 1).await,
+        start(&api, attempt(&api, 0), 2).await,
+        start(&api, attempt(&api, 0), 3).await,
+    ];
+    drop(first);
+    settle().await;
+    let mut again = Vec::new();
+    for _ in 0..3 {
+        again.push(start(&api, attempt(&api, 1), 3).await);
+        settle().await;
+    }
+    assert_eq!(api.unfinished().await, 3, "no retry is a job of its own");
+    for _ in 0..3 {
+        let lease = api.claim().await;
+        api.answer(lease, "hi").await;
+    }
+    let mut jobs = BTreeSet::new();
+    for call in again {
+        jobs.insert(job_of(&call.await));
+    }
+    assert_eq!(jobs.len(), 3);
+}
+
+#[tokio::test]
+async fn a_retry_without_an_orphan_is_a_new_job() {
+    let api = Api::new();
+    let first = start(&api, attempt(&api, 0), 1).await;
+    let second = start(&api, attempt(&api, 1), 2).await;
+    drop(first);
+    settle().await;
+    let other = json!({ "model": "m", "messages": [1] });
+    let third = start(&api, attempt_of(&api, 1, &other), 3).await;
+    assert_eq!(api.unfinished().await, 3);
+    drop((second, third));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_cancelled_whose_client_does_not_retry_in_time() {
+    for (retries, left) in [(true, 1), (false, 0)] {
+        let api = Api::new();
+        assert!(timeout(SECOND, attempt(&api, 0)).await.is_err());
+        sleep(SECOND).await;
+        assert_eq!(api.unfinished().await, 1, "it is given time to retry");
+        let again = attempt(&api, 1);
+        if retries {
+            let _waits = timeout(5 * SECOND, again).await.is_err();
+            assert_eq!(api.unfinished().await, 1, "one job");
+        } else {
+            sleep(5 * SECOND).await;
+        }
+        assert_eq!(api.unfinished().await, left, "retries: {retries}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_leaves_too_leaves_an_orphan() {
+    let api = Api::new();
+    for retries in 0..3 {
+        assert!(timeout(SECOND, attempt(&api, retries)).await.is_err());
+        settle().await;
+        assert_eq!(api.unfinished().await, 1, "after attempt {retries}");
+    }
+    sleep(10 * SECOND).await;
+    assert_eq!(api.unfinished().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_does_not_join_a_job_that_was_cancelled() {
+    let api = Api::new();
+    assert!(timeout(SECOND, attempt(&api, 0)).await.is_err());
+    settle().await;
+    let lease = api.claim().await;
+    let id = lease.key.job.clone();
+    api.queue.cancel(&lease.key.tenant, &id).await.unwrap();
+    let mut again = attempt(&api, 1);
+    while api.unfinished().await < 2 {
+        assert!(futures_util::poll!(&mut again).is_pending());
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_told_to_retry_leaves_an_orphan() {
+    let api = Api::new();
+    let mut first = start(&api, attempt(&api, 0), 1).await;
+    api.state.stopping().cancel();
+    let answer = (&mut first).await;
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["x-should-retry"]),
+        (503, &"true".parse().unwrap())
+    );
+    let other = api.beside();
+    let again = start(&other, attempt(&other, 1), 1).await;
+    settle().await;
+    let lease = other.claim().await;
+    let id = lease.key.job.to_string();
+    other.answer(lease, "hi").await;
+    assert_eq!(job_of(&again.await), id);
+}

@@ -1,0 +1,34 @@
+//! Orphans: jobs whose callers left, or were told to retry, and may do so.
+//!
+//! SDKs retry a call without an idempotency key. A retry takes one orphan of an equal call, and an orphan is
+//! taken once, so callers of equal calls never share a job.
+
+use std::fmt::Write as _;
+
+use crate::id::{Shard, TenantId};
+
+/// Most orphans of equal calls that a store keeps; the oldest give way to newer ones.
+pub const MAX_ORPHANS: usize = 10_000;
+
+/// The key that equal calls of one tenant have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CallKey {
+    /// The shard of the calls' jobs.
+    pub shard: Shard,
+    /// The tenant that calls.
+    pub tenant: TenantId,
+    /// SHA-256 of the request.
+    pub digest: [u8; 32],
+}
+
+impl CallKey {
+    /// Returns the digest in hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.digest.iter().fold(String::with_capacity(64), |mut hex, byte| {
+            // Writing to a String never fails.
+            let _infallible = write!(hex, "{byte:02x}");
+            hex
+        })
+    }
+}
