@@ -7,18 +7,27 @@ use std::{
 
 use serde_json::Value;
 
+/// What is printed of an answer that no model gave.
+const SIMULATED: &str = "SIMULATED: this answer is made up; no model was called";
+
 /// Prints the answer of an ended job, or why there is none; the code tells scripts which.
 pub(crate) fn print(job: &Value, mut out: impl Write, mut err: impl Write) -> io::Result<ExitCode> {
     if job["status"] != "succeeded" {
         writeln!(err, "{}", reason(job))?;
         return Ok(ExitCode::FAILURE);
     }
+    warn_if_simulated(job, &mut err)?;
     let body = &job["response"]["body"];
     match text(body) {
         Some(text) => writeln!(out, "{text}")?,
         None => writeln!(out, "{body:#}")?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Warns of an answer that no model gave.
+pub(crate) fn warn_if_simulated(job: &Value, mut err: impl Write) -> io::Result<()> {
+    if job["simulated"] == true { writeln!(err, "{SIMULATED}") } else { Ok(()) }
 }
 
 /// Why a job that has ended has no answer.
@@ -63,6 +72,18 @@ mod tests {
             assert_eq!(text(&body).as_deref(), Some("hi"), "{body}");
         }
         assert_eq!(text(&json!({"data": [{"embedding": [1]}]})), None);
+    }
+
+    #[test]
+    fn a_simulated_answer_is_announced() {
+        for (simulated, said) in [(true, format!("{SIMULATED}\n")), (false, String::new())] {
+            let body = json!({"choices": [{"text": "hi"}]});
+            let response = json!({"body": body});
+            let job = json!({"status": "succeeded", "simulated": simulated, "response": response});
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            print(&job, &mut out, &mut err).unwrap();
+            assert_eq!((out, err), (b"hi\n".to_vec(), said.into_bytes()));
+        }
     }
 
     #[test]

@@ -62,8 +62,11 @@ pub(crate) struct Config {
     /// embedded in the process. `--redis`, `CAUSEWAY_REDIS`.
     pub(crate) redis: Option<Secret>,
     /// The OpenAI-compatible server that answers, e.g. `http://127.0.0.1:9101/v1`. Default: none,
-    /// answers are simulated. `--upstream`, `CAUSEWAY_UPSTREAM`.
+    /// answers are simulated where that is permitted. `--upstream`, `CAUSEWAY_UPSTREAM`.
     pub(crate) upstream: Option<String>,
+    /// Permit simulated answers in lanes without an upstream. Default false; then they are permitted only where
+    /// neither a Redis nor any upstream is configured. `--simulate`, `CAUSEWAY_SIMULATE`.
+    pub(crate) simulate: bool,
     /// The environment variable that holds the upstream's API key. Default: none, no key is sent.
     /// `--api-key-env`, `CAUSEWAY_API_KEY_ENV`.
     pub(crate) api_key_env: Option<String>,
@@ -146,6 +149,7 @@ impl Default for Config {
             allow_open_bind: false,
             redis: None,
             upstream: None,
+            simulate: false,
             api_key_env: None,
             concurrency: 256,
             drain: Duration::from_secs(30),

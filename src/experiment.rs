@@ -49,7 +49,8 @@ async fn alone(typed: &Experiment) -> anyhow::Result<ExitCode> {
     let bind = SocketAddr::from(([127, 0, 0, 1], 0));
     let redis = typed.redis.as_ref().map(Secret::new);
     let store = if redis.is_some() { "on Redis" } else { "with the embedded store" };
-    let config = Config { bind, concurrency, simulated, redis, ..Config::default() };
+    let config =
+        Config { bind, concurrency, simulated, redis, simulate: true, ..Config::default() };
     let node = Node::prepare(config, Role::Up).await?;
     let address = node.address().context("this Causeway has no address")?;
     writeln!(

@@ -104,6 +104,9 @@ impl Node {
             Role::Api => (true, false),
             Role::Worker => (false, true),
         };
+        if works {
+            upstream::need_upstreams(&config)?;
+        }
         let listener = if serves {
             listen::refuse_open_bind(&config)?;
             Some(listen::listen(config.bind)?)
@@ -224,7 +227,11 @@ fn api_settings(config: &Config, role: Role) -> Settings {
             }
         });
     }
-    Settings { models, ..config.api() }
+    let simulated_lanes = match role {
+        Role::Up => upstream::simulated_lanes(config),
+        Role::Api | Role::Worker => Vec::new(),
+    };
+    Settings { models, simulated_lanes, ..config.api() }
 }
 
 /// Says how many jobs go down with this process.

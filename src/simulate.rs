@@ -16,7 +16,10 @@ use axum::{
 use bytes::Bytes;
 use causeway_worker::{
     Simulated,
-    upstream::simulated::{Ending, MODEL, Reply},
+    upstream::{
+        SIMULATED,
+        simulated::{Ending, MODEL, Reply},
+    },
 };
 use futures_util::stream;
 use serde_json::json;
@@ -79,7 +82,9 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     let reply = simulated.reply(uri.path(), &body);
-    if reply.stream { streamed(reply) } else { whole(reply).await }
+    let mut response = if reply.stream { streamed(reply) } else { whole(reply).await };
+    response.headers_mut().insert(SIMULATED, HeaderValue::from_static("true"));
+    response
 }
 
 async fn whole(mut reply: Reply) -> Response {

@@ -58,6 +58,7 @@ async fn show(client: &Client, id: &str, typed: &Submit, of: usize) -> anyhow::R
     }
     let job = follow(client, id, &mut screen).await?;
     if screen.has_text() && job["status"] == "succeeded" {
+        answer::warn_if_simulated(&job, io::stderr())?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(answer::print(&job, io::stdout(), io::stderr())?)

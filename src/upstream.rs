@@ -2,13 +2,44 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use causeway_queue::{LaneName, Queue, webhook::is_of_deliveries};
 use causeway_worker::{
     Deliverer, OpenAi, Secret as Key, Signing, Simulated, Upstream, WithResponses,
 };
 
 use crate::config::{Config, Secret, without_password};
+
+/// Refuses lanes without an upstream, unless simulated answers are permitted: with a Redis, or beside other
+/// upstreams, a made-up answer would pass for a real one.
+///
+/// # Errors
+/// When there is such a lane.
+pub(crate) fn need_upstreams(config: &Config) -> anyhow::Result<()> {
+    let is_for_show = config.redis.is_none() && config.lanes.iter().all(|l| l.upstream.is_none());
+    if config.simulate || is_for_show {
+        return Ok(());
+    }
+    let simulated = simulated_lanes(config);
+    let Some(lane) = simulated.first() else { return Ok(()) };
+    bail!(
+        "the lane {lane} has no upstream, and its answers would be made up: name a model's server with \
+         --upstream URL (CAUSEWAY_UPSTREAM, or `upstream` of the lane), or permit simulated answers with \
+         --simulate (CAUSEWAY_SIMULATE=true)"
+    )
+}
+
+/// Returns the lanes whose answers are simulated.
+pub(crate) fn simulated_lanes(config: &Config) -> Vec<LaneName> {
+    if config.upstream.is_some() {
+        return Vec::new();
+    }
+    let lanes = config.queue_lanes().into_iter().map(|lane| lane.name);
+    let has_own = |name: &LaneName| {
+        config.lanes.iter().any(|lane| lane.name == *name && lane.upstream.is_some())
+    };
+    lanes.filter(|name| !is_of_deliveries(name) && !has_own(name)).collect()
+}
 
 /// The upstream of every lane of `queue`: its own, else the one of the top level, else simulated
 /// answers; of the lane of deliveries what signs by `signing` and delivers.
@@ -46,4 +77,44 @@ fn server(config: &Config, url: &str, key: Option<&Secret>) -> anyhow::Result<Ar
     Ok(Arc::new(
         upstream.with_context(|| format!("cannot use the upstream {}", without_password(url)))?,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> Config {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(path.path(), toml).unwrap();
+        let flags = serde_json::json!({});
+        crate::config::load(&flags, Some(path.path().to_owned()), &Default::default()).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_simulated_beside_what_is_real_unless_permitted() {
+        const REDIS: &str = "redis = \"redis://127.0.0.1:6379\"\n";
+        const REAL: &str = "upstream = \"http://127.0.0.1:9101/v1\"\n";
+        const SHOW: &str = "[[lane]]\nname = \"show\"\n";
+        const GPU: &str = "[[lane]]\nname = \"gpu\"\nupstream = \"http://127.0.0.1:9101/v1\"\n";
+        for (text, missing) in [
+            (String::new(), None),
+            (SHOW.to_owned(), None),
+            (REDIS.to_owned(), Some("default")),
+            (format!("{REDIS}simulate = true"), None),
+            (format!("{REDIS}{REAL}"), None),
+            (format!("{REDIS}{GPU}"), None),
+            (format!("{GPU}{SHOW}"), Some("show")),
+            (format!("{REDIS}{GPU}{SHOW}"), Some("show")),
+            (format!("{REDIS}{REAL}{GPU}{SHOW}"), None),
+            (format!("{REDIS}simulate = true\n{GPU}{SHOW}"), None),
+        ] {
+            let refused = need_upstreams(&config(&text)).err().map(|error| error.to_string());
+            assert_eq!(refused.is_some(), missing.is_some(), "{text}: {refused:?}");
+            if let (Some(lane), Some(said)) = (missing, refused) {
+                for part in [lane, "--upstream", "--simulate"] {
+                    assert!(said.contains(part), "{text}: {said}");
+                }
+            }
+        }
+    }
 }

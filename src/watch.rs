@@ -18,6 +18,7 @@ pub(crate) async fn run(config: &Config, id: &str) -> anyhow::Result<ExitCode> {
     let mut screen = Screen::new(io::stdout(), io::stderr(), Show::Everything);
     let job = follow(&client, id, &mut screen).await?;
     if screen.has_text() && job["status"] == "succeeded" {
+        answer::warn_if_simulated(&job, io::stderr())?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(answer::print(&job, io::stdout(), io::stderr())?)

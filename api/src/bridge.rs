@@ -30,6 +30,7 @@ use crate::{
     job_view::moment,
     openapi::schema,
     settings::BridgeSettings,
+    simulated,
     state::AppState,
 };
 
@@ -279,7 +280,9 @@ fn finished(job: &Job) -> Result<Response, ApiError> {
     if let (Status::Succeeded, Some(text)) = (status, text) {
         let job_id = job.id.to_string();
         let told = Answered { job_id, response: &text, user_id: &job.session };
-        return Ok(Json(told).into_response());
+        let mut answer = Json(told).into_response();
+        simulated::mark_output(answer.headers_mut(), output);
+        return Ok(answer);
     }
     let error = output.and_then(|output| output.error.as_ref());
     let is_timeout = error.is_some_and(|error| error.code == "upstream_timeout");

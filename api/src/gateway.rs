@@ -25,7 +25,7 @@ use self::{
     responses::events::Renderer,
 };
 pub(crate) use self::{request::Wishes, responses::Wishes as ResponseWishes};
-use crate::{auth::Caller, error::ApiError, extract::JsonBytes, state::AppState};
+use crate::{auth::Caller, error::ApiError, extract::JsonBytes, simulated, state::AppState};
 
 /// In which words a door speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,5 +115,8 @@ async fn answer(
         Dialect::Anthropic => error.in_anthropic_shape().into_response(),
     });
     request::tell(response.headers_mut(), &id, allowance);
+    if state.settings.simulated_lanes.contains(&id.shard().lane) {
+        simulated::mark(response.headers_mut());
+    }
     Ok(response)
 }

@@ -60,6 +60,8 @@ pub(crate) struct JobView<'a> {
     /// Why it has no answer.
     error: Option<ErrorView<'a>>,
     usage: Option<UsageView>,
+    /// Whether a simulation answered, and no model.
+    simulated: bool,
     /// What went wrong in each attempt so far.
     attempt_errors: Vec<ErrorView<'a>>,
     metadata: &'a BTreeMap<String, String>,
@@ -186,6 +188,7 @@ impl<'a> From<&'a Job> for JobView<'a> {
             response: None,
             error: None,
             usage: None,
+            simulated: false,
             attempt_errors: job.errors.iter().map(ErrorView::from).collect(),
             metadata: &job.spec.metadata,
             webhook: job.spec.webhook.as_ref().map(|webhook| WebhookView { url: &webhook.url }),
@@ -221,6 +224,7 @@ impl<'a> JobView<'a> {
                     status_code: response.status_code,
                     body: &response.body,
                 });
+                self.simulated = output.simulated;
                 self.error = output.error.as_ref().map(ErrorView::from);
                 self.usage = output.usage.map(|usage| UsageView {
                     prompt_tokens: usage.prompt_tokens,

@@ -18,7 +18,7 @@ use crate::{
     auth::Caller,
     error::ApiError,
     extract::{Segment, seconds},
-    job_view,
+    job_view, simulated,
     state::AppState,
 };
 
@@ -220,6 +220,7 @@ pub(crate) async fn result(
         let status = StatusCode::from_u16(response.status_code).unwrap_or(StatusCode::BAD_GATEWAY);
         let mut answer = respond(status, &response.body);
         answer.headers_mut().insert(UPSTREAM_STATUS, HeaderValue::from(response.status_code));
+        simulated::mark_output(answer.headers_mut(), output);
         return Ok(answer);
     }
     match output.and_then(|output| output.error.as_ref()) {

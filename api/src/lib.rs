@@ -27,6 +27,7 @@ mod request_id;
 mod router;
 mod serve;
 mod settings;
+mod simulated;
 mod state;
 mod submit;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_queue::address::Allowed;
+use causeway_queue::{LaneName, address::Allowed};
 
 use crate::forward::FORWARDED;
 
@@ -29,6 +29,8 @@ pub struct Settings {
     /// Origins whose pages may call, such as `https://app.example.org`; `*` for all. Default: none are named;
     /// then all may call a server with tenants, and none a server without.
     pub cors_origins: Vec<String>,
+    /// Lanes that this process answers by simulation. Default: none.
+    pub simulated_lanes: Vec<LaneName>,
     /// The models that are served, for `GET /v1/models`.
     pub models: Vec<Model>,
     /// The chat bridge.
@@ -93,6 +95,7 @@ impl Default for Settings {
             ping: Duration::from_secs(15),
             forward_headers: FORWARDED.map(str::to_owned).to_vec(),
             cors_origins: Vec::new(),
+            simulated_lanes: Vec::new(),
             models: Vec::new(),
             bridge: BridgeSettings::default(),
             webhooks: WebhookSettings::default(),

@@ -107,7 +107,7 @@ def causeway_embedded(args, users):
 def causeway_redis(args, users):
     with redis() as store:
         api = [args.causeway, "api", "--bind", "127.0.0.1:0", "--redis", store]
-        worker = [args.causeway, "worker", "--redis", store, "--concurrency", max(256, users)]
+        worker = [args.causeway, "worker", "--redis", store, "--simulate", "--concurrency", max(256, users)]
         with started(api) as api, started(worker, CAUSEWAY_SIMULATED_CALL=str(CALL_S)) as worker:
             url = "http://" + read_until(api, "serving   http://")
             read_until(worker, "worker  ")

@@ -109,7 +109,7 @@ def system(args, upstream, concurrency, **environment):
         url = f"redis://127.0.0.1:{port}"
         api = [args.causeway, "api", "--bind", "127.0.0.1:0", "--redis", url]
         worker = [args.causeway, "worker", "--redis", url, "--concurrency", concurrency]
-        worker += ["--upstream", upstream] if upstream else []
+        worker += ["--upstream", upstream] if upstream else ["--simulate"]
         with started(api) as api, started(worker, **environment) as worker:
             via = "http://" + read_until(api, "serving   http://")
             read_until(worker, "worker  ")

@@ -220,6 +220,9 @@ pub struct Output {
     /// Tokens used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// Whether a simulation answered, and no model.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub simulated: bool,
 }
 
 /// An upstream's answer.

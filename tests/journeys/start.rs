@@ -31,6 +31,8 @@ async fn what_cannot_start_says_why_and_what_to_do() {
         (vec!["up", "--bind", &taken], 1, [taken.as_str(), "--bind"]),
         (vec!["api", "--redis", &nowhere], 1, [nowhere.as_str(), "Redis"]),
         (vec!["worker"], 1, ["--redis", "causeway up"]),
+        (vec!["worker", "--redis", &nowhere], 1, ["--upstream", "--simulate"]),
+        (vec!["up", "--redis", &nowhere], 1, ["--upstream", "--simulate"]),
         (vec!["up", "--drain", "2d"], 1, ["drain", "0ms to 1d"]),
         (vec!["up", "--bnid", "127.0.0.1:0"], 2, ["--bnid", "--bind"]),
     ] {

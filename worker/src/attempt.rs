@@ -4,7 +4,7 @@ use std::{
     ops::ControlFlow,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -66,10 +66,10 @@ pub(crate) async fn run(
     let remaining = lease.deadline.map(|deadline| deadline.since(lease.claimed_at));
     let mut listener = bench.queue.backend().news().listen(&lease.key.job);
     let tap = Tap::new(lease.key.clone());
-    let said = AtomicU64::new(0);
+    let seen = Seen::default();
     let memory = bench.memory.share();
     let ended = tokio::select! {
-        called = call(bench, &lease, &tap, &said, &memory) => Ok(called),
+        called = call(bench, &lease, &tap, &seen, &memory) => Ok(called),
         why = interrupted(interrupts, &mut listener) => Err(Some(why)),
         () = past(remaining) => Err(None),
     };
@@ -86,6 +86,7 @@ pub(crate) async fn run(
         Err(Some(Interrupt::Released)) => (Outcome::Released, None),
         Err(None) => (Outcome::Expired, None),
     };
+    let outcome = marked(outcome, seen.simulated.into_inner());
     let name = name(&outcome);
     metrics::counter!("causeway_attempts_total", "outcome" => name).increment(1);
     metrics::histogram!("causeway_attempt_seconds").record(began.elapsed().as_secs_f64());
@@ -96,9 +97,20 @@ pub(crate) async fn run(
         | Outcome::Failed { .. }
         | Outcome::Retry { .. }
         | Outcome::Cancelled
-        | Outcome::Expired => usage.or_else(|| Some(counted(&lease, said.into_inner()))),
+        | Outcome::Expired => usage.or_else(|| Some(counted(&lease, seen.said.into_inner()))),
     };
     Some(lease.settle(outcome, usage))
+}
+
+/// Marks the output of an attempt that a simulation answered.
+fn marked(mut outcome: Outcome, simulated: bool) -> Outcome {
+    match &mut outcome {
+        Outcome::Succeeded { output, .. }
+        | Outcome::Failed { output }
+        | Outcome::Faulted { output, .. } => output.simulated = simulated,
+        Outcome::Retry { .. } | Outcome::Released | Outcome::Cancelled | Outcome::Expired => {}
+    }
+    outcome
 }
 
 /// What an attempt is taken to have used whose upstream does not say so: the prompt, and what came of an
@@ -132,12 +144,21 @@ async fn past(remaining: Option<Duration>) {
     }
 }
 
-/// Makes the call. `said` becomes about how many tokens were answered: one an event, or four bytes each.
+/// What becomes known of an answer while it comes.
+#[derive(Debug, Default)]
+struct Seen {
+    /// About how many tokens were answered: one an event, or four bytes each.
+    said: AtomicU64,
+    /// Whether a simulation answers.
+    simulated: AtomicBool,
+}
+
+/// Makes the call.
 async fn call(
     bench: &Bench,
     lease: &Lease,
     tap: &Arc<Tap>,
-    said: &AtomicU64,
+    seen: &Seen,
     memory: &Share,
 ) -> Called {
     let total = bench.settings.timeouts.total;
@@ -155,7 +176,7 @@ async fn call(
     if let Some((emitter, tap)) = emitter.as_ref().filter(|_| lease.key.epoch > 1) {
         emitter.reset(tap);
     }
-    let mut stream = Stream { assembly, emitter, said, held: 0 };
+    let mut stream = Stream { assembly, emitter, seen, held: 0 };
     let answered = timeout(total, bench.upstream.call(call, &mut stream)).await;
     let answer = answered.unwrap_or_else(|_| Err(too_late(memory, total)));
     if let Err(Failure::Exhausted(_)) = answer {
@@ -174,13 +195,13 @@ fn too_late(memory: &Share, total: Duration) -> Failure {
 
 /// Makes the job's output of an answer, which came whole or as a stream.
 async fn read(lease: &Lease, answer: Answer, stream: Stream<'_>) -> Called {
-    let has_events = stream.said.load(Relaxed) > 0;
+    let has_events = stream.seen.said.load(Relaxed) > 0;
     let (response, usage) = if lease.spec.stream || (answer.body.is_empty() && has_events) {
         let (assembly, status_code) = (stream.assembly, answer.status_code);
         let endpoint = Endpoint::of(&lease.spec.url);
         on_body(stream.held, move || assembled(assembly, status_code, endpoint)).await??
     } else {
-        stream.said.store(answer.body.len() as u64 / 4, Relaxed);
+        stream.seen.said.store(answer.body.len() as u64 / 4, Relaxed);
         on_body(answer.body.len(), move || whole(&answer)).await?
     };
     let turn = lease.spec.memory.as_ref().and_then(|_| turn(&lease.body, &response.body));
@@ -210,14 +231,18 @@ fn assembled(
 struct Stream<'a> {
     assembly: Assembly,
     emitter: Option<(Arc<Emitter>, Arc<Tap>)>,
-    said: &'a AtomicU64,
+    seen: &'a Seen,
     /// Bytes that the assembly keeps: all but what stands around the texts of a frame.
     held: usize,
 }
 
 impl Sink for Stream<'_> {
+    fn simulated(&mut self) {
+        self.seen.simulated.store(true, Relaxed);
+    }
+
     fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
-        self.said.fetch_add(1, Relaxed);
+        self.seen.said.fetch_add(1, Relaxed);
         let (flow, chunk) = match self.assembly.take(event)? {
             ControlFlow::Break(chunk) => (ControlFlow::Break(()), chunk),
             ControlFlow::Continue(chunk) => (ControlFlow::Continue(()), chunk),

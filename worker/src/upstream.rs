@@ -29,6 +29,9 @@ pub use self::{
     responses::WithResponses,
 };
 
+/// The header of simulated answers; its value is `true`.
+pub const SIMULATED: &str = "x-causeway-simulated";
+
 /// One request to an upstream.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -81,6 +84,9 @@ pub trait Sink: Send {
     /// # Errors
     /// When the event reports that the upstream failed, or the whole is too large.
     fn event(&mut self, event: StreamEvent<'_>) -> Result<std::ops::ControlFlow<()>, Failure>;
+
+    /// Learns that a simulation answers.
+    fn simulated(&mut self) {}
 
     /// True if the events so far are a complete answer, so that it does not matter how the
     /// connection ends.

@@ -23,7 +23,7 @@ use super::{
     responses, retry,
     retry::Retry,
 };
-use crate::{error::ApiError, job_view, jobs::respond, state::AppState};
+use crate::{error::ApiError, job_view, jobs::respond, simulated, state::AppState};
 
 /// A call whose job is accepted, or about to be. Dropped before its end, it leaves the job to its caller's retry,
 /// or cancels it.
@@ -256,9 +256,12 @@ pub(super) fn finished(job: &Job, dialect: Dialect) -> Result<Response, ApiError
     if let Some(answered) = output.and_then(|output| output.response.as_ref()) {
         let code = StatusCode::from_u16(answered.status_code).unwrap_or(StatusCode::BAD_GATEWAY);
         if dialect == Dialect::Responses && *status == Status::Succeeded {
-            return Ok(Json(responses::object::object(job)).into_response());
+            let mut response = Json(responses::object::object(job)).into_response();
+            simulated::mark_output(response.headers_mut(), output);
+            return Ok(response);
         }
         let mut response = respond(code, &answered.body);
+        simulated::mark_output(response.headers_mut(), output);
         if !code.is_success() {
             ApiError::is_final(response.headers_mut());
         }

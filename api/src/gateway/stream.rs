@@ -23,7 +23,7 @@ use super::{
     hold::{Held, finished, said},
     responses::events::Renderer,
 };
-use crate::error::ApiError;
+use crate::{error::ApiError, simulated};
 
 /// How long a job may take to fail with a status of its own.
 const OPEN_AFTER: Duration = Duration::from_secs(1);
@@ -96,6 +96,7 @@ fn opened(
     renderer: Option<Renderer>,
 ) -> Response {
     let has_begun = early.back().is_some_and(|event| event.kind == EventKind::Delta);
+    let is_simulated = early.iter().any(simulated::is_in);
     let next_comment = Instant::now() + if has_begun { ALIVE } else { Duration::ZERO };
     let stream = Stream {
         alarm: Box::pin(sleep_until(next_comment)),
@@ -116,7 +117,11 @@ fn opened(
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    (headers, Body::from_stream(blocks)).into_response()
+    let mut response = (headers, Body::from_stream(blocks)).into_response();
+    if is_simulated {
+        simulated::mark(response.headers_mut());
+    }
+    response
 }
 
 impl Stream {

@@ -26,8 +26,9 @@ const ABOUT: &str = "The body goes to the upstream as it is, and its answer come
                      only what is described here is read. A caller that goes away cancels the job.";
 
 /// Headers of an answer that are told of every call that is held.
-const TOLD: [(&str, &str); 2] = [
+const TOLD: [(&str, &str); 3] = [
     ("x-causeway-job-id", "The call's job"),
+    ("x-causeway-simulated", "`true` where a simulation answered, and no model"),
     ("x-ratelimit-remaining-requests", "What the tenant has left, where it has a rate"),
 ];
 

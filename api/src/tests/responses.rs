@@ -164,7 +164,7 @@ async fn a_response_that_its_upstream_refused_says_why() {
         let (name, message) = ("upstream_refused".to_owned(), "the upstream refused".to_owned());
         let error = AttemptError { attempt: 1, code: name, message, status_code: status };
         let response = Some(Answered { status_code, body });
-        let output = Output { response, error: Some(error), usage: None };
+        let output = Output { response, error: Some(error), ..Output::default() };
         api.settle(lease, Outcome::Failed { output }).await;
         let answer = api.get(&format!("{URL}/{id}")).await;
         let error = json!({ "code": code, "message": "the input is too long" });

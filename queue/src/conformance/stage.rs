@@ -140,7 +140,7 @@ pub fn succeeded() -> Outcome {
     let response = Response { status_code: 200, body: RawJson::string("fine") };
     let usage = Some(Usage { prompt_tokens: 2, completion_tokens: 10 });
     Outcome::Succeeded {
-        output: Output { response: Some(response), error: None, usage },
+        output: Output { response: Some(response), usage, ..Output::default() },
         turn: None,
     }
 }

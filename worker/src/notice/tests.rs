@@ -31,7 +31,7 @@ fn ended(status: Status, body: &str) -> State {
     let usage = Some(Usage { prompt_tokens: 3, completion_tokens: 4 });
     let body = RawJson::parse(body.to_owned()).unwrap();
     let response = Some(Response { status_code: 200, body });
-    State::Ended { status, at: AT, output: Some(Output { response, error: None, usage }) }
+    State::Ended { status, at: AT, output: Some(Output { response, usage, ..Output::default() }) }
 }
 
 fn notice(job: &Job, status: Status, subject: &Subject) -> (Notice, Value) {

@@ -7,7 +7,7 @@ use reqwest::{Client, Response, Url, header};
 use tokio::time::timeout;
 
 use super::{
-    Answer, Call, Failure, Place, Secret, Sink, Upstream, answer, body::unsent, mask::masked,
+    Answer, Call, Failure, Place, SIMULATED, Secret, Sink, Upstream, answer, body::unsent, mask::masked,
 };
 use crate::settings::Timeouts;
 
@@ -107,6 +107,9 @@ impl Upstream for OpenAi {
     async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
         let answered = async {
             let response = self.send(&call).await?;
+            if response.headers().get(SIMULATED).is_some_and(|value| value == "true") {
+                sink.simulated();
+            }
             answer::read(response, &call, sink, self.timeouts.between_bytes).await
         };
         answered.await.map_err(|failure| masked(failure, self.key.as_ref()))

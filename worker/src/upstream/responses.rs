@@ -131,6 +131,10 @@ struct Telling<'a> {
 }
 
 impl Sink for Telling<'_> {
+    fn simulated(&mut self) {
+        self.sink.simulated();
+    }
+
     fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
         let chunk = match assembly::read(event)? {
             Read::Nothing => return Ok(ControlFlow::Continue(())),

@@ -345,6 +345,7 @@ fn refuse(status_code: u16, retry_after: Option<Duration>, message: &str, code: 
 #[async_trait]
 impl Upstream for Simulated {
     async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
+        sink.simulated();
         let mut reply = self.reply(&call.url, &call.body);
         let mut body = String::new();
         while let Some((after, data)) = reply.next_piece() {
