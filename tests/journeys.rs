@@ -14,6 +14,7 @@ mod responses;
 mod retry;
 mod simulated;
 mod start;
+mod store_access;
 mod stream;
 mod tenants;
 mod webhook;

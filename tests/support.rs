@@ -1,6 +1,7 @@
 //! What the tests stand on: real servers and processes, started and ended by the test that needs
 //! them.
 
+pub(crate) mod certificates;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod proxy;

@@ -5,6 +5,7 @@
 //! This module knows Redis; no other does.
 
 mod bodies;
+mod connector;
 mod enqueue;
 mod gather;
 mod info;
@@ -20,6 +21,7 @@ mod scripts;
 mod step;
 mod store;
 mod throttle;
+mod tls;
 mod views;
 mod wake;
 
@@ -176,11 +178,24 @@ fn is_replaced(error: &RedisError) -> bool {
     matches!(kind, ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
 }
 
+/// The rights that a user needs.
+const RIGHTS: &str = "~cw:* &cw:* +@all -@admin -@dangerous";
+
+/// True if the server says that a user may not do something.
+fn is_denied(why: &str) -> bool {
+    why.contains("NoPerm") || why.contains("NOPERM") || why.contains("can't publish to the channel")
+}
+
 /// The store cannot do its work.
 fn unavailable(error: impl std::fmt::Display) -> Error {
     let why = error.to_string();
     let is_full = why.contains("used memory > 'maxmemory'");
-    Error::Unavailable(if is_full {
+    Error::Unavailable(if is_denied(&why) {
+        format!(
+            "its user lacks a right: grant `{RIGHTS}` (ACL SETUSER; a new user has no channels, which is \
+             `resetchannels`): {why}"
+        )
+    } else if is_full {
         format!(
             "it is full and takes no new work, nor processes of another version, retention, \
              max_stalls or max_dead: raise maxmemory, or wait until ended jobs are forgotten: {why}"
@@ -196,11 +211,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl RedisStore {
     /// Connects to the store at `url`: `redis://[user:password@]host[:port][/db]`, or
-    /// `redis+cluster://[user:password@]host:port[,host:port…]`.
+    /// `redis+cluster://[user:password@]host:port[,host:port…]`, each with `rediss` for TLS; or `unix:///path`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the URL is not one of these, or nothing answers there within two
-    /// seconds.
+    /// [`Error::Unavailable`] when the URL is not one of these, nothing answers there within two seconds, its
+    /// certificate is not trusted, or its user lacks the right to channels.
     pub async fn connect(url: &str, policy: Policy) -> Result<Self, Error> {
         Self::open(url, &policy, None).await
     }
@@ -225,11 +240,14 @@ impl RedisStore {
     ) -> Result<Self, Error> {
         let connections = Arc::new(Connections::new(url)?);
         connections.shared().await?;
+        let scripts = Scripts::new(policy);
+        let seen = Mutex::default();
+        let server = Server { connections: Arc::clone(&connections), scripts, clock, seen };
+        news::check(&server).await?;
+        info::warn_of_eviction(&server).await;
         let board = Arc::new(Switchboard::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(news::listen(Arc::clone(&connections), Arc::clone(&board)));
-        let server =
-            Server { connections, scripts: Scripts::new(policy), clock, seen: Mutex::default() };
+        tasks.spawn(news::listen(connections, Arc::clone(&board)));
         Ok(Self {
             server: Arc::new(server),
             board,

@@ -8,7 +8,7 @@ use std::{
 
 use ::redis::{Client, FromRedisValue, RedisResult, Value};
 
-use super::eventually;
+use super::{certificates::Certificates, eventually};
 
 /// A running server and its directory.
 pub(crate) struct RedisServer {
@@ -87,44 +87,69 @@ impl RedisServer {
 }
 
 /// Three masters that share the slots of a Redis Cluster.
-pub(crate) struct RedisCluster([RedisServer; 3]);
+pub(crate) struct RedisCluster {
+    nodes: [RedisServer; 3],
+    scheme: &'static str,
+    /// Where the nodes serve their clients.
+    ports: [u16; 3],
+}
 
 impl RedisCluster {
     /// Starts a cluster with nothing in it, and waits until every node serves.
     pub(crate) fn start() -> Self {
-        let node = || {
-            let bus = free_port().to_string();
-            let options = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--save", ""];
-            RedisServer::start_with(&options)
-        };
-        let nodes = [node(), node(), node()];
+        let nodes = [(); 3].map(|()| Self::node(&["--save".to_owned(), String::new()]));
+        let ports = nodes.each_ref().map(RedisServer::port);
+        Self { nodes, scheme: "redis", ports }.meet(&[])
+    }
+
+    /// Starts a cluster that speaks TLS.
+    pub(crate) fn start_tls(certificates: &Certificates) -> Self {
+        let ports = [(); 3].map(|()| free_port());
+        let nodes = ports.map(|port| {
+            let options = certificates.options("server", port);
+            Self::node(&[options, vec!["--tls-cluster".to_owned(), "yes".to_owned()]].concat())
+        });
+        let ca = certificates.path("ca.pem");
+        Self { nodes, scheme: "rediss", ports }.meet(&["--tls", "--cacert", &ca])
+    }
+
+    fn node(options: &[String]) -> RedisServer {
+        let bus = free_port().to_string();
+        let mut all = vec!["--cluster-enabled", "yes", "--cluster-port", &bus];
+        all.extend(options.iter().map(String::as_str));
+        RedisServer::start_with(&all)
+    }
+
+    /// Makes one cluster of the nodes.
+    fn meet(self, options: &[&str]) -> Self {
         let made = Command::new("redis-cli")
+            .args(options)
             .args(["--cluster", "create"])
-            .args(nodes.each_ref().map(|node| format!("127.0.0.1:{}", node.port)))
+            .args(self.ports.map(|port| format!("127.0.0.1:{port}")))
             .arg("--cluster-yes")
             .output()
             .expect("redis-cli comes with redis-server");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        for node in &nodes {
+        assert!(made.status.success(), "{made:?}");
+        for node in &self.nodes {
             node.await_cluster();
         }
-        Self(nodes)
+        self
     }
 
     /// Its URL: every node is named.
     pub(crate) fn url(&self) -> String {
-        let nodes = self.0.each_ref().map(|node| format!("127.0.0.1:{}", node.port));
-        format!("redis+cluster://{}", nodes.join(","))
+        let nodes = self.ports.map(|port| format!("127.0.0.1:{port}"));
+        format!("{}+cluster://{}", self.scheme, nodes.join(","))
     }
 
     /// Its masters.
     pub(crate) fn nodes(&self) -> &[RedisServer] {
-        &self.0
+        &self.nodes
     }
 
     /// The master that holds `key`; the others say that it is not theirs.
     pub(crate) async fn master_of(&self, key: &str) -> &RedisServer {
-        for node in &self.0 {
+        for node in &self.nodes {
             if node.try_ask::<Value>(&["EXISTS", key]).await.is_ok() {
                 return node;
             }
@@ -134,7 +159,7 @@ impl RedisCluster {
 
     /// Begins to move the slot of `key` to the third master, as `redis-cli --cluster reshard` does.
     pub(crate) async fn begin_to_move(&self, key: &str) -> Move<'_> {
-        let [_, _, to] = &self.0;
+        let [_, _, to] = &self.nodes;
         let from = self.master_of(key).await;
         let slot = from.ask::<u16>(&["CLUSTER", "KEYSLOT", key]).await.to_string();
         let names = [to, from].map(|node| node.ask::<String>(&["CLUSTER", "MYID"]));
@@ -156,7 +181,7 @@ pub(crate) struct Move<'a> {
 impl Move<'_> {
     /// Moves its keys, and tells every node.
     pub(crate) async fn end(self) {
-        let [one, two, to] = &self.cluster.0;
+        let [one, two, to] = &self.cluster.nodes;
         let keys: Vec<String> =
             self.from.ask(&["CLUSTER", "GETKEYSINSLOT", &self.slot, "1000"]).await;
         let port = to.port.to_string();

@@ -1,8 +1,8 @@
 //! What measurements need of a server: what it counts of itself, and that it forgets what they made.
 
-use redis::{FromRedisValue as _, Value};
+use redis::{Cmd, FromRedisValue as _, Value};
 
-use super::{RedisStore, keys, unavailable};
+use super::{RedisStore, Server, keys, unavailable};
 use crate::{error::Error, id::Shard};
 
 /// Deletes the keys that begin as `KEYS[1]` says, of those that one step of a scan sees. ARGV: where the
@@ -12,6 +12,50 @@ local scan = redis.call('SCAN', ARGV[1], 'MATCH', KEYS[1] .. '*', 'COUNT', 1000)
 for _, key in ipairs(scan[2]) do redis.call('UNLINK', key) end
 return scan[1]
 ";
+
+/// The policy of a server that keeps all it has accepted.
+const KEEPS_ALL: &str = "noeviction";
+
+/// Warns of a server that evicts keys when its memory is full: it would lose accepted jobs. A server that does
+/// not tell its policy is not warned of.
+pub(super) async fn warn_of_eviction(server: &Server) {
+    let mut told = texts(server, redis::cmd("INFO").arg("memory")).await;
+    if told.is_empty() {
+        told = texts(server, redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy")).await;
+    }
+    let policies = told.iter().flat_map(|text| text.lines().filter_map(policy));
+    if let Some(policy) = policies.into_iter().find(|policy| *policy != KEEPS_ALL) {
+        tracing::warn!(
+            policy,
+            "the Redis evicts keys when it is full, and loses jobs with them: set maxmemory-policy to \
+             noeviction"
+        );
+    }
+}
+
+/// The policy in a line of INFO, or of the answer to CONFIG GET.
+fn policy(line: &str) -> Option<&str> {
+    line.trim_end().strip_prefix("maxmemory_policy:").or_else(|| {
+        let policies = [KEEPS_ALL, "allkeys-", "volatile-"];
+        policies.iter().any(|policy| line.starts_with(policy)).then(|| line.trim_end())
+    })
+}
+
+/// All texts in the answer to a command, of every node; none where it is refused.
+async fn texts(server: &Server, command: &Cmd) -> Vec<String> {
+    fn collect(value: Value, into: &mut Vec<String>) {
+        match value {
+            Value::Map(pairs) => pairs.into_iter().for_each(|(_, value)| collect(value, into)),
+            Value::Array(values) => values.into_iter().for_each(|value| collect(value, into)),
+            other => into.extend(String::from_redis_value(other)),
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(value) = server.ask::<Value>(command).await {
+        collect(value, &mut found);
+    }
+    found
+}
 
 /// Totals since the server's start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -98,6 +142,14 @@ impl RedisStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_is_found_in_both_answers() {
+        assert_eq!(policy("maxmemory_policy:allkeys-lru\r"), Some("allkeys-lru"));
+        assert_eq!(policy("volatile-ttl"), Some("volatile-ttl"));
+        assert_eq!(policy("maxmemory-policy"), None);
+        assert_eq!(policy("used_memory:1"), None);
+    }
 
     #[test]
     fn masters_are_added_up_and_replicas_left_out() {

@@ -5,8 +5,12 @@ use crate::{
     orphan::CallKey,
 };
 
-/// Pattern of the channels on which scripts tell the news: one channel per shard.
-pub(super) const NEWS: &str = "cw:{*}:news";
+/// Pattern of the channels on which scripts publish the news: one channel per shard. It is written as the right
+/// to all channels of Causeway is (`&cw:*`): Redis permits a pattern only to users with the very same right.
+pub(super) const NEWS: &str = "cw:*";
+
+/// A channel of the pattern that belongs to no shard: to publish there shows whether a user may.
+pub(super) const NO_NEWS: &str = "cw:{}:news";
 
 /// The set of all layouts that lanes ever had. It and [`SHARDS`] belong to no shard.
 pub(super) const LAYOUTS: &str = "cw:layouts";

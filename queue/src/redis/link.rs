@@ -10,6 +10,8 @@ use redis::{
 };
 use tokio::time::sleep;
 
+use super::tls::TlsNode;
+
 /// How often a command is sent again that a node of a cluster turned away, and how long after the first
 /// time; the pause doubles, so that all of them take 1.3 s.
 const TURNED_AWAY: u32 = 7;
@@ -20,6 +22,7 @@ const TURNED_AWAY_PAUSE: Duration = Duration::from_millis(10);
 pub(super) enum Link {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
+    TlsCluster(ClusterConnection<TlsNode>),
 }
 
 impl Link {
@@ -36,6 +39,7 @@ impl ConnectionLike for Link {
         match self {
             Self::One(link) => link.req_packed_command(command),
             Self::Cluster(link) => Box::pin(ask_cluster(link, command)),
+            Self::TlsCluster(link) => Box::pin(ask_cluster(link, command)),
         }
     }
 
@@ -48,6 +52,7 @@ impl ConnectionLike for Link {
         match self {
             Self::One(link) => link.req_packed_commands(commands, offset, count),
             Self::Cluster(link) => link.req_packed_commands(commands, offset, count),
+            Self::TlsCluster(link) => link.req_packed_commands(commands, offset, count),
         }
     }
 
@@ -55,13 +60,14 @@ impl ConnectionLike for Link {
         match self {
             Self::One(link) => link.get_db(),
             Self::Cluster(link) => link.get_db(),
+            Self::TlsCluster(link) => link.get_db(),
         }
     }
 }
 
 /// Sends a command to a cluster, and again where a node turned it away. Its client learns from that where
 /// the slots are now, and by itself sends nothing twice: what got no answer may have been executed.
-async fn ask_cluster(link: &mut ClusterConnection, command: &Cmd) -> RedisResult<Value> {
+async fn ask_cluster(link: &mut impl ConnectionLike, command: &Cmd) -> RedisResult<Value> {
     let mut times = 0;
     loop {
         match link.req_packed_command(command).await {

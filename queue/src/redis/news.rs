@@ -14,7 +14,7 @@ use redis::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{ANSWER, keys, pool::Connections, record};
+use super::{ANSWER, Server, keys, pool::Connections, record};
 use crate::{
     error::Error,
     event::{Event, EventKind},
@@ -68,6 +68,14 @@ pub(super) async fn listen(connections: Arc<Connections>, board: Arc<Switchboard
         sleep(pause).await;
         pause = (pause * 2).min(RECONNECT.1);
     }
+}
+
+/// Checks that this user may publish and subscribe. Without that right every end would be noticed late.
+pub(super) async fn check(server: &Server) -> Result<(), Error> {
+    let _receivers: i64 = server.ask(redis::cmd("PUBLISH").arg(keys::NO_NEWS).arg("")).await?;
+    let mut subscription = server.connections.subscription().await?;
+    let subscribed = timeout(ANSWER, subscription.psubscribe(keys::NEWS)).await;
+    subscribed.map_err(super::unavailable)?.map_err(super::unavailable)
 }
 
 /// One subscription, from its begin to its end.

@@ -1,7 +1,7 @@
 //! Connections: a few that everybody shares, and one for each blocking call.
 //!
 //! The client multiplexes, so a handful of connections carries any number of concurrent calls. The
-//! pool (deadpool-redis) opens them and bounds how many there are; a shared connection stays
+//! pool (deadpool) opens them and bounds how many there are; a shared connection stays
 //! checked out until it breaks, because checking one out costs a round trip.
 
 use std::{
@@ -10,19 +10,24 @@ use std::{
     time::Duration,
 };
 
-use deadpool_redis::{Connection, Manager, Pool, Runtime, Timeouts};
+use deadpool::{
+    Runtime,
+    managed::{Object, Pool, Timeouts},
+};
 use redis::{
-    AsyncConnectionConfig, Client, IntoConnectionInfo as _,
     aio::{MultiplexedConnection, PubSub},
     cluster::{ClusterClient, ClusterClientBuilder},
-    io::tcp::TcpSettings,
 };
 use tokio::{
     sync::{Mutex, Notify, futures::Notified},
     time::timeout,
 };
 
-use super::{link::Link, unavailable};
+use super::{
+    connector::{Connector, promptly},
+    link::Link,
+    unavailable,
+};
 use crate::error::Error;
 
 /// How many connections the calls of a process share.
@@ -32,15 +37,15 @@ const SHARED: usize = 2;
 const MOST: usize = 1024;
 
 /// How long to wait for a connection.
-const CONNECT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT: Duration = Duration::from_secs(2);
 
 /// How long to wait for an answer, blocking calls included, before the connection is given up.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// Where connections come from.
 enum Source {
-    One { pool: Pool, client: Client },
-    Cluster { client: Box<ClusterClient>, nodes: Vec<Client> },
+    One { pool: Pool<Connector>, server: Connector },
+    Cluster { client: Box<ClusterClient>, nodes: Vec<Connector>, is_tls: bool },
 }
 
 /// A connection that somebody holds, with its place in the pool.
@@ -50,14 +55,14 @@ pub(super) struct Held {
     /// where a server does not tell.
     pub(super) client_id: Option<i64>,
     pub(super) generation: usize,
-    place: Option<Connection>,
+    place: Option<Object<Connector>>,
 }
 
 impl Held {
     /// Gives it up for good. A place that is dropped goes back to the pool with its connection, which is
     /// used again if a PING is answered; that a replica does too.
     pub(super) fn break_off(self) {
-        drop(self.place.map(Connection::take));
+        drop(self.place.map(Object::take));
     }
 }
 
@@ -94,10 +99,13 @@ pub(super) struct Loan {
 
 impl Connections {
     /// Reads `url`: `redis://[user:password@]host[:port][/db]`, or
-    /// `redis+cluster://[user:password@]host:port[,host:port…]`. Connects to nothing yet.
+    /// `redis+cluster://[user:password@]host:port[,host:port…]`, each with `rediss` for TLS; or `unix:///path`.
+    /// Connects to nothing yet.
     pub(super) fn new(url: &str) -> Result<Self, Error> {
-        let (source, address) = match url.strip_prefix("redis+cluster://") {
-            Some(rest) => cluster(rest)?,
+        let (plain, tls) =
+            (url.strip_prefix("redis+cluster://"), url.strip_prefix("rediss+cluster://"));
+        let (source, address) = match plain.or(tls) {
+            Some(rest) => cluster(rest, tls.is_some())?,
             None => one(url)?,
         };
         Ok(Self {
@@ -172,9 +180,13 @@ impl Connections {
                 let client_id = redis::cmd("CLIENT").arg("ID").query_async(&mut link).await.ok();
                 (Link::One(link), client_id, Some(object))
             }
-            Source::Cluster { client, .. } => {
+            Source::Cluster { client, is_tls: false, .. } => {
                 let link = client.get_async_connection().await.map_err(unavailable)?;
                 (Link::Cluster(link), None, None)
+            }
+            Source::Cluster { client, is_tls: true, .. } => {
+                let link = client.get_async_generic_connection().await.map_err(unavailable)?;
+                (Link::TlsCluster(link), None, None)
             }
         };
         Ok(Held { link, client_id, generation, place })
@@ -183,7 +195,7 @@ impl Connections {
     /// A connection for news. In a cluster any node serves: messages reach all of them.
     pub(super) async fn subscription(&self) -> Result<PubSub, Error> {
         match &self.source {
-            Source::One { client, .. } => subscription_at(client).await,
+            Source::One { server, .. } => subscription_at(server).await,
             Source::Cluster { nodes, .. } => {
                 let mut last = Error::Unavailable("the cluster has no nodes".to_owned());
                 for node in nodes {
@@ -198,40 +210,35 @@ impl Connections {
     }
 }
 
-async fn subscription_at(node: &Client) -> Result<PubSub, Error> {
-    let connected = timeout(CONNECT, node.get_async_pubsub()).await;
+async fn subscription_at(node: &Connector) -> Result<PubSub, Error> {
+    let connected = timeout(CONNECT, node.subscribe()).await;
     connected.map_err(unavailable)?.map_err(unavailable)
 }
 
-/// Every command is sent at once: small as they are, they would wait for one another (RFC 896).
-fn promptly() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true)
-}
-
 fn one(url: &str) -> Result<(Source, String), Error> {
-    let address = url.into_connection_info().map_err(unusable)?.set_tcp_settings(promptly());
-    let client = Client::open(address.clone()).map_err(unusable)?;
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT))
-        .set_response_timeout(Some(ANSWER));
-    let manager = Manager::new_with_config(address, config).map_err(unusable)?;
+    let server = Connector::new(url).map_err(unusable)?;
     let timeouts = Timeouts { wait: Some(CONNECT), create: Some(CONNECT), recycle: Some(CONNECT) };
-    let pool = Pool::builder(manager)
+    let pool = Pool::builder(server.clone())
         .max_size(MOST)
         .timeouts(timeouts)
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(unusable)?;
-    let address = client.get_connection_info().addr().to_string();
-    Ok((Source::One { pool, client }, address))
+    let address = server.address();
+    Ok((Source::One { pool, server }, address))
 }
 
-fn cluster(rest: &str) -> Result<(Source, String), Error> {
+fn cluster(rest: &str, is_tls: bool) -> Result<(Source, String), Error> {
     let (login, hosts) = rest.rsplit_once('@').map_or(("", rest), |(login, hosts)| (login, hosts));
     let at = if login.is_empty() { "" } else { "@" };
-    let urls: Vec<String> =
-        hosts.split(',').map(|host| format!("redis://{login}{at}{host}")).collect();
-    let client = ClusterClientBuilder::new(urls.iter().map(String::as_str))
+    let urls = |scheme: &str| -> Vec<String> {
+        hosts.split(',').map(|host| format!("{scheme}://{login}{at}{host}")).collect()
+    };
+    let nodes = urls(if is_tls { "rediss" } else { "redis" });
+    let nodes: Result<Vec<_>, _> =
+        nodes.iter().map(|url| Connector::new(url).map_err(unusable)).collect();
+    // TLS is made by `TlsNode`, of which the client knows nothing.
+    let client = ClusterClientBuilder::new(urls("redis"))
         .connection_timeout(CONNECT)
         .response_timeout(ANSWER)
         .tcp_settings(promptly())
@@ -239,14 +246,13 @@ fn cluster(rest: &str) -> Result<(Source, String), Error> {
         .retries(0)
         .build()
         .map_err(unusable)?;
-    let nodes: Result<Vec<Client>, _> =
-        urls.iter().map(|url| Client::open(url.as_str()).map_err(unusable)).collect();
-    Ok((Source::Cluster { client: Box::new(client), nodes: nodes? }, format!("cluster {hosts}")))
+    let source = Source::Cluster { client: Box::new(client), nodes: nodes?, is_tls };
+    Ok((source, format!("cluster {hosts}")))
 }
 
 fn unusable(error: impl fmt::Display) -> Error {
     Error::Unavailable(format!(
         "the store's URL cannot be used: {error}; it would be redis://host:port/db, or \
-         redis+cluster://host:port,host:port"
+         redis+cluster://host:port,host:port, each with rediss for TLS, or unix:///path"
     ))
 }

@@ -1,0 +1,196 @@
+//! TLS to the store: the system's roots, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+};
+
+use futures_util::FutureExt as _;
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisFuture,
+    RedisResult, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster_async::Connect,
+};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::connector::open_tls;
+
+/// The configuration of all connections of a process, or why there is none.
+static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> =
+    LazyLock::new(|| config().map(Arc::new));
+
+fn config() -> Result<ClientConfig, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    for error in found.errors {
+        tracing::warn!(%error, "cannot read some of the trusted root certificates");
+    }
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs.iter().cloned());
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    // Fails only without roots.
+    let inner = inner.build().map_err(|_| {
+        Error::General(
+            "no root certificate is trusted: install the system's (ca-certificates), or name a \
+             file in SSL_CERT_FILE"
+                .to_owned(),
+        )
+    })?;
+    let verifier = Verifier { inner, trusted: found.certs, provider: Arc::clone(&provider) };
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth())
+}
+
+/// Connects to `address` over TLS.
+pub(super) async fn connect(address: &ConnectionAddr) -> RedisResult<TlsStream<TcpStream>> {
+    let ConnectionAddr::Tcp(host, port) = address else {
+        return Err(io::Error::other(format!("{address} cannot be reached by TLS")).into());
+    };
+    let config = CONFIG.as_ref().map_err(|error| io::Error::other(error.clone()))?;
+    let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+    // Tries all addresses of the name.
+    let stream = TcpStream::connect((host.as_str(), *port)).await?;
+    stream.set_nodelay(true)?;
+    let connector = TlsConnector::from(Arc::clone(config));
+    let connected = connector.connect(name, stream).await;
+    Ok(connected.map_err(|error| io::Error::other(explain(address, &error)))?)
+}
+
+/// Says what is wrong with a handshake, and what to do.
+fn explain(address: &ConnectionAddr, error: &io::Error) -> String {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
+    let advice = match cause {
+        Some(Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => {
+            "its certificate has an issuer that is not trusted: name the issuer's certificate, or a \
+             self-signed one, in SSL_CERT_FILE"
+        }
+        Some(Error::InvalidCertificate(_)) => "its certificate cannot be accepted",
+        Some(Error::InvalidMessage(_)) => "redis:// is without TLS",
+        Some(_) | None => "see its log",
+    };
+    format!("no TLS with {address}: {error}; {advice}")
+}
+
+/// Verifies servers by WebPKI and, as curl does, by the certificate itself where it is among the trusted ones.
+/// WebPKI takes a trusted certificate as an issuer only, so it refuses the usual self-signed certificate, which
+/// OpenSSL marks as a CA.
+#[derive(Debug)]
+struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    trusted: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+/// True if the certificate is good but for its issuer, or is marked as a CA, which WebPKI takes for no server's.
+fn is_about_issuer(error: &CertificateError) -> bool {
+    // An authority that was made anew has the name of the old one, and other signatures.
+    if matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature) {
+        return true;
+    }
+    let CertificateError::Other(other) = error else { return false };
+    other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match verified {
+            // WebPKI checks the dates before it looks for the issuer, so they hold in both cases.
+            Err(Error::InvalidCertificate(why)) if is_about_issuer(&why) => {
+                if !self.trusted.iter().any(|trusted| trusted == end_entity) {
+                    return Err(CertificateError::UnknownIssuer.into());
+                }
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A connection to one node of a cluster that speaks TLS.
+#[derive(Clone)]
+pub(super) struct TlsNode(MultiplexedConnection);
+
+impl Connect for TlsNode {
+    fn connect_with_config<'a, T>(info: T, config: AsyncConnectionConfig) -> RedisFuture<'a, Self>
+    where
+        T: IntoConnectionInfo + Send + 'a,
+    {
+        async move { open_tls(&info.into_connection_info()?, config).await.map(Self) }.boxed()
+    }
+}
+
+impl ConnectionLike for TlsNode {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        self.0.req_packed_command(command)
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        commands: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        self.0.req_packed_commands(commands, offset, count)
+    }
+
+    fn get_db(&self) -> i64 {
+        self.0.get_db()
+    }
+}
