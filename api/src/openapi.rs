@@ -22,8 +22,8 @@ use bytes::Bytes;
 use utoipa::{
     ToSchema,
     openapi::{
-        Components, ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr,
-        Schema,
+        Components, ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref,
+        RefOr, Schema,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -65,6 +65,11 @@ fn documents(settings: &Settings) -> [Bytes; 2] {
         for operation in operations.into_iter().flatten() {
             operation.security = None;
             operation.responses.responses.remove("401");
+        }
+        // Of a page of another origin.
+        for operation in [&mut item.post, &mut item.delete].into_iter().flatten() {
+            let refusal = Ref::from_response_name(error_name(403)).into();
+            operation.responses.responses.entry("403".to_owned()).or_insert(refusal);
         }
     }
     [closed, open].map(|document| document.to_json().unwrap_or_default().into())

@@ -150,8 +150,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// live as long as the youngest.
     async fn put_orphan(&self, call: &CallKey, job: &JobId, ttl: Duration) -> Result<(), Error>;
 
-    /// Takes the oldest orphan of `call`. Each is taken once. Its job may never have been accepted.
-    async fn take_orphan(&self, call: &CallKey) -> Result<Option<JobId>, Error>;
+    /// Takes the oldest orphan of `call` in this shard. Each is taken once. Its job may never have been
+    /// accepted.
+    async fn take_orphan(&self, shard: &Shard, call: &CallKey) -> Result<Option<JobId>, Error>;
 
     /// Removes an orphan; `false` when it was taken, or is forgotten.
     async fn remove_orphan(&self, call: &CallKey, job: &JobId) -> Result<bool, Error>;

@@ -161,6 +161,7 @@ macro_rules! promises {
             a_tenant_is_told_the_wait_in_its_own_shard
             another_number_of_shards_loses_nothing
             a_tenant_that_moves_keeps_what_it_has
+            an_orphan_is_taken_from_a_former_shard
             a_conversation_moves_with_its_tenant
             a_message_that_stays_behind_remembers
             a_pause_holds_in_new_shards

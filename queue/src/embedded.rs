@@ -305,16 +305,16 @@ impl Backend for Embedded {
     }
 
     async fn put_orphan(&self, call: &CallKey, job: &JobId, ttl: Duration) -> Result<(), Error> {
-        lock(&self.cell(&call.shard).orphans).put(call, job, ttl, self.clock.now());
+        lock(&self.cell(job.shard()).orphans).put(call, job, ttl, self.clock.now());
         Ok(())
     }
 
-    async fn take_orphan(&self, call: &CallKey) -> Result<Option<JobId>, Error> {
-        Ok(lock(&self.peek(&call.shard).orphans).take(call, self.clock.now()))
+    async fn take_orphan(&self, shard: &Shard, call: &CallKey) -> Result<Option<JobId>, Error> {
+        Ok(lock(&self.peek(shard).orphans).take(call, self.clock.now()))
     }
 
     async fn remove_orphan(&self, call: &CallKey, job: &JobId) -> Result<bool, Error> {
-        Ok(lock(&self.peek(&call.shard).orphans).remove(call, job, self.clock.now()))
+        Ok(lock(&self.peek(job.shard()).orphans).remove(call, job, self.clock.now()))
     }
 
     async fn conversations(

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::id::{Shard, TenantId};
+use crate::id::TenantId;
 
 /// Most orphans of equal calls that a store keeps; the oldest give way to newer ones.
 pub const MAX_ORPHANS: usize = 10_000;
@@ -13,8 +13,6 @@ pub const MAX_ORPHANS: usize = 10_000;
 /// The key that equal calls of one tenant have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CallKey {
-    /// The shard of the calls' jobs.
-    pub shard: Shard,
     /// The tenant that calls.
     pub tenant: TenantId,
     /// SHA-256 of the request.

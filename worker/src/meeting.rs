@@ -105,7 +105,7 @@ impl Backend for Meeting {
         unasked()
     }
 
-    async fn take_orphan(&self, _: &CallKey) -> Result<Option<JobId>, Error> {
+    async fn take_orphan(&self, _: &Shard, _: &CallKey) -> Result<Option<JobId>, Error> {
         unasked()
     }
 

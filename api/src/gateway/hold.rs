@@ -111,7 +111,7 @@ impl Held {
     async fn adopt(&mut self) -> Result<bool, ApiError> {
         let Retry::Counted(call, _) = &self.retry else { return Ok(false) };
         let (call, drafted) = (call.clone(), self.id.clone());
-        while let Some(orphan) = self.state.queue.backend().take_orphan(&call).await? {
+        while let Some(orphan) = self.state.queue.take_orphan(drafted.shard(), &call).await? {
             self.id = orphan;
             // A job that was cancelled, as its client seemed gone, is no answer to one that retries.
             if let Some(job) = self.job().await?.filter(|job| !has_no_answer(job)) {

@@ -126,7 +126,7 @@ impl Asked {
         let idempotency =
             idempotency(headers)?.map(|key| Idempotency { key, digest, ttl, renews: false });
         let drafted = state.queue.draft(tenant.clone(), spec, body.clone(), completion);
-        let retry = retry(headers, &drafted, idempotency.is_some(), digest);
+        let retry = retry(headers, tenant, idempotency.is_some(), digest);
         let job = NewJob { class, keeps_events: stream, idempotency, ..drafted };
         let stays = wishes.store.unwrap_or(false);
         let reply = if stream {
@@ -145,14 +145,13 @@ impl Asked {
     }
 }
 
-/// How the caller of `job` retries.
-fn retry(headers: &HeaderMap, job: &NewJob, is_named: bool, digest: [u8; 32]) -> Retry {
+/// How a caller retries.
+fn retry(headers: &HeaderMap, tenant: &TenantId, is_named: bool, digest: [u8; 32]) -> Retry {
     let within = retries(headers).map(comes_again);
     match (is_named, within) {
         (true, within) => Retry::Named(within.unwrap_or_default()),
         (false, Some(within)) => {
-            let (shard, tenant) = (job.id.shard().clone(), job.tenant.clone());
-            Retry::Counted(Box::new(CallKey { shard, tenant, digest }), within)
+            Retry::Counted(Box::new(CallKey { tenant: tenant.clone(), digest }), within)
         }
         (false, None) => Retry::Never,
     }

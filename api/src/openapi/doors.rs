@@ -20,7 +20,8 @@ use crate::{
 const TAG: &str = "OpenAI and Anthropic";
 
 /// What is told in the shape of Anthropic's errors, behind its door.
-pub(super) const IN_ANTHROPIC_SHAPE: [u16; 10] = [400, 410, 413, 415, 422, 429, 500, 502, 503, 504];
+pub(super) const IN_ANTHROPIC_SHAPE: [u16; 11] =
+    [400, 403, 410, 413, 415, 422, 429, 500, 502, 503, 504];
 
 const ABOUT: &str = "The body goes to the upstream as it is, and its answer comes back as it is: \
                      only what is described here is read. A caller that goes away cancels the job.";

@@ -86,6 +86,11 @@ async fn the_document_is_whole_and_names_keys_where_they_are_needed() {
         }
     }
     let list = |document: &Value| document["paths"]["/v1/jobs"]["get"].clone();
+    let refuses_pages = |document: &Value| {
+        document["paths"]["/v1/messages"]["post"]["responses"]["403"].is_object()
+            && document["paths"]["/bridge/chat"]["post"]["responses"]["403"].is_object()
+    };
+    assert!(refuses_pages(&open) && !refuses_pages(&closed));
     assert_eq!(list(&closed)["security"].as_array().map(Vec::len), Some(2));
     assert!(list(&closed)["responses"]["401"].is_object());
     assert_eq!(

@@ -7,35 +7,35 @@ use crate::{JobId, orphan::CallKey};
 
 const TTL: Duration = Duration::from_secs(600);
 
-fn call(stage: &Stage, tenant: &str, digest: u8) -> CallKey {
-    CallKey { shard: stage.shard.clone(), tenant: tenant_id(tenant), digest: [digest; 32] }
+fn call(tenant: &str, digest: u8) -> CallKey {
+    CallKey { tenant: tenant_id(tenant), digest: [digest; 32] }
 }
 
 /// Each is taken once, the oldest first, by equal calls of its tenant only.
 pub async fn an_orphan_is_taken_once(stage: Stage) {
-    let (mine, store) = (call(&stage, "ann", 1), stage.store());
+    let (mine, store) = (call("ann", 1), stage.store());
     let jobs = [(); 3].map(|()| JobId::new(stage.shard.clone()));
     for job in jobs.iter().chain(&jobs) {
         store.put_orphan(&mine, job, TTL).await.unwrap();
     }
-    for other in [call(&stage, "bob", 1), call(&stage, "ann", 2)] {
-        assert_eq!(store.take_orphan(&other).await.unwrap(), None);
+    for other in [call("bob", 1), call("ann", 2)] {
+        assert_eq!(store.take_orphan(&stage.shard, &other).await.unwrap(), None);
     }
     for job in jobs {
-        assert_eq!(store.take_orphan(&mine).await.unwrap(), Some(job));
+        assert_eq!(store.take_orphan(&stage.shard, &mine).await.unwrap(), Some(job));
     }
-    assert_eq!(store.take_orphan(&mine).await.unwrap(), None);
+    assert_eq!(store.take_orphan(&stage.shard, &mine).await.unwrap(), None);
 }
 
 /// What was removed is not taken, and what was taken cannot be removed.
 pub async fn an_orphan_is_removed_unless_it_was_taken(stage: Stage) {
-    let (mine, store) = (call(&stage, "ann", 1), stage.store());
+    let (mine, store) = (call("ann", 1), stage.store());
     let [a, b] = [(); 2].map(|()| JobId::new(stage.shard.clone()));
     for job in [&a, &b] {
         store.put_orphan(&mine, job, TTL).await.unwrap();
     }
     assert!(store.remove_orphan(&mine, &a).await.unwrap());
     assert!(!store.remove_orphan(&mine, &a).await.unwrap());
-    assert_eq!(store.take_orphan(&mine).await.unwrap(), Some(b.clone()));
+    assert_eq!(store.take_orphan(&stage.shard, &mine).await.unwrap(), Some(b.clone()));
     assert!(!store.remove_orphan(&mine, &b).await.unwrap());
 }

@@ -13,6 +13,7 @@ use crate::{
     error::Scope,
     lease::ClaimRequest,
     limits::{LaneLimits, TenantLimits},
+    orphan::CallKey,
 };
 
 /// How many tenants there are: enough that every shard has some.
@@ -154,6 +155,24 @@ pub async fn a_tenant_that_moves_keeps_what_it_has(stage: Stage) {
     }
     let refused = after.submit(keyed_each(&after, 2)).await;
     assert!(matches!(refused, Err(Error::IdempotencyKeyReused { key }) if key == "k"));
+}
+
+/// With more shards: the retry of a tenant that moved takes the orphan that was left before.
+pub async fn an_orphan_is_taken_from_a_former_shard(stage: Stage) {
+    let before = with_shards(&stage, 1);
+    before.survey().await.unwrap();
+    let left = one_each(&before, &stage);
+    let call = |job: &NewJob| CallKey { tenant: job.tenant.clone(), digest: [1; 32] };
+    for job in &left {
+        stage.store().put_orphan(&call(job), &job.id, LEASE).await.unwrap();
+    }
+    let after = with_shards(&stage, 3);
+    after.survey().await.unwrap();
+    for (job, old) in one_each(&after, &stage).iter().zip(left) {
+        let home = job.id.shard();
+        assert_eq!(after.take_orphan(home, &call(job)).await.unwrap(), Some(old.id));
+        assert_eq!(after.take_orphan(home, &call(job)).await.unwrap(), None);
+    }
 }
 
 /// With more shards: a conversation is found, and goes on where its tenant is now.

@@ -7,6 +7,7 @@ use crate::{
     error::Error,
     id::{JobId, Shard},
     job::NewJob,
+    orphan::CallKey,
 };
 
 impl Queue {
@@ -36,6 +37,21 @@ impl Queue {
             asked.retain(|(place, _)| !at_home.contains(place));
         }
         self.accepted_in(former).await
+    }
+
+    /// Takes the oldest orphan of `call`, whose jobs go to the shard `home`; or, where there is none, one that was
+    /// put while its tenant was at home elsewhere.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn take_orphan(&self, home: &Shard, call: &CallKey) -> Result<Option<JobId>, Error> {
+        let mut found = self.backend.take_orphan(home, call).await?;
+        for shard in self.former_homes(home, &call.tenant) {
+            if found.is_none() {
+                found = self.backend.take_orphan(&shard, call).await?;
+            }
+        }
+        Ok(found)
     }
 
     /// What was accepted in these shards under the keys of the jobs that are asked for there.

@@ -54,8 +54,8 @@ pub(super) fn idempotency(shard: &Shard, tenant: &TenantId, key: &IdempotencyKey
 }
 
 /// The orphans of a call: a list of job keys.
-pub(super) fn orphans(call: &CallKey) -> String {
-    format!("{}orphans:{}:{}", prefix(&call.shard), call.tenant, call.hex())
+pub(super) fn orphans(shard: &Shard, call: &CallKey) -> String {
+    format!("{}orphans:{}:{}", prefix(shard), call.tenant, call.hex())
 }
 
 /// Is there once the bounds of a shard were set.

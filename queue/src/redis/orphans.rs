@@ -6,7 +6,7 @@ use super::{Server, keys, record};
 use crate::{
     clock::millis,
     error::Error,
-    id::JobId,
+    id::{JobId, Shard},
     orphan::{CallKey, MAX_ORPHANS},
 };
 
@@ -25,21 +25,25 @@ pub(super) async fn put(
     ttl: Duration,
 ) -> Result<(), Error> {
     let mut command = redis::cmd("EVAL");
-    command.arg(PUT).arg(1).arg(keys::orphans(call));
+    command.arg(PUT).arg(1).arg(keys::orphans(job.shard(), call));
     command.arg(job.key()).arg(MAX_ORPHANS).arg(millis(ttl).max(1));
     server.ask(&command).await
 }
 
-pub(super) async fn take(server: &Server, call: &CallKey) -> Result<Option<JobId>, Error> {
+pub(super) async fn take(
+    server: &Server,
+    shard: &Shard,
+    call: &CallKey,
+) -> Result<Option<JobId>, Error> {
     let mut command = redis::cmd("LPOP");
-    command.arg(keys::orphans(call));
+    command.arg(keys::orphans(shard, call));
     let key: Option<String> = server.ask(&command).await?;
-    key.map(|key| record::job_id(&call.shard, &key)).transpose()
+    key.map(|key| record::job_id(shard, &key)).transpose()
 }
 
 pub(super) async fn remove(server: &Server, call: &CallKey, job: &JobId) -> Result<bool, Error> {
     let mut command = redis::cmd("LREM");
-    command.arg(keys::orphans(call)).arg(1).arg(job.key());
+    command.arg(keys::orphans(job.shard(), call)).arg(1).arg(job.key());
     let removed: u64 = server.ask(&command).await?;
     Ok(removed > 0)
 }

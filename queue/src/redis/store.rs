@@ -285,8 +285,8 @@ impl Backend for RedisStore {
         orphans::put(&self.server, call, job, ttl).await
     }
 
-    async fn take_orphan(&self, call: &CallKey) -> Result<Option<JobId>, Error> {
-        orphans::take(&self.server, call).await
+    async fn take_orphan(&self, shard: &Shard, call: &CallKey) -> Result<Option<JobId>, Error> {
+        orphans::take(&self.server, shard, call).await
     }
 
     async fn remove_orphan(&self, call: &CallKey, job: &JobId) -> Result<bool, Error> {
