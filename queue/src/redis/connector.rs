@@ -78,7 +78,7 @@ pub(super) async fn open_tls(
         MultiplexedConnection::new_with_config(info.redis_settings(), stream, config).await
     };
     let (connection, driver) = timeout(OPEN, opening).await.map_err(|_| silent(info.addr()))??;
-    // It ends with the last clone of the connection.
+    #[expect(clippy::disallowed_methods, reason = "it ends with the last clone of the connection")]
     tokio::spawn(driver);
     Ok(connection)
 }

@@ -44,7 +44,7 @@ pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// Where connections come from.
 enum Source {
-    One { pool: Pool<Connector>, server: Connector },
+    One { pool: Pool<Connector>, server: Box<Connector> },
     Cluster { client: Box<ClusterClient>, nodes: Vec<Connector>, is_tls: bool },
 }
 
@@ -175,7 +175,7 @@ impl Connections {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         let (link, client_id, place) = match &self.source {
             Source::One { pool, .. } => {
-                let object = pool.get().await.map_err(unavailable)?;
+                let object = Box::pin(pool.get()).await.map_err(unavailable)?;
                 let mut link = MultiplexedConnection::clone(&object);
                 let client_id = redis::cmd("CLIENT").arg("ID").query_async(&mut link).await.ok();
                 (Link::One(link), client_id, Some(object))
@@ -211,7 +211,7 @@ impl Connections {
 }
 
 async fn subscription_at(node: &Connector) -> Result<PubSub, Error> {
-    let connected = timeout(CONNECT, node.subscribe()).await;
+    let connected = timeout(CONNECT, Box::pin(node.subscribe())).await;
     connected.map_err(unavailable)?.map_err(unavailable)
 }
 
@@ -225,7 +225,7 @@ fn one(url: &str) -> Result<(Source, String), Error> {
         .build()
         .map_err(unusable)?;
     let address = server.address();
-    Ok((Source::One { pool, server }, address))
+    Ok((Source::One { pool, server: Box::new(server) }, address))
 }
 
 fn cluster(rest: &str, is_tls: bool) -> Result<(Source, String), Error> {

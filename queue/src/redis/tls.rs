@@ -89,8 +89,8 @@ fn explain(address: &ConnectionAddr, error: &io::Error) -> String {
     format!("no TLS with {address}: {error}; {advice}")
 }
 
-/// Verifies servers by WebPKI and, as curl does, by the certificate itself where it is among the trusted ones.
-/// WebPKI takes a trusted certificate as an issuer only, so it refuses the usual self-signed certificate, which
+/// Verifies servers by `WebPKI` and, as curl does, by the certificate itself where it is among the trusted ones.
+/// `WebPKI` takes a trusted certificate as an issuer only, so it refuses the usual self-signed certificate, which
 /// OpenSSL marks as a CA.
 #[derive(Debug)]
 struct Verifier {
@@ -99,7 +99,7 @@ struct Verifier {
     provider: Arc<CryptoProvider>,
 }
 
-/// True if the certificate is good but for its issuer, or is marked as a CA, which WebPKI takes for no server's.
+/// True if the certificate is good but for its issuer, or is marked as a CA, which `WebPKI` takes for no server's.
 fn is_about_issuer(error: &CertificateError) -> bool {
     // An authority that was made anew has the name of the old one, and other signatures.
     if matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature) {
