@@ -3,7 +3,7 @@
 
 Puts each fault of tests/mutants.toml into a copy of the tree, builds it, and runs the conformance suite,
 the random histories (CAUSEWAY_HISTORIES, default 200) and the tests of what can befall a server, of what is
-left over, of repairs and of failing upstreams. Exits with 1 when a fault was not caught.
+left over, of repairs, of failing upstreams and of what passes through. Exits with 1 when a fault was not caught.
 """
 
 import os
@@ -18,7 +18,7 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
-TESTS = "test(/^(conformance|history|leftovers|repairs|server|journeys::retry)::/)"
+TESTS = "test(/^(conformance|history|leftovers|repairs|server|journeys::(passing|retry|sdk_retries|simulated|store_access))::/)"
 LONGEST_S = 300
 
 

@@ -12,6 +12,7 @@ mod passing;
 mod patience;
 mod responses;
 mod retry;
+mod sdk_retries;
 mod simulated;
 mod start;
 mod store_access;

@@ -54,6 +54,7 @@ impl Retry {
         match self {
             Self::Counted(call, within) => {
                 put_patiently(state, &call, job).await?;
+                tracing::debug!(job.id = %job, "a job waits for the retry of its client");
                 if stays || passes_before_stop(state, within).await.is_none() {
                     return Ok(());
                 }
