@@ -1,6 +1,6 @@
 # Names for what one does here. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: up test test-clients test-openapi lint bench ci experiment model mutants outage peers gateway help
+.PHONY: up test test-clients test-openapi lint bench ci experiment model mutants outage peers gateway lossy help
 
 up: ## Run API, worker and embedded queue on 127.0.0.1:4004 (ARGS="--upstream URL" adds flags)
 	cargo run --release --locked -- up $(ARGS)
@@ -39,6 +39,9 @@ gateway: ## Measure calls and 10,000 streams through API, Redis and worker; writ
 
 outage: ## Take a model away from 1,100 jobs in nine ways, for 20 s and for 3 min (dns needs root); writes RESULTS.md
 	bash bench/outage/run.sh $(ARGS)
+
+lossy: ## Let 400 silent calls of 100 s run over a network that loses packets (root); writes RESULTS.md
+	bash bench/lossy/run.sh $(ARGS)
 
 model: ## Serve a real small model, OpenAI-compatible, on port 9101 (PORT=N); the first time builds it
 	scripts/model.sh $(or $(PORT),9101)
