@@ -3,7 +3,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use crate::config::{Config, span, without_password};
+use crate::config::{Config, Lane, Reached, span};
 
 /// What this process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,21 +76,28 @@ impl fmt::Display for Banner<'_> {
 
 impl Banner<'_> {
     fn calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let call = |f: &mut fmt::Formatter<'_>, url: &str, key: Option<&String>, lane: &str| {
-            let key = key.map_or(String::new(), |name| format!(", with the key in {name}"));
-            writeln!(f, "  upstream  {}{key}{lane}", without_password(url))
+        let call = |f: &mut fmt::Formatter<'_>, reached: &Reached, lane: &str| {
+            let Reached { settings, key_env, proxy_from } = reached;
+            let key =
+                key_env.as_ref().map_or(String::new(), |name| format!(", with the key in {name}"));
+            let proxy = settings.proxy.as_ref().zip(*proxy_from);
+            let proxy = proxy.map_or(String::new(), |(proxy, from)| {
+                format!(", through the proxy {proxy} ({from})")
+            });
+            writeln!(f, "  upstream  {}{key}{proxy}{lane}", settings.address)
         };
         let lanes = &self.config.lanes;
-        for lane in lanes {
-            if let Some(url) = &lane.upstream {
-                call(f, url, lane.api_key_env.as_ref(), &format!(" (lane {})", lane.name))?;
+        let is_own = |lane: &&Lane| lane.upstream.is_some() || lane.proxy.is_some();
+        for lane in lanes.iter().filter(is_own) {
+            if let Some(reached) = self.config.upstream_of(Some(lane)) {
+                call(f, &reached, &format!(" (lane {})", lane.name))?;
             }
         }
-        let others = lanes.iter().any(|lane| lane.upstream.is_some());
+        let others = lanes.iter().any(|lane| is_own(&lane));
         let rest = if others { " (the other lanes)" } else { "" };
-        match &self.config.upstream {
-            _ if others && lanes.iter().all(|lane| lane.upstream.is_some()) => {}
-            Some(url) => call(f, url, self.config.api_key_env.as_ref(), rest)?,
+        match self.config.upstream_of(None) {
+            _ if others && lanes.iter().all(|lane| is_own(&lane)) => {}
+            Some(reached) => call(f, &reached, rest)?,
             None => writeln!(
                 f,
                 "  upstream  SIMULATED: answers are made up; --upstream URL calls a real model{rest}"
@@ -125,13 +132,17 @@ mod tests {
     fn passwords_stay_out_of_the_lines() {
         let config = Config {
             redis: Some(Secret::new("redis://u:secret@db:6379")),
-            upstream: Some("https://api.example/v1".to_owned()),
+            upstream: Some(Secret::new("https://u:secret@api.example/v1?key=secret")),
+            proxy: Some(Secret::new("http://u:secret@proxy:3128")),
             api_key_env: Some("MY_KEY".to_owned()),
             api_key: Some(Secret::new("sk-secret")),
             ..Config::default()
         };
         let text = lines(Role::Worker, &config, None);
-        for part in ["Redis at redis://db:6379", "https://api.example/v1, with the key in MY_KEY"] {
+        for part in [
+            "Redis at redis://db:6379",
+            "https://api.example/v1, with the key in MY_KEY, through the proxy http://proxy:3128 (proxy)",
+        ] {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains("secret") && !text.contains("curl"), "{text}");

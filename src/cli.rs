@@ -8,7 +8,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use self::flags::{CallFlags, ListenFlags, LogFlags, SimulatedFlags, StoreFlags};
+use self::flags::{CallFlags, ListenFlags, LogFlags, SimulatedFlags, StoreFlags, UpstreamFlags};
 use crate::config::span;
 
 const PRECEDENCE: &str = "\
@@ -44,6 +44,9 @@ pub(crate) enum Command {
     /// List lanes; pause and resume them
     #[command(subcommand)]
     Lane(Lane),
+    /// Check that upstreams are reached, take their keys and have their models
+    #[command(subcommand)]
+    Upstream(Upstream),
     /// Make keys for tenants
     #[command(subcommand)]
     Tenant(Tenant),
@@ -138,6 +141,20 @@ pub(crate) struct SimulateFlags {
     simulated: SimulatedFlags,
     #[command(flatten)]
     log: LogFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Upstream {
+    /// Ask each configured upstream for its models; fails if one is wrong
+    Check(UpstreamCheck),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpstreamCheck {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    #[command(flatten)]
+    pub(crate) flags: UpstreamFlags,
 }
 
 /// Where the configuration comes from.

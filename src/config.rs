@@ -12,6 +12,7 @@ mod layers;
 mod list;
 mod misfit;
 mod range;
+mod reach;
 mod secret;
 mod sections;
 mod settings;
@@ -21,12 +22,13 @@ mod webhooks;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use causeway_worker::WebhookSecret;
+use causeway_worker::{ProxyVariables, WebhookSecret};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     lane::Lane,
     layers::load,
+    reach::Reached,
     secret::{Secret, without_password},
     sections::{Api, Bridge, Client, Log, LogFormat, Retry, Simulated, Timeouts},
     tenant::{Digest, Tenant},
@@ -63,7 +65,20 @@ pub(crate) struct Config {
     pub(crate) redis: Option<Secret>,
     /// The OpenAI-compatible server that answers, e.g. `http://127.0.0.1:9101/v1`. Default: none,
     /// answers are simulated where that is permitted. `--upstream`, `CAUSEWAY_UPSTREAM`.
-    pub(crate) upstream: Option<String>,
+    pub(crate) upstream: Option<Secret>,
+    /// The proxy: a URL, `none`, or `environment` for the one that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`
+    /// and `NO_PROXY` name. Default: `environment`.
+    /// `CAUSEWAY_PROXY`.
+    pub(crate) proxy: Option<Secret>,
+    /// A PEM file with certificates to trust beside the system's roots. Default: none.
+    /// `CAUSEWAY_CA_FILE`.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A PEM file with the certificate to present, and its chain. Default: none.
+    /// `CAUSEWAY_CLIENT_CERT_FILE`.
+    pub(crate) client_cert_file: Option<PathBuf>,
+    /// A PEM file with that certificate's private key. Default: `client_cert_file` holds it too.
+    /// `CAUSEWAY_CLIENT_KEY_FILE`.
+    pub(crate) client_key_file: Option<PathBuf>,
     /// Permit simulated answers in lanes without an upstream. Default false; then they are permitted only where
     /// neither a Redis nor any upstream is configured. `--simulate`, `CAUSEWAY_SIMULATE`.
     pub(crate) simulate: bool,
@@ -140,6 +155,9 @@ pub(crate) struct Config {
     /// What `bridge.persona_file` holds.
     #[serde(skip)]
     pub(crate) persona: Option<String>,
+    /// The proxies that the environment names.
+    #[serde(skip)]
+    pub(crate) proxy_variables: ProxyVariables,
 }
 
 impl Default for Config {
@@ -149,6 +167,10 @@ impl Default for Config {
             allow_open_bind: false,
             redis: None,
             upstream: None,
+            proxy: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
             simulate: false,
             api_key_env: None,
             concurrency: 256,
@@ -176,6 +198,7 @@ impl Default for Config {
             client_key: None,
             webhook_secrets: Vec::new(),
             persona: None,
+            proxy_variables: ProxyVariables::default(),
         }
     }
 }

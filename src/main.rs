@@ -112,6 +112,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let source = Source { flags: json!(typed.flags), file: typed.file.config, environment };
             node::run(source, Role::Worker).await
         }
+        Command::Upstream(cli::Upstream::Check(typed)) => {
+            let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
+            upstream::check::run(&config).await
+        }
         Command::Tenant(cli::Tenant::Key) => tenant::key(),
         Command::Webhook(cli::Webhook::Secret) => webhook::secret(),
         Command::Lane(typed) => {

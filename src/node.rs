@@ -7,7 +7,7 @@
 use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
-use causeway_api::{AppState, Model, Settings, Tenants};
+use causeway_api::{AppState, Settings, Tenants};
 use causeway_queue::Queue;
 use causeway_worker::{Signing, StopHandle, Worker};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -20,7 +20,8 @@ use crate::{
     handles, listen, logging, probe,
     reload::Reload,
     signals::Signals,
-    store, upstream,
+    store,
+    upstream::{self, Clients},
 };
 
 /// How often the histograms of the metrics are drained.
@@ -88,6 +89,8 @@ pub(crate) struct Node {
     worker: Option<Worker>,
     probe: Option<TcpListener>,
     metrics: PrometheusHandle,
+    /// The upstreams that the worker calls.
+    to_check: Option<Clients>,
 }
 
 impl Node {
@@ -117,7 +120,11 @@ impl Node {
             config.probe.filter(|_| role == Role::Worker).map(listen::listen).transpose()?;
         let queue = store::open(&config).await?;
         let signing = config.signing();
-        let worker = if works { Some(worker(&config, &queue, signing.clone())?) } else { None };
+        let clients = clients(&config, works)?;
+        let worker = match &clients {
+            Some(clients) if works => Some(worker(&config, &queue, signing.clone(), clients)?),
+            Some(_) | None => None,
+        };
         if serves {
             queue.survey().await?;
             queue.set_limits(config.lane_limits(), &config.tenant_limits()).await?;
@@ -126,13 +133,14 @@ impl Node {
         let api = listener.map(|listener| {
             let health = worker.as_ref().map(Worker::health);
             let handle = metrics.clone();
-            let settings = api_settings(&config, role);
+            let settings = api_settings(&config, role, clients.as_ref());
             let is_alive = move || health.as_ref().is_none_or(|health| health.is_alive(STUCK));
             let metrics = move || handle.render();
             let (queue, tenants) = (queue.clone(), tenants.clone());
             (listener, AppState::new(queue, settings, tenants, metrics, is_alive))
         });
-        Ok(Self { role, config, queue, tenants, signing, api, worker, probe, metrics })
+        let to_check = clients.filter(|_| works);
+        Ok(Self { role, config, queue, tenants, signing, api, worker, probe, metrics, to_check })
     }
 
     /// Where the API listens.
@@ -153,6 +161,9 @@ impl Node {
     pub(crate) async fn run(self, stop: StopHandle) -> anyhow::Result<()> {
         let mut upkeep = JoinSet::new();
         upkeep.spawn(keep_up(self.metrics.clone()));
+        if let Some(clients) = self.to_check {
+            upkeep.spawn(upstream::check::after_start(self.config.clone(), clients));
+        }
         if self.worker.is_none() {
             upkeep.spawn(keep_surveying(self.queue.clone()));
         }
@@ -205,33 +216,37 @@ impl Node {
     }
 }
 
-fn worker(config: &Config, queue: &Queue, signing: Signing) -> anyhow::Result<Worker> {
-    let upstreams = upstream::of_lanes(config, queue, signing)?;
+fn worker(
+    config: &Config,
+    queue: &Queue,
+    signing: Signing,
+    clients: &Clients,
+) -> anyhow::Result<Worker> {
+    let upstreams = upstream::of_lanes(config, queue, signing, clients)?;
     Ok(Worker::new(queue.clone(), config.worker()?, upstreams))
 }
 
-/// The HTTP surface's settings, with the models that this process knows of.
-fn api_settings(config: &Config, role: Role) -> Settings {
-    let model =
-        |id: &str, owned_by: &str| Model { id: id.to_owned(), owned_by: owned_by.to_owned() };
-    let of_lane = |lane: &crate::config::Lane| {
-        let name = lane.name.clone();
-        lane.models.iter().map(move |id| model(id, name.as_str())).collect::<Vec<_>>()
-    };
-    let mut models: Vec<Model> = config.lanes.iter().flat_map(of_lane).collect();
-    if models.is_empty() {
-        models.push(match (&config.upstream, role) {
-            (None, Role::Up) => model("simulated", "causeway-simulated"),
-            (None, Role::Api | Role::Worker) | (Some(_), _) => {
-                model(&config.bridge.model, "default")
-            }
-        });
-    }
+/// Returns the HTTP surface's settings, with the models that this process knows or can fetch.
+fn api_settings(config: &Config, role: Role, clients: Option<&Clients>) -> Settings {
+    let models = upstream::models::configured(config, role);
+    let models_source = clients.and_then(|clients| upstream::models::source(config, clients));
     let simulated_lanes = match role {
         Role::Up => upstream::simulated_lanes(config),
         Role::Api | Role::Worker => Vec::new(),
     };
-    Settings { models, simulated_lanes, ..config.api() }
+    Settings { models, models_source, simulated_lanes, ..config.api() }
+}
+
+/// Makes the clients of the upstreams. An API process needs them for the list of models only.
+fn clients(config: &Config, works: bool) -> anyhow::Result<Option<Clients>> {
+    match Clients::of(config) {
+        Err(error) if !works => {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "GET /v1/models does not ask the upstreams");
+            Ok(None)
+        }
+        clients => clients.map(Some),
+    }
 }
 
 /// Says how many jobs go down with this process.

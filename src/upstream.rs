@@ -1,14 +1,51 @@
-//! Makes the upstreams that the configuration names.
+//! Makes the configured upstreams, checks them, and lists their models.
+
+pub(crate) mod check;
+pub(crate) mod models;
 
 use std::{collections::HashMap, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use causeway_queue::{LaneName, Queue, webhook::is_of_deliveries};
 use causeway_worker::{
-    Deliverer, OpenAi, Secret as Key, Signing, Simulated, Upstream, WithResponses,
+    Deliverer, OpenAi, Signing, Simulated, Upstream, UpstreamClient, WithResponses,
 };
 
-use crate::config::{Config, Secret, without_password};
+use crate::config::{Config, Lane, Reached};
+
+/// The clients of the upstreams, one for all lanes that reach theirs in the same way.
+#[derive(Debug)]
+pub(crate) struct Clients(Vec<(Reached, UpstreamClient)>);
+
+impl Clients {
+    /// Makes the clients of all upstreams that `config` names.
+    ///
+    /// # Errors
+    /// If the key or a file of one is unusable.
+    pub(crate) fn of(config: &Config) -> anyhow::Result<Self> {
+        let upstreams = config.upstreams().into_iter();
+        let client = |(reached, _)| {
+            let client = client(&reached, config)?;
+            Ok((reached, client))
+        };
+        upstreams.map(client).collect::<anyhow::Result<_>>().map(Self)
+    }
+
+    /// The client of `lane`, or of the top level; `None` where answers are simulated.
+    pub(crate) fn find(&self, config: &Config, lane: Option<&Lane>) -> Option<&UpstreamClient> {
+        let reached = config.upstream_of(lane)?;
+        self.0.iter().find(|(known, _)| *known == reached).map(|(_, client)| client)
+    }
+}
+
+/// Makes a client of the upstream.
+///
+/// # Errors
+/// If its key or a file is unusable.
+pub(crate) fn client(reached: &Reached, config: &Config) -> anyhow::Result<UpstreamClient> {
+    let client = UpstreamClient::new(&reached.settings, config.timeouts().connect);
+    client.with_context(|| format!("cannot use the upstream {}", reached.settings.address))
+}
 
 /// Refuses lanes without an upstream, unless simulated answers are permitted: with a Redis, or beside other
 /// upstreams, a made-up answer would pass for a real one.
@@ -45,38 +82,27 @@ pub(crate) fn simulated_lanes(config: &Config) -> Vec<LaneName> {
 /// answers; of the lane of deliveries what signs by `signing` and delivers.
 ///
 /// # Errors
-/// When a server's address is none.
+/// When the HTTP client of the deliveries cannot be made.
 pub(crate) fn of_lanes(
     config: &Config,
     queue: &Queue,
     signing: Signing,
+    clients: &Clients,
 ) -> anyhow::Result<HashMap<LaneName, Arc<dyn Upstream>>> {
-    let general: Arc<dyn Upstream> = match &config.upstream {
-        None => Arc::new(Simulated::new(config.simulation())),
-        Some(url) => server(config, url, config.api_key.as_ref())?,
-    };
+    let simulated: Arc<dyn Upstream> = Arc::new(Simulated::new(config.simulation()));
     let mut upstreams = HashMap::new();
     let deliverer = Deliverer::new(signing, config.allowed(), config.webhooks.timeout)
         .context("cannot deliver to webhooks")?;
     upstreams.insert(LaneName::webhooks(), Arc::new(deliverer) as Arc<dyn Upstream>);
     for lane in queue.lanes().iter().filter(|lane| !is_of_deliveries(&lane.name)) {
         let configured = config.lanes.iter().find(|configured| configured.name == lane.name);
-        let own = configured.and_then(|lane| Some((lane.upstream.as_ref()?, &lane.api_key)));
-        let upstream = match own {
-            Some((url, key)) => server(config, url, key.as_ref())?,
-            None => Arc::clone(&general),
+        let upstream: Arc<dyn Upstream> = match clients.find(config, configured) {
+            Some(client) => Arc::new(OpenAi::new(client.clone(), &config.timeouts())),
+            None => Arc::clone(&simulated),
         };
         upstreams.insert(lane.name.clone(), Arc::new(WithResponses::new(upstream)) as Arc<_>);
     }
     Ok(upstreams)
-}
-
-fn server(config: &Config, url: &str, key: Option<&Secret>) -> anyhow::Result<Arc<dyn Upstream>> {
-    let key = key.map(|key| Key::new(key.expose()));
-    let upstream = OpenAi::new(url, key, &config.timeouts());
-    Ok(Arc::new(
-        upstream.with_context(|| format!("cannot use the upstream {}", without_password(url)))?,
-    ))
 }
 
 #[cfg(test)]

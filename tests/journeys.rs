@@ -10,6 +10,7 @@ mod main_job;
 mod outage;
 mod passing;
 mod patience;
+mod reach;
 mod responses;
 mod retry;
 mod sdk_retries;

@@ -18,6 +18,7 @@ mod health;
 mod job_view;
 mod jobs;
 mod members;
+mod models;
 mod openapi;
 mod origin;
 mod outage;
@@ -37,6 +38,7 @@ mod ws;
 
 pub use auth::{Tenant, Tenants, Webhooks};
 pub use forward::{FORWARDED, InvalidPattern, check_forwarded};
+pub use models::ModelsSource;
 pub use router::router;
 pub use serve::serve;
 pub use settings::{BridgeSettings, Model, Settings, WebhookSettings};

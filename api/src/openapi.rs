@@ -38,7 +38,8 @@ use crate::{
     gateway::{ResponseWishes, Wishes},
     health::Well,
     job_view::{JobView, ListView, PageView},
-    queue_view::{LaneList, ModelList, QueueView, Whose},
+    models::{ModelList, ModelView},
+    queue_view::{LaneList, QueueView, Whose},
     settings::Settings,
     state::AppState,
     submit::{JobRequest, ManyRequest, Peek},
@@ -146,7 +147,8 @@ fn answers() -> Schemas {
     add::<deliveries::ListView<'_>>(&mut schemas);
     add::<QueueView>(&mut schemas);
     add::<LaneList>(&mut schemas);
-    add::<ModelList<'_>>(&mut schemas);
+    add::<ModelList>(&mut schemas);
+    add::<ModelView>(&mut schemas);
     add::<chat::Answered<'_>>(&mut schemas);
     add::<chat::Pending>(&mut schemas);
     add::<chat::SessionList>(&mut schemas);

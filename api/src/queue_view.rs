@@ -1,4 +1,4 @@
-//! The queue in numbers, and the models that are served.
+//! The queue in numbers.
 
 use axum::{
     Json,
@@ -19,7 +19,6 @@ use crate::{
     extract::{MaybeJson, Segment, parse},
     job_view::moment,
     openapi::schema,
-    settings::Model,
     state::AppState,
 };
 
@@ -97,33 +96,6 @@ impl From<Down> for DownView {
     fn from(down: Down) -> Self {
         let message = down.error.map(|error| error.message);
         Self { since: moment(down.since), probe_at: moment(down.probe_at), message }
-    }
-}
-
-/// The models that are served.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ModelList)]
-pub(crate) struct ModelList<'a> {
-    data: Vec<ModelView<'a>>,
-    /// Always `list`.
-    object: &'static str,
-}
-
-/// A model.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Model)]
-struct ModelView<'a> {
-    created: u64,
-    id: &'a str,
-    /// Always `model`.
-    object: &'static str,
-    /// Who answers: the lane, or `causeway-simulated`.
-    owned_by: &'a str,
-}
-
-impl<'a> From<&'a Model> for ModelView<'a> {
-    fn from(model: &'a Model) -> Self {
-        Self { created: 0, id: &model.id, object: "model", owned_by: &model.owned_by }
     }
 }
 
@@ -239,10 +211,4 @@ async fn lane_view(
         scheduled: stats.scheduled,
         tenant_limits: stats.limits,
     })
-}
-
-/// `GET /v1/models`.
-pub(crate) async fn models(State(state): State<AppState>) -> Response {
-    let data = state.settings.models.iter().map(ModelView::from).collect();
-    Json(ModelList { data, object: "list" }).into_response()
 }

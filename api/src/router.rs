@@ -14,7 +14,7 @@ use axum::{
 use crate::{
     auth, bridge, deliveries, docs,
     error::ApiError,
-    event_stream, events, gateway, health, jobs, openapi, origin,
+    event_stream, events, gateway, health, jobs, models, openapi, origin,
     outage::{self, Outage},
     queue_view, request_id,
     state::AppState,
@@ -29,9 +29,14 @@ struct Table {
 }
 
 impl Table {
-    fn route(mut self, path: &'static str, methods: Methods) -> Self {
+    fn route(self, path: &'static str, methods: Methods) -> Self {
+        self.route_as(path, path, methods)
+    }
+
+    /// Adds a route whose `pattern` matches more than an OpenAPI path can express, e.g. names with slashes.
+    fn route_as(mut self, path: &'static str, pattern: &str, methods: Methods) -> Self {
         self.served.push((path, methods.1));
-        Self { router: self.router.route(path, methods.0), ..self }
+        Self { router: self.router.route(pattern, methods.0), ..self }
     }
 }
 
@@ -67,7 +72,8 @@ fn for_callers() -> Table {
         .route("/v1/responses", allow(post(gateway::responses), "POST"))
         .route("/v1/responses/{id}", allow(get(gateway::responses::retrieve), "GET, HEAD"))
         .route("/v1/responses/{id}/cancel", allow(post(gateway::responses::cancel), "POST"))
-        .route("/v1/models", allow(get(queue_view::models), "GET, HEAD"))
+        .route("/v1/models", allow(get(models::list), "GET, HEAD"))
+        .route_as("/v1/models/{id}", "/v1/models/{*id}", allow(get(models::show), "GET, HEAD"))
         .route("/bridge/chat", allow(post(bridge::chat), "POST"))
         .route("/bridge/sessions", allow(get(bridge::sessions), "GET, HEAD"))
         .route(

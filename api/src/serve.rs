@@ -3,12 +3,22 @@
 use std::{io, time::Duration};
 
 use axum::serve::ListenerExt as _;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{router::router, state::AppState};
 
 /// How long connections may take to end after the stop.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The TCP keepalive of callers, with the bounds of upstream connections: a vanished host is detected after
+/// 120 s, and its call is cancelled like that of any caller that has gone; a lost probe costs nothing.
+fn keepalive() -> TcpKeepalive {
+    const IDLE: Duration = Duration::from_secs(30);
+    const INTERVAL: Duration = Duration::from_secs(10);
+    const RETRIES: u32 = 9;
+    TcpKeepalive::new().with_time(IDLE).with_interval(INTERVAL).with_retries(RETRIES)
+}
 
 /// Serves the API on `listener`. When `drain` ends it takes no more connections and, over the
 /// WebSockets that are open, no more jobs; whoever waits for an answer goes on waiting until the
@@ -24,6 +34,8 @@ pub async fn serve(
     let listener = listener.tap_io(|connection| {
         // Without it small answers would wait for more; where it cannot be set they do.
         drop(connection.set_nodelay(true));
+        // Where it cannot be set, a caller that vanished is noticed at the end of its wait.
+        drop(SockRef::from(&*connection).set_tcp_keepalive(&keepalive()));
     });
     let (stopping, errands) = (state.stopping(), state.errands.clone());
     let draining = state.draining.clone();

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use causeway_queue::{LaneName, address::Allowed};
+use serde_json::{Map, Value};
 
-use crate::forward::FORWARDED;
+use crate::{forward::FORWARDED, models::ModelsSource};
 
 /// How the API serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Settings {
     pub simulated_lanes: Vec<LaneName>,
     /// The models that are served, for `GET /v1/models`.
     pub models: Vec<Model>,
+    /// Replaces `models` if the configuration names none; `models` is the answer while the source fails.
+    pub models_source: Option<ModelsSource>,
     /// The chat bridge.
     pub bridge: BridgeSettings,
     /// Webhooks.
@@ -53,8 +56,10 @@ pub struct WebhookSettings {
 pub struct Model {
     /// Its name.
     pub id: String,
-    /// Who answers: the lane, or `causeway-simulated`.
+    /// The lane, the owner that the upstream names, or `causeway-simulated`.
     pub owned_by: String,
+    /// Further fields that the upstream lists for it.
+    pub fields: Map<String, Value>,
 }
 
 /// How the chat bridge serves.
@@ -97,6 +102,7 @@ impl Default for Settings {
             cors_origins: Vec::new(),
             simulated_lanes: Vec::new(),
             models: Vec::new(),
+            models_source: None,
             bridge: BridgeSettings::default(),
             webhooks: WebhookSettings::default(),
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use causeway_queue::{Error, JobId, Queue, TenantId, job::Job};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{auth::Tenants, settings::Settings};
+use crate::{auth::Tenants, models::ModelCache, settings::Settings};
 
 /// The state of the API: cheap to clone, as axum does many times for every request.
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ pub struct Shared {
     stopping: CancellationToken,
     /// What `/openapi.json` answers: with tenants, and without; made when it is first asked for.
     pub(crate) documents: OnceLock<[Bytes; 2]>,
+    pub(crate) models: ModelCache,
 }
 
 impl Deref for AppState {
@@ -67,6 +68,7 @@ impl AppState {
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             documents: OnceLock::new(),
+            models: ModelCache::default(),
         }))
     }
 

@@ -5,6 +5,7 @@ mod browsers;
 mod gateway;
 mod jobs;
 mod lanes;
+mod models;
 mod openapi;
 mod passing;
 mod refusals;

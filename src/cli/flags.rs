@@ -33,20 +33,27 @@ pub(crate) struct StoreFlags {
 }
 
 #[derive(Debug, Default, Args, Serialize)]
-pub(crate) struct CallFlags {
+pub(crate) struct UpstreamFlags {
     /// The OpenAI-compatible server to call, e.g. `http://127.0.0.1:9101/v1` [default: simulated
     /// without --redis]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) upstream: Option<String>,
-    /// Permit simulated answers where no upstream is configured; needed with a Redis
-    #[arg(long)]
-    #[serde(skip_serializing_if = "is_false")]
-    pub(crate) simulate: bool,
     /// The environment variable that holds the server's API key [default: no key]
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) api_key_env: Option<String>,
+}
+
+#[derive(Debug, Default, Args, Serialize)]
+pub(crate) struct CallFlags {
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) upstream: UpstreamFlags,
+    /// Permit simulated answers where no upstream is configured; needed with a Redis
+    #[arg(long)]
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) simulate: bool,
     /// How many calls run at once [default: 256]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = Whole::<usize>::new().range(1..=100_000))]
     #[serde(skip_serializing_if = "Option::is_none")]

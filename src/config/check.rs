@@ -4,7 +4,7 @@ use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
 use causeway_api::{InvalidPattern, check_forwarded, check_webhook_url};
 use causeway_queue::{address::Allowed, webhook::is_of_deliveries};
-use causeway_worker::{MAX_RETRY_BASE, WebhookSecret};
+use causeway_worker::{Address, MAX_RETRY_BASE, ProxyVariables, WebhookSecret};
 
 use super::{Config, Environment, Refused, Secret, range::Range, without_password};
 
@@ -53,7 +53,7 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     simulated(config)?;
     tenants(config, &allowed)?;
     lanes(config)?;
-    address("upstream", config.upstream.as_deref())?;
+    upstream(config)?;
     address("client.url", Some(&config.client.url))
 }
 
@@ -179,11 +179,21 @@ fn lanes(config: &Config) -> Result<(), Wrong> {
                 limits.max_queued
             ));
         }
-        if let Some(rule) = lane.upstream.as_deref().and_then(unlike_an_address) {
-            return wrong(format!("has the upstream {rule}"));
+        if let Some(Err(error)) = lane.upstream.as_ref().map(|url| Address::parse(url.expose())) {
+            return wrong(format!("has an upstream that {error}"));
+        }
+        if let Some((key, rule)) = lane.reach().misfit() {
+            return wrong(format!("has a `{key}` that {rule}"));
         }
     }
     Ok(())
+}
+
+fn upstream(config: &Config) -> Result<(), Wrong> {
+    if let Some(Err(error)) = config.upstream.as_ref().map(|url| Address::parse(url.expose())) {
+        return Err(Wrong { key: "upstream", rule: error.to_string() });
+    }
+    config.reach().misfit().map_or(Ok(()), |(key, rule)| Err(Wrong { key, rule }))
 }
 
 fn simulated(config: &Config) -> Result<(), Wrong> {
@@ -258,6 +268,9 @@ pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<
         let place = format!("`webhook_secret_env` of tenant {}", tenant.id);
         tenant.webhook_secrets = secrets(&place, &tenant.webhook_secret_env)?;
     }
+    let variable = |name: &str| environment.get(name).map(String::as_str);
+    config.proxy_variables =
+        ProxyVariables::read(variable).map_err(|error| Refused(error.to_string()))?;
     if let Some(path) = &config.bridge.persona_file {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Refused(format!("cannot read `bridge.persona_file` {}: {error}", path.display()))

@@ -1,5 +1,7 @@
 //! `[[lane]]`: pools of upstreams that are rate limited together.
 
+use std::path::PathBuf;
+
 use causeway_queue::{LaneName, limits::LaneLimits};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,21 @@ pub(crate) struct Lane {
     pub(crate) models: Vec<String>,
     /// Its upstream. Default: the `upstream` of the top level.
     #[serde(default)]
-    pub(crate) upstream: Option<String>,
+    pub(crate) upstream: Option<Secret>,
+    /// The proxy: a URL, `none`, or `environment` for the one that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`
+    /// and `NO_PROXY` name. Default: that of the top level.
+    #[serde(default)]
+    pub(crate) proxy: Option<Secret>,
+    /// A PEM file with certificates to trust beside the system's roots. Default: that of the top level.
+    #[serde(default)]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A PEM file with the certificate to present, and its chain. Default: that of the
+    /// top level.
+    #[serde(default)]
+    pub(crate) client_cert_file: Option<PathBuf>,
+    /// A PEM file with that certificate's private key. Default: `client_cert_file` holds it too.
+    #[serde(default)]
+    pub(crate) client_key_file: Option<PathBuf>,
     /// The environment variable that holds this upstream's key. Default: none when the lane has an
     /// `upstream`, else that of the top level.
     #[serde(default)]
@@ -58,6 +74,10 @@ impl Lane {
             name,
             models,
             upstream,
+            proxy: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
             api_key_env,
             shards: one(),
             max_running,

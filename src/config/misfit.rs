@@ -50,10 +50,13 @@ fn shown(found: &Actual, wanted: &str, path: &[String]) -> String {
 }
 
 /// Whether what stands at this place may be a secret, though none belongs there: whatever a tenant
-/// has, the names of variables, an address with its password.
+/// has, the names of variables, addresses with their passwords.
 fn is_private(path: &[String]) -> bool {
     let names_variables = path.iter().any(|name| name.ends_with("_env"));
-    names_variables || path.first().is_some_and(|first| first == "tenant" || first == "redis")
+    let is_address = path.last().is_some_and(|last| last == "upstream" || last == "proxy");
+    names_variables
+        || is_address
+        || path.first().is_some_and(|first| first == "tenant" || first == "redis")
 }
 
 fn is_number(wanted: &str) -> bool {

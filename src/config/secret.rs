@@ -19,14 +19,15 @@ impl Secret {
         &self.0
     }
 
-    /// An address with whatever stands before its `@` hidden.
+    /// An address without user info and query.
     pub(crate) fn without_password(&self) -> String {
         without_password(&self.0)
     }
 }
 
-/// The address `text` with whatever stands before its `@` hidden.
+/// The address `text` without user info and query, either of which may hold a secret.
 pub(crate) fn without_password(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }

@@ -7,7 +7,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
@@ -223,10 +223,15 @@ impl Answering {
 
 async fn serve(
     State((mode, seen)): State<(Mode, Seen)>,
+    method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    // Processes list the models after their start, which is no call.
+    if method == Method::GET {
+        return models(uri.path());
+    }
     let raw = body;
     // Valid JSON can have numbers and escapes that a `Value` cannot hold.
     let body: Value = serde_json::from_slice(&raw).unwrap_or_default();
@@ -252,6 +257,13 @@ async fn serve(
             Err::<Bytes, _>(std::io::Error::other("cut by the test"))
         }))),
     }
+}
+
+fn models(path: &str) -> Response {
+    if path != "/v1/models" {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    axum::Json(json!({ "object": "list", "data": [{ "id": "test" }] })).into_response()
 }
 
 /// Tells when it is dropped, unless it was told not to.

@@ -154,15 +154,10 @@ struct Seen {
 }
 
 /// Makes the call.
-async fn call(
-    bench: &Bench,
-    lease: &Lease,
-    tap: &Arc<Tap>,
-    seen: &Seen,
-    memory: &Share,
-) -> Called {
+async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>, seen: &Seen, memory: &Share) -> Called {
     let total = bench.settings.timeouts.total;
     let call = Call {
+        id: format!("{}-{}", lease.key.job, lease.key.epoch),
         tenant: lease.key.tenant.clone(),
         url: lease.spec.url.clone(),
         body: conversation::recall(&lease.body, &lease.turns),

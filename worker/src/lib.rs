@@ -36,8 +36,10 @@ pub use schedule::MAX_BASE as MAX_RETRY_BASE;
 pub use settings::{Settings, Timeouts, WebhookSettings};
 pub use stop::{Stop, StopHandle};
 pub use upstream::{
-    Answer, Call, Failure, Memory, NoAnswer, OpenAi, Place, Refusal, Secret, Share, Sink,
-    StreamEvent, Upstream, WithResponses,
+    Address, Answer, Call, Failure, InvalidAddress, InvalidProxy, InvalidTls, InvalidUpstream,
+    InvalidVariable, ListedModel, Memory, NoAnswer, OpenAi, Place, Proxy, ProxyVariables, Refusal,
+    Secret, Share, Sink, StreamEvent, TlsFiles, Upstream, UpstreamClient, UpstreamSettings,
+    Verdict, WithResponses,
     simulated::{FailureMix, Simulated, SimulatedSettings},
     webhook::{Deliverer, InvalidSecret, Signing, WebhookSecret},
 };

@@ -1,19 +1,24 @@
 //! What answers: an OpenAI-compatible server, or the simulation.
 
+mod address;
 mod answer;
 mod body;
+mod check;
+mod client;
 mod coding;
 pub(crate) mod error_body;
 mod mask;
 mod memory;
 mod openai;
 mod place;
+mod proxy;
 mod responses;
 pub(crate) mod retry_after;
 pub(crate) mod shape;
 pub mod simulated;
 mod sniff;
 pub mod sse;
+mod tls;
 pub mod webhook;
 
 use std::{fmt, time::Duration};
@@ -23,10 +28,15 @@ use bytes::Bytes;
 use causeway_queue::{RawJson, TenantId, headers::Headers};
 
 pub use self::{
+    address::{Address, InvalidAddress},
+    check::{ListedModel, Verdict},
+    client::{InvalidUpstream, UpstreamClient, UpstreamSettings},
     memory::{Memory, Share},
-    openai::{InvalidUpstream, OpenAi},
+    openai::OpenAi,
     place::Place,
+    proxy::{InvalidProxy, InvalidVariable, Proxy, ProxyVariables},
     responses::WithResponses,
+    tls::{InvalidTls, TlsFiles},
 };
 
 /// The header of simulated answers; its value is `true`.
@@ -35,6 +45,8 @@ pub const SIMULATED: &str = "x-causeway-simulated";
 /// One request to an upstream.
 #[derive(Debug, Clone)]
 pub struct Call {
+    /// The unique name of this request: job and epoch of the lease, e.g. `job_…-2`.
+    pub id: String,
     /// Whose call it is.
     pub tenant: TenantId,
     /// Which endpoint, e.g. `/v1/chat/completions`; of a delivery the receiver's URL.
@@ -203,7 +215,7 @@ pub struct Refusal {
 }
 
 /// A secret that `Debug` does not show.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     gateway::{ResponseWishes, Wishes},
     job_view::JobView,
-    queue_view::ModelList,
+    models::{ModelList, ModelView},
     submit::Peek,
 };
 
@@ -107,8 +107,16 @@ pub(super) fn entries() -> Vec<Entry> {
             operation(TAG, "listModels", "The models that are served").answers(
                 200,
                 "The models",
-                of::<ModelList<'_>>(),
+                of::<ModelList>(),
             ),
+        ),
+        (
+            "/v1/models/{id}",
+            Get,
+            operation(TAG, "getModel", "One model; its name may have slashes")
+                .path("id", "The model's name")
+                .answers(200, "The model", of::<ModelView>())
+                .refuses([404]),
         ),
         (
             "/v1/ws",

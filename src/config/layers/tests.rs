@@ -139,7 +139,9 @@ fn an_unreadable_file_is_named() {
 #[test]
 fn secrets_do_not_show() {
     let environment = variables(&[("MY_KEY", "sk-hidden"), ("CAUSEWAY_API_KEY_ENV", "MY_KEY")]);
-    let flags = typed("causeway up --redis redis://user:hidden@127.0.0.1:1");
+    let flags = typed(
+        "causeway up --redis redis://user:hidden@127.0.0.1:1 --upstream http://user:hidden@h/v1",
+    );
     let config = load(&flags, None, &environment).unwrap();
     assert_eq!(config.api_key.as_ref().unwrap().expose(), "sk-hidden");
     assert!(!format!("{config:?}").contains("-hidden"));
@@ -164,7 +166,11 @@ fn a_secret_in_the_wrong_place_is_not_told() {
         (with_key("webhook_url = \"ftp://h.example/5ec7e7\""), &[], "with http or https"),
         ("api_key_env = \"sk-5ec7e7\"".to_owned(), &[], "`api_key_env` must name the variable"),
         ("api_key_env = 5007".to_owned(), &[], "`api_key_env` is a number"),
-        ("upstream = \"htp://me:5ec7e7@host\"".to_owned(), &[], "\"htp://host\""),
+        ("upstream = \"htp://me:5ec7e7@host\"".to_owned(), &[], "`upstream` begins with htp:"),
+        ("upstream = \"http://h/v1?key=5ec7e7#x\"".to_owned(), &[], "`upstream` has a #fragment"),
+        ("upstream = 5007".to_owned(), &[], "`upstream` is a number"),
+        ("proxy = \"ftp://me:5ec7e7@p\"".to_owned(), &[], "`proxy` is no proxy"),
+        (String::new(), &[("https_proxy", "ftp://me:5ec7e7@p")], "the variable https_proxy"),
         (String::new(), &[("CAUSEWAY_TENANT", "cw_5ec7e7")], "`[[tenant]]` of the"),
         (String::new(), &[("CAUSEWAY_CLIENT_KEY_ENV", "cw_5ec7e7")], "`client.key_env` must name"),
         (String::new(), &[("CAUSEWAY_WEBHOOKS_SECRET_ENV", "whsec_5ec7e7")], "secret_env` must"),
@@ -198,9 +204,11 @@ fn the_sample_file_names_every_key_with_its_default() {
     // Tenants and lanes stand at the end; what is off by default stands there with an example.
     let (uncommented, lists) = uncommented.split_once("[[tenant]]").unwrap();
     assert!(lists.contains("[[lane]]"));
-    let off = ["redis", "upstream", "api_key_env", "probe", "client.key_env"];
+    let off = ["redis", "upstream", "api_key_env", "proxy", "ca_file", "client_cert_file"];
+    let more =
+        ["client_key_file", "probe", "call", "persona_file", "key_env", "max_response_memory"];
     let mut values = uncommented.to_owned();
-    for key in off.iter().chain(&["call", "persona_file", "key_env", "max_response_memory"]) {
+    for key in off.iter().chain(&more) {
         values = values
             .lines()
             .filter(|line| !line.starts_with(&format!("{key} =")))
@@ -283,7 +291,13 @@ fn tenants_and_lanes_that_make_no_sense_are_refused() {
         ("shards = 2", "shards = 65", ["gpu", "1 to 64"]),
         ("max_running = 8", "max_running = 1", ["gpu", "at least its shards, 2"]),
         ("\"gpu\"", "\"Gpu\"", ["lane.0.name", "a-z"]),
-        ("max_running = 8", "upstream = \"nowhere\"", ["gpu has the upstream", "http://host:port"]),
+        (
+            "max_running = 8",
+            "upstream = \"nowhere\"",
+            ["gpu has an upstream that", "http://host:port"],
+        ),
+        ("max_running = 8", "proxy = \"ftp://p\"", ["gpu has a `proxy` that", "environment"]),
+        ("max_running = 8", "client_key_file = \"k\"", ["gpu has a", "client_cert_file"]),
         ("max_running = 8", "api_key_env = \"NO_SUCH\"", ["`api_key_env` of lane gpu", "NO_SUCH"]),
         ("\"gpu\"", "\"webhooks\"", ["lane of deliveries", "another name"]),
         ("weight = 3", "webhook_url = \"https://127.0.0.1/\"", ["ann", "webhooks.allow"]),

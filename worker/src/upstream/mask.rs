@@ -10,6 +10,15 @@ const MASK: &str = "***";
 /// Shorter keys are no secrets, and parts of ordinary words.
 const SHORTEST: usize = 6;
 
+/// `text` without `key`.
+pub(super) fn hidden(text: String, key: Option<&Secret>) -> String {
+    let key = key.map(Secret::expose).filter(|key| key.len() >= SHORTEST);
+    match key {
+        Some(key) => text.replace(key, MASK),
+        None => text,
+    }
+}
+
 /// `failure` without `key`.
 pub(super) fn masked(mut failure: Failure, key: Option<&Secret>) -> Failure {
     let Some(key) = key.map(Secret::expose).filter(|key| key.len() >= SHORTEST) else {

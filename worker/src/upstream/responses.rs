@@ -25,7 +25,7 @@ use super::{Answer, Call, Failure, Place, Refusal, Sink, StreamEvent, Upstream};
 use crate::assembly::{self, Assembly, Read, node::TooMany};
 
 /// Where responses are made, and chats.
-const RESPONSES: &str = "/v1/responses";
+pub(super) const RESPONSES: &str = "/v1/responses";
 const CHAT: &str = "/v1/chat/completions";
 
 /// An upstream, and what it is not able to say.
@@ -44,7 +44,9 @@ impl WithResponses {
 
     async fn as_chat(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
         let body = Bytes::from(request::chat(&call.body).map_err(|why| refused(&why))?);
-        let chat = Call { url: CHAT.to_owned(), body, ..call };
+        // Another request than the one for a response, so it has another name.
+        let id = format!("{}-chat", call.id);
+        let chat = Call { id, url: CHAT.to_owned(), body, ..call };
         if !chat.stream {
             // For a stream that was not asked for.
             let mut assembly = Assembly::new(CHAT, chat.max_bytes);

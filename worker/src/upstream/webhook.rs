@@ -18,7 +18,8 @@ use tokio::{net::lookup_host, time::timeout};
 
 pub use self::secret::{InvalidSecret, Signing, WebhookSecret};
 use super::{
-    Answer, Call, Failure, Refusal, Sink, Upstream, body::unsent, retry_after::retry_after,
+    Answer, Call, Failure, InvalidUpstream, Refusal, Sink, TlsFiles, Upstream, body::unsent,
+    client::bounded, retry_after::retry_after, tls,
 };
 
 /// The header, and the field of a delivery's job, that names the event: the same at every attempt.
@@ -53,19 +54,16 @@ impl Deliverer {
         signing: Signing,
         allowed: Allowed,
         timeout: Duration,
-    ) -> Result<Self, reqwest::Error> {
-        // Fails only when there is a provider already, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
+    ) -> Result<Self, InvalidUpstream> {
         let allowed = Arc::new(allowed);
-        let client = Client::builder()
-            .user_agent(concat!("causeway/", env!("CARGO_PKG_VERSION")))
+        // Never through a proxy, not even one that the environment names: the proxy would resolve the
+        // receiver's name, and the guard would not see the address.
+        let client = bounded(Client::builder())
             .dns_resolver(Guarded(Arc::clone(&allowed)))
+            .tls_backend_preconfigured(tls::configuration(&TlsFiles::default())?)
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE.0)
             .pool_max_idle_per_host(IDLE.1)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .http1_only()
             .build()?;
         Ok(Self { client, allowed, signing, timeout })
     }

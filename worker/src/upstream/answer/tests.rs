@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     assembly::Assembly,
     settings::Timeouts,
-    upstream::{Memory, OpenAi, Secret, Share, StreamEvent, Upstream as _},
+    upstream::{Memory, OpenAi, Share, StreamEvent, Upstream as _, UpstreamClient},
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -57,6 +57,7 @@ async fn serve(answer: Vec<u8>) -> (String, JoinSet<String>) {
 
 fn call_to(url: &str, stream: bool, memory: Share) -> Call {
     Call {
+        id: "job_1-1".to_owned(),
         tenant: TenantId::default_tenant(),
         url: url.to_owned(),
         body: Bytes::from_static(b"{}"),
@@ -69,7 +70,7 @@ fn call_to(url: &str, stream: bool, memory: Share) -> Call {
 
 async fn ask(url: &str, stream: bool, answer: Vec<u8>) -> (Result<String, Failure>, Vec<String>) {
     let (base, _server) = serve(answer).await;
-    let upstream = OpenAi::new(&base, Some(Secret::new(KEY)), &Timeouts::default()).unwrap();
+    let upstream = OpenAi::new(UpstreamClient::of(&base, Some(KEY)), &Timeouts::default());
     let mut events = Events::default();
     let answered = upstream.call(call_to(url, stream, Share::default()), &mut events).await;
     let text = answered.map(|answer| String::from_utf8(answer.body.to_vec()).unwrap());
@@ -278,7 +279,7 @@ async fn a_complete_stream_may_break_off() {
     for (events, is_answer) in [(vec![text], false), (vec![text, stop], true)] {
         let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
         let (base, _server) = serve(broken(&stream)).await;
-        let upstream = OpenAi::new(&base, None, &Timeouts::default()).unwrap();
+        let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
         let mut assembly = Assembly::new(CHAT, MAX_BYTES);
         let answered = upstream.call(call_to(CHAT, true, Share::default()), &mut assembly).await;
         assert_eq!(answered.is_ok(), is_answer, "{events:?}: {answered:?}");
@@ -300,7 +301,7 @@ async fn a_whole_answer_becomes_the_events_of_a_stream() {
 async fn events_of_a_compressed_stream_come_as_they_are_sent() {
     // The encoder is flushed behind the first event, and the stream stays open.
     let (base, mut server) = open_stream().await;
-    let upstream = OpenAi::new(&base, None, &Timeouts::default()).unwrap();
+    let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
     let (sender, mut heard) = tokio::sync::mpsc::channel(1);
     struct Told(tokio::sync::mpsc::Sender<String>);
     impl Sink for Told {
@@ -347,7 +348,7 @@ async fn an_answer_takes_memory_as_it_comes_and_gives_it_back() {
     let memory = Memory::new(200_000, MAX_BYTES);
     let large = format!("{COMPLETION}{}", " ".repeat(80_000));
     let (base, _server) = serve(typed("application/json", &large)).await;
-    let upstream = OpenAi::new(&base, None, &Timeouts::default()).unwrap();
+    let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
     let share = memory.share();
     let call = call_to(CHAT, false, share.clone());
     upstream.call(call, &mut Events::default()).await.unwrap();
@@ -362,7 +363,7 @@ async fn calls_that_share_too_little_memory_all_end() {
     let large = format!("{COMPLETION}{}", " ".repeat(90_000));
     let calls = (0..20).map(|_| async {
         let (base, _server) = serve(typed("application/json", &large)).await;
-        let upstream = OpenAi::new(&base, None, &Timeouts::default()).unwrap();
+        let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
         let call = call_to(CHAT, false, memory.share());
         upstream.call(call, &mut Events::default()).await
     });
@@ -373,7 +374,7 @@ async fn calls_that_share_too_little_memory_all_end() {
 #[tokio::test]
 async fn the_request_asks_for_no_compression() {
     let (base, mut server) = serve(typed("application/json", COMPLETION)).await;
-    let upstream = OpenAi::new(&base, None, &Timeouts::default()).unwrap();
+    let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
     upstream.call(call_to(CHAT, false, Share::default()), &mut Events::default()).await.unwrap();
     let asked = server.join_next().await.unwrap().unwrap();
     assert!(asked.contains("accept-encoding: identity\r\n"), "{asked}");

@@ -24,6 +24,7 @@ impl Upstream for ChatOnly {
     async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
         let body = serde_json::from_slice(&call.body).unwrap();
         self.asked.lock().unwrap().push((call.url.clone(), body));
+        assert_eq!(call.id.ends_with("-chat"), call.url == CHAT, "each request has its own name");
         if call.url != CHAT {
             let refusal = Refusal { status_code: 404, ..Refusal::default() };
             return Err(Failure::Refused(Box::new(refusal)));
@@ -45,6 +46,7 @@ impl Upstream for ChatOnly {
 
 fn call(body: &Value) -> Call {
     Call {
+        id: "job_1-1".to_owned(),
         tenant: causeway_queue::TenantId::default_tenant(),
         url: RESPONSES.to_owned(),
         body: body.to_string().into(),

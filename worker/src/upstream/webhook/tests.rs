@@ -28,6 +28,7 @@ fn deliverer(allowed: &[&str]) -> Deliverer {
 
 fn call(url: &str) -> Call {
     Call {
+        id: "job_1-1".to_owned(),
         tenant: TenantId::default_tenant(),
         url: url.to_owned(),
         body: Bytes::from_static(b"{\"a\":1}"),

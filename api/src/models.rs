@@ -1,0 +1,134 @@
+//! The models that are served: those of the configuration or, where it names none, those that the
+//! upstream lists, remembered for a minute.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::{sync::Mutex, time::Instant};
+use utoipa::ToSchema;
+
+use crate::{error::ApiError, extract::Segment, settings::Model, state::AppState};
+
+/// The age at which a list of models is fetched again.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// The delay after a failed fetch before the next one.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Longest part of an unknown model's name that is repeated, in characters.
+const MAX_NAME: usize = 200;
+
+/// Fetches the models of the upstreams. The source itself bounds the time that this takes.
+#[derive(Clone)]
+pub struct ModelsSource(Arc<dyn Fn() -> BoxFuture<'static, Option<Vec<Model>>> + Send + Sync>);
+
+impl ModelsSource {
+    /// Wraps `ask`, which returns `None` if the upstreams list no models.
+    pub fn new(
+        ask: impl Fn() -> BoxFuture<'static, Option<Vec<Model>>> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+impl fmt::Debug for ModelsSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ModelsSource(…)")
+    }
+}
+
+/// Two sources are equal if one is a clone of the other.
+impl PartialEq for ModelsSource {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ModelsSource {}
+
+/// The latest list of the upstreams, with the time at which it expires.
+#[derive(Debug, Default)]
+pub(crate) struct ModelCache(Mutex<Option<(Instant, Arc<[Model]>)>>);
+
+/// The models that are served.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ModelList)]
+pub(crate) struct ModelList {
+    data: Vec<ModelView>,
+    /// Always `list`.
+    object: &'static str,
+}
+
+/// A model, with all that its upstream says of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Model)]
+pub(crate) struct ModelView {
+    /// Seconds since 1970; 0 if the upstream does not list it.
+    created: u64,
+    id: String,
+    /// Always `model`.
+    object: &'static str,
+    /// The lane, the owner that the upstream names, or `causeway-simulated`.
+    owned_by: String,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    more: Map<String, Value>,
+}
+
+impl From<&Model> for ModelView {
+    fn from(model: &Model) -> Self {
+        let mut more = model.fields.clone();
+        let created = more.remove("created").and_then(|created| created.as_u64()).unwrap_or(0);
+        for own in ["id", "object", "owned_by"] {
+            more.remove(own);
+        }
+        let (id, owned_by) = (model.id.clone(), model.owned_by.clone());
+        Self { created, id, object: "model", owned_by, more }
+    }
+}
+
+/// `GET /v1/models`.
+pub(crate) async fn list(State(state): State<AppState>) -> Response {
+    let data = served(&state).await.iter().map(ModelView::from).collect();
+    Json(ModelList { data, object: "list" }).into_response()
+}
+
+/// `GET /v1/models/{id}`: the name may have slashes.
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    Segment(id): Segment,
+) -> Result<Json<ModelView>, ApiError> {
+    let models = served(&state).await;
+    let found = models.iter().find(|model| model.id == id).map(ModelView::from);
+    found.map(Json).ok_or_else(|| {
+        let name: String = id.chars().take(MAX_NAME).collect();
+        let message =
+            format!("the model `{name}` does not exist; GET /v1/models lists those that do");
+        ApiError::not_found("model_not_found", message)
+    })
+}
+
+/// Returns the current models. One request fetches the list, and concurrent requests wait for it. If the
+/// upstreams do not answer, the latest list stays valid; before the first one, the configured models are.
+async fn served(state: &AppState) -> Arc<[Model]> {
+    let configured = || state.settings.models.as_slice().into();
+    let Some(ModelsSource(ask)) = &state.settings.models_source else { return configured() };
+    let mut cached = state.models.0.lock().await;
+    if let Some((_, models)) = cached.as_ref().filter(|(until, _)| Instant::now() < *until) {
+        return Arc::clone(models);
+    }
+    let (models, valid) = match (ask().await, cached.as_ref()) {
+        (Some(models), _) => (models.into(), FRESH),
+        (None, Some((_, stale))) => (Arc::clone(stale), RETRY),
+        (None, None) => (configured(), RETRY),
+    };
+    *cached = Some((Instant::now() + valid, Arc::clone(&models)));
+    models
+}

@@ -1,0 +1,200 @@
+//! How upstreams are reached: address, key, proxy, roots and client certificate.
+
+use std::path::{Path, PathBuf};
+
+use super::{Config, Lane, Secret};
+use causeway_worker::{Address, Proxy, Secret as Key, TlsFiles, UpstreamSettings};
+
+/// The settings of a connection to an upstream, which the top level and each lane have.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reach<'a> {
+    proxy: Option<&'a Secret>,
+    ca_file: Option<&'a Path>,
+    client_cert_file: Option<&'a Path>,
+    client_key_file: Option<&'a Path>,
+}
+
+impl Reach<'_> {
+    /// Returns the first unusable setting and its rule; `None` if all are usable.
+    pub(super) fn misfit(&self) -> Option<(&'static str, String)> {
+        if let Some(proxy) = self.proxy
+            && let ProxySetting::Invalid(why) = ProxySetting::of(proxy)
+        {
+            return Some(("proxy", format!("{why}, or none, or environment")));
+        }
+        let is_without_certificate =
+            self.client_key_file.is_some() && self.client_cert_file.is_none();
+        is_without_certificate.then(|| {
+            ("client_key_file", "needs client_cert_file, the certificate of the key".to_owned())
+        })
+    }
+
+    fn client_certificate(&self) -> Option<(PathBuf, PathBuf)> {
+        let certificate = self.client_cert_file?;
+        let key = self.client_key_file.unwrap_or(certificate);
+        Some((certificate.to_owned(), key.to_owned()))
+    }
+}
+
+/// The meaning of the setting `proxy`.
+enum ProxySetting {
+    None,
+    Environment,
+    Named(Proxy),
+    Invalid(String),
+}
+
+impl ProxySetting {
+    fn of(text: &Secret) -> Self {
+        match text.expose().trim() {
+            "none" => Self::None,
+            "environment" => Self::Environment,
+            url => {
+                Proxy::parse(url).map_or_else(|error| Self::Invalid(error.to_string()), Self::Named)
+            }
+        }
+    }
+}
+
+/// An upstream that is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reached {
+    pub(crate) settings: UpstreamSettings,
+    /// The variable that holds the key.
+    pub(crate) key_env: Option<String>,
+    /// The source of the proxy: the setting `proxy`, or a variable.
+    pub(crate) proxy_from: Option<&'static str>,
+}
+
+impl Lane {
+    pub(super) fn reach(&self) -> Reach<'_> {
+        Reach {
+            proxy: self.proxy.as_ref(),
+            ca_file: self.ca_file.as_deref(),
+            client_cert_file: self.client_cert_file.as_deref(),
+            client_key_file: self.client_key_file.as_deref(),
+        }
+    }
+}
+
+impl Config {
+    pub(super) fn reach(&self) -> Reach<'_> {
+        Reach {
+            proxy: self.proxy.as_ref(),
+            ca_file: self.ca_file.as_deref(),
+            client_cert_file: self.client_cert_file.as_deref(),
+            client_key_file: self.client_key_file.as_deref(),
+        }
+    }
+
+    /// The upstream of `lane`, or of the top level; `None` where answers are simulated.
+    pub(crate) fn upstream_of(&self, lane: Option<&Lane>) -> Option<Reached> {
+        let own = lane.and_then(|lane| Some((lane.upstream.as_ref()?, lane)));
+        let (url, key, key_env) = match own {
+            Some((url, lane)) => (url, &lane.api_key, &lane.api_key_env),
+            None => (self.upstream.as_ref()?, &self.api_key, &self.api_key_env),
+        };
+        // What cannot be read was refused before.
+        let address = Address::parse(url.expose()).ok()?;
+        let (own, general) = (lane.map(Lane::reach).unwrap_or_default(), self.reach());
+        let (proxy, proxy_from) = self.proxy_of(own.proxy.or(general.proxy), &address).unzip();
+        let client = own.client_certificate().or_else(|| general.client_certificate());
+        let settings = UpstreamSettings {
+            address,
+            api_key: key.as_ref().map(|key| Key::new(key.expose())),
+            proxy,
+            tls: TlsFiles { ca: own.ca_file.or(general.ca_file).map(Path::to_owned), client },
+        };
+        Some(Reached { settings, key_env: key_env.clone(), proxy_from })
+    }
+
+    /// Returns the proxy for `address` and its source. A configured proxy takes every call; only a proxy of the
+    /// environment has exceptions (`NO_PROXY`).
+    fn proxy_of(&self, set: Option<&Secret>, address: &Address) -> Option<(Proxy, &'static str)> {
+        match set.map_or(ProxySetting::Environment, ProxySetting::of) {
+            ProxySetting::None | ProxySetting::Invalid(_) => None,
+            ProxySetting::Named(proxy) => Some((proxy, "proxy")),
+            ProxySetting::Environment => {
+                let (name, proxy) = self.proxy_variables.of(address)?;
+                Some((proxy.clone(), name))
+            }
+        }
+    }
+
+    /// Returns each upstream once, with the lanes that call it.
+    pub(crate) fn upstreams(&self) -> Vec<(Reached, Vec<&Lane>)> {
+        let mut found: Vec<(Reached, Vec<&Lane>)> = Vec::new();
+        for lane in &self.lanes {
+            let Some(reached) = self.upstream_of(Some(lane)) else { continue };
+            match found.iter_mut().find(|(known, _)| *known == reached) {
+                Some((_, lanes)) => lanes.push(lane),
+                None => found.push((reached, vec![lane])),
+            }
+        }
+        if self.lanes.is_empty() {
+            found.extend(self.upstream_of(None).map(|reached| (reached, Vec::new())));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_worker::ProxyVariables;
+
+    use super::*;
+
+    fn environment() -> ProxyVariables {
+        let get = |name: &str| (name == "http_proxy").then_some("http://env:1");
+        ProxyVariables::read(get).unwrap()
+    }
+
+    fn lane(name: &str, upstream: Option<&str>) -> Lane {
+        Lane { upstream: upstream.map(Secret::new), ..Lane::named(name.parse().unwrap()) }
+    }
+
+    /// Returns the proxy of a lane, and its source, if the top level and the lane have these settings.
+    #[track_caller]
+    fn chosen(top: Option<&str>, own: Option<&str>) -> Option<(String, &'static str)> {
+        let lane = Lane { proxy: own.map(Secret::new), ..lane("a", Some("http://h/v1")) };
+        let (proxy, proxy_variables) = (top.map(Secret::new), environment());
+        let config = Config { proxy, proxy_variables, ..Config::default() };
+        let reached = config.upstream_of(Some(&lane)).unwrap();
+        Some((reached.settings.proxy?.to_string(), reached.proxy_from?))
+    }
+
+    #[test]
+    fn a_lane_chooses_its_proxy_before_the_top_and_the_environment() {
+        let is = |text: &str, from| Some((text.to_owned(), from));
+        let (top, own) = (Some("http://top:1"), Some("http://own:1"));
+        assert_eq!(chosen(None, None), is("http://env:1", "http_proxy"));
+        assert_eq!(chosen(top, None), is("http://top:1", "proxy"));
+        assert_eq!(chosen(top, own), is("http://own:1", "proxy"));
+        assert_eq!(chosen(top, Some("none")), None);
+        assert_eq!(chosen(Some("none"), None), None);
+        assert_eq!(chosen(Some("none"), Some("environment")), is("http://env:1", "http_proxy"));
+    }
+
+    #[test]
+    fn an_upstream_of_several_lanes_is_named_once() {
+        let upstream = Some(Secret::new("http://top/v1"));
+        let lanes = vec![lane("a", None), lane("b", Some("http://own/v1")), lane("c", None)];
+        let config = Config { upstream, lanes, ..Config::default() };
+        let names: Vec<(String, usize)> = config
+            .upstreams()
+            .iter()
+            .map(|(reached, lanes)| (reached.settings.address.to_string(), lanes.len()))
+            .collect();
+        assert_eq!(names, [("http://top/v1".to_owned(), 2), ("http://own/v1".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn a_certificate_file_may_hold_its_key() {
+        let mut config = Config { client_cert_file: Some("c.pem".into()), ..Config::default() };
+        assert_eq!(config.reach().client_certificate(), Some(("c.pem".into(), "c.pem".into())));
+        config.client_key_file = Some("k.pem".into());
+        assert_eq!(config.reach().client_certificate(), Some(("c.pem".into(), "k.pem".into())));
+        config.client_cert_file = None;
+        assert_eq!(config.reach().misfit().unwrap().0, "client_key_file");
+    }
+}

@@ -1,0 +1,97 @@
+//! Checks of the upstreams: `causeway upstream check`, and once after the start of a worker.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use causeway_worker::{UpstreamClient, Verdict};
+use futures_util::future::join_all;
+use tokio::time::sleep;
+
+use super::{Clients, client};
+use crate::{
+    config::{Config, Lane, Reached},
+    table,
+};
+
+const COLUMNS: [&str; 4] = ["UPSTREAM", "LANES", "PROXY", "RESULT"];
+
+/// The delay between a worker's start and the check of upstreams that no job has called yet. A call is a
+/// check by itself, and is never delayed by one.
+const AFTER_START: Duration = Duration::from_secs(2);
+
+/// Checks all upstreams and shows a table.
+///
+/// # Errors
+/// If a key or file of an upstream is unusable, or standard output is closed.
+pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let upstreams = config.upstreams();
+    if upstreams.is_empty() {
+        let hint = "there is no upstream to check: answers are simulated; --upstream URL names one";
+        writeln!(io::stderr(), "{hint}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut clients = Vec::new();
+    for (reached, _) in &upstreams {
+        clients.push(client(reached, config)?);
+    }
+    let verdicts = upstreams.iter().zip(&clients).map(|((_, lanes), client)| check(client, lanes));
+    let verdicts = join_all(verdicts).await;
+    let rows = upstreams.iter().zip(&verdicts).map(|((reached, lanes), verdict)| {
+        let proxy = reached.settings.proxy.as_ref();
+        [
+            reached.settings.address.to_string(),
+            named(lanes),
+            proxy.map_or_else(|| "-".to_owned(), ToString::to_string),
+            verdict.to_string(),
+        ]
+    });
+    table::write(&COLUMNS, rows, &mut io::stdout())?;
+    let is_wrong = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Wrong(_)));
+    Ok(if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Checks each upstream once: soon after the start if no job has called it, else when it answers a call with
+/// 404, which may mean a wrong base or a wrong model. A wrong upstream is one warning.
+pub(crate) async fn after_start(config: Config, clients: Clients) {
+    let upstreams = config.upstreams();
+    for (reached, _) in &upstreams {
+        if let (Some(proxy), Some(from)) = (&reached.settings.proxy, reached.proxy_from) {
+            let upstream = &reached.settings.address;
+            tracing::info!(%upstream, %proxy, from, "the upstream is called through a proxy");
+        }
+    }
+    sleep(AFTER_START).await;
+    let checks = upstreams.iter().zip(&clients.0).map(|((reached, lanes), (_, client))| async {
+        if client.was_called() {
+            client.not_found().await;
+        }
+        report(reached, lanes, &check(client, lanes).await);
+    });
+    join_all(checks).await;
+}
+
+fn report(reached: &Reached, lanes: &[&Lane], verdict: &Verdict) {
+    let (upstream, lanes) = (&reached.settings.address, named(lanes));
+    match verdict {
+        Verdict::Good(models) => tracing::info!(%upstream, lanes, models, "the upstream answers"),
+        Verdict::Unknown(why) => {
+            tracing::info!(%upstream, lanes, why, "the upstream does not say whether it is right");
+        }
+        Verdict::Wrong(why) => {
+            tracing::warn!(%upstream, lanes, why, "the upstream will not answer jobs as configured");
+        }
+    }
+}
+
+async fn check(client: &UpstreamClient, lanes: &[&Lane]) -> Verdict {
+    let models: Vec<String> = lanes.iter().flat_map(|lane| lane.models.iter().cloned()).collect();
+    client.check(&models).await
+}
+
+fn named(lanes: &[&Lane]) -> String {
+    let names: Vec<&str> = lanes.iter().map(|lane| lane.name.as_str()).collect();
+    if names.is_empty() { "default".to_owned() } else { names.join(", ") }
+}

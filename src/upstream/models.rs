@@ -1,0 +1,68 @@
+//! The models that the API lists: those of the lanes, and those of the upstream that serves all other models.
+
+use causeway_api::{Model, ModelsSource};
+use causeway_worker::{ListedModel, UpstreamClient};
+use futures_util::FutureExt as _;
+
+use super::Clients;
+use crate::{
+    banner::Role,
+    config::{Config, Lane},
+};
+
+/// Returns the models that are known without an upstream.
+pub(crate) fn configured(config: &Config, role: Role) -> Vec<Model> {
+    let models = of_lanes(config);
+    if !models.is_empty() {
+        return models;
+    }
+    vec![match (&config.upstream, role) {
+        (None, Role::Up) => model("simulated", "causeway-simulated"),
+        (None, Role::Api | Role::Worker) | (Some(_), _) => model(&config.bridge.model, "default"),
+    }]
+}
+
+/// Makes the source of all other models: the upstream of the first lane, which serves every model that no
+/// lane names. `None` if that lane names its models, or if its answers are simulated.
+pub(crate) fn source(config: &Config, clients: &Clients) -> Option<ModelsSource> {
+    let lane = config.lanes.first();
+    if lane.is_some_and(|lane| !lane.models.is_empty()) {
+        return None;
+    }
+    let client = clients.find(config, lane)?.clone();
+    let owner = lane.map_or("default", |lane| lane.name.as_str()).to_owned();
+    let named = of_lanes(config);
+    Some(ModelsSource::new(move || ask(client.clone(), owner.clone(), named.clone()).boxed()))
+}
+
+async fn ask(client: UpstreamClient, owner: String, mut models: Vec<Model>) -> Option<Vec<Model>> {
+    let listed = match client.models().await {
+        Ok(listed) => listed,
+        Err(why) => {
+            let upstream = client.address();
+            tracing::warn!(%upstream, why, "cannot list the models of the upstream");
+            return None;
+        }
+    };
+    for ListedModel { id, fields } in listed {
+        if models.iter().all(|known| known.id != id) {
+            let owned_by = fields.get("owned_by").and_then(|owner| owner.as_str());
+            let owned_by = owned_by.unwrap_or(&owner).to_owned();
+            models.push(Model { id, owned_by, fields });
+        }
+    }
+    Some(models)
+}
+
+fn of_lanes(config: &Config) -> Vec<Model> {
+    let of_lane = |lane: &Lane| {
+        let name = lane.name.clone();
+        lane.models.iter().map(move |id| model(id, name.as_str())).collect::<Vec<_>>()
+    };
+    config.lanes.iter().flat_map(of_lane).collect()
+}
+
+fn model(id: &str, owned_by: &str) -> Model {
+    let fields = serde_json::Map::new();
+    Model { id: id.to_owned(), owned_by: owned_by.to_owned(), fields }
+}

@@ -1,0 +1,150 @@
+//! A check of an upstream by its list of models (`GET {base}/models`), which costs nothing. It covers the
+//! connection, the base URL, the key and the configured models.
+
+mod list;
+mod verdict;
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt as _;
+use reqwest::{Response, StatusCode, header};
+use tokio::time::timeout;
+
+use super::{Address, Secret, UpstreamClient, body::root_cause, mask::hidden};
+
+pub use self::{list::ListedModel, verdict::Verdict};
+
+/// Time-out of one request of a check.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest list of models, in bytes. The longest known one, of a model broker, has 1 MiB.
+const MAX_BYTES: usize = 8 << 20;
+
+/// Longest quotation from an upstream, in characters.
+const MAX_WORDS: usize = 200;
+
+/// The outcome of `GET {base}/models`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Probe {
+    /// A list of models.
+    Models(Vec<ListedModel>),
+    /// No answer.
+    Unreachable(String),
+    /// An error status, with the upstream's words.
+    Status(StatusCode, String),
+    /// A redirect, with its target.
+    Redirect(StatusCode, String),
+    /// A good status with something that is no JSON, with its content type.
+    NoApi(String),
+    /// JSON that is no list of models.
+    OtherJson,
+}
+
+impl UpstreamClient {
+    /// Fetches the models that the upstream lists.
+    ///
+    /// # Errors
+    /// If it does not list them within 5 s; the text is the reason.
+    pub async fn models(&self) -> Result<Vec<ListedModel>, String> {
+        match probe(self, self.address()).await {
+            Probe::Models(models) => Ok(models),
+            other => Err(other.to_string()),
+        }
+    }
+
+    /// Checks the upstream, and that it lists `models`. Takes at most 10 s.
+    pub async fn check(&self, models: &[String]) -> Verdict {
+        let base = self.address();
+        let found = probe(self, base).await;
+        let is_elsewhere = match &found {
+            Probe::Status(status, _) => *status == StatusCode::NOT_FOUND,
+            Probe::NoApi(_) => true,
+            Probe::Models(_) | Probe::Unreachable(_) | Probe::Redirect(..) | Probe::OtherJson => {
+                false
+            }
+        };
+        if is_elsewhere {
+            let other = base.with_prefix(&other_prefix(base.prefix()));
+            if speaks(&probe(self, &other).await) {
+                return Verdict::elsewhere(base, &other);
+            }
+        }
+        Verdict::of(self, found, models)
+    }
+}
+
+/// True if there is an API, even if it requires another key.
+fn speaks(probe: &Probe) -> bool {
+    match probe {
+        Probe::Models(_) => true,
+        Probe::Status(status, _) => *status == StatusCode::UNAUTHORIZED,
+        Probe::Unreachable(_) | Probe::Redirect(..) | Probe::NoApi(_) | Probe::OtherJson => false,
+    }
+}
+
+/// The prefix with `/v1` taken away, or added.
+fn other_prefix(prefix: &str) -> String {
+    prefix.strip_suffix("/v1").map_or_else(|| format!("{prefix}/v1"), str::to_owned)
+}
+
+async fn probe(client: &UpstreamClient, base: &Address) -> Probe {
+    let asked = async {
+        match client.get(base, "/v1/models").send().await {
+            Ok(response) => read(response, client.api_key.as_ref()).await,
+            Err(error) => Probe::Unreachable(root_cause(&error)),
+        }
+    };
+    let silent = || Probe::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()));
+    timeout(TIMEOUT, asked).await.unwrap_or_else(|_| silent())
+}
+
+async fn read(response: Response, key: Option<&Secret>) -> Probe {
+    let status = response.status();
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let kind = header(header::CONTENT_TYPE).unwrap_or("no content type").to_owned();
+    if status.is_redirection() {
+        let target = header(header::LOCATION).unwrap_or("nowhere");
+        let target = target.split(['?', '#']).next().unwrap_or_default();
+        return Probe::Redirect(status, short(target));
+    }
+    let body = match body(response).await {
+        Ok(body) => body,
+        Err(why) => return Probe::Unreachable(why),
+    };
+    if !status.is_success() {
+        return Probe::Status(status, hidden(words(&body), key));
+    }
+    match serde_json::from_slice(&body) {
+        Err(_) => Probe::NoApi(short(&kind)),
+        Ok(json) => list::read(json).map_or(Probe::OtherJson, Probe::Models),
+    }
+}
+
+async fn body(response: Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    let mut pieces = response.bytes_stream();
+    while let Some(piece) = pieces.try_next().await.map_err(|error| root_cause(&error))? {
+        if body.len() + piece.len() > MAX_BYTES {
+            return Err(format!("its list of models is larger than {MAX_BYTES} bytes"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
+/// The message of an error in any of the usual envelopes; empty where there is none.
+fn words(body: &[u8]) -> String {
+    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let places = ["/error/message", "/message", "/error", "/detail", "/0/error/message"];
+    let found = places.iter().find_map(|place| json.pointer(place)?.as_str());
+    short(found.unwrap_or_default())
+}
+
+/// At most [`MAX_WORDS`] characters of `text`, on one line.
+fn short(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    text.trim().chars().take(MAX_WORDS).map(clean).collect()
+}
+
+#[cfg(test)]
+mod tests;

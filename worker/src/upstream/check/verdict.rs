@@ -1,0 +1,126 @@
+//! The verdict on an upstream: what is wrong, and how to correct it.
+
+use std::fmt;
+
+use reqwest::StatusCode;
+
+use super::{Probe, list::is_named};
+use crate::upstream::{Address, UpstreamClient};
+
+/// Most models that are named in a message.
+const MAX_NAMED: usize = 5;
+
+/// The result of a check of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It answers and lists the configured models; the number of all that it lists.
+    Good(usize),
+    /// It answers, but does not list its models; the reason.
+    Unknown(String),
+    /// It cannot answer jobs; what is wrong, and how to correct it.
+    Wrong(String),
+}
+
+impl Verdict {
+    /// `base` is not where the API begins, but `right` is.
+    pub(super) fn elsewhere(base: &Address, right: &Address) -> Self {
+        Self::Wrong(format!("there is no API at {base}, but at {right}: set `upstream` to that"))
+    }
+
+    pub(super) fn of(client: &UpstreamClient, probe: Probe, models: &[String]) -> Self {
+        let said = probe.to_string();
+        match probe {
+            Probe::Models(listed) => {
+                let has = |model: &str| listed.iter().any(|listed| is_named(&listed.id, model));
+                let missing: Vec<&str> =
+                    models.iter().map(String::as_str).filter(|model| !has(model)).collect();
+                if missing.is_empty() {
+                    return Self::Good(listed.len());
+                }
+                let ids: Vec<&str> = listed.iter().map(|listed| listed.id.as_str()).collect();
+                Self::Wrong(format!("it does not list {}; it lists {}", some(&missing), some(&ids)))
+            }
+            Probe::Unreachable(why) => Self::Wrong(format!("{said}{}", advice(&why))),
+            Probe::Redirect(..) => Self::Wrong(format!(
+                "{said}, and redirects are not followed: set `upstream` to the base of that URL"
+            )),
+            Probe::NoApi(_) => {
+                Self::Wrong(format!("{said}: set `upstream` to where its API begins, often …/v1"))
+            }
+            Probe::OtherJson => Self::Unknown(said),
+            Probe::Status(status, _) => of_status(client, status, said),
+        }
+    }
+}
+
+fn of_status(client: &UpstreamClient, status: StatusCode, said: String) -> Verdict {
+    match status {
+        StatusCode::UNAUTHORIZED if client.has_credentials() => {
+            Verdict::Wrong(format!("{said}: the key is not the right one; see `api_key_env`"))
+        }
+        // Some keys may call models and not list them.
+        StatusCode::FORBIDDEN if client.has_credentials() => Verdict::Unknown(format!(
+            "{said}: the key may not list models, or is not the right one"
+        )),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Verdict::Wrong(format!(
+            "{said}: it wants a key; name the variable that holds it in `api_key_env`"
+        )),
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => Verdict::Wrong(format!(
+            "{said}: the proxy wants credentials; write http://user:password@host:port"
+        )),
+        status if status.is_server_error() => Verdict::Wrong(said),
+        _ => Verdict::Unknown(format!("{said}, which says nothing of its other endpoints")),
+    }
+}
+
+/// Advice on a failed connection; empty if there is none.
+fn advice(why: &str) -> &'static str {
+    let is_of_other_scheme = ["InvalidContentType", "handshake eof", "invalid HTTP version"];
+    if why.contains("UnknownIssuer") {
+        ": its certificate is not signed by a trusted root; name it, or its root, in `ca_file`"
+    } else if is_of_other_scheme.iter().any(|sign| why.contains(sign)) {
+        ": one side speaks TLS and the other does not; try the other of http:// and https://"
+    } else {
+        ""
+    }
+}
+
+fn some(names: &[&str]) -> String {
+    let more = if names.len() > MAX_NAMED { ", …" } else { "" };
+    let named = names.get(..MAX_NAMED).unwrap_or(names);
+    if named.is_empty() { "nothing".to_owned() } else { named.join(", ") + more }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Models(models) => write!(f, "it lists {} models", models.len()),
+            Self::Unreachable(why) => write!(f, "it cannot be reached: {why}"),
+            Self::Status(status, words) if words.is_empty() => {
+                write!(f, "it answers GET /models with {status}")
+            }
+            Self::Status(status, words) => {
+                write!(f, "it answers GET /models with {status} ({words})")
+            }
+            Self::Redirect(status, target) => {
+                write!(f, "it answers GET /models with {status} to {target}")
+            }
+            Self::NoApi(kind) if kind.starts_with("text/html") => {
+                f.write_str("it answers with a web page, not as an API")
+            }
+            Self::NoApi(kind) => write!(f, "it answers with {kind}, not with JSON"),
+            Self::OtherJson => f.write_str("it answers GET /models with JSON of another form"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good(1) => f.write_str("good: it lists 1 model"),
+            Self::Good(count) => write!(f, "good: it lists {count} models"),
+            Self::Unknown(why) => write!(f, "cannot tell: {why}"),
+            Self::Wrong(why) => write!(f, "wrong: {why}"),
+        }
+    }
+}

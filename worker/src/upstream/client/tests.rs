@@ -1,0 +1,123 @@
+use bytes::Bytes;
+use causeway_queue::TenantId;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::*;
+use crate::upstream::Share;
+
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+
+fn call(headers: &[(&str, &str)]) -> Call {
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned().into());
+    Call {
+        id: "job_1-2".to_owned(),
+        tenant: TenantId::default_tenant(),
+        url: "/v1/chat/completions".to_owned(),
+        body: Bytes::from_static(b"{}"),
+        headers: headers.iter().map(own).collect(),
+        stream: false,
+        max_bytes: 0,
+        memory: Share::default(),
+    }
+}
+
+fn settings(address: &str) -> UpstreamSettings {
+    UpstreamSettings {
+        address: Address::parse(address).unwrap(),
+        api_key: None,
+        proxy: None,
+        tls: TlsFiles::default(),
+    }
+}
+
+/// Sends `call`; returns the request that the server at `listener` receives, in lower case.
+async fn received(listener: TcpListener, settings: UpstreamSettings, call: &Call) -> String {
+    let client = UpstreamClient::new(&settings, Duration::from_secs(5)).unwrap();
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"{}") {
+            assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0);
+        }
+        stream.write_all(ANSWER).await.unwrap();
+        String::from_utf8(head).unwrap().to_lowercase()
+    };
+    let (head, answer) = tokio::join!(serve, client.send(call));
+    assert_eq!(answer.unwrap().status(), 200);
+    assert!(client.was_called());
+    head
+}
+
+async fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+#[tokio::test]
+async fn a_call_is_named_and_says_who_calls() {
+    let (listener, port) = listener().await;
+    let head =
+        received(listener, settings(&format!("http://127.0.0.1:{port}/d?v=1")), &call(&[])).await;
+    for line in [
+        "post /d/chat/completions?v=1 http/1.1",
+        concat!("user-agent: causeway/", env!("CARGO_PKG_VERSION")),
+        "content-type: application/json",
+        "accept-encoding: identity",
+        "idempotency-key: job_1-2",
+        "x-request-id: job_1-2",
+    ] {
+        assert!(head.contains(&format!("{line}\r\n")), "{line}: {head}");
+    }
+    assert!(!head.contains("authorization"), "{head}");
+}
+
+#[tokio::test]
+async fn the_headers_of_a_job_come_first() {
+    let (listener, port) = listener().await;
+    let call = call(&[("idempotency-key", "own"), ("user-agent", "mine"), ("x-request-id", "r")]);
+    let head = received(listener, settings(&format!("http://127.0.0.1:{port}")), &call).await;
+    for line in ["idempotency-key: own", "user-agent: mine", "x-request-id: r"] {
+        assert!(head.contains(&format!("{line}\r\n")), "{line}: {head}");
+    }
+    assert!(!head.contains("job_1") && !head.contains("causeway/"), "{head}");
+}
+
+#[tokio::test]
+async fn user_info_goes_before_the_key() {
+    let (listener, port) = listener().await;
+    let api_key = Some(Secret::new("k"));
+    let address = format!("http://user:pa%24s@127.0.0.1:{port}");
+    let head =
+        received(listener, UpstreamSettings { api_key, ..settings(&address) }, &call(&[])).await;
+    assert!(head.contains("authorization: basic dxnlcjpwysrz\r\n"), "{head}");
+    assert!(head.contains("x-api-key: k\r\n") && !head.contains("bearer"), "{head}");
+}
+
+#[tokio::test]
+async fn a_call_goes_through_its_proxy() {
+    let (listener, port) = listener().await;
+    let proxy = Some(Proxy::parse(&format!("http://user:pw@127.0.0.1:{port}")).unwrap());
+    let settings = UpstreamSettings { proxy, ..settings("http://model.invalid/v1") };
+    let head = received(listener, settings, &call(&[])).await;
+    assert!(head.starts_with("post http://model.invalid/v1/chat/completions http/1.1"), "{head}");
+    assert!(head.contains("proxy-authorization: basic "), "{head}");
+}
+
+#[test]
+fn a_key_that_is_no_header_is_refused() {
+    let api_key = Some(Secret::new("a\nb"));
+    let refused = UpstreamClient::new(
+        &UpstreamSettings { api_key, ..settings("http://h/v1") },
+        Duration::from_secs(5),
+    );
+    assert!(matches!(refused, Err(InvalidUpstream::Key)));
+}
+
+#[test]
+fn the_user_timeout_leaves_time_for_all_probes() {
+    assert!(USER_TIMEOUT >= KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES);
+}
