@@ -87,8 +87,8 @@ local function settle_fault(j, m, i, how, delay, more)
   local letter = lane[HEALTH] == DOWN and lane[PROBE_AT] ~= probe_at and LANE_DOWN or nil
   if not is_charged then
     j.attempts = j.attempts - 1
-    local wait = how == 'l' and more or how == 'w' and delay or 0
-    if now + wait > lane[RULES][NOT_BEFORE] and wait > 0 then
+    local wait = how == 'l' and more or how == 'w' and delay
+    if wait and now + wait > lane[RULES][NOT_BEFORE] then
       letter = letter or LANE_WAITS
       owner.change_rules(lane, function(r) r[NOT_BEFORE] = now + wait end)
     end
