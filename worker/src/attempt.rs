@@ -262,8 +262,8 @@ impl Sink for Stream<'_> {
 }
 
 fn whole(answer: &Answer) -> (Response, Option<Usage>) {
-    let text = String::from_utf8_lossy(&answer.body).into_owned();
-    let body = RawJson::parse(text.clone()).unwrap_or_else(|_| RawJson::string(&text));
+    let text = String::from_utf8_lossy(&answer.body);
+    let body = RawJson::parse(text.clone().into_owned()).unwrap_or_else(|_| RawJson::string(&text));
     let usage = assembly::usage(body.as_str());
     (Response { status_code: answer.status_code, body }, usage)
 }

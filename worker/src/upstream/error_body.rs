@@ -68,6 +68,9 @@ impl ErrorBody {
         for object in &objects {
             body.add(object);
         }
+        if body.words.is_none() {
+            body.words = objects.iter().find_map(|object| said(object, &SHORT_WORD_FIELDS));
+        }
         body
     }
 
@@ -140,7 +143,7 @@ const NUMBER_FIELDS: [&str; 7] =
     ["code", "status_code", "statusCode", "status", "http_code", "http_status", "error_code"];
 
 /// Fields with words for a person, the most precise first.
-const WORD_FIELDS: [&str; 10] = [
+const WORD_FIELDS: [&str; 8] = [
     "message",
     "error_message",
     "msg",
@@ -149,9 +152,10 @@ const WORD_FIELDS: [&str; 10] = [
     "error",
     "Message",
     "faultstring",
-    "title",
-    "reason",
 ];
+
+/// Fields that say less: read only where no object has better words.
+const SHORT_WORD_FIELDS: [&str; 2] = ["title", "reason"];
 
 /// Lists the objects that may describe the error, the innermost first.
 fn collect<'a>(value: &'a Value, depth: usize, objects: &mut Vec<&'a Map<String, Value>>) {
@@ -180,10 +184,14 @@ fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 
+/// The words in the first of `fields` that has any.
+fn said(object: &Map<String, Value>, fields: &[&str]) -> Option<String> {
+    fields.iter().find_map(|field| clean(object.get(*field)?.as_str()?))
+}
+
 fn words(object: &Map<String, Value>) -> Option<String> {
     let listed = || clean(object.get("errors")?.get(0)?.as_str()?);
-    let said = WORD_FIELDS.iter().find_map(|field| clean(object.get(*field)?.as_str()?));
-    let said = said.or_else(listed)?;
+    let said = said(object, &WORD_FIELDS).or_else(listed)?;
     // OpenRouter says "Provider returned error", and passes on what the provider said.
     let raw = object.get("metadata").and_then(|metadata| metadata.get("raw")?.as_str());
     match raw.and_then(clean) {

@@ -40,15 +40,8 @@ impl Memory {
     /// The share of one call, empty at first.
     #[must_use]
     pub fn share(self: &Arc<Self>) -> Share {
-        Share(Some(Arc::new(Taken { memory: Arc::clone(self), ..Taken::default() })))
-    }
-}
-
-impl Default for Memory {
-    /// No memory: for [`Taken::default`] only.
-    fn default() -> Self {
-        let none = || Arc::new(Semaphore::new(0));
-        Self { common: none(), reserve: none(), most: 0 }
+        let (permits, waits) = Default::default();
+        Share(Some(Arc::new(Taken { memory: Arc::clone(self), permits, waits })))
     }
 }
 
@@ -57,7 +50,7 @@ impl Default for Memory {
 #[derive(Debug, Clone, Default)]
 pub struct Share(Option<Arc<Taken>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Taken {
     memory: Arc<Memory>,
     permits: Mutex<Permits>,

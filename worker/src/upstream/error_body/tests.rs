@@ -8,7 +8,7 @@ fn read(text: &str) -> ErrorBody {
 /// A body, the status that it states, and its words.
 type Row = (&'static str, Option<u16>, Option<&'static str>);
 
-const SHAPES: [Row; 34] = [
+const SHAPES: [Row; 36] = [
     (
         r#"{"error":{"message":"m","type":"invalid_request_error","code":null}}"#,
         Some(400),
@@ -58,6 +58,8 @@ const SHAPES: [Row; 34] = [
     (r#"{"error":{"error":{"message":"m","type":"authentication_error"}}}"#, Some(401), Some("m")),
     (r#"{"title":"t","detail":"m","status":422}"#, Some(422), Some("m")),
     (r#"{"fault":{"faultstring":"m"}}"#, None, Some("m")),
+    (r#"{"error":{"message":"m","details":[{"reason":"R"}]}}"#, None, Some("m")),
+    (r#"{"error":{"details":[{"reason":"R"}]}}"#, None, Some("R")),
     ("upstream connect error\r\n or\treset", None, Some("upstream connect error or reset")),
     ("<html><head><TITLE lang=en> 502 Bad Gateway </TITLE></head>", None, Some("502 Bad Gateway")),
     ("<p>no title</p>", None, None),
