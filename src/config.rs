@@ -25,6 +25,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Dura
 use causeway_worker::{ProxyVariables, WebhookSecret};
 use serde::{Deserialize, Serialize};
 
+use crate::memory;
+
 pub(crate) use self::{
     lane::Lane,
     layers::load,
@@ -113,7 +115,7 @@ pub(crate) struct Config {
     pub(crate) max_response_bytes: usize,
     /// Memory of all answers in flight in one worker process, in bytes. Default: a quarter of the machine's
     /// memory, or of what its control group allows. `CAUSEWAY_MAX_RESPONSE_MEMORY`.
-    pub(crate) max_response_memory: Option<usize>,
+    pub(crate) max_response_memory: usize,
     /// How long the pieces of a streamed answer are joined before they are passed on. Default
     /// 50 ms. `CAUSEWAY_EMIT_WINDOW`.
     #[serde(with = "span")]
@@ -181,7 +183,7 @@ impl Default for Config {
             max_stalls: 3,
             max_dead: 10_000,
             max_response_bytes: 32 << 20,
-            max_response_memory: None,
+            max_response_memory: memory::share_of_answers(),
             emit_window: Duration::from_millis(50),
             probe: None,
             tenants: Vec::new(),

@@ -9,8 +9,17 @@ const GROUPS: [(&str, &str); 2] =
 /// Most parents of the process's control group that are read.
 const MAX_PARENTS: usize = 16;
 
+/// Answers in flight may take one part of the memory in so many.
+const SHARE: u64 = 4;
+
+/// Bytes that answers in flight may take where no setting says.
+pub(crate) fn share_of_answers() -> usize {
+    let share = available().and_then(|bytes| usize::try_from(bytes / SHARE).ok());
+    share.unwrap_or(causeway_worker::Settings::default().max_response_memory)
+}
+
 /// Bytes that this process may use; `None` where the system does not say.
-pub(crate) fn available() -> Option<u64> {
+fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok();
     let path = group.as_deref().map_or("/", memory_group);

@@ -22,7 +22,7 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     number("max_stalls", config.max_stalls)?;
     number("max_dead", config.max_dead)?;
     number("max_response_bytes", config.max_response_bytes)?;
-    number("max_response_memory", config.response_memory())?;
+    number("max_response_memory", config.max_response_memory)?;
     number("api.max_body_bytes", config.api.max_body_bytes)?;
     number("api.max_jobs_per_call", config.api.max_jobs_per_call)?;
     number("bridge.turns", config.bridge.turns)?;

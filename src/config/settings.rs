@@ -13,10 +13,6 @@ use causeway_queue::{
 use causeway_worker::{FailureMix, Signing, SimulatedSettings};
 
 use super::Config;
-use crate::memory;
-
-/// The share of the machine's memory that answers in flight may take by default is one part in so many.
-const MEMORY_SHARE: u64 = 4;
 
 impl Config {
     /// The lanes, without any in the configuration one named `default`; and last that of deliveries.
@@ -73,23 +69,13 @@ impl Config {
             timeouts: self.timeouts(),
             emit_window: self.emit_window,
             max_response_bytes: self.max_response_bytes,
-            max_response_memory: self.response_memory(),
+            max_response_memory: self.max_response_memory,
             webhooks: causeway_worker::WebhookSettings {
                 concurrency: self.webhooks.concurrency,
                 retry_base: self.webhooks.retry_base,
             },
             ..causeway_worker::Settings::default()
         })
-    }
-
-    /// The memory of all answers in flight, in bytes.
-    pub(crate) fn response_memory(&self) -> usize {
-        let quarter = || {
-            let bytes = memory::available()? / MEMORY_SHARE;
-            Some(usize::try_from(bytes).unwrap_or(usize::MAX).max(self.max_response_bytes))
-        };
-        let unknown = causeway_worker::Settings::default().max_response_memory;
-        self.max_response_memory.or_else(quarter).unwrap_or(unknown)
     }
 
     /// With what events are signed.

@@ -221,6 +221,14 @@ fn the_sample_file_names_every_key_with_its_default() {
 }
 
 #[test]
+fn the_memory_of_answers_is_read_from_a_variable() {
+    let environment =
+        Environment::from([("CAUSEWAY_MAX_RESPONSE_MEMORY".into(), "2097152".into())]);
+    let config = load(&UpFlags::default(), None, &environment).unwrap();
+    assert_eq!(config.max_response_memory, 2 << 20);
+}
+
+#[test]
 fn the_sample_file_as_it_stands_is_accepted() {
     let file = written(SAMPLE);
     let path = Some(file.path().to_owned());
