@@ -47,7 +47,7 @@ struct Response {
     #[serde(default)]
     body: String,
     /// Instead of a body: events of a stream. `text:…` is a chunk with that text, `end:…` one with that
-    /// finish_reason, what begins with `{` or `[` is the data of an event, everything else stands as it is.
+    /// `finish_reason`, what begins with `{` or `[` is the data of an event, everything else stands as it is.
     sse: Option<Vec<String>>,
 }
 
@@ -171,15 +171,15 @@ impl Response {
 
 fn event(written: &str) -> String {
     let data = match written.split_once(':') {
-        Some(("text", text)) => chunk(&json!({ "content": text }), Value::Null).to_string(),
-        Some(("end", reason)) => chunk(&json!({}), json!(reason)).to_string(),
+        Some(("text", text)) => chunk(&json!({ "content": text }), &Value::Null).to_string(),
+        Some(("end", reason)) => chunk(&json!({}), &json!(reason)).to_string(),
         _ if written.starts_with(['{', '[']) => written.to_owned(),
         _ => return written.to_owned(),
     };
     format!("data: {data}\n\n")
 }
 
-fn chunk(delta: &Value, finish_reason: Value) -> Value {
+fn chunk(delta: &Value, finish_reason: &Value) -> Value {
     json!({
         "id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m",
         "choices": [{ "index": 0, "delta": delta, "finish_reason": finish_reason }],
