@@ -97,7 +97,7 @@ impl Assembly {
             }
             Read::Object(object) => {
                 let taken = self.merge(data, event.name, &object);
-                taken.map_err(|TooMany| Failure::TooLarge(self.max_bytes))
+                taken.map_err(Failure::from)
             }
         }
     }

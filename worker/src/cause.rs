@@ -114,7 +114,7 @@ pub(crate) fn cause(failure: &Failure, url: &str) -> Judged {
         Failure::FirstByteTimeout(_) => (Cause::Silent, None),
         Failure::Stalled(_) | Failure::TotalTimeout(_) => (Cause::TimedOut, None),
         Failure::Cut(_) => (Cause::Cut, None),
-        Failure::TooLarge(_) => (Cause::TooLarge, None),
+        Failure::TooLarge(_) | Failure::TooMany(_) => (Cause::TooLarge, None),
         Failure::Unsendable(_) => (Cause::Unsendable, None),
         Failure::Exhausted(_) => (Cause::Exhausted, None),
         Failure::NoAnswer { what, .. } => (no_answer(what), None),

@@ -23,6 +23,7 @@ pub(crate) fn disposition(failure: &Failure, delay: Duration) -> Disposition {
         | Failure::Cut(_)
         | Failure::InStream(_)
         | Failure::TooLarge(_)
+        | Failure::TooMany(_)
         | Failure::Unsendable(_)
         | Failure::NoAnswer { .. } => Disposition::Retry(Some(delay)),
         Failure::Exhausted(_) => Disposition::Released,
@@ -56,9 +57,10 @@ pub(crate) fn describe(failure: &Failure, attempt: u32) -> AttemptError {
         Failure::Cut(why) => {
             ("receiver_cut", format!("the receiver's answer broke off: {why}"), None)
         }
-        Failure::InStream(_) | Failure::TooLarge(_) | Failure::NoAnswer { .. } => {
-            ("receiver_error", failure.to_string(), None)
-        }
+        Failure::InStream(_)
+        | Failure::TooLarge(_)
+        | Failure::TooMany(_)
+        | Failure::NoAnswer { .. } => ("receiver_error", failure.to_string(), None),
         Failure::Exhausted(why) => {
             ("worker_exhausted", format!("the worker could not deliver: {why}"), None)
         }

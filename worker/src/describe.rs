@@ -27,6 +27,7 @@ pub(crate) fn error(failure: &Failure, cause: Cause, attempt: &Attempt<'_>) -> A
         | Failure::TotalTimeout(_)
         | Failure::Cut(_)
         | Failure::TooLarge(_)
+        | Failure::TooMany(_)
         | Failure::InStream(_)
         | Failure::Unsendable(_)
         | Failure::Exhausted(_) => None,
@@ -55,6 +56,9 @@ fn message(failure: &Failure, attempt: &Attempt<'_>) -> String {
         Failure::Cut(why) => format!("the answer from {url} broke off: {why}"),
         Failure::TooLarge(bytes) => {
             format!("the answer from {url} is larger than {bytes} bytes (`max_response_bytes`)")
+        }
+        Failure::TooMany(most) => {
+            format!("the stream from {url} has more than {most} choices, tool calls or parts")
         }
         Failure::InStream(event) => {
             let words = ErrorBody::read(event).words;

@@ -134,6 +134,7 @@ fn output(failure: &Failure, error: AttemptError) -> Output {
         | Failure::TotalTimeout(_)
         | Failure::Cut(_)
         | Failure::TooLarge(_)
+        | Failure::TooMany(_)
         | Failure::InStream(_)
         | Failure::Unsendable(_)
         | Failure::NoAnswer { .. }

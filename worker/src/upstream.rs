@@ -151,6 +151,9 @@ pub enum Failure {
     /// The answer is larger than allowed.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
+    /// A stream has more choices, tool calls or parts than are put together.
+    #[error("the stream has more than {0} choices, tool calls or parts")]
+    TooMany(usize),
     /// A stream carried an error.
     #[error("the stream carried an error")]
     InStream(RawJson),

@@ -4,6 +4,7 @@
 use causeway_queue::json::{RawObject, items};
 
 use super::{entries::Entries, fields::Fields};
+use crate::upstream::Failure;
 
 /// Most choices, tool calls, content parts and entries of a list that are known by an index. More
 /// than a thousand times what any model says.
@@ -16,6 +17,12 @@ pub(super) const MAX_DEPTH: usize = 16;
 /// More than [`MAX_ENTRIES`].
 #[derive(Debug)]
 pub(crate) struct TooMany;
+
+impl From<TooMany> for Failure {
+    fn from(TooMany: TooMany) -> Self {
+        Self::TooMany(MAX_ENTRIES)
+    }
+}
 
 /// The rule by which values are merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -259,6 +259,7 @@ fn what_is_no_refusal_has_its_cause() {
         (Failure::TotalTimeout(second), Cause::TimedOut),
         (Failure::Cut(why()), Cause::Cut),
         (Failure::TooLarge(1), Cause::TooLarge),
+        (Failure::TooMany(1), Cause::TooLarge),
         (Failure::Unsendable(why()), Cause::Unsendable),
         (Failure::Exhausted(why()), Cause::Exhausted),
         (no_answer(NoAnswer::Redirect(None)), Cause::Redirected),

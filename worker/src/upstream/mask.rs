@@ -45,7 +45,8 @@ pub(super) fn masked(mut failure: Failure, key: Option<&Secret>) -> Failure {
         | Failure::FirstByteTimeout(_)
         | Failure::Stalled(_)
         | Failure::TotalTimeout(_)
-        | Failure::TooLarge(_) => {}
+        | Failure::TooLarge(_)
+        | Failure::TooMany(_) => {}
     }
     failure
 }

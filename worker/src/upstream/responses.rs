@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use self::stream::Teller;
 use super::{Answer, Call, Failure, Place, Refusal, Sink, StreamEvent, Upstream};
-use crate::assembly::{self, Assembly, Read, node::TooMany};
+use crate::assembly::{self, Assembly, Read};
 
 /// Where responses are made, and chats.
 pub(super) const RESPONSES: &str = "/v1/responses";
@@ -57,8 +57,7 @@ impl WithResponses {
             };
             return Ok(Answer { body: Bytes::from(response), ..answer });
         }
-        let max_bytes = chat.max_bytes;
-        let mut telling = Telling { teller: Teller::default(), is_done: false, max_bytes, sink };
+        let mut telling = Telling { teller: Teller::default(), is_done: false, sink };
         let answer = self.inner.call(chat, &mut telling).await?;
         for event in telling.teller.end(telling.is_done)? {
             let _last: ControlFlow<()> = telling.sink.event(StreamEvent::unnamed(&event))?;
@@ -128,7 +127,6 @@ fn refused(message: &str) -> Failure {
 struct Telling<'a> {
     teller: Teller,
     is_done: bool,
-    max_bytes: usize,
     sink: &'a mut dyn Sink,
 }
 
@@ -146,8 +144,7 @@ impl Sink for Telling<'_> {
             }
             Read::Object(chunk) => chunk,
         };
-        let events = self.teller.hear(&chunk);
-        for event in events.map_err(|TooMany| Failure::TooLarge(self.max_bytes))? {
+        for event in self.teller.hear(&chunk)? {
             let _goes_on: ControlFlow<()> = self.sink.event(StreamEvent::unnamed(&event))?;
         }
         Ok(ControlFlow::Continue(()))

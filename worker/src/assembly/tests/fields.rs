@@ -169,7 +169,7 @@ fn merging_costs_what_the_events_are_long() {
             assert!(assembly.take(StreamEvent::unnamed(event)).unwrap().is_continue());
         }
         let refused = assembly.take(StreamEvent::unnamed(&more[0]));
-        assert_eq!(refused.unwrap_err(), Failure::TooLarge(MAX));
+        assert_eq!(refused.unwrap_err(), Failure::TooMany(node::MAX_ENTRIES));
     }
 }
 
