@@ -56,6 +56,14 @@ async fn a_cancel_that_comes_too_late_is_forgotten() {
     live(&RedisServer::start(), ops).await.unwrap();
 }
 
+/// A job that waited for too long is given up, which repairs nothing.
+#[tokio::test]
+async fn a_job_that_is_given_up_is_no_repair() {
+    let waited = Op::Pass(60_000);
+    let ops = vec![Op::Enqueue(vec![Draft::default()]), waited, Op::Reconcile];
+    live(&RedisServer::start(), ops).await.unwrap();
+}
+
 /// One of two attempts of a flow is lost: what is unsettled is that of the other.
 #[tokio::test]
 async fn what_a_lost_worker_ran_is_unsettled_no_more() {

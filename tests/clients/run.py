@@ -1,12 +1,10 @@
 """Runs the tests of clients: real SDKs against a real Causeway.
 
 Starts a redis-server, `causeway simulate`, the upstream that tests give its answers, one API and one
-worker process, and one process of all with little patience, all on free ports of the loopback; runs
-pytest and node's test runner over the same Causeway; and ends all that it started. What the tests
-need to know is in their environment:
+worker process, all on free ports of the loopback; runs pytest and node's test runner over the same
+Causeway; and ends all that it started. The tests read from their environment:
 
     CAUSEWAY_URL    where it serves        UPSTREAM_URL   where tests script the upstream
-    HASTY_URL       the one that gives an upstream 100 ms to begin, and needs no key
     KEYS            the tenants' keys by name, as JSON
     WEBHOOK_SECRET  what events to webhooks are signed with
 
@@ -41,14 +39,6 @@ TENANTS = {
     "dan": "max_running = 1\nmax_queued = 1",
     "eve": 'webhook_url = "{upstream}/hooks/eve"',
 }
-
-# What gives up on a silent upstream soon, five times.
-HASTY = """
-bind = "127.0.0.1:0"
-timeouts.first_byte = "100ms"
-retry.base = "1ms"
-"""
-
 
 class Processes:
     """What was started, and ends with this."""
@@ -160,10 +150,7 @@ def serve(processes, binary):
     config.write_text(configuration(f"redis://127.0.0.1:{port}", upstream, simulated, keys))
     url = processes.start("api", [binary, "api", "--config", str(config)], r"serving +(http\S+)")
     processes.start("worker", [binary, "worker", "--config", str(config)], r"^  worker ")
-    config = place / "hasty.toml"
-    config.write_text(HASTY + f'upstream = "{upstream}/v1"\n')
-    hasty = processes.start("hasty", [binary, "up", "--config", str(config)], r"serving +(http\S+)")
-    told = {"CAUSEWAY_URL": url, "HASTY_URL": hasty, "UPSTREAM_URL": upstream}
+    told = {"CAUSEWAY_URL": url, "UPSTREAM_URL": upstream}
     return {**os.environ, **told, "KEYS": json.dumps(keys), "PYTHONDONTWRITEBYTECODE": "1"}
 
 

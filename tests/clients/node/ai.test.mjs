@@ -63,7 +63,7 @@ test('embeddings come in the order of what was asked', async () => {
   assert.notDeepEqual(embeddings[0], embeddings[1]);
 });
 
-test('a wrong key and an unknown model are told as they were', async () => {
+test('a wrong key and a bad request are raised as they were', async () => {
   const told = (status, words) => (error) => {
     assert.ok(APICallError.isInstance(error));
     assert.equal(error.statusCode, status);
@@ -74,9 +74,9 @@ test('a wrong key and an unknown model are told as they were', async () => {
   const wrong = generateText({ model: connect('wrong')('simulated'), prompt });
   await assert.rejects(wrong, told(401, /nobody has this API key/));
   const script = new Script();
-  await script.answers(refusal(404, 'model_not_found'));
-  const unknown = generateText({ model: causeway(script.model), prompt });
-  await assert.rejects(unknown, told(404, /refused with 404/));
+  await script.answers(refusal(400, 'context_length_exceeded'));
+  const bad = generateText({ model: causeway(script.model), prompt });
+  await assert.rejects(bad, told(400, /refused with 400/));
 });
 
 /** Takes both of Dan's places: one job runs, and one waits. */

@@ -3,7 +3,6 @@
 import { randomUUID } from 'node:crypto';
 
 export const URL_V1 = `${process.env.CAUSEWAY_URL}/v1`;
-export const HASTY_V1 = `${process.env.HASTY_URL}/v1`;
 export const KEYS = JSON.parse(process.env.KEYS);
 
 // How long a test waits for the scripted upstream, which waits less.

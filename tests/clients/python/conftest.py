@@ -12,7 +12,6 @@ import openai
 import pytest
 
 URL = os.environ["CAUSEWAY_URL"]
-HASTY_URL = os.environ["HASTY_URL"]
 KEYS = json.loads(os.environ["KEYS"])
 
 # How long a test waits for the scripted upstream, which waits less.

@@ -316,7 +316,6 @@ def test_a_response_that_is_unknown_or_of_somebody_else_is_not_found(client, con
     ("status", "reason", "code"),
     [
         (400, "context_length_exceeded", "invalid_prompt"),
-        (429, "insufficient_quota", "rate_limit_exceeded"),
         (500, None, "server_error"),
     ],
 )

@@ -108,6 +108,8 @@ functions.reconcile = function(args)
     if name ~= '' then
       local t = flows.touch_named(name)
       give_up(t)
+      -- A flow that is empty now is no repair.
+      flows.place()
       recount(t)
       local list = LISTS .. name
       trim(list)
