@@ -113,6 +113,8 @@ macro_rules! promises {
             an_unavailable_lane_is_probed_at_the_named_time
             a_recovered_lane_waits_for_more_certain_failures
             one_job_probes_and_its_success_opens_the_lane
+            bad_jobs_do_not_keep_the_lane_closed
+            a_refused_probe_opens_the_lane
             failed_probes_double_the_cool_down
             a_lost_probe_makes_room_for_the_next
             only_the_probe_opens_the_lane

@@ -40,9 +40,13 @@ pub const CALM: Duration = Duration::from_secs(60);
 /// The shortest part of a cool-down until the probe, and how much of it is random.
 pub(crate) const PROBE_AFTER: (f64, f64) = (0.8, 0.3);
 
-/// When the job whose failure began the cool-down may run again, as a part of the cool-down: later than the
-/// latest probe, so that another job probes, if there is one.
+/// When the job whose failure began the cool-down may run again, as a part of the cool-down, if no other job can
+/// probe.
 pub(crate) const SAME_JOB_AFTER: f64 = 1.15;
+
+/// How long that job is kept back if another job can probe, unless the lane opens before: longer than every
+/// cool-down, so that a job that always fails does not probe for all others.
+pub(crate) const KEPT_BACK: Duration = Duration::from_secs(70);
 
 /// What a failed attempt says about its upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,8 +83,10 @@ pub(crate) struct Health {
     probe_at: Millis,
     /// The attempt that probes, as job and epoch.
     probe: Option<(u128, u32)>,
-    /// When the last cool-down ended by a success.
+    /// When the last cool-down ended by an answer.
     recovered: Millis,
+    /// Jobs that are kept back until the lane opens: see [`KEPT_BACK`].
+    kept_back: Vec<u128>,
 }
 
 /// Whom a failure is charged to.
@@ -92,6 +98,8 @@ pub(crate) enum Charge {
     Lane {
         /// When; now or before for at once.
         again_at: Millis,
+        /// Whether its failure began a cool-down.
+        cools_down: bool,
         /// Other jobs that get attempts back, and how many.
         give_back: Vec<(u128, u32)>,
     },
@@ -158,6 +166,18 @@ impl Health {
         self.suspects.clear();
     }
 
+    /// Keeps a job back until the lane opens.
+    pub(crate) fn keep_back(&mut self, key: u128) {
+        if !self.kept_back.contains(&key) {
+            self.kept_back.push(key);
+        }
+    }
+
+    /// Takes the jobs that were kept back, if the lane is open.
+    pub(crate) fn set_free(&mut self) -> Vec<u128> {
+        if self.cool_downs > 0 { Vec::new() } else { std::mem::take(&mut self.kept_back) }
+    }
+
     /// Decides whom a failure is charged to. `credit_before` is the job's own: the lane's credit at the job's first
     /// failure that was charged to the lane.
     pub(crate) fn charge(
@@ -179,7 +199,14 @@ impl Health {
         self.credit -= PROOF;
         *credit_before = Some(credit_before.map_or(self.credit, |before| before - PROOF));
         let weight = match failed.fault {
-            Fault::Rate(_) => return at(now),
+            Fault::Rate(_) => {
+                // An upstream that refuses for the rate is there.
+                if is_probe {
+                    self.open();
+                    self.recovered = now;
+                }
+                return at(now);
+            }
             Fault::Certain | Fault::Unavailable if now >= self.recovered.after(CALM) => FAILURES,
             Fault::Upstream | Fault::Certain | Fault::Unavailable | Fault::Unclear => 1,
         };
@@ -227,13 +254,14 @@ impl Health {
         self.probe_at = after(now, length, PROBE_AFTER.0 + PROBE_AFTER.1 * failed.unit);
         Charge::Lane {
             again_at: after(now, length, SAME_JOB_AFTER),
+            cools_down: true,
             give_back: std::mem::take(&mut self.suspects),
         }
     }
 }
 
 fn at(again_at: Millis) -> Charge {
-    Charge::Lane { again_at, give_back: Vec::new() }
+    Charge::Lane { again_at, cools_down: false, give_back: Vec::new() }
 }
 
 /// `part` of `length` after `now`, in whole milliseconds.

@@ -128,6 +128,8 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// What it used, as far as is known; `None` keeps the estimate.
     pub usage: Option<Usage>,
+    /// The job's model, of an attempt that was faulted.
+    pub model: Option<String>,
     pub(crate) receipt: Receipt,
 }
 
@@ -142,7 +144,10 @@ impl Lease {
             prompt_tokens: usage.prompt_tokens.min(MOST_TOKENS),
             completion_tokens: usage.completion_tokens.min(MOST_TOKENS),
         });
-        Settlement { key: self.key, memory, has_webhook, outcome, usage, receipt: self.receipt }
+        let is_faulted = matches!(outcome, Outcome::Faulted { .. });
+        let model = self.spec.model.filter(|_| is_faulted);
+        let (key, receipt) = (self.key, self.receipt);
+        Settlement { key, memory, has_webhook, outcome, usage, model, receipt }
     }
 }
 
@@ -176,6 +181,8 @@ pub enum Settled {
     Done,
     /// It is recorded, and the whole lane waits, as its upstream asked for.
     LaneWaits,
+    /// It is recorded, and the job has failed: the failure was charged to it, and no attempt is left.
+    Failed,
     /// It is recorded, and the lane cools down: its upstream fails.
     LaneDown,
     /// It is recorded, and the lane is open again.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use causeway_queue::{
-    Fault, Lease, LeaseKey, Outcome, Queue, RawJson, Settlement,
+    Lease, LeaseKey, Outcome, Queue, RawJson, Settlement,
     fair::Estimate,
     job::{AttemptError, Output, Response, Usage},
     news::{Listener, News},
@@ -294,11 +294,12 @@ fn failed(bench: &Bench, lease: &Lease, failure: &Failure) -> Outcome {
     let unit = rand::random::<f64>();
     let verdict = bench.rules.judge(failure, &attempt, unit);
     let AttemptError { code, message, status_code, .. } = verdict.error.clone();
-    let reason: String = message.chars().take(LOGGED).collect();
+    let reason = logged(&message);
     let outcome = disposition::outcome(verdict, failure, &attempt, unit);
     let LeaseKey { job, tenant, .. } = &lease.key;
     let model = lease.spec.model.as_deref().unwrap_or_default();
-    if is_last(&outcome, &attempt) {
+    // Of a fault the store decides whether the job has failed; the consumer logs that.
+    if matches!(outcome, Outcome::Failed { .. }) {
         tracing::warn!(
             job.id = %job, tenant.id = %tenant, lane = %job.shard().lane, model,
             attempt = lease.attempt, code, status = status_code, reason, "a job failed"
@@ -312,21 +313,9 @@ fn failed(bench: &Bench, lease: &Lease, failure: &Failure) -> Outcome {
     outcome
 }
 
-/// True if the job ends by this outcome. Of an unclear failure the store may still find that it is the lane's.
-fn is_last(outcome: &Outcome, attempt: &Attempt<'_>) -> bool {
-    match outcome {
-        Outcome::Failed { .. } => true,
-        Outcome::Faulted { fault: Fault::Unclear, .. } => attempt.number >= attempt.max,
-        Outcome::Faulted {
-            fault: Fault::Rate(_) | Fault::Upstream | Fault::Unavailable | Fault::Certain,
-            ..
-        }
-        | Outcome::Succeeded { .. }
-        | Outcome::Retry { .. }
-        | Outcome::Released
-        | Outcome::Cancelled
-        | Outcome::Expired => false,
-    }
+/// The part of an error's words that is logged: an upstream may quote what a job asks.
+pub(crate) fn logged(message: &str) -> String {
+    message.chars().take(LOGGED).collect()
 }
 
 fn name(outcome: &Outcome) -> &'static str {

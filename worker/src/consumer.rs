@@ -16,7 +16,7 @@ use std::{
 };
 
 use causeway_queue::{
-    Error, Fault, Lease, Outcome, Settlement, Shard,
+    Error, Fault, Lease, LeaseKey, Outcome, Settlement, Shard,
     job::AttemptError,
     lease::{ClaimRequest, Settled, Step},
     policy::MAX_CLAIM,
@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    attempt::{self, Bench},
+    attempt::{self, Bench, logged},
     interrupt::Running,
     stop::Stop,
     worker::Health,
@@ -156,16 +156,24 @@ impl Consumer {
         Ok(Turn { look_again, again })
     }
 
-    /// Logs how the lane is after a settlement, and has its other shards wait where it waits for its upstream.
+    /// Logs what came of a faulted attempt, and cools down the sibling shards after a rate limit.
     async fn heed(&self, settled: Settled, trouble: Option<Trouble>) {
         match (settled, trouble) {
             (Settled::LaneWaits, Some(Trouble { fault: Fault::Rate(delay), .. })) => {
                 self.cool_down_siblings(delay).await;
             }
+            (Settled::Failed, Some(Trouble { key, model, error, .. })) => {
+                tracing::warn!(
+                    job.id = %key.job, tenant.id = %key.tenant, lane = %self.shard.lane, model,
+                    attempt = error.attempt, code = error.code, status = error.status_code,
+                    reason = logged(&error.message), "a job failed"
+                );
+            }
             (Settled::LaneDown, Some(Trouble { error, .. })) => {
                 metrics::counter!("causeway_cool_downs_total").increment(1);
                 tracing::warn!(
-                    shard = %self.shard, code = error.code, error = error.message,
+                    shard = %self.shard, code = error.code, status = error.status_code,
+                    reason = logged(&error.message),
                     "the upstream fails: the lane cools down, and one job at a time probes it"
                 );
             }
@@ -173,7 +181,11 @@ impl Consumer {
                 tracing::info!(shard = %self.shard, "the upstream answers: the lane is open again");
             }
             (
-                Settled::Done | Settled::Lost | Settled::LaneWaits | Settled::LaneDown,
+                Settled::Done
+                | Settled::Lost
+                | Settled::Failed
+                | Settled::LaneWaits
+                | Settled::LaneDown,
                 Some(_) | None,
             ) => {}
         }
@@ -309,8 +321,10 @@ impl Attempts {
     }
 }
 
-/// The fault by which an attempt ended.
+/// A faulted attempt.
 struct Trouble {
+    key: LeaseKey,
+    model: String,
     fault: Fault,
     error: AttemptError,
 }
@@ -319,7 +333,9 @@ impl Trouble {
     fn of(settlement: &Settlement) -> Option<Self> {
         match &settlement.outcome {
             Outcome::Faulted { fault, error, .. } => {
-                Some(Self { fault: *fault, error: error.clone() })
+                let model = settlement.model.clone().unwrap_or_default();
+                let (key, error) = (settlement.key.clone(), error.clone());
+                Some(Self { key, model, fault: *fault, error })
             }
             Outcome::Succeeded { .. }
             | Outcome::Failed { .. }

@@ -132,6 +132,36 @@ pub async fn one_job_probes_and_its_success_opens_the_lane(stage: Stage) {
     stage.assert_sound().await;
 }
 
+/// Jobs that always fail do not probe for all others: each is kept back while another can probe.
+pub async fn bad_jobs_do_not_keep_the_lane_closed(stage: Stage) {
+    let ids = accept(&stage, 5).await;
+    for _ in 0..3 {
+        let bad = stage.claim_one().await;
+        fail(&stage, [bad], Fault::Certain).await;
+        stage.pass(probe_in(&stage).await);
+    }
+    let good = stage.claim_one().await;
+    assert_eq!(good.key.job, ids[3]);
+    let step = stage.step(vec![good.settle(super::stage::succeeded(), None)], 10).await;
+    assert_eq!(step.settled, [Settled::LaneUp]);
+    assert_eq!(step.leases.len(), 4, "those that were kept back run now");
+    stage.assert_sound().await;
+}
+
+/// A probe that is refused for the rate has met an upstream that is there.
+pub async fn a_refused_probe_opens_the_lane(stage: Stage) {
+    let ids = accept(&stage, 3).await;
+    break_down(&stage).await;
+    stage.pass(SECOND);
+    let probe = stage.claim_one().await;
+    let refused = faulted(Fault::Rate(SECOND), Duration::ZERO, 1);
+    let step = stage.step(vec![probe.settle(refused, None)], 10).await;
+    assert_eq!((step.settled[0], step.leases.len()), (Settled::LaneUp, 0));
+    stage.pass(SECOND);
+    assert_eq!(stage.claim(10).await.len(), ids.len());
+    stage.assert_sound().await;
+}
+
 /// Each probe that fails doubles the cool-down, up to a minute.
 pub async fn failed_probes_double_the_cool_down(stage: Stage) {
     accept(&stage, 2).await;
@@ -140,7 +170,8 @@ pub async fn failed_probes_double_the_cool_down(stage: Stage) {
         let wait = probe_in(&stage).await;
         let length = (SECOND * 2_u32.pow(exponent - 1)).min(LONGEST_COOL_DOWN);
         assert!(wait >= length * 8 / 10 && wait <= length * 12 / 10, "{exponent}: {wait:?}");
-        stage.pass(wait);
+        // The same job probes, as the other one is kept back: a little later.
+        stage.pass(length * 115 / 100);
         let probe = stage.claim_one().await;
         assert_eq!(probe.attempt, 1);
         fail(&stage, [probe], if exponent % 2 == 0 { Fault::Unclear } else { Fault::Upstream })
@@ -173,12 +204,15 @@ pub async fn only_the_probe_opens_the_lane(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A lane that is resumed is open at once.
+/// A lane that is resumed is open at once, even before a time that its upstream named.
 pub async fn a_resumed_lane_is_open(stage: Stage) {
     accept(&stage, 3).await;
-    break_down(&stage).await;
+    let lease = stage.claim_one().await;
+    let unavailable = faulted(Fault::Unavailable, SECOND * 3600, 1);
+    stage.settle(lease, unavailable).await;
+    assert!(stage.claim(10).await.is_empty());
     stage.store().pause(&stage.shard, None, false).await.unwrap();
-    assert_eq!(stage.claim(10).await.len(), 2);
+    assert_eq!(stage.claim(10).await.len(), 3);
     stage.assert_sound().await;
 }
 
@@ -190,7 +224,7 @@ pub async fn an_unclear_failure_is_the_jobs(stage: Stage) {
     fail(&stage, [lease], Fault::Unclear).await;
     let lease = stage.claim_one().await;
     assert_eq!(lease.attempt, 2);
-    fail(&stage, [lease], Fault::Unclear).await;
+    assert_eq!(stage.settle(lease, faulted(Fault::Unclear, SECOND, 2)).await, Settled::Failed);
     assert_eq!(stage.status(&id).await, Status::Failed);
     stage.assert_sound().await;
 }
@@ -268,7 +302,10 @@ pub async fn a_rate_that_all_meet_charges_nobody(stage: Stage) {
 
 /// A job that never gets through ends by its age: at a failure, or while it waits.
 pub async fn a_job_is_given_up_by_its_age(stage: Stage) {
-    let ids = accept(&stage, 2).await;
+    let mut ids = accept(&stage, 1).await;
+    let patient = NewJob { deadline: Some(SECOND * 900_000), ..stage.job("ann") };
+    let patient = stage.accept(patient).await;
+    ids.extend(accept(&stage, 1).await);
     let delayed = stage.accept(NewJob { delay: SECOND, ..stage.job("bob") }).await;
     let running = stage.claim_one().await;
     stage.pass(crate::Policy::default().give_up_after - SECOND);
@@ -281,6 +318,7 @@ pub async fn a_job_is_given_up_by_its_age(stage: Stage) {
     stage.store().reconcile(&stage.shard).await.unwrap();
     assert_eq!(stage.status(&ids[1]).await, Status::Expired);
     assert_eq!(stage.status(&delayed).await, Status::Queued);
+    assert_eq!(stage.status(&patient).await, Status::Queued);
     stage.store().retry(&tenant_id("ann"), &ids[1]).await.unwrap();
     assert_eq!(stage.status(&ids[1]).await, Status::Queued);
     stage.assert_sound().await;

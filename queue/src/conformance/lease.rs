@@ -155,6 +155,7 @@ pub async fn an_attempt_ends_once_in_a_call(stage: Stage) {
         has_webhook: false,
         outcome: succeeded(),
         usage: None,
+        model: None,
         receipt: lease.receipt.clone(),
     };
     let twice = vec![end(&leases[0]), end(&leases[1]), end(&leases[0])];

@@ -258,6 +258,8 @@ impl Engine {
                 self.flows.lane.paused = paused;
                 if !paused {
                     self.flows.lane.health.open();
+                    self.flows.lane.not_before = Millis(0);
+                    self.free_kept_back();
                 }
             }
             Some(tenant) => self.flows.touch(tenant).paused = paused,

@@ -181,9 +181,10 @@ impl Flows {
         self.tenants.keys().flat_map(of).collect()
     }
 
-    /// The ready job of a flow that runs first.
-    pub(super) fn front(&self, flow: &Flow) -> Option<u128> {
-        self.tenants.get(&flow.tenant)?.classes[flow.class.rank()].front()
+    /// The first ready jobs of a flow, at most `most`.
+    pub(super) fn first_ready(&self, flow: &Flow, most: usize) -> Vec<u128> {
+        let tenant = self.tenants.get(&flow.tenant);
+        tenant.map_or(Vec::new(), |tenant| tenant.classes[flow.class.rank()].first(most))
     }
 
     /// Whether some flow can be served.

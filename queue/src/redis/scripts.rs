@@ -13,8 +13,8 @@ use crate::{
     clock::millis,
     fair::{MOST_COMPLETION_OF_MEAN, MOST_TOKENS},
     health::{
-        CALM, FAILURES, FIRST_COOL_DOWN, LONGEST_COOL_DOWN, PROBE_AFTER, PROOF, SAME_JOB_AFTER,
-        SUSPECTS,
+        CALM, FAILURES, FIRST_COOL_DOWN, KEPT_BACK, LONGEST_COOL_DOWN, PROBE_AFTER, PROOF,
+        SAME_JOB_AFTER, SUSPECTS,
     },
     policy::{PROMOTE_AT_ONCE, Policy},
 };
@@ -81,7 +81,8 @@ impl Library {
         let Policy { retention, give_up_after, max_stalls, max_dead } = policy;
         let give_up = millis(*give_up_after);
         let (first, longest) = (millis(FIRST_COOL_DOWN), millis(LONGEST_COOL_DOWN));
-        let (calm, (probe_after, probe_spread)) = (millis(CALM), PROBE_AFTER);
+        let (calm, kept_back) = (millis(CALM), millis(KEPT_BACK));
+        let (probe_after, probe_spread) = PROBE_AFTER;
         // A key must live for at least a millisecond to be written at all.
         let retention = millis((*retention).max(Duration::from_millis(1)));
         let made = format!(
@@ -91,8 +92,8 @@ impl Library {
              {PROMOTE_AT_ONCE}, {MOST_TOKENS}, {MOST_COMPLETION_OF_MEAN}\n\
              local FAILURES <const>, SUSPECTS <const>, PROOF <const> = {FAILURES}, {SUSPECTS}, {PROOF}\n\
              local FIRST_COOL_DOWN <const>, LONGEST_COOL_DOWN <const>, CALM <const> = {first}, {longest}, {calm}\n\
-             local PROBE_AFTER <const>, PROBE_SPREAD <const>, SAME_JOB_AFTER <const> = \
-             {probe_after}, {probe_spread}, {SAME_JOB_AFTER}\n\
+             local PROBE_AFTER <const>, PROBE_SPREAD <const>, SAME_JOB_AFTER <const>, KEPT_BACK <const> = \
+             {probe_after}, {probe_spread}, {SAME_JOB_AFTER}, {kept_back}\n\
              {}{}{}{}{}{}{}{}",
             include_str!("lua/base.lua"),
             include_str!("lua/flows.lua"),

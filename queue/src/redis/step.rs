@@ -172,6 +172,7 @@ pub(super) async fn read(
         b'2' => Settled::LaneWaits,
         b'3' => Settled::LaneDown,
         b'4' => Settled::LaneUp,
+        b'5' => Settled::Failed,
         _ => Settled::Lost,
     });
     let settled = settled.collect();
@@ -242,8 +243,8 @@ fn unreadable(job: &str, Damaged { lease, why }: Damaged) -> Option<Settlement> 
     let (key, attempt) = lease?;
     let message = "the store holds a damaged record of the job; submit the job again";
     let outcome = failed(attempt, "record_damaged", message);
-    let (usage, receipt) = (None, Receipt::default());
-    Some(Settlement { key, memory: None, has_webhook: false, outcome, usage, receipt })
+    let (usage, model, receipt) = (None, None, Receipt::default());
+    Some(Settlement { key, memory: None, has_webhook: false, outcome, usage, model, receipt })
 }
 
 /// An end without an answer, for which the store is to blame.

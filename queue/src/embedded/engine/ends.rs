@@ -95,22 +95,17 @@ impl Engine {
         self.end(key, Status::Expired, None, now);
     }
 
-    /// Ends the jobs that have waited for too long: those that stand first in their flows, as the older
-    /// ones stand before the younger ones.
+    /// Ends jobs that have waited for too long: among the first ready jobs of each flow, where the oldest are.
     pub(super) fn give_up(&mut self, now: Millis) {
-        let flows = self.flows.all();
-        for flow in flows {
-            for _ in 0..PROMOTE_AT_ONCE {
-                let first = self.flows.front(&flow);
-                let is_over = |key: &u128| {
-                    self.jobs.get(key).is_some_and(|job| {
-                        let is_old = job.is_out_of_time(self.policy.give_up_after, now);
-                        job.deadline.is_none() && is_old
-                    })
-                };
-                let Some(key) = first.filter(is_over) else { break };
-                self.withdraw(key);
-                self.end(key, Status::Expired, None, now);
+        for flow in self.flows.all() {
+            for key in self.flows.first_ready(&flow, PROMOTE_AT_ONCE) {
+                let is_over = self.jobs.get(&key).is_some_and(|job| {
+                    job.deadline.is_none() && job.is_out_of_time(self.policy.give_up_after, now)
+                });
+                if is_over {
+                    self.withdraw(key);
+                    self.end(key, Status::Expired, None, now);
+                }
             }
         }
     }

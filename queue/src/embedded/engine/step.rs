@@ -10,7 +10,7 @@ use crate::{
         record::Place,
     },
     event::{EventKind, retrying, started},
-    health::{Charge, Failed, Fault},
+    health::{Charge, Failed, Fault, KEPT_BACK},
     job::{AttemptError, Output},
     json::RawJson,
     lease::{ClaimRequest, Lease, Outcome, Receipt, Settled, Settlement, Step},
@@ -98,10 +98,16 @@ impl Engine {
         self.flows.release(&flow, estimate, actual);
         self.learn(&settlement, started, now);
         let attempt = (key, settlement.key.epoch);
+        let is_faulted = matches!(settlement.outcome, Outcome::Faulted { .. });
         let (not_before, down) = (self.flows.lane.not_before, self.flows.lane.health.down());
         self.conclude(key, settlement.unless_cancelled(cancelling), now);
-        let lane = &mut self.flows.lane;
-        lane.health.ended(attempt);
+        self.flows.lane.health.ended(attempt);
+        self.free_kept_back();
+        let status = self.jobs.get(&key).map(|job| job.status());
+        if is_faulted && status == Some(Status::Failed) {
+            return Settled::Failed;
+        }
+        let lane = &self.flows.lane;
         match lane.health.down() {
             None if down.is_some() => Settled::LaneUp,
             after if after != down => Settled::LaneDown,
@@ -164,7 +170,7 @@ impl Engine {
                 return self.end(key, Status::Failed, Some(output), now);
             }
             Charge::Job => now.after(failed.delay),
-            Charge::Lane { again_at, give_back } => {
+            Charge::Lane { again_at, cools_down, give_back } => {
                 match failed.fault {
                     Fault::Rate(delay) => self.flows.lane.stop(now.after(delay)),
                     Fault::Unavailable => self.flows.lane.stop(now.after(failed.delay)),
@@ -173,11 +179,27 @@ impl Engine {
                 // In this order: a running job keeps one attempt, which then is not spent.
                 self.give_back(&give_back);
                 self.unspend(key);
-                again_at
+                if cools_down && self.flows.has_active() {
+                    self.flows.lane.health.keep_back(key);
+                    now.after(KEPT_BACK)
+                } else {
+                    again_at
+                }
             }
         };
         let event = self.remember_error(key, failed.delay, error);
         self.put_back(key, again_at, event, now);
+    }
+
+    /// Lets the jobs run that were kept back while the lane was down.
+    pub(super) fn free_kept_back(&mut self) {
+        for key in self.flows.lane.health.set_free() {
+            let place = self.jobs.get(&key).map(|job| &job.place);
+            if matches!(place, Some(Place::Due { retry: true, .. })) {
+                self.unschedule(key);
+                self.make_ready(key);
+            }
+        }
     }
 
     /// Gives jobs that have not ended attempts back; a running one keeps that which it runs.

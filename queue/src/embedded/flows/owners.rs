@@ -61,6 +61,11 @@ impl ClassState {
         self.offered.is_some()
     }
 
+    /// The first ready jobs, at most `most`.
+    pub(super) fn first(&self, most: usize) -> Vec<u128> {
+        self.ready.iter().take(most).map(|(_, key)| *key).collect()
+    }
+
     /// The ready job that runs first.
     pub(in crate::embedded) fn front(&self) -> Option<u128> {
         self.ready.front().map(|(_, key)| *key)

@@ -3,16 +3,26 @@
 --
 -- The lane's record says how it is; the hash `health` holds what matters only while something fails:
 -- `failures`, `suspects` (26 bytes of id and 4 of count each), `cool_downs`, `since`, `probe` (a member of
--- `leases`), `error`. The hash `faults` holds, for jobs with flag 128, the lane's credit at their first failure
+-- `leases`), `error`. The set `kept_back` holds the jobs that wait for the lane to open. The hash `faults` holds, for jobs with flag 128, the lane's credit at their first failure
 -- that was charged to the lane.
 local SUSPECT_BYTES <const>, ID_BYTES <const> = 30, 26
 
 local health
 health = {
-  -- Opens the lane.
+  -- Opens the lane, and lets the jobs run that were kept back.
   open = function()
-    call('DEL', P .. 'health')
     lane[HEALTH] = WELL
+    for _, id in ipairs(call('SMEMBERS', P .. 'kept_back')) do
+      local j = jobs.get(id)
+      if j and j.state == 'w' and jobs.has(j, FLAG.retry) then
+        call('ZREM', DUE, id)
+        local t = flows.touch_named(j.tenant)
+        t[SCHEDULED], t[KIND] = t[SCHEDULED] - 1, WHOLE
+        jobs.make_ready(j)
+        jobs.save(j)
+      end
+    end
+    call('DEL', P .. 'health', P .. 'kept_back')
   end,
 
   -- Whether an attempt, named by its member of `leases`, is the probe.
@@ -56,7 +66,8 @@ health = {
     end
   end,
 
-  -- Answers when the job whose failure began the cool-down may run again.
+  -- Answers when the job whose failure began the cool-down may run again: if another job can probe, it is kept
+  -- back until the lane opens.
   cool_down = function(j, unit)
     local known = call('HMGET', P .. 'health', 'cool_downs', 'suspects')
     local before = tonumber(known[1] or 0)
@@ -66,7 +77,9 @@ health = {
     call('HDEL', P .. 'health', 'failures', 'suspects')
     lane[HEALTH], lane[PROBE_AT] = DOWN, now + math.floor(length * (PROBE_AFTER + PROBE_SPREAD * unit))
     health.give_back(known[2] or '', j.id)
-    return now + math.floor(length * SAME_JOB_AFTER)
+    if lane[OFFERS] == 0 then return now + math.floor(length * SAME_JOB_AFTER) end
+    call('SADD', P .. 'kept_back', j.id)
+    return now + KEPT_BACK
   end,
 
   -- Adds a job to those with an unclear failure in a row; answers whether there are enough of them.
@@ -101,6 +114,11 @@ health = {
     lane[CREDIT] = lane[CREDIT] - PROOF
     call('HSET', P .. 'faults', j.id, before and before - PROOF or lane[CREDIT])
     jobs.set(j, FLAG.faulted, true)
+    -- An upstream that refuses for the rate is there.
+    if how == 'l' and is_probe then
+      lane[RECOVERED] = now
+      health.open()
+    end
     if how == 'l' or (is_down and not is_probe) then return false, now end
     local weight = (how == 'v' or how == 'w') and now >= lane[RECOVERED] + CALM and FAILURES or 1
     if is_probe then return false, health.cool_down(j, unit) end

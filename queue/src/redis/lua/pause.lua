@@ -5,8 +5,12 @@
 functions.pause = function(args)
   flows.load()
   local o = args[2] == '' and lane or flows.touch_named(args[2])
-  owner.change_rules(o, function(r) r[PAUSED] = tonumber(args[3]) end)
-  if o == lane and args[3] == '0' then health.open() end
+  local opens = o == lane and args[3] == '0'
+  owner.change_rules(o, function(r)
+    r[PAUSED] = tonumber(args[3])
+    if opens then r[NOT_BEFORE] = 0 end
+  end)
+  if opens then health.open() end
   call(args[3] == '1' and 'SADD' or 'SREM', P .. 'paused', args[2])
   commit()
   return 1

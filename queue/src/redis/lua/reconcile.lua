@@ -9,6 +9,7 @@ functions.reconcile = function(args)
     if lane[HEALTH] == PROBED then
       local probe = call('HGET', P .. 'health', 'probe')
       if not probe or not call('ZSCORE', LEASES, probe) then
+        call('HDEL', P .. 'health', 'probe')
         lane[HEALTH], repaired.running = DOWN, repaired.running + 1
       end
     end
@@ -81,19 +82,25 @@ functions.reconcile = function(args)
     end
   end
 
-  -- Ends the jobs that have waited for too long: those that stand first in their flows, as the older ones
-  -- stand before the younger ones.
+  -- Ends jobs that have waited for too long: among the first ready jobs of each flow, where the oldest are. A flow
+  -- whose first job is young has none. Answers whether there was one.
   local function give_up(t)
+    local ended = false
     for class = 0, 2 do
-      for _ = 1, AT_ONCE do
-        local id = t[READY + class] > 0 and call('ZRANGE', READIES .. class .. ':' .. t[NAME], 0, 0)[1]
-        local j = id and jobs.get(id)
-        if not j or j.deadline > 0 or jobs.created(j) + GIVE_UP > now then break end
-        jobs.withdraw(j)
-        ends.finish(j, 'x', '')
+      if t[READY + class] > 0 then
+        for _, id in ipairs(call('ZRANGE', READIES .. class .. ':' .. t[NAME], 0, AT_ONCE - 1)) do
+          local j = jobs.get(id)
+          if j and jobs.created(j) + GIVE_UP > now then break end
+          if j and j.deadline == 0 then
+            jobs.withdraw(j)
+            ends.finish(j, 'x', '')
+            ended = true
+          end
+        end
         jobs.flush()
       end
     end
+    return ended
   end
 
   local forgotten = {}
@@ -107,9 +114,8 @@ functions.reconcile = function(args)
     local name = scan[2][n]
     if name ~= '' then
       local t = flows.touch_named(name)
-      give_up(t)
       -- A flow that is empty now is no repair.
-      flows.place()
+      if give_up(t) then flows.place() end
       recount(t)
       local list = LISTS .. name
       trim(list)

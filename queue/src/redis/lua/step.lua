@@ -9,7 +9,8 @@
 --   see health.charge; b handed back); prompt tokens or -1, completion tokens, delay ms; turns kept, or of
 --   l how long the lane waits in ms, or of u v w d the random part of a cool-down.
 -- Returns { settled, look again, now, turns, id, record, … }: `settled` has a letter a settlement, 1
---   done, 0 lease not held, or done and the lane 2 waits, as its upstream asked for, 3 cools down, 4 is open again; `look again` is ms or -1, never later than there may be work; `now` is
+--   done, 0 lease not held, or done and 5 the job has failed, or the lane 2 waits, as its upstream asked for, 3 cools down,
+--   4 is open again; `look again` is ms or -1, never later than there may be work; `now` is
 --   packed as in a record; `turns` has, for each job that remembers, its number among those begun and a
 --   list, and is nil when no job does; each job that was begun is its id and its record as it was before.
 
@@ -18,7 +19,7 @@ local args, numbers
 local NUMBERS_BYTES <const> = 33
 local PLAIN, SAME = byte('S'), byte('T')
 -- What a settlement came to that changed how the lane is.
-local LANE_WAITS <const>, LANE_DOWN <const>, LANE_UP <const> = '2', '3', '4'
+local LANE_WAITS <const>, LANE_DOWN <const>, LANE_UP <const>, FAILED <const> = '2', '3', '4', '5'
 
 local function remember(j, turn, keep)
   local talk = j.tenant .. ':' .. j.session
@@ -82,9 +83,10 @@ local function settle_fault(j, m, i, how, delay, more)
   if lane[HEALTH] >= DOWN then call('HSET', P .. 'health', 'error', args[i + 3]) end
   if is_charged and j.attempts >= jobs.max_attempts(j) then
     ends.finish(j, 'f', args[i + 1])
-    return nil
+    return FAILED
   end
   local letter = lane[HEALTH] == DOWN and lane[PROBE_AT] ~= probe_at and LANE_DOWN or nil
+  if probe_at and lane[HEALTH] < DOWN then letter = LANE_UP end
   if not is_charged then
     j.attempts = j.attempts - 1
     local wait = how == 'l' and more or how == 'w' and delay
