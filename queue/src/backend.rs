@@ -333,7 +333,7 @@ pub struct Stats {
     pub drain_per_s: f64,
     /// Whether claims are paused.
     pub paused: bool,
-    /// Why nothing is claimed for now, where the lane's upstream fails.
+    /// The outage of the lane's upstream, if any.
     pub down: Option<Down>,
     /// Jobs of all tenants that wait in the shard, and how many may.
     pub shard_queued: u64,

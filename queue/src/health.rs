@@ -10,8 +10,8 @@
 //!
 //! - An *unclear* failure is charged to the job, unless [`SUSPECTS`] different jobs met one in a row: then
 //!   the lane cools down, and these jobs get their attempts back.
-//! - A failure of the lane is charged to the job after all when since its first one the lane had
-//!   [`PROOF`] more successes than its failures are worth: then the job is the exception, not the lane.
+//! - A lane failure is charged to the job once the lane's successes since the job's first failure outweigh
+//!   other jobs' failures ([`PROOF`] successes each) by [`PROOF`].
 
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ pub enum Fault {
     Rate(Duration),
     /// The upstream failed, whatever the job asked.
     Upstream,
-    /// The same, and the upstream named a time before which it is not back: the lane cools down with the first, and
-    /// nothing of it starts before that time, which is the attempt's delay.
+    /// The upstream is unavailable until a named time, which is the attempt's delay. The lane cools down with the
+    /// first such failure, and nothing of it starts before that time.
     Unavailable,
     /// The upstream failed, and it will not pass by itself: a refused key, a missing model, a spent budget. The lane
     /// cools down with the first.
@@ -96,7 +96,7 @@ pub(crate) enum Charge {
     Job,
     /// The lane: the attempt is not spent, and the job may run again at `again_at`.
     Lane {
-        /// When; now or before for at once.
+        /// The earliest start of the next attempt; may be in the past.
         again_at: Millis,
         /// Whether its failure began a cool-down.
         cools_down: bool,
@@ -235,7 +235,7 @@ impl Health {
         if self.suspects.len() < SUSPECTS {
             return Charge::Job;
         }
-        // This attempt is given back by not being spent, the earlier ones by their count.
+        // This attempt was never counted; earlier ones are subtracted.
         if let Some((_, spent)) = self.suspects.iter_mut().find(|(suspect, _)| *suspect == key) {
             *spent -= 1;
         }

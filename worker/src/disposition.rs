@@ -119,8 +119,8 @@ pub(crate) fn outcome(
     Outcome::Faulted { fault, delay, unit, output: output(failure, error.clone()), error }
 }
 
-/// What a job ends with that ends by this failure. An error under a status of success is no response: its reader
-/// would take it for one.
+/// Returns the output of a job that this failure ends. An error under a status of success is not kept as the
+/// response: a client would take it for an answer.
 fn output(failure: &Failure, error: AttemptError) -> Output {
     let response = match failure {
         Failure::Refused(refusal) if refusal.status_code >= 400 => {

@@ -15,14 +15,14 @@ use crate::state::AppState;
 /// How long to try to keep an orphan in a store that does not answer, and how often.
 const STORE_AWAY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_millis(250));
 
-/// How long a caller that is told to retry waits for that until its job is kept: well before its connection is
-/// closed.
+/// Time-out of keeping a job before its caller gets the answer to retry: well below the time after which its
+/// connection is closed.
 const KEEP: Duration = Duration::from_secs(2);
 
-/// How a call is retried that its client leaves.
+/// The kind of retry that a call can expect after its client leaves.
 #[derive(Debug, Clone)]
 pub(super) enum Retry {
-    /// It is not.
+    /// None.
     Never,
     /// With the same idempotency key, within this time.
     Named(Duration),

@@ -158,8 +158,7 @@ impl Calls {
     }
 }
 
-/// True if a part that has the index of `call`, or no index, begins another call all the same: it
-/// has a name, and an id of its own; or, without any id, the call before it is complete.
+/// True if the part starts a new call: it has a name and a new id, or no id and the previous call is complete.
 fn begins_another(call: &Call, part: &Part<'_>, has_its_id: bool) -> bool {
     let (Some(name), false) = (part.name, has_its_id) else { return false };
     let id = call.fields.text("id").filter(|id| !id.is_empty());

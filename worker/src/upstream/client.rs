@@ -42,7 +42,7 @@ const KEEPALIVE_RETRIES: u32 = 9;
 const USER_TIMEOUT: Duration =
     KEEPALIVE_IDLE.saturating_add(KEEPALIVE_INTERVAL.saturating_mul(KEEPALIVE_RETRIES));
 
-/// Headers that name one call. A job may set them itself.
+/// Headers that name one call. A job may set its own `x-request-id`, not `idempotency-key`.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REQUEST_ID: &str = "x-request-id";
 

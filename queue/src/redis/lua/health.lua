@@ -90,15 +90,15 @@ health = {
       if id == j.id then count = spent else list[#list + 1] = sub(before, at, at + SUSPECT_BYTES - 1) end
     end
     local is_enough = #list + 1 >= SUSPECTS
-    -- This attempt is given back by not being spent, the earlier ones by their count.
+    -- This attempt was never counted; earlier ones are subtracted.
     list[#list + 1] = j.id .. format('%04x', (count or 0) + (is_enough and 0 or 1))
     call('HSET', P .. 'health', 'suspects', table.concat(list))
     lane[HEALTH] = FAILING
     return is_enough
   end,
 
-  -- Whom the failure of an attempt is charged to. `how`: l rate, u upstream, v certain, w unavailable, d unclear; `delay`
-  -- in ms; `unit`: the random part of a cool-down. Answers whether it is the job, and when that may run again.
+  -- Charges a failed attempt. Returns true if the job pays, and its next start. `how`: l rate, u upstream, v certain,
+  -- w unavailable, d unclear; `delay` in ms; `unit`: the random part of a cool-down.
   charge = function(j, member, how, delay, unit)
     local is_probe = health.is_probe(member)
     health.ended(member)

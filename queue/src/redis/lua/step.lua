@@ -4,21 +4,21 @@
 --   2 of a job without flags, session and deadline that succeeded: lease member; its record as it shall
 --   be. Numbers: S, or T when the one before is such and of the same tenant; prompt tokens or -1,
 --   completion tokens, its cost, 0;
---   5 of another: lease member; output JSON; turn JSON; error JSON; data of the `retrying` event; what does
---   not apply is ''. Numbers: how it went (s f c x ended so; r retry; l u v w d failed,
---   see health.charge; b handed back); prompt tokens or -1, completion tokens, delay ms; turns kept, or of
---   l how long the lane waits in ms, or of u v w d the random part of a cool-down.
--- Returns { settled, look again, now, turns, id, record, … }: `settled` has a letter a settlement, 1
---   done, 0 lease not held, or done and 5 the job has failed, or the lane 2 waits, as its upstream asked for, 3 cools down,
---   4 is open again; `look again` is ms or -1, never later than there may be work; `now` is
+--   5 of another: lease member; output JSON; turn JSON; error JSON; data of the `retrying` event; '' for what
+--   does not apply. Numbers: the outcome (s f c x the end; r retry; l u v w d failed, see health.charge; b
+--   handed back); prompt tokens or -1; completion tokens; delay in ms; last, with l the lane's wait in ms,
+--   with u v w d the random part of a cool-down, else the count of turns to keep.
+-- Returns { settled, look again, now, turns, id, record, … }: `settled` has a letter a settlement: 0 lease not
+--   held, 1 done, 2 done and the lane waits for a named time, 3 done and it cools down, 4 done and it is open
+--   again, 5 done and the job has failed; `look again` is ms or -1, never later than there may be work; `now` is
 --   packed as in a record; `turns` has, for each job that remembers, its number among those begun and a
 --   list, and is nil when no job does; each job that was begun is its id and its record as it was before.
 
--- What the call is told; the numbers of its settlements, and how long those of one are.
+-- The arguments; the packed numbers of the settlements, and their length in bytes for one.
 local args, numbers
 local NUMBERS_BYTES <const> = 33
 local PLAIN, SAME = byte('S'), byte('T')
--- What a settlement came to that changed how the lane is.
+-- Results of settlements that changed the lane's health, or ended a job by its failure.
 local LANE_WAITS <const>, LANE_DOWN <const>, LANE_UP <const>, FAILED <const> = '2', '3', '4', '5'
 
 local function remember(j, turn, keep)
