@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use causeway_queue::RawJson;
 use reqwest::{Response, StatusCode, header};
 
@@ -19,6 +19,9 @@ use super::{
     sse::EventReader,
 };
 use crate::{assembly::convert::events_of, long::on_body};
+
+/// The byte order mark of UTF-8: some servers write it before JSON, where it is not allowed (RFC 8259, section 8.1).
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads `response` to `call`. Pieces of the body may be `silence` apart. Events of a stream go to `sink`.
 pub(super) async fn read(
@@ -110,23 +113,36 @@ fn location(response: &Response) -> Option<String> {
     Some(Place::from(&response.url().join(location).ok()?).url)
 }
 
-/// Reads as much as says what the body is.
+/// Reads as much as says what the body is, without a byte order mark.
 async fn opening(
     body: &mut Body,
     call: &Call,
     is_events: bool,
 ) -> Result<(BytesMut, Kind), Failure> {
     let mut start = BytesMut::new();
+    let mut dropped = 0;
     loop {
         let piece = body.piece().await?;
         let is_all = piece.is_none();
         start.extend_from_slice(&piece.unwrap_or_default());
-        if start.len() > call.max_bytes {
+        if dropped == 0 && !is_all && BOM.starts_with(&start) {
+            continue;
+        }
+        if dropped == 0 && start.starts_with(BOM) {
+            start.advance(BOM.len());
+            dropped = BOM.len();
+        }
+        if dropped + start.len() > call.max_bytes {
             return Err(Failure::TooLarge(call.max_bytes));
         }
         call.memory.hold(start.len()).await?;
         if let Some(kind) = sniff(&start, is_events, is_all) {
             return Ok((start, kind));
+        }
+        // Blanks that were kept would be read again with each piece.
+        if start.trim_ascii().is_empty() {
+            dropped += start.len();
+            start.clear();
         }
     }
 }

@@ -15,10 +15,10 @@ pub(super) enum Kind {
 /// What the lines of a stream begin with.
 const FIELDS: [&[u8]; 5] = [b":", b"data", b"event", b"id", b"retry"];
 
-/// The kind of a body that begins with `start`; `None` where more is needed, which never is with `is_all`.
+/// The kind of a body that begins with `start`, without a byte order mark; `None` where more is needed, which never is with `is_all`.
 /// `is_events` says that its content type is that of a stream.
 pub(super) fn sniff(start: &[u8], is_events: bool, is_all: bool) -> Option<Kind> {
-    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    let start = start.trim_ascii_start();
     let Some(first) = start.first() else { return is_all.then_some(Kind::Empty) };
     let is_field = |field: &&[u8]| start.starts_with(field);
     let may_be_field = |field: &&[u8]| !is_all && field.starts_with(start);
@@ -42,7 +42,7 @@ mod tests {
         let rows: [(&str, bool, Option<Kind>); 14] = [
             ("{}", false, Some(Kind::Json)),
             (" \n\u{feff}", false, Some(Kind::Text)),
-            ("\u{feff} \n[1]", true, Some(Kind::Json)),
+            (" \n[1]", true, Some(Kind::Json)),
             ("7", false, Some(Kind::Json)),
             ("<!DOCTYPE html>", true, Some(Kind::Page)),
             ("data: {}", false, Some(Kind::Events)),

@@ -111,6 +111,32 @@ async fn an_answer_is_taken_under_any_content_type() {
 }
 
 #[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_an_answer() {
+    let answer = whole(typed("application/json", &format!("\u{feff}{COMPLETION}"))).await;
+    assert_eq!(answer.as_deref(), Ok(COMPLETION));
+    for status in ["200 OK", "400 X"] {
+        let error = "\u{feff}{\"error\":{\"code\":\"c\"}}";
+        let Err(Failure::Refused(refusal)) = whole(http(status, "", error.as_bytes())).await else {
+            panic!("not refused")
+        };
+        assert_eq!(refusal.body.as_str(), r#"{"error":{"code":"c"}}"#, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn blank_pieces_are_dropped_but_count() {
+    // A decoder gives pieces of at most 16 KiB.
+    for (blanks, is_answer) in [(80_000, true), (MAX_BYTES + 1, false)] {
+        let text = format!("{}{COMPLETION}", "\n".repeat(blanks));
+        let (name, body) = codings(&text).await.remove(0);
+        match whole(coded(name, &body)).await {
+            Ok(answer) => assert!(is_answer && answer.len() < 20_000, "{} bytes", answer.len()),
+            Err(failure) => assert!(!is_answer && failure == Failure::TooLarge(MAX_BYTES)),
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_answer_fails_and_says_why() {
     let page = "<html><head><title>Sign in</title>";
     let rows = [
