@@ -140,6 +140,13 @@ fn the_beginning_of_a_cut_error_is_read() {
 }
 
 #[test]
+fn the_beginning_of_deep_json_is_plain_words() {
+    let open = |depth: usize| read(&format!(r#"{{"message":"m",{}"#, "[".repeat(depth)));
+    assert_eq!(open(100).words.as_deref(), Some("m"));
+    assert_ne!(open(200).words.as_deref(), Some("m"));
+}
+
+#[test]
 fn words_are_cut_between_characters() {
     assert_eq!(clean(&"ü".repeat(3 * MAX_WORDS)), Some("ü".repeat(MAX_WORDS)));
     assert_eq!(clean(" \n\u{1b}[2J\u{0} "), Some("[2J".to_owned()));
