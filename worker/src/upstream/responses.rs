@@ -49,10 +49,10 @@ impl WithResponses {
         let chat = Call { id, url: CHAT.to_owned(), body, ..call };
         if !chat.stream {
             // For a stream that was not asked for.
-            let mut assembly = Assembly::new(CHAT, chat.max_bytes);
-            let answer = self.inner.call(chat, &mut assembly).await?;
+            let mut collecting = Collecting { assembly: Assembly::new(CHAT, chat.max_bytes), sink };
+            let answer = self.inner.call(chat, &mut collecting).await?;
             let response = match answer.body.is_empty() {
-                true => answer::response(assembly.finish()?.as_str().as_bytes())?,
+                true => answer::response(collecting.assembly.finish()?.as_str().as_bytes())?,
                 false => answer::response(&answer.body)?,
             };
             return Ok(Answer { body: Bytes::from(response), ..answer });
@@ -121,6 +121,30 @@ fn refused(message: &str) -> Failure {
         body: causeway_queue::RawJson::of(&error).unwrap_or_default(),
         ..Refusal::default()
     }))
+}
+
+/// Puts a chat together. `sink` only learns whether a simulation answers.
+struct Collecting<'a> {
+    assembly: Assembly,
+    sink: &'a mut dyn Sink,
+}
+
+impl Sink for Collecting<'_> {
+    fn simulated(&mut self) {
+        self.sink.simulated();
+    }
+
+    fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
+        self.assembly.event(event)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.assembly.is_complete()
+    }
+
+    fn held(&self) -> usize {
+        self.assembly.held()
+    }
 }
 
 /// Hears chunks of a chat, tells events of a response.

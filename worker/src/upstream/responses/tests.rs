@@ -25,7 +25,9 @@ impl Upstream for ChatOnly {
         let body = serde_json::from_slice(&call.body).unwrap();
         self.asked.lock().unwrap().push((call.url.clone(), body));
         assert_eq!(call.id.ends_with("-chat"), call.url == CHAT, "each request has its own name");
-        if call.url != CHAT {
+        if call.url == CHAT {
+            sink.simulated();
+        } else {
             let refusal = Refusal { status_code: 404, ..Refusal::default() };
             return Err(Failure::Refused(Box::new(refusal)));
         }
@@ -68,6 +70,36 @@ async fn answered(
     let answer = answer.map(|answer| serde_json::from_slice(&answer.body).unwrap_or(Value::Null));
     let asked = chat.asked.lock().unwrap().clone();
     (answer, heard.0, asked)
+}
+
+/// Keeps whether a simulation answered.
+#[derive(Debug, Default)]
+struct Mark(bool);
+
+impl Sink for Mark {
+    fn event(&mut self, _: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn simulated(&mut self) {
+        self.0 = true;
+    }
+}
+
+#[tokio::test]
+async fn a_simulated_chat_marks_its_response() {
+    let message = json!({ "role": "assistant", "content": "Hello" });
+    let choice =
+        json!({ "index": 0, "message": message, "delta": message, "finish_reason": "stop" });
+    for stream in [false, true] {
+        let says = vec![json!({ "id": "c", "model": "m", "choices": [choice] })];
+        let upstream =
+            WithResponses::new(Arc::new(ChatOnly { says, asked: std::sync::Mutex::default() }));
+        let body = json!({ "model": "m", "input": "hi", "stream": stream });
+        let mut mark = Mark::default();
+        upstream.call(call(&body), &mut mark).await.unwrap();
+        assert!(mark.0, "stream: {stream}");
+    }
 }
 
 #[tokio::test]
