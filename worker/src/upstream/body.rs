@@ -20,12 +20,12 @@ const PIECE: usize = 16 << 10;
 /// How long the body of an error is read: its status has said the most.
 const ERROR_BODY: Duration = Duration::from_secs(10);
 
-/// The system's codes for what this machine lacks: files, memory, buffers, ports.
-const LACKS: [i32; 5] = [ENOMEM, ENFILE, EMFILE, EADDRNOTAVAIL, ENOBUFS];
+/// The system's codes for what this machine lacks: files, memory, buffers. `EADDRNOTAVAIL` is none of them: it stands
+/// for a lack of ports, and also for an IPv6 address on a machine without IPv6.
+const LACKS: [i32; 4] = [ENOMEM, ENFILE, EMFILE, ENOBUFS];
 const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
-const EADDRNOTAVAIL: i32 = 99;
 const ENOBUFS: i32 = 105;
 
 /// A body on its way.
@@ -113,7 +113,8 @@ impl Body {
         // Running into the time-out is one of the ways in which this is meant to end.
         drop(timeout(ERROR_BODY, read).await);
         body.truncate(MAX_ERROR_BYTES);
-        String::from_utf8_lossy(&body).into_owned()
+        let text = String::from_utf8_lossy(&body);
+        text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned()
     }
 }
 
@@ -147,6 +148,8 @@ pub(super) fn unsent(error: &reqwest::Error) -> Failure {
     let why = root_cause(error);
     if chain(error).any(is_local_lack) {
         Failure::Exhausted(why)
+    } else if error.is_builder() {
+        Failure::Unsendable(why)
     } else if error.is_connect() && error.is_timeout() {
         Failure::ConnectTimeout
     } else if error.is_connect() {
@@ -186,3 +189,6 @@ fn is_tls(error: &(dyn Error + 'static)) -> bool {
     let is_inner = inner.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>);
     error.is::<rustls::Error>() || is_inner
 }
+
+#[cfg(test)]
+mod tests;
