@@ -48,7 +48,7 @@ pub(super) enum Node {
 }
 
 /// True if `json` says nothing: null, false, zero, or an empty text, list or object.
-pub(super) fn is_empty(json: &str) -> bool {
+pub(crate) fn is_empty(json: &str) -> bool {
     match json.as_bytes() {
         [b'{' | b'[', inside @ .., _] => inside.trim_ascii().is_empty(),
         _ => matches!(json, "null" | "false" | "\"\"" | "0"),

@@ -2,8 +2,11 @@
 //!
 //! The check borrows from the body and builds no tree. It also finds errors that came under a status of success.
 
-use serde::{Deserialize, de::IgnoredAny};
+use causeway_queue::json::{RawObject, items};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
+
+use crate::assembly::node::is_empty;
 
 /// The endpoints whose answers have a known shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +56,9 @@ pub(crate) enum Shape {
 
 /// The shape of `body`, the answer of `endpoint`.
 pub(crate) fn shape(endpoint: Endpoint, body: &str) -> Shape {
-    let body = body.trim_start_matches('\u{feff}').trim_start();
+    let body = body.trim_start();
     let read = match body.as_bytes().first() {
-        Some(b'{') => serde_json::from_str(body).map(|facts: Facts<'_>| facts.shape(endpoint)),
+        Some(b'{') => RawObject::parse(body).map(|object| of_object(&object, endpoint)),
         // Google wraps its errors in a list.
         Some(b'[') => {
             serde_json::from_str(body).map(|list: Vec<&RawValue>| of_list(&list, endpoint))
@@ -72,10 +75,9 @@ pub(crate) fn shape(endpoint: Endpoint, body: &str) -> Shape {
 }
 
 fn of_list(list: &[&RawValue], endpoint: Endpoint) -> Shape {
-    let first = list.first().filter(|first| first.get().starts_with('{'));
-    let first = first.and_then(|first| serde_json::from_str::<Item<'_>>(first.get()).ok());
+    let first = list.first().and_then(|first| RawObject::parse(first.get()).ok());
     match first {
-        Some(item) if is_something(item.error) => Shape::Error,
+        Some(item) if says(&item, "error") => Shape::Error,
         Some(_) | None => of_another(endpoint),
     }
 }
@@ -92,109 +94,61 @@ fn of_another(endpoint: Endpoint) -> Shape {
     }
 }
 
-type Raw<'a> = Option<&'a RawValue>;
-
-/// The fields by which an answer or an error is known.
-#[derive(Deserialize)]
-struct Facts<'a> {
-    #[serde(borrow)]
-    error: Raw<'a>,
-    object: Raw<'a>,
-    r#type: Raw<'a>,
-    status: Raw<'a>,
-    error_type: Raw<'a>,
-    error_message: Raw<'a>,
+/// The shape of `object`. Of members with one name the last one counts, as in the parsers of the SDKs.
+fn of_object(object: &RawObject<'_>, endpoint: Endpoint) -> Shape {
+    let choices = objects(object, "choices");
+    if is_error(object) || choices.iter().any(|choice| says(choice, "error")) {
+        return Shape::Error;
+    }
+    let (fits, what) = match endpoint {
+        Endpoint::Chat => (all_start(&choices, "message", &['{']), "`choices` with messages"),
+        Endpoint::Completions => (all_start(&choices, "text", &['"']), "`choices` with texts"),
+        Endpoint::Embeddings => {
+            let data = objects(object, "data");
+            (all_start(&data, "embedding", &['[', '"']), "`data` with embeddings")
+        }
+        Endpoint::Responses => (starts(object, "output", &['[']), "list `output`"),
+        Endpoint::Messages => {
+            let is_message = object.get("type") == Some("\"message\"");
+            (is_message && starts(object, "content", &['[']), "`type` and `content` of a message")
+        }
+        Endpoint::Other => (true, ""),
+    };
     // These speak of an error only where there is no answer.
-    message: Raw<'a>,
-    detail: Raw<'a>,
-    errors: Raw<'a>,
-    msg: Raw<'a>,
-    code: Raw<'a>,
-    choices: Raw<'a>,
-    data: Raw<'a>,
-    output: Raw<'a>,
-    content: Raw<'a>,
-}
-
-/// The fields of one item of `choices` or `data`.
-#[derive(Deserialize)]
-struct Item<'a> {
-    #[serde(borrow)]
-    error: Raw<'a>,
-    message: Raw<'a>,
-    text: Raw<'a>,
-    embedding: Raw<'a>,
-}
-
-impl<'a> Facts<'a> {
-    fn shape(&self, endpoint: Endpoint) -> Shape {
-        let choices = items(self.choices);
-        let has_error = |items: &[Item<'_>]| items.iter().any(|item| is_something(item.error));
-        if self.is_error() || choices.as_deref().is_some_and(has_error) {
-            return Shape::Error;
-        }
-        let all = |items: Option<Vec<Item<'a>>>, fits: fn(&Item<'_>) -> bool| {
-            items.is_some_and(|items| !items.is_empty() && items.iter().all(fits))
-        };
-        let (fits, what) = match endpoint {
-            Endpoint::Chat => {
-                (all(choices, |item| starts(item.message, "{")), "`choices` with messages")
-            }
-            Endpoint::Completions => {
-                (all(choices, |item| starts(item.text, "\"")), "`choices` with texts")
-            }
-            Endpoint::Embeddings => {
-                let is_vector =
-                    |item: &Item<'_>| starts(item.embedding, "[") || starts(item.embedding, "\"");
-                (all(items(self.data), is_vector), "`data` with embeddings")
-            }
-            Endpoint::Responses => (starts(self.output, "["), "list `output`"),
-            Endpoint::Messages => {
-                let is_message = is(self.r#type, "\"message\"") && starts(self.content, "[");
-                (is_message, "`type` and `content` of a message")
-            }
-            Endpoint::Other => (true, ""),
-        };
-        match fits {
-            true => Shape::Answer,
-            false if self.has_words() => Shape::Error,
-            false => Shape::Other(format!("JSON without the {what} of this endpoint")),
-        }
-    }
-
-    /// True for what says that it is an error.
-    fn is_error(&self) -> bool {
-        [self.error, self.error_type, self.error_message].into_iter().any(is_something)
-            || [self.object, self.r#type].into_iter().any(|field| is(field, "\"error\""))
-            || is(self.object, "\"response\"") && is(self.status, "\"failed\"")
-    }
-
-    fn has_words(&self) -> bool {
-        let fields = [self.message, self.detail, self.errors, self.msg, self.code];
-        fields.into_iter().any(is_something)
+    let words = ["message", "detail", "errors", "msg", "code"];
+    match fits {
+        true => Shape::Answer,
+        false if words.into_iter().any(|name| says(object, name)) => Shape::Error,
+        false => Shape::Other(format!("JSON without the {what} of this endpoint")),
     }
 }
 
-/// The items of a list, unless it is none, or one is no object.
-fn items<'a>(list: Raw<'a>) -> Option<Vec<Item<'a>>> {
-    let list = list.filter(|list| list.get().starts_with('['))?;
-    let items: Vec<&'a RawValue> = serde_json::from_str(list.get()).ok()?;
-    let objects = items.iter().all(|item| item.get().starts_with('{'));
-    objects.then(|| items.iter().filter_map(|item| serde_json::from_str(item.get()).ok()).collect())
+/// True for what says that it is an error.
+fn is_error(object: &RawObject<'_>) -> bool {
+    let is = |name: &str, json: &str| object.get(name) == Some(json);
+    ["error", "error_type", "error_message"].into_iter().any(|name| says(object, name))
+        || ["object", "type"].into_iter().any(|name| is(name, "\"error\""))
+        || is("object", "\"response\"") && is("status", "\"failed\"")
 }
 
-fn is(field: Raw<'_>, json: &str) -> bool {
-    field.is_some_and(|field| field.get() == json)
+/// The items of the list `name`; none where it is no list, or an item is no object.
+fn objects<'a>(object: &RawObject<'a>, name: &str) -> Vec<RawObject<'a>> {
+    let items = object.get(name).and_then(items).unwrap_or_default();
+    let objects: Result<_, _> = items.into_iter().map(RawObject::parse).collect();
+    objects.unwrap_or_default()
 }
 
-fn starts(field: Raw<'_>, json: &str) -> bool {
-    field.is_some_and(|field| field.get().starts_with(json))
+fn all_start(items: &[RawObject<'_>], name: &str, opening: &[char]) -> bool {
+    !items.is_empty() && items.iter().all(|item| starts(item, name, opening))
 }
 
-/// True for a value that says something: some servers send an empty `error` with each answer.
-fn is_something(field: Raw<'_>) -> bool {
-    let nothing = ["null", "false", "0", "\"\"", "[]", "{}"];
-    field.is_some_and(|field| !nothing.contains(&field.get()))
+fn starts(object: &RawObject<'_>, name: &str, opening: &[char]) -> bool {
+    object.get(name).is_some_and(|json| json.starts_with(opening))
+}
+
+/// True if the field `name` says something: some servers send an empty `error` with each answer.
+fn says(object: &RawObject<'_>, name: &str) -> bool {
+    object.get(name).is_some_and(|json| !is_empty(json))
 }
 
 #[cfg(test)]
@@ -215,11 +169,14 @@ mod tests {
     fn an_answer_has_the_shape_of_its_endpoint() {
         let rows = [
             (CHAT, r#"{"choices":[{"message":{"content":"a"}}]}"#),
-            (CHAT, "\u{feff} \n{\"error\":null,\"choices\":[{\"message\":{}}]}"),
+            (CHAT, " \n{\"error\":null,\"choices\":[{\"message\":{}}]}"),
             (
                 CHAT,
                 r#"{"error":{},"code":"","message":"","choices":[{"message":{},"error":null}]}"#,
             ),
+            (CHAT, r#"{"error":{ },"errors":[ ],"choices":[{"message":{}}]}"#),
+            (CHAT, r#"{"error":"m","error":null,"choices":[],"choices":[{"message":{}}]}"#),
+            (CHAT, r#"{"choices":[{"message":"m","message":{}}]}"#),
             (
                 "/openai/deployments/x/chat/completions?api-version=1",
                 r#"{"choices":[{"message":{}}]}"#,
