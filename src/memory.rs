@@ -12,10 +12,11 @@ const MAX_PARENTS: usize = 16;
 /// Answers in flight may take one part of the memory in so many.
 const SHARE: u64 = 4;
 
-/// Bytes that answers in flight may take where no setting says.
+/// Bytes that answers in flight may take where no setting says: on a small machine room for one answer.
 pub(crate) fn share_of_answers() -> usize {
     let share = available().and_then(|bytes| usize::try_from(bytes / SHARE).ok());
-    share.unwrap_or(causeway_worker::Settings::default().max_response_memory)
+    let defaults = causeway_worker::Settings::default();
+    share.unwrap_or(defaults.max_response_memory).max(defaults.max_response_bytes)
 }
 
 /// Bytes that this process may use; `None` where the system does not say.

@@ -23,6 +23,7 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     number("max_dead", config.max_dead)?;
     number("max_response_bytes", config.max_response_bytes)?;
     number("max_response_memory", config.max_response_memory)?;
+    response_memory(config)?;
     number("api.max_body_bytes", config.api.max_body_bytes)?;
     number("api.max_jobs_per_call", config.api.max_jobs_per_call)?;
     number("bridge.turns", config.bridge.turns)?;
@@ -55,6 +56,18 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     lanes(config)?;
     upstream(config)?;
     address("client.url", Some(&config.client.url))
+}
+
+/// Checks that the memory for answers has room for the longest one.
+fn response_memory(config: &Config) -> Result<(), Wrong> {
+    let (memory, longest) = (config.max_response_memory, config.max_response_bytes);
+    if memory >= longest {
+        return Ok(());
+    }
+    let rule = format!(
+        "is {memory}, it must be at least `max_response_bytes`, {longest}: raise it, or lower `max_response_bytes`"
+    );
+    Err(Wrong { key: "max_response_memory", rule })
 }
 
 /// The receivers that `webhooks.allow` names.

@@ -223,9 +223,20 @@ fn the_sample_file_names_every_key_with_its_default() {
 #[test]
 fn the_memory_of_answers_is_read_from_a_variable() {
     let environment =
-        Environment::from([("CAUSEWAY_MAX_RESPONSE_MEMORY".into(), "2097152".into())]);
+        Environment::from([("CAUSEWAY_MAX_RESPONSE_MEMORY".into(), "67108864".into())]);
     let config = load(&UpFlags::default(), None, &environment).unwrap();
-    assert_eq!(config.max_response_memory, 2 << 20);
+    assert_eq!(config.max_response_memory, 64 << 20);
+}
+
+#[test]
+fn the_memory_of_answers_has_room_for_the_longest() {
+    let texts = ["max_response_memory = 2048\nmax_response_bytes = ", "2048", "2049"];
+    let [start, fits, longer] = texts;
+    let message = refused(&format!("{start}{longer}"), &[]);
+    assert!(message.contains("must be at least `max_response_bytes`, 2049"), "{message}");
+    let path = written(&format!("{start}{fits}"));
+    let config = load(&UpFlags::default(), Some(path.path().to_owned()), &Environment::new());
+    assert_eq!(config.unwrap().max_response_memory, 2048);
 }
 
 #[test]
