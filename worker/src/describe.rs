@@ -40,7 +40,10 @@ fn message(failure: &Failure, attempt: &Attempt<'_>) -> String {
     let url = place.map_or("the upstream", |place| &place.url);
     let origin = place.map_or("the upstream", |place| &place.origin);
     match failure {
-        Failure::Connect(why) => format!("cannot connect to {origin}: {why}"),
+        Failure::Connect(why) => {
+            let advice = if why.contains("UnknownIssuer") { "; see `ca_file`" } else { "" };
+            format!("cannot connect to {origin}: {why}{advice}")
+        }
         Failure::ConnectTimeout => {
             format!("cannot connect to {origin}: no connection within `timeouts.connect`")
         }
@@ -80,6 +83,7 @@ fn refused(refusal: &Refusal, url: &str) -> String {
     let reason = || StatusCode::from_u16(status).ok()?.canonical_reason().and_then(clean);
     let words = ErrorBody::read(&refusal.body).words.or_else(reason).unwrap_or_default();
     match status {
+        401 => format!("{status} from {url}: {words}; check `api_key_env`"),
         400.. => format!("{status} from {url}: {words}"),
         0..400 => format!("{status} from {url}, with an error for a body: {words}"),
     }
@@ -126,7 +130,7 @@ mod tests {
         let rows = [
             (
                 refusal(401, r#"{"error":{"message":"Incorrect API key provided"}}"#),
-                format!("401 from {url}: Incorrect API key provided"),
+                format!("401 from {url}: Incorrect API key provided; check `api_key_env`"),
             ),
             (refusal(503, "\"\""), format!("503 from {url}: Service Unavailable")),
             (
@@ -140,6 +144,12 @@ mod tests {
             (
                 Failure::Connect("connection refused".to_owned()),
                 "cannot connect to http://host:1: connection refused".to_owned(),
+            ),
+            (
+                Failure::Connect("TLS: invalid peer certificate: UnknownIssuer".to_owned()),
+                "cannot connect to http://host:1: TLS: invalid peer certificate: UnknownIssuer; \
+                 see `ca_file`"
+                    .to_owned(),
             ),
             (
                 Failure::InStream(
