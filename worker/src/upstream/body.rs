@@ -176,12 +176,22 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let text = chain(error).last().map(ToString::to_string).unwrap_or_default();
     let text = text.split(" (os error").next().unwrap_or_default();
-    let mut rest = text.chars();
-    let text: String = rest.next().into_iter().flat_map(char::to_lowercase).chain(rest).collect();
+    let text = uncapitalized(text);
     if chain(error).any(|link| link.to_string() == "dns error") {
         return format!("DNS: {text}");
     }
     if chain(error).any(is_tls) { format!("TLS: {text}") } else { text }
+}
+
+/// `text` with a small first letter, unless its first word is an acronym such as `SOCKS`.
+fn uncapitalized(text: &str) -> String {
+    let mut rest = text.chars();
+    match rest.next() {
+        Some(first) if !rest.clone().next().is_some_and(char::is_uppercase) => {
+            first.to_lowercase().chain(rest).collect()
+        }
+        Some(_) | None => text.to_owned(),
+    }
 }
 
 fn is_tls(error: &(dyn Error + 'static)) -> bool {

@@ -22,3 +22,12 @@ async fn an_unavailable_address_is_no_lack_of_the_machine() {
     let failure = failure("http://127.0.0.1:9", Some(IpAddr::from([192, 0, 2, 1]))).await;
     assert!(matches!(failure, Failure::Connect(_)), "{failure:?}");
 }
+
+#[test]
+fn acronyms_keep_their_first_letter() {
+    for (text, wanted) in
+        [("Connection refused", "connection refused"), ("SOCKS error", "SOCKS error"), ("", "")]
+    {
+        assert_eq!(uncapitalized(text), wanted);
+    }
+}
