@@ -1,6 +1,6 @@
 //! The base URL of an upstream, with its query and user info.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;
@@ -14,6 +14,8 @@ pub struct Address {
     /// Without user info; its path has no slash at its end.
     url: Url,
     basic: Option<Secret>,
+    /// What an upstream may echo of user info and query.
+    secrets: Vec<Secret>,
 }
 
 /// The reason for which a text is no upstream address. Its message contains no secret.
@@ -45,12 +47,13 @@ impl Address {
             return Err(InvalidAddress::Fragment);
         }
         let basic = basic_authorization(&url);
+        let secrets = secrets(&url, basic.as_ref());
         // Neither fails: the URL has a host.
         url.set_username("").ok();
         url.set_password(None).ok();
         let path = url.path().trim_end_matches('/').to_owned();
         url.set_path(&path);
-        Ok(Self { url, basic })
+        Ok(Self { url, basic, secrets })
     }
 
     /// Returns the URL of an endpoint such as `/v1/chat/completions`. The base stands for `/v1`; the path goes
@@ -76,7 +79,7 @@ impl Address {
     pub(super) fn with_prefix(&self, prefix: &str) -> Self {
         let mut url = self.url.clone();
         url.set_path(prefix);
-        Self { url, basic: self.basic.clone() }
+        Self { url, ..self.clone() }
     }
 
     /// The path prefix, without a slash at its end.
@@ -87,6 +90,11 @@ impl Address {
     /// The value of `Authorization` that the user info stands for (RFC 7617).
     pub(super) fn authorization(&self) -> Option<&Secret> {
         self.basic.as_ref()
+    }
+
+    /// The password and the values of the query, as they are written and decoded, and the user info as it is sent.
+    pub(super) fn secrets(&self) -> &[Secret] {
+        &self.secrets
     }
 
     /// The whole URL, without user info.
@@ -120,6 +128,17 @@ fn basic_authorization(url: &Url) -> Option<Secret> {
     pair.push(b':');
     pair.extend(percent_decode_str(url.password().unwrap_or_default()));
     Some(Secret::new(format!("Basic {}", STANDARD.encode(pair))))
+}
+
+fn secrets(url: &Url, basic: Option<&Secret>) -> Vec<Secret> {
+    let query = url.query().into_iter().flat_map(|query| query.split('&'));
+    let values = query.filter_map(|pair| Some(pair.split_once('=')?.1));
+    // User info without a password may be a token.
+    let written = values.chain([url.password().unwrap_or(url.username())]);
+    let decode = |text| percent_decode_str(text).decode_utf8_lossy();
+    let both = written.flat_map(|text| [Cow::Borrowed(text), decode(text)]);
+    let sent = basic.and_then(|basic| basic.expose().strip_prefix("Basic ")).map(Cow::Borrowed);
+    both.chain(sent).map(Secret::new).collect()
 }
 
 #[cfg(test)]

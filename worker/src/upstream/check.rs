@@ -90,7 +90,7 @@ fn other_prefix(prefix: &str) -> String {
 async fn probe(client: &UpstreamClient, base: &Address) -> Probe {
     let asked = async {
         match client.get(base, "/v1/models").send().await {
-            Ok(response) => read(response, client.api_key.as_ref()).await,
+            Ok(response) => read(response, &client.secrets).await,
             Err(error) => Probe::Unreachable(root_cause(&error)),
         }
     };
@@ -98,7 +98,7 @@ async fn probe(client: &UpstreamClient, base: &Address) -> Probe {
     timeout(TIMEOUT, asked).await.unwrap_or_else(|_| silent())
 }
 
-async fn read(response: Response, key: Option<&Secret>) -> Probe {
+async fn read(response: Response, secrets: &[Secret]) -> Probe {
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let kind = header(header::CONTENT_TYPE).unwrap_or("no content type").to_owned();
@@ -112,7 +112,7 @@ async fn read(response: Response, key: Option<&Secret>) -> Probe {
         Err(why) => return Probe::Unreachable(why),
     };
     if !status.is_success() {
-        return Probe::Status(status, hidden(words(&body), key));
+        return Probe::Status(status, hidden(words(&body), secrets));
     }
     match serde_json::from_slice(&body) {
         Err(_) => Probe::NoApi(short(&kind)),

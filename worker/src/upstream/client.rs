@@ -2,6 +2,7 @@
 //! beside the libraries' defaults.
 
 use std::{
+    cmp::Reverse,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -15,7 +16,9 @@ use reqwest::{
 };
 use tokio::sync::Notify;
 
-use super::{Address, Call, InvalidTls, Proxy, Secret, TlsFiles, responses::RESPONSES, tls};
+use super::{
+    Address, Call, Failure, InvalidTls, Proxy, Secret, TlsFiles, responses::RESPONSES, tls,
+};
 
 /// The `User-Agent` of calls and of webhook deliveries.
 pub(super) const USER_AGENT: &str = concat!("causeway/", env!("CARGO_PKG_VERSION"));
@@ -79,8 +82,10 @@ pub enum InvalidUpstream {
 pub struct UpstreamClient {
     address: Address,
     client: Client,
-    /// For taking it out of what the upstream says.
-    pub(super) api_key: Option<Secret>,
+    proxy: Option<Proxy>,
+    has_key: bool,
+    /// What is taken out of the upstream's words; the longest first, as one may be a part of another.
+    pub(super) secrets: Arc<[Secret]>,
     signs: Arc<Signs>,
 }
 
@@ -111,8 +116,11 @@ impl UpstreamClient {
             builder = builder.proxy(reqwest::Proxy::all(proxy.expose())?);
         }
         let (address, client) = (settings.address.clone(), builder.build()?);
-        let api_key = settings.api_key.clone();
-        Ok(Self { address, client, api_key, signs: Arc::default() })
+        let (proxy, has_key) = (settings.proxy.clone(), settings.api_key.is_some());
+        let mut secrets: Vec<Secret> =
+            settings.api_key.iter().chain(address.secrets()).cloned().collect();
+        secrets.sort_by_key(|secret| Reverse(secret.expose().len()));
+        Ok(Self { address, client, proxy, has_key, secrets: secrets.into(), signs: Arc::default() })
     }
 
     /// Sends `call` and returns the head of its answer.
@@ -151,6 +159,17 @@ impl UpstreamClient {
         self.client.get(address.join(endpoint))
     }
 
+    /// `failure` of a connection with the name of the proxy that it went through.
+    pub(super) fn with_proxy(&self, failure: Failure) -> Failure {
+        let Some(proxy) = &self.proxy else { return failure };
+        let why = match failure {
+            Failure::Connect(why) => why,
+            Failure::ConnectTimeout => "no connection within `timeouts.connect`".to_owned(),
+            failure => return failure,
+        };
+        Failure::Connect(format!("through the proxy {proxy}: {why}"))
+    }
+
     /// The base URL of the upstream.
     #[must_use]
     pub fn address(&self) -> &Address {
@@ -158,7 +177,7 @@ impl UpstreamClient {
     }
 
     pub(super) fn has_credentials(&self) -> bool {
-        self.api_key.is_some() || self.address.authorization().is_some()
+        self.has_key || self.address.authorization().is_some()
     }
 
     /// True once a job was sent to the upstream through this client or a clone of it.

@@ -1,32 +1,36 @@
-//! Takes the upstream's key out of what an upstream says: some echo it, and a failure reaches tenants and logs.
+//! Takes the upstream's secrets out of what an upstream says: some echo them, and a failure reaches tenants and logs.
 
 use causeway_queue::RawJson;
 
-use super::{Failure, NoAnswer, Secret};
+use super::{Failure, NoAnswer, Secret, error_body::ErrorBody};
 
-/// What stands in the place of a key.
+/// What stands in the place of a secret.
 const MASK: &str = "***";
 
-/// Shorter keys are no secrets, and parts of ordinary words.
+/// Shorter texts are no secrets, and parts of ordinary words.
 const SHORTEST: usize = 6;
 
-/// `text` without `key`.
-pub(super) fn hidden(text: String, key: Option<&Secret>) -> String {
-    let key = key.map(Secret::expose).filter(|key| key.len() >= SHORTEST);
-    match key {
-        Some(key) => text.replace(key, MASK),
-        None => text,
-    }
+/// `text` without `secrets`.
+pub(super) fn hidden(text: String, secrets: &[Secret]) -> String {
+    long(secrets).fold(text, |text, secret| text.replace(secret, MASK))
 }
 
-/// `failure` without `key`.
-pub(super) fn masked(mut failure: Failure, key: Option<&Secret>) -> Failure {
-    let Some(key) = key.map(Secret::expose).filter(|key| key.len() >= SHORTEST) else {
-        return failure;
-    };
+fn long(secrets: &[Secret]) -> impl Iterator<Item = &str> {
+    secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST)
+}
+
+/// `failure` without `secrets`.
+pub(super) fn masked(mut failure: Failure, secrets: &[Secret]) -> Failure {
     match &mut failure {
-        Failure::Refused(refusal) => json(&mut refusal.body, key),
-        Failure::InStream(event) => json(event, key),
+        Failure::Refused(refusal) => {
+            if json(&mut refusal.body, secrets) {
+                // The code is a lower-case part of the body, where the secret would not be found.
+                refusal.code = ErrorBody::read(&refusal.body).code();
+            }
+        }
+        Failure::InStream(event) => {
+            json(event, secrets);
+        }
         Failure::NoAnswer {
             what:
                 NoAnswer::Unreadable(text)
@@ -39,7 +43,7 @@ pub(super) fn masked(mut failure: Failure, key: Option<&Secret>) -> Failure {
         | Failure::Cut(text)
         | Failure::Connect(text)
         | Failure::Unsendable(text)
-        | Failure::Exhausted(text) => *text = text.replace(key, MASK),
+        | Failure::Exhausted(text) => *text = hidden(std::mem::take(text), secrets),
         Failure::NoAnswer { .. }
         | Failure::ConnectTimeout
         | Failure::FirstByteTimeout(_)
@@ -51,25 +55,60 @@ pub(super) fn masked(mut failure: Failure, key: Option<&Secret>) -> Failure {
     failure
 }
 
-fn json(body: &mut RawJson, key: &str) {
-    if body.as_str().contains(key) {
-        // A key is sent in a header, so that JSON writes it as it is; replacing it leaves JSON.
-        *body = RawJson::parse(body.as_str().replace(key, MASK)).unwrap_or_default();
+/// Masks `secrets` in `body`; returns true if there were some.
+fn json(body: &mut RawJson, secrets: &[Secret]) -> bool {
+    let text = long(secrets).fold(body.as_str().to_owned(), |text, secret| {
+        // As JSON writes it inside a text.
+        let quoted = serde_json::Value::from(secret).to_string();
+        let inside = quoted.get(1..quoted.len() - 1).unwrap_or(secret);
+        text.replace(inside, MASK)
+    });
+    let is_changed = text != body.as_str();
+    if is_changed {
+        // A masked number leaves no JSON.
+        *body = RawJson::parse(text.clone()).unwrap_or_else(|_| RawJson::string(&text));
     }
+    is_changed
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::{Address, Refusal};
+
+    fn said(text: &str) -> RawJson {
+        RawJson::parse(text.to_owned()).unwrap()
+    }
 
     #[test]
     fn an_echoed_key_is_masked() {
-        let key = Secret::new("sk-12345678");
-        let said = |text: &str| RawJson::parse(text.to_owned()).unwrap();
+        let key = [Secret::new("sk-12345678")];
         let failure = Failure::InStream(said(r#"{"error":"Incorrect API key: sk-12345678."}"#));
         let wanted = Failure::InStream(said(r#"{"error":"Incorrect API key: ***."}"#));
-        assert_eq!(masked(failure, Some(&key)), wanted);
+        assert_eq!(masked(failure, &key), wanted);
         let failure = Failure::Cut("a word".to_owned());
-        assert_eq!(masked(failure.clone(), Some(&Secret::new("a"))), failure);
+        assert_eq!(masked(failure.clone(), &[Secret::new("a")]), failure);
+    }
+
+    #[test]
+    fn user_info_and_query_are_masked() {
+        let address = Address::parse("http://me:pa%22ss-w@h/v1?key=Query%2F1&v=12345678").unwrap();
+        let text =
+            r#"{"a":"pa\"ss-w pa%22ss-w","b":"Query/1 Query%2F1","c":"Basic bWU6cGEic3Mtdw=="}"#;
+        let wanted = r#"{"a":"*** ***","b":"*** ***","c":"Basic ***"}"#;
+        let failure = masked(Failure::InStream(said(text)), address.secrets());
+        assert_eq!(failure, Failure::InStream(said(wanted)));
+        let failure = masked(Failure::InStream(said("[12345678]")), address.secrets());
+        assert_eq!(failure, Failure::InStream(RawJson::string("[***]")));
+    }
+
+    #[test]
+    fn a_code_is_masked() {
+        let body = said(r#"{"error":{"code":"no key SK-12345678"}}"#);
+        let code = ErrorBody::read(&body).code();
+        let refusal = Refusal { status_code: 401, code, body, ..Refusal::default() };
+        let failure = masked(Failure::Refused(Box::new(refusal)), &[Secret::new("SK-12345678")]);
+        let Failure::Refused(refusal) = failure else { panic!("{failure:?}") };
+        assert_eq!(refusal.code.as_deref(), Some("no key ***"));
     }
 }

@@ -27,7 +27,7 @@ impl OpenAi {
     async fn send(&self, call: &Call) -> Result<Response, Failure> {
         match timeout(self.timeouts.first_byte, self.client.send(call)).await {
             Err(_) => Err(Failure::FirstByteTimeout(self.timeouts.first_byte)),
-            Ok(sent) => sent.map_err(|error| unsent(&error)),
+            Ok(sent) => sent.map_err(|error| self.client.with_proxy(unsent(&error))),
         }
     }
 }
@@ -42,7 +42,7 @@ impl Upstream for OpenAi {
             }
             answer::read(response, &call, sink, self.timeouts.between_bytes).await
         };
-        answered.await.map_err(|failure| masked(failure, self.client.api_key.as_ref()))
+        answered.await.map_err(|failure| masked(failure, &self.client.secrets))
     }
 
     fn place(&self, url: &str) -> Option<Place> {

@@ -6,7 +6,11 @@ use tokio::{
 };
 
 use super::*;
-use crate::upstream::Share;
+use crate::{
+    assembly::Assembly,
+    settings::Timeouts,
+    upstream::{OpenAi, Share, Upstream as _},
+};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
 
@@ -107,6 +111,20 @@ async fn a_call_goes_through_its_proxy() {
     assert!(head.contains("proxy-authorization: basic "), "{head}");
 }
 
+#[tokio::test]
+async fn a_failed_connection_names_its_proxy() {
+    let (listener, port) = listener().await;
+    drop(listener);
+    let proxy = Some(Proxy::parse(&format!("http://user:secret@127.0.0.1:{port}")).unwrap());
+    let settings = UpstreamSettings { proxy, ..settings("http://model.invalid/v1") };
+    let client = UpstreamClient::new(&settings, Duration::from_secs(5)).unwrap();
+    let upstream = OpenAi::new(client, &Timeouts::default());
+    let mut sink = Assembly::new("/v1/chat/completions", 0);
+    let failed = upstream.call(call(&[]), &mut sink).await;
+    let why = format!("through the proxy http://127.0.0.1:{port}: connection refused");
+    assert_eq!(failed, Err(Failure::Connect(why)));
+}
+
 #[test]
 fn a_key_that_is_no_header_is_refused() {
     let api_key = Some(Secret::new("a\nb"));
@@ -115,9 +133,4 @@ fn a_key_that_is_no_header_is_refused() {
         Duration::from_secs(5),
     );
     assert!(matches!(refused, Err(InvalidUpstream::Key)));
-}
-
-#[test]
-fn the_user_timeout_leaves_time_for_all_probes() {
-    assert!(USER_TIMEOUT >= KEEPALIVE_IDLE + KEEPALIVE_INTERVAL * KEEPALIVE_RETRIES);
 }
