@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use causeway_worker::{UpstreamClient, Verdict};
+use causeway_worker::{CheckResult, UpstreamClient};
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
@@ -49,7 +49,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         ]
     });
     table::write(&COLUMNS, rows, &mut io::stdout())?;
-    let is_wrong = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Wrong(_)));
+    let is_wrong = verdicts.iter().any(|verdict| matches!(verdict, CheckResult::Wrong(_)));
     Ok(if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -73,20 +73,22 @@ pub(crate) async fn after_start(config: Config, clients: Clients) {
     join_all(checks).await;
 }
 
-fn report(reached: &Reached, lanes: &[&Lane], verdict: &Verdict) {
+fn report(reached: &Reached, lanes: &[&Lane], verdict: &CheckResult) {
     let (upstream, lanes) = (&reached.settings.address, named(lanes));
     match verdict {
-        Verdict::Good(models) => tracing::info!(%upstream, lanes, models, "the upstream answers"),
-        Verdict::Unknown(why) => {
+        CheckResult::Good(models) => {
+            tracing::info!(%upstream, lanes, models, "the upstream answers");
+        }
+        CheckResult::Unknown(why) => {
             tracing::info!(%upstream, lanes, why, "the upstream does not say whether it is right");
         }
-        Verdict::Wrong(why) => {
+        CheckResult::Wrong(why) => {
             tracing::warn!(%upstream, lanes, why, "the upstream will not answer jobs as configured");
         }
     }
 }
 
-async fn check(client: &UpstreamClient, lanes: &[&Lane]) -> Verdict {
+async fn check(client: &UpstreamClient, lanes: &[&Lane]) -> CheckResult {
     let models: Vec<String> = lanes.iter().flat_map(|lane| lane.models.iter().cloned()).collect();
     client.check(&models).await
 }

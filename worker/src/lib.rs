@@ -36,10 +36,10 @@ pub use schedule::MAX_BASE as MAX_RETRY_BASE;
 pub use settings::{Settings, Timeouts, WebhookSettings};
 pub use stop::{Stop, StopHandle};
 pub use upstream::{
-    Address, Answer, Call, Failure, InvalidAddress, InvalidProxy, InvalidTls, InvalidUpstream,
-    InvalidVariable, ListedModel, Memory, NoAnswer, OpenAi, Place, Proxy, ProxyVariables, Refusal,
-    Secret, Share, Sink, StreamEvent, TlsFiles, Upstream, UpstreamClient, UpstreamSettings,
-    Verdict, WithResponses,
+    Address, Answer, Call, CheckResult, Failure, InvalidAddress, InvalidProxy, InvalidTls,
+    InvalidUpstream, InvalidVariable, ListedModel, Memory, NoAnswer, OpenAi, Place, Proxy,
+    ProxyVariables, Refusal, Secret, Share, Sink, StreamEvent, TlsFiles, Upstream, UpstreamClient,
+    UpstreamSettings, WithResponses,
     simulated::{FailureMix, Simulated, SimulatedSettings},
     webhook::{Deliverer, InvalidSecret, Signing, WebhookSecret},
 };

@@ -29,7 +29,7 @@ use causeway_queue::{RawJson, TenantId, headers::Headers};
 
 pub use self::{
     address::{Address, InvalidAddress},
-    check::{ListedModel, Verdict},
+    check::{CheckResult, ListedModel},
     client::{InvalidUpstream, UpstreamClient, UpstreamSettings},
     memory::{Memory, Share},
     openai::OpenAi,

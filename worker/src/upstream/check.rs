@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{Address, Secret, UpstreamClient, body::root_cause, mask::hidden};
 
-pub use self::{list::ListedModel, verdict::Verdict};
+pub use self::{list::ListedModel, verdict::CheckResult};
 
 /// Time-out of one request of a check.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ impl UpstreamClient {
     }
 
     /// Checks the upstream, and that it lists `models`. Takes at most 10 s.
-    pub async fn check(&self, models: &[String]) -> Verdict {
+    pub async fn check(&self, models: &[String]) -> CheckResult {
         let base = self.address();
         let found = probe(self, base).await;
         let is_elsewhere = match &found {
@@ -66,10 +66,10 @@ impl UpstreamClient {
         if is_elsewhere {
             let other = base.with_prefix(&other_prefix(base.prefix()));
             if speaks(&probe(self, &other).await) {
-                return Verdict::elsewhere(base, &other);
+                return CheckResult::elsewhere(base, &other);
             }
         }
-        Verdict::of(self, found, models)
+        CheckResult::of(self, found, models)
     }
 }
 

@@ -12,7 +12,7 @@ const MAX_NAMED: usize = 5;
 
 /// The result of a check of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CheckResult {
     /// It answers and lists the configured models; the number of all that it lists.
     Good(usize),
     /// It answers, but does not list its models; the reason.
@@ -21,7 +21,7 @@ pub enum Verdict {
     Wrong(String),
 }
 
-impl Verdict {
+impl CheckResult {
     /// `base` is not where the API begins, but `right` is.
     pub(super) fn elsewhere(base: &Address, right: &Address) -> Self {
         Self::Wrong(format!("there is no API at {base}, but at {right}: set `upstream` to that"))
@@ -53,23 +53,23 @@ impl Verdict {
     }
 }
 
-fn of_status(client: &UpstreamClient, status: StatusCode, said: String) -> Verdict {
+fn of_status(client: &UpstreamClient, status: StatusCode, said: String) -> CheckResult {
     match status {
         StatusCode::UNAUTHORIZED if client.has_credentials() => {
-            Verdict::Wrong(format!("{said}: the key is not the right one; see `api_key_env`"))
+            CheckResult::Wrong(format!("{said}: the key is not the right one; see `api_key_env`"))
         }
         // Some keys may call models and not list them.
-        StatusCode::FORBIDDEN if client.has_credentials() => Verdict::Unknown(format!(
+        StatusCode::FORBIDDEN if client.has_credentials() => CheckResult::Unknown(format!(
             "{said}: the key may not list models, or is not the right one"
         )),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Verdict::Wrong(format!(
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CheckResult::Wrong(format!(
             "{said}: it wants a key; name the variable that holds it in `api_key_env`"
         )),
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => Verdict::Wrong(format!(
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => CheckResult::Wrong(format!(
             "{said}: the proxy wants credentials; write http://user:password@host:port"
         )),
-        status if status.is_server_error() => Verdict::Wrong(said),
-        _ => Verdict::Unknown(format!("{said}, which says nothing of its other endpoints")),
+        status if status.is_server_error() => CheckResult::Wrong(said),
+        _ => CheckResult::Unknown(format!("{said}, which says nothing of its other endpoints")),
     }
 }
 
@@ -114,7 +114,7 @@ impl fmt::Display for Probe {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for CheckResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Good(1) => f.write_str("good: it lists 1 model"),
