@@ -25,6 +25,7 @@ use utoipa::ToSchema;
 
 use crate::{
     auth::Caller,
+    cause,
     error::ApiError,
     extract::{JsonBytes, Segment, parse},
     job_view::moment,
@@ -69,6 +70,8 @@ pub(crate) struct Answered<'a> {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ChatPending)]
 pub(crate) struct Pending {
+    /// Why, where an attempt failed or the upstream is down.
+    cause: Option<String>,
     job_id: String,
     message: &'static str,
     /// Where the answer will be.
@@ -255,14 +258,16 @@ async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Resp
     state.queue.submit(vec![job]).await?;
     let waited = state.unless_stopped(waiter.wait(state.settings.bridge.wait), tenant, &id).await;
     // Accepted is accepted: whatever fails from here on, the client can come back for the answer.
-    match waited.ok().flatten().filter(|job| job.status().is_terminal()) {
-        Some(job) => finished(&job),
-        None => Ok(pending(&id)),
+    match waited.ok().flatten() {
+        Some(job) if job.status().is_terminal() => finished(&job),
+        Some(job) => Ok(pending(&id, cause::of(&state.queue, &job).await)),
+        None => Ok(pending(&id, None)),
     }
 }
 
-fn pending(id: &JobId) -> Response {
+fn pending(id: &JobId, cause: Option<String>) -> Response {
     let told = Pending {
+        cause,
         job_id: id.to_string(),
         message: "the answer is not ready yet; poll for it",
         poll: format!("/v1/jobs/{id}?wait=30"),
@@ -272,7 +277,9 @@ fn pending(id: &JobId) -> Response {
 }
 
 fn finished(job: &Job) -> Result<Response, ApiError> {
-    let JobState::Ended { status, output, .. } = &job.state else { return Ok(pending(&job.id)) };
+    let JobState::Ended { status, output, .. } = &job.state else {
+        return Ok(pending(&job.id, None));
+    };
     let output = output.as_ref();
     let response = output.and_then(|output| output.response.as_ref());
     let place = ["choices", "0", "message", "content"];

@@ -185,11 +185,12 @@ impl ApiError {
         Self { message: message.to_owned(), ..Self::draining() }
     }
 
-    /// The job did not end while its caller could be held.
-    pub(crate) fn waited_too_long(id: &JobId, held: Duration) -> Self {
+    /// The job did not end while its caller could be held, as far as is known for this `cause`.
+    pub(crate) fn waited_too_long(id: &JobId, held: Duration, cause: Option<&str>) -> Self {
+        let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
         let message = format!(
-            "job {id} did not end within {} s; wait longer, or send `Prefer: respond-async` and \
-             poll /v1/jobs/{{id}}",
+            "job {id} did not end within {} s{cause}; wait longer, or send `Prefer: \
+             respond-async` and poll /v1/jobs/{{id}}",
             held.as_secs_f64()
         );
         Self::upstream(true, message).with_code("wait_too_long")

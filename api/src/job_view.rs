@@ -146,7 +146,7 @@ impl<'a> From<&'a AttemptError> for ErrorView<'a> {
 /// The code and the message for a job that its owner, its deadline or its age ended.
 pub(crate) fn plain_end(job: &Job, status: Status) -> Option<(&'static str, String)> {
     let (code, message) = match status {
-        Status::Cancelled => return Some(("cancelled", "the job was cancelled".to_owned())),
+        Status::Cancelled => ("cancelled", "the job was cancelled"),
         Status::Expired if job.deadline.is_some() => {
             ("deadline_exceeded", "the job did not end before its deadline")
         }

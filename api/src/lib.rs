@@ -6,6 +6,7 @@
 
 mod auth;
 mod bridge;
+mod cause;
 mod deliveries;
 mod docs;
 mod error;

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod browsers;
+mod causes;
 mod gateway;
 mod jobs;
 mod lanes;

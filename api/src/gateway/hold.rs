@@ -23,7 +23,7 @@ use super::{
     responses, retry,
     retry::Retry,
 };
-use crate::{error::ApiError, job_view, jobs::respond, simulated, state::AppState};
+use crate::{cause, error::ApiError, job_view, jobs::respond, simulated, state::AppState};
 
 /// A call whose job is accepted, or about to be. Dropped before its end, it leaves the job to its caller's retry,
 /// or cancels it.
@@ -195,9 +195,10 @@ impl Held {
                 self.release();
                 Err(ApiError::draining())
             }
-            Ok(Some(_)) => {
+            Ok(Some(job)) => {
                 self.begin();
-                Err(ApiError::waited_too_long(&id, patience))
+                let cause = cause::of(&state.queue, &job).await;
+                Err(ApiError::waited_too_long(&id, patience, cause.as_deref()))
             }
             Err(error) => {
                 // The job may well succeed: a retry of this call finds it.

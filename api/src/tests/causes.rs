@@ -1,0 +1,104 @@
+//! The cause that a caller learns if its job has no answer in time.
+
+use std::time::Duration;
+
+use causeway_queue::{
+    Fault, Outcome,
+    job::{AttemptError, Output},
+};
+use serde_json::{Value, json};
+
+use super::{Answer, Api, post};
+
+const WORDS: &str = "401 from http://127.0.0.1:9101: Incorrect API key provided";
+
+fn error() -> AttemptError {
+    let (code, message) = ("upstream_refused".to_owned(), WORDS.to_owned());
+    AttemptError { attempt: 1, code, message, status_code: Some(401) }
+}
+
+/// An attempt that is charged to the job.
+fn failed() -> Outcome {
+    Outcome::Retry { delay: Duration::from_secs(60), error: error() }
+}
+
+/// An attempt that closes the lane.
+fn refused() -> Outcome {
+    let (fault, delay, output) = (Fault::Certain, Duration::ZERO, Output::default());
+    Outcome::Faulted { fault, delay, unit: 0.0, output, error: error() }
+}
+
+/// Ends the first attempt of the next job.
+async fn work(api: &Api, outcome: Outcome) {
+    while api.unfinished().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    let lease = api.claim().await;
+    api.settle(lease, outcome).await;
+}
+
+async fn call(api: &Api) -> Answer {
+    let body = json!({ "model": "m", "messages": [] }).to_string();
+    let mut request = post("/v1/chat/completions", &body);
+    request.headers_mut().insert("x-stainless-read-timeout", "4".parse().unwrap());
+    api.ask(request).await
+}
+
+async fn say(api: &Api) -> Answer {
+    api.post("/bridge/chat", &json!({ "user_id": "ann", "message": "hello" })).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_names_the_last_failure() {
+    let api = Api::new();
+    let (answer, ()) = tokio::join!(call(&api), work(&api, failed()));
+    let message = answer.refused(504, "wait_too_long");
+    let cause = format!("within 2 s; its last attempt failed: {WORDS}; wait longer");
+    assert!(message.contains(&cause), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_names_the_outage() {
+    let api = Api::new();
+    let (first, ()) = tokio::join!(call(&api), work(&api, refused()));
+    let second = call(&api).await;
+    let outage = "the upstream of lane default is down since 1970-01-01T00:16:40.000Z (next \
+                  probe at 1970-01-01T00:16:4";
+    for answer in [first, second] {
+        let message = answer.refused(504, "wait_too_long");
+        assert!(message.contains(outage), "{message}");
+        assert_eq!(message.matches(WORDS).count(), 1, "{message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_without_a_failure_names_none() {
+    let answer = call(&Api::new()).await;
+    let message = answer.refused(504, "wait_too_long");
+    assert!(message.contains("within 2 s; wait longer"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bridge_names_the_cause_without_a_response() {
+    for (outcome, words) in [(failed(), "its last attempt failed"), (refused(), "is down since")] {
+        let api = Api::new();
+        let (answer, ()) = tokio::join!(say(&api), work(&api, outcome));
+        let pending = answer.ok(202);
+        let cause = pending["cause"].as_str().unwrap();
+        assert!(cause.contains(words) && cause.contains(WORDS), "{cause}");
+        assert_eq!(pending.get("response"), None);
+    }
+    assert_eq!(say(&Api::new()).await.ok(202)["cause"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_cancelled_job_names_its_last_failure() {
+    let api = Api::new();
+    let id = api.post("/v1/jobs", &json!({ "body": {} })).await.id();
+    work(&api, failed()).await;
+    let job = api.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await;
+    let error = &job.body["error"];
+    assert_eq!(error["code"], "cancelled");
+    let message = format!("the job was cancelled; its last attempt failed: {WORDS}");
+    assert_eq!(error["message"], message);
+}
