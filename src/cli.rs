@@ -28,7 +28,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run API, worker and queue in one process
     Up(Box<Up>),
-    /// Run an API process over a Redis
+    /// Run an API process over a Redis; it asks the upstream for the list of models only
     Api(Box<Api>),
     /// Run a worker process over a Redis
     Worker(Box<Worker>),
@@ -99,6 +99,9 @@ pub(crate) struct ApiFlags {
     #[command(flatten)]
     #[serde(flatten)]
     store: StoreFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    upstream: UpstreamFlags,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -365,6 +368,17 @@ mod tests {
     #[test]
     fn the_commands_are_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_api_process_takes_an_upstream() {
+        let line = "causeway api --upstream http://127.0.0.1:9/v1 --api-key-env KEY";
+        let Command::Api(api) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("another command");
+        };
+        let flags = serde_json::json!(api.flags);
+        assert_eq!(flags["upstream"], "http://127.0.0.1:9/v1");
+        assert_eq!(flags["api_key_env"], "KEY");
     }
 
     #[test]

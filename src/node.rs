@@ -234,7 +234,8 @@ fn api_settings(config: &Config, role: Role, clients: Option<&Clients>) -> Setti
         Role::Up => upstream::simulated_lanes(config),
         Role::Api | Role::Worker => Vec::new(),
     };
-    Settings { models, models_source, simulated_lanes, ..config.api() }
+    let serves_any_model = models_source.is_none() && upstream::models::are_unknown(config, role);
+    Settings { models, models_source, serves_any_model, simulated_lanes, ..config.api() }
 }
 
 /// Makes the clients of the upstreams. An API process needs them for the list of models only.

@@ -41,6 +41,20 @@ fn every_service_of_the_compose_file_is_checked_for_health() {
 }
 
 #[test]
+fn the_api_of_the_compose_file_has_the_upstream_of_its_workers() {
+    let compose = compose();
+    let has = |service: &str, name: &str| {
+        compose["services"][service]["environment"]
+            .as_object()
+            .expect("variables")
+            .contains_key(name)
+    };
+    for name in ["CAUSEWAY_UPSTREAM", "CAUSEWAY_API_KEY_ENV", "OPENAI_API_KEY"] {
+        assert!(has("worker", name) && has("api", name), "{name}");
+    }
+}
+
+#[test]
 fn nothing_of_the_compose_file_is_published_beyond_this_machine() {
     for (name, service) in compose()["services"].as_object().expect("services") {
         for port in service["ports"].as_array().into_iter().flatten() {

@@ -107,12 +107,21 @@ pub(crate) async fn show(
 ) -> Result<Json<ModelView>, ApiError> {
     let models = served(&state).await;
     let found = models.iter().find(|model| model.id == id).map(ModelView::from);
+    if found.is_none() && state.settings.serves_any_model {
+        return Ok(Json(undenied(&state, id)));
+    }
     found.map(Json).ok_or_else(|| {
         let name: String = id.chars().take(MAX_NAME).collect();
         let message =
             format!("the model `{name}` does not exist; GET /v1/models lists those that do");
         ApiError::not_found("model_not_found", message)
     })
+}
+
+/// A model of which nothing is known here. A call that names it is accepted, so its name is not denied.
+fn undenied(state: &AppState, id: String) -> ModelView {
+    let owned_by = state.queue.lane_of(Some(&id)).name.to_string();
+    ModelView { created: 0, id, object: "model", owned_by, more: Map::new() }
 }
 
 /// Returns the current models. One request fetches the list, and concurrent requests wait for it. If the

@@ -36,6 +36,8 @@ pub struct Settings {
     pub models: Vec<Model>,
     /// Replaces `models` if the configuration names none; `models` is the answer while the source fails.
     pub models_source: Option<ModelsSource>,
+    /// True if this process knows no list of models at all: it then denies none. Default: false.
+    pub serves_any_model: bool,
     /// The chat bridge.
     pub bridge: BridgeSettings,
     /// Webhooks.
@@ -103,6 +105,7 @@ impl Default for Settings {
             simulated_lanes: Vec::new(),
             models: Vec::new(),
             models_source: None,
+            serves_any_model: false,
             bridge: BridgeSettings::default(),
             webhooks: WebhookSettings::default(),
         }

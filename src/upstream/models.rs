@@ -22,6 +22,15 @@ pub(crate) fn configured(config: &Config, role: Role) -> Vec<Model> {
     }]
 }
 
+/// True if neither the configuration names models nor this process simulates them.
+pub(crate) fn are_unknown(config: &Config, role: Role) -> bool {
+    let simulates = match role {
+        Role::Up => config.upstream.is_none(),
+        Role::Api | Role::Worker => false,
+    };
+    !simulates && of_lanes(config).is_empty()
+}
+
 /// Makes the source of all other models: the upstream of the first lane, which serves every model that no
 /// lane names. `None` if that lane names its models, or if its answers are simulated.
 pub(crate) fn source(config: &Config, clients: &Clients) -> Option<ModelsSource> {
@@ -65,4 +74,22 @@ fn of_lanes(config: &Config) -> Vec<Model> {
 fn model(id: &str, owned_by: &str) -> Model {
     let fields = serde_json::Map::new();
     Model { id: id.to_owned(), owned_by: owned_by.to_owned(), fields }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_queue::LaneName;
+
+    use super::*;
+
+    #[test]
+    fn models_are_unknown_without_names_or_a_simulation() {
+        let mut config = Config::default();
+        assert!(are_unknown(&config, Role::Api));
+        assert!(!are_unknown(&config, Role::Up));
+        let mut lane = Lane::named(LaneName::new("gpu").unwrap());
+        lane.models = vec!["m".to_owned()];
+        config.lanes = vec![lane];
+        assert!(!are_unknown(&config, Role::Api));
+    }
 }

@@ -14,7 +14,12 @@ use tokio_rustls::{
     rustls::{ServerConfig, pki_types::PrivateKeyDer},
 };
 
-use crate::support::{process::Causeway, redis::free_port, soon, upstream::Upstream};
+use crate::support::{
+    process::Causeway,
+    redis::{RedisServer, free_port},
+    soon,
+    upstream::Upstream,
+};
 
 const LIST: &str = r#"{"object":"list","data":[{"id":"m"}]}"#;
 
@@ -174,6 +179,22 @@ async fn models_are_those_of_the_upstream() {
     let models: Value = client.get("/v1/models").await.ok();
     assert_eq!(models["data"][0]["id"], "test", "{models:#}");
     assert_eq!(client.get("/v1/models/test").await.ok()["owned_by"], "default");
+}
+
+#[tokio::test]
+async fn an_api_process_denies_only_models_that_its_upstream_lacks() {
+    let (redis, upstream) = (RedisServer::start(), Upstream::echo().await);
+    let store = redis.url();
+    let url = upstream.url();
+    let arguments = ["api", "--bind", "127.0.0.1:0", "--redis", &store, "--upstream", &url];
+    let knowing = Causeway::start(&arguments, &[]).await;
+    let client = knowing.client().await;
+    let models = client.get("/v1/models").await.ok();
+    assert_eq!(models["data"][0]["id"], "test", "{models:#}");
+    client.get("/v1/models/gpt-x").await.error(404);
+    let unknowing = Causeway::api(&store, &[]).await;
+    let client = unknowing.client().await;
+    assert_eq!(client.get("/v1/models/gpt-x").await.ok()["id"], "gpt-x");
 }
 
 #[tokio::test]

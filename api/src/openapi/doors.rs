@@ -114,6 +114,10 @@ pub(super) fn entries() -> Vec<Entry> {
             "/v1/models/{id}",
             Get,
             operation(TAG, "getModel", "One model; its name may have slashes")
+                .about(
+                    "An API process that knows no upstream and no configured models answers with \
+                     any name: a call for that model is accepted as well.",
+                )
                 .path("id", "The model's name")
                 .answers(200, "The model", of::<ModelView>())
                 .refuses([404]),

@@ -62,6 +62,18 @@ async fn a_model_is_shown_by_its_name() {
 }
 
 #[tokio::test]
+async fn a_process_without_a_list_denies_no_model() {
+    let models = vec![model("default", &json!({ "created": 7 }))];
+    let settings = Settings { models, serves_any_model: true, ..Settings::default() };
+    let api = Api::with(settings, Tenants::open());
+    assert_eq!(api.get("/v1/models/default").await.ok(200)["created"], 7);
+    let shown = api.get("/v1/models/x/gpt").await.ok(200).clone();
+    let expected = json!({ "created": 0, "id": "x/gpt", "object": "model", "owned_by": "default" });
+    assert_eq!(shown, expected);
+    assert_eq!(ids(&api).await, ["default"]);
+}
+
+#[tokio::test]
 async fn what_the_upstream_says_of_a_model_passes_through() {
     let fields = json!({ "id": "m", "object": "x", "max_model_len": 8192, "created": "soon" });
     let (api, _) = api(&Arc::new(Mutex::new(Some(vec![model("m", &fields)]))));
