@@ -104,7 +104,7 @@ impl Tenants {
             return Err(ApiError::unauthorized(message));
         };
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-        holder(&tenants, digest).ok_or_else(|| ApiError::unauthorized("nobody has this API key"))
+        holder(&tenants, digest).ok_or_else(|| ApiError::unauthorized("this API key is unknown"))
     }
 
     /// `caller`, who was let in before, as it is by now; `None` when it would be let in no more.

@@ -122,7 +122,7 @@ impl ApiError {
         Self { param: Some(param), message, ..self }
     }
 
-    /// No key, or one that nobody has.
+    /// The key is missing or unknown.
     pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
         let kind = "authentication_error";
         let error = Self::new(StatusCode::UNAUTHORIZED, kind, "invalid_api_key", message);

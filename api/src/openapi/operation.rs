@@ -167,7 +167,7 @@ pub(super) fn anthropic_error_name(status: u16) -> String {
 /// What a status says, wherever it is answered.
 pub(super) const ERRORS: [(u16, &str); 15] = [
     (400, "The request is wrong; the error says how, and what would be right"),
-    (401, "There is no key, or nobody has it"),
+    (401, "There is no key, or it is unknown"),
     (403, "This caller may not do that"),
     (404, "There is nothing of that name, or it is somebody else's"),
     (406, "It is not to be had in a form that the client accepts"),

@@ -72,7 +72,7 @@ test('a wrong key and a bad request are raised as they were', async () => {
     return true;
   };
   const wrong = generateText({ model: connect('wrong')('simulated'), prompt });
-  await assert.rejects(wrong, told(401, /nobody has this API key/));
+  await assert.rejects(wrong, told(401, /this API key is unknown/));
   const script = new Script();
   await script.answers(refusal(400, 'context_length_exceeded'));
   const bad = generateText({ model: causeway(script.model), prompt });
