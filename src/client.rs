@@ -141,7 +141,11 @@ impl Client {
             bail!("{} answered {status}: is this Causeway?", self.base);
         };
         let code = body.pointer("/error/code").and_then(Value::as_str).map(str::to_owned);
-        Ok(Err(Refusal { status, code, message: message.to_owned() }))
+        let mut message = message.to_owned();
+        if status == StatusCode::UNAUTHORIZED && self.key.is_none() {
+            message += "; name the environment variable that holds the key with --key-env NAME";
+        }
+        Ok(Err(Refusal { status, code, message }))
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {

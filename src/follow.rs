@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::{client::Client, sse::Event};
+use crate::{client::Client, sse::Event, table};
 
 /// How often a lost connection is tried again before the reader gives up.
 const TRIES: u32 = 10;
@@ -36,6 +36,11 @@ pub(crate) async fn follow<O: Write, E: Write>(
                 if screen.show(&event)? == Ended::Yes {
                     return client.job(id).await;
                 }
+                if screen.may_wait(&event)
+                    && let Some(words) = outage(client, id).await
+                {
+                    screen.tell_outage(&words)?;
+                }
             }
             broken @ (Ok(None) | Err(_)) => {
                 tries += 1;
@@ -54,6 +59,19 @@ pub(crate) async fn follow<O: Write, E: Write>(
             }
         }
     }
+}
+
+/// Returns the upstream's words if the job waits for its lane's upstream. The job is followed all the same if the
+/// server does not answer.
+async fn outage(client: &Client, id: &str) -> Option<String> {
+    let job = client.job(id).await.ok()?;
+    if job["waiting_for"] != "upstream_down" {
+        return None;
+    }
+    let queue = client.get(&["queue"]).await.ok()?;
+    let lane = queue["lanes"].as_array()?.iter().find(|lane| lane["lane"] == job["lane"])?;
+    let down = &lane["upstream_down"];
+    (!down.is_null()).then(|| table::word(&down["message"]))
 }
 
 /// Whether an event was a job's last.
@@ -81,11 +99,13 @@ pub(crate) struct Screen<O, E> {
     err: E,
     show: Show,
     text: bool,
+    /// True once an outage of the upstream is shown.
+    is_outage_told: bool,
 }
 
 impl<O: Write, E: Write> Screen<O, E> {
     pub(crate) fn new(out: O, err: E, show: Show) -> Self {
-        Self { out, err, show, text: false }
+        Self { out, err, show, text: false, is_outage_told: false }
     }
 
     /// Whether any text of the answer is shown so far.
@@ -123,6 +143,17 @@ impl<O: Write, E: Write> Screen<O, E> {
             _ => {}
         }
         Ok(Ended::No)
+    }
+
+    /// True if the job may wait for its upstream after this event, and a reader is yet to learn it.
+    fn may_wait(&self, event: &Event) -> bool {
+        let may_wait = matches!(event.name.as_str(), "job.queued" | "job.retrying" | "ping");
+        may_wait && self.show == Show::Everything && !self.is_outage_told
+    }
+
+    fn tell_outage(&mut self, words: &str) -> io::Result<()> {
+        self.is_outage_told = true;
+        self.tell(format_args!("waiting: upstream down: {words}"))
     }
 
     fn tell(&mut self, what: std::fmt::Arguments<'_>) -> io::Result<()> {

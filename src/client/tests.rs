@@ -31,12 +31,34 @@ async fn events(State(readers): State<Readers>, headers: HeaderMap) -> Response 
     text.into_response()
 }
 
-async fn job(Path(id): Path<String>) -> Response {
+/// Tenants' jobs: unknown but for one, and one that waits for its upstream.
+async fn job(Path(id): Path<String>, headers: HeaderMap) -> Response {
+    if !headers.contains_key("authorization") {
+        let error = json!({"error": {"message": "this server needs an API key", "code": "key"}});
+        return (StatusCode::UNAUTHORIZED, Json(error)).into_response();
+    }
+    if id == "job_down" {
+        let job = json!({"id": id, "lane": "gpu", "waiting_for": "upstream_down"});
+        return Json(job).into_response();
+    }
     if id != "job_1" {
         let error = json!({"error": {"message": "there is no such job", "code": "job_not_found"}});
         return (StatusCode::NOT_FOUND, Json(error)).into_response();
     }
     Json(json!({"id": id, "status": "succeeded"})).into_response()
+}
+
+/// What happens to `job_down`: it waits for two pings, and is cancelled.
+async fn waiting() -> &'static str {
+    "event: job.queued\nid: 0\ndata: {}\n\nevent: ping\ndata: {}\n\n\
+        event: ping\ndata: {}\n\nevent: job.cancelled\nid: 1\ndata: {}\n\n"
+}
+
+async fn queue() -> Json<serde_json::Value> {
+    let down = json!({"message": "connection refused"});
+    let lanes =
+        json!([{"lane": "default", "upstream_down": null}, {"lane": "gpu", "upstream_down": down}]);
+    Json(json!({ "lanes": lanes }))
 }
 
 async fn submit(headers: HeaderMap, body: String) -> Response {
@@ -56,6 +78,8 @@ async fn served(readers: Readers) -> (Client, JoinSet<()>) {
         .route("/v1/jobs", post(submit))
         .route("/v1/jobs/{id}", get(job))
         .route("/v1/jobs/{id}/events", get(events))
+        .route("/v1/jobs/job_down/events", get(waiting))
+        .route("/v1/queue", get(queue))
         .with_state(readers);
     let mut server = JoinSet::new();
     server.spawn(async {
@@ -90,6 +114,24 @@ async fn what_the_server_refuses_is_told_in_its_words() {
     assert_eq!(error, "there is no such job (404 job_not_found)");
     let error = client.act("job_1", "cancel").await.unwrap_err().to_string();
     assert!(error.contains("404") && error.contains("is this Causeway?"), "{error}");
+}
+
+#[tokio::test]
+async fn a_missing_key_is_named_with_its_flag() {
+    let (mut client, _server) = served(Readers::default()).await;
+    client.key = None;
+    let error = client.job("job_1").await.unwrap_err().to_string();
+    assert!(error.contains("needs an API key") && error.contains("--key-env NAME"), "{error}");
+}
+
+#[tokio::test]
+async fn a_watcher_learns_once_that_the_upstream_is_down() {
+    let (client, _server) = served(Readers::default()).await;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut screen = Screen::new(&mut out, &mut err, Show::Everything);
+    follow(&client, "job_down", &mut screen).await.unwrap();
+    let err = String::from_utf8(err).unwrap();
+    assert_eq!(err, "queued\nwaiting: upstream down: connection refused\ncancelled\n");
 }
 
 #[tokio::test]
