@@ -159,9 +159,11 @@ fn check_size(headers: &Headers, what: &str) -> Result<(), ApiError> {
     if lines <= MAX_LINES && bytes <= MAX_BYTES {
         return Ok(());
     }
-    let message = format!(
-        "{what} may be {MAX_LINES} lines and {MAX_BYTES} bytes; they are {lines} lines and {bytes} bytes"
-    );
+    let message = if lines > MAX_LINES {
+        format!("{what} may have {MAX_LINES} lines; they have {lines}")
+    } else {
+        format!("{what} may have {MAX_BYTES} bytes, names and values together; they have {bytes}")
+    };
     Err(ApiError::invalid_param("headers", message))
 }
 
