@@ -27,21 +27,48 @@ pub(crate) fn mark_output(headers: &mut HeaderMap, output: Option<&Output>) {
 pub(crate) fn is_in(event: &Event) -> bool {
     #[derive(Default, Deserialize)]
     struct Chunk {
-        #[serde(default)]
-        id: String,
+        id: Option<String>,
         /// Of an Anthropic stream's first event.
-        message: Option<Message>,
+        message: Option<Part>,
+        /// Of an event of a response that adds an output item.
+        item: Option<Part>,
+        /// Of an event of a response that is about an output item.
+        item_id: Option<String>,
     }
     #[derive(Deserialize)]
-    struct Message {
-        id: String,
+    struct Part {
+        id: Option<String>,
     }
     if event.kind != EventKind::Delta || !event.data.as_str().contains(IN_ID) {
         return false;
     }
     let chunks: Vec<Chunk> = event.data.read().unwrap_or_default();
-    chunks.iter().any(|chunk| {
-        let message = chunk.message.as_ref().is_some_and(|message| message.id.contains(IN_ID));
-        message || chunk.id.contains(IN_ID)
+    chunks.into_iter().any(|chunk| {
+        let parts = [chunk.message, chunk.item].into_iter().flatten().filter_map(|part| part.id);
+        let ids = [chunk.id, chunk.item_id].into_iter().flatten();
+        ids.chain(parts).any(|id| id.contains(IN_ID))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_queue::RawJson;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_simulated_answer_is_known_by_any_id() {
+        for (chunk, is_simulated) in [
+            (json!({ "id": "chatcmpl-simulated-1" }), true),
+            (json!({ "type": "message_start", "message": { "id": "msg-simulated-1" } }), true),
+            (json!({ "item": { "id": "msg_chatcmpl-simulated-1_0", "status": "x" } }), true),
+            (json!({ "item_id": "msg_chatcmpl-simulated-1_0", "delta": "a" }), true),
+            (json!({ "item_id": "msg_1", "delta": "-simulated-" }), false),
+        ] {
+            let data = RawJson::of(&[&chunk]).unwrap();
+            let event = Event { seq: 2, kind: EventKind::Delta, data };
+            assert_eq!(is_in(&event), is_simulated, "{chunk}");
+        }
+    }
 }

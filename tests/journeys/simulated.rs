@@ -29,6 +29,8 @@ async fn marks(client: &Client) -> (Vec<Option<String>>, Value) {
     for body in [chat("hi"), streamed] {
         keep(&client.post("/v1/chat/completions", &body).await);
     }
+    let response = json!({ "model": "m", "input": "hi", "stream": true });
+    keep(&client.post("/v1/responses", &response).await);
     keep(&client.chat("ann", "hi").await);
     let id = client.submit("hi").await;
     let job = client.end_of(&id).await;
@@ -37,7 +39,7 @@ async fn marks(client: &Client) -> (Vec<Option<String>>, Value) {
 }
 
 fn all_marked() -> (Vec<Option<String>>, Value) {
-    (vec![Some("true".to_owned()); 4], json!(true))
+    (vec![Some("true".to_owned()); 5], json!(true))
 }
 
 async fn a_models_answer_has_no_mark(store: Store) {
