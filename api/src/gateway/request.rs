@@ -92,7 +92,24 @@ impl Members for Wishes {
     }
 }
 
-impl<'de> Deserialize<'de> for Wishes {
+/// All members of the body that Causeway reads, in one pass.
+#[derive(Debug, Default)]
+struct BothMembers {
+    peek: Peek,
+    wishes: Wishes,
+}
+
+impl Members for BothMembers {
+    fn take<'de, M: MapAccess<'de>>(
+        &mut self,
+        name: &str,
+        values: &mut M,
+    ) -> Result<bool, M::Error> {
+        Ok(self.peek.take(name, values)? || self.wishes.take(name, values)?)
+    }
+}
+
+impl<'de> Deserialize<'de> for BothMembers {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         members::read(source)
     }
@@ -107,8 +124,7 @@ impl Asked {
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<Self, ApiError> {
-        let peek: Peek = parse(body)?;
-        let wishes: Wishes = parse(body)?;
+        let BothMembers { peek, wishes } = parse(body)?;
         let class = class(headers, wishes.service_tier.as_deref())?;
         let completion = peek.completion();
         let stream = peek.streams(path);

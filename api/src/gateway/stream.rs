@@ -113,10 +113,7 @@ fn opened(
         let blocks = stream.next().await?;
         Some((Ok::<Bytes, Infallible>(Bytes::from(blocks)), stream))
     });
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
+    let headers = [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")];
     let mut response = (headers, Body::from_stream(blocks)).into_response();
     if is_simulated {
         simulated::mark(response.headers_mut());
