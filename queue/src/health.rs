@@ -10,8 +10,8 @@
 //!
 //! - An *unclear* failure is charged to the job, unless [`SUSPECTS`] different jobs met one in a row: then
 //!   the lane cools down, and these jobs get their attempts back.
-//! - A lane failure is charged to the job once the lane's successes since the job's first failure outweigh
-//!   other jobs' failures ([`PROOF`] successes each) by [`PROOF`].
+//! - A lane failure is charged to the job once the lane had [`PROOF`] successes since the job's first failure. A
+//!   refusal for the rate is so only once these outweigh other jobs' failures ([`PROOF`] successes each) by [`PROOF`].
 
 use std::time::Duration;
 
@@ -44,9 +44,9 @@ pub(crate) const PROBE_AFTER: (f64, f64) = (0.8, 0.3);
 /// probe.
 pub(crate) const SAME_JOB_AFTER: f64 = 1.15;
 
-/// How long that job is kept back if another job can probe, unless the lane opens before: longer than every
-/// cool-down, so that a job that always fails does not probe for all others.
-pub(crate) const KEPT_BACK: Duration = Duration::from_secs(70);
+/// How long a job that has failed is kept back where another job can probe, unless the lane opens before: jobs
+/// that always fail must not probe for all others.
+pub(crate) const KEPT_BACK: Duration = Duration::from_secs(600);
 
 /// What a failed attempt says about its upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +69,8 @@ pub enum Fault {
 /// The health of one lane shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Health {
-    /// Successes, less [`PROOF`] for each failure that was charged to the lane.
-    pub(crate) credit: i64,
+    /// Successes, and failures that were charged to the lane, each as many as the successes that outweigh it.
+    tally: Tally,
     /// Failures of the upstream in a row.
     failures: u32,
     /// The jobs in a row that met an unclear failure, each with how many attempts it spent on them.
@@ -87,6 +87,14 @@ pub(crate) struct Health {
     recovered: Millis,
     /// Jobs that are kept back until the lane opens: see [`KEPT_BACK`].
     kept_back: Vec<u128>,
+}
+
+/// What a lane has met so far; of a job, what its lane had met at the job's first failure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    successes: i64,
+    /// [`PROOF`] for each failure that was charged to the lane; of a job without its own.
+    penalties: i64,
 }
 
 /// Whom a failure is charged to.
@@ -144,7 +152,7 @@ impl Health {
 
     /// An attempt succeeded.
     pub(crate) fn succeeded(&mut self, attempt: (u128, u32), now: Millis) {
-        self.credit += 1;
+        self.tally.successes += 1;
         if self.probe == Some(attempt) {
             self.open();
             self.recovered = now;
@@ -178,26 +186,29 @@ impl Health {
         if self.cool_downs > 0 { Vec::new() } else { std::mem::take(&mut self.kept_back) }
     }
 
-    /// Decides whom a failure is charged to. `credit_before` is the job's own: the lane's credit at the job's first
-    /// failure that was charged to the lane.
+    /// Decides whom a failure is charged to. `first` is the job's own: the lane's tally at the job's first failure
+    /// that was charged to the lane.
     pub(crate) fn charge(
         &mut self,
         failed: &Failed,
-        credit_before: &mut Option<i64>,
+        first: &mut Option<Tally>,
         now: Millis,
     ) -> Charge {
         let is_probe = self.probe == Some(failed.attempt);
         self.ended(failed.attempt);
         if failed.fault == Fault::Unclear {
-            return self.charge_unclear(failed, is_probe, now);
+            return self.charge_unclear(failed, first, is_probe, now);
         }
         let is_down = self.cool_downs > 0;
-        let is_proven = credit_before.is_some_and(|before| self.credit - before >= PROOF);
+        let is_proven = first.is_some_and(|first| self.is_proven(first, failed.fault));
         if is_proven && !is_down {
             return Charge::Job;
         }
-        self.credit -= PROOF;
-        *credit_before = Some(credit_before.map_or(self.credit, |before| before - PROOF));
+        self.tally.penalties += PROOF;
+        match first {
+            Some(first) => first.penalties += PROOF,
+            None => *first = Some(self.tally),
+        }
         let weight = match failed.fault {
             Fault::Rate(_) => {
                 // An upstream that refuses for the rate is there.
@@ -220,12 +231,34 @@ impl Health {
         at(now.after(failed.delay))
     }
 
-    fn charge_unclear(&mut self, failed: &Failed, is_probe: bool, now: Millis) -> Charge {
+    /// True if the lane's successes since a job's first failure show that the job is the exception. A rate refuses
+    /// whichever job comes too early, so there the failures of other jobs count, too.
+    fn is_proven(&self, first: Tally, fault: Fault) -> bool {
+        let successes = self.tally.successes - first.successes;
+        let penalties = match fault {
+            Fault::Rate(_) => self.tally.penalties - first.penalties,
+            Fault::Upstream | Fault::Unavailable | Fault::Certain | Fault::Unclear => 0,
+        };
+        successes - penalties >= PROOF
+    }
+
+    fn charge_unclear(
+        &mut self,
+        failed: &Failed,
+        first: &mut Option<Tally>,
+        is_probe: bool,
+        now: Millis,
+    ) -> Charge {
+        let is_proven = first.is_some_and(|first| self.is_proven(first, failed.fault));
+        first.get_or_insert(self.tally);
         if is_probe {
             return self.cool_down(failed, now);
         }
         if self.cool_downs > 0 {
             return at(now);
+        }
+        if is_proven {
+            return Charge::Job;
         }
         let (key, _) = failed.attempt;
         match self.suspects.iter_mut().find(|(suspect, _)| *suspect == key) {

@@ -7,7 +7,7 @@ use crate::{
     Fault, JobId, Lease, NewJob, Status,
     clock::Clock,
     fair::Estimate,
-    health::{FAILURES, LONGEST_COOL_DOWN, PROOF, SUSPECTS},
+    health::{CALM, FAILURES, LONGEST_COOL_DOWN, PROOF, SUSPECTS},
     job::State,
     lease::Settled,
     limits::LaneLimits,
@@ -145,6 +145,55 @@ pub async fn bad_jobs_do_not_keep_the_lane_closed(stage: Stage) {
     let step = stage.step(vec![good.settle(super::stage::succeeded(), None)], 10).await;
     assert_eq!(step.settled, [Settled::LaneUp]);
     assert_eq!(step.leases.len(), 4, "those that were kept back run now");
+    stage.assert_sound().await;
+}
+
+/// A job that has not failed probes before those that have, although these stand before it.
+pub async fn a_job_that_has_not_failed_probes_first(stage: Stage) {
+    for fault in [Fault::Certain, Fault::Unclear] {
+        let bad = accept(&stage, 8).await;
+        let leases = stage.claim(8).await;
+        fail(&stage, leases, fault).await;
+        let good = stage.accept(stage.job("bob")).await;
+        stage.pass(SECOND * 12 / 10);
+        let probe = stage.claim_one().await;
+        assert_eq!(probe.key.job, good);
+        let step = stage.step(vec![probe.settle(super::stage::succeeded(), None)], 10).await;
+        assert_eq!((&step.settled[..], step.leases.len()), (&[Settled::LaneUp][..], bad.len()));
+        for lease in step.leases {
+            stage.succeed(lease).await;
+        }
+        stage.pass(CALM);
+    }
+    stage.assert_sound().await;
+}
+
+/// Jobs that always fail are charged once five others have succeeded, and then close the lane no more.
+pub async fn jobs_that_always_fail_are_charged(stage: Stage) {
+    for fault in [Fault::Certain, Fault::Upstream, Fault::Unclear] {
+        let bad = accept(&stage, 8).await;
+        let leases = stage.claim(8).await;
+        fail(&stage, leases, fault).await;
+        for _ in 0..PROOF {
+            stage.accept(stage.job("bob")).await;
+            stage.pass(SECOND * 2);
+            let leases = stage.claim(20).await;
+            let (good, rest): (Vec<_>, Vec<_>) =
+                leases.into_iter().partition(|lease| lease.key.tenant == tenant_id("bob"));
+            fail(&stage, rest, fault).await;
+            for lease in good {
+                stage.succeed(lease).await;
+            }
+        }
+        stage.store().pause(&stage.shard, None, false).await.unwrap();
+        for _ in 0..5 {
+            let leases = stage.claim(20).await;
+            fail(&stage, leases, fault).await;
+        }
+        for id in bad {
+            assert_eq!(stage.status(&id).await, Status::Failed, "{fault:?}");
+        }
+    }
     stage.assert_sound().await;
 }
 

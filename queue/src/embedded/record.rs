@@ -8,6 +8,7 @@ use super::flows::Flow;
 use crate::{
     clock::Millis,
     event::{Event, EventKind},
+    health::Tally,
     id::{JobId, SessionKey, TenantId},
     job::{AttemptError, MAX_ERRORS, NewJob, Output, Spec},
     json::RawJson,
@@ -42,8 +43,8 @@ pub(super) struct Record {
     pub(super) events: Option<Vec<Event>>,
     /// How many of the events its attempt has emitted.
     pub(super) emitted: u32,
-    /// The lane's credit at the job's first failure that was charged to the lane.
-    pub(super) lane_credit: Option<i64>,
+    /// The lane's tally at the job's first failure that was charged to the lane.
+    pub(super) first_fault: Option<Tally>,
 }
 
 /// Where a job is: in exactly one place.
@@ -111,7 +112,7 @@ impl Record {
             errors: Vec::new(),
             events: job.keeps_events.then(Vec::new),
             emitted: 0,
-            lane_credit: None,
+            first_fault: None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     job::{AttemptError, Output},
     json::RawJson,
     lease::{ClaimRequest, Lease, Outcome, Receipt, Settled, Settlement, Step},
+    policy::PROMOTE_AT_ONCE,
     session::Turn,
     state::Status,
 };
@@ -30,6 +31,9 @@ impl Engine {
         self.promote(now);
         self.flows.place_touched(now);
         let mut leases = Vec::new();
+        if claim.max > 0 {
+            self.choose_probe(now);
+        }
         while leases.len() < claim.max && self.flows.lane.is_open(now) {
             let Some((flow, key)) = self.flows.first() else { break };
             let Some(lease) = self.claim(&flow, key, claim, now) else { break };
@@ -160,7 +164,7 @@ impl Engine {
     fn charge(&mut self, failed: &Failed, (output, error): (Output, AttemptError), now: Millis) {
         let (key, _) = failed.attempt;
         let Some(job) = self.jobs.get_mut(&key) else { return };
-        let charge = self.flows.lane.health.charge(failed, &mut job.lane_credit, now);
+        let charge = self.flows.lane.health.charge(failed, &mut job.first_fault, now);
         let has_more = job.attempts < job.max_attempts;
         if self.flows.lane.health.down().is_some() {
             self.flows.lane.down_error = Some(error.clone());
@@ -189,6 +193,37 @@ impl Engine {
         };
         let event = self.remember_error(key, failed.delay, error);
         self.put_back(key, again_at, event, now);
+    }
+
+    /// Has a job probe a lane that is down which has not failed, if there is one: those before it are kept back.
+    fn choose_probe(&mut self, now: Millis) {
+        let lane = &self.flows.lane;
+        if lane.health.down().is_none() || !lane.is_open(now) {
+            return;
+        }
+        let mut first_kept_back = None;
+        for _ in 0..PROMOTE_AT_ONCE {
+            let Some((_, key)) = self.flows.first() else { break };
+            if self.jobs.get(&key).is_none_or(|job| job.first_fault.is_none()) {
+                return;
+            }
+            self.keep_back(key, now);
+            first_kept_back.get_or_insert(key);
+        }
+        // All have failed: the first of them probes again.
+        if let Some(key) = first_kept_back.filter(|_| !self.flows.has_active()) {
+            self.unschedule(key);
+            self.make_ready(key);
+            self.flows.place_touched(now);
+        }
+    }
+
+    fn keep_back(&mut self, key: u128, now: Millis) {
+        let Some(job) = self.jobs.get(&key) else { return };
+        self.flows.withdraw_ready(&job.flow(), job.order);
+        self.schedule(key, now.after(KEPT_BACK), true);
+        self.flows.lane.health.keep_back(key);
+        self.flows.place_touched(now);
     }
 
     /// Lets the jobs run that were kept back while the lane was down.

@@ -101,11 +101,11 @@ local LANE = '<iiddddddidddddic50'
 local NEW_LANE = struct.pack(LANE, 0, 0, 0, 0, 0, 0, 256, 0, 0, 0, 0, 0, 0, NEVER, 0,
   struct.pack(RULES_FORMAT, 0, -1, 1000000, -1, -1, 0, 1, 0))
 local LANE_BYTES = #NEW_LANE
--- Behind that stands how its upstream is, see health.lua: its CREDIT; when the next probe may start, if it is
--- DOWN; when it last RECOVERED; and its HEALTH, which is WELL, FAILING, DOWN, or PROBED while a probe runs.
-local CREDIT <const>, PROBE_AT <const>, HEALTH <const>, RECOVERED <const> = 18, 19, 20, 22
+-- Behind that stands how its upstream is, see health.lua: its SUCCESSES and PENALTIES; when the next probe may
+-- start, if it is DOWN; when it last RECOVERED; and its HEALTH, which is WELL, FAILING, DOWN, or PROBED while a probe runs.
+local SUCCESSES <const>, PROBE_AT <const>, HEALTH <const>, RECOVERED <const>, PENALTIES <const> = 18, 19, 20, 22, 23
 local WELL <const>, FAILING <const>, DOWN <const>, PROBED <const> = 0, 1, 2, 3
-local HEALTH_FORMAT = '<dddB'
+local HEALTH_FORMAT = '<ddddB'
 local was_visible, soonest_before
 
 -- A tenant goes on with how many of its jobs are due; its score in `parked`, -1 when not there; and for
@@ -228,9 +228,10 @@ flows = {
     -- Behind the last comes where the packed ones end, in the place of RULES.
     packed = packed or NEW_LANE
     lane = { unpack_numbers(LANE, packed) }
-    lane[CREDIT], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH] = 0, 0, 0, WELL
+    lane[SUCCESSES], lane[PENALTIES], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH] = 0, 0, 0, 0, WELL
     if #packed > LANE_BYTES then
-      lane[CREDIT], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH] = unpack_numbers(HEALTH_FORMAT, packed, LANE_BYTES + 1)
+      lane[SUCCESSES], lane[PENALTIES], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH] =
+        unpack_numbers(HEALTH_FORMAT, packed, LANE_BYTES + 1)
     end
     lane[RULES] = rules[lane[PACKED]] or owner.read_rules(lane[PACKED])
     soonest_before = lane[SOONEST]
@@ -401,7 +402,7 @@ flows = {
   -- Writes what changed.
   save = function()
     fields[1], fields[2] = '', pack(LANE, unpack(lane, 1, PACKED))
-      .. pack(HEALTH_FORMAT, lane[CREDIT], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH])
+      .. pack(HEALTH_FORMAT, lane[SUCCESSES], lane[PENALTIES], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH])
     bulk('HSET', TENANTS, fields, 2, pack_tenants(changed, changes, fields, 2))
     changes = 0
   end,

@@ -3,7 +3,7 @@
 --
 -- The lane's record says how it is; the hash `health` holds what matters only while something fails:
 -- `failures`, `suspects` (26 bytes of id and 4 of count each), `cool_downs`, `since`, `probe` (a member of
--- `leases`), `error`. The set `kept_back` holds the jobs that wait for the lane to open. The hash `faults` holds, for jobs with flag 128, the lane's credit at their first failure
+-- `leases`), `error`. The set `kept_back` holds the jobs that wait for the lane to open. The hash `faults` holds, for jobs with flag 128, the lane's successes and penalties at their first failure
 -- that was charged to the lane.
 local SUSPECT_BYTES <const>, ID_BYTES <const> = 30, 26
 
@@ -35,7 +35,7 @@ health = {
 
   -- Answers whether the lane is open again.
   succeeded = function(member)
-    lane[CREDIT] = lane[CREDIT] + 1
+    lane[SUCCESSES] = lane[SUCCESSES] + 1
     if health.is_probe(member) then
       lane[RECOVERED] = now
       health.open()
@@ -63,6 +63,40 @@ health = {
         j.attempts = math.max(math.max(j.attempts - spent, 0), j.state == 'r' and 1 or 0)
         if j.id ~= own then jobs.save(j) end
       end
+    end
+  end,
+
+  -- Keeps a ready job back until the lane opens.
+  keep_back = function(j)
+    jobs.withdraw(j)
+    jobs.count_waiting(j, 1)
+    jobs.schedule(j, now + KEPT_BACK, true)
+    jobs.save(j)
+    call('SADD', P .. 'kept_back', j.id)
+    flows.place()
+  end,
+
+  -- Has a job probe a lane that is down which has not failed, if there is one: those before it are kept back.
+  choose_probe = function()
+    local first = nil
+    for _ = 1, AT_ONCE do
+      local flow = call('ZRANGE', ACTIVE, 0, 0)[1]
+      local id = flow and call('ZRANGE', READIES .. flow, 0, 0)[1]
+      local j = id and jobs.get(id)
+      if not flow then break end
+      if not j or not jobs.has(j, FLAG.faulted) then return end
+      health.keep_back(j)
+      first = first or j
+    end
+    -- All have failed: the first of them probes again.
+    if first and lane[OFFERS] == 0 then
+      call('ZREM', DUE, first.id)
+      local t = flows.touch_named(first.tenant)
+      t[SCHEDULED], t[KIND] = t[SCHEDULED] - 1, WHOLE
+      jobs.make_ready(first)
+      jobs.save(first)
+      jobs.flush()
+      flows.place()
     end
   end,
 
@@ -103,17 +137,24 @@ health = {
     local is_probe = health.is_probe(member)
     health.ended(member)
     local is_down = lane[HEALTH] >= DOWN
+    local first = jobs.has(j, FLAG.faulted) and call('HGET', P .. 'faults', j.id)
+    local successes, penalties, is_proven = lane[SUCCESSES], lane[PENALTIES], false
+    if first then
+      successes, penalties = unpack_numbers('<dd', first)
+      local others = how == 'l' and lane[PENALTIES] - penalties or 0
+      is_proven = not is_down and lane[SUCCESSES] - successes - others >= PROOF
+    end
+    local own = how ~= 'd' and not is_proven and PROOF or 0
+    lane[PENALTIES] = lane[PENALTIES] + own
+    call('HSET', P .. 'faults', j.id, pack('<dd', successes, penalties + own))
+    jobs.set(j, FLAG.faulted, true)
+    if is_proven then return true, now + delay end
     if how == 'd' then
       if is_probe then return false, health.cool_down(j, unit) end
       if is_down then return false, now end
       if health.suspect(j) then return false, health.cool_down(j, unit) end
       return true, now + delay
     end
-    local before = jobs.has(j, FLAG.faulted) and tonumber(call('HGET', P .. 'faults', j.id))
-    if before and not is_down and lane[CREDIT] - before >= PROOF then return true, now + delay end
-    lane[CREDIT] = lane[CREDIT] - PROOF
-    call('HSET', P .. 'faults', j.id, before and before - PROOF or lane[CREDIT])
-    jobs.set(j, FLAG.faulted, true)
     -- An upstream that refuses for the rate is there.
     if how == 'l' and is_probe then
       lane[RECOVERED] = now

@@ -236,6 +236,7 @@ local function begin_attempts(lease_ms)
   if max == 0 or lane[OFFERS] == 0 then return end
   if lane[HEALTH] >= DOWN then
     if not flows.lane_is_open() then return end
+    health.choose_probe()
     most = TURNS + 2
   end
   lane_free, until_then, leases_from = lane[RULES][FREE], format('%d', now + lease_ms), 2 * max

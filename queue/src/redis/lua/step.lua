@@ -57,7 +57,7 @@ local function settle_run(n, i, letters, forgotten_at)
       end
       if capped then ends.learn_duration(t, (unpack_numbers('<d', args[i + 1], STARTED_AT))) end
       if lane[HEALTH] == WELL then
-        lane[CREDIT] = lane[CREDIT] + 1
+        lane[SUCCESSES] = lane[SUCCESSES] + 1
       else
         came_to[n] = health.succeeded(members[n]) and LANE_UP or nil
       end
