@@ -97,8 +97,14 @@ end
 
 -- How much a job is thought to cost.
 local function estimate(prompt, completion)
-  local most = math.floor(lane[MEAN] * MOST_COMPLETION_OF_MEAN + 0.5)
-  local cost = prompt + (completion >= 0 and math.min(completion, most) or math.floor(lane[MEAN] + 0.5))
+  local mean, cost = lane[MEAN], nil
+  if completion < 0 then
+    cost = prompt + math.floor(mean + 0.5)
+  elseif completion > mean * MOST_COMPLETION_OF_MEAN then
+    cost = prompt + math.floor(mean * MOST_COMPLETION_OF_MEAN + 0.5)
+  else
+    cost = prompt + completion
+  end
   if cost < 1 then return 1 end
   return cost < MOST_TOKENS and cost or MOST_TOKENS
 end

@@ -44,7 +44,7 @@ local came_to
 -- argument i. Answers where the next one is, and how many were held.
 local function settle_run(n, i, letters, forgotten_at)
   local t, held, told = tenants[names[n]], 0, #news
-  local capped = t[RULES][MAX_RUNNING] >= 0
+  local capped, is_well = t[RULES][MAX_RUNNING] >= 0, lane[HEALTH] == WELL
   flows.change(t)
   repeat
     if not letters or letters[n] == '1' then
@@ -56,11 +56,7 @@ local function settle_run(n, i, letters, forgotten_at)
         ends.settle_cost(t, class, prompt + completion - cost)
       end
       if capped then ends.learn_duration(t, (unpack_numbers('<d', args[i + 1], STARTED_AT))) end
-      if lane[HEALTH] == WELL then
-        lane[SUCCESSES] = lane[SUCCESSES] + 1
-      else
-        came_to[n] = health.succeeded(members[n]) and LANE_UP or nil
-      end
+      if not is_well then came_to[n] = health.succeeded(members[n]) and LANE_UP or nil end
       if lane[CANCELLING] > 0 then ends.forget_cancel(id) end
       call('SET', JOB .. id, args[i + 1], 'PXAT', forgotten_at)
       news[told + 1], news[told + 2], news[told + 3] = 'E', id, 's'
@@ -68,6 +64,7 @@ local function settle_run(n, i, letters, forgotten_at)
     end
     n, i = n + 1, i + 2
   until hows[n] ~= SAME
+  if is_well then lane[SUCCESSES] = lane[SUCCESSES] + held end
   if held > 0 then ends.release(t, held) end
   return n, i, held
 end
