@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_limit_of_a_group_and_its_parents_counts() {
+    fn the_lowest_limit_counts() {
         let root = tempfile::tempdir().unwrap();
         let group = root.path().join("a/b");
         fs::create_dir_all(&group).unwrap();

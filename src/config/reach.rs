@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_chooses_its_proxy_before_the_top_and_the_environment() {
+    fn a_lanes_own_proxy_wins() {
         let is = |text: &str, from| Some((text.to_owned(), from));
         let (top, own) = (Some("http://top:1"), Some("http://own:1"));
         assert_eq!(chosen(None, None), is("http://env:1", "http_proxy"));

@@ -85,7 +85,7 @@ async fn a_retry_without_an_orphan_is_a_new_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_cancelled_whose_client_does_not_retry_in_time() {
+async fn an_abandoned_job_is_cancelled_in_time() {
     for (retries, left) in [(true, 1), (false, 0)] {
         let api = Api::new();
         assert!(timeout(SECOND, attempt(&api, 0)).await.is_err());
@@ -115,7 +115,7 @@ async fn a_retry_that_leaves_too_leaves_an_orphan() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_does_not_join_a_job_that_was_cancelled() {
+async fn a_retry_never_joins_a_cancelled_job() {
     let api = Api::new();
     assert!(timeout(SECOND, attempt(&api, 0)).await.is_err());
     settle().await;
@@ -129,7 +129,7 @@ async fn a_retry_does_not_join_a_job_that_was_cancelled() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_told_to_retry_leaves_an_orphan() {
+async fn a_refused_call_leaves_an_orphan() {
     let api = Api::new();
     let mut first = start(&api, attempt(&api, 0), 1).await;
     api.state.stopping().cancel();
