@@ -10,8 +10,9 @@
 //!
 //! - An *unclear* failure is charged to the job, unless [`SUSPECTS`] different jobs met one in a row: then
 //!   the lane cools down, and these jobs get their attempts back.
-//! - A lane failure is charged to the job once the lane had [`PROOF`] successes since the job's first failure. A
-//!   refusal for the rate is so only once these outweigh other jobs' failures ([`PROOF`] successes each) by [`PROOF`].
+//! - A lane failure is charged to the job once the lane had [`PROOF`] successes since the job's first failure.
+//! - After as many successes, a refusal for the rate stops the other jobs no more. It is charged to the job only when
+//!   it cannot be chance: a rate refuses whichever job comes too early. See [`Health::is_exception`].
 
 use std::time::Duration;
 
@@ -23,8 +24,7 @@ pub const FAILURES: u32 = 3;
 /// Different jobs in a row with an unclear failure after which a lane cools down.
 pub const SUSPECTS: usize = 5;
 
-/// Successes of the lane that prove one job wrong; also how many successes one failure of another job
-/// outweighs.
+/// Successes of the lane that prove one job wrong.
 pub const PROOF: i64 = 5;
 
 /// The first cool-down of a lane. Each further one is twice as long.
@@ -48,6 +48,10 @@ pub(crate) const SAME_JOB_AFTER: f64 = 1.15;
 /// that always fail must not probe for all others.
 pub(crate) const KEPT_BACK: Duration = Duration::from_secs(600);
 
+/// How many jobs that have not failed a probe passes over at most. Each failed probe passes over twice as many as the
+/// one before, so that bad jobs in a row do not keep the lane closed.
+pub(crate) const MOST_PASSED_OVER: usize = 31;
+
 /// What a failed attempt says about its upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -69,7 +73,6 @@ pub enum Fault {
 /// The health of one lane shard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Health {
-    /// Successes, and failures that were charged to the lane, each as many as the successes that outweigh it.
     tally: Tally,
     /// Failures of the upstream in a row.
     failures: u32,
@@ -89,12 +92,21 @@ pub(crate) struct Health {
     kept_back: Vec<u128>,
 }
 
-/// What a lane has met so far; of a job, what its lane had met at the job's first failure.
+/// What a lane has met so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     successes: i64,
-    /// [`PROOF`] for each failure that was charged to the lane; of a job without its own.
-    penalties: i64,
+    /// Failures that were charged to the lane, but unclear ones.
+    faults: i64,
+}
+
+/// What a job that has failed had met before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Faults {
+    /// What the lane had met at the job's first failure, and the job's own faults since.
+    before: Tally,
+    /// The job's own faults.
+    own: i64,
 }
 
 /// Whom a failure is charged to.
@@ -108,6 +120,8 @@ pub(crate) enum Charge {
         again_at: Millis,
         /// Whether its failure began a cool-down.
         cools_down: bool,
+        /// Until when nothing of the lane starts.
+        stops_until: Option<Millis>,
         /// Other jobs that get attempts back, and how many.
         give_back: Vec<(u128, u32)>,
     },
@@ -141,6 +155,12 @@ impl Health {
     /// When the lane may start an attempt: in the past while it is open, `None` while a probe runs.
     pub(crate) fn open_at(&self) -> Option<Millis> {
         self.probe.is_none().then_some(if self.cool_downs > 0 { self.probe_at } else { Millis(0) })
+    }
+
+    /// How many jobs that have not failed the next probe passes over.
+    pub(crate) fn passes_over(&self) -> usize {
+        let doubled = 1_usize.checked_shl(self.cool_downs.saturating_sub(1));
+        doubled.map_or(MOST_PASSED_OVER, |count| (count - 1).min(MOST_PASSED_OVER))
     }
 
     /// An attempt was claimed: while the lane is down it is the probe.
@@ -186,76 +206,75 @@ impl Health {
         if self.cool_downs > 0 { Vec::new() } else { std::mem::take(&mut self.kept_back) }
     }
 
-    /// Decides whom a failure is charged to. `first` is the job's own: the lane's tally at the job's first failure
-    /// that was charged to the lane.
+    /// Decides whom a failure is charged to. `faults` are the job's own.
     pub(crate) fn charge(
         &mut self,
         failed: &Failed,
-        first: &mut Option<Tally>,
+        faults: &mut Option<Faults>,
         now: Millis,
     ) -> Charge {
         let is_probe = self.probe == Some(failed.attempt);
         self.ended(failed.attempt);
-        if failed.fault == Fault::Unclear {
-            return self.charge_unclear(failed, first, is_probe, now);
-        }
         let is_down = self.cool_downs > 0;
-        let is_proven = first.is_some_and(|first| self.is_proven(first, failed.fault));
-        if is_proven && !is_down {
+        let known = *faults.get_or_insert(Faults { before: self.tally, own: 0 });
+        let is_proven = !is_down && self.successes_since(known) >= PROOF;
+        if failed.fault == Fault::Unclear {
+            return self.charge_unclear(failed, is_probe, is_proven, now);
+        }
+        let is_rate = matches!(failed.fault, Fault::Rate(_));
+        if is_proven && (!is_rate || self.is_exception(known)) {
             return Charge::Job;
         }
-        self.tally.penalties += PROOF;
-        match first {
-            Some(first) => first.penalties += PROOF,
-            None => *first = Some(self.tally),
-        }
+        self.tally.faults += 1;
+        let before = Tally { faults: known.before.faults + 1, ..known.before };
+        *faults = Some(Faults { before, own: known.own + 1 });
         let weight = match failed.fault {
-            Fault::Rate(_) => {
+            Fault::Rate(_) if is_proven => return lane(now.after(failed.delay), None),
+            Fault::Rate(wait) => {
                 // An upstream that refuses for the rate is there.
                 if is_probe {
                     self.open();
                     self.recovered = now;
                 }
-                return at(now);
+                return lane(now, Some(now.after(wait)));
             }
             Fault::Certain | Fault::Unavailable if now >= self.recovered.after(CALM) => FAILURES,
             Fault::Upstream | Fault::Certain | Fault::Unavailable | Fault::Unclear => 1,
         };
+        let stops_until = (failed.fault == Fault::Unavailable).then(|| now.after(failed.delay));
         if is_down && !is_probe {
-            return at(now);
+            return lane(now, stops_until);
         }
         self.failures += weight;
         if is_probe || self.failures >= FAILURES {
-            return self.cool_down(failed, now);
+            return self.cool_down(failed, stops_until, now);
         }
-        at(now.after(failed.delay))
+        lane(now.after(failed.delay), stops_until)
     }
 
-    /// True if the lane's successes since a job's first failure show that the job is the exception. A rate refuses
-    /// whichever job comes too early, so there the failures of other jobs count, too.
-    fn is_proven(&self, first: Tally, fault: Fault) -> bool {
-        let successes = self.tally.successes - first.successes;
-        let penalties = match fault {
-            Fault::Rate(_) => self.tally.penalties - first.penalties,
-            Fault::Upstream | Fault::Unavailable | Fault::Certain | Fault::Unclear => 0,
-        };
-        successes - penalties >= PROOF
+    fn successes_since(&self, job: Faults) -> i64 {
+        self.tally.successes - job.before.successes
+    }
+
+    /// True if a job is refused for the rate more often than by chance: had it fared like the others, as many tries as
+    /// it had refusals would have brought [`PROOF`] successes.
+    fn is_exception(&self, job: Faults) -> bool {
+        let others = self.tally.faults - job.before.faults;
+        self.successes_since(job) * job.own >= PROOF * (others + 1)
     }
 
     fn charge_unclear(
         &mut self,
         failed: &Failed,
-        first: &mut Option<Tally>,
         is_probe: bool,
+        is_proven: bool,
         now: Millis,
     ) -> Charge {
-        let is_proven = first.is_some_and(|first| self.is_proven(first, failed.fault));
-        first.get_or_insert(self.tally);
         if is_probe {
-            return self.cool_down(failed, now);
+            return self.cool_down(failed, None, now);
         }
         if self.cool_downs > 0 {
-            return at(now);
+            return lane(now, None);
         }
         if is_proven {
             return Charge::Job;
@@ -272,10 +291,10 @@ impl Health {
         if let Some((_, spent)) = self.suspects.iter_mut().find(|(suspect, _)| *suspect == key) {
             *spent -= 1;
         }
-        self.cool_down(failed, now)
+        self.cool_down(failed, None, now)
     }
 
-    fn cool_down(&mut self, failed: &Failed, now: Millis) -> Charge {
+    fn cool_down(&mut self, failed: &Failed, stops_until: Option<Millis>, now: Millis) -> Charge {
         if self.cool_downs == 0 {
             self.since = now;
         }
@@ -288,13 +307,14 @@ impl Health {
         Charge::Lane {
             again_at: after(now, length, SAME_JOB_AFTER),
             cools_down: true,
+            stops_until,
             give_back: std::mem::take(&mut self.suspects),
         }
     }
 }
 
-fn at(again_at: Millis) -> Charge {
-    Charge::Lane { again_at, cools_down: false, give_back: Vec::new() }
+fn lane(again_at: Millis, stops_until: Option<Millis>) -> Charge {
+    Charge::Lane { again_at, cools_down: false, stops_until, give_back: Vec::new() }
 }
 
 /// `part` of `length` after `now`, in whole milliseconds.

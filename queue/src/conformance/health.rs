@@ -132,19 +132,34 @@ pub async fn one_job_probes_and_its_success_opens_the_lane(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Jobs that always fail do not probe for all others: each is kept back while another can probe.
+/// Jobs that always fail do not probe for all others: each is kept back while another can probe, and each failed
+/// probe passes over more jobs.
 pub async fn bad_jobs_do_not_keep_the_lane_closed(stage: Stage) {
-    let ids = accept(&stage, 5).await;
-    for _ in 0..3 {
-        let bad = stage.claim_one().await;
-        fail(&stage, [bad], Fault::Certain).await;
+    let ids = accept(&stage, 10).await;
+    for bad in [0, 1, 3] {
+        let probe = stage.claim_one().await;
+        assert_eq!(probe.key.job, ids[bad]);
+        fail(&stage, [probe], Fault::Certain).await;
         stage.pass(probe_in(&stage).await);
     }
     let good = stage.claim_one().await;
-    assert_eq!(good.key.job, ids[3]);
+    assert_eq!(good.key.job, ids[7], "three jobs are passed over");
     let step = stage.step(vec![good.settle(super::stage::succeeded(), None)], 10).await;
     assert_eq!(step.settled, [Settled::LaneUp]);
-    assert_eq!(step.leases.len(), 4, "those that were kept back run now");
+    let again: Vec<JobId> = step.leases.iter().map(|lease| lease.key.job.clone()).collect();
+    let rest: Vec<JobId> = (0..10).filter(|n| *n != 7).map(|n| ids[n].clone()).collect();
+    assert_eq!(again, rest, "jobs that were kept back run now, in their places");
+    stage.assert_sound().await;
+}
+
+/// After a job of one tenant has closed the lane, a job of another tenant probes.
+pub async fn another_tenant_probes(stage: Stage) {
+    accept(&stage, 40).await;
+    let leases = stage.claim(SUSPECTS).await;
+    fail(&stage, leases, Fault::Unclear).await;
+    let good = stage.accept(stage.job("bob")).await;
+    stage.pass(probe_in(&stage).await);
+    assert_eq!(stage.claim_one().await.key.job, good);
     stage.assert_sound().await;
 }
 
@@ -327,6 +342,32 @@ pub async fn a_job_that_alone_is_refused_is_charged(stage: Stage) {
     fail(&stage, [again], rate).await;
     assert_eq!(stage.see(&refused).await.attempts, 1);
     assert!(!stage.claim(1).await.is_empty(), "the lane was stopped again");
+    stage.assert_sound().await;
+}
+
+/// Many jobs that are always refused while others succeed end, and stop the others no more.
+pub async fn many_jobs_that_are_always_refused_are_charged(stage: Stage) {
+    let refused = accept(&stage, 10).await;
+    let rate = Fault::Rate(SECOND);
+    let leases = stage.claim(10).await;
+    fail(&stage, leases, rate).await;
+    stage.pass(SECOND);
+    for round in 0..30 {
+        for _ in 0..10 {
+            stage.accept(stage.job("bob")).await;
+        }
+        let leases = stage.claim(30).await;
+        let (good, bad): (Vec<_>, Vec<_>) =
+            leases.into_iter().partition(|lease| lease.key.tenant == tenant_id("bob"));
+        assert_eq!(good.len(), 10, "others were stopped in round {round}");
+        for lease in good {
+            stage.succeed(lease).await;
+        }
+        fail(&stage, bad, rate).await;
+    }
+    for id in refused {
+        assert_eq!(stage.status(&id).await, Status::Failed);
+    }
     stage.assert_sound().await;
 }
 

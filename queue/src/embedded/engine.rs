@@ -217,7 +217,7 @@ impl Engine {
         job.attempts = 0;
         job.stalls = 0;
         job.deadline = Some(now.after(self.policy.give_up_after));
-        job.first_fault = None;
+        job.faults = None;
         job.not_before = now;
         job.events = job.events.take().map(|_| Vec::new());
         job.errors.clear();

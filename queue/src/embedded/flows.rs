@@ -231,6 +231,13 @@ impl Flows {
         state.unsettled -= estimate;
     }
 
+    /// Lets other flows go first, as if the flow had used so many tokens: it has met a failure that may be its own.
+    pub(super) fn fall_behind(&mut self, flow: &Flow, cost: u64) {
+        let tenant = self.touch(&flow.tenant);
+        let weight = fair::weight(flow.class, &tenant.limits);
+        tenant.classes[flow.class.rank()].tag += number(cost) / weight;
+    }
+
     /// Learns how long a tenant's attempts last from one that began at `started`.
     pub(super) fn learn_duration(&mut self, id: &TenantId, started: Millis, now: Millis) {
         self.touch(id).learn((ms(now) - ms(started)).max(0.0));

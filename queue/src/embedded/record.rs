@@ -8,7 +8,7 @@ use super::flows::Flow;
 use crate::{
     clock::Millis,
     event::{Event, EventKind},
-    health::Tally,
+    health::Faults,
     id::{JobId, SessionKey, TenantId},
     job::{AttemptError, MAX_ERRORS, NewJob, Output, Spec},
     json::RawJson,
@@ -44,7 +44,7 @@ pub(super) struct Record {
     /// How many of the events its attempt has emitted.
     pub(super) emitted: u32,
     /// The lane's tally at the job's first failure that was charged to the lane.
-    pub(super) first_fault: Option<Tally>,
+    pub(super) faults: Option<Faults>,
 }
 
 /// Where a job is: in exactly one place.
@@ -112,7 +112,7 @@ impl Record {
             errors: Vec::new(),
             events: job.keeps_events.then(Vec::new),
             emitted: 0,
-            first_fault: None,
+            faults: None,
         }
     }
 

@@ -13,8 +13,8 @@ use crate::{
     clock::millis,
     fair::{MOST_COMPLETION_OF_MEAN, MOST_TOKENS},
     health::{
-        CALM, FAILURES, FIRST_COOL_DOWN, KEPT_BACK, LONGEST_COOL_DOWN, PROBE_AFTER, PROOF,
-        SAME_JOB_AFTER, SUSPECTS,
+        CALM, FAILURES, FIRST_COOL_DOWN, KEPT_BACK, LONGEST_COOL_DOWN, MOST_PASSED_OVER,
+        PROBE_AFTER, PROOF, SAME_JOB_AFTER, SUSPECTS,
     },
     policy::{PROMOTE_AT_ONCE, Policy},
 };
@@ -91,6 +91,7 @@ impl Library {
              local AT_ONCE <const>, MOST_TOKENS <const>, MOST_COMPLETION_OF_MEAN <const> = \
              {PROMOTE_AT_ONCE}, {MOST_TOKENS}, {MOST_COMPLETION_OF_MEAN}\n\
              local FAILURES <const>, SUSPECTS <const>, PROOF <const> = {FAILURES}, {SUSPECTS}, {PROOF}\n\
+             local MOST_PASSED_OVER <const> = {MOST_PASSED_OVER}\n\
              local FIRST_COOL_DOWN <const>, LONGEST_COOL_DOWN <const>, CALM <const> = {first}, {longest}, {calm}\n\
              local PROBE_AFTER <const>, PROBE_SPREAD <const>, SAME_JOB_AFTER <const>, KEPT_BACK <const> = \
              {probe_after}, {probe_spread}, {SAME_JOB_AFTER}, {kept_back}\n\

@@ -10,7 +10,7 @@ use crate::{
         record::Place,
     },
     event::{EventKind, retrying, started},
-    health::{Charge, Failed, Fault, KEPT_BACK},
+    health::{Charge, Failed, KEPT_BACK},
     job::{AttemptError, Output},
     json::RawJson,
     lease::{ClaimRequest, Lease, Outcome, Receipt, Settled, Settlement, Step},
@@ -164,8 +164,9 @@ impl Engine {
     fn charge(&mut self, failed: &Failed, (output, error): (Output, AttemptError), now: Millis) {
         let (key, _) = failed.attempt;
         let Some(job) = self.jobs.get_mut(&key) else { return };
-        let charge = self.flows.lane.health.charge(failed, &mut job.first_fault, now);
+        let charge = self.flows.lane.health.charge(failed, &mut job.faults, now);
         let has_more = job.attempts < job.max_attempts;
+        let (flow, cost) = (job.flow(), job.cost);
         if self.flows.lane.health.down().is_some() {
             self.flows.lane.down_error = Some(error.clone());
         }
@@ -174,11 +175,12 @@ impl Engine {
                 return self.end(key, Status::Failed, Some(output), now);
             }
             Charge::Job => now.after(failed.delay),
-            Charge::Lane { again_at, cools_down, give_back } => {
-                match failed.fault {
-                    Fault::Rate(delay) => self.flows.lane.stop(now.after(delay)),
-                    Fault::Unavailable => self.flows.lane.stop(now.after(failed.delay)),
-                    Fault::Upstream | Fault::Certain | Fault::Unclear => {}
+            Charge::Lane { again_at, cools_down, stops_until, give_back } => {
+                if let Some(until) = stops_until {
+                    self.flows.lane.stop(until);
+                }
+                if cools_down {
+                    self.flows.fall_behind(&flow, cost);
                 }
                 // In this order: a running job keeps one attempt, which then is not spent.
                 self.give_back(&give_back);
@@ -201,17 +203,21 @@ impl Engine {
         if lane.health.down().is_none() || !lane.is_open(now) {
             return;
         }
-        let mut first_kept_back = None;
+        let mut passes_over = lane.health.passes_over();
+        let mut kept_back = None;
         for _ in 0..PROMOTE_AT_ONCE {
             let Some((_, key)) = self.flows.first() else { break };
-            if self.jobs.get(&key).is_none_or(|job| job.first_fault.is_none()) {
-                return;
+            if self.jobs.get(&key).is_none_or(|job| job.faults.is_none()) {
+                if passes_over == 0 {
+                    return;
+                }
+                passes_over -= 1;
             }
             self.keep_back(key, now);
-            first_kept_back.get_or_insert(key);
+            kept_back = Some(key);
         }
-        // All have failed: the first of them probes again.
-        if let Some(key) = first_kept_back.filter(|_| !self.flows.has_active()) {
+        // No job is left: the last that was kept back probes.
+        if let Some(key) = kept_back.filter(|_| !self.flows.has_active()) {
             self.unschedule(key);
             self.make_ready(key);
             self.flows.place_touched(now);

@@ -49,14 +49,7 @@ ends = {
     flows.change(t)
     owner.correct(lane, difference)
     owner.correct(t, difference)
-    if t[KIND] ~= class then t[KIND] = WHOLE end
-    t[TAG + class] = t[TAG + class] + difference / flows.weight(t, class)
-    if not t[RULES][FREE] then
-      t[MOVED] = 1
-      flows.touch(t)
-    elseif t[OFFERED + class] == 1 then
-      flows.move(t, class)
-    end
+    flows.shift(t, class, difference)
   end,
 
   -- Measures how fast jobs end while others wait, as so many end; see Drain in embedded/flows/owners.rs.

@@ -101,9 +101,9 @@ local LANE = '<iiddddddidddddic50'
 local NEW_LANE = struct.pack(LANE, 0, 0, 0, 0, 0, 0, 256, 0, 0, 0, 0, 0, 0, NEVER, 0,
   struct.pack(RULES_FORMAT, 0, -1, 1000000, -1, -1, 0, 1, 0))
 local LANE_BYTES = #NEW_LANE
--- Behind that stands how its upstream is, see health.lua: its SUCCESSES and PENALTIES; when the next probe may
+-- Behind that stands how its upstream is, see health.lua: its SUCCESSES and FAULTED; when the next probe may
 -- start, if it is DOWN; when it last RECOVERED; and its HEALTH, which is WELL, FAILING, DOWN, or PROBED while a probe runs.
-local SUCCESSES <const>, PROBE_AT <const>, HEALTH <const>, RECOVERED <const>, PENALTIES <const> = 18, 19, 20, 22, 23
+local SUCCESSES <const>, PROBE_AT <const>, HEALTH <const>, RECOVERED <const>, FAULTED <const> = 18, 19, 20, 22, 23
 local WELL <const>, FAILING <const>, DOWN <const>, PROBED <const> = 0, 1, 2, 3
 local HEALTH_FORMAT = '<ddddB'
 local was_visible, soonest_before
@@ -228,9 +228,9 @@ flows = {
     -- Behind the last comes where the packed ones end, in the place of RULES.
     packed = packed or NEW_LANE
     lane = { unpack_numbers(LANE, packed) }
-    lane[SUCCESSES], lane[PENALTIES], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH] = 0, 0, 0, 0, WELL
+    lane[SUCCESSES], lane[FAULTED], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH] = 0, 0, 0, 0, WELL
     if #packed > LANE_BYTES then
-      lane[SUCCESSES], lane[PENALTIES], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH] =
+      lane[SUCCESSES], lane[FAULTED], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH] =
         unpack_numbers(HEALTH_FORMAT, packed, LANE_BYTES + 1)
     end
     lane[RULES] = rules[lane[PACKED]] or owner.read_rules(lane[PACKED])
@@ -300,6 +300,19 @@ flows = {
     -- Often it has moved before, with the job before.
     if added == 0 or add[added] ~= name then added = added + 2 end
     add[added - 1], add[added] = t[TAG + class], name
+  end,
+
+  -- Moves a flow back in the order by so many tokens, or forward.
+  shift = function(t, class, tokens)
+    flows.change(t)
+    if t[KIND] ~= class then t[KIND] = WHOLE end
+    t[TAG + class] = t[TAG + class] + tokens / flows.weight(t, class)
+    if not t[RULES][FREE] then
+      t[MOVED] = 1
+      flows.touch(t)
+    elseif t[OFFERED + class] == 1 then
+      flows.move(t, class)
+    end
   end,
 
   -- Counts a flow out that leaves `active`.
@@ -402,7 +415,7 @@ flows = {
   -- Writes what changed.
   save = function()
     fields[1], fields[2] = '', pack(LANE, unpack(lane, 1, PACKED))
-      .. pack(HEALTH_FORMAT, lane[SUCCESSES], lane[PENALTIES], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH])
+      .. pack(HEALTH_FORMAT, lane[SUCCESSES], lane[FAULTED], lane[PROBE_AT], lane[RECOVERED], lane[HEALTH])
     bulk('HSET', TENANTS, fields, 2, pack_tenants(changed, changes, fields, 2))
     changes = 0
   end,

@@ -1,10 +1,10 @@
 -- Lane health: whom a failed attempt is charged to, and when a failing lane is probed. The rules, and the
 -- meaning of the constants, which come from there, are in queue/src/health.rs.
 --
--- The lane's record says how it is; the hash `health` holds what matters only while something fails:
--- `failures`, `suspects` (26 bytes of id and 4 of count each), `cool_downs`, `since`, `probe` (a member of
--- `leases`), `error`. The set `kept_back` holds the jobs that wait for the lane to open. The hash `faults` holds, for jobs with flag 128, the lane's successes and penalties at their first failure
--- that was charged to the lane.
+-- The lane's record says how it is, and counts its successes and faults; the hash `health` holds what matters only
+-- while something fails: `failures`, `suspects` (26 bytes of id and 4 of count each), `cool_downs`, `since`, `probe` (a
+-- member of `leases`), `error`. The set `kept_back` holds the jobs that wait for the lane to open. The hash `faults`
+-- holds, for jobs with flag 128, the lane's successes and faults before, and the number of their own.
 local SUSPECT_BYTES <const>, ID_BYTES <const> = 30, 26
 
 local health
@@ -78,23 +78,27 @@ health = {
 
   -- Has a job probe a lane that is down which has not failed, if there is one: those before it are kept back.
   choose_probe = function()
-    local first = nil
+    local cool_downs = tonumber(call('HGET', P .. 'health', 'cool_downs') or 1)
+    local passes_over, last = math.min(2 ^ (cool_downs - 1) - 1, MOST_PASSED_OVER), nil
     for _ = 1, AT_ONCE do
       local flow = call('ZRANGE', ACTIVE, 0, 0)[1]
       local id = flow and call('ZRANGE', READIES .. flow, 0, 0)[1]
       local j = id and jobs.get(id)
       if not flow then break end
-      if not j or not jobs.has(j, FLAG.faulted) then return end
+      if not j or not jobs.has(j, FLAG.faulted) then
+        if not j or passes_over == 0 then return end
+        passes_over = passes_over - 1
+      end
       health.keep_back(j)
-      first = first or j
+      last = j
     end
-    -- All have failed: the first of them probes again.
-    if first and lane[OFFERS] == 0 then
-      call('ZREM', DUE, first.id)
-      local t = flows.touch_named(first.tenant)
+    -- No job is left: the last that was kept back probes.
+    if last and lane[OFFERS] == 0 then
+      call('ZREM', DUE, last.id)
+      local t = flows.touch_named(last.tenant)
       t[SCHEDULED], t[KIND] = t[SCHEDULED] - 1, WHOLE
-      jobs.make_ready(first)
-      jobs.save(first)
+      jobs.make_ready(last)
+      jobs.save(last)
       jobs.flush()
       flows.place()
     end
@@ -111,6 +115,7 @@ health = {
     call('HDEL', P .. 'health', 'failures', 'suspects')
     lane[HEALTH], lane[PROBE_AT] = DOWN, now + math.floor(length * (PROBE_AFTER + PROBE_SPREAD * unit))
     health.give_back(known[2] or '', j.id)
+    flows.shift(flows.tenant(j.tenant), j.class, j.cost)
     if lane[OFFERS] == 0 then return now + math.floor(length * SAME_JOB_AFTER) end
     call('SADD', P .. 'kept_back', j.id)
     return now + KEPT_BACK
@@ -131,40 +136,47 @@ health = {
     return is_enough
   end,
 
-  -- Charges a failed attempt. Returns true if the job pays, and its next start. `how`: l rate, u upstream, v certain,
-  -- w unavailable, d unclear; `delay` in ms; `unit`: the random part of a cool-down.
-  charge = function(j, member, how, delay, unit)
+  -- Charges a failed attempt. Returns true if the job pays, and its next start; false, its next start, and for how many ms
+  -- the lane stops, or nil. `how`: l rate, u upstream, v certain, w unavailable, d unclear; `delay` in ms; `more`: the
+  -- wait of a rate in ms, else the random part of a cool-down.
+  charge = function(j, member, how, delay, more)
     local is_probe = health.is_probe(member)
     health.ended(member)
     local is_down = lane[HEALTH] >= DOWN
-    local first = jobs.has(j, FLAG.faulted) and call('HGET', P .. 'faults', j.id)
-    local successes, penalties, is_proven = lane[SUCCESSES], lane[PENALTIES], false
-    if first then
-      successes, penalties = unpack_numbers('<dd', first)
-      local others = how == 'l' and lane[PENALTIES] - penalties or 0
-      is_proven = not is_down and lane[SUCCESSES] - successes - others >= PROOF
-    end
-    local own = how ~= 'd' and not is_proven and PROOF or 0
-    lane[PENALTIES] = lane[PENALTIES] + own
-    call('HSET', P .. 'faults', j.id, pack('<dd', successes, penalties + own))
+    local known = jobs.has(j, FLAG.faulted) and call('HGET', P .. 'faults', j.id)
+    local successes, faults, own = lane[SUCCESSES], lane[FAULTED], 0
+    if known then successes, faults, own = unpack_numbers('<ddd', known) end
+    local since = lane[SUCCESSES] - successes
+    local is_proven = not is_down and since >= PROOF
+    local is_exception = since * own >= PROOF * (lane[FAULTED] - faults + 1)
+    local is_jobs = is_proven and (how ~= 'l' or is_exception)
+    local counted = how ~= 'd' and not is_jobs and 1 or 0
+    lane[FAULTED] = lane[FAULTED] + counted
+    call('HSET', P .. 'faults', j.id, pack('<ddd', successes, faults + counted, own + counted))
     jobs.set(j, FLAG.faulted, true)
-    if is_proven then return true, now + delay end
+    if is_jobs then return true, now + delay end
     if how == 'd' then
-      if is_probe then return false, health.cool_down(j, unit) end
+      if is_probe then return false, health.cool_down(j, more) end
       if is_down then return false, now end
-      if health.suspect(j) then return false, health.cool_down(j, unit) end
+      if health.suspect(j) then return false, health.cool_down(j, more) end
       return true, now + delay
     end
-    -- An upstream that refuses for the rate is there.
-    if how == 'l' and is_probe then
-      lane[RECOVERED] = now
-      health.open()
+    if how == 'l' then
+      if is_proven then return false, now + delay end
+      -- An upstream that refuses for the rate is there.
+      if is_probe then
+        lane[RECOVERED] = now
+        health.open()
+      end
+      return false, now, more
     end
-    if how == 'l' or (is_down and not is_probe) then return false, now end
+    local stops = how == 'w' and delay or nil
+    if is_down and not is_probe then return false, now, stops end
     local weight = (how == 'v' or how == 'w') and now >= lane[RECOVERED] + CALM and FAILURES or 1
-    if is_probe then return false, health.cool_down(j, unit) end
-    if call('HINCRBY', P .. 'health', 'failures', weight) >= FAILURES then return false, health.cool_down(j, unit) end
+    if is_probe or call('HINCRBY', P .. 'health', 'failures', weight) >= FAILURES then
+      return false, health.cool_down(j, more), stops
+    end
     lane[HEALTH] = FAILING
-    return false, now + delay
+    return false, now + delay, stops
   end,
 }

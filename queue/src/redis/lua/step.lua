@@ -76,7 +76,7 @@ local FAULTS = { l = true, u = true, v = true, w = true, d = true }
 -- what it came to, nil for done.
 local function settle_fault(j, m, i, how, delay, more)
   local probe_at = lane[HEALTH] >= DOWN and lane[PROBE_AT]
-  local is_charged, at = health.charge(j, m, how, delay, more)
+  local is_charged, at, stops = health.charge(j, m, how, delay, more)
   if lane[HEALTH] >= DOWN then call('HSET', P .. 'health', 'error', args[i + 3]) end
   if is_charged and j.attempts >= jobs.max_attempts(j) then
     ends.finish(j, 'f', args[i + 1])
@@ -86,10 +86,9 @@ local function settle_fault(j, m, i, how, delay, more)
   if probe_at and lane[HEALTH] < DOWN then letter = LANE_UP end
   if not is_charged then
     j.attempts = j.attempts - 1
-    local wait = how == 'l' and more or how == 'w' and delay
-    if wait and now + wait > lane[RULES][NOT_BEFORE] then
+    if stops and now + stops > lane[RULES][NOT_BEFORE] then
       letter = letter or LANE_WAITS
-      owner.change_rules(lane, function(r) r[NOT_BEFORE] = now + wait end)
+      owner.change_rules(lane, function(r) r[NOT_BEFORE] = now + stops end)
     end
   end
   ends.remember_error(j, args[i + 3])
