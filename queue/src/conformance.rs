@@ -115,6 +115,7 @@ macro_rules! promises {
             one_job_probes_and_its_success_opens_the_lane
             bad_jobs_do_not_keep_the_lane_closed
             another_tenant_probes
+            unclear_failures_of_one_job_count_once
             many_jobs_that_are_always_refused_are_charged
             a_job_that_has_not_failed_probes_first
             jobs_that_always_fail_are_charged

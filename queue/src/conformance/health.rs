@@ -309,6 +309,19 @@ pub async fn unclear_failures_of_many_jobs_are_the_lanes(stage: Stage) {
     stage.assert_sound().await;
 }
 
+/// However often one job has an unclear failure, it is one of the five.
+pub async fn unclear_failures_of_one_job_count_once(stage: Stage) {
+    let job = NewJob { max_attempts: 20, ..stage.job("ann") };
+    let id = stage.accept(job).await;
+    for _ in 0..=SUSPECTS {
+        let lease = stage.claim_one().await;
+        fail(&stage, [lease], Fault::Unclear).await;
+    }
+    assert_eq!(stage.see(&id).await.attempts as usize, SUSPECTS + 1);
+    assert_eq!(stage.claim(1).await.len(), 1, "the lane is down");
+    stage.assert_sound().await;
+}
+
 /// A success of the lane proves that unclear failures are the jobs'.
 pub async fn a_success_proves_unclear_failures_the_jobs(stage: Stage) {
     let ids = accept(&stage, 2 * SUSPECTS).await;
