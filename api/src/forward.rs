@@ -21,9 +21,10 @@ pub(crate) const MAX_LINES: usize = 32;
 /// Most bytes of a job's headers, names and values together.
 pub(crate) const MAX_BYTES: usize = 8 << 10;
 
-/// Headers that are never forwarded: Causeway sets them itself (credentials, content, coding), or they concern
-/// one connection only (RFC 9110, section 7.6.1). `*` at the end stands for any rest.
-const RESERVED: [&str; 21] = [
+/// Headers that are never forwarded. Causeway sets them itself (credentials, content, coding), or they concern one
+/// connection only (RFC 9110, section 7.6.1; RFC 7540, section 3.2.1) or its peers (RFC 7239). With a range or a
+/// condition (RFC 9110, sections 13 and 14) the answer would be a part, or none. `*` at the end stands for any rest.
+const RESERVED: [&str; 26] = [
     "accept",
     "accept-encoding",
     "api-key",
@@ -32,10 +33,14 @@ const RESERVED: [&str; 21] = [
     "content-*",
     "cookie",
     "expect",
+    "forwarded",
     "host",
+    "http2-settings",
     "idempotency-key",
+    "if-*",
     "keep-alive",
     "proxy-*",
+    "range",
     "set-cookie",
     "te",
     "trailer",
@@ -43,6 +48,7 @@ const RESERVED: [&str; 21] = [
     "upgrade",
     "x-api-key",
     "x-causeway-*",
+    "x-forwarded-*",
     "x-goog-api-key",
     "x-should-retry",
 ];
@@ -60,7 +66,9 @@ pub enum InvalidPattern {
     #[error("{0:?} is no name of a header; write one such as \"traceparent\", or \"anthropic-*\"")]
     Name(String),
     /// Causeway sets that header itself.
-    #[error("{0:?} is never forwarded: Causeway sets it, or it concerns one connection only")]
+    #[error(
+        "{0:?} is never forwarded: Causeway sets it, it concerns one connection, or the answer would be a part"
+    )]
     Reserved(String),
 }
 
@@ -130,7 +138,10 @@ pub(crate) fn of_job(url: &str, named: Headers) -> Result<Headers, ApiError> {
             return wrong("no header can have this name; use letters, digits and '-'");
         };
         if is_reserved(header.as_str()) {
-            return wrong("a job cannot set this header; Causeway sends its own");
+            return wrong(
+                "a job cannot set this header: Causeway sends its own, it concerns one connection, or the answer \
+                 would be a part",
+            );
         }
         if !values.iter().all(is_sendable) {
             return wrong("a value may have visible ASCII characters, blanks and tabs only");
