@@ -147,10 +147,10 @@ impl<'a> From<&'a AttemptError> for ErrorView<'a> {
 pub(crate) fn plain_end(job: &Job, status: Status) -> Option<(&'static str, String)> {
     let (code, message) = match status {
         Status::Cancelled => ("cancelled", "the job was cancelled"),
-        Status::Expired if job.deadline.is_some() => {
-            ("deadline_exceeded", "the job did not end before its deadline")
+        Status::Expired if job.gave_up() => {
+            ("gave_up", "the job had no answer within `give_up_after`")
         }
-        Status::Expired => ("gave_up", "the job had no answer within `give_up_after`"),
+        Status::Expired => ("deadline_exceeded", "the job did not end before its deadline"),
         Status::Queued
         | Status::Scheduled
         | Status::Running

@@ -129,6 +129,7 @@ macro_rules! promises {
             a_success_proves_unclear_failures_the_jobs
             a_job_that_alone_is_refused_is_charged
             a_rate_that_all_meet_charges_nobody
+            an_end_by_age_is_no_deadline
             a_job_is_given_up_by_its_age
             a_huge_bound_costs_eight_usual_answers
             a_lease_that_is_beaten_lives_on

@@ -42,6 +42,10 @@ pub struct Spec {
     /// pass it through.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub api: Option<RawJson>,
+    /// The deadline that its client gave it, in milliseconds from its acceptance; set by
+    /// [`Queue::submit`](crate::Queue::submit). The engine's own, after `give_up_after`, is not written here.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
     /// Who is told when it ends: the one thing here that the engine heeds.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
@@ -205,6 +209,14 @@ impl Job {
             State::Running { .. } => Status::Running,
             State::Ended { status, .. } => *status,
         }
+    }
+
+    /// True if the job ended without an answer because of `give_up_after`, not by its client's deadline.
+    #[must_use]
+    pub fn gave_up(&self) -> bool {
+        let own = self.spec.deadline_ms.map(Duration::from_millis);
+        let own = own.map(|deadline| self.created_at.after(deadline));
+        self.status() == Status::Expired && (own.is_none() || own != self.deadline)
     }
 }
 

@@ -427,6 +427,24 @@ pub async fn a_job_is_given_up_by_its_age(stage: Stage) {
     stage.assert_sound().await;
 }
 
+/// The end by age of a delayed job, and of one that was put back, is told from a deadline.
+pub async fn an_end_by_age_is_no_deadline(stage: Stage) {
+    let late = stage.accept(NewJob { deadline: Some(SECOND), ..stage.job("ann") }).await;
+    let delayed = stage.accept(NewJob { delay: SECOND, ..stage.job("ann") }).await;
+    stage.pass(SECOND);
+    stage.step(Vec::new(), 0).await;
+    let seen = stage.see(&late).await;
+    assert_eq!((seen.status(), seen.gave_up()), (Status::Expired, false));
+    stage.store().retry(&tenant_id("ann"), &late).await.unwrap();
+    stage.pass(crate::Policy::default().give_up_after);
+    stage.step(Vec::new(), 0).await;
+    for id in [late, delayed] {
+        let seen = stage.see(&id).await;
+        assert_eq!((seen.status(), seen.gave_up()), (Status::Expired, true));
+    }
+    stage.assert_sound().await;
+}
+
 /// What a request allows beyond reason is charged as eight usual answers.
 pub async fn a_huge_bound_costs_eight_usual_answers(stage: Stage) {
     let lane = LaneLimits { tokens_per_minute: Some(60_000), ..LaneLimits::default() };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Queue;
 use crate::{
+    clock::millis,
     error::{Error, Scope},
     id::{JobId, Shard, TenantId},
     job::{Accepted, NewJob},
@@ -28,7 +29,8 @@ impl Queue {
         let mut answers = Vec::new();
         self.bring_conversations(&jobs).await?;
         let mut known = self.accepted_elsewhere(&jobs).await?;
-        for (place, job) in jobs.into_iter().enumerate() {
+        for (place, mut job) in jobs.into_iter().enumerate() {
+            job.spec.deadline_ms = job.deadline.map(millis);
             match known.remove(&place) {
                 Some(id) => answers.push((place, Accepted::Replayed(id))),
                 None => by_shard.entry(job.id.shard().clone()).or_default().push((place, job)),

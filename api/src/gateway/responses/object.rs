@@ -9,6 +9,8 @@ use causeway_queue::{
 };
 use serde_json::{Value, json};
 
+use crate::job_view;
+
 /// What of a request a response says again.
 const ECHOED: [&str; 17] = [
     "instructions",
@@ -133,10 +135,10 @@ fn failure(job: &Job, error: Option<&AttemptError>, words: Option<&str>) -> Valu
             };
             (code, words.unwrap_or(&error.message).to_owned())
         }
-        (Status::Expired, None) => {
-            ("server_error", "the response did not end before its deadline".to_owned())
+        (status, None) => {
+            let end = job_view::plain_end(job, status).map(|(_, message)| message);
+            ("server_error", end.unwrap_or_else(|| "there is no answer".to_owned()))
         }
-        (_, None) => ("server_error", "there is no answer".to_owned()),
     };
     json!({ "code": code, "message": message })
 }
