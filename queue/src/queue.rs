@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 pub use self::lanes::Lane;
 use self::{bounds::Limits, survey::Surveyed};
@@ -25,7 +26,7 @@ use crate::{
     id::{JobId, LaneName, SessionKey, Shard, TenantId},
     job::{Job, NewJob, Spec},
     limits::{Rate, Throttle},
-    reader::{Follower, Waiter},
+    reader::{Follower, Waiter, look_until},
     session::Conversation,
     state::Class,
 };
@@ -133,10 +134,11 @@ impl Queue {
     }
 
     /// Waits until a job of `tenant` has ended, at most `at_most`, and answers with the job as it
-    /// is then; `None` when the tenant has no such job. Holds no thread and no connection.
+    /// is then; `None` when the tenant has no such job. Holds no thread and no connection. An outage of the
+    /// store does not end the wait.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the store does not answer at the end of the wait.
     pub async fn wait(
         &self,
         tenant: &TenantId,
@@ -144,9 +146,10 @@ impl Queue {
         at_most: Duration,
     ) -> Result<Option<Job>, Error> {
         let waiter = self.waiter(tenant, id);
-        match self.job(tenant, id).await? {
+        let until = Instant::now() + at_most;
+        match look_until(until, || self.job(tenant, id)).await? {
             Some(job) if !job.status().is_terminal() && !at_most.is_zero() => {
-                waiter.wait(at_most).await
+                waiter.wait(until.saturating_duration_since(Instant::now())).await
             }
             job => Ok(job),
         }

@@ -3,7 +3,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use tokio::time::{Instant, Sleep, sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 
 use crate::{
     error::Error,
@@ -18,6 +18,28 @@ use crate::{
 /// How often the store is looked at although nothing was heard: what a lost message costs.
 const LOOK_ANYWAY: Duration = Duration::from_secs(15);
 
+/// The pause before a store that failed is read again.
+pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Reads the store with `look`, and again after each failure of the store until the time `until`: then returns
+/// the last failure.
+///
+/// # Errors
+/// When the store does not answer until then; other errors at once.
+pub async fn look_until<T, F>(until: Instant, look: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    loop {
+        let found = look().await;
+        let now = Instant::now();
+        if now >= until || !matches!(found, Err(Error::Unavailable(_))) {
+            return found;
+        }
+        sleep_until(until.min(now + LOOK_AGAIN)).await;
+    }
+}
+
 /// Waits for the end of one job, of which it hears from its making on.
 #[derive(Debug)]
 pub struct Waiter {
@@ -29,10 +51,11 @@ pub struct Waiter {
 
 impl Waiter {
     /// Waits until the job has ended, at most `at_most`, and answers with the job as it is then;
-    /// `None` when the tenant has no such job. Holds no thread and no connection.
+    /// `None` when the tenant has no such job. Holds no thread and no connection. An outage of the store
+    /// does not end the wait.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the store does not answer at the end of the wait.
     pub async fn wait(mut self, at_most: Duration) -> Result<Option<Job>, Error> {
         let until = Instant::now() + at_most;
         loop {
@@ -43,7 +66,7 @@ impl Waiter {
                     News::Event(_) | News::Cancel => {}
                 }
             }
-            let job = self.queue.job(&self.tenant, &self.id).await?;
+            let job = look_until(until, || self.queue.job(&self.tenant, &self.id)).await?;
             let ended = job.as_ref().is_none_or(|job| job.status().is_terminal());
             if ended || Instant::now() >= until {
                 return Ok(job);

@@ -37,7 +37,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 pub use self::info::ServerStats;
 use self::{
     gather::Gather,
-    pool::{ANSWER, Connections, Held},
+    pool::{ANSWER, Connections, Held, Loan},
     scripts::Scripts,
 };
 use crate::{
@@ -117,9 +117,26 @@ impl Server {
     ) -> Result<Value, Error> {
         let command = self.command(shard, script, args);
         match self.ask(&command).await {
-            Err(Error::Unavailable(why)) if why.contains("Function not found") => {
+            Err(error) if is_unknown(&error) => {
                 self.load().await?;
                 self.ask(&command).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// Calls a script that changes nothing, as [`call`](Self::call) does; see [`read`](Self::read).
+    async fn view(
+        &self,
+        shard: &Shard,
+        script: &str,
+        args: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Result<Value, Error> {
+        let command = self.command(shard, script, args);
+        match self.read(&command).await {
+            Err(error) if is_unknown(&error) => {
+                self.load().await?;
+                self.read(&command).await
             }
             answer => answer,
         }
@@ -149,21 +166,51 @@ impl Server {
         }
     }
 
-    /// Sends one command.
+    /// Sends one command, once: what got no answer may have been executed.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
         let mut loan = self.connections.shared().await?;
-        match command.query_async(&mut loan.link).await {
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                if is_replaced(&error) {
-                    self.connections.retire(loan.generation);
-                } else if breaks(&error) {
-                    self.connections.discard(&loan).await;
-                }
-                Err(unavailable(error))
+        self.ask_over(&mut loan, command).await.map_err(unavailable)
+    }
+
+    /// Sends a command that changes nothing. Where the connection had died, as it does when the server is
+    /// restarted, sends it once more over a new one.
+    async fn read<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
+        let mut loan = self.connections.shared().await?;
+        match self.ask_over(&mut loan, command).await {
+            Err(error) if has_died(&error) => {
+                let mut loan = self.connections.renewed(&loan).await?;
+                self.ask_over(&mut loan, command).await.map_err(unavailable)
             }
+            answer => answer.map_err(unavailable),
         }
     }
+
+    /// Sends one command over a connection, which is given up where it is of no use any more.
+    async fn ask_over<T: FromRedisValue>(
+        &self,
+        loan: &mut Loan,
+        command: &Cmd,
+    ) -> Result<T, RedisError> {
+        let answer = command.query_async(&mut loan.link).await;
+        if let Err(error) = &answer {
+            if is_replaced(error) {
+                self.connections.retire(loan.generation);
+            } else if breaks(error) {
+                self.connections.discard(loan).await;
+            }
+        }
+        answer
+    }
+}
+
+/// True if the server does not know the scripts.
+fn is_unknown(error: &Error) -> bool {
+    matches!(error, Error::Unavailable(why) if why.contains("Function not found"))
+}
+
+/// True if a new connection may do better at once. One whose answer is late has had all the time there is.
+fn has_died(error: &RedisError) -> bool {
+    breaks(error) && !error.is_timeout()
 }
 
 /// Whether the connection is of no use after `error`.

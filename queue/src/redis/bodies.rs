@@ -82,7 +82,7 @@ async fn fetch_piece(
     for lease in apart.iter().filter_map(|one| leases[one.place].as_ref()) {
         command.arg(keys::body(&lease.key.job));
     }
-    let bodies: Vec<Option<Vec<u8>>> = server.ask(&command).await?;
+    let bodies: Vec<Option<Vec<u8>>> = server.read(&command).await?;
     let mut lost = Vec::new();
     for (one, body) in apart.iter().zip(bodies) {
         match (body, &mut leases[one.place]) {

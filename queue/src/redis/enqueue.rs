@@ -183,7 +183,7 @@ pub(super) async fn accepted_before(
     for (job, idempotency) in &keyed {
         command.arg(keys::idempotency(shard, &job.tenant, &idempotency.key));
     }
-    let found: Vec<Option<Vec<u8>>> = server.ask(&command).await?;
+    let found: Vec<Option<Vec<u8>>> = server.read(&command).await?;
     for ((found, (_, idempotency)), place) in found.into_iter().zip(keyed).zip(places) {
         let Some(found) = found else { continue };
         let (digest, job) = found.split_at_checked(32).unwrap_or_default();

@@ -20,7 +20,7 @@ pub(super) async fn read(server: &Server, shard: &Shard, most: usize) -> Result<
     let mut command = redis::cmd("ZRANGE");
     let last = most.clamp(1, MAX_OUTBOX_PAGE) - 1;
     command.arg(keys::outbox(shard)).arg(0).arg(last).arg("WITHSCORES");
-    let found: Vec<(String, f64)> = server.ask(&command).await?;
+    let found: Vec<(String, f64)> = server.read(&command).await?;
     let end = |(member, at): (String, f64)| {
         parse(shard, &member, at)
             .ok_or_else(|| Error::Corrupt(format!("an end to be handed on: {member:?}")))

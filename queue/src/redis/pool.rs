@@ -126,7 +126,15 @@ impl Connections {
 
     /// One of the shared connections.
     pub(super) async fn shared(&self) -> Result<Loan, Error> {
-        let slot = self.turn.fetch_add(1, Ordering::Relaxed) % SHARED;
+        self.shared_in(self.turn.fetch_add(1, Ordering::Relaxed) % SHARED).await
+    }
+
+    /// The connection in place of one that was given up. All others may have died with it.
+    pub(super) async fn renewed(&self, loan: &Loan) -> Result<Loan, Error> {
+        self.shared_in(loan.slot).await
+    }
+
+    async fn shared_in(&self, slot: usize) -> Result<Loan, Error> {
         let mut held = self.shared[slot].lock().await;
         let held = match held.take().and_then(|held| self.if_current(held)) {
             Some(current) => held.insert(current),

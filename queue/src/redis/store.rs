@@ -157,12 +157,13 @@ impl Backend for RedisStore {
 
     async fn layouts(&self) -> Result<Vec<Layout>, Error> {
         let corrupt = |error: InvalidName| Error::Corrupt(error.to_string());
-        let names: Vec<String> = self.server.ask(redis::cmd("SMEMBERS").arg(keys::LAYOUTS)).await?;
+        let names: Vec<String> =
+            self.server.read(redis::cmd("SMEMBERS").arg(keys::LAYOUTS)).await?;
         let mut layouts = Vec::with_capacity(names.len());
         for name in names {
             layouts.push(name.parse().map_err(corrupt)?);
         }
-        let names: Vec<String> = self.server.ask(redis::cmd("SMEMBERS").arg(keys::SHARDS)).await?;
+        let names: Vec<String> = self.server.read(redis::cmd("SMEMBERS").arg(keys::SHARDS)).await?;
         for name in names {
             let Shard { lane, index } = name.parse().map_err(corrupt)?;
             layouts.push(Layout { lane, shards: index.saturating_add(1) });
@@ -191,7 +192,7 @@ impl Backend for RedisStore {
     async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error> {
         let mut command = redis::cmd("XRANGE");
         command.arg(keys::events(id)).arg(format!("1-{from}")).arg("+");
-        views::events(Reply::new(self.server.ask(&command).await?)?)
+        views::events(Reply::new(self.server.read(&command).await?)?)
     }
 
     async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error> {
@@ -242,7 +243,7 @@ impl Backend for RedisStore {
     }
 
     async fn has_limits(&self, shard: &Shard) -> Result<bool, Error> {
-        self.server.ask(redis::cmd("EXISTS").arg(keys::bounded(shard))).await
+        self.server.read(redis::cmd("EXISTS").arg(keys::bounded(shard))).await
     }
 
     async fn pause(
@@ -262,7 +263,7 @@ impl Backend for RedisStore {
 
     async fn paused(&self, shard: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
         let names: Vec<String> =
-            self.server.ask(redis::cmd("SMEMBERS").arg(keys::paused(shard))).await?;
+            self.server.read(redis::cmd("SMEMBERS").arg(keys::paused(shard))).await?;
         let corrupt = |error: InvalidName| Error::Corrupt(error.to_string());
         let named = |name: &String| match name.as_str() {
             "" => Ok(None),

@@ -39,7 +39,7 @@ async fn get(server: &Server, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option
     for id in ids {
         command.arg(keys::job(id));
     }
-    let records: Vec<Option<Vec<u8>>> = server.ask(&command).await?;
+    let records: Vec<Option<Vec<u8>>> = server.read(&command).await?;
     let mut jobs = Vec::with_capacity(ids.len());
     let mut others = Vec::new();
     for (place, (id, record)) in ids.iter().zip(records).enumerate() {
@@ -59,7 +59,7 @@ async fn get(server: &Server, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option
     }
     if !others.is_empty() {
         let keys = others.iter().map(|place| ids[*place].key());
-        let mut reply = Reply::new(server.call(shard, &server.scripts.get, keys).await?)?;
+        let mut reply = Reply::new(server.view(shard, &server.scripts.get, keys).await?)?;
         for place in others {
             jobs[place] = reply.maybe_array()?.map(|job| read_job(&ids[place], job)).transpose()?;
         }
@@ -172,7 +172,7 @@ pub(super) async fn list(
         let here = if is_here { "1" } else { "0" };
         let args = [tenant.as_str(), &states, &class, session, &wanted, &after, here];
         let script = &store.server.scripts.list;
-        let mut reply = Reply::new(store.server.call(shard, script, args).await?)?;
+        let mut reply = Reply::new(store.server.view(shard, script, args).await?)?;
         if reply.text()? == "unknown" {
             return match &query.after {
                 Some(id) => Err(Error::UnknownCursor(id.clone())),
@@ -207,7 +207,7 @@ pub(super) async fn stats(
     tenant: Option<&TenantId>,
 ) -> Result<Stats, Error> {
     let args = [tenant.map_or("", TenantId::as_str)];
-    let mut reply = Reply::new(server.call(shard, &server.scripts.stats, args).await?)?;
+    let mut reply = Reply::new(server.view(shard, &server.scripts.stats, args).await?)?;
     let mut stats = Stats {
         queued: reply.count()?.unwrap_or(0),
         running: reply.count()?.unwrap_or(0),
@@ -271,7 +271,7 @@ pub(super) async fn conversations(
 ) -> Result<Vec<Conversation>, Error> {
     let args = [tenant.as_str(), session.map_or("", SessionKey::as_str)];
     let script = &server.scripts.conversations;
-    let mut reply = Reply::new(server.call(shard, script, args).await?)?;
+    let mut reply = Reply::new(server.view(shard, script, args).await?)?;
     let mut found = Vec::with_capacity(reply.len());
     while reply.len() > 0 {
         let mut one = reply.array()?;
