@@ -146,12 +146,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
         rate: Rate,
     ) -> Result<Throttle, Error>;
 
-    /// Keeps `job` as an orphan of `call` for `ttl`; to do so again changes nothing else. Orphans of equal calls
-    /// live as long as the youngest.
+    /// Keeps `job` as an orphan of `call` for `ttl`; to do so again changes nothing but the time.
     async fn put_orphan(&self, call: &CallKey, job: &JobId, ttl: Duration) -> Result<(), Error>;
 
-    /// Takes the oldest orphan of `call` in this shard. Each is taken once. Its job may never have been
-    /// accepted.
+    /// Takes the orphan of `call` in this shard that would be forgotten first. Each is taken once. Its job may
+    /// never have been accepted.
     async fn take_orphan(&self, shard: &Shard, call: &CallKey) -> Result<Option<JobId>, Error>;
 
     /// Removes an orphan; `false` when it was taken, or is forgotten.

@@ -149,6 +149,7 @@ macro_rules! promises {
             a_list_finds_one_among_thousands
             numbers_tell_what_waits_and_runs
             a_tenant_sees_its_bounds_and_what_a_new_job_would_wait
+            an_orphan_is_taken_within_its_time
             an_orphan_is_taken_once
             an_orphan_is_removed_unless_it_was_taken
             every_end_with_a_webhook_is_to_be_told

@@ -314,7 +314,7 @@ impl Backend for Embedded {
     }
 
     async fn remove_orphan(&self, call: &CallKey, job: &JobId) -> Result<bool, Error> {
-        Ok(lock(&self.peek(job.shard()).orphans).remove(call, job, self.clock.now()))
+        Ok(lock(&self.peek(job.shard()).orphans).remove(call, job))
     }
 
     async fn conversations(

@@ -27,6 +27,20 @@ pub async fn an_orphan_is_taken_once(stage: Stage) {
     assert_eq!(store.take_orphan(&stage.shard, &mine).await.unwrap(), None);
 }
 
+/// An orphan whose caller had its time is not taken, and another one may have longer.
+pub async fn an_orphan_is_taken_within_its_time(stage: Stage) {
+    let (mine, store) = (call("ann", 1), stage.store());
+    let [a, b, c] = [(); 3].map(|()| JobId::new(stage.shard.clone()));
+    for (job, ttl) in [(&a, TTL), (&b, 3 * TTL), (&c, 2 * TTL)] {
+        store.put_orphan(&mine, job, ttl).await.unwrap();
+    }
+    stage.pass(TTL);
+    assert_eq!(store.take_orphan(&stage.shard, &mine).await.unwrap(), Some(c));
+    stage.pass(TTL);
+    assert_eq!(store.take_orphan(&stage.shard, &mine).await.unwrap(), Some(b));
+    assert_eq!(store.take_orphan(&stage.shard, &mine).await.unwrap(), None);
+}
+
 /// What was removed is not taken, and what was taken cannot be removed.
 pub async fn an_orphan_is_removed_unless_it_was_taken(stage: Stage) {
     let (mine, store) = (call("ann", 1), stage.store());

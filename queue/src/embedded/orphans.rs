@@ -1,7 +1,7 @@
 //! Orphans of one shard, in memory.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -14,10 +14,10 @@ use crate::{
 /// From how many kept calls on the expired ones are forgotten.
 const CROWDED: usize = 1000;
 
-/// The orphans of each call, oldest first, and when all of them are forgotten.
+/// The orphans of each call, by the time at which each is forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
-    calls: HashMap<CallKey, (VecDeque<JobId>, Millis)>,
+    calls: HashMap<CallKey, BTreeSet<(Millis, JobId)>>,
     /// How many calls were left when expired ones were forgotten last.
     kept: usize,
 }
@@ -25,43 +25,36 @@ pub(super) struct Orphans {
 impl Orphans {
     pub(super) fn put(&mut self, call: &CallKey, job: &JobId, ttl: Duration, now: Millis) {
         if self.calls.len() >= 2 * self.kept + CROWDED {
-            self.calls.retain(|_, (_, until)| *until > now);
+            self.calls.retain(|_, jobs| jobs.last().is_some_and(|(until, _)| *until > now));
             self.kept = self.calls.len();
         }
-        let (jobs, until) = self.calls.entry(call.clone()).or_default();
-        if *until <= now {
-            jobs.clear();
-        }
-        if !jobs.contains(job) {
-            jobs.push_back(job.clone());
-        }
+        let jobs = self.calls.entry(call.clone()).or_default();
+        jobs.retain(|(_, orphan)| orphan != job);
+        jobs.insert((now.after(ttl), job.clone()));
         if jobs.len() > MAX_ORPHANS {
-            jobs.pop_front();
+            jobs.pop_first();
         }
-        *until = now.after(ttl);
     }
 
     pub(super) fn take(&mut self, call: &CallKey, now: Millis) -> Option<JobId> {
-        let jobs = self.living(call, now)?;
-        let job = jobs.pop_front();
+        let jobs = self.calls.get_mut(call)?;
+        jobs.retain(|(until, _)| *until > now);
+        let job = jobs.pop_first();
         self.forget_empty(call);
-        job
+        job.map(|(_, job)| job)
     }
 
-    pub(super) fn remove(&mut self, call: &CallKey, job: &JobId, now: Millis) -> bool {
-        let Some(jobs) = self.living(call, now) else { return false };
-        let found = jobs.iter().position(|orphan| orphan == job);
-        let removed = found.and_then(|place| jobs.remove(place)).is_some();
+    pub(super) fn remove(&mut self, call: &CallKey, job: &JobId) -> bool {
+        let Some(jobs) = self.calls.get_mut(call) else { return false };
+        let before = jobs.len();
+        jobs.retain(|(_, orphan)| orphan != job);
+        let removed = jobs.len() < before;
         self.forget_empty(call);
         removed
     }
 
-    fn living(&mut self, call: &CallKey, now: Millis) -> Option<&mut VecDeque<JobId>> {
-        self.calls.get_mut(call).filter(|(_, until)| *until > now).map(|(jobs, _)| jobs)
-    }
-
     fn forget_empty(&mut self, call: &CallKey) {
-        if self.calls.get(call).is_some_and(|(jobs, _)| jobs.is_empty()) {
+        if self.calls.get(call).is_some_and(BTreeSet::is_empty) {
             self.calls.remove(call);
         }
     }

@@ -39,8 +39,8 @@ impl Queue {
         self.accepted_in(former).await
     }
 
-    /// Takes the oldest orphan of `call`, whose jobs go to the shard `home`; or, where there is none, one that was
-    /// put while its tenant was at home elsewhere.
+    /// Takes an orphan of `call`, whose jobs go to the shard `home`; or, where there is none, one that was put while
+    /// its tenant was at home elsewhere.
     ///
     /// # Errors
     /// When the store does not answer.

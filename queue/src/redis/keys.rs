@@ -53,9 +53,14 @@ pub(super) fn idempotency(shard: &Shard, tenant: &TenantId, key: &IdempotencyKey
     format!("{}idem:{tenant}:{key}", prefix(shard))
 }
 
-/// The orphans of a call: a list of job keys.
-pub(super) fn orphans(shard: &Shard, call: &CallKey) -> String {
-    format!("{}orphans:{}:{}", prefix(shard), call.tenant, call.hex())
+/// The orphans of a call: a sorted set of job keys, by the time at which each is forgotten.
+pub(super) fn orphans(shard: &Shard, of: &CallKey) -> String {
+    format!("{}orphans:{}", prefix(shard), call(of))
+}
+
+/// The part of a name that stands for a call.
+pub(super) fn call(call: &CallKey) -> String {
+    format!("{}:{}", call.tenant, call.hex())
 }
 
 /// Is there once the bounds of a shard were set.

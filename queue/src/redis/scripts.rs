@@ -55,7 +55,8 @@ functions!(
     "": [enqueue, retry, throttle],
     // Work that was accepted goes on even then.
     "'allow-oom'": [
-        adopt, beat, cancel, conversations, emit, forget, limits, pause, reap, reconcile, step, stop,
+        adopt, beat, cancel, conversations, emit, forget, limits, pause, put_orphan, reap, reconcile, step,
+        stop, take_orphan,
     ],
     // These need no memory.
     "'no-writes'": [
