@@ -282,7 +282,7 @@ pub(crate) fn idempotency_key(text: &str) -> Result<IdempotencyKey, ApiError> {
 }
 
 fn remembered(settings: &Settings, key: IdempotencyKey, digest: [u8; 32]) -> Idempotency {
-    Idempotency { key, digest, ttl: settings.idempotency_ttl, renews: false }
+    Idempotency { key, digest, ttl: settings.idempotency_ttl, spans_job: true }
 }
 
 /// Checks a request and makes its job; `place` is where it stands among many.

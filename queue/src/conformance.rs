@@ -56,8 +56,7 @@ macro_rules! promises {
             a_job_is_accepted_and_seen
             the_same_key_and_request_is_the_same_job
             the_same_key_and_another_request_is_refused
-            a_renewed_key_stands_for_the_newer_job
-            renewed_keys_of_a_group_stand_for_their_jobs
+            a_key_lives_as_long_as_its_job
             keys_of_two_tenants_do_not_meet
             a_full_lane_accepts_all_or_nothing
             a_full_tenant_leaves_room_for_others
@@ -129,8 +128,8 @@ macro_rules! promises {
             a_success_proves_unclear_failures_the_jobs
             a_job_that_alone_is_refused_is_charged
             a_rate_that_all_meet_charges_nobody
-            an_end_by_age_is_no_deadline
             a_job_is_given_up_by_its_age
+            an_end_by_age_is_no_deadline
             a_huge_bound_costs_eight_usual_answers
             a_lease_that_is_beaten_lives_on
             a_lease_that_expires_is_a_stall_and_not_an_attempt
@@ -149,8 +148,8 @@ macro_rules! promises {
             a_list_finds_one_among_thousands
             numbers_tell_what_waits_and_runs
             a_tenant_sees_its_bounds_and_what_a_new_job_would_wait
-            an_orphan_is_taken_within_its_time
             an_orphan_is_taken_once
+            an_orphan_is_taken_within_its_time
             an_orphan_is_removed_unless_it_was_taken
             every_end_with_a_webhook_is_to_be_told
             an_end_that_was_handed_on_is_told_no_more

@@ -11,6 +11,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize, de, ser};
 use uuid::Uuid;
 
+use crate::clock::Millis;
+
 pub use self::shard::{Layout, Shard};
 
 /// Longest lane name, in bytes.
@@ -180,6 +182,13 @@ impl JobId {
     #[must_use]
     pub fn new(shard: Shard) -> Self {
         Self { shard, uuid: Uuid::now_v7() }
+    }
+
+    /// The time at which the job was named, by the clock of the process that did; it is part of the name.
+    #[must_use]
+    pub fn named_at(&self) -> Millis {
+        let [a, b, c, d, e, f, ..] = *self.uuid.as_bytes();
+        Millis(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 
     /// The job whose key inside `shard` is `key`; `None` when that is not a key.

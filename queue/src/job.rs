@@ -74,10 +74,10 @@ pub struct Idempotency {
     pub key: IdempotencyKey,
     /// SHA-256 of the request. The same key with another digest is refused.
     pub digest: [u8; 32],
-    /// How long the key is remembered.
+    /// How long the key is remembered, from the time in its job's id on.
     pub ttl: Duration,
-    /// Whether the job is accepted anew whatever the key was used for; the key then stands for it.
-    pub renews: bool,
+    /// True if the key is remembered for longer than `ttl` where its job is: until that is forgotten.
+    pub spans_job: bool,
 }
 
 /// A job to accept. Made by [`Queue::draft`](crate::Queue::draft), which routes it to a lane.

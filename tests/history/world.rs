@@ -86,11 +86,11 @@ impl World {
             keeps_events: draft.keeps_events,
             delay: Duration::from_secs(draft.delay_s),
             deadline: draft.deadline_s.map(Duration::from_secs),
-            idempotency: draft.key.map(|(key, digest, renews)| Idempotency {
+            idempotency: draft.key.map(|(key, digest, spans_job)| Idempotency {
                 key: IdempotencyKey::new(&format!("k{key}")).unwrap(),
                 digest: [digest; 32],
                 ttl: Duration::from_secs(3600),
-                renews,
+                spans_job,
             }),
             ..drafted
         }

@@ -121,7 +121,7 @@ impl Courier {
             deadline: Some(LIFE),
             max_attempts: Schedule::attempts(),
             // The key says all: what has the same is the same event.
-            idempotency: Some(Idempotency { key, digest: [0; 32], ttl: LIFE, renews: false }),
+            idempotency: Some(Idempotency { key, digest: [0; 32], ttl: LIFE, spans_job: false }),
             ..drafted
         })
     }

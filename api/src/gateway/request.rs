@@ -140,7 +140,8 @@ impl Asked {
         let patience = patience(headers, state.settings.hold);
         let ttl = state.settings.idempotency_ttl;
         let idempotency =
-            idempotency(headers)?.map(|key| Idempotency { key, digest, ttl, renews: false });
+            idempotency(headers)?.map(|key| Idempotency { key, digest, ttl, spans_job: true });
+        let is_named = idempotency.is_some();
         let drafted = state.queue.draft(tenant.clone(), spec, body.clone(), completion);
         let retry = retry(headers, tenant, idempotency.is_some(), digest);
         let job = NewJob { class, keeps_events: stream, idempotency, ..drafted };

@@ -10,13 +10,13 @@ use crate::{
     error::Scope,
     job::{Idempotency, State},
     limits::{LaneLimits, TenantLimits},
-    state::{Class, WaitingFor},
+    state::WaitingFor,
 };
 
 pub(super) fn keyed(job: NewJob, key: &str, digest: u8) -> NewJob {
     let key = IdempotencyKey::new(key).expect("a key");
     let ttl = Duration::from_secs(3600);
-    let idempotency = Idempotency { key, digest: [digest; 32], ttl, renews: false };
+    let idempotency = Idempotency { key, digest: [digest; 32], ttl, spans_job: true };
     NewJob { idempotency: Some(idempotency), ..job }
 }
 
@@ -58,44 +58,19 @@ pub async fn the_same_key_and_another_request_is_refused(stage: Stage) {
     assert_eq!(stage.claim(10).await.len(), 1);
 }
 
-/// Whoever renews a key is accepted anew, and later repetitions are answered with that job.
-pub async fn a_renewed_key_stands_for_the_newer_job(stage: Stage) {
-    let first = stage.accept(keyed(stage.job("ann"), "k", 1)).await;
-    let mut newer = keyed(stage.job("ann"), "k", 2);
-    newer.idempotency.iter_mut().for_each(|idempotency| idempotency.renews = true);
-    let newer = stage.accept(newer).await;
-    assert_ne!(first, newer);
-    let again = stage.queue.submit(vec![keyed(stage.job("ann"), "k", 2)]).await.unwrap();
-    assert_eq!(again, [Accepted::Replayed(newer)]);
-    assert_eq!(stage.claim(10).await.len(), 2);
-}
-
-/// Each key that a group renews stands for its own job, whether all of the group have one or some.
-pub async fn renewed_keys_of_a_group_stand_for_their_jobs(stage: Stage) {
-    let renewing = |n: usize| {
-        let tenant = if n % 5 < 3 { "ann" } else { "bob" };
-        let class = if n % 4 < 3 { Class::Batch } else { Class::Interactive };
-        let mut job = keyed(NewJob { class, ..stage.job(tenant) }, &format!("k{n}"), 1);
-        job.idempotency.iter_mut().for_each(|idempotency| idempotency.renews = true);
-        job
-    };
-    let all: Vec<NewJob> = (0..23).map(renewing).collect();
-    let mut some: Vec<NewJob> = (23..46).map(renewing).collect();
-    some.iter_mut().step_by(3).for_each(|job| job.idempotency = None);
-    for jobs in [all, some] {
-        let accepted: Vec<Accepted> =
-            jobs.iter().map(|job| Accepted::New(job.id.clone())).collect();
-        assert_eq!(stage.queue.submit(jobs.clone()).await.unwrap(), accepted);
-        for mut job in jobs {
-            let Some(idempotency) = &mut job.idempotency else { continue };
-            idempotency.renews = false;
-            let first = job.id.clone();
-            let again = NewJob { id: stage.job("ann").id, ..job };
-            let answer = stage.queue.submit(vec![again]).await.unwrap();
-            assert_eq!(answer, [Accepted::Replayed(first)]);
-        }
-    }
-    assert_eq!(stage.claim(100).await.len(), 46);
+/// A key stands for its job until that is forgotten, however late that is, and for its TTL at least.
+pub async fn a_key_lives_as_long_as_its_job(stage: Stage) {
+    let ttl = Duration::from_secs(3600);
+    let delayed = NewJob { delay: 3 * ttl, ..stage.job("ann") };
+    let first = stage.accept(keyed(delayed, "k", 1)).await;
+    let again = || stage.queue.submit(vec![keyed(stage.job("ann"), "k", 1)]);
+    stage.pass(2 * ttl);
+    stage.store().reconcile(&stage.shard).await.unwrap();
+    assert_eq!(again().await.unwrap(), [Accepted::Replayed(first.clone())]);
+    stage.pass(2 * ttl);
+    let lease = stage.claim_one().await;
+    stage.succeed(lease).await;
+    assert_eq!(again().await.unwrap(), [Accepted::Replayed(first)]);
     stage.assert_sound().await;
 }
 

@@ -79,6 +79,7 @@ pub(super) struct Known {
     digest: [u8; 32],
     job: JobId,
     expires: Millis,
+    spans_job: bool,
 }
 
 impl Engine {

@@ -1,6 +1,6 @@
 //! What tenants have where they were at home before their lane was spread otherwise.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::Queue;
 use crate::{
@@ -17,24 +17,11 @@ impl Queue {
         &self,
         jobs: &[NewJob],
     ) -> Result<HashMap<usize, JobId>, Error> {
-        let (mut homes, mut former) = (BTreeMap::new(), BTreeMap::new());
-        for (place, job) in jobs.iter().enumerate() {
-            if job.idempotency.as_ref().is_none_or(|one| one.renews) {
-                continue;
-            }
-            let shards = self.former_homes(job.id.shard(), &job.tenant);
-            if !shards.is_empty() {
-                homes.entry(job.id.shard().clone()).or_insert_with(Vec::new).push((place, job));
-            }
-            for shard in shards {
+        let mut former = BTreeMap::new();
+        for (place, job) in jobs.iter().enumerate().filter(|(_, job)| job.idempotency.is_some()) {
+            for shard in self.former_homes(job.id.shard(), &job.tenant) {
                 former.entry(shard).or_insert_with(Vec::new).push((place, job));
             }
-        }
-        // What a key stands for at home goes first: it may have been renewed there.
-        let at_home = self.accepted_in(homes).await?;
-        let at_home: HashSet<usize> = at_home.into_keys().collect();
-        for asked in former.values_mut() {
-            asked.retain(|(place, _)| !at_home.contains(place));
         }
         self.accepted_in(former).await
     }

@@ -1,6 +1,6 @@
 //! Acceptance: what `lua/enqueue.lua` is sent, and what its answer means.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Args, RedisStore, Server, gather, keys,
@@ -11,7 +11,7 @@ use super::{
     reply::{self, Reply},
 };
 use crate::{
-    clock::millis,
+    clock::{Clock as _, SystemClock, millis},
     error::{Error, Scope},
     id::{JobId, SessionKey, Shard, TenantId},
     job::{Accepted, NewJob},
@@ -102,17 +102,13 @@ async fn try_enqueue(
     let mut args = Args::new();
     for jobs in &groups {
         let are_plain = jobs.iter().all(is_plain);
-        let kind = match jobs.iter().filter(|job| job.idempotency.is_some()).count() {
-            0 if are_plain => b"p",
-            keyed if are_plain && keyed == jobs.len() => b"k",
-            _ => b"m",
-        };
+        let kind = if are_plain { b"p" } else { b"m" };
         args.extend([kind.to_vec(), jobs.len().to_string().into_bytes()]);
-        if kind == b"m" {
-            jobs.iter().try_for_each(|job| push_new_job(job, &mut args))?;
-        } else {
+        if are_plain {
             let mut runs = jobs.chunk_by(|one, next| run_of(one) == run_of(next));
             runs.try_for_each(|run| push_run(run, &mut args))?;
+        } else {
+            jobs.iter().try_for_each(|job| push_new_job(job, &mut args))?;
         }
     }
     let mut reply = Reply::new(server.call(shard, &server.scripts.enqueue, &args).await?)?;
@@ -154,13 +150,12 @@ pub(super) fn full(reply: &mut Reply) -> Result<Error, Error> {
     Ok(Error::Full { scope, limit, waiting, new, retry_after: come_again(reply.count()?) })
 }
 
-/// Whether a job has nothing but a record and a place in its ready set, and is new whatever came
-/// before.
+/// Whether a job has nothing but a record and a place in its ready set.
 fn is_plain(job: &NewJob) -> bool {
     job.session.is_none()
         && job.delay.is_zero()
         && job.deadline.is_none()
-        && job.idempotency.as_ref().is_none_or(|one| one.renews)
+        && job.idempotency.is_none()
         && !job.keeps_events
         && job.spec.webhook.is_none()
         && job.body.len() <= INLINE_BODY_BYTES
@@ -187,19 +182,33 @@ pub(super) async fn accepted_before(
     for ((found, (_, idempotency)), place) in found.into_iter().zip(keyed).zip(places) {
         let Some(found) = found else { continue };
         let (digest, job) = found.split_at_checked(32).unwrap_or_default();
+        let job = record::job_id(shard, &reply::text(job.to_vec())?)?;
+        if !is_valid(server, &job, idempotency.ttl).await? {
+            continue;
+        }
         if digest != idempotency.digest {
             return Err(Error::IdempotencyKeyReused { key: idempotency.key.to_string() });
         }
-        *place = Some(record::job_id(shard, &reply::text(job.to_vec())?)?);
+        *place = Some(job);
     }
     Ok(accepted)
+}
+
+/// True as long as a key stands for this job: see `known_by` in `lua/enqueue.lua`.
+async fn is_valid(server: &Server, job: &JobId, ttl: Duration) -> Result<bool, Error> {
+    let now =
+        server.clock.as_ref().map_or_else(|| SystemClock::default().now(), |clock| clock.now());
+    if job.named_at().after(ttl) > now {
+        return Ok(true);
+    }
+    server.read(redis::cmd("EXISTS").arg(keys::job(job))).await
 }
 
 /// By what a job is found again, as `lua/enqueue.lua` reads it; nothing when by nothing.
 fn idempotency_of(job: &NewJob) -> Vec<u8> {
     let mut packed = Vec::new();
     if let Some(one) = &job.idempotency {
-        packed.push(u8::from(one.renews));
+        packed.push(u8::from(one.spans_job));
         packed.extend(double_of(millis(one.ttl).max(1)));
         packed.extend(one.digest);
         packed.extend(one.key.as_str().as_bytes());
@@ -235,9 +244,6 @@ fn push_run(run: &[NewJob], args: &mut Args) -> Result<(), Error> {
         rest.extend(spec);
         rest.extend(&job.body);
         args.extend([job.id.key().into_bytes(), rest]);
-        if job.idempotency.is_some() {
-            args.push(idempotency_of(job));
-        }
     }
     Ok(())
 }

@@ -141,7 +141,9 @@ impl Engine {
         }
         let retention = self.policy.retention;
         self.outbox.retain(|(at, _, _), _| at.after(retention) > now);
-        self.known.retain(|_, known| known.expires > now);
+        let mut known = std::mem::take(&mut self.known);
+        known.retain(|_, known| self.is_valid(known, now));
+        self.known = known;
         self.flows.forget_idle(now, |tenant| self.lists.contains_key(tenant));
     }
 }

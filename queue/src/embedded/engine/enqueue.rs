@@ -43,7 +43,7 @@ impl Engine {
             };
             let again = fresh.get(&(&job.tenant, &idempotency.key)).copied();
             let known = || self.known(&job.tenant, &idempotency.key, now);
-            match again.or_else(known).filter(|_| !idempotency.renews) {
+            match again.or_else(known) {
                 None => {
                     fresh.insert((&job.tenant, &idempotency.key), (&idempotency.digest, &job.id));
                     answers.push(Accepted::New(job.id.clone()));
@@ -73,7 +73,12 @@ impl Engine {
         now: Millis,
     ) -> Option<(&[u8; 32], &JobId)> {
         let known = self.known.get(&(tenant.clone(), key.clone()))?;
-        (known.expires > now).then_some((&known.digest, &known.job))
+        self.is_valid(known, now).then_some((&known.digest, &known.job))
+    }
+
+    /// True as long as a key stands for its job.
+    pub(super) fn is_valid(&self, known: &Known, now: Millis) -> bool {
+        known.expires > now || known.spans_job && self.jobs.contains_key(&known.job.number())
     }
 
     fn check_room<'a>(
@@ -119,6 +124,7 @@ impl Engine {
                 digest: idempotency.digest,
                 job: job.id.clone(),
                 expires: now.after(idempotency.ttl),
+                spans_job: idempotency.spans_job,
             };
             self.known.insert((job.tenant.clone(), idempotency.key.clone()), known);
         }

@@ -1,13 +1,13 @@
 -- Accepts groups of jobs; of each group all or none.
 -- Arguments, from 2, a group: 'p' when all its jobs are plain (no session, delay, deadline, flag, idempotency
---   key), 'k' when they are so but for a key that renews, else 'm'; how many jobs; then
---   p k: runs of jobs: tenant; numbers packed as '<BH' (class, most attempts) and then, as many as there
+--   key), else 'm'; how many jobs; then
+--   p: runs of jobs: tenant; numbers packed as '<BH' (class, most attempts) and then, as many as there
 --   are jobs in the run, '<dd' (prompt tokens, completion tokens or -1); then 2 a job: id; the record from
---   its deadline on; k: and idempotency as below;
+--   its deadline on;
 --   m: 6 a job: id; tenant; numbers packed as '<BBHddddBBI4' (class, flags, most attempts, prompt
 --   tokens, completion tokens or -1, delay ms, deadline ms or 0, lengths of tenant, session and spec);
---   idempotency as '' or '<Bd' (1 when it renews, TTL ms) + 32 bytes of digest + key; the record behind its header; body when
---   it gets a key of its own, else ''. After these, for a job that remembers (flag 4), 2 more: TTL ms of
+--   idempotency as '' or '<Bd' (1 when it spans its job, TTL ms) + 32 bytes of digest + key; the record
+--   behind its header; body when it gets a key of its own, else ''. After these, for a job that remembers (flag 4), 2 more: TTL ms of
 --   the conversation; its profile.
 -- Returns, a group: nil when each job is new; { 'ok', id, … } with the id that answers each job: its
 --   own, or that of the job that was accepted before for the same idempotency key; { 'reused', key }; or
@@ -15,8 +15,8 @@
 
 -- How long the numbers of a run of plain jobs are, and those of each job behind them.
 local RUN_BYTES <const>, JOB_BYTES <const> = 3, 16
--- How many arguments a plain job has, by the kind of its group.
-local WIDTH = { p = 2, k = 3 }
+-- How many arguments a plain job has.
+local WIDTH <const> = 2
 -- The records to be written.
 local records
 -- The last two digits of a number: behind the text of its hundreds they make a text that Redis reads as
@@ -47,28 +47,28 @@ local function read_drafts(args, drafts, i, count)
   return i
 end
 
--- The groups, which take turns in three places: how many arguments a plain job has, false when there is
--- none; how many jobs; where they begin, or their drafts.
+-- The groups, which take turns in three places: whether their jobs are plain; how many jobs; where they begin,
+-- or their drafts.
 local function read_groups(args)
   local groups, count, i, last = {}, 0, 2, #args
   named = 0
   while i <= last do
-    local width, size, first = WIDTH[args[i]], tonumber(args[i + 1]), i + 2
-    if width then
+    local plain, size, first = args[i] == 'p', tonumber(args[i + 1]), i + 2
+    if plain then
       local left = size
       i = first
       while left > 0 do
         local run = (#args[i + 1] - RUN_BYTES) / JOB_BYTES
         named = named + 1
         names[named] = args[i]
-        i, left = i + 2 + run * width, left - run
+        i, left = i + 2 + run * WIDTH, left - run
       end
     else
       local drafts = {}
       i = read_drafts(args, drafts, first, size)
       first = drafts
     end
-    groups[count + 1], groups[count + 2], groups[count + 3] = width or false, size, first
+    groups[count + 1], groups[count + 2], groups[count + 3] = plain, size, first
     count = count + 3
   end
   return groups, count
@@ -109,14 +109,38 @@ local function estimate(prompt, completion)
   return cost < MOST_TOKENS and cost or MOST_TOKENS
 end
 
--- Where it stands which job a tenant's idempotency key has made, and writes it there.
+-- Where it stands which job a tenant's idempotency key has made.
 local function idem_key(tenant, idem) return key('idem', tenant .. ':' .. string.sub(idem, 42)) end
-local function remember(tenant, idem, id)
-  call('SET', idem_key(tenant, idem), string.sub(idem, 10, 41) .. id, 'PX', (struct.unpack('<d', idem, 2)))
+
+-- How much later than its time an attempt may end that then runs: an hour.
+local LAST_ATTEMPT <const> = 3600000
+
+-- Writes there that it has made this job; for its TTL and, where it spans the job, until that is forgotten.
+local function remember(d, j)
+  local spans, ttl = struct.unpack('<Bd', d.idem)
+  local life = (j.deadline > 0 and j.deadline - now or GIVE_UP) + LAST_ATTEMPT + RETENTION
+  if spans == 1 and life > ttl then ttl = life end
+  call('SET', idem_key(d.tenant, d.idem), string.sub(d.idem, 10, 41) .. d.id, 'PX', ttl)
+end
+
+-- When a job was named: its id begins with the time, see id.rs.
+local CROCKFORD = '0123456789abcdefghjkmnpqrstvwxyz'
+local function named_at(id)
+  local at = 0
+  for n = 1, 10 do at = at * 32 + string.find(CROCKFORD, string.sub(id, n, n), 1, true) - 1 end
+  return at
+end
+
+-- What is written there, unless the TTL is over and the job forgotten.
+local function known_by(made, idem)
+  local entry = call('GET', made)
+  if not entry then return nil end
+  local id = string.sub(entry, 33)
+  local ttl = struct.unpack('<d', idem, 2)
+  if named_at(id) + ttl > now or call('EXISTS', JOB .. id) == 1 then return entry end
 end
 
 local function accept(d)
-  if d.idem ~= '' then remember(d.tenant, d.idem, d.id) end
   lane[ACCEPTED] = lane[ACCEPTED] + 1
   local class, flags, max_attempts, prompt, completion, delay, deadline, tenant_len, session_len, spec_len =
     struct.unpack('<BBHddddBBI4', d.numbers)
@@ -126,6 +150,7 @@ local function accept(d)
     at = now + delay, state = 'h', order = lane[ACCEPTED],
     deadline = deadline > 0 and now + deadline or delay > 0 and now + delay + GIVE_UP or 0, tenant = d.tenant, session = false,
   }
+  if d.idem ~= '' then remember(d, j) end
   if session_len > 0 then j.session = string.sub(d.tail, tenant_len + 1, tenant_len + session_len) end
   if d.ttl then
     local talk, talks = d.tenant .. ':' .. j.session, key('talks', d.tenant)
@@ -147,16 +172,16 @@ local function accept(d)
 end
 
 -- Jobs that have nothing but a record and a place in their ready set.
-local function accept_plain(args, width, first, size)
+local function accept_plain(args, first, size)
   local left, at, counts = some_ruled and size or 0, first, {}
   while left > 0 do
     local run = (#args[at + 1] - RUN_BYTES) / JOB_BYTES
     count_jobs(counts, args[at], run)
-    at, left = at + 2 + run * width, left - run
+    at, left = at + 2 + run * WIDTH, left - run
   end
   local refused = refusal(counts, size)
   if refused then return refused end
-  local order, count, keyed, last, hundreds = lane[ACCEPTED], #records, width == 3, lane[ACCEPTED] + size, nil
+  local order, count, last, hundreds = lane[ACCEPTED], #records, lane[ACCEPTED] + size, nil
   at = first
   while order < last do
     local name, numbers, before = args[at], args[at + 1], order
@@ -177,12 +202,11 @@ local function accept_plain(args, width, first, size)
       records[count + 1] = JOB .. id
       records[count + 2] = head .. pack('<dd', order, estimate(prompt, completion)) .. now_packed .. args[at + 1]
       count = count + 2
-      if keyed then remember(name, args[at + 2], id) end
       ids[listed + order] = id
       local last_digits = order % 100
       if last_digits == 0 or not hundreds then hundreds = format('%d', (order - last_digits) / 100) end
       arrivals_there[arrived_there + 1], arrivals_there[arrived_there + 2] = hundreds .. DIGITS[last_digits], id
-      arrived_there, at = arrived_there + 2, at + width
+      arrived_there, at = arrived_there + 2, at + WIDTH
     end
     local accepted = order - before
     t[QUEUED], t[READY + class] = t[QUEUED] + accepted, t[READY + class] + accepted
@@ -200,7 +224,7 @@ local function accept_all(drafts)
     local accepted
     if d.idem ~= '' then
       local made = idem_key(d.tenant, d.idem)
-      accepted = string.byte(d.idem) == 0 and (fresh[made] or call('GET', made))
+      accepted = fresh[made] or known_by(made, d.idem)
       local digest = string.sub(d.idem, 10, 41)
       if not accepted then
         fresh[made] = digest .. d.id
@@ -231,9 +255,9 @@ functions.enqueue = function(args)
   flows.load(names, named)
   local replies = {}
   for n = 1, count, 3 do
-    local width, size, jobs_of_it, answer = groups[n], groups[n + 1], groups[n + 2], nil
-    if width then
-      answer = accept_plain(args, width, jobs_of_it, size)
+    local plain, size, jobs_of_it, answer = groups[n], groups[n + 1], groups[n + 2], nil
+    if plain then
+      answer = accept_plain(args, jobs_of_it, size)
     else
       answer = accept_all(jobs_of_it)
     end
