@@ -19,5 +19,6 @@ mod start;
 mod store_access;
 mod stream;
 mod tenants;
+mod waits;
 mod webhook;
 mod ws;

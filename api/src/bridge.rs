@@ -29,6 +29,7 @@ use crate::{
     error::ApiError,
     extract::{JsonBytes, Segment, parse},
     job_view::moment,
+    jobs::name_job,
     openapi::schema,
     settings::BridgeSettings,
     simulated,
@@ -258,11 +259,15 @@ async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Resp
     state.queue.submit(vec![job]).await?;
     let waited = state.unless_stopped(waiter.wait(state.settings.bridge.wait), tenant, &id).await;
     // Accepted is accepted: whatever fails from here on, the client can come back for the answer.
-    match waited.ok().flatten() {
-        Some(job) if job.status().is_terminal() => finished(&job),
-        Some(job) => Ok(pending(&id, cause::of(&state.queue, &job).await)),
-        None => Ok(pending(&id, None)),
-    }
+    let mut response = match waited.ok().flatten() {
+        Some(job) if job.status().is_terminal() => {
+            finished(&job).unwrap_or_else(IntoResponse::into_response)
+        }
+        Some(job) => pending(&id, cause::of(&state.queue, &job).await),
+        None => pending(&id, None),
+    };
+    name_job(response.headers_mut(), &id);
+    Ok(response)
 }
 
 fn pending(id: &JobId, cause: Option<String>) -> Response {

@@ -80,6 +80,9 @@ struct AnthropicTold<'a> {
 
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
+/// The header that names a job in every answer that is about one job.
+pub(crate) const X_CAUSEWAY_JOB_ID: HeaderName = HeaderName::from_static("x-causeway-job-id");
+
 impl ApiError {
     fn new(
         status: StatusCode,
@@ -185,15 +188,38 @@ impl ApiError {
         Self { message: message.to_owned(), ..Self::draining() }
     }
 
-    /// The job did not end while its caller could be held, as far as is known for this `cause`.
-    pub(crate) fn waited_too_long(id: &JobId, held: Duration, cause: Option<&str>) -> Self {
+    /// The job did not end while its caller could be held, as far as is known for this `cause`. `then` says what
+    /// becomes of it.
+    pub(crate) fn waited_too_long(
+        id: &JobId,
+        held: Duration,
+        cause: Option<&str>,
+        then: &str,
+    ) -> Self {
         let cause = cause.map(|cause| format!("; {cause}")).unwrap_or_default();
-        let message = format!(
-            "job {id} did not end within {} s{cause}; wait longer, or send `Prefer: \
-             respond-async` and poll /v1/jobs/{{id}}",
-            held.as_secs_f64()
-        );
+        let message =
+            format!("job {id} did not end within {} s{cause}; {then}", held.as_secs_f64());
         Self::upstream(true, message).with_code("wait_too_long")
+    }
+
+    /// What went wrong with a job that is accepted: the answer names it, so that its caller can come back.
+    pub(crate) fn about(self, id: &JobId) -> Self {
+        let name = HeaderValue::from_str(&id.to_string()).ok();
+        name.into_iter().fold(self, |error, name| error.with_header(X_CAUSEWAY_JOB_ID, name))
+    }
+
+    /// The same error after the job `id` was accepted, which must not be submitted again.
+    pub(crate) fn after_acceptance(error: Error, id: &JobId) -> Self {
+        let told = Self::from(error);
+        let message = match told.status {
+            StatusCode::SERVICE_UNAVAILABLE => format!(
+                "job {id} is accepted, but the store is not available now; do not send the \
+                 request again, poll /v1/jobs/{id}"
+            ),
+            _ => format!("job {id} is accepted, but {}", told.message),
+        };
+        let told = Self { message, ..told }.about(id);
+        told.with_header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
     }
 
     /// Says that trying again would not help: it would only enqueue the same again.

@@ -18,8 +18,9 @@ use crate::{
     auth::Caller,
     error::ApiError,
     extract::Segment,
-    jobs::{job_id, no_such_job},
+    jobs::{job_id, name_job, no_such_job},
     reader::Reader,
+    simulated,
     state::AppState,
 };
 
@@ -50,6 +51,10 @@ pub(crate) async fn events(
     let from = after.max(last).unwrap_or(0);
     let job = state.queue.job(&caller.tenant, &job_id(&id)?).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
+    let headers = [(header::CONTENT_TYPE, "text/event-stream")];
+    let mut response = headers.into_response();
+    name_job(response.headers_mut(), &job.id);
+    simulated::mark_events(response.headers_mut(), &state, &job);
     let reader = Reader::new(&state, &job, from);
     let ping = state.settings.ping;
     let blocks = stream::unfold(reader, move |mut reader| async move {
@@ -59,8 +64,8 @@ pub(crate) async fn events(
         };
         Some((Ok::<Bytes, Infallible>(Bytes::from(block)), reader))
     });
-    let headers = [(header::CONTENT_TYPE, "text/event-stream")];
-    Ok((headers, Body::from_stream(blocks)).into_response())
+    *response.body_mut() = Body::from_stream(blocks);
+    Ok(response)
 }
 
 fn next_after(param: &str, text: &str) -> Result<u64, ApiError> {

@@ -1,10 +1,13 @@
 //! The doors of existing clients: calls in the wire formats of OpenAI and Anthropic, each of which is
 //! a job that its caller waits for.
 //!
-//! The body goes to the upstream as it came, and the answer comes back as the upstream gave it. A
-//! client that goes away cancels its job, unless its request says `"store": true`. A client that is
-//! still there when this process stops is told to retry, and finds its job then: see [`retry`].
+//! The body goes to the upstream as it came, and the answer comes back as the upstream gave it. A call is
+//! held until its client leaves, at most for `api.hold`: how long that waits is its own affair. A
+//! client that goes away cancels its job, unless it may retry (see [`retry`]), has an idempotency key, or
+//! says `"store": true`. A client that is still there when this process stops is told to retry, and finds
+//! its job then.
 
+mod answer;
 mod hold;
 mod request;
 pub(crate) mod responses;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use axum::{
     extract::{Query, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use causeway_queue::{
-    Class, Error, JobId, RawJson, SessionKey, Status,
+    Class, Error, Job, JobId, RawJson, SessionKey, Status,
     backend::{ListQuery, MAX_PAGE},
     job::State as JobState,
 };
@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::{
     auth::Caller,
-    error::ApiError,
+    error::{ApiError, X_CAUSEWAY_JOB_ID},
     extract::{Segment, seconds},
     job_view, simulated,
     state::AppState,
@@ -31,6 +31,21 @@ const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-upstream-status")
 pub(crate) fn respond(status: StatusCode, body: &RawJson) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (status, kind, body.as_str().to_owned()).into_response()
+}
+
+/// An answer about one job: the job itself, its name and whether its answer is simulated.
+pub(crate) fn respond_with(status: StatusCode, job: &Job) -> Response {
+    let mut response = respond(status, &job_view::json(job));
+    name_job(response.headers_mut(), &job.id);
+    simulated::mark_job(response.headers_mut(), job);
+    response
+}
+
+/// Says in an answer which job it is about.
+pub(crate) fn name_job(headers: &mut HeaderMap, id: &JobId) {
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(X_CAUSEWAY_JOB_ID, id);
+    }
 }
 
 /// The job that a path names.
@@ -74,7 +89,7 @@ pub(crate) async fn show(
     let ended = state.queue.wait(&caller.tenant, &key, wait.unwrap_or(Duration::ZERO));
     let job = state.unless_stopped(ended, &caller.tenant, &key).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
-    Ok(respond(StatusCode::OK, &job_view::json(&job)))
+    Ok(respond_with(StatusCode::OK, &job))
 }
 
 #[derive(Debug, Deserialize)]
@@ -189,7 +204,7 @@ pub(crate) async fn cancel(
 ) -> Result<Response, ApiError> {
     let job = state.queue.cancel(&caller.tenant, &job_id(&id)?).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
-    Ok(respond(StatusCode::OK, &job_view::json(&job)))
+    Ok(respond_with(StatusCode::OK, &job))
 }
 
 /// `POST /v1/jobs/{id}/retry`.
@@ -200,7 +215,7 @@ pub(crate) async fn retry(
 ) -> Result<Response, ApiError> {
     let job = state.queue.retry(&caller.tenant, &job_id(&id)?).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
-    Ok(respond(StatusCode::ACCEPTED, &job_view::json(&job)))
+    Ok(respond_with(StatusCode::ACCEPTED, &job))
 }
 
 /// `GET /v1/jobs/{id}/result`: what the upstream answered, as it answered. 202 with the job while
@@ -213,18 +228,20 @@ pub(crate) async fn result(
     let job = state.queue.job(&caller.tenant, &job_id(&id)?).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
     let JobState::Ended { status, output, .. } = &job.state else {
-        return Ok(respond(StatusCode::ACCEPTED, &job_view::json(&job)));
+        return Ok(respond_with(StatusCode::ACCEPTED, &job));
     };
     let output = output.as_ref();
     if let Some(response) = output.and_then(|output| output.response.as_ref()) {
         let status = StatusCode::from_u16(response.status_code).unwrap_or(StatusCode::BAD_GATEWAY);
         let mut answer = respond(status, &response.body);
         answer.headers_mut().insert(UPSTREAM_STATUS, HeaderValue::from(response.status_code));
+        name_job(answer.headers_mut(), &job.id);
         simulated::mark_output(answer.headers_mut(), output);
         return Ok(answer);
     }
-    match output.and_then(|output| output.error.as_ref()) {
-        Some(error) => Err(ApiError::upstream(error.code == "upstream_timeout", &error.message)),
-        None => Err(ApiError::no_result(format!("job {id} was {status}: it has no result"))),
-    }
+    let error = match output.and_then(|output| output.error.as_ref()) {
+        Some(error) => ApiError::upstream(error.code == "upstream_timeout", &error.message),
+        None => ApiError::no_result(format!("job {id} was {status}: it has no result")),
+    };
+    Err(error.about(&job.id))
 }

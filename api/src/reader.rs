@@ -3,24 +3,21 @@
 //! A store that does not answer is asked again and again; when the process stops, what is known is
 //! still told. Apart from that nothing is kept here: the log is in the queue.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use causeway_queue::{
-    Event, EventKind, Job, JobId, Queue, RawJson, TenantId,
+    Event, EventKind, Job, JobId, RawJson, TenantId,
     json::{RawObject, items, repair_surrogates},
-    reader::Follower,
+    reader::{Follower, LOOK_AGAIN},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{job_view, state::AppState};
-
-/// How long to wait before a store that failed is asked again.
-const PAUSE: Duration = Duration::from_millis(500);
+use crate::{job_view, simulated, state::AppState};
 
 /// A reader of one job's events.
 pub(crate) struct Reader {
     follower: Follower,
-    queue: Queue,
+    state: AppState,
     tenant: TenantId,
     id: JobId,
     stopping: CancellationToken,
@@ -34,7 +31,7 @@ impl Reader {
     pub(crate) fn new(state: &AppState, job: &Job, from: u64) -> Self {
         Self {
             follower: state.queue.follow(job, from),
-            queue: state.queue.clone(),
+            state: state.clone(),
             tenant: job.tenant.clone(),
             id: job.id.clone(),
             stopping: state.stopping(),
@@ -63,7 +60,7 @@ impl Reader {
                 Ok(None) => self.ended = true,
                 Err(error) => {
                     tracing::debug!(job.id = %self.id, %error, "a reader waits for the store");
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(LOOK_AGAIN).await;
                 }
             }
         }
@@ -90,18 +87,19 @@ impl Reader {
 
     /// The job as it is now: events never carry it.
     async fn job(&self) -> RawJson {
-        let job: Option<Job> = self.queue.job(&self.tenant, &self.id).await.ok().flatten();
+        let job: Option<Job> = self.state.look(&self.tenant, &self.id).await.ok().flatten();
         job.as_ref().map(job_view::json).unwrap_or_default()
     }
 }
 
-/// A piece of the answer: its text, and the chunks as the upstream sent them.
+/// A piece of the answer: its text, the chunks as the upstream sent them, and the mark of a simulation.
 fn delta(event: &Event) -> RawJson {
     let chunks = items(event.data.as_str()).unwrap_or_default();
     let text: String = chunks.into_iter().filter_map(raw_text).collect();
     let text = repair_surrogates(&text);
     let (seq, chunks) = (event.seq, event.data.as_str());
-    let data = format!(r#"{{"chunks":{chunks},"seq":{seq},"text":"{text}"}}"#);
+    let mark = if simulated::is_in(event) { r#""simulated":true,"# } else { "" };
+    let data = format!(r#"{{"chunks":{chunks},"seq":{seq},{mark}"text":"{text}"}}"#);
     RawJson::parse(data).unwrap_or_default()
 }
 

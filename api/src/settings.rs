@@ -14,8 +14,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// Longest that a client may ask to wait for an answer. Default 120 s.
     pub max_wait: Duration,
-    /// Longest that a call in the format of an SDK is held, and how long its later tries find its
-    /// job. Default 600 s, as long as SDKs wait.
+    /// Longest that a call in the format of an SDK is held, where its client does not leave before. Default
+    /// 11 min: SDKs wait for 10 min.
     pub hold: Duration,
     /// Most jobs in one call. Default 10,000.
     pub max_jobs_per_call: usize,
@@ -95,7 +95,7 @@ impl Default for Settings {
         Self {
             max_body_bytes: 4 << 20,
             max_wait: Duration::from_secs(120),
-            hold: Duration::from_secs(600),
+            hold: Duration::from_secs(660),
             max_jobs_per_call: 10_000,
             max_delay: Duration::from_secs(30 * 24 * 3600),
             idempotency_ttl: Duration::from_secs(24 * 3600),

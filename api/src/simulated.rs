@@ -1,8 +1,13 @@
 //! The mark of simulated answers, which must not be taken for a model's.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use causeway_queue::{Event, EventKind, job::Output};
+use causeway_queue::{
+    Event, EventKind, Job,
+    job::{Output, State},
+};
 use serde::Deserialize;
+
+use crate::state::AppState;
 
 /// The header of simulated answers.
 const HEADER: HeaderName = HeaderName::from_static("x-causeway-simulated");
@@ -21,6 +26,21 @@ pub(crate) fn mark_output(headers: &mut HeaderMap, output: Option<&Output>) {
     if output.is_some_and(|output| output.simulated) {
         mark(headers);
     }
+}
+
+/// Marks an answer about this job if a simulation has answered it.
+pub(crate) fn mark_job(headers: &mut HeaderMap, job: &Job) {
+    if let State::Ended { output, .. } = &job.state {
+        mark_output(headers, output.as_ref());
+    }
+}
+
+/// Marks the events of this job, which may not have ended, if a simulation answers it as far as is known.
+pub(crate) fn mark_events(headers: &mut HeaderMap, state: &AppState, job: &Job) {
+    if state.settings.simulated_lanes.contains(&job.id.shard().lane) {
+        mark(headers);
+    }
+    mark_job(headers, job);
 }
 
 /// True if `event` carries chunks of a simulated answer.

@@ -7,10 +7,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use causeway_queue::{Error, JobId, Queue, TenantId, job::Job};
+use causeway_queue::{Error, JobId, Queue, TenantId, job::Job, reader::look_until};
+use tokio::time::{Duration, Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{auth::Tenants, models::ModelCache, settings::Settings};
+
+/// How long a store that fails is read again for a caller whose job is accepted: the time of a restart.
+const STORE_AWAY: Duration = Duration::from_secs(5);
 
 /// The state of the API: cheap to clone, as axum does many times for every request.
 #[derive(Debug, Clone)]
@@ -70,6 +74,36 @@ impl AppState {
             documents: OnceLock::new(),
             models: ModelCache::default(),
         }))
+    }
+
+    /// The outcome of `waiting` for the end of a job that was accepted, as [`unless_stopped`](Self::unless_stopped)
+    /// returns it. A store that fails at the end of the wait is read again for [`STORE_AWAY`], since the caller has no
+    /// job to look for before it has the answer.
+    pub(crate) async fn of_accepted(
+        &self,
+        waiting: impl Future<Output = Result<Option<Job>, Error>>,
+        tenant: &TenantId,
+        id: &JobId,
+    ) -> Result<Option<Job>, Error> {
+        match self.unless_stopped(waiting, tenant, id).await {
+            Err(Error::Unavailable(_)) => self.look(tenant, id).await,
+            job => job,
+        }
+    }
+
+    /// A job that was accepted, as it is now. A store that fails is read again for [`STORE_AWAY`].
+    pub(crate) async fn look(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
+        self.look_for(|| self.queue.job(tenant, id)).await
+    }
+
+    /// What `look` finds in the store, which is read again for [`STORE_AWAY`] if it fails; once only when the
+    /// process stops.
+    pub(crate) async fn look_for<T, F>(&self, look: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let at_most = if self.stopping.is_cancelled() { Duration::ZERO } else { STORE_AWAY };
+        look_until(Instant::now() + at_most, look).await
     }
 
     /// What `waiting` for the job's end answers; or, when the process stops before that, the job as

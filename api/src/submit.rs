@@ -25,7 +25,7 @@ use crate::{
     error::ApiError,
     extract::{JsonBytes, number, parse, preferred_wait},
     forward, job_view,
-    jobs::{one_of, respond},
+    jobs::{one_of, respond, respond_with},
     members::{self, Members},
     openapi::schema,
     settings::Settings,
@@ -204,11 +204,12 @@ async fn finish(
 ) -> Result<Response, ApiError> {
     let id = accepted.id();
     let ended = state.queue.wait(&caller.tenant, id, wait.unwrap_or_default());
-    let job = state.unless_stopped(ended, &caller.tenant, id).await?;
-    let job = job.ok_or_else(|| expired(id))?;
+    let job = state.of_accepted(ended, &caller.tenant, id).await;
+    let job = job.map_err(|error| ApiError::after_acceptance(error, id))?;
+    let job = job.ok_or_else(|| expired(id).about(id))?;
     let is_done = wait.is_some() && job.status().is_terminal();
     let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = respond(status, &job_view::json(&job));
+    let mut response = respond_with(status, &job);
     let headers = response.headers_mut();
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{id}")) {
         headers.insert(header::LOCATION, location);
@@ -252,7 +253,11 @@ async fn submit_many(
     }
     let accepted = state.queue.submit(jobs).await?;
     let ids: Vec<JobId> = accepted.iter().map(|one| one.id().clone()).collect();
-    let jobs = state.queue.jobs(&ids).await?;
+    let jobs = state.look_for(|| state.queue.jobs(&ids)).await;
+    let jobs = jobs.map_err(|error| match ids.first() {
+        Some(first) => ApiError::after_acceptance(error, first),
+        None => error.into(),
+    })?;
     let mut response = respond(StatusCode::ACCEPTED, &job_view::list(jobs.iter().flatten()));
     mark_replay(response.headers_mut(), &accepted);
     Ok(response)

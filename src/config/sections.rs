@@ -44,8 +44,8 @@ pub(crate) struct Api {
     /// Longest that a client may ask to wait for an answer. Default 120 s.
     #[serde(with = "span")]
     pub(crate) max_wait: Duration,
-    /// Longest that a call in the format of an SDK is held, and how long its later tries find its
-    /// job. Default 600 s.
+    /// Longest that a call in the format of an SDK is held, where its client does not leave before. Default
+    /// 11 min.
     #[serde(with = "span")]
     pub(crate) hold: Duration,
     /// Most jobs in one call. Default 10,000.
@@ -73,7 +73,7 @@ impl Default for Api {
         Self {
             max_body_bytes: 4 << 20,
             max_wait: Duration::from_secs(120),
-            hold: Duration::from_secs(600),
+            hold: Duration::from_secs(660),
             max_jobs_per_call: 10_000,
             max_delay: Duration::from_secs(30 * 86_400),
             idempotency: Duration::from_secs(86_400),

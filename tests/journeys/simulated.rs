@@ -30,16 +30,25 @@ async fn marks(client: &Client) -> (Vec<Option<String>>, Value) {
         keep(&client.post("/v1/chat/completions", &body).await);
     }
     let response = json!({ "model": "m", "input": "hi", "stream": true });
-    keep(&client.post("/v1/responses", &response).await);
+    let streamed = client.post("/v1/responses", &response).await;
+    let job = streamed.headers["x-causeway-job-id"].to_str().expect("a text");
+    let path = format!("/v1/responses/{}", job.replacen("job_", "resp_", 1));
+    keep(&streamed);
+    keep(&client.get(&path).await);
+    keep(&client.get(&format!("{path}?stream=true")).await);
     keep(&client.chat("ann", "hi").await);
-    let id = client.submit("hi").await;
+    let waiting = client.request(Method::POST, "/v1/jobs").header("prefer", "wait=20");
+    keep(&client.ask(waiting.json(&json!({ "body": chat("hi") }))).await);
+    let id = client.submit_stream("hi").await;
     let job = client.end_of(&id).await;
-    keep(&client.get(&format!("/v1/jobs/{id}/result")).await);
+    for path in ["", "/events", "/result"] {
+        keep(&client.get(&format!("/v1/jobs/{id}{path}")).await);
+    }
     (marks, job["simulated"].clone())
 }
 
 fn all_marked() -> (Vec<Option<String>>, Value) {
-    (vec![Some("true".to_owned()); 5], json!(true))
+    (vec![Some("true".to_owned()); 10], json!(true))
 }
 
 async fn a_models_answer_has_no_mark(store: Store) {
@@ -50,6 +59,8 @@ async fn a_models_answer_has_no_mark(store: Store) {
     assert_eq!(mark(&reply), None);
     let job = client.end_of(&client.submit("hi").await).await;
     assert_eq!(job["simulated"], false);
+    let id = job["id"].as_str().expect("an id");
+    assert_eq!(mark(&client.get(&format!("/v1/jobs/{id}/events")).await), None);
 }
 
 #[tokio::test]

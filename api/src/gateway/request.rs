@@ -12,19 +12,17 @@ use serde::{Deserialize, Deserializer, de::MapAccess};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::retry::Retry;
+use super::{hold::ALIVE, retry::Retry};
 use crate::{
     error::ApiError,
     extract::parse,
     forward,
+    jobs::name_job,
     members::{self, Members},
     openapi::schema,
     state::AppState,
     submit::{Peek, idempotency},
 };
-
-/// How much earlier than its client the call gives up, so that the client hears why.
-const MARGIN: Duration = Duration::from_secs(5);
 
 /// How long an SDK waits before its second try, and at most before a later one: it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -33,8 +31,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// How much longer a client that left may take to come again.
 const RETURN: Duration = Duration::from_secs(1);
 
-/// Headers in which SDKs say how many seconds they wait: of Python, and of JavaScript.
-const TIMEOUTS: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
+/// The header in which SDKs of Python say how many seconds they wait for each piece of an answer. Those of
+/// JavaScript wait for the head of an answer only.
+const READ_TIMEOUT: &str = "x-stainless-read-timeout";
+
+/// The shortest pause between two signs of life of a silent stream.
+const LIVELIEST: Duration = Duration::from_millis(250);
 
 /// A call, read and checked.
 #[derive(Debug)]
@@ -43,8 +45,8 @@ pub(super) struct Asked {
     pub(super) job: NewJob,
     /// What the caller wants to hear.
     pub(super) reply: Reply,
-    /// How long the caller waits.
-    pub(super) patience: Duration,
+    /// How often a silent stream says that it lives.
+    pub(super) alive: Duration,
     /// Whether the job goes on when the caller has gone.
     pub(super) stays: bool,
     /// How the caller retries when it went without an answer.
@@ -137,15 +139,16 @@ impl Asked {
         };
         let digest: [u8; 32] =
             Sha256::new().chain_update(path).chain_update([0]).chain_update(body).finalize().into();
-        let patience = patience(headers, state.settings.hold);
         let ttl = state.settings.idempotency_ttl;
         let idempotency =
             idempotency(headers)?.map(|key| Idempotency { key, digest, ttl, spans_job: true });
         let is_named = idempotency.is_some();
         let drafted = state.queue.draft(tenant.clone(), spec, body.clone(), completion);
-        let retry = retry(headers, tenant, idempotency.is_some(), digest);
+        let call = || Box::new(CallKey { tenant: tenant.clone(), digest });
+        let counted = retries(headers).filter(|_| !is_named);
+        let retry = counted.map_or(Retry::Never, |count| Retry::Counted(call(), returns(count)));
         let job = NewJob { class, keeps_events: stream, idempotency, ..drafted };
-        let stays = wishes.store.unwrap_or(false);
+        let stays = is_named || wishes.store.unwrap_or(false);
         let reply = if stream {
             Reply::Stream
         } else if prefers_async(headers) {
@@ -154,23 +157,11 @@ impl Asked {
             Reply::Whole
         };
         let is_retry = retries(headers).is_some_and(|count| count > 0);
-        Ok(Self { job, reply, patience, stays, retry, is_retry })
+        Ok(Self { job, reply, alive: alive(headers), stays, retry, is_retry })
     }
 
     pub(super) fn model(&self) -> Option<&str> {
         self.job.spec.model.as_deref()
-    }
-}
-
-/// How a caller retries.
-fn retry(headers: &HeaderMap, tenant: &TenantId, is_named: bool, digest: [u8; 32]) -> Retry {
-    let within = retries(headers).map(comes_again);
-    match (is_named, within) {
-        (true, within) => Retry::Named(within.unwrap_or_default()),
-        (false, Some(within)) => {
-            Retry::Counted(Box::new(CallKey { tenant: tenant.clone(), digest }), within)
-        }
-        (false, None) => Retry::Never,
     }
 }
 
@@ -186,17 +177,16 @@ fn retries(headers: &HeaderMap) -> Option<u32> {
 }
 
 /// How long a client that left with its try `retries` may take to come with the next one.
-fn comes_again(retries: u32) -> Duration {
+fn returns(retries: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(retries)).min(LONGEST_PAUSE) + RETURN
 }
 
-/// How long to hold a call: a little less than its client would wait, at most `most`. A client that
-/// waits less than a second may say that it waits for none.
-fn patience(headers: &HeaderMap, most: Duration) -> Duration {
-    let said = |name| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let client = TIMEOUTS.into_iter().find_map(said).filter(|seconds| *seconds > 0.0);
-    let Some(Ok(client)) = client.map(Duration::try_from_secs_f64) else { return most };
-    client.saturating_sub(MARGIN).max(client / 2).min(most)
+/// How often a silent stream says that it lives: twice in the time for which its client waits.
+fn alive(headers: &HeaderMap) -> Duration {
+    let said = headers.get(READ_TIMEOUT).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let client = said.map(Duration::try_from_secs_f64);
+    let Some(Ok(client)) = client else { return ALIVE };
+    (client / 2).clamp(LIVELIEST, ALIVE)
 }
 
 /// The class by `x-causeway-class`, else by OpenAI's `service_tier`.
@@ -218,12 +208,12 @@ fn class(headers: &HeaderMap, tier: Option<&str>) -> Result<Class, ApiError> {
 
 /// Says in the answer which job it was, and what the tenant has left of its rates.
 pub(super) fn tell(headers: &mut HeaderMap, id: &JobId, allowance: Allowance) {
+    name_job(headers, id);
     let mut set = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(HeaderName::from_static(name), value);
         }
     };
-    set("x-causeway-job-id", id.to_string());
     if let Some(rate) = allowance.requests {
         set("x-ratelimit-limit-requests", rate.limit.to_string());
         set("x-ratelimit-remaining-requests", rate.remaining.to_string());
@@ -264,25 +254,21 @@ mod tests {
     }
 
     #[test]
-    fn a_call_gives_up_before_its_client_does() {
-        let most = Duration::from_secs(600);
-        let held = |text| patience(&headers(&[("x-stainless-read-timeout", text)]), most);
-        assert_eq!(held("60"), Duration::from_secs(55));
-        assert_eq!(held("4"), Duration::from_secs(2));
-        assert_eq!(held("2.5"), Duration::from_millis(1250));
-        for text in ["0", "None", "NaN", "inf", "-1"] {
-            assert_eq!(held(text), most, "{text}");
+    fn a_stream_lives_for_an_impatient_client() {
+        let of = |text| alive(&headers(&[(READ_TIMEOUT, text)]));
+        assert_eq!(of("600"), ALIVE);
+        assert_eq!(of("5"), Duration::from_millis(2500));
+        assert_eq!(of("0.1"), LIVELIEST);
+        for text in ["None", "NaN", "inf", "-1"] {
+            assert_eq!(of(text), ALIVE, "{text}");
         }
-        assert_eq!(held("6000"), most);
-        assert_eq!(patience(&HeaderMap::new(), most), most);
-        let javascript = headers(&[("x-stainless-timeout", "60")]);
-        assert_eq!(patience(&javascript, most), Duration::from_secs(55));
+        assert_eq!(alive(&HeaderMap::new()), ALIVE);
     }
 
     #[test]
-    fn a_client_has_longer_to_come_again_than_it_pauses() {
-        assert_eq!(comes_again(0), Duration::from_millis(1500));
-        assert_eq!(comes_again(2), Duration::from_secs(3));
-        assert_eq!(comes_again(u32::MAX), Duration::from_secs(9));
+    fn a_client_may_return_later_than_it_pauses() {
+        assert_eq!(returns(0), Duration::from_millis(1500));
+        assert_eq!(returns(2), Duration::from_secs(3));
+        assert_eq!(returns(u32::MAX), Duration::from_secs(9));
     }
 }

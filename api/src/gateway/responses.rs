@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::{
     Json,
     extract::{Query, State},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -30,7 +31,9 @@ use crate::{
     auth::Caller,
     error::ApiError,
     extract::{Segment, parse},
+    jobs::name_job,
     openapi::schema,
+    simulated,
     state::AppState,
     submit, webhook,
 };
@@ -147,10 +150,23 @@ pub(crate) async fn retrieve(
     })?;
     let job = find(&state, &caller.tenant, &id).await?;
     if !reading.stream {
-        return Ok(Json(object(&job)).into_response());
+        return Ok(respond_with(&job));
     }
+    let mut marks = HeaderMap::new();
+    name_job(&mut marks, &job.id);
+    simulated::mark_events(&mut marks, &state, &job);
     let held = Held::attached(&state, caller.tenant, job, Dialect::Responses);
-    Ok(stream::open(held, Renderer::after(reading.starting_after)))
+    let mut response = stream::open(held, Renderer::after(reading.starting_after));
+    response.headers_mut().extend(marks);
+    Ok(response)
+}
+
+/// The response as it is now, with the name of its job and whether it is simulated.
+fn respond_with(job: &Job) -> Response {
+    let mut response = Json(object(job)).into_response();
+    name_job(response.headers_mut(), &job.id);
+    simulated::mark_job(response.headers_mut(), job);
+    response
 }
 
 /// `POST /v1/responses/{id}/cancel`: answers with the response, again and again.
@@ -164,5 +180,5 @@ pub(crate) async fn cancel(
     let ended = state.queue.wait(&caller.tenant, &job.id, CANCEL_WAIT);
     let job = state.unless_stopped(ended, &caller.tenant, &job.id).await?;
     let gone = || ApiError::gone(format!("response {id} is gone"));
-    Ok(Json(object(&job.ok_or_else(gone)?)).into_response())
+    Ok(respond_with(&job.ok_or_else(gone)?))
 }

@@ -12,7 +12,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use causeway_queue::{Event, EventKind, job::State, reader::Follower};
+use causeway_queue::{
+    Event, EventKind,
+    job::State,
+    reader::{Follower, LOOK_AGAIN},
+};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
@@ -20,19 +24,14 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
     Dialect,
-    hold::{Held, finished, said},
+    answer::{finished, said},
+    hold::Held,
     responses::events::Renderer,
 };
 use crate::{error::ApiError, simulated};
 
-/// How long a job may take to fail with a status of its own.
+/// How long a job may take to fail with a status of its own; less where its client waits less.
 const OPEN_AFTER: Duration = Duration::from_secs(1);
-
-/// How often a stream in which nothing comes says that it lives.
-const ALIVE: Duration = Duration::from_secs(10);
-
-/// How long to wait before a store that failed is asked again.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// About how many bytes of events that are there already go to the client at once.
 const AT_ONCE: usize = 16 << 10;
@@ -44,8 +43,8 @@ struct Stream {
     /// What was heard before the stream was opened.
     early: VecDeque<Event>,
     next_comment: Instant,
-    /// Rings when `next_comment` may have come, and when the process stops: made once, for each is
-    /// dear to make anew for every event.
+    /// Rings when `next_comment` or the end of the hold may have come, and when the process stops: made once, for
+    /// each is dear to make anew for every event.
     alarm: Pin<Box<Sleep>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Whether something of the answer was passed on, which cannot be taken back.
@@ -58,7 +57,7 @@ struct Stream {
 /// Answers with a stream, or with the error that came first.
 pub(super) async fn respond(mut held: Held) -> Result<Response, ApiError> {
     let mut follower = held.follower();
-    let open_at = Instant::now() + OPEN_AFTER;
+    let open_at = Instant::now() + OPEN_AFTER.min(held.alive);
     let mut early = VecDeque::new();
     while let Ok(Ok(Some(event))) = timeout_at(open_at, follower.next()).await {
         let has_begun = match event.kind {
@@ -97,7 +96,7 @@ fn opened(
 ) -> Response {
     let has_begun = early.back().is_some_and(|event| event.kind == EventKind::Delta);
     let is_simulated = early.iter().any(simulated::is_in);
-    let next_comment = Instant::now() + if has_begun { ALIVE } else { Duration::ZERO };
+    let next_comment = Instant::now() + if has_begun { held.alive } else { Duration::ZERO };
     let stream = Stream {
         alarm: Box::pin(sleep_until(next_comment)),
         stopping: Box::pin(held.state.stopping().cancelled_owned()),
@@ -138,34 +137,50 @@ impl Stream {
             let event = tokio::select! {
                 biased;
                 event = self.follower.next() => event,
-                () = &mut self.alarm => {
-                    let is_due = Instant::now() >= self.next_comment;
-                    if is_due {
-                        self.next_comment = Instant::now() + ALIVE;
-                    }
-                    self.alarm.as_mut().reset(self.next_comment);
-                    if !is_due {
-                        continue;
-                    }
-                    return Some(self.comment().await);
-                }
+                () = &mut self.alarm => match self.on_alarm().await {
+                    Some(told) => return Some(told),
+                    None => continue,
+                },
                 () = &mut self.stopping => return Some(self.rest().await),
             };
             match event {
                 Ok(Some(event)) => {
                     let blocks = self.blocks_from(event).await;
                     if !blocks.is_empty() {
-                        self.next_comment = Instant::now() + ALIVE;
+                        self.next_comment = Instant::now() + self.held.alive;
                         return Some(blocks);
                     }
                 }
                 Ok(None) => return Some(self.fail(ApiError::gone("the job is gone"))),
                 Err(error) => {
                     tracing::debug!(job.id = %self.held.id(), %error, "a reader waits for the store");
-                    sleep(PAUSE).await;
+                    sleep(LOOK_AGAIN).await;
                 }
             }
         }
+    }
+
+    /// Ends a stream in which nothing of the answer came while it was held, or says that it lives; `None` before
+    /// the time of either.
+    async fn on_alarm(&mut self) -> Option<String> {
+        let now = Instant::now();
+        if !self.has_passed && now >= self.held.until {
+            return Some(match self.held.job().await {
+                Ok(Some(job)) => {
+                    let error = self.held.waited_too_long(&job).await;
+                    self.fail(error)
+                }
+                Ok(None) => self.fail(ApiError::gone("the job is gone")),
+                Err(error) => self.fail(error.into()),
+            });
+        }
+        let is_due = now >= self.next_comment;
+        if is_due {
+            self.next_comment = now + self.held.alive;
+        }
+        let end = if self.has_passed { self.next_comment } else { self.held.until };
+        self.alarm.as_mut().reset(self.next_comment.min(end));
+        if is_due { Some(self.comment().await) } else { None }
     }
 
     /// What is left to tell when the process stops: its worker may just have ended the job.
@@ -231,6 +246,7 @@ impl Stream {
 
     /// The same of a response.
     async fn events(&mut self, event: &Event) -> String {
+        self.has_passed |= event.kind == EventKind::Delta;
         let Some(renderer) = &mut self.renderer else { return String::new() };
         let needs_job = renderer.needs_job(event.kind);
         let job = if needs_job { self.held.job().await.ok().flatten() } else { None };
@@ -292,7 +308,8 @@ impl Stream {
 
     /// Says that it lives and, where the job still waits, how it stands in the queue.
     async fn comment(&self) -> String {
-        let job = self.held.job().await.ok().flatten();
+        let Held { state, tenant, .. } = &self.held;
+        let job = state.queue.job(tenant, self.held.id()).await.ok().flatten();
         let waits = job.and_then(|job| match job.state {
             State::Queued { position, estimated_wait_ms, .. } => {
                 Some((position, estimated_wait_ms))

@@ -14,7 +14,8 @@ use crate::{
 const TAG: &str = "bridge";
 
 /// Headers of every answer to a message.
-const TOLD: [(&str, &str); 3] = [
+const TOLD: [(&str, &str); 4] = [
+    ("x-causeway-job-id", "The message's job, in errors too"),
     ("x-ratelimit-limit", "How many messages the user may send in the window"),
     ("x-ratelimit-remaining", "How many of them are left"),
     ("x-ratelimit-reset", "In how many seconds all of them are"),

@@ -24,7 +24,8 @@ pub(super) const IN_ANTHROPIC_SHAPE: [u16; 11] =
     [400, 403, 410, 413, 415, 422, 429, 500, 502, 503, 504];
 
 const ABOUT: &str = "The body goes to the upstream as it is, and its answer comes back as it is: \
-                     only what is described here is read. A caller that goes away cancels the job.";
+                     only what is described here is read. A caller that goes away cancels the job, \
+                     unless it has an idempotency key; an SDK that counts its attempts has time to retry.";
 
 /// Headers of an answer that are told of every call that is held.
 const TOLD: [(&str, &str); 3] = [
@@ -51,7 +52,7 @@ fn door(id: &str, summary: &str) -> Operation {
         .header("Prefer", "`respond-async` answers at once where the job is", schema::any_text())
         .header(
             "Idempotency-Key",
-            "The same key is the same job, for 24 h and within the lane of the model",
+            "The same key is the same job, for 24 h or as long as the job is kept, within the lane of the model",
             schema::key(),
         )
         .takes(all_of([of::<Peek>(), of::<Wishes>()]))

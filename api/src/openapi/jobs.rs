@@ -1,7 +1,10 @@
 //! Jobs.
 
 use causeway_queue::backend::MAX_PAGE;
-use utoipa::openapi::path::HttpMethod::{Get, Post};
+use utoipa::openapi::{
+    ResponseBuilder,
+    path::HttpMethod::{Get, Post},
+};
 
 use super::{
     operation::{Operation, json, of, one_of, operation, plain, told},
@@ -18,6 +21,16 @@ const TAG: &str = "jobs";
 const ID: &str = "The job's id";
 const WAIT: &str = "How many seconds to wait for the end";
 
+/// An answer about one job.
+fn answered(about: &str) -> ResponseBuilder {
+    let marks = [
+        ("x-causeway-job-id", "The job, in errors too"),
+        ("x-causeway-simulated", "`true` where a simulation answered, and no model"),
+    ];
+    let response = json(about, of::<JobView<'_>>());
+    marks.into_iter().fold(response, |response, (name, about)| response.header(name, told(about)))
+}
+
 fn job(id: &str, summary: &str) -> Operation {
     operation(TAG, id, summary).path("id", ID).refuses([404]).asks_the_store()
 }
@@ -26,16 +39,17 @@ fn submit() -> Operation {
     let replayed = told("`true` where an earlier call with this key made the job");
     let accepted = json("Accepted", one_of([of::<JobView<'_>>(), of::<ListView<'_>>()]));
     let accepted = accepted.header("location", told("Where the one job is"));
+    let accepted = accepted.header("x-causeway-job-id", told("The one job, in errors too"));
     let accepted = accepted.header("idempotent-replayed", replayed);
     operation(TAG, "submitJobs", "Submit one job, or many at once")
         .header("Prefer", "`wait=N` waits for the end, at most N seconds", schema::any_text())
         .header(
             "Idempotency-Key",
-            "The same key is the same job, for 24 h and within the lane of the model",
+            "The same key is the same job, for 24 h or as long as the job is kept, within the lane of the model",
             schema::key(),
         )
         .takes(one_of([of::<JobRequest>(), of::<ManyRequest>()]))
-        .answers(200, "The job, which has ended within the wait", of::<JobView<'_>>())
+        .responds(200, answered("The job, which has ended within the wait"))
         .responds(202, accepted)
         .refuses([410, 422, 429])
         .asks_the_store()
@@ -70,7 +84,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
             Get,
             job("showJob", "The job, at once or when it has ended")
                 .query("wait", WAIT, schema::seconds(settings.max_wait))
-                .answers(200, "The job", of::<JobView<'_>>())
+                .responds(200, answered("The job"))
                 .refuses([400]),
         ),
         (
@@ -91,24 +105,21 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
             "/v1/jobs/{id}/result",
             Get,
             job("jobResult", "The upstream's own status and body")
-                .answers(202, "The job has not ended", of::<JobView<'_>>())
+                .responds(202, answered("The job has not ended"))
                 .refuses([410, 502, 504])
                 .passes_on(),
         ),
         (
             "/v1/jobs/{id}/cancel",
             Post,
-            job("cancelJob", "Cancel a job, waiting or running; as often as you like").answers(
-                200,
-                "The job as it is then",
-                of::<JobView<'_>>(),
-            ),
+            job("cancelJob", "Cancel a job, waiting or running; as often as you like")
+                .responds(200, answered("The job as it is then")),
         ),
         (
             "/v1/jobs/{id}/retry",
             Post,
             job("retryJob", "Put a failed, cancelled or expired job back")
-                .answers(202, "The job as it is then", of::<JobView<'_>>())
+                .responds(202, answered("The job as it is then"))
                 .refuses([400, 429]),
         ),
         (

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use axum::body::to_bytes;
 use causeway_queue::{
     Fault, Outcome,
     job::{AttemptError, Output},
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::{Answer, Api, post};
+use super::{Answer, Api, post, settle};
+use crate::Settings;
 
 const WORDS: &str = "401 from http://127.0.0.1:9101: Incorrect API key provided";
 
@@ -39,9 +42,7 @@ async fn work(api: &Api, outcome: Outcome) {
 
 async fn call(api: &Api) -> Answer {
     let body = json!({ "model": "m", "messages": [] }).to_string();
-    let mut request = post("/v1/chat/completions", &body);
-    request.headers_mut().insert("x-stainless-read-timeout", "4".parse().unwrap());
-    api.ask(request).await
+    api.ask(post("/v1/chat/completions", &body)).await
 }
 
 async fn say(api: &Api) -> Answer {
@@ -53,7 +54,7 @@ async fn a_late_answer_names_the_last_failure() {
     let api = Api::new();
     let (answer, ()) = tokio::join!(call(&api), work(&api, failed()));
     let message = answer.refused(504, "wait_too_long");
-    let cause = format!("within 2 s; its last attempt failed: {WORDS}; wait longer");
+    let cause = format!("within 660 s; its last attempt failed: {WORDS}; it is cancelled");
     assert!(message.contains(&cause), "{message}");
 }
 
@@ -75,7 +76,29 @@ async fn a_late_answer_names_the_outage() {
 async fn a_late_answer_without_a_failure_names_none() {
     let answer = call(&Api::new()).await;
     let message = answer.refused(504, "wait_too_long");
-    assert!(message.contains("within 2 s; wait longer"), "{message}");
+    assert!(message.contains("within 660 s; it is cancelled"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_without_an_answer_names_the_outage() {
+    for (path, kind, body) in [
+        ("/v1/chat/completions", "", json!({ "model": "m", "messages": [], "stream": true })),
+        ("/v1/messages", "event: error", json!({ "model": "m", "messages": [], "stream": true })),
+        ("/v1/responses", "event: error", json!({ "model": "m", "input": "hi", "stream": true })),
+    ] {
+        let api = Api::new();
+        let started = Instant::now();
+        let (answer, ()) =
+            tokio::join!(api.send(post(path, &body.to_string())), work(&api, refused()));
+        let told = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        let told = String::from_utf8(told.to_vec()).unwrap();
+        assert_eq!(started.elapsed(), Settings::default().hold, "{path}");
+        let last = told.trim_end().rsplit("\n\n").next().unwrap();
+        assert!(last.starts_with(kind), "{last}");
+        assert!(last.contains("did not end within 660 s") && last.contains(WORDS), "{last}");
+        settle().await;
+        assert_eq!(api.unfinished().await, 0, "{path}: the job is cancelled");
+    }
 }
 
 #[tokio::test(start_paused = true)]

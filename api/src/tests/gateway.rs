@@ -212,14 +212,43 @@ async fn a_stream_of_which_something_was_said_does_not_wait_for_another_attempt(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_held_no_longer_than_its_client_waits() {
+async fn a_call_is_held_until_its_client_leaves() {
     let api = Api::new();
-    let request = with(post(CHAT, &chat(false).to_string()), &[("x-stainless-read-timeout", "60")]);
+    let impatient = [("x-stainless-read-timeout", "5"), ("x-stainless-retry-count", "0")];
+    let request = with(post(CHAT, &chat(false).to_string()), &impatient);
+    let (status, ..) = served(&api, request, async |lease| {
+        tokio::time::sleep(Duration::from_millis(4990)).await;
+        api.answer(lease, "hi").await;
+    })
+    .await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_held_within_a_bound() {
+    let api = Api::new();
+    let request = with(post(CHAT, &chat(false).to_string()), &[("x-stainless-retry-count", "0")]);
     let began = tokio::time::Instant::now();
     let answer = api.ask(request).await;
-    assert_eq!(began.elapsed(), Duration::from_secs(55));
+    assert_eq!(began.elapsed(), crate::Settings::default().hold);
     answer.refused(504, "wait_too_long");
     assert_eq!(answer.header("x-should-retry"), Some("false"));
+    assert!(answer.header("x-causeway-job-id").is_some());
+    super::settle().await;
+    assert_eq!(api.unfinished().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_lives_for_an_impatient_client() {
+    let api = Api::new();
+    let request = with(post(CHAT, &chat(true).to_string()), &[("x-stainless-read-timeout", "2")]);
+    let (_, _, body) = served(&api, request, async |lease| {
+        tokio::time::sleep(Duration::from_millis(5500)).await;
+        api.answer(lease, "hi").await;
+    })
+    .await;
+    // One when it is opened after 1 s, and one each second.
+    assert_eq!(body.matches(": alive").count(), 5, "{body}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{Api, post};
+use super::{Api, post, settle};
 
 const CHAT: &str = "/v1/chat/completions";
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,6 +24,13 @@ fn attempt_of<'a>(api: &'a Api, retries: u32, body: &serde_json::Value) -> Call<
     Box::pin(api.send(request))
 }
 
+/// A call with an idempotency key.
+fn keyed(api: &Api) -> Call<'_> {
+    let mut request = post(CHAT, &json!({ "model": "m", "messages": [] }).to_string());
+    request.headers_mut().insert("idempotency-key", "k".parse().unwrap());
+    Box::pin(api.send(request))
+}
+
 /// Polls a call until its job waits, as one of `jobs`.
 async fn start<'a>(api: &'a Api, mut call: Call<'a>, jobs: u64) -> Call<'a> {
     while api.unfinished().await < jobs {
@@ -31,13 +38,6 @@ async fn start<'a>(api: &'a Api, mut call: Call<'a>, jobs: u64) -> Call<'a> {
     }
     assert!(futures_util::poll!(&mut call).is_pending());
     call
-}
-
-/// Lets what is done for clients that have gone go on.
-async fn settle() {
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
 }
 
 fn job_of(answer: &Response) -> String {
@@ -126,6 +126,38 @@ async fn a_retry_never_joins_a_cancelled_job() {
     while api.unfinished().await < 2 {
         assert!(futures_util::poll!(&mut again).is_pending());
     }
+}
+
+#[tokio::test]
+async fn a_call_with_a_key_goes_on_without_its_client() {
+    let api = Api::new();
+    drop(start(&api, keyed(&api), 1).await);
+    settle().await;
+    let lease = api.claim().await;
+    let id = lease.key.job.to_string();
+    let again = start(&api, keyed(&api), 1).await;
+    api.answer(lease, "hi").await;
+    let answer = again.await;
+    assert_eq!((answer.status().as_u16(), job_of(&answer)), (200, id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stored_call_is_an_orphan_for_its_time_only() {
+    let api = Api::new();
+    let body = json!({ "model": "m", "messages": [], "store": true });
+    drop(start(&api, attempt_of(&api, 0, &body), 1).await);
+    sleep(10 * SECOND).await;
+    assert_eq!(api.unfinished().await, 1, "it goes on");
+    let _refused_before = start(&api, attempt_of(&api, 1, &body), 2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_counts_no_attempts_cancels_at_once() {
+    let api = Api::new();
+    let request = post(CHAT, &json!({ "model": "m", "messages": [] }).to_string());
+    drop(start(&api, Box::pin(api.send(request)), 1).await);
+    settle().await;
+    assert_eq!(api.unfinished().await, 0);
 }
 
 #[tokio::test]

@@ -128,8 +128,12 @@ impl Session {
         let accepted = submit_one(&self.state, &self.caller, wanted.as_str().as_bytes(), key);
         let accepted = accepted.await.map_err(|error| error.within("job"))?;
         let id = accepted.id();
-        let job =
-            self.state.queue.job(&self.caller.tenant, id).await?.ok_or_else(|| expired(id))?;
+        let found = self.state.look(&self.caller.tenant, id).await;
+        let found = found.map_err(|error| ApiError::after_acceptance(error, id));
+        let job = match found.and_then(|job| job.ok_or_else(|| expired(id))) {
+            Ok(job) => job,
+            Err(error) => return Ok(Told::error(&error).about(written(id))),
+        };
         if asked.follow {
             self.read(Reader::new(&self.state, &job, 0), id.clone());
         }

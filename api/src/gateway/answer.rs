@@ -1,0 +1,140 @@
+//! The answer of a call that is held: the upstream's, where the job is, or why there is none.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use causeway_queue::{Job, Status, job::State as JobState};
+
+use super::{
+    Dialect,
+    hold::{Ear, Held},
+    request::Reply,
+    responses,
+};
+use crate::{cause, error::ApiError, job_view, jobs::respond, simulated};
+
+impl Held {
+    /// Waits for the end; answers as the upstream did.
+    pub(super) async fn answer(mut self) -> Result<Response, ApiError> {
+        if self.reply == Reply::Place {
+            return self.place().await;
+        }
+        let (state, tenant, id) = (self.state.clone(), self.tenant.clone(), self.id().clone());
+        let ear = std::mem::replace(&mut self.ear, Ear::Taken);
+        let hold = self.state.settings.hold;
+        let ended = async {
+            match ear {
+                Ear::Waiter(waiter) => waiter.wait(hold).await,
+                Ear::Late(_) | Ear::Follower(_) | Ear::Taken => {
+                    state.queue.wait(&tenant, &id, hold).await
+                }
+            }
+        };
+        match state.of_accepted(ended, &tenant, &id).await {
+            Ok(Some(job)) if job.status().is_terminal() => {
+                self.release();
+                finished(&job, self.dialect)
+            }
+            Ok(None) => Err(ApiError::gone(format!("job {id} is gone"))),
+            Ok(Some(_)) if state.stopping().is_cancelled() => {
+                self.retry.keep(&state, &id).await;
+                self.release();
+                Err(ApiError::draining())
+            }
+            Ok(Some(job)) => Err(self.waited_too_long(&job).await),
+            // The job may well succeed: a retry of this call finds it.
+            Err(error) => Err(self.out_of_reach(error)),
+        }
+    }
+
+    /// Where to look: 202 and the job, or the response as it is now.
+    async fn place(&mut self) -> Result<Response, ApiError> {
+        self.release();
+        let job = self.job().await.map_err(|error| self.out_of_reach(error))?;
+        let job = job.ok_or_else(|| ApiError::gone(format!("job {} is gone", self.id())))?;
+        Ok(match self.dialect {
+            // However fast a worker was: as it was accepted.
+            Dialect::Responses if !matches!(self.ear, Ear::Late(_)) => {
+                Json(responses::object::skeleton(&job, "queued")).into_response()
+            }
+            Dialect::Responses => Json(responses::object::object(&job)).into_response(),
+            Dialect::OpenAi | Dialect::Anthropic => {
+                respond(StatusCode::ACCEPTED, &job_view::json(&job))
+            }
+        })
+    }
+
+    /// The error of a job that has no answer at the end of the hold. Its client does not retry: the same would only
+    /// be enqueued again.
+    pub(super) async fn waited_too_long(&mut self, job: &Job) -> ApiError {
+        self.begin();
+        let cause = cause::of(&self.state.queue, job).await;
+        let then = if self.stays {
+            format!("it goes on, poll /v1/jobs/{}", job.id)
+        } else {
+            "it is cancelled; raise `api.hold`, or send `Prefer: respond-async` to get a job to poll"
+                .to_owned()
+        };
+        ApiError::waited_too_long(&job.id, self.state.settings.hold, cause.as_deref(), &then)
+    }
+
+    /// The error of a job that cannot be read. A client that counts its attempts retries and finds it; another one
+    /// is left with its id.
+    fn out_of_reach(&mut self, error: causeway_queue::Error) -> ApiError {
+        if self.is_retried() {
+            return error.into();
+        }
+        self.release();
+        ApiError::after_acceptance(error, self.id())
+    }
+}
+
+/// The answer of a job that has ended: the upstream's, or why there is none.
+pub(super) fn finished(job: &Job, dialect: Dialect) -> Result<Response, ApiError> {
+    let JobState::Ended { status, output, .. } = &job.state else {
+        return Err(ApiError::gone(format!("job {} has not ended", job.id)));
+    };
+    let output = output.as_ref();
+    if let Some(answered) = output.and_then(|output| output.response.as_ref()) {
+        let code = StatusCode::from_u16(answered.status_code).unwrap_or(StatusCode::BAD_GATEWAY);
+        if dialect == Dialect::Responses && *status == Status::Succeeded {
+            let mut response = Json(responses::object::object(job)).into_response();
+            simulated::mark_output(response.headers_mut(), output);
+            return Ok(response);
+        }
+        let mut response = respond(code, &answered.body);
+        simulated::mark_output(response.headers_mut(), output);
+        if !code.is_success() {
+            ApiError::is_final(response.headers_mut());
+        }
+        return Ok(response);
+    }
+    Err(failure(*status, job))
+}
+
+/// Why a job that has ended has no answer.
+pub(super) fn failure(status: Status, job: &Job) -> ApiError {
+    let JobState::Ended { output, .. } = &job.state else { return ApiError::unavailable() };
+    let error = output.as_ref().and_then(|output| output.error.as_ref());
+    match (status, error) {
+        (_, Some(error)) => ApiError::upstream(error.code == "upstream_timeout", &error.message),
+        (Status::Expired, None) => {
+            let why = job_view::plain_end(job, status).map(|(_, message)| message);
+            ApiError::upstream(true, format!("job {}: {}", job.id, why.unwrap_or_default()))
+        }
+        (_, None) => ApiError::no_result(format!("job {} is {status}: it has no answer", job.id)),
+    }
+}
+
+/// The error of a job that has ended: what the upstream said, where it said it in an envelope.
+pub(super) fn said(job: &Job) -> Result<serde_json::Value, ApiError> {
+    let JobState::Ended { status, output, .. } = &job.state else {
+        return Err(ApiError::unavailable());
+    };
+    let answered = output.as_ref().and_then(|output| output.response.as_ref());
+    let said: Option<serde_json::Value> = answered.and_then(|answer| answer.body.read().ok());
+    said.filter(|body| body.get("error").is_some_and(serde_json::Value::is_object))
+        .ok_or_else(|| failure(*status, job))
+}
