@@ -9,11 +9,12 @@ What is sent to /hooks/NAME is answered so as well, and kept as it came (`raw`):
                                     status, headers, json (a whole body), text (the same, as it is),
                                     events (of a stream: data, or {"event": ..., "data": ...},
                                       or {"base64": ...}: bytes that are sent as they are),
-                                    hold (wait for a release before it answers), cut (break off)
+                                    hold (wait for a release before it answers), cut (break off),
+                                    after (wait so many seconds before it answers)
                                   "hold" among the events waits there
     POST /release/NAME            lets one hold go on
     GET  /calls/NAME?wait=N       the calls so far, as soon as there are N
-    GET  /left/NAME?wait=N        how many callers closed their connection in a hold, once it is N
+    GET  /left/NAME?wait=N        how many callers closed their connection in a hold or wait, once it is N
 
 Holds and waits end after PATIENCE; only a failing test waits so long.
 """
@@ -81,6 +82,13 @@ class Call:
         if released not in done:
             raise Left
 
+    async def pause(self, seconds):
+        try:
+            await asyncio.wait_for(self.reader.read(1), seconds)
+        except TimeoutError:
+            return
+        raise Left
+
     async def send(self, text):
         data = text if isinstance(text, bytes) else text.encode()
         self.writer.write(b"%x\r\n%s\r\n" % (len(data), data))
@@ -89,6 +97,8 @@ class Call:
     async def answer(self, said):
         if said.get("hold"):
             await self.hold()
+        if said.get("after"):
+            await self.pause(said["after"])
         events = said.get("events")
         kind = "application/json" if events is None else "text/event-stream"
         headers = {"content-type": kind} | said.get("headers", {})

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::support::{
+    http::chat,
     system::{Store, System},
     upstream::Upstream,
 };
@@ -17,6 +18,7 @@ const BOUND: Duration = Duration::from_millis(100);
 
 crate::on_both_stores! {
     cancelling_from_any_process_closes_the_upstreams_connection_at_once;
+    a_caller_that_leaves_closes_the_upstreams_connection_at_once;
     a_cancelled_stream_is_dropped_in_mid_answer;
 }
 
@@ -35,11 +37,33 @@ async fn cancelling_from_any_process_closes_the_upstreams_connection_at_once(sto
         assert_eq!(job["status"], "cancelled");
         assert_eq!(job["response"], Value::Null);
     }
+    assert_soon(store, times);
+    assert_eq!(upstream.seen().len(), RUNS);
+}
+
+/// Checks the median of the times until a connection was closed.
+#[track_caller]
+fn assert_soon(store: Store, mut times: Vec<Duration>) {
     times.sort_unstable();
     let median = times[RUNS / 2];
-    println!("from the request to the closed connection on {store:?}: {median:?}, all: {times:?}");
+    println!("until the closed connection on {store:?}: {median:?}, all: {times:?}");
     assert!(median < BOUND, "{median:?} is the median of {times:?}");
-    assert_eq!(upstream.seen().len(), RUNS);
+}
+
+async fn a_caller_that_leaves_closes_the_upstreams_connection_at_once(store: Store) {
+    let mut upstream = Upstream::held().await;
+    let system = System::start(store, &upstream, &[]).await;
+    let mut times = Vec::with_capacity(RUNS);
+    for _ in 0..RUNS {
+        let mut calling = JoinSet::new();
+        let client = system.client().clone();
+        calling.spawn(async move { client.post("/v1/chat/completions", &chat("hi")).await });
+        let call = upstream.call().await;
+        let left = Instant::now();
+        calling.abort_all();
+        times.push(call.left().await.duration_since(left));
+    }
+    assert_soon(store, times);
 }
 
 async fn a_cancelled_stream_is_dropped_in_mid_answer(store: Store) {

@@ -193,18 +193,6 @@ test('a fault of the upstream is waited for', async () => {
   assert.deepEqual([(await script.calls()).length, requests.length], [2, 1]);
 });
 
-test('a call ends before its client gives up and is not sent again', async () => {
-  const script = new Script();
-  await script.answers({ hold: true });
-  const { client, requests } = connect();
-  const asked = client.chat.completions.create({ model: script.model, messages }, { timeout: 2000 });
-  await assert.rejects(asked, (error) => {
-    assert.deepEqual([error.status, error.code], [504, 'wait_too_long']);
-    return true;
-  });
-  assert.equal(requests.length, 1);
-});
-
 /** Takes both of Cleo's places: one job runs, and one waits. */
 async function fill(client, script) {
   await script.answers({ hold: true, ...chat('one') }, chat('more'));

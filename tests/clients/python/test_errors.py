@@ -104,15 +104,6 @@ def test_a_failure_that_passes_is_not_seen(client, script, requests):
     assert (len(script.calls()), len(requests)) == (3, 1)
 
 
-def test_a_call_ends_before_its_client_gives_up_and_is_not_sent_again(client, script, requests):
-    script.answers({"hold": True})
-    hasty = client.with_options(timeout=2)
-    error = raised(openai.InternalServerError, lambda: ask(hasty, script.model))
-    assert (error.status_code, error.code) == (504, "wait_too_long")
-    assert len(requests) == 1
-    assert script.left(1) == 1
-
-
 def fill(client, script):
     """Takes both of Cleo's places: one job runs, and one waits."""
     script.answers({"hold": True, "json": chat("one")}, {"json": chat("more")})
