@@ -18,7 +18,7 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORK = ROOT / "target" / "mutants"
 TREE = WORK / "tree"
-TESTS = "test(/^(conformance|history|leftovers|repairs|server|journeys::(passing|retry|sdk_retries|simulated|store_access))::/)"
+TESTS = "test(/^(conformance|history|leftovers|repairs|server|journeys::(passing|retry|sdk_retries|simulated|store_access|waits))::/)"
 LONGEST_S = 300
 
 

@@ -50,6 +50,21 @@ async fn a_full_one_takes_no_new_work_and_finishes_what_it_has() {
     assert_eq!(stage.status(&id).await, Status::Succeeded);
 }
 
+/// All connections die with a server; a read needs no second call.
+#[tokio::test]
+async fn a_read_survives_a_restart() {
+    let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let stage = on(&server.url()).await;
+    let id = stage.accept(stage.job("a")).await;
+    for _ in 0..2 {
+        stage.see(&id).await;
+    }
+    server.kill();
+    server.restart();
+    assert_eq!(stage.store().stats(&stage.shard, None).await.unwrap().queued, 1);
+    assert_eq!(stage.status(&id).await, Status::Queued);
+}
+
 /// A server that stood still executes calls whose callers have given them up: what these began would wait for
 /// its lease to run out.
 #[tokio::test]

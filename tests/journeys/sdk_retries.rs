@@ -10,12 +10,13 @@ use crate::support::{
     http::{Client, Reply, chat},
     process::Causeway,
     redis::RedisServer,
-    system::Store,
+    system::{Store, System},
     upstream::{Call, Upstream},
 };
 
 crate::on_both_stores! {
     equal_calls_that_are_retried_have_an_answer_each;
+    a_call_with_a_key_survives_its_connection;
 }
 
 /// How many equal calls are made at once.
@@ -79,6 +80,28 @@ async fn equal_calls_that_are_retried_have_an_answer_each(store: Store) {
     let again = attempts(&other, 1);
     assert_answers_differ(calls, again).await;
     assert!(!upstream.has_call(), "a retry was a new job");
+}
+
+async fn a_call_with_a_key_survives_its_connection(store: Store) {
+    let mut upstream = Upstream::held().await;
+    let system = System::start(store, &upstream, &[]).await;
+    let ask = |client: &Client| {
+        let request = client.request(Method::POST, "/v1/chat/completions").json(&chat("hi"));
+        let (client, request) = (client.clone(), request.header("idempotency-key", "k"));
+        async move { client.ask(request).await }
+    };
+    let [one, other] = &system.clients;
+    let mut first = JoinSet::new();
+    first.spawn(ask(one));
+    let mut call = upstream.call().await;
+    first.abort_all();
+    let mut again = JoinSet::new();
+    again.spawn(ask(other));
+    assert!(call.is_waiting(), "its call was closed");
+    call.answer("there");
+    let reply = again.join_all().await.remove(0).with(200);
+    assert_eq!(reply["choices"][0]["message"]["content"], "there");
+    assert_eq!(upstream.seen().len(), 1);
 }
 
 #[tokio::test]

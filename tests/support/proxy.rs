@@ -27,8 +27,8 @@ enum Link {
     Silent,
 }
 
-/// The question whose answer is to be lost, once.
-type Doomed = Arc<Mutex<Option<String>>>;
+/// The questions whose answers are to be lost, once each.
+type Doomed = Arc<Mutex<Vec<String>>>;
 
 /// A proxy on a free loopback port.
 pub(crate) struct Proxy {
@@ -73,14 +73,14 @@ impl Proxy {
     }
 
     /// Passes on what holds these words and is said next, and when its answer comes closes that connection
-    /// instead of passing it on.
+    /// instead of passing it on. Said twice, it loses two answers.
     pub(crate) fn lose_answer_to(&self, words: impl Into<String>) {
-        *self.doomed.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.into());
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner).push(words.into());
     }
 
     /// Whether an answer is still to be lost.
     pub(crate) fn has_an_answer_to_lose(&self) -> bool {
-        self.doomed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        !self.doomed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Passes everything on again.
@@ -151,10 +151,11 @@ async fn until_doomed(
         }
         let is_doomed = {
             let mut doomed = doomed.lock().unwrap_or_else(PoisonError::into_inner);
-            let holds = |words: &mut String| {
+            let holds = |words: &String| {
                 said[..length].windows(words.len()).any(|piece| piece == words.as_bytes())
             };
-            doomed.take_if(holds).is_some()
+            let found = doomed.iter().position(holds);
+            found.map(|place| doomed.swap_remove(place)).is_some()
         };
         server.write_all(&said[..length]).await?;
         if is_doomed {

@@ -64,6 +64,25 @@ async fn who_prefers_to_wait_gets_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_answer_about_a_job_names_it() {
+    let api = Api::new();
+    let waited = with_header(&api, JOB, "prefer", "wait=1").await;
+    let id = waited.id();
+    let path = format!("/v1/jobs/{id}");
+    let mut answers = vec![waited, api.get(&path).await, api.get(&format!("{path}/result")).await];
+    answers.push(api.post(&format!("{path}/cancel"), &json!({})).await);
+    answers.push(api.get(&format!("{path}/events")).await);
+    let gone = api.get(&format!("{path}/result")).await;
+    gone.refused(410, "no_result");
+    answers.push(gone);
+    for answer in answers {
+        assert_eq!(answer.header("x-causeway-job-id"), Some(&*id), "{answer:?}");
+    }
+    let said = api.post("/bridge/chat", &json!({ "user_id": "ann", "message": "hi" })).await;
+    assert_eq!(said.header("x-causeway-job-id"), said.ok(202)["job_id"].as_str());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wait_that_is_over_is_answered_with_the_job_as_it_is() {
     let api = Api::new();
     let began = tokio::time::Instant::now();
