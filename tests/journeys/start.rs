@@ -22,6 +22,13 @@ async fn without_any_setting_it_answers_and_says_that_it_is_simulated() {
 }
 
 #[tokio::test]
+async fn two_processes_of_tests_have_different_ports() {
+    let (first, second) =
+        (Causeway::start(&["up"], &[]).await, Causeway::start(&["up"], &[]).await);
+    assert_ne!(first.url().await, second.url().await);
+}
+
+#[tokio::test]
 async fn what_cannot_start_says_why_and_what_to_do() {
     let nowhere = format!("redis://127.0.0.1:{}", free_port());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -19,6 +19,10 @@ use super::{http::Client, soon};
 /// How many lines of a process are kept.
 const LINES: usize = 10_000;
 
+/// Ports of servers that no argument names: a free one, as the defaults may be in use on this machine.
+const FREE_PORTS: [(&str, &str); 2] =
+    [("CAUSEWAY_BIND", "127.0.0.1:0"), ("CAUSEWAY_SIMULATED_PORT", "0")];
+
 /// The environment of a process, which is how settings without a flag are given.
 pub(crate) type Settings<'a> = &'a [(&'a str, &'a str)];
 
@@ -50,6 +54,7 @@ impl Causeway {
         let mut child = Command::new(env!("CARGO_BIN_EXE_causeway"))
             .args(arguments)
             .env_clear()
+            .envs(FREE_PORTS)
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
