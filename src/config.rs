@@ -18,6 +18,7 @@ mod sections;
 mod settings;
 pub(crate) mod span;
 mod tenant;
+mod text;
 mod webhooks;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};

@@ -53,11 +53,16 @@ impl Keys {
         !key.contains('.') && matches!(self.0.get(key), Some(Value::Array(..)))
     }
 
-    /// The known key that `wrong` most resembles, if any does.
+    /// True if `key` is one of these.
+    pub(crate) fn contains(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// The known key that `wrong` most resembles, if any does: the same name in another table, or similar letters.
     pub(crate) fn closest(&self, wrong: &str) -> Option<&str> {
-        let near = |key: &&String| distance(key, wrong);
-        let best = self.0.keys().min_by_key(near)?;
-        (distance(best, wrong) <= 1 + wrong.len() / 4).then_some(best.as_str())
+        let names = || self.0.keys().map(String::as_str);
+        let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+        names().find(|key| last(key) == last(wrong)).or_else(|| closest(wrong, names()))
     }
 
     /// The section of `wrong` with its keys, as a hint; the top level for an unknown section.
@@ -97,6 +102,12 @@ fn collect(prefix: &str, values: &Dict, into: &mut BTreeMap<String, Value>) {
 
 fn is_one_table(value: &Value) -> bool {
     value.as_dict().is_some()
+}
+
+/// The one of `names` that `wrong` most resembles, if any does.
+pub(super) fn closest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (best, edits) = names.map(|name| (name, distance(name, wrong))).min_by_key(|(_, n)| *n)?;
+    (edits <= 1 + wrong.len() / 4).then_some(best)
 }
 
 /// Levenshtein's distance in bytes.

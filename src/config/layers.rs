@@ -1,15 +1,15 @@
 //! Reads the layers, lays them over each other, and says where a bad value came from.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use figment::{
     Figment, Metadata, Profile, Provider,
-    providers::{Format, Serialized, Toml},
+    providers::Serialized,
     value::{Dict, Map, Num, Value},
 };
 use serde::Serialize;
 
-use super::{Config, Environment, Refused, check, file, keys, keys::Keys, misfit};
+use super::{Config, Environment, Refused, check, file, keys, keys::Keys, misfit, text::FileText};
 
 /// The configuration of `flags` (a value whose fields are keys, left out where not typed) over
 /// `environment` over the file.
@@ -25,17 +25,27 @@ pub(crate) fn load(
     let defaults = dict(&Serialized::defaults(Config::default()))?;
     let keys = Keys::of(&defaults);
     let mut figment = Figment::from(Layer { place: "the defaults".to_owned(), values: defaults });
-    if let Some(path) = file(config_file, environment) {
-        figment = figment.merge(read_file(&path, &keys)?);
+    let path = file(config_file, environment);
+    let file = path.map(|path| FileText::read(&path)).transpose()?;
+    if let Some(file) = &file {
+        figment = figment.merge(file_layer(file, &keys)?);
     }
     for layer in read_environment(environment, &keys)? {
         figment = figment.merge(layer);
     }
     let typed = dict(&Serialized::defaults(flags))?;
     figment = figment.merge(Layer { place: "the command line".to_owned(), values: typed });
-    let mut config: Config = figment.extract().map_err(|error| misfit::told(&error))?;
+    let place_of = |key: &str, layer: &str| match &file {
+        Some(file) if file.place == layer => file.place_of(key),
+        Some(_) | None => layer.to_owned(),
+    };
+    let misfit = |error| misfit::refused(&error, &keys, place_of);
+    let mut config: Config = figment.extract().map_err(misfit)?;
     check::bounds(&config).map_err(|wrong| {
-        let place = figment.find_metadata(wrong.key).map_or("", |metadata| &metadata.name);
+        let layer = figment.find_metadata(wrong.key).map_or("", |metadata| &metadata.name);
+        // A rule of a list names the lane or the tenant itself.
+        let place =
+            if keys.is_table(wrong.key) { layer.to_owned() } else { place_of(wrong.key, layer) };
         Refused(format!("{place}: `{}` {}", wrong.key, wrong.rule))
     })?;
     check::resolve(&mut config, environment)?;
@@ -63,34 +73,18 @@ fn dict(provider: &impl Provider) -> Result<Dict, Refused> {
     Ok(profiles.remove(&Profile::Default).unwrap_or_default())
 }
 
-fn read_file(path: &Path, keys: &Keys) -> Result<Layer, Refused> {
-    let place = path.display().to_string();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Refused(format!("cannot read the configuration {place}: {error}")))?;
-    let values: Dict = Toml::from_str(&text)
-        .map_err(|error| Refused(format!("{place} is not TOML{}", not_toml(&text, &error))))?;
-    let refused = |key: &str, why: String| {
-        let line = line_of(&text, key).map_or(String::new(), |line| format!(", line {line}"));
-        Err(Refused(format!("{place}{line}: {why}")))
-    };
+/// Checks the names of the keys in `file`; those of lanes and tenants are checked when their values are read.
+fn file_layer(file: &FileText, keys: &Keys) -> Result<Layer, Refused> {
+    let values = file.values()?;
     if let Some(list) = keys.first_single(&values) {
+        let place = file.place_of(list);
         let why = format!("`[{list}]` must be `[[{list}]]`: each {list} has one of its own");
-        return refused(list, why);
+        return Err(Refused(format!("{place}: {why}")));
     }
     if let Some(wrong) = keys.first_unknown(&values) {
-        return refused(&wrong, unknown(&wrong, keys));
+        return Err(Refused(format!("{}: {}", file.place_of(&wrong), unknown(&wrong, keys))));
     }
-    Ok(Layer { place, values })
-}
-
-/// Where the text ceases to be TOML, and why. The line is not shown: a secret may stand in it.
-fn not_toml(text: &str, error: &<Toml as Format>::Error) -> String {
-    let why = error.message().trim_end().replace('\n', ", ");
-    let before = error.span().and_then(|span| text.get(..span.start));
-    let Some(before) = before else { return format!(": {why}") };
-    let line = before.split('\n').count();
-    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-    format!(", line {line}, column {column}: {why}")
+    Ok(Layer { place: file.place.clone(), values })
 }
 
 /// Variables of another program's making that begin alike: Kubernetes describes a service named
@@ -163,31 +157,14 @@ fn kind(default: &Value) -> &'static str {
 
 fn unknown(wrong: &str, keys: &Keys) -> String {
     let hint = match keys.closest(wrong) {
+        // A key behind the header of a table belongs to that table.
+        Some(key) if wrong.contains('.') && !key.contains('.') => {
+            format!("did you mean `{key}`, above the first table?")
+        }
         Some(key) => format!("did you mean `{key}`?"),
         None => format!("known beside it: {}", keys.beside(wrong).join(", ")),
     };
     format!("there is no setting `{wrong}`; {hint}")
-}
-
-/// The line, from 1, on which `key` (dotted) is set or begins a section in a TOML text; a key written
-/// in a form that this does not see has none.
-fn line_of(text: &str, key: &str) -> Option<usize> {
-    let mut section = String::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if let Some(header) = line.strip_prefix('[') {
-            let name = header.trim_matches(['[', ']', ' ']);
-            if name == key {
-                return Some(index + 1);
-            }
-            section = name.to_owned() + ".";
-        } else if let Some((name, _)) = line.split_once('=')
-            && format!("{section}{}", name.trim()).trim_start_matches('.') == key
-        {
-            return Some(index + 1);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -5,12 +5,43 @@
 
 use figment::error::{Actual, Kind};
 
-use super::{Refused, range::Range};
+use super::{
+    Refused,
+    keys::{Keys, closest},
+    range::Range,
+};
 
-/// What was wrong, where, and what would be right.
-pub(super) fn told(error: &figment::Error) -> Refused {
-    let place = error.metadata.as_ref().map_or("", |metadata| &metadata.name);
-    Refused(format!("{place}: `{}`{}", error.path.join("."), why(error)))
+/// Returns what is wrong, where, and what would be right. `place_of` locates a key of a layer.
+pub(super) fn refused(
+    error: &figment::Error,
+    keys: &Keys,
+    place_of: impl Fn(&str, &str) -> String,
+) -> Refused {
+    let layer = error.metadata.as_ref().map_or("", |metadata| &metadata.name);
+    let key = error.path.join(".");
+    let list = error.path.first().map_or("", String::as_str);
+    match &error.kind {
+        Kind::UnknownField(name, known) => {
+            let place = place_of(&key, layer);
+            let hint = hint(name, known, keys);
+            Refused(format!("{place}: there is no setting `{name}` in `[[{list}]]`; {hint}"))
+        }
+        Kind::MissingField(name) if error.path.len() > 1 => {
+            Refused(format!("{}: each `[[{list}]]` needs `{name}`", place_of(&key, layer)))
+        }
+        _ => Refused(format!("{}: `{key}`{}", place_of(&key, layer), why(error))),
+    }
+}
+
+/// Returns what `name`, which is none of the `known` keys of its table, is likely meant to be.
+fn hint(name: &str, known: &[&str], keys: &Keys) -> String {
+    if let Some(near) = closest(name, known.iter().copied()) {
+        return format!("did you mean `{near}`?");
+    }
+    if keys.contains(name) {
+        return format!("did you mean `{name}` of the top level? It belongs above the first table");
+    }
+    format!("known in it: {}", known.join(", "))
 }
 
 fn why(error: &figment::Error) -> String {

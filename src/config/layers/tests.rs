@@ -1,6 +1,7 @@
 use std::{collections::BTreeSet, io::Write as _, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
+use figment::providers::{Format as _, Toml};
 
 use super::*;
 use crate::cli::{Cli, Command, UpFlags};
@@ -83,7 +84,10 @@ fn what_is_wrong_is_named_with_its_place() {
         ("[bridge]\nwaits = 1", &[], &["line 2", "`bridge.waits`", "`bridge.wait`"]),
         ("[bridge]\nxyzzy = 1", &[], &["`bridge.xyzzy`", "bridge.turns"]),
         ("drain = ", &[], &["is not TOML", "line 1"]),
-        ("drain = true", &[], &[".toml", "`drain`", "duration"]),
+        ("drain = true", &[], &[".toml, line 1: ", "`drain`", "duration"]),
+        ("\n[bridge]\nturns = 2000", &[], &[".toml, line 3: ", "`bridge.turns`", "0 to 1000"]),
+        ("[bridge]\ndrain = 5", &[], &["line 2", "did you mean `drain`, above the first table?"]),
+        ("max_wait = 5", &[], &["line 1", "did you mean `api.max_wait`?"]),
         ("bind = \"1\"", &[], &[".toml", "`bind`", "such as 127.0.0.1:4004"]),
         ("[simulated]\nhost = 1", &[], &["`simulated.host` is 1", "such as 127.0.0.1"]),
         ("allow_open_bind = 1", &[], &["`allow_open_bind` is 1", "true or false"]),
@@ -304,7 +308,27 @@ fn tenants_and_lanes_that_make_no_sense_are_refused() {
         ("\"00bb", "\"0bb", ["key_sha256", "64 hexadecimal"]),
         ("\"00bb", "\"+0bb", ["key_sha256", "64 hexadecimal"]),
         ("weight = 3", "weight = 0", ["ann", "1 to 1000"]),
-        ("weight = 3", "wieght = 3", ["wieght", "weight"]),
+        (
+            "weight = 3",
+            "wieght = 3",
+            ["line 5: there is no setting `wieght` in `[[tenant]]`", "mean `weight`?"],
+        ),
+        (
+            "shards = 2",
+            "max_runing = 2",
+            ["line 14: there is no setting `max_runing` in `[[lane]]`", "mean `max_running`?"],
+        ),
+        (
+            "shards = 2",
+            "drain = 2",
+            ["line 14: there is no setting `drain` in `[[lane]]`", "above the first table"],
+        ),
+        (
+            "shards = 2",
+            "zzz = 2",
+            ["line 14: there is no setting `zzz` in `[[lane]]`", "known in it: name, models"],
+        ),
+        ("name = \"gpu\"\n", "", ["line 11: ", "`[[lane]]` needs `name`"]),
         ("max_running = 2", "max_running = 0", ["ann", "max_running"]),
         ("max_running = 2", "max_queued = 0", ["ann", "never accept anything"]),
         ("shards = 2", "shards = 65", ["gpu", "1 to 64"]),

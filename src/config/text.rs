@@ -1,0 +1,105 @@
+//! The text of the configuration file, and the line of a key in it.
+
+use std::path::Path;
+
+use figment::{
+    providers::{Format, Toml},
+    value::Dict,
+};
+
+use super::Refused;
+
+/// The configuration file as it was read.
+pub(super) struct FileText {
+    /// Its path, as it was given.
+    pub(super) place: String,
+    text: String,
+}
+
+impl FileText {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn read(path: &Path) -> Result<Self, Refused> {
+        let place = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Self { place, text }),
+            Err(error) => Err(Refused(format!("cannot read the configuration {place}: {error}"))),
+        }
+    }
+
+    /// Returns its values.
+    ///
+    /// # Errors
+    /// If it is not TOML. The line is not shown: it may hold a secret.
+    pub(super) fn values(&self) -> Result<Dict, Refused> {
+        Toml::from_str(&self.text).map_err(|error: <Toml as Format>::Error| {
+            let why = error.message().trim_end().replace('\n', ", ");
+            let before = error.span().and_then(|span| self.text.get(..span.start));
+            let position = before.map(|before| {
+                let line = before.split('\n').count();
+                let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+                format!(", line {line}, column {column}")
+            });
+            Refused(format!("{} is not TOML{}: {why}", self.place, position.unwrap_or_default()))
+        })
+    }
+
+    /// Returns the path of the file, and the line of `key` if it is found.
+    pub(super) fn place_of(&self, key: &str) -> String {
+        let line = self.line_of(key).map_or(String::new(), |line| format!(", line {line}"));
+        format!("{}{line}", self.place)
+    }
+
+    /// Returns the line, from 1, on which `key` is set or begins a table. The key is dotted, and the tables of a list
+    /// are numbered: `lane.0.models`. Keys in inline tables are not found.
+    fn line_of(&self, key: &str) -> Option<usize> {
+        let mut table = String::new();
+        let mut headers: Vec<&str> = Vec::new();
+        for (index, line) in self.text.lines().enumerate() {
+            let line = line.trim();
+            let found = if let Some(header) = line.strip_prefix('[') {
+                let name = header.split(']').next().unwrap_or_default().trim_matches(['[', ' ']);
+                let number = headers.iter().filter(|other| **other == name).count();
+                headers.push(name);
+                let numbered = format!("{name}.{number}");
+                let is_key = name == key || numbered == key;
+                let name = if header.starts_with('[') { &numbered } else { name };
+                table = format!("{name}.");
+                is_key
+            } else {
+                let name = line.split_once('=').map(|(name, _)| name.trim());
+                name.is_some_and(|name| format!("{table}{name}") == key)
+            };
+            if found {
+                return Some(index + 1);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_in_its_table() {
+        let text = "a = 1\n[b] # x\n c=2\n[[lane]]\nc = 3\n[[lane]]\nd.e = 4\n";
+        let file = FileText { place: "f".to_owned(), text: text.to_owned() };
+        for (key, place) in [
+            ("a", "f, line 1"),
+            ("b", "f, line 2"),
+            ("b.c", "f, line 3"),
+            ("lane", "f, line 4"),
+            ("lane.0.c", "f, line 5"),
+            ("lane.1", "f, line 6"),
+            ("lane.1.d.e", "f, line 7"),
+            ("lane.1.c", "f"),
+            ("c", "f"),
+        ] {
+            assert_eq!(file.place_of(key), place, "{key}");
+        }
+    }
+}
