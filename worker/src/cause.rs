@@ -257,27 +257,22 @@ fn speaks_of_model(body: &ErrorBody) -> bool {
     body.begins_with(&["model", "the model", "unknown model", "no such model", "no model"])
 }
 
-/// Obeys `x-should-retry`. What stays wrong for every job of the lane keeps its owner.
+/// Obeys `x-should-retry` where the failure may be the job's. A failure of the lane or its rate keeps its owner: the
+/// header advises one client, while a lane waits for all its jobs. Another Causeway sends `false` with 503 and 504.
 fn heed(should_retry: Option<bool>, cause: Cause, after: Option<Duration>) -> Cause {
     match (should_retry, cause.disposition(after)) {
-        (None, _)
-        | (Some(_), Disposition::Upstream { at_once: true, .. } | Disposition::Released)
-        | (Some(false), Disposition::Fatal) => cause,
         (Some(true), Disposition::Fatal) => Cause::ToldToRetry,
-        (
-            Some(told),
+        (Some(false), Disposition::Unclear(_) | Disposition::Retry(_)) => Cause::ToldNotToRetry,
+        (None, _)
+        | (
+            Some(_),
             Disposition::Upstream { .. }
             | Disposition::Rate(_)
             | Disposition::Unavailable(_)
-            | Disposition::Unclear(_)
-            | Disposition::Retry(_),
-        ) => {
-            if told {
-                cause
-            } else {
-                Cause::ToldNotToRetry
-            }
-        }
+            | Disposition::Released,
+        )
+        | (Some(true), Disposition::Unclear(_) | Disposition::Retry(_))
+        | (Some(false), Disposition::Fatal) => cause,
     }
 }
 

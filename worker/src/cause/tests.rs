@@ -232,7 +232,7 @@ fn an_error_in_a_stream_is_judged_by_its_own_code() {
 }
 
 #[test]
-fn should_retry_is_obeyed_where_the_lane_is_well() {
+fn should_retry_counts_for_failures_of_the_job() {
     let told = |status_code, should_retry| {
         let refusal = Refusal { should_retry: Some(should_retry), ..refusal(status_code, "{}") };
         of(&Failure::Refused(Box::new(refusal)))
@@ -241,7 +241,11 @@ fn should_retry_is_obeyed_where_the_lane_is_well() {
     assert_eq!(told(501, true), Cause::ToldToRetry);
     assert_eq!(told(500, true), Cause::ServerError);
     assert_eq!(told(500, false), Cause::ToldNotToRetry);
-    assert_eq!(told(429, false), Cause::ToldNotToRetry);
+    assert_eq!(told(409, false), Cause::ToldNotToRetry);
+    assert_eq!(told(429, false), Cause::RateLimited);
+    for status in [502, 503, 504] {
+        assert_eq!(told(status, false), Cause::Unavailable, "{status}");
+    }
     assert_eq!(told(400, false), Cause::Refused);
     assert_eq!(told(401, false), Cause::KeyRefused);
 }
@@ -305,7 +309,10 @@ const TABLE: [(Cause, &str); 23] = [
         Cause::Refused,
         "400, 413, 422, 501; every other 4xx; a 404 of an object or endpoint that only the job names",
     ),
-    (Cause::ToldNotToRetry, "`x-should-retry: false`, unless it is the lane's at once"),
+    (
+        Cause::ToldNotToRetry,
+        "`x-should-retry: false` where the failure would be unclear or retried",
+    ),
     (Cause::TooLarge, "an answer above `max_response_bytes`"),
     (Cause::Unsendable, "a request that cannot be sent"),
     (Cause::Exhausted, "no file, port or memory left to the worker"),
