@@ -5,9 +5,11 @@ use causeway_queue::{
     json::{self, RawObject, items},
 };
 
-/// The tokens that a whole answer counts; `None` where it does not count the prompt.
+/// The tokens that a whole answer counts; `None` where it does not count the prompt. Groq's streams count them in
+/// `x_groq.usage`.
 pub(crate) fn usage(body: &str) -> Option<Usage> {
-    let usage = RawObject::parse(body).ok()?.object("usage")?;
+    let body = RawObject::parse(body).ok()?;
+    let usage = body.object("usage").or_else(|| body.object("x_groq")?.object("usage"))?;
     let count = |names: [&str; 2]| names.iter().find_map(|name| number(usage.get(name)?));
     Some(Usage {
         prompt_tokens: count(["prompt_tokens", "input_tokens"])?,

@@ -189,6 +189,8 @@ fn usage_is_read_of_whole_answers() {
         r#"{"t":"\ud83d","usage":{"prompt_tokens":3,"completion_tokens":4.0,"cost":1e-9}}"#;
     assert_eq!(used(of_chat), Some((3, 4)));
     assert_eq!(used(r#"{"usage":{"input_tokens":7,"output_tokens":5}}"#), Some((7, 5)));
+    let groq = r#"{"x_groq":{"id":"r","usage":{"prompt_tokens":8,"completion_tokens":6}}}"#;
+    assert_eq!(used(groq), Some((8, 6)));
     for none in [r#"{"usage":null}"#, r#"{"usage":{"total_tokens":1}}"#, "[]", "{}", "oops"] {
         assert_eq!(used(none), None, "{none}");
     }
