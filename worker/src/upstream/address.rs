@@ -120,7 +120,8 @@ fn without_query(mut url: Url) -> String {
     url.into()
 }
 
-fn basic_authorization(url: &Url) -> Option<Secret> {
+/// The value of `Authorization` that the user info of `url` stands for.
+pub(super) fn basic_authorization(url: &Url) -> Option<Secret> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
@@ -130,7 +131,8 @@ fn basic_authorization(url: &Url) -> Option<Secret> {
     Some(Secret::new(format!("Basic {}", STANDARD.encode(pair))))
 }
 
-fn secrets(url: &Url, basic: Option<&Secret>) -> Vec<Secret> {
+/// The secrets in `url`: see [`Address::secrets`].
+pub(super) fn secrets(url: &Url, basic: Option<&Secret>) -> Vec<Secret> {
     let query = url.query().into_iter().flat_map(|query| query.split('&'));
     let values = query.filter_map(|pair| Some(pair.split_once('=')?.1));
     // User info without a password may be a token.

@@ -10,7 +10,7 @@ use causeway_queue::RawJson;
 use reqwest::{Response, StatusCode, header};
 
 use super::{
-    Answer, Call, Failure, NoAnswer, Place, Refusal, Sink, StreamEvent,
+    Answer, Call, Failure, NoAnswer, Place, Refusal, Secret, Sink, StreamEvent,
     body::Body,
     error_body::{ErrorBody, clean, title},
     retry_after::{rate_reset, retry_after, should_retry},
@@ -23,16 +23,18 @@ use crate::{assembly::convert::events_of, long::on_body};
 /// The byte order mark of UTF-8: some servers write it before JSON, where it is not allowed (RFC 8259, section 8.1).
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads `response` to `call`. Pieces of the body may be `silence` apart. Events of a stream go to `sink`.
+/// Reads `response` to `call`. Pieces of the body may be `silence` apart. Events of a stream go to `sink`. What is cut
+/// out of a body that is no answer is without `secrets`.
 pub(super) async fn read(
     response: Response,
     call: &Call,
     sink: &mut dyn Sink,
     silence: Duration,
+    secrets: &[Secret],
 ) -> Result<Answer, Failure> {
     let status = response.status();
     if status.as_u16() >= 400 {
-        return Err(refusal(response, silence).await);
+        return Err(refusal(response, silence, secrets).await);
     }
     let no_answer = |what| Failure::NoAnswer { status_code: Some(status.as_u16()), what };
     if status.is_redirection() {
@@ -51,11 +53,11 @@ pub(super) async fn read(
         }
         Kind::Empty => Err(no_answer(NoAnswer::Empty)),
         Kind::Page => {
-            let page = body.beginning(start).await;
+            let page = body.beginning(start, secrets).await;
             Err(no_answer(NoAnswer::WebPage(title(&page).and_then(clean))))
         }
         Kind::Text => {
-            let words = clean(&body.beginning(start).await).unwrap_or_default();
+            let words = clean(&body.beginning(start, secrets).await).unwrap_or_default();
             Err(no_answer(NoAnswer::Unreadable(format!("text that is not JSON: {words}"))))
         }
         // A stream that was not asked for is put together by the caller, which gets its events.
@@ -107,8 +109,8 @@ impl Head {
     }
 }
 
-/// Where a redirect leads, as far as it may be shown.
-fn location(response: &Response) -> Option<String> {
+/// The target of a redirect, without user info and query.
+pub(super) fn location(response: &Response) -> Option<String> {
     let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
     Some(Place::from(&response.url().join(location).ok()?).url)
 }
@@ -210,14 +212,14 @@ async fn in_events(
 }
 
 /// The failure of an answer with an error status.
-async fn refusal(response: Response, silence: Duration) -> Failure {
+async fn refusal(response: Response, silence: Duration, secrets: &[Secret]) -> Failure {
     let headers = response.headers();
     let status_code = response.status().as_u16();
     let of_rate = || rate_reset(headers).filter(|_| matches!(status_code, 429 | 498));
     let retry_after = retry_after(headers).or_else(of_rate);
     let should_retry = should_retry(headers);
     let text = match Body::of(response, silence).await {
-        Ok(body) => body.beginning(BytesMut::new()).await,
+        Ok(body) => body.beginning(BytesMut::new(), secrets).await,
         // The status and the headers have said the most.
         Err(_) => String::new(),
     };

@@ -9,9 +9,10 @@ use tokio::time::timeout;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::{
-    Failure, NoAnswer, Share,
+    Failure, NoAnswer, Secret, Share,
     coding::{self, Decoded},
     error_body::MAX_ERROR_BYTES,
+    mask::hidden_in_body,
 };
 
 /// Bytes of one decoded piece: a short compressed body can become gigabytes, which are counted piece by piece.
@@ -100,8 +101,8 @@ impl Body {
         Ok(body)
     }
 
-    /// The beginning of the body of an error, as far as it comes.
-    pub(super) async fn beginning(mut self, start: BytesMut) -> String {
+    /// The beginning of the body of an error, as far as it comes, without `secrets`.
+    pub(super) async fn beginning(mut self, start: BytesMut, secrets: &[Secret]) -> String {
         let mut body = start;
         let read = async {
             while body.len() <= MAX_ERROR_BYTES
@@ -114,7 +115,7 @@ impl Body {
         drop(timeout(ERROR_BODY, read).await);
         body.truncate(MAX_ERROR_BYTES);
         let text = String::from_utf8_lossy(&body);
-        text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned()
+        hidden_in_body(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned(), secrets)
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::TryStreamExt as _;
 use reqwest::{Response, StatusCode, header};
 use tokio::time::timeout;
 
-use super::{Address, Secret, UpstreamClient, body::root_cause, mask::hidden};
+use super::{Address, Secret, UpstreamClient, answer::location, body::root_cause, mask::hidden};
 
 pub use self::{list::ListedModel, verdict::CheckResult};
 
@@ -91,7 +91,7 @@ async fn probe(client: &UpstreamClient, base: &Address) -> Probe {
     let asked = async {
         match client.get(base, "/v1/models").send().await {
             Ok(response) => read(response, &client.secrets).await,
-            Err(error) => Probe::Unreachable(root_cause(&error)),
+            Err(error) => Probe::Unreachable(hidden(root_cause(&error), &client.secrets)),
         }
     };
     let silent = || Probe::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()));
@@ -103,19 +103,18 @@ async fn read(response: Response, secrets: &[Secret]) -> Probe {
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let kind = header(header::CONTENT_TYPE).unwrap_or("no content type").to_owned();
     if status.is_redirection() {
-        let target = header(header::LOCATION).unwrap_or("nowhere");
-        let target = target.split(['?', '#']).next().unwrap_or_default();
-        return Probe::Redirect(status, short(target));
+        let target = location(&response).unwrap_or_else(|| "nowhere".to_owned());
+        return Probe::Redirect(status, short(target, secrets));
     }
     let body = match body(response).await {
         Ok(body) => body,
         Err(why) => return Probe::Unreachable(why),
     };
     if !status.is_success() {
-        return Probe::Status(status, hidden(words(&body), secrets));
+        return Probe::Status(status, short(words(&body), secrets));
     }
     match serde_json::from_slice(&body) {
-        Err(_) => Probe::NoApi(short(&kind)),
+        Err(_) => Probe::NoApi(short(kind, secrets)),
         Ok(json) => list::read(json).map_or(Probe::OtherJson, Probe::Models),
     }
 }
@@ -137,13 +136,13 @@ fn words(body: &[u8]) -> String {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let places = ["/error/message", "/message", "/error", "/detail", "/0/error/message"];
     let found = places.iter().find_map(|place| json.pointer(place)?.as_str());
-    short(found.unwrap_or_default())
+    found.unwrap_or_default().to_owned()
 }
 
-/// At most [`MAX_WORDS`] characters of `text`, on one line.
-fn short(text: &str) -> String {
+/// At most [`MAX_WORDS`] characters of `text`, on one line and without `secrets`.
+fn short(text: String, secrets: &[Secret]) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
-    text.trim().chars().take(MAX_WORDS).map(clean).collect()
+    hidden(text, secrets).trim().chars().take(MAX_WORDS).map(clean).collect()
 }
 
 #[cfg(test)]

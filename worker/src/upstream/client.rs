@@ -117,8 +117,9 @@ impl UpstreamClient {
         }
         let (address, client) = (settings.address.clone(), builder.build()?);
         let (proxy, has_key) = (settings.proxy.clone(), settings.api_key.is_some());
+        let of_proxy = proxy.iter().flat_map(Proxy::secrets);
         let mut secrets: Vec<Secret> =
-            settings.api_key.iter().chain(address.secrets()).cloned().collect();
+            settings.api_key.iter().chain(address.secrets()).chain(of_proxy).cloned().collect();
         secrets.sort_by_key(|secret| Reverse(secret.expose().len()));
         Ok(Self { address, client, proxy, has_key, secrets: secrets.into(), signs: Arc::default() })
     }

@@ -15,6 +15,30 @@ pub(super) fn hidden(text: String, secrets: &[Secret]) -> String {
     long(secrets).fold(text, |text, secret| text.replace(secret, MASK))
 }
 
+/// The beginning of a body without `secrets`: neither whole nor, where the body was cut, their beginnings.
+pub(super) fn hidden_in_body(text: String, secrets: &[Secret]) -> String {
+    let forms: Vec<String> =
+        long(secrets).flat_map(|secret| [secret.to_owned(), in_json(secret)]).collect();
+    let mut text = forms.iter().fold(text, |text, form| text.replace(form, MASK));
+    if let Some(begun) = forms.iter().filter_map(|form| begun_at_end(&text, form)).max() {
+        text.truncate(text.len() - begun);
+        text.push_str(MASK);
+    }
+    text
+}
+
+/// The number of bytes of `secret` with which `text` ends, if they are enough to be no word.
+fn begun_at_end(text: &str, secret: &str) -> Option<usize> {
+    let is_there = |bytes: &usize| secret.get(..*bytes).is_some_and(|begun| text.ends_with(begun));
+    (SHORTEST..secret.len()).rev().find(is_there)
+}
+
+/// `secret` as JSON writes it inside a text.
+fn in_json(secret: &str) -> String {
+    let quoted = serde_json::Value::from(secret).to_string();
+    quoted.get(1..quoted.len() - 1).unwrap_or(secret).to_owned()
+}
+
 fn long(secrets: &[Secret]) -> impl Iterator<Item = &str> {
     secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST)
 }
@@ -57,12 +81,8 @@ pub(super) fn masked(mut failure: Failure, secrets: &[Secret]) -> Failure {
 
 /// Masks `secrets` in `body`; returns true if there were some.
 fn json(body: &mut RawJson, secrets: &[Secret]) -> bool {
-    let text = long(secrets).fold(body.as_str().to_owned(), |text, secret| {
-        // As JSON writes it inside a text.
-        let quoted = serde_json::Value::from(secret).to_string();
-        let inside = quoted.get(1..quoted.len() - 1).unwrap_or(secret);
-        text.replace(inside, MASK)
-    });
+    let text = long(secrets)
+        .fold(body.as_str().to_owned(), |text, secret| text.replace(&in_json(secret), MASK));
     let is_changed = text != body.as_str();
     if is_changed {
         // A masked number leaves no JSON.
@@ -88,6 +108,20 @@ mod tests {
         assert_eq!(masked(failure, &key), wanted);
         let failure = Failure::Cut("a word".to_owned());
         assert_eq!(masked(failure.clone(), &[Secret::new("a")]), failure);
+    }
+
+    #[test]
+    fn a_secret_that_the_cut_divides_is_masked() {
+        let key = [Secret::new("sk-1234567\"8")];
+        for (body, wanted) in [
+            ("no sk-1234567\"8", "no ***"),
+            (r#"{"e":"no sk-1234567\"8"}"#, r#"{"e":"no ***"}"#),
+            ("no sk-1234567\"", "no ***"),
+            (r#"{"e":"no sk-1234567\"#, r#"{"e":"no ***"#),
+            ("no sk-12", "no sk-12"),
+        ] {
+            assert_eq!(hidden_in_body(body.to_owned(), &key), wanted);
+        }
     }
 
     #[test]

@@ -35,14 +35,15 @@ impl OpenAi {
 #[async_trait]
 impl Upstream for OpenAi {
     async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
+        let secrets = &self.client.secrets;
         let answered = async {
             let response = self.send(&call).await?;
             if response.headers().get(SIMULATED).is_some_and(|value| value == "true") {
                 sink.simulated();
             }
-            answer::read(response, &call, sink, self.timeouts.between_bytes).await
+            answer::read(response, &call, sink, self.timeouts.between_bytes, secrets).await
         };
-        answered.await.map_err(|failure| masked(failure, &self.client.secrets))
+        answered.await.map_err(|failure| masked(failure, secrets))
     }
 
     fn place(&self, url: &str) -> Option<Place> {

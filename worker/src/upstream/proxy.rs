@@ -5,7 +5,7 @@ use std::fmt;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Url;
 
-use super::{Address, Secret};
+use super::{Address, Secret, address};
 
 /// The schemes of proxies that the HTTP client speaks to.
 const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
@@ -14,6 +14,8 @@ const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "soc
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     url: Secret,
+    /// What a proxy may echo of its credentials.
+    secrets: Vec<Secret>,
     shown: String,
 }
 
@@ -38,11 +40,17 @@ impl Proxy {
             return Err(InvalidProxy("it has no host".to_owned()));
         }
         let secret = Secret::new(url.as_str());
+        let secrets = address::secrets(&url, address::basic_authorization(&url).as_ref());
         // Neither fails: the URL has a host.
         url.set_username("").ok();
         url.set_password(None).ok();
         let shown = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { url: secret, shown })
+        Ok(Self { url: secret, secrets, shown })
+    }
+
+    /// Its password and its user info, as they are written, decoded and sent.
+    pub(super) fn secrets(&self) -> &[Secret] {
+        &self.secrets
     }
 
     /// The proxy with its credentials.

@@ -14,7 +14,10 @@ use super::*;
 use crate::{
     assembly::Assembly,
     settings::Timeouts,
-    upstream::{Memory, OpenAi, Share, StreamEvent, Upstream as _, UpstreamClient},
+    upstream::{
+        Memory, OpenAi, Share, StreamEvent, Upstream as _, UpstreamClient,
+        error_body::{MAX_ERROR_BYTES, MAX_WORDS},
+    },
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -230,6 +233,25 @@ async fn an_echoed_key_reaches_nobody() {
     let (failed, _) = ask(CHAT, true, typed("text/event-stream", &stream)).await;
     let event = RawJson::parse(r#"{"error":"no such key: ***"}"#.to_owned()).unwrap();
     assert_eq!(failed, Err(Failure::InStream(event)));
+}
+
+#[tokio::test]
+async fn a_key_across_a_cut_is_masked() {
+    let no_answer = |answered| match answered {
+        Err(Failure::NoAnswer { what, .. }) => what.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let words = format!("{} {KEY}", "x".repeat(MAX_WORDS - 5));
+    let text = no_answer(whole(typed("text/plain", &words)).await);
+    assert!(text.ends_with("x ***"), "{text}");
+    let page = format!("<!doctype html><title>{words}</title>");
+    let title = no_answer(whole(typed("text/html", &page)).await);
+    assert!(title.contains("x ***"), "{title}");
+    let body = format!("{} {KEY}", "x".repeat(MAX_ERROR_BYTES - 8));
+    let Err(Failure::Refused(refusal)) = whole(http("400 X", "", body.as_bytes())).await else {
+        panic!("not refused")
+    };
+    assert!(refusal.body.as_str().ends_with(r#"x ***""#));
 }
 
 #[tokio::test]

@@ -110,10 +110,20 @@ async fn without_a_list_it_cannot_tell() {
 }
 
 #[tokio::test]
-async fn a_redirect_names_its_target() {
-    let head = "301 Moved\r\nlocation: https://h.example/v1/models?key=secret";
+async fn a_redirect_names_its_target_without_secrets() {
+    let head = "301 Moved\r\nlocation: https://me:secret@h.example/v1/models?key=secret";
     let said = verdict(&[("/v1/models", head, "text/html", "")], "/v1", &[]).await;
     assert!(said.contains("301 Moved Permanently to https://h.example/v1/models,"), "{said}");
+}
+
+#[tokio::test]
+async fn a_key_across_the_cut_of_a_message_is_masked() {
+    let body = format!(r#"{{"error":{{"message":"{}sk-12345678"}}}}"#, "x".repeat(MAX_WORDS - 7));
+    let (port, _tasks) =
+        server(&[("/v1/models", "401 Unauthorized", "application/json", &body)]).await;
+    let client = UpstreamClient::of(&format!("http://127.0.0.1:{port}/v1"), Some("sk-12345678"));
+    let said = client.check(&[]).await.to_string();
+    assert!(said.contains("xxx***") && !said.contains("sk-"), "{said}");
 }
 
 #[tokio::test]

@@ -125,6 +125,31 @@ async fn a_failed_connection_names_its_proxy() {
     assert_eq!(failed, Err(Failure::Connect(why)));
 }
 
+#[tokio::test]
+async fn echoed_credentials_of_a_proxy_are_masked() {
+    let (listener, port) = listener().await;
+    let proxy = Some(Proxy::parse(&format!("http://me:pass%2Dword@127.0.0.1:{port}")).unwrap());
+    let settings = UpstreamSettings { proxy, ..settings("http://model.invalid/v1") };
+    let client = UpstreamClient::new(&settings, Duration::from_secs(5)).unwrap();
+    let upstream = OpenAi::new(client, &Timeouts::default());
+    let mut sink = Assembly::new("/v1/chat/completions", 0);
+    // me:pass-word
+    let body = r#"{"error":"pass%2Dword pass-word bWU6cGFzcy13b3Jk"}"#;
+    let head = format!("HTTP/1.1 407 X\r\ncontent-length: {}\r\n\r\n", body.len());
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"{}") {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+        }
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        stream
+    };
+    let (_stream, failed) = tokio::join!(serve, upstream.call(call(&[]), &mut sink));
+    let Err(Failure::Refused(refusal)) = failed else { panic!("{failed:?}") };
+    assert_eq!(refusal.body.as_str(), r#"{"error":"*** *** ***"}"#);
+}
+
 #[test]
 fn a_key_that_is_no_header_is_refused() {
     let api_key = Some(Secret::new("a\nb"));
