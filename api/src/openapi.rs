@@ -5,6 +5,7 @@
 
 mod bridge;
 mod doors;
+mod examples;
 mod jobs;
 mod lanes;
 mod operation;
@@ -85,11 +86,9 @@ pub(crate) fn document_of_closed(settings: &Settings) -> OpenApi {
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(ABOUT))
         .license(Some(license));
-    OpenApiBuilder::new()
-        .info(info)
-        .paths(paths::all(settings))
-        .components(Some(components()))
-        .build()
+    let mut paths = paths::all(settings);
+    examples::add_to_requests(&mut paths);
+    OpenApiBuilder::new().info(info).paths(paths).components(Some(components())).build()
 }
 
 fn components() -> Components {
@@ -112,6 +111,7 @@ fn components() -> Components {
             components.responses.insert(anthropic_error_name(status), anthropic.into());
         }
     }
+    examples::add_to_answers(&mut components);
     components
 }
 

@@ -1,6 +1,9 @@
 //! The document and the table of routes say the same, and the page that shows it is whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -8,8 +11,8 @@ use axum::{
 };
 use serde_json::Value;
 
-use super::{Api, ann_and_bob};
-use crate::{Settings, openapi::document_of_closed, router::served};
+use super::{Api, ann_and_bob, post};
+use crate::{BridgeSettings, Settings, Tenants, openapi::document_of_closed, router::served};
 
 type Routes = BTreeMap<String, BTreeSet<String>>;
 
@@ -52,6 +55,38 @@ async fn every_route_is_described_and_every_description_is_served() {
             assert_eq!(status != 405, allowed.contains(method), "{method} {path}: {status}");
         }
     }
+}
+
+#[tokio::test]
+async fn every_body_has_an_example_that_is_accepted() {
+    let bridge = BridgeSettings { wait: Duration::ZERO, ..BridgeSettings::default() };
+    let settings = Settings { bridge, ..Settings::default() };
+    let document = serde_json::to_value(document_of_closed(&settings)).unwrap();
+    let api = Api::with(settings, Tenants::open());
+    let paths = document["paths"].as_object().unwrap();
+    for (path, item) in paths.iter().filter(|(_, item)| item["post"]["requestBody"].is_object()) {
+        let example = &item["post"]["requestBody"]["content"]["application/json"]["example"];
+        assert!(example.is_object(), "{path} has no example");
+        let mut request = post(&path.replace("{lane}", "default"), &example.to_string());
+        request.headers_mut().insert("prefer", "respond-async".parse().unwrap());
+        let answer = api.ask(request).await;
+        assert!(answer.status.is_success(), "{path}: {answer:?}");
+    }
+}
+
+#[test]
+fn the_examples_of_answers_have_their_members() {
+    let document = serde_json::to_value(document_of_closed(&Settings::default())).unwrap();
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let examples = schemas.values().filter(|schema| schema["examples"].is_array());
+    let mut answers = 0;
+    for schema in examples {
+        let known = schema["properties"].as_object().unwrap();
+        let example = schema["examples"][0].as_object().unwrap();
+        assert!(example.keys().all(|member| known.contains_key(member)), "{example:?}");
+        answers += 1;
+    }
+    assert_eq!(answers, 3);
 }
 
 /// Every `$ref` in `value`.
