@@ -291,7 +291,7 @@ impl RedisStore {
         let seen = Mutex::default();
         let server = Server { connections: Arc::clone(&connections), scripts, clock, seen };
         news::check(&server).await?;
-        info::warn_of_eviction(&server).await;
+        info::warn_of_losses(&server).await;
         let board = Arc::new(Switchboard::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(news::listen(connections, Arc::clone(&board)));

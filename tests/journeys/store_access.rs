@@ -95,6 +95,16 @@ async fn a_missing_right_is_named_at_the_start() {
 }
 
 #[tokio::test]
+async fn a_store_without_persistence_is_warned_of() {
+    for (appends, warns) in [("no", true), ("yes", false)] {
+        let server = RedisServer::start_with(&["--appendonly", appends]);
+        let causeway = Causeway::start(&up(&server.url()), &[]).await;
+        let said = causeway.text();
+        assert_eq!(said.contains("no append-only file"), warns, "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_evicts_is_warned_of() {
     for (rights, policy, warns) in [
         ("+@all", "allkeys-lru", true),

@@ -13,12 +13,26 @@ for _, key in ipairs(scan[2]) do redis.call('UNLINK', key) end
 return scan[1]
 ";
 
+/// The line of INFO of a server without an append-only file.
+const NO_AOF: &str = "aof_enabled:0";
+
 /// The policy of a server that keeps all it has accepted.
 const KEEPS_ALL: &str = "noeviction";
 
-/// Warns of a server that evicts keys when its memory is full: it would lose accepted jobs. A server that does
-/// not tell its policy is not warned of.
-pub(super) async fn warn_of_eviction(server: &Server) {
+/// Warns of a server that would lose accepted jobs: by evicting keys when its memory is full, or at its next restart.
+/// A server that does not report its settings is not warned of.
+pub(super) async fn warn_of_losses(server: &Server) {
+    warn_of_eviction(server).await;
+    let persistence = texts(server, redis::cmd("INFO").arg("persistence")).await;
+    if persistence.iter().any(|text| text.lines().any(|line| line.trim_end() == NO_AOF)) {
+        tracing::warn!(
+            "the Redis writes no append-only file: at its next restart it loses the jobs that were accepted after its \
+             last snapshot, all if it makes none: set appendonly yes"
+        );
+    }
+}
+
+async fn warn_of_eviction(server: &Server) {
     let mut told = texts(server, redis::cmd("INFO").arg("memory")).await;
     if told.is_empty() {
         told = texts(server, redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy")).await;
