@@ -159,7 +159,17 @@ pub(crate) fn plain_end(job: &Job, status: Status) -> Option<(&'static str, Stri
     };
     let last = job.errors.last();
     let last = last.map(|last| format!("; its last attempt failed: {}", last.message));
-    Some((code, format!("{message}{}", last.unwrap_or_default())))
+    // Of a job that expired untried, the output names the outage of its lane.
+    let outage = match &job.state {
+        State::Ended { output: Some(output), .. } => output.error.as_ref(),
+        State::Queued { .. }
+        | State::Scheduled { .. }
+        | State::Running { .. }
+        | State::Ended { .. } => None,
+    };
+    let outage =
+        outage.map(|error| format!("; the upstream of its lane was down: {}", error.message));
+    Some((code, format!("{message}{}", last.or(outage).unwrap_or_default())))
 }
 
 impl<'a> From<&'a Job> for JobView<'a> {
@@ -225,7 +235,8 @@ impl<'a> JobView<'a> {
                     body: &response.body,
                 });
                 self.simulated = output.simulated;
-                self.error = output.error.as_ref().map(ErrorView::from);
+                let own = output.error.as_ref().map(ErrorView::from);
+                self.error = self.error.take().or(own);
                 self.usage = output.usage.map(|usage| UsageView {
                     prompt_tokens: usage.prompt_tokens,
                     completion_tokens: usage.completion_tokens,

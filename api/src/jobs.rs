@@ -239,7 +239,10 @@ pub(crate) async fn result(
         simulated::mark_output(answer.headers_mut(), output);
         return Ok(answer);
     }
-    let error = match output.and_then(|output| output.error.as_ref()) {
+    let error = match output
+        .and_then(|output| output.error.as_ref())
+        .filter(|_| *status != Status::Expired)
+    {
         Some(error) => ApiError::upstream(error.code == "upstream_timeout", &error.message),
         None => ApiError::no_result(format!("job {id} was {status}: it has no result")),
     };

@@ -130,6 +130,7 @@ macro_rules! promises {
             a_rate_that_all_meet_charges_nobody
             a_job_is_given_up_by_its_age
             an_end_by_age_is_no_deadline
+            a_job_that_expires_in_an_outage_names_it
             a_huge_bound_costs_eight_usual_answers
             a_lease_that_is_beaten_lives_on
             a_lease_that_expires_is_a_stall_and_not_an_attempt

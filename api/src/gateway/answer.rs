@@ -119,11 +119,11 @@ pub(super) fn failure(status: Status, job: &Job) -> ApiError {
     let JobState::Ended { output, .. } = &job.state else { return ApiError::unavailable() };
     let error = output.as_ref().and_then(|output| output.error.as_ref());
     match (status, error) {
-        (_, Some(error)) => ApiError::upstream(error.code == "upstream_timeout", &error.message),
-        (Status::Expired, None) => {
+        (Status::Expired, _) => {
             let why = job_view::plain_end(job, status).map(|(_, message)| message);
             ApiError::upstream(true, format!("job {}: {}", job.id, why.unwrap_or_default()))
         }
+        (_, Some(error)) => ApiError::upstream(error.code == "upstream_timeout", &error.message),
         (_, None) => ApiError::no_result(format!("job {} is {status}: it has no answer", job.id)),
     }
 }

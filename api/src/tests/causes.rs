@@ -72,6 +72,26 @@ async fn a_late_answer_names_the_outage() {
     }
 }
 
+#[tokio::test]
+async fn a_job_that_expires_untried_names_the_outage() {
+    let api = Api::new();
+    let job = json!({ "body": { "messages": [] }, "deadline_ms": 1000 });
+    api.post("/v1/jobs", &json!({ "body": { "messages": [] } })).await.ok(202);
+    work(&api, refused()).await;
+    let id = api.post("/v1/jobs", &job).await.ok(202)["id"].as_str().unwrap().to_owned();
+    api.clock.advance(Duration::from_secs(1));
+    api.queue.let_in().await.unwrap();
+    let ended = api.get(&format!("/v1/jobs/{id}")).await;
+    let error = &ended.ok(200)["error"];
+    assert_eq!(error["code"], "deadline_exceeded");
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.ends_with(&format!("; the upstream of its lane was down: {WORDS}")),
+        "{message}"
+    );
+    api.get(&format!("/v1/jobs/{id}/result")).await.refused(410, "no_result");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_late_answer_without_a_failure_names_none() {
     let answer = call(&Api::new()).await;

@@ -8,7 +8,7 @@ use crate::{
     clock::Clock,
     fair::Estimate,
     health::{CALM, FAILURES, LONGEST_COOL_DOWN, PROOF, SUSPECTS},
-    job::State,
+    job::{Output, State},
     lease::Settled,
     limits::LaneLimits,
     state::WaitingFor,
@@ -400,6 +400,30 @@ pub async fn a_rate_that_all_meet_charges_nobody(stage: Stage) {
         let seen = stage.see(&id).await;
         assert!(seen.attempts == 0 || seen.status() == Status::Succeeded, "{seen:?}");
     }
+    stage.assert_sound().await;
+}
+
+/// A job that expires untried in an outage knows the outage; one that failed knows its own errors.
+pub async fn a_job_that_expires_in_an_outage_names_it(stage: Stage) {
+    let tried = accept(&stage, 1).await.remove(0);
+    break_down(&stage).await;
+    let untried = accept(&stage, 1).await.remove(0);
+    let deadline = Some(SECOND * 600);
+    let late = stage.accept(NewJob { deadline, ..stage.job("bob") }).await;
+    let output = async |id: &JobId| match stage.see(id).await.state {
+        State::Ended { status: Status::Expired, output, .. } => output,
+        other => panic!("{other:?}"),
+    };
+    let outage = Some(Output { error: Some(error(1)), ..Output::default() });
+    stage.pass(SECOND * 600);
+    stage.step(Vec::new(), 0).await;
+    assert_eq!(output(&late).await, outage);
+    stage.pass(crate::Policy::default().give_up_after);
+    stage.store().reconcile(&stage.shard).await.unwrap();
+    assert_eq!(output(&untried).await, outage);
+    stage.step(Vec::new(), 0).await;
+    stage.store().reconcile(&stage.shard).await.unwrap();
+    assert_eq!(output(&tried).await, None);
     stage.assert_sound().await;
 }
 

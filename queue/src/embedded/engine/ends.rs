@@ -91,8 +91,17 @@ impl Engine {
         if matches!(job.place, Place::Running { .. }) {
             return;
         }
+        self.expire_waiting(key, now);
+    }
+
+    /// Ends a waiting job whose time is over. If its lane is down and it knows no failure of its own, its output has
+    /// the latest error of the lane.
+    fn expire_waiting(&mut self, key: u128, now: Millis) {
         self.withdraw(key);
-        self.end(key, Status::Expired, None, now);
+        let is_untried = self.jobs.get(&key).is_some_and(|job| job.errors.is_empty());
+        let outage = self.flows.lane.down().filter(|_| is_untried).and_then(|down| down.error);
+        let output = outage.map(|error| Output { error: Some(error), ..Output::default() });
+        self.end(key, Status::Expired, output, now);
     }
 
     /// Ends jobs that have waited for too long: among the first ready jobs of each flow, where the oldest are.
@@ -103,8 +112,7 @@ impl Engine {
                     job.deadline.is_none() && job.is_out_of_time(self.policy.give_up_after, now)
                 });
                 if is_over {
-                    self.withdraw(key);
-                    self.end(key, Status::Expired, None, now);
+                    self.expire_waiting(key, now);
                 }
             }
         }

@@ -144,6 +144,15 @@ ends = {
     jobs.save(j)
   end,
 
+  -- Ends a waiting job whose time is over. If its lane is down and it knows no failure of its own, its output has the
+  -- latest error of the lane.
+  expire = function(j)
+    jobs.withdraw(j)
+    local is_untried = lane[HEALTH] >= DOWN and not jobs.has(j, FLAG.errors)
+    local outage = is_untried and call('HGET', P .. 'health', 'error')
+    ends.finish(j, 'x', outage and '{"error":' .. outage .. '}' or '')
+  end,
+
   remember_error = function(j, json)
     local name = key('errors', j.id)
     jobs.set(j, FLAG.errors, true)
@@ -162,8 +171,7 @@ ends = {
       call('ZREM', DEADLINES, id)
       local j = jobs.get(id)
       if j and (j.state == 'q' or j.state == 'h' or j.state == 'w') then
-        jobs.withdraw(j)
-        ends.finish(j, 'x', '')
+        ends.expire(j)
       end
     end
     jobs.flush()

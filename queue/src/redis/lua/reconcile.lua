@@ -92,8 +92,7 @@ functions.reconcile = function(args)
           local j = jobs.get(id)
           if j and jobs.created(j) + GIVE_UP > now then break end
           if j and j.deadline == 0 then
-            jobs.withdraw(j)
-            ends.finish(j, 'x', '')
+            ends.expire(j)
             ended = true
           end
         end
