@@ -332,7 +332,7 @@ pub(crate) struct Experiment {
     /// After how long a user gives up
     #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true, value_parser = span::parse)]
     pub(crate) timeout: Duration,
-    /// What to call the target in the plot [default: its address]
+    /// The name of the target in the plot [default: its address, or Causeway]
     #[arg(long, value_name = "TEXT")]
     pub(crate) title: Option<String>,
     /// Where the messages are posted
@@ -341,15 +341,21 @@ pub(crate) struct Experiment {
     /// How long a simulated call takes; only without --target
     #[arg(long, value_name = "SECONDS", default_value = "5", allow_negative_numbers = true, value_parser = span::parse, conflicts_with = "target")]
     pub(crate) call: Duration,
+    /// How many calls the Causeway of its own makes at once [default: that of `causeway up`, 256]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "target")]
+    pub(crate) concurrency: Option<u32>,
     /// The Redis of the Causeway of its own [default: embedded]
     #[arg(long, value_name = "URL", conflicts_with = "target")]
     pub(crate) redis: Option<String>,
     /// Write every user's wait and the summary to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Draw every user's wait into this SVG file
+    /// Draw into this SVG file how many users are answered by when
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
+    /// Draw earlier runs beside this one: files that --json wrote
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "plot")]
+    pub(crate) beside: Vec<PathBuf>,
 }
 
 #[cfg(test)]
@@ -396,6 +402,8 @@ mod tests {
             ("causeway up --drain --bind 127.0.0.1:0", ["--drain", "value is required"]),
             ("causeway up --concurrency -1", ["-1", "1..=100000"]),
             ("causeway experiment --users -1", ["-1", "1..=50000"]),
+            ("causeway experiment --concurrency 0", ["--concurrency", "1..=100000"]),
+            ("causeway experiment --beside a.json", ["--plot", "required"]),
             ("causeway simulate --port -1", ["-1", "0..=65535"]),
             ("causeway simulate --seed -1", ["-1", "0.."]),
             ("causeway bench queue --jobs -1", ["-1", "1..=10000000"]),

@@ -6,8 +6,10 @@ mod plot;
 mod report;
 
 use std::{
+    fs,
     io::{self, IsTerminal as _, Write as _},
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -27,50 +29,82 @@ use crate::{
     target::Target,
 };
 
-/// Runs the experiment against the target, and prints and writes what it showed.
+/// Runs the experiment against the target, and prints and writes the results.
 ///
 /// # Errors
-/// When the target is none, or a file cannot be written.
+/// If the target is unusable, or a file cannot be read or written.
 pub(crate) async fn run(typed: Experiment) -> anyhow::Result<ExitCode> {
-    match &typed.target {
+    let beside = earlier(&typed.beside)?;
+    let report = match &typed.target {
         Some(target) => {
             prepare(typed.users, 1)?;
-            against(target, &typed).await
+            against(target, target, &typed).await?
         }
-        None => alone(&typed).await,
+        None => alone(&typed).await?,
+    };
+    if let Some(path) = &typed.json {
+        let json = serde_json::to_string(&report).context("cannot write the report as JSON")?;
+        write(path, &json)?;
     }
+    if let Some(path) = &typed.plot {
+        let reports: Vec<Report> = beside.into_iter().chain([report]).collect();
+        write(path, &plot::svg(&reports)?)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
-/// The experiment against a Causeway of its own in this process, with simulated calls.
-async fn alone(typed: &Experiment) -> anyhow::Result<ExitCode> {
+/// Reads the reports of earlier runs.
+fn earlier(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
+    let read = |path: &PathBuf| {
+        let text =
+            fs::read(path).with_context(|| format!("--beside: cannot read {}", path.display()))?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("--beside: {} is no report that --json wrote", path.display()))
+    };
+    paths.iter().map(read).collect()
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Runs the experiment against a Causeway of its own in this process, with simulated calls.
+async fn alone(typed: &Experiment) -> anyhow::Result<Report> {
     prepare(typed.users, 2)?;
-    let concurrency = usize::try_from(typed.users)?.max(256);
-    let simulated = Simulated { call: Some(typed.call), ..Simulated::default() };
-    let bind = SocketAddr::from(([127, 0, 0, 1], 0));
-    let redis = typed.redis.as_ref().map(Secret::new);
-    let store = if redis.is_some() { "on Redis" } else { "with the embedded store" };
-    let config =
-        Config { bind, concurrency, simulated, redis, simulate: true, ..Config::default() };
+    let mut config = Config {
+        bind: SocketAddr::from(([127, 0, 0, 1], 0)),
+        simulated: Simulated { call: Some(typed.call), ..Simulated::default() },
+        redis: typed.redis.as_ref().map(Secret::new),
+        simulate: true,
+        ..Config::default()
+    };
+    if let Some(concurrency) = typed.concurrency {
+        config.concurrency = usize::try_from(concurrency)?;
+    }
+    let concurrency = config.concurrency;
+    let store = if config.redis.is_some() { "on Redis" } else { "with the embedded store" };
     let node = Node::prepare(config, Role::Up).await?;
     let address = node.address().context("this Causeway has no address")?;
     writeln!(
         io::stdout(),
-        "a Causeway {store} serves on {address}; each simulated call takes {} s",
+        "a Causeway {store} serves on {address}: {concurrency} calls at once (--concurrency), each \
+         simulated and {} s long",
         typed.call.as_secs_f64()
     )?;
+    let title = format!("Causeway {store}, {concurrency} calls at once");
     let stop = StopHandle::new();
     let mut parts = JoinSet::new();
     parts.spawn(node.run(stop.clone()));
-    let outcome = against(&format!("http://{address}"), typed).await;
+    let report = against(&format!("http://{address}"), &title, typed).await;
     stop.now();
     while let Some(ended) = parts.join_next().await {
         ended??;
     }
-    outcome
+    report
 }
 
-/// The experiment against the server at `target`.
-async fn against(target: &str, typed: &Experiment) -> anyhow::Result<ExitCode> {
+/// Runs the experiment against the server at `target`, and prints the results.
+async fn against(target: &str, title: &str, typed: &Experiment) -> anyhow::Result<Report> {
     let plan = Plan {
         target: Target::find("--target", target, &typed.path).await?,
         users: typed.users,
@@ -82,18 +116,10 @@ async fn against(target: &str, typed: &Experiment) -> anyhow::Result<ExitCode> {
     let bar = progress_bar(plan.users, plan.timeout);
     let visits = load::run(plan, |_| bar.inc(1)).await;
     bar.finish_and_clear();
-    let title = typed.title.clone().unwrap_or_else(|| target.to_owned());
+    let title = typed.title.as_deref().unwrap_or(title).to_owned();
     let report = Report::of(title, started_at, typed.timeout, visits);
     write!(out, "{report}")?;
-    if let Some(path) = &typed.json {
-        let json = serde_json::to_string(&report).context("cannot write the report as JSON")?;
-        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if let Some(path) = &typed.plot {
-        let svg = plot::svg(&report)?;
-        std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(report)
 }
 
 /// Counts who is done; on a terminal only.

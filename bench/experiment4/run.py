@@ -9,7 +9,6 @@ import contextlib
 import datetime
 import json
 import os
-import pathlib
 import platform
 import select
 import shutil
@@ -19,8 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
-HERE = pathlib.Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent
+PLOT = "comparison.svg"
 CALL_S = 5
 TIMEOUT_S = 30
 START_S = 20  # longest that a server may take to say where it listens
@@ -29,25 +30,33 @@ START_S = 20  # longest that a server may take to say where it listens
 def main():
     args = arguments()
     systems = {name: system for name, system in SYSTEMS.items() if not args.only or name in args.only}
-    if "redis" in systems and not shutil.which("redis-server"):
+    if not shutil.which("redis-server"):
         print("redis-server is not installed: Causeway on Redis is left out", file=sys.stderr)
-        del systems["redis"]
+        systems = {name: system for name, system in systems.items() if name not in ON_REDIS}
     machine = describe_machine(args)
+    runs = [
+        (title, start, users)
+        for title, start, sizes in systems.values()
+        for users in args.users
+        if users in sizes
+    ]
     rows = []
-    for name, (title, start, largest) in systems.items():
-        for users in [n for n in args.users if n <= largest]:
+    with tempfile.TemporaryDirectory() as directory:
+        for number, (title, start, users) in enumerate(runs):
             print(f"{title}, {users} users", flush=True)
-            with start(args, users) as url:
-                rows.append((name, title, users, experiment(args, name, title, users, url)))
+            # The last run draws them all.
+            plot = args.out / PLOT if number + 1 == len(runs) else None
+            with start(args) as url:
+                rows.append((title, users, experiment(args, title, users, url, Path(directory), plot)))
     write_results(args, machine, rows)
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--causeway", required=True, type=pathlib.Path, help="the release binary")
+    parser.add_argument("--causeway", required=True, type=Path, help="the release binary")
     parser.add_argument("--users", default=[10, 100, 1000, 10000], type=lambda text: [int(n) for n in text.split(",")])
     parser.add_argument("--only", default=[], type=lambda text: text.split(","), help="of " + ", ".join(SYSTEMS))
-    parser.add_argument("--out", default=HERE, type=pathlib.Path)
+    parser.add_argument("--out", default=HERE, type=Path)
     args = parser.parse_args()
     args.causeway = args.causeway.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -88,30 +97,35 @@ def read_until(process, wanted):
 
 def python_baseline(*command):
     @contextlib.contextmanager
-    def start(_args, _users):
+    def start(_args):
         with started([sys.executable, HERE / command[0], "--port", 0, "--call", CALL_S, *command[1:]]) as process:
             yield "http://" + read_until(process, "http://")
 
     return start
 
 
-@contextlib.contextmanager
-def causeway_embedded(args, users):
-    command = [args.causeway, "up", "--bind", "127.0.0.1:0", "--concurrency", max(256, users)]
-    with started(command, CAUSEWAY_SIMULATED_CALL=str(CALL_S)) as process:
-        url = "http://" + read_until(process, "serving   http://")
-        yield url
+def causeway_embedded(*flags):
+    @contextlib.contextmanager
+    def start(args):
+        command = [args.causeway, "up", "--bind", "127.0.0.1:0", *flags]
+        with started(command, CAUSEWAY_SIMULATED_CALL=str(CALL_S)) as process:
+            yield "http://" + read_until(process, "serving   http://")
+
+    return start
 
 
-@contextlib.contextmanager
-def causeway_redis(args, users):
-    with redis() as store:
-        api = [args.causeway, "api", "--bind", "127.0.0.1:0", "--redis", store]
-        worker = [args.causeway, "worker", "--redis", store, "--simulate", "--concurrency", max(256, users)]
-        with started(api) as api, started(worker, CAUSEWAY_SIMULATED_CALL=str(CALL_S)) as worker:
-            url = "http://" + read_until(api, "serving   http://")
-            read_until(worker, "worker  ")
-            yield url
+def causeway_redis(*flags):
+    @contextlib.contextmanager
+    def start(args):
+        with redis() as store:
+            api = [args.causeway, "api", "--bind", "127.0.0.1:0", "--redis", store]
+            worker = [args.causeway, "worker", "--redis", store, "--simulate", *flags]
+            with started(api) as api, started(worker, CAUSEWAY_SIMULATED_CALL=str(CALL_S)) as worker:
+                url = "http://" + read_until(api, "serving   http://")
+                read_until(worker, "worker  ")
+                yield url
+
+    return start
 
 
 @contextlib.contextmanager
@@ -127,34 +141,47 @@ def redis():
             yield f"redis://127.0.0.1:{port}"
 
 
+SMALL, LARGE = (10, 100, 1000), (10, 100, 1000, 10000)
+WIDE = ("--concurrency", 10000)
+
+# Each with its title, how it is started, and by how many users it is tried. Causeway is tried with its default of
+# 256 calls at once, and as wide as the simulated model is.
 SYSTEMS = {
-    "single": ("HTTPServer, one request at a time", python_baseline("baseline_single.py"), 1000),
+    "single": ("HTTPServer, one request at a time", python_baseline("baseline_single.py"), SMALL),
     "threads-5": (
         "a thread per request, backlog 5 as written",
         python_baseline("baseline_threads.py", "--backlog", 5),
-        1000,
+        SMALL,
     ),
     "threads-1024": (
         "a thread per request, backlog 1024",
         python_baseline("baseline_threads.py", "--backlog", 1024),
-        1000,
+        SMALL,
     ),
-    "embedded": ("Causeway, embedded queue", causeway_embedded, 10000),
-    "redis": ("Causeway on Redis, one API and one worker process", causeway_redis, 10000),
+    "embedded": ("Causeway, embedded queue", causeway_embedded(), LARGE),
+    "embedded-wide": ("Causeway, embedded queue, --concurrency 10000", causeway_embedded(*WIDE), (1000, 10000)),
+    "redis": ("Causeway on Redis, one API and one worker process", causeway_redis(), LARGE),
+    "redis-wide": (
+        "Causeway on Redis, one API and one worker process, --concurrency 10000",
+        causeway_redis(*WIDE),
+        (1000, 10000),
+    ),
 }
+ON_REDIS = ("redis", "redis-wide")
 
 
 # The experiment.
 
 
-def experiment(args, name, title, users, url):
-    with tempfile.TemporaryDirectory() as directory:
-        report = pathlib.Path(directory, "report.json")
-        command = [args.causeway, "experiment", "--target", url, "--title", title]
-        command += ["--users", users, "--timeout", TIMEOUT_S, "--json", report]
-        command += ["--plot", args.out / f"{name}-{users}.svg"]
-        subprocess.run([str(part) for part in command], check=True)
-        return json.loads(report.read_text())
+def experiment(args, title, users, url, directory, plot):
+    earlier = sorted(directory.iterdir())
+    report = directory / f"{len(earlier):02}.json"
+    command = [args.causeway, "experiment", "--target", url, "--title", title]
+    command += ["--users", users, "--timeout", TIMEOUT_S, "--json", report]
+    if plot:
+        command += ["--plot", plot] + (["--beside", *earlier] if earlier else [])
+    subprocess.run([str(part) for part in command], check=True)
+    return json.loads(report.read_text())
 
 
 # The results.
@@ -182,7 +209,9 @@ def write_results(args, machine, rows):
         "",
         f"N users each send one message at the same moment; the model's call takes {CALL_S} s (simulated); a user",
         f"gives up after {TIMEOUT_S} s. Waits are in seconds, of the users who were answered, from the common moment",
-        "to the end of the answer; each user opens a connection of their own at that moment.",
+        "to the end of the answer; each user opens a connection of their own at that moment. Causeway makes 256 calls",
+        "at once unless `--concurrency` is set. `accepted, no answer yet` is its answer after 25 s, with the job's id:",
+        "the job goes on, and its answer can be fetched.",
         "",
         "Written by `bash bench/experiment4/run.sh` (`make experiment`); the servers are the files beside this one.",
         "",
@@ -191,14 +220,13 @@ def write_results(args, machine, rows):
         "| server | users | completed | mean | p50 | p99 | max | time-outs | errors |",
         "|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
-    for _, title, users, report in rows:
+    for title, users, report in rows:
         waits = report["wait_s"]
         waits = [f"{waits[key]:.2f}" for key in ("mean", "p50", "p99", "max")] if waits else ["-"] * 4
         errors = ", ".join(f"{count} {kind}" for kind, count in report["errors"].items()) or "0"
         cells = [title, f"{users:,}", f"{report['completed']:,}", *waits, f"{report['timed_out']:,}", errors]
         lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "## Each user's wait", ""]
-    lines += [f"![{title}, {users} users]({name}-{users}.svg)" for name, title, users, _ in rows]
+    lines += ["", f"![The share of users who are answered by a time]({PLOT})"]
     (args.out / "RESULTS.md").write_text("\n".join(lines) + "\n")
     print(f"wrote {args.out.name}/RESULTS.md")
 

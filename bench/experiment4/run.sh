@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Experiment 4: the baselines and Causeway side by side; writes RESULTS.md and the plots beside
+# Experiment 4: the baselines and Causeway side by side; writes RESULTS.md and comparison.svg beside
 # this file. Flags go to run.py: --users 10,100 --only threads-1024,embedded --out DIR
 set -euo pipefail
 cd "$(dirname "$0")/../.."

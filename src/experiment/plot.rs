@@ -1,119 +1,141 @@
-//! Draws each user's wait as SVG.
+//! Draws reports as SVG: a row for each contender, a column for each number of users, and in each panel the share of
+//! users who are answered by a time.
 
 use anyhow::anyhow;
 use plotters::{
     coord::Shift,
     prelude::{
-        ChartBuilder, Circle, DrawingArea, IntoDrawingArea as _, IntoFont as _, LineSeries,
-        PathElement, RGBColor, SVGBackend, SeriesLabelPosition, WHITE,
+        AreaSeries, ChartBuilder, DrawingArea, IntoDrawingArea as _, PathElement, RGBColor,
+        SVGBackend, Text, WHITE,
     },
-    style::Color as _,
+    style::{BLACK, Color as _, IntoTextStyle as _},
 };
 
-use super::{
-    load::Outcome,
-    report::{Entry, Report},
-};
+use super::{load::Outcome, report::Report};
 
-/// Size of the picture, in pixels.
-const SIZE: (u32, u32) = (900, 480);
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// Most users that are drawn; of more, every n-th in the order of waits.
-const MAX_POINTS: usize = 1000;
+/// Width of a panel, in pixels: its texts fit.
+const PANEL_WIDTH: u32 = 300;
+
+/// Height of a panel with the line above it, in pixels.
+const PANEL_HEIGHT: u32 = 130;
+
+/// Height of the heading and of the axis below the panels, in pixels.
+const HEADING: u32 = 40;
+
+/// Most steps of a curve: one each percent of the users.
+const STEPS: usize = 100;
 
 // Okabe and Ito's colours, which the colour-blind can tell apart.
 const ANSWERED: RGBColor = RGBColor(0, 114, 178);
-const TIMED_OUT: RGBColor = RGBColor(213, 94, 0);
-const FAILED: RGBColor = RGBColor(110, 110, 110);
+const LIMIT: RGBColor = RGBColor(213, 94, 0);
+const GREY: RGBColor = RGBColor(110, 110, 110);
 
-/// The picture as SVG text.
+const FONT: (&str, i32) = ("sans-serif", 14);
+
+/// Returns the picture as SVG text. Reports with the same title are in one row, in the order of their first one.
 ///
 /// # Errors
-/// When the drawing library refuses.
-pub(super) fn svg(report: &Report) -> anyhow::Result<String> {
+/// If the drawing library refuses.
+pub(super) fn svg(reports: &[Report]) -> anyhow::Result<String> {
+    let mut titles: Vec<&str> = Vec::new();
+    let mut counts: Vec<usize> = Vec::new();
+    for report in reports {
+        if !titles.contains(&report.target.as_str()) {
+            titles.push(&report.target);
+        }
+        if !counts.contains(&report.users) {
+            counts.push(report.users);
+        }
+    }
+    counts.sort_unstable();
+    let size = |count: usize, each: u32| u32::try_from(count).unwrap_or(1).saturating_mul(each);
+    let width = size(counts.len().max(2), PANEL_WIDTH);
+    let height = size(titles.len(), PANEL_HEIGHT) + 2 * HEADING;
     let mut text = String::new();
-    let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-    draw(&area, report).map_err(|error| anyhow!("cannot draw the plot: {error}"))?;
+    let area = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
+    let drawn = area.fill(&WHITE).map_err(Into::into);
+    let drawn = drawn.and_then(|()| draw(&area, reports, &titles, &counts));
+    drawn.and_then(|()| Ok(area.present()?)).map_err(|error| anyhow!("cannot draw: {error}"))?;
     drop(area);
     Ok(text)
 }
 
-fn draw(
-    area: &DrawingArea<SVGBackend<'_>, Shift>,
-    report: &Report,
-) -> Result<(), Box<dyn std::error::Error>> {
-    area.fill(&WHITE)?;
-    let step = report.users.div_ceil(MAX_POINTS).max(1);
-    #[expect(clippy::cast_precision_loss, reason = "at most 50,000 users")]
-    let right = report.users as f64 + 1.0;
-    let top = report.took_s.max(report.timeout_s) * 1.05;
-    let mut chart = ChartBuilder::on(area)
-        .caption(title(report), ("sans-serif", 18).into_font())
-        .margin(16)
-        .x_label_area_size(44)
-        .y_label_area_size(56)
-        .build_cartesian_2d(0.0..right, 0.0..top)?;
-    let drawn = if step > 1 { format!(" (every {step}th is drawn)") } else { String::new() };
-    chart
-        .configure_mesh()
-        .max_light_lines(0)
-        .x_desc(format!("users, in the order of their wait{drawn}"))
-        .y_desc("wait, seconds")
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| format!("{y:.0}"))
-        .label_style(("sans-serif", 14))
-        .draw()?;
-    let limit = [(0.0, report.timeout_s), (right, report.timeout_s)];
-    chart
-        .draw_series(LineSeries::new(limit, FAILED.mix(0.6)))?
-        .label(format!("users give up at {} s", report.timeout_s))
-        .legend(|(x, y)| PathElement::new([(x, y), (x + 16, y)], FAILED.mix(0.6)));
-    let radius = if report.visits.len() <= 100 { 4 } else { 2 };
-    for (name, color) in [("answered", ANSWERED), ("timed out", TIMED_OUT), ("error", FAILED)] {
-        let points = points(&report.visits, step, name);
-        if points.is_empty() {
-            continue;
+fn draw(area: &Area<'_>, reports: &[Report], titles: &[&str], counts: &[usize]) -> Drawn {
+    let (heading, rest) = area.split_vertically(HEADING);
+    let limit = reports.iter().map(|report| report.timeout_s).fold(0.0, f64::max);
+    let heading_text =
+        format!("users answered by a time, in percent; a user gives up after {limit} s");
+    heading.draw(&Text::new(heading_text, (12, 12), ("sans-serif", 18)))?;
+    let (_, height) = rest.dim_in_pixel();
+    let (panels, axis) = rest.split_vertically(height.saturating_sub(HEADING));
+    axis.draw(&Text::new("seconds since all pressed enter", (12, 12), FONT))?;
+    let right = reports.iter().map(|report| report.took_s).fold(limit, f64::max);
+    for (row, title) in panels.split_evenly((titles.len(), 1)).iter().zip(titles) {
+        row.draw(&Text::new((*title).to_owned(), (12, 4), ("sans-serif", 15)))?;
+        let (_, row) = row.split_vertically(20);
+        for (panel, users) in row.split_evenly((1, counts.len())).iter().zip(counts) {
+            let is_here = |report: &&Report| report.target == *title && report.users == *users;
+            if let Some(report) = reports.iter().find(is_here) {
+                draw_panel(panel, report, right)?;
+            }
         }
-        chart
-            .draw_series(
-                points.into_iter().map(|point| Circle::new(point, radius, color.filled())),
-            )?
-            .label(name)
-            .legend(move |(x, y)| Circle::new((x + 8, y), 3, color.filled()));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::Coordinate(12, 36))
-        .background_style(WHITE.mix(0.85))
-        .border_style(FAILED)
-        .label_font(("sans-serif", 14))
-        .draw()?;
-    area.present()?;
     Ok(())
 }
 
-fn title(report: &Report) -> String {
-    let Report { target, users, completed, .. } = report;
-    let waits = report.wait_s.as_ref().map_or(String::new(), |waits| {
-        format!(", mean {:.2} s, p99 {:.2} s", waits.mean, waits.p99)
-    });
-    format!("{target}: {completed} of {users} answered{waits}")
+fn draw_panel(panel: &Area<'_>, report: &Report, right: f64) -> Drawn {
+    let mut chart = ChartBuilder::on(panel)
+        .margin_right(16)
+        .x_label_area_size(20)
+        .y_label_area_size(40)
+        .build_cartesian_2d(0.0..right, 0.0..100.0)?;
+    chart
+        .configure_mesh()
+        .max_light_lines(0)
+        .x_labels(7)
+        .y_labels(3)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| format!("{y:.0}"))
+        .label_style(FONT)
+        .draw()?;
+    let curve = AreaSeries::new(curve(report), 0.0, ANSWERED.mix(0.25)).border_style(ANSWERED);
+    chart.draw_series(curve)?;
+    let limit = vec![(report.timeout_s, 0.0), (report.timeout_s, 100.0)];
+    chart.draw_series([PathElement::new(limit, LIMIT)])?;
+    let style = FONT.into_text_style(panel).color(&BLACK);
+    chart.draw_series([Text::new(summary(report), (right * 0.02, 96.0), style)])?;
+    chart.plotting_area().draw(&PathElement::new(vec![(0.0, 0.0), (right, 0.0)], GREY))?;
+    Ok(())
 }
 
-fn series(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Completed => "answered",
-        Outcome::TimedOut => "timed out",
-        Outcome::Failed(_) => "error",
-    }
+/// The numbers of a panel in words.
+fn summary(report: &Report) -> String {
+    let Report { users, completed, .. } = report;
+    let mean = report.wait_s.as_ref().map(|waits| format!(", mean {:.2} s", waits.mean));
+    format!("{completed} of {users}{}", mean.unwrap_or_default())
 }
 
-/// Place and wait of every `step`-th user, of those that belong to the series `name`.
-fn points(visits: &[Entry], step: usize, name: &str) -> Vec<(f64, f64)> {
-    let every = visits.iter().enumerate().step_by(step);
+/// The percentage of users who are answered by a time, as a step at the time of every n-th answer.
+fn curve(report: &Report) -> Vec<(f64, f64)> {
+    let answers = report.visits.iter().filter(|visit| visit.outcome == Outcome::Completed);
+    let answers: Vec<f64> = answers.map(|visit| visit.wait_s).collect();
     #[expect(clippy::cast_precision_loss, reason = "at most 50,000 users")]
-    let place = |(index, visit): (usize, &Entry)| ((index + 1) as f64, visit.wait_s);
-    every.filter(|(_, visit)| series(&visit.outcome) == name).map(place).collect()
+    let percent = |answered: usize| answered as f64 * 100.0 / report.users.max(1) as f64;
+    let every = answers.len().div_ceil(STEPS).max(1);
+    let mut points = vec![(0.0, 0.0)];
+    let mut before = 0;
+    for (index, wait) in answers.iter().enumerate() {
+        if (index + 1) % every == 0 || index + 1 == answers.len() {
+            points.push((*wait, percent(before)));
+            before = index + 1;
+            points.push((*wait, percent(before)));
+        }
+    }
+    points.push((report.timeout_s, percent(before)));
+    points
 }
 
 #[cfg(test)]
@@ -123,7 +145,7 @@ mod tests {
     use super::*;
     use crate::experiment::load::Visit;
 
-    fn report(users: u64) -> Report {
+    fn report(title: &str, users: u64) -> Report {
         let visit = |n| Visit {
             wait: Duration::from_millis(5000 + n),
             outcome: match n % 10 {
@@ -133,28 +155,30 @@ mod tests {
             },
         };
         let visits = (0..users).map(visit).collect();
-        Report::of("a server".to_owned(), String::new(), Duration::from_secs(30), visits)
+        Report::of(title.to_owned(), String::new(), Duration::from_secs(30), visits)
     }
 
     #[test]
-    fn a_plot_shows_every_user_and_says_what_it_shows() {
-        let svg = svg(&report(50)).unwrap();
-        assert!(svg.matches("<circle").count() >= 50);
-        for text in ["a server: 40 of 50 answered", "wait, seconds", "give up at 30 s", "timed out"]
-        {
+    fn a_plot_compares_contenders_and_numbers_of_users() {
+        let reports =
+            [report("one", 10), report("one", 100), report("another", 10), report("one", 20)];
+        let svg = svg(&reports).unwrap();
+        for text in ["one", "another", "8 of 10, mean", "80 of 100, mean", "gives up after 30 s"] {
             assert!(svg.contains(text), "{text}");
         }
+        assert_eq!(svg.matches("8 of 10, mean").count(), 2);
     }
 
     #[test]
-    fn a_plot_of_many_users_stays_small_and_says_so() {
-        let svg = svg(&report(10_000)).unwrap();
-        assert!((1000..1100).contains(&svg.matches("<circle").count()));
-        assert!(svg.contains("every 10th is drawn"));
+    fn a_curve_rises_to_the_share_that_was_answered() {
+        let curve = curve(&report("one", 1000));
+        assert!(curve.len() <= 2 * STEPS + 3, "{}", curve.len());
+        assert!(curve.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1));
+        assert_eq!(curve.last(), Some(&(30.0, 80.0)));
     }
 
     #[test]
-    fn a_plot_of_nobody_is_no_error() {
-        assert!(svg(&report(0)).unwrap().contains("0 of 0 answered"));
+    fn a_plot_of_no_users_is_no_error() {
+        assert!(svg(&[report("none", 0)]).unwrap().contains("0 of 0"));
     }
 }

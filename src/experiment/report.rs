@@ -1,13 +1,13 @@
-//! What an experiment showed: the numbers, as a table for people and as JSON.
+//! The results of an experiment, as a table for people and as JSON.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::load::{Outcome, Visit};
 
 /// The numbers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Report {
     /// What was tried, in a person's words.
     pub(super) target: String,
@@ -32,7 +32,7 @@ pub(super) struct Report {
 }
 
 /// How long those who were answered waited, in seconds; percentiles by nearest rank.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Waits {
     pub(super) mean: f64,
     pub(super) p50: f64,
@@ -41,11 +41,11 @@ pub(super) struct Waits {
 }
 
 /// One user.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
     /// In seconds.
     pub(super) wait_s: f64,
-    #[serde(serialize_with = "as_text")]
+    #[serde(serialize_with = "as_text", deserialize_with = "of_text")]
     pub(super) outcome: Outcome,
 }
 
@@ -54,6 +54,15 @@ fn as_text<S: serde::Serializer>(outcome: &Outcome, serializer: S) -> Result<S::
         Outcome::Completed => "completed",
         Outcome::TimedOut => "timed out",
         Outcome::Failed(kind) => kind,
+    })
+}
+
+fn of_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Outcome, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(match text.as_str() {
+        "completed" => Outcome::Completed,
+        "timed out" => Outcome::TimedOut,
+        _ => Outcome::Failed(text),
     })
 }
 
@@ -168,6 +177,16 @@ mod tests {
         let report = report(visits([30_000; 3].into_iter(), &Outcome::TimedOut));
         assert_eq!((report.completed, report.wait_s.as_ref()), (0, None));
         assert!(report.to_string().contains("completed   0 of 3"));
+    }
+
+    #[test]
+    fn a_report_is_read_as_it_was_written() {
+        let mut all = visits([5000].into_iter(), &Outcome::Completed);
+        all.extend(visits([6000].into_iter(), &Outcome::TimedOut));
+        all.extend(visits([7].into_iter(), &Outcome::Failed("HTTP 500".to_owned())));
+        let written = serde_json::to_string(&report(all)).unwrap();
+        let read: Report = serde_json::from_str(&written).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), written);
     }
 
     #[test]
