@@ -11,6 +11,8 @@ mod journeys;
 #[cfg(test)]
 mod leftovers;
 #[cfg(test)]
+mod readme;
+#[cfg(test)]
 mod repairs;
 #[cfg(test)]
 mod server;

@@ -1,0 +1,282 @@
+//! The commands of README.md, pasted in order into fresh shells.
+//!
+//! A comment before a block of commands says how it is run: `<!-- test: MARK -->`. `server`: in a terminal of its
+//! own, where it stays; `restart`: the same, after all servers have ended; `fails`: a command in it fails; `skip,
+//! REASON`: not at all. Only ports are replaced, and `cargo run --release` runs the binary of these tests.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+
+use crate::support::{redis::free_port, soon, upstream::Upstream};
+
+const README: &str = include_str!("../README.md");
+
+/// Why blocks are skipped. A new reason is a decision.
+const SKIPPED: [&str; 5] = [
+    "runs this test",
+    "needs the Python package websockets",
+    "downloads a model",
+    "needs a key of OpenAI",
+    "needs Docker",
+];
+
+/// Sections whose commands stand among their output, and are not pasted.
+const TRANSCRIPTS: [&str; 2] = ["Tenants", "Webhooks"];
+
+/// The line that a server prints when it is ready, by its beginning or its end.
+const READY: [&str; 3] = ["  try ", "  worker    2", "Ready to accept connections"];
+
+/// How long the commands of one block may be silent: the experiment takes 20 s.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The line behind each pasted block.
+const DONE: &str = "=== done";
+
+/// The line of a failed command.
+const FAILED: &str = "=== failed";
+
+/// How a block is run.
+#[derive(Debug, PartialEq, Eq)]
+enum Mark {
+    Paste,
+    Server,
+    Restart,
+    Fails,
+    Skip(&'static str),
+}
+
+/// A block of commands.
+#[derive(Debug)]
+struct Block {
+    /// The line of its first command.
+    line: usize,
+    mark: Mark,
+    text: String,
+}
+
+fn mark(line: &'static str) -> Option<Mark> {
+    let text = line.strip_prefix("<!-- test: ")?.strip_suffix(" -->").expect("a whole comment");
+    Some(match text.split_once(", ") {
+        None if text == "server" => Mark::Server,
+        None if text == "restart" => Mark::Restart,
+        None if text == "fails" => Mark::Fails,
+        Some(("skip", reason)) => Mark::Skip(reason),
+        _ => panic!("no such mark: {text}"),
+    })
+}
+
+/// The blocks of commands in README.md.
+fn blocks() -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut next = None;
+    let mut lines = README.lines().enumerate();
+    while let Some((_, line)) = lines.next() {
+        next = mark(line).or(next);
+        if let Some(language) = line.strip_prefix("```") {
+            let inside = lines.by_ref().take_while(|(_, line)| *line != "```");
+            let inside: Vec<(usize, &str)> = inside.collect();
+            if language == "sh" {
+                let line = inside[0].0 + 1;
+                let text = inside.iter().map(|(_, line)| format!("{line}\n")).collect();
+                blocks.push(Block { line, mark: next.take().unwrap_or(Mark::Paste), text });
+            }
+        }
+    }
+    assert_eq!(next, None, "a mark without commands");
+    blocks
+}
+
+/// A reader of README.md: programs, settings and servers.
+struct Reader {
+    directory: tempfile::TempDir,
+    ports: [(&'static str, String); 3],
+    servers: Vec<Terminal>,
+    _upstream: Upstream,
+}
+
+/// A shell and its processes, ended with this.
+struct Terminal {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Reader {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let program = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, text).expect("a script");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a script");
+        };
+        let binary = env!("CARGO_BIN_EXE_causeway");
+        program("causeway", &format!("#!/bin/sh\nexec {binary} \"$@\"\n"));
+        let run = "[ \"$1 $2 $3\" = 'run --release --' ] && shift 3 && exec causeway \"$@\"";
+        program("cargo", &format!("#!/bin/sh\n{run}\nexit 64\n"));
+        // A refusal is a failure of the command.
+        fs::write(directory.path().join(".curlrc"), "fail-with-body\nno-progress-meter\n")
+            .expect("a file");
+        let upstream = Upstream::echo().await;
+        let url = upstream.url();
+        let port = url.trim_end_matches("/v1").rsplit(':').next().expect("a port").to_owned();
+        let ports =
+            [("4004", free_port().to_string()), ("6379", free_port().to_string()), ("9101", port)];
+        Self { directory, ports, servers: Vec::new(), _upstream: upstream }
+    }
+
+    /// `text` with the ports of this test.
+    fn on_free_ports(&self, text: &str) -> String {
+        let ports = self.ports.iter();
+        ports.fold(text.to_owned(), |text, (known, free)| text.replace(known, free))
+    }
+
+    /// A new terminal.
+    #[expect(clippy::disallowed_methods, reason = "the programs of this machine are found by it")]
+    fn shell(&self) -> Command {
+        let home = self.directory.path();
+        let path = std::env::var("PATH").expect("a PATH");
+        let mut shell = Command::new("bash");
+        shell
+            .current_dir(home)
+            .env_clear()
+            .env("HOME", home)
+            .env("PATH", format!("{}:{path}", home.display()))
+            .env("CAUSEWAY_BIND", self.on_free_ports("127.0.0.1:4004"))
+            .env("CAUSEWAY_CLIENT_URL", self.on_free_ports("http://127.0.0.1:4004"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        shell
+    }
+
+    /// Starts a server in a terminal of its own, and waits until it is ready.
+    async fn serve(&mut self, block: &Block) {
+        let text = self.on_free_ports(&block.text);
+        let mut server = Terminal::of(self.shell().args(["-c", &text]).spawn().expect("bash"));
+        server.ready(block).await;
+        self.servers.push(server);
+    }
+}
+
+impl Terminal {
+    fn of(mut child: Child) -> Self {
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        Self { child, lines }
+    }
+
+    async fn ready(&mut self, block: &Block) {
+        let is_ready = |line: &str| READY.iter().any(|part| line.contains(part));
+        loop {
+            let line = soon("a ready server", self.lines.next_line()).await.expect("its output");
+            let line = line.unwrap_or_else(|| panic!("README.md:{}: it has ended", block.line));
+            eprintln!("server| {line}");
+            if is_ready(&line) {
+                return;
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(id) = id {
+            kill_process_group(id, signal).ok();
+        }
+    }
+
+    /// Interrupts it, as Ctrl-C does, and waits for its end.
+    async fn end(mut self) {
+        self.signal(Signal::INT);
+        while soon("the end of a server", self.lines.next_line()).await.is_ok_and(|l| l.is_some()) {
+        }
+        soon("the end of a server", self.child.wait()).await.expect("it can be waited for");
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// The terminal that commands are pasted into.
+struct Prompt {
+    shell: Terminal,
+    input: ChildStdin,
+}
+
+impl Prompt {
+    async fn open(reader: &Reader) -> Self {
+        let mut shell = reader.shell().stdin(Stdio::piped()).spawn().expect("bash");
+        let mut input = shell.stdin.take().expect("its input");
+        let trap = format!("trap 'echo \"{FAILED}: $BASH_COMMAND\"' ERR\n");
+        input.write_all(trap.as_bytes()).await.expect("a shell that reads");
+        Self { shell: Terminal::of(shell), input }
+    }
+
+    /// Pastes commands; returns the output, in which [`FAILED`] names each command that failed.
+    async fn paste(&mut self, text: &str) -> String {
+        let text = format!("{text}\nprintf '\\n{DONE}\\n'\n");
+        self.input.write_all(text.as_bytes()).await.expect("a shell that reads");
+        let mut printed = String::new();
+        loop {
+            let line = timeout(PATIENCE, self.shell.lines.next_line()).await;
+            let line = line.unwrap_or_else(|_| panic!("these commands do not end:\n{text}"));
+            let line = line.expect("its output").expect("a shell that goes on");
+            if line == DONE {
+                return printed;
+            }
+            eprintln!("{line}");
+            printed.push_str(&line);
+            printed.push('\n');
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_commands_of_the_readme_work_in_order() {
+    let mut reader = Reader::new().await;
+    let mut prompt = Prompt::open(&reader).await;
+    let mut skipped = Vec::new();
+    for block in blocks() {
+        eprintln!("README.md:{} {:?}\n{}", block.line, block.mark, block.text);
+        match block.mark {
+            Mark::Skip(reason) => skipped.push(reason),
+            Mark::Server => reader.serve(&block).await,
+            Mark::Restart => {
+                while let Some(server) = reader.servers.pop() {
+                    server.end().await;
+                }
+                reader.serve(&block).await;
+            }
+            Mark::Paste | Mark::Fails => {
+                let printed = prompt.paste(&reader.on_free_ports(&block.text)).await;
+                let has_failed = printed.contains(FAILED);
+                assert_eq!(
+                    has_failed,
+                    block.mark == Mark::Fails,
+                    "README.md:{}: {printed}",
+                    block.line
+                );
+            }
+        }
+    }
+    assert_eq!(skipped, SKIPPED);
+}
+
+#[test]
+fn every_command_of_the_readme_is_in_a_block_of_commands() {
+    let commands = ["cargo ", "causeway ", "curl ", "docker ", "make ", "redis-server ", "$ "];
+    let mut section = "";
+    for (index, line) in README.lines().enumerate() {
+        section = line.strip_prefix("## ").unwrap_or(section);
+        let is_code = line.starts_with("    ") && !TRANSCRIPTS.contains(&section);
+        let is_command = commands.iter().any(|command| line.trim_start().starts_with(command));
+        assert!(!(is_code && is_command), "README.md:{}: not in a block of sh: {line}", index + 1);
+    }
+}
