@@ -263,7 +263,7 @@ async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Resp
         Some(job) if job.status().is_terminal() => {
             finished(&job).unwrap_or_else(IntoResponse::into_response)
         }
-        Some(job) => pending(&id, cause::of(&state.queue, &job).await),
+        Some(job) => pending(&id, cause::of(&job)),
         None => pending(&id, None),
     };
     name_job(response.headers_mut(), &id);

@@ -8,10 +8,15 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use causeway_queue::{LaneName, webhook::is_of_deliveries};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{error::ApiError, state::AppState};
+use crate::{
+    error::ApiError,
+    state::AppState,
+    workers::{Staff, staff},
+};
 
 /// How long the store may take to answer a probe.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,11 +32,25 @@ pub(crate) struct Well {
     /// Where jobs are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     store: Option<String>,
+    /// Names the lanes whose jobs are accepted and wait, as no live worker serves them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<String>,
+    /// How many live workers there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<usize>,
 }
 
 impl Well {
     const fn new() -> Self {
-        Self { model: None, status: "ok", store: None }
+        Self { model: None, status: "ok", store: None, warning: None, workers: None }
+    }
+
+    /// Adds what is known of the workers of these lanes: nothing if the registry does not answer in time.
+    async fn with_workers(self, state: &AppState, lanes: &[&LaneName]) -> Self {
+        match tokio::time::timeout(PATIENCE, staff(state, lanes)).await {
+            Ok(Ok(Staff { live, warning })) => Self { workers: Some(live), warning, ..self },
+            Ok(Err(_)) | Err(_) => self,
+        }
     }
 }
 
@@ -40,7 +59,8 @@ pub(crate) async fn alive() -> Response {
     Json(Well::new()).into_response()
 }
 
-/// The store answers, and the worker in this process, if there is one, works.
+/// The store answers, and the worker in this process, if there is one, works. A process without any worker is ready: it
+/// accepts jobs. The body says so.
 pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     if !answers(&state).await {
         return ApiError::unavailable().into_response();
@@ -52,7 +72,10 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
             .into_response();
     }
     let store = Some(state.queue.backend().describe());
-    Json(Well { store, ..Well::new() }).into_response()
+    let lanes = state.queue.lanes().iter().map(|lane| &lane.name);
+    let lanes: Vec<&LaneName> = lanes.filter(|lane| !is_of_deliveries(lane)).collect();
+    let well = Well { store, ..Well::new() };
+    Json(well.with_workers(&state, &lanes).await).into_response()
 }
 
 async fn answers(state: &AppState) -> bool {
@@ -64,7 +87,9 @@ async fn answers(state: &AppState) -> bool {
 pub(crate) async fn bridge(State(state): State<AppState>) -> Response {
     if answers(&state).await {
         let model = Some(state.settings.bridge.model.clone());
-        Json(Well { model, ..Well::new() }).into_response()
+        let lane = &state.queue.lane_of(model.as_deref()).name;
+        let well = Well { model, ..Well::new() };
+        Json(well.with_workers(&state, &[lane]).await).into_response()
     } else {
         ApiError::unavailable().into_response()
     }

@@ -6,13 +6,12 @@ use causeway_queue::{
     Class, Job, RawJson, Status,
     clock::Millis,
     job::{AttemptError, Response, State},
-    state::WaitingFor,
 };
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::openapi::schema;
+use crate::{openapi::schema, waiting_view::WaitingView};
 
 /// A job. Times are RFC 3339 in UTC.
 #[derive(Debug, Serialize, ToSchema)]
@@ -49,11 +48,14 @@ pub(crate) struct JobView<'a> {
     expires_at: Option<String>,
     /// How many jobs of its flow go before it.
     position: Option<u64>,
-    /// By the measured drain rate, caps and rates; null while none was measured, and in a pause.
+    /// By the measured drain rate, caps and rates; null while none was measured of late, in a pause, and where no live
+    /// worker serves its lane.
     estimated_wait_ms: Option<u64>,
-    /// Why it does not run yet.
+    /// What it waits for.
     #[schema(schema_with = schema::waiting_for)]
-    waiting_for: Option<WaitingFor>,
+    waiting_for: Option<&'static str>,
+    /// More about that.
+    waiting_details: Option<WaitingView>,
     /// Whether it runs and shall end.
     cancelling: bool,
     response: Option<ResponseView<'a>>,
@@ -194,6 +196,7 @@ impl<'a> From<&'a Job> for JobView<'a> {
             position: None,
             estimated_wait_ms: None,
             waiting_for: None,
+            waiting_details: None,
             cancelling: false,
             response: None,
             error: None,
@@ -214,11 +217,13 @@ impl<'a> JobView<'a> {
             State::Queued { position, waiting_for, estimated_wait_ms } => {
                 self.position = *position;
                 self.estimated_wait_ms = *estimated_wait_ms;
-                self.waiting_for = Some(*waiting_for);
+                self.waiting_for = Some(waiting_for.as_str());
+                self.waiting_details = WaitingView::of(waiting_for, None);
             }
             State::Scheduled { until, waiting_for } => {
                 self.scheduled_for = Some(moment(*until));
-                self.waiting_for = Some(*waiting_for);
+                self.waiting_for = Some(waiting_for.as_str());
+                self.waiting_details = WaitingView::of(waiting_for, Some(*until));
             }
             State::Running { cancelling } => self.cancelling = *cancelling,
             State::Ended { status, at, output } => {

@@ -34,7 +34,9 @@ mod state;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod waiting_view;
 mod webhook;
+mod workers;
 mod ws;
 
 pub use auth::{Tenant, Tenants, Webhooks};

@@ -44,6 +44,7 @@ use crate::{
     settings::Settings,
     state::AppState,
     submit::{JobRequest, ManyRequest, Peek},
+    workers::WorkerList,
 };
 
 const ABOUT: &str = "Every request to a language model becomes a job with an id. Every answer \
@@ -147,6 +148,7 @@ fn answers() -> Schemas {
     add::<deliveries::ListView<'_>>(&mut schemas);
     add::<QueueView>(&mut schemas);
     add::<LaneList>(&mut schemas);
+    add::<WorkerList>(&mut schemas);
     add::<ModelList>(&mut schemas);
     add::<ModelView>(&mut schemas);
     add::<chat::Answered<'_>>(&mut schemas);

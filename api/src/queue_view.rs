@@ -6,8 +6,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use causeway_queue::{
-    LaneName, TenantId,
-    backend::Down,
+    LaneName, TenantId, WaitingFor,
+    backend::{Down, Stats},
     limits::{LaneLimits, TenantLimits},
 };
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use crate::{
     job_view::moment,
     openapi::schema,
     state::AppState,
+    waiting_view::WaitingView,
 };
 
 /// Most tenants that are named where another was asked for.
@@ -55,7 +56,7 @@ pub(crate) struct LaneView {
     /// none ends.
     drain_per_s: f64,
     /// In how long a job of class standard should begin that the tenant would submit now; null while
-    /// nothing was measured, in a pause, and where all tenants are told.
+    /// nothing was measured of late, in a pause, without a live worker, and where all tenants are told.
     estimated_wait_ms: Option<u64>,
     #[schema(value_type = String)]
     lane: LaneName,
@@ -77,6 +78,14 @@ pub(crate) struct LaneView {
     /// The tenant's own bounds in the lane; null where all tenants are told.
     #[schema(schema_with = schema::tenant_limits)]
     tenant_limits: Option<TenantLimits>,
+    /// What ready jobs wait for, or would: those of the tenant, or of a tenant without limits. Null if nothing keeps
+    /// them, and none waits.
+    #[schema(schema_with = schema::waiting_for)]
+    waiting_for: Option<&'static str>,
+    /// More about that.
+    waiting_details: Option<WaitingView>,
+    /// How many live workers serve the lane; null if the registry of workers does not answer.
+    workers: Option<usize>,
 }
 
 /// A lane whose upstream fails: one job at a time probes it.
@@ -197,6 +206,8 @@ async fn lane_view(
     tenant: Option<&TenantId>,
 ) -> Result<LaneView, ApiError> {
     let stats = state.queue.stats(lane, tenant).await?;
+    let workers = state.queue.workers_of(lane).await;
+    let waiting_for = waiting_for(&stats);
     Ok(LaneView {
         dead: stats.dead,
         drain_per_s: stats.drain_per_s,
@@ -210,5 +221,14 @@ async fn lane_view(
         running: stats.running,
         scheduled: stats.scheduled,
         tenant_limits: stats.limits,
+        waiting_for: waiting_for.as_ref().map(WaitingFor::as_str),
+        waiting_details: waiting_for.and_then(|reason| WaitingView::of(&reason, None)),
+        workers,
     })
+}
+
+/// What ready jobs wait for; `None` if nothing keeps them, and none waits.
+fn waiting_for(stats: &Stats) -> Option<WaitingFor> {
+    let is_idle = stats.queued == stats.scheduled && stats.waiting_for == WaitingFor::Turn;
+    (!is_idle).then(|| stats.waiting_for.clone())
 }

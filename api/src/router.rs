@@ -18,7 +18,7 @@ use crate::{
     outage::{self, Outage},
     queue_view, request_id,
     state::AppState,
-    submit, ws,
+    submit, workers, ws,
 };
 
 /// Routes, each with the methods that it allows.
@@ -61,6 +61,7 @@ fn for_callers() -> Table {
         .route("/v1/lanes", allow(get(queue_view::lanes), "GET, HEAD"))
         .route("/v1/lanes/{lane}/pause", allow(post(queue_view::pause), "POST"))
         .route("/v1/lanes/{lane}/resume", allow(post(queue_view::resume), "POST"))
+        .route("/v1/workers", allow(get(workers::list), "GET, HEAD"))
         .route("/v1/ws", allow(get(ws::connect), "GET, HEAD"))
         .route("/v1/webhooks/deliveries", allow(get(deliveries::list), "GET, HEAD"))
         .route("/v1/webhooks/deliveries/{id}/retry", allow(post(deliveries::retry), "POST"))

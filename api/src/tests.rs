@@ -14,6 +14,7 @@ mod responses;
 mod retries;
 mod streams;
 mod webhooks;
+mod workers;
 mod ws;
 
 use std::sync::Arc;
@@ -30,7 +31,9 @@ use causeway_queue::{
     embedded::Embedded,
     job::{Output, Response as Answered},
     lease::ClaimRequest,
+    workers::{WorkerId, WorkerReport},
 };
+use futures_util::FutureExt as _;
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -60,6 +63,23 @@ impl Api {
     }
 
     fn with(settings: Settings, tenants: Tenants) -> Self {
+        let api = Self::without_worker(settings, tenants);
+        api.start_worker();
+        api
+    }
+
+    /// Registers a live worker, as the test is one.
+    fn start_worker(&self) -> WorkerId {
+        let lanes = self.queue.lanes().iter().map(|lane| lane.name.clone()).collect();
+        let name = "test".to_owned();
+        let report = WorkerReport { name, lanes, concurrency: 8, ..WorkerReport::default() };
+        let id = WorkerId::random();
+        let registered = self.queue.backend().beat_worker(&id, &report).now_or_never();
+        assert!(registered.expect("the embedded store answers at once").unwrap());
+        id
+    }
+
+    fn without_worker(settings: Settings, tenants: Tenants) -> Self {
         let clock = Arc::new(ManualClock::new(Millis(1_000_000)));
         let store = Embedded::new(Policy::default(), clock.clone());
         let queue = Queue::new(Arc::new(store), Vec::new());

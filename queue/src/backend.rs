@@ -18,7 +18,9 @@ use crate::{
     orphan::CallKey,
     session::Conversation,
     state::{Class, Status},
+    waiting::WaitingFor,
     webhook::End,
+    workers::{RegisteredWorker, WorkerId, WorkerReport},
 };
 
 /// One store. Every operation is one atomic transition of one shard; each is described by what it
@@ -195,6 +197,17 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// by somebody else.
     async fn take_out(&self, shard: &Shard, ends: &[End]) -> Result<(), Error>;
 
+    /// Writes the entry of a worker process into the registry, which belongs to no shard. `false`: the registry has
+    /// [`MAX_WORKERS`](crate::workers::MAX_WORKERS) entries, and takes no new one.
+    async fn beat_worker(&self, id: &WorkerId, report: &WorkerReport) -> Result<bool, Error>;
+
+    /// Removes the entry of a worker process that has stopped.
+    async fn remove_worker(&self, id: &WorkerId) -> Result<(), Error>;
+
+    /// The entries of the registry, in the order of their ids, without those that were silent for
+    /// [`FORGET_AFTER`](crate::workers::FORGET_AFTER).
+    async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error>;
+
     /// Where the news of all shards arrive.
     fn news(&self) -> &Arc<Switchboard>;
 
@@ -334,6 +347,8 @@ pub struct Stats {
     pub paused: bool,
     /// The outage of the lane's upstream, if any.
     pub down: Option<Down>,
+    /// Why a ready job would not start now, of the tenant, or of one without limits.
+    pub waiting_for: WaitingFor,
     /// Jobs of all tenants that wait in the shard, and how many may.
     pub shard_queued: u64,
     /// See [`shard_queued`](Self::shard_queued).
@@ -358,6 +373,10 @@ impl Stats {
         self.drain_per_s += other.drain_per_s;
         self.paused |= other.paused;
         self.down = self.down.take().or_else(|| other.down.clone());
+        let is_of_all = self.limits.is_none();
+        if is_of_all && other.waiting_for.precedence() < self.waiting_for.precedence() {
+            self.waiting_for = other.waiting_for.clone();
+        }
         self.allowance.requests = self.allowance.requests.or(other.allowance.requests);
         self.allowance.tokens = self.allowance.tokens.or(other.allowance.tokens);
     }

@@ -30,12 +30,14 @@ mod shards;
 mod stage;
 mod stream;
 mod unsettled;
+mod waiting;
 mod wake;
+mod workers;
 
 pub use self::{
     accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, former::*, health::*,
     lease::*, list::*, orphan::*, outbox::*, retry::*, session::*, shards::*, stage::*, stream::*,
-    unsettled::*, wake::*,
+    unsettled::*, waiting::*, wake::*, workers::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -199,6 +201,17 @@ macro_rules! promises {
             a_wake_up_before_the_wait_is_not_lost
             a_wake_up_brings_a_job_along
             a_wait_that_is_stopped_leaves_nothing_running
+            a_pause_precedes_an_outage
+            a_retry_waits_for_a_lane_that_is_down
+            a_rate_of_the_upstream_names_its_end
+            a_delayed_job_reports_its_schedule
+            the_numbers_of_a_lane_name_the_reason
+            an_estimate_expires_with_its_measure
+            an_estimate_lasts_as_long_as_calls
+            a_lost_worker_is_not_live
+            a_draining_worker_serves_no_lane
+            a_stopped_worker_is_forgotten
+            jobs_without_a_worker_report_it
         }
     };
     (@each $stage:path: $($name:ident)+) => {

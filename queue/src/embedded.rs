@@ -9,6 +9,7 @@ mod orphans;
 mod record;
 mod sessions;
 mod view;
+mod workers;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,6 +24,7 @@ use tokio::sync::Notify;
 use self::{
     engine::{Engine, Told},
     orphans::Orphans,
+    workers::Registry,
 };
 use crate::{
     backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
@@ -38,6 +40,7 @@ use crate::{
     policy::{MAX_CLAIM, Policy},
     session::Conversation,
     webhook::{End, MAX_OUTBOX_PAGE},
+    workers::{RegisteredWorker, WorkerId, WorkerReport},
 };
 
 /// The embedded store.
@@ -47,6 +50,7 @@ pub struct Embedded {
     news: Arc<Switchboard>,
     shards: Mutex<HashMap<Shard, Arc<Cell>>>,
     layouts: Mutex<BTreeSet<Layout>>,
+    workers: Mutex<Registry>,
 }
 
 /// One shard: its engine, and where its idle workers wait.
@@ -81,7 +85,8 @@ impl Embedded {
     #[must_use]
     pub fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
         let news = Arc::new(Switchboard::default());
-        Self { policy, clock, news, shards: Mutex::default(), layouts: Mutex::default() }
+        let (shards, layouts, workers) = Default::default();
+        Self { policy, clock, news, shards, layouts, workers }
     }
 
     fn cell(&self, shard: &Shard) -> Arc<Cell> {
@@ -361,6 +366,19 @@ impl Backend for Embedded {
     async fn take_out(&self, shard: &Shard, ends: &[End]) -> Result<(), Error> {
         self.transition_of(&self.peek(shard), |engine, _| engine.take_out(ends));
         Ok(())
+    }
+
+    async fn beat_worker(&self, id: &WorkerId, report: &WorkerReport) -> Result<bool, Error> {
+        Ok(lock(&self.workers).beat(id, report, self.clock.now()))
+    }
+
+    async fn remove_worker(&self, id: &WorkerId) -> Result<(), Error> {
+        lock(&self.workers).remove(id);
+        Ok(())
+    }
+
+    async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error> {
+        Ok(lock(&self.workers).list(self.clock.now()))
     }
 
     fn news(&self) -> &Arc<Switchboard> {

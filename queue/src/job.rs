@@ -12,7 +12,8 @@ use crate::{
     id::{IdempotencyKey, JobId, SessionKey, TenantId},
     json::RawJson,
     session::Memory,
-    state::{Class, Status, WaitingFor},
+    state::{Class, Status},
+    waiting::WaitingFor,
     webhook::Webhook,
 };
 
@@ -180,7 +181,7 @@ pub enum State {
     Scheduled {
         /// Until when it waits.
         until: Millis,
-        /// [`WaitingFor::Schedule`] or [`WaitingFor::Retry`].
+        /// What it waits for: its time, or what keeps its lane from starting jobs.
         waiting_for: WaitingFor,
     },
     /// See [`Status::Running`].
@@ -197,6 +198,30 @@ pub enum State {
         /// With what; `None` when its owner or its deadline ended it.
         output: Option<Output>,
     },
+}
+
+impl State {
+    /// True if no attempt runs, and one may come.
+    pub(crate) fn is_waiting(&self) -> bool {
+        match self {
+            Self::Queued { .. } | Self::Scheduled { .. } => true,
+            Self::Running { .. } | Self::Ended { .. } => false,
+        }
+    }
+
+    /// Reports of a waiting job that no live worker serves its lane.
+    pub(crate) fn lose_workers(&mut self) {
+        match self {
+            Self::Queued { waiting_for, estimated_wait_ms, .. } => {
+                *waiting_for = std::mem::take(waiting_for).without_worker();
+                *estimated_wait_ms = None;
+            }
+            Self::Scheduled { waiting_for, .. } => {
+                *waiting_for = std::mem::take(waiting_for).without_worker();
+            }
+            Self::Running { .. } | Self::Ended { .. } => {}
+        }
+    }
 }
 
 impl Job {

@@ -29,7 +29,9 @@ pub mod redis;
 pub mod retry;
 pub mod session;
 pub mod state;
+pub mod waiting;
 pub mod webhook;
+pub mod workers;
 
 pub use backend::Backend;
 pub use error::Error;
@@ -42,4 +44,5 @@ pub use lease::{Lease, LeaseKey, Outcome, Settlement};
 pub use policy::Policy;
 pub use queue::{Lane, Queue};
 pub use state::{Class, Status};
+pub use waiting::WaitingFor;
 pub use webhook::Webhook;

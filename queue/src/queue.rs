@@ -1,6 +1,7 @@
 //! The queue as the API and the worker see it: jobs in lanes over one backend.
 
 mod bounds;
+mod fleet;
 mod lanes;
 mod list;
 mod moved;
@@ -15,10 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{sync::Mutex, time::Instant};
 
 pub use self::lanes::Lane;
-use self::{bounds::Limits, survey::Surveyed};
+use self::{bounds::Limits, fleet::Fleet, survey::Surveyed};
 use crate::{
     backend::Backend,
     error::Error,
@@ -38,6 +39,7 @@ pub struct Queue {
     lanes: Arc<[Lane]>,
     surveyed: Arc<RwLock<Surveyed>>,
     limits: Arc<RwLock<Option<Limits>>>,
+    fleet: Arc<Mutex<Option<Fleet>>>,
 }
 
 impl Queue {
@@ -46,7 +48,8 @@ impl Queue {
     pub fn new(backend: Arc<dyn Backend>, lanes: Vec<Lane>) -> Self {
         let lanes =
             if lanes.is_empty() { vec![Lane::named(LaneName::default_lane())] } else { lanes };
-        Self { backend, lanes: lanes.into(), surveyed: Arc::default(), limits: Arc::default() }
+        let (surveyed, limits, fleet) = Default::default();
+        Self { backend, lanes: lanes.into(), surveyed, limits, fleet }
     }
 
     /// The store itself: for workers, and for what concerns one shard.
@@ -108,7 +111,9 @@ impl Queue {
     /// When the store does not answer.
     pub async fn job(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
         let found = self.backend.get(id.shard(), std::slice::from_ref(id)).await?;
-        Ok(found.into_iter().flatten().next().filter(|job| job.tenant == *tenant))
+        let mut job = found.into_iter().flatten().next().filter(|job| job.tenant == *tenant);
+        self.add_workers(job.iter_mut()).await;
+        Ok(job)
     }
 
     /// Jobs by name, in order and whosever they are.
@@ -125,6 +130,7 @@ impl Queue {
         for (shard, ids) in by_shard {
             jobs.extend(self.backend.get(shard, &ids).await?.into_iter().flatten());
         }
+        self.add_workers(jobs.iter_mut()).await;
         for job in jobs {
             if let Some(id) = ids.iter().find(|id| **id == job.id) {
                 found.insert(id, job);

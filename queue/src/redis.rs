@@ -7,6 +7,7 @@
 mod bodies;
 mod connector;
 mod enqueue;
+mod gates;
 mod gather;
 mod info;
 mod keys;
@@ -24,6 +25,7 @@ mod throttle;
 mod tls;
 mod views;
 mod wake;
+mod workers;
 
 use std::{
     collections::HashMap,
@@ -99,8 +101,18 @@ impl Server {
         script: &str,
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Cmd {
+        self.command_at(&keys::prefix(shard), script, args)
+    }
+
+    /// The command that calls one of the scripts for the keys with this prefix.
+    fn command_at(
+        &self,
+        prefix: &str,
+        script: &str,
+        args: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Cmd {
         let mut command = redis::cmd("FCALL");
-        command.arg(script).arg(1).arg(keys::prefix(shard));
+        command.arg(script).arg(1).arg(prefix);
         command.arg(self.clock.as_ref().map_or(String::new(), |clock| clock.now().0.to_string()));
         for arg in args {
             command.arg(arg.as_ref());
@@ -115,11 +127,15 @@ impl Server {
         script: &str,
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Value, Error> {
-        let command = self.command(shard, script, args);
-        match self.ask(&command).await {
+        self.call_with(&self.command(shard, script, args)).await
+    }
+
+    /// Sends the command of a script, as [`call`](Self::call) does.
+    async fn call_with(&self, command: &Cmd) -> Result<Value, Error> {
+        match self.ask(command).await {
             Err(error) if is_unknown(&error) => {
                 self.load().await?;
-                self.ask(&command).await
+                self.ask(command).await
             }
             answer => answer,
         }
@@ -132,11 +148,15 @@ impl Server {
         script: &str,
         args: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Value, Error> {
-        let command = self.command(shard, script, args);
-        match self.read(&command).await {
+        self.view_with(&self.command(shard, script, args)).await
+    }
+
+    /// Sends the command of a script that changes nothing, as [`view`](Self::view) does.
+    async fn view_with(&self, command: &Cmd) -> Result<Value, Error> {
+        match self.read(command).await {
             Err(error) if is_unknown(&error) => {
                 self.load().await?;
-                self.read(&command).await
+                self.read(command).await
             }
             answer => answer,
         }

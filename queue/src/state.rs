@@ -169,24 +169,3 @@ impl fmt::Display for Class {
         f.write_str(self.as_str())
     }
 }
-
-/// Why a job that has not ended is not running.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WaitingFor {
-    /// Its turn, that is a worker with a free place.
-    #[default]
-    Worker,
-    /// An earlier job of its session.
-    Session,
-    /// Its tenant is at a cap, over a rate, or paused.
-    TenantLimit,
-    /// Its lane is at a cap, over a rate, stopped by the upstream, or paused.
-    LaneLimit,
-    /// Its lane's upstream fails; one job at a time probes it.
-    UpstreamDown,
-    /// The delay between two attempts.
-    Retry,
-    /// The time for which it was scheduled.
-    Schedule,
-}

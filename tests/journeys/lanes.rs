@@ -17,14 +17,14 @@ async fn a_paused_lane_stays_paused_when_everything_is_restarted() {
     let paused = Causeway::command(&["lane", "pause", "--url", client.base()], &[]).await;
     assert!(paused.lines().any(|line| line.starts_with("default") && line.ends_with("paused")));
     let id = client.submit("hello").await;
-    assert_eq!(client.job(&id).await["waiting_for"], "lane_limit");
+    assert_eq!(client.job(&id).await["waiting_for"], "paused");
 
     api.kill().await;
     worker.kill().await;
     let api = Causeway::api(&redis.url(), &[]).await;
     let _worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
     let client = api.client().await;
-    assert_eq!(client.job(&id).await["waiting_for"], "lane_limit");
+    assert_eq!(client.job(&id).await["waiting_for"], "paused");
     assert!(!upstream.has_call());
     let arguments = ["lane", "resume", "default", "--url", client.base()];
     let resumed = Causeway::command(&arguments, &[]).await;
@@ -50,7 +50,7 @@ async fn bounds_of_a_lane_that_runs_are_taken_over_beside_a_new_lane() {
     let first = client.submit("hello").await;
     let call = upstream.call().await;
     let second = client.submit("hello again").await;
-    assert_eq!(client.job(&second).await["waiting_for"], "lane_limit");
+    assert_eq!(client.job(&second).await["waiting_for"], "lane_cap");
     call.answer("hello to you");
     upstream.call().await.answer("and again");
     for id in [first, second] {

@@ -57,7 +57,7 @@ async fn keys_change_while_jobs_run_and_no_job_is_lost() {
     refused_key(&before).await;
     assert_eq!(after.job(&id).await["status"], "running");
     let next = after.submit("and then?").await;
-    assert_eq!(after.job(&next).await["waiting_for"], "tenant_limit");
+    assert_eq!(after.job(&next).await["waiting_for"], "tenant_cap");
     call.answer("well");
     assert_eq!(after.end_of(&id).await["status"], "succeeded");
     upstream.call().await.answer("that is all");

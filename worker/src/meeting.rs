@@ -17,6 +17,7 @@ use causeway_queue::{
     orphan::CallKey,
     session::Conversation,
     webhook::End,
+    workers::{RegisteredWorker, WorkerId, WorkerReport},
 };
 use tokio::sync::Barrier;
 
@@ -192,6 +193,18 @@ impl Backend for Meeting {
     }
 
     async fn take_out(&self, _: &Shard, _: &[End]) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn beat_worker(&self, _: &WorkerId, _: &WorkerReport) -> Result<bool, Error> {
+        unasked()
+    }
+
+    async fn remove_worker(&self, _: &WorkerId) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error> {
         unasked()
     }
 

@@ -70,7 +70,7 @@ impl Held {
     /// be enqueued again.
     pub(super) async fn waited_too_long(&mut self, job: &Job) -> ApiError {
         self.begin();
-        let cause = cause::of(&self.state.queue, job).await;
+        let cause = cause::of(job);
         let then = if self.stays {
             format!("it goes on, poll /v1/jobs/{}", job.id)
         } else {

@@ -6,7 +6,10 @@ use super::{
     operation::{Operation, of, operation},
     paths::Entry,
 };
-use crate::queue_view::{LaneList, LaneView, QueueView, Whose};
+use crate::{
+    queue_view::{LaneList, LaneView, QueueView, Whose},
+    workers::WorkerList,
+};
 
 const TAG: &str = "lanes";
 
@@ -33,6 +36,14 @@ pub(super) fn entries() -> Vec<Entry> {
             Get,
             operation(TAG, "listLanes", "Every lane over all tenants, for administrators")
                 .answers(200, "Each lane", of::<LaneList>())
+                .refuses([403])
+                .asks_the_store(),
+        ),
+        (
+            "/v1/workers",
+            Get,
+            operation(TAG, "listWorkers", "Every worker process, for administrators")
+                .answers(200, "Each worker, in the order of their start", of::<WorkerList>())
                 .refuses([403])
                 .asks_the_store(),
         ),

@@ -21,7 +21,7 @@ pub(super) fn entries() -> Vec<Entry> {
             "/readyz",
             Get,
             open_operation(TAG, "ready", "The store answers, and the worker in here turns")
-                .answers(200, "Yes", of::<Well>())
+                .answers(200, "Yes; `warning` names lanes that no worker serves", of::<Well>())
                 .refuses([503]),
         ),
         (

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use causeway_queue::{Class, Status, id::MAX_KEY_BYTES, id::MAX_TENANT_BYTES};
+use causeway_queue::{
+    Class, Status, WaitingFor, id::MAX_KEY_BYTES, id::MAX_TENANT_BYTES, workers::WorkerStatus,
+};
 use serde_json::Value;
 use utoipa::openapi::{
     RefOr,
@@ -65,9 +67,18 @@ pub(crate) fn optional_class() -> Object {
     optional_text().enum_values(Some(or_null(names(&Class::ALL)))).build()
 }
 
-/// Why a job does not run.
+/// What a job waits for.
 pub(crate) fn waiting_for() -> Object {
-    optional_text().build()
+    let reasons = WaitingFor::ALL.map(|(name, words)| format!("`{name}`: {words}"));
+    let about =
+        format!("What the job waits for; the first of these that holds. {}.", reasons.join(". "));
+    let names = names(&WaitingFor::ALL.map(|(name, _)| name));
+    optional_text().enum_values(Some(or_null(names))).description(Some(about)).build()
+}
+
+/// Whether a worker works.
+pub(crate) fn worker_status() -> Object {
+    text().enum_values(Some(names(&WorkerStatus::NAMES))).build()
 }
 
 /// The endpoints that a job may be for.

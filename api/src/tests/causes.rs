@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Answer, Api, post, settle};
-use crate::Settings;
+use crate::{Settings, Tenants};
 
 const WORDS: &str = "401 from http://127.0.0.1:9101: Incorrect API key provided";
 
@@ -119,6 +119,31 @@ async fn a_stream_without_an_answer_names_the_outage() {
         settle().await;
         assert_eq!(api.unfinished().await, 0, "{path}: the job is cancelled");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_names_the_missing_worker() {
+    let api = Api::without_worker(Settings::default(), Tenants::open());
+    let answer = call(&api).await;
+    let message = answer.refused(504, "wait_too_long");
+    assert!(message.contains("within 660 s; no live worker serves lane default; it is cancelled"), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_names_the_time_of_the_upstream() {
+    let api = Api::new();
+    let fault = Fault::Rate(Duration::from_secs(3600));
+    let outcome = Outcome::Faulted {
+        fault,
+        delay: Duration::ZERO,
+        unit: 0.0,
+        output: Output::default(),
+        error: error(),
+    };
+    let (answer, ()) = tokio::join!(call(&api), work(&api, outcome));
+    let message = answer.refused(504, "wait_too_long");
+    let cause = "; the upstream of lane default refuses requests until 1970-01-01T01:16:40.000Z;";
+    assert!(message.contains(cause), "{message}");
 }
 
 #[tokio::test(start_paused = true)]

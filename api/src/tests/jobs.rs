@@ -31,7 +31,7 @@ async fn a_submitted_job_is_answered_at_once_with_its_place() {
     assert_eq!(answer.header("location"), Some(format!("/v1/jobs/{id}").as_str()));
     assert_eq!((&job["status"], &job["class"]), (&json!("queued"), &json!("batch")));
     assert_eq!((&job["session"], &job["model"]), (&json!("s"), &json!("m")));
-    assert_eq!((&job["position"], &job["waiting_for"]), (&json!(0), &json!("worker")));
+    assert_eq!((&job["position"], &job["waiting_for"]), (&json!(0), &json!("turn")));
     assert_eq!(job["metadata"], json!({ "order": "7" }));
     assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.ok(200), job);
 }

@@ -18,13 +18,13 @@ async fn a_lane_is_paused_and_resumed() {
     let id = api.post("/v1/jobs", &json!({ "body": {} })).await.id();
     let paused = api.ask(post("/v1/lanes/default/pause", "")).await;
     assert_eq!((paused.status.as_u16(), &paused.body["paused"]), (200, &json!(true)));
-    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.body["waiting_for"], "lane_limit");
+    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.body["waiting_for"], "paused");
     assert_eq!(api.get("/v1/lanes").await.body["data"][0]["queued"], 1);
     api.ask(post("/v1/lanes/default/resume", "{}")).await;
     let job = api.get(&format!("/v1/jobs/{id}")).await;
-    assert_eq!(job.body["waiting_for"], "worker");
+    assert_eq!(job.body["waiting_for"], "turn");
     api.post("/v1/lanes/default/pause", &json!({ "tenant": "default" })).await;
-    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.body["waiting_for"], "tenant_limit");
+    assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.body["waiting_for"], "paused");
 
     let missing = api.ask(post("/v1/lanes/gpu/pause", "")).await;
     assert!(missing.refused(404, "lane_not_found").contains("default"));

@@ -10,7 +10,7 @@ use crate::{
     error::Scope,
     job::{Idempotency, State},
     limits::{LaneLimits, TenantLimits},
-    state::WaitingFor,
+    waiting::WaitingFor,
 };
 
 pub(super) fn keyed(job: NewJob, key: &str, digest: u8) -> NewJob {
@@ -28,11 +28,7 @@ pub async fn a_job_is_accepted_and_seen(stage: Stage) {
     assert_eq!((seen.id, seen.tenant), (second, tenant_id("ann")));
     assert_eq!(
         seen.state,
-        State::Queued {
-            position: Some(1),
-            waiting_for: WaitingFor::Worker,
-            estimated_wait_ms: None
-        }
+        State::Queued { position: Some(1), waiting_for: WaitingFor::Turn, estimated_wait_ms: None }
     );
     assert_eq!(stage.claim_one().await.key.job, first);
 }

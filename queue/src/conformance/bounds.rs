@@ -5,11 +5,12 @@ use std::{collections::HashMap, time::Duration};
 use super::stage::{Stage, succeeded, tenant_id};
 use crate::{
     Error, JobId, Lease, NewJob, Outcome, Status,
+    clock::Clock as _,
     error::Scope,
     fair::Estimate,
     job::{State, Usage},
     limits::{LaneLimits, TenantLimits},
-    state::WaitingFor,
+    waiting::WaitingFor,
 };
 
 /// Sets ann's bounds, and none of the lane.
@@ -33,13 +34,6 @@ async fn backlog(stage: &Stage, count: usize, tokens: u64) -> Vec<JobId> {
     accepted.iter().map(|accepted| accepted.id().clone()).collect()
 }
 
-async fn waiting_for(stage: &Stage, id: &JobId) -> WaitingFor {
-    match stage.see(id).await.state {
-        State::Queued { waiting_for, .. } | State::Scheduled { waiting_for, .. } => waiting_for,
-        state @ (State::Running { .. } | State::Ended { .. }) => panic!("{state:?}"),
-    }
-}
-
 async fn end(stage: &Stage, lease: Lease, completion_tokens: u64) {
     let usage = Usage { prompt_tokens: 0, completion_tokens };
     stage.step(vec![lease.settle(succeeded(), Some(usage))], 0).await;
@@ -52,7 +46,7 @@ pub async fn a_tenant_never_runs_more_than_its_cap(stage: Stage) {
     let jobs = backlog(&stage, 10, 1).await;
     let mut running = stage.claim(10).await;
     assert_eq!(running.len(), 2);
-    assert_eq!(waiting_for(&stage, &jobs[5]).await, WaitingFor::TenantLimit);
+    assert_eq!(stage.reason(&jobs[5]).await, "tenant_cap");
     stage.accept(stage.job("bob")).await;
     assert_eq!(stage.claim_one().await.key.tenant, tenant_id("bob"));
     assert!(stage.claim(10).await.is_empty());
@@ -113,7 +107,7 @@ pub async fn a_lane_never_runs_more_than_its_cap(stage: Stage) {
     }
     let mut running = stage.claim(10).await;
     assert_eq!((running.len(), stage.claim(10).await.len()), (3, 0));
-    assert_eq!(waiting_for(&stage, &jobs[3]).await, WaitingFor::LaneLimit);
+    assert_eq!(stage.reason(&jobs[3]).await, "lane_cap");
     stage.succeed(running.remove(0)).await;
     assert_eq!(stage.claim(10).await.len(), 1);
     limit_lane(&stage, LaneLimits::default()).await;
@@ -127,7 +121,8 @@ pub async fn a_tenant_begins_only_so_many_requests_a_minute(stage: Stage) {
     limit_ann(&stage, limits).await;
     let jobs = backlog(&stage, 100, 1).await;
     assert_eq!(stage.claim(100).await.len(), 60);
-    assert_eq!(waiting_for(&stage, &jobs[99]).await, WaitingFor::TenantLimit);
+    let until = stage.clock.now().after(Duration::from_secs(1));
+    assert_eq!(stage.waiting_for(&jobs[99]).await, WaitingFor::TenantRate { until });
     stage.accept(stage.job("bob")).await;
     assert_eq!(stage.claim(100).await.len(), 1);
     for _ in 0..5 {
@@ -171,7 +166,8 @@ pub async fn a_lane_begins_only_so_much_a_minute(stage: Stage) {
         stage.accept(stage.job("bob")).await;
     }
     assert_eq!(stage.claim(100).await.len(), 30);
-    assert_eq!(waiting_for(&stage, &jobs[39]).await, WaitingFor::LaneLimit);
+    let until = stage.clock.now().after(Duration::from_secs(2));
+    assert_eq!(stage.waiting_for(&jobs[39]).await, WaitingFor::LaneRate { until });
     stage.pass(Duration::from_secs(2));
     assert_eq!(stage.claim(100).await.len(), 1);
     let limits = LaneLimits { tokens_per_minute: Some(1000), ..LaneLimits::default() };
@@ -195,13 +191,13 @@ pub async fn a_pause_keeps_everything_where_it_is(stage: Stage) {
     stage.succeed(lease).await;
     assert_eq!(stage.status(&first).await, Status::Succeeded);
     assert!(stage.claim(10).await.is_empty());
-    assert_eq!(waiting_for(&stage, &second).await, WaitingFor::TenantLimit);
+    assert_eq!(stage.reason(&second).await, "paused");
     stage.accept(stage.job("bob")).await;
     stage.store().pause(&stage.shard, None, true).await.unwrap();
     assert!(stage.claim(10).await.is_empty());
     stage.store().pause(&stage.shard, Some(&ann), false).await.unwrap();
     assert!(stage.claim(10).await.is_empty());
-    assert_eq!(waiting_for(&stage, &second).await, WaitingFor::LaneLimit);
+    assert_eq!(stage.reason(&second).await, "paused");
     assert!(stage.store().stats(&stage.shard, None).await.unwrap().paused);
     stage.store().pause(&stage.shard, None, false).await.unwrap();
     let mut tenants: Vec<_> = stage.claim(10).await.into_iter().map(|l| l.key.tenant).collect();
@@ -265,7 +261,7 @@ pub async fn a_waiting_job_knows_its_place_and_its_time(stage: Stage) {
     else {
         panic!("it waits")
     };
-    assert_eq!((position, waiting_for), (Some(100), WaitingFor::Worker));
+    assert_eq!((position, waiting_for), (Some(100), WaitingFor::Turn));
     let estimate = estimated_wait_ms.expect("an estimate");
     assert!((9_000..=11_500).contains(&estimate), "{estimate} ms");
     backlog(&stage, 200, 10).await;

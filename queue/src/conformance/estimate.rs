@@ -189,6 +189,10 @@ pub async fn the_estimate_knows_how_long_attempts_last(stage: Stage) {
     spend(5 * second, |_| Outcome::Released).await;
     stage.claim_one().await;
     stage.pass(20 * second);
+    // The measure of the drain is outdated by now; a job that ends renews it.
+    stage.accept(stage.job("bob")).await;
+    let renewing = stage.claim_one().await;
+    stage.succeed(renewing).await;
     stage.reap().await;
     assert_eq!(told_wait(&stage, last).await, Some(55 * second));
     // One of 17 s moves the mean by its sixteenth part.
@@ -220,6 +224,36 @@ pub async fn what_ends_unbegun_is_not_taken_for_drain(stage: Stage) {
     play(50).errors(&stage).await;
     let after = drain().await;
     assert!((8.0..12.0).contains(&after), "{after} jobs end per second, not {before}");
+}
+
+/// The estimate is none once no job of a lane in which jobs wait has ended for ten seconds, and comes back with the next.
+pub async fn an_estimate_expires_with_its_measure(stage: Stage) {
+    let last = backlog(&stage, "ann", Class::Standard, 300).await.pop().expect("a job");
+    let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
+    play.errors(&stage).await;
+    stage.pass(Duration::from_secs(10));
+    assert!(told_wait(&stage, &last).await.is_some());
+    stage.pass(Duration::from_millis(1));
+    assert_eq!(told_wait(&stage, &last).await, None);
+    let ann = stage.store().stats(&stage.shard, Some(&tenant_id("ann"))).await.unwrap();
+    assert_eq!(ann.estimated_wait_ms, None);
+    let next = stage.claim_one().await;
+    stage.succeed(next).await;
+    assert!(told_wait(&stage, &last).await.is_some());
+}
+
+/// A lane with long calls has an estimate between two ends, too.
+pub async fn an_estimate_lasts_as_long_as_calls(stage: Stage) {
+    let last = backlog(&stage, "ann", Class::Standard, 5).await.pop().expect("a job");
+    for _ in 0..2 {
+        let lease = stage.claim_one().await;
+        stage.pass(Duration::from_secs(30));
+        stage.succeed(lease).await;
+    }
+    stage.pass(Duration::from_secs(29));
+    assert!(told_wait(&stage, &last).await.is_some());
+    stage.pass(Duration::from_secs(62));
+    assert_eq!(told_wait(&stage, &last).await, None);
 }
 
 /// Nobody knows how long a pause lasts.

@@ -11,7 +11,6 @@ use crate::{
     job::{Output, State},
     lease::Settled,
     limits::LaneLimits,
-    state::WaitingFor,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,8 +56,8 @@ pub async fn failures_in_a_row_close_the_lane(stage: Stage) {
     for id in ids {
         let seen = stage.see(&id).await;
         assert_eq!(seen.attempts, 0);
-        if let State::Queued { waiting_for, .. } = seen.state {
-            assert_eq!(waiting_for, WaitingFor::UpstreamDown);
+        if seen.status() != Status::Running {
+            assert_eq!(stage.reason(&id).await, "upstream_down");
         }
     }
     let down = stage.store().stats(&stage.shard, None).await.unwrap().down.unwrap();

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::stage::{Stage, error, failed, faulted, retry_after, tenant_id};
-use crate::{Error, Fault, Status, job::State, lease::Settled, state::WaitingFor};
+use crate::{
+    Error, Fault, Status, clock::Clock as _, job::State, lease::Settled, waiting::WaitingFor,
+};
 
 /// A retry waits for its time and then stands where it stood.
 pub async fn a_retry_waits_and_returns_to_its_place(stage: Stage) {
@@ -11,10 +13,8 @@ pub async fn a_retry_waits_and_returns_to_its_place(stage: Stage) {
     let second = stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
     stage.settle(lease, retry_after(Duration::from_secs(3), 1)).await;
-    let State::Scheduled { waiting_for, .. } = stage.see(&first).await.state else {
-        panic!("not scheduled")
-    };
-    assert_eq!(waiting_for, WaitingFor::Retry);
+    assert_eq!(stage.status(&first).await, Status::Scheduled);
+    assert_eq!(stage.reason(&first).await, "retry");
     stage.pass(Duration::from_secs(3));
     let lease = stage.claim_one().await;
     assert_eq!((lease.key.job, lease.attempt), (first, 2));
@@ -81,9 +81,8 @@ pub async fn a_stopped_lane_waits_and_spends_no_attempt(stage: Stage) {
     assert!(step.leases.is_empty());
     assert_eq!(step.settled, [Settled::LaneWaits]);
     assert_eq!(step.look_again, Some(delay));
-    let seen = stage.see(&second).await;
-    let State::Queued { waiting_for, .. } = seen.state else { panic!("not queued") };
-    assert_eq!(waiting_for, WaitingFor::LaneLimit);
+    let until = stage.clock.now().after(delay);
+    assert_eq!(stage.waiting_for(&second).await, WaitingFor::UpstreamRate { until });
     stage.pass(delay);
     let leases = stage.claim(10).await;
     assert_eq!(leases.len(), 2);

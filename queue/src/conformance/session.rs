@@ -11,7 +11,8 @@ use crate::{
     clock::Clock as _,
     job::State,
     session::{Conversation, Memory, Turn},
-    state::{Status, WaitingFor},
+    state::Status,
+    waiting::WaitingFor,
 };
 
 /// One at a time, in the order of acceptance; other sessions do not wait.

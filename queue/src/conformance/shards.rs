@@ -86,6 +86,7 @@ pub async fn a_tenant_is_told_the_wait_in_its_own_shard(stage: Stage) {
         let claim = ClaimRequest { max: 0, lease: LEASE };
         queue.backend().step(measured, &mut ended, claim).await.unwrap();
     }
+    stage.start_worker().await;
     for (tenant, id) in tenants().iter().zip(&ids) {
         let numbers = queue.stats(&stage.shard.lane, Some(tenant)).await.unwrap();
         assert_eq!(numbers.estimated_wait_ms.is_some(), id.shard() == measured, "{tenant}");

@@ -8,10 +8,12 @@ use crate::{
     Backend, Fault, JobId, Lane, LaneName, Lease, NewJob, Outcome, Queue, SessionKey, Shard, Spec,
     TenantId,
     clock::ManualClock,
-    job::{AttemptError, Job, Output, Response, Usage},
+    job::{AttemptError, Job, Output, Response, State, Usage},
     json::RawJson,
     lease::{ClaimRequest, Settled, Step},
     state::Status,
+    waiting::WaitingFor,
+    workers::{WorkerId, WorkerReport},
 };
 
 /// How long a lease lasts on a stage.
@@ -103,6 +105,28 @@ impl Stage {
     /// Where the job is now.
     pub async fn status(&self, id: &JobId) -> Status {
         self.see(id).await.status()
+    }
+
+    /// What a waiting job waits for.
+    pub async fn waiting_for(&self, id: &JobId) -> WaitingFor {
+        match self.see(id).await.state {
+            State::Queued { waiting_for, .. } | State::Scheduled { waiting_for, .. } => waiting_for,
+            state @ (State::Running { .. } | State::Ended { .. }) => panic!("{state:?}"),
+        }
+    }
+
+    /// The name of what a waiting job waits for.
+    pub async fn reason(&self, id: &JobId) -> &'static str {
+        self.waiting_for(id).await.as_str()
+    }
+
+    /// Registers a worker that serves the lane.
+    pub async fn start_worker(&self) -> WorkerId {
+        let id = WorkerId::random();
+        let lanes = vec![self.shard.lane.clone()];
+        let report = WorkerReport { lanes, ..WorkerReport::default() };
+        assert!(self.store().beat_worker(&id, &report).await.expect("the store answers"));
+        id
     }
 
     /// Lets time pass.

@@ -5,6 +5,7 @@
 //! the tenants with ready jobs that a rate keeps closed until a known time.
 
 mod estimate;
+mod gates;
 mod owners;
 mod upkeep;
 

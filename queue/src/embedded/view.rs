@@ -12,7 +12,8 @@ use crate::{
     event::Event,
     id::{JobId, TenantId},
     job::{Job, State},
-    state::{Class, WaitingFor},
+    state::Class,
+    waiting::{Gate, WaitingFor, WaitingPlace},
 };
 
 impl Engine {
@@ -44,7 +45,7 @@ impl Engine {
                 let position = self.position(record);
                 Some(State::Queued {
                     position: Some(position),
-                    waiting_for: self.waiting_for(&record.tenant, now),
+                    waiting_for: self.waiting_for(Some(&record.tenant), WaitingPlace::Ready, now),
                     estimated_wait_ms: self.flows.estimated_wait_ms(
                         &record.flow(),
                         (position, number(record.cost)),
@@ -54,11 +55,13 @@ impl Engine {
             }
             Place::Held => Some(State::Queued {
                 position: None,
-                waiting_for: WaitingFor::Session,
+                waiting_for: self.waiting_for(Some(&record.tenant), WaitingPlace::Held, now),
                 estimated_wait_ms: None,
             }),
             Place::Due { until, retry } => {
-                let waiting_for = if *retry { WaitingFor::Retry } else { WaitingFor::Schedule };
+                let place =
+                    if *retry { WaitingPlace::BetweenAttempts } else { WaitingPlace::Delayed };
+                let waiting_for = self.waiting_for(Some(&record.tenant), place, now);
                 Some(State::Scheduled { until: *until, waiting_for })
             }
             Place::Running { cancelling, .. } => Some(State::Running { cancelling: *cancelling }),
@@ -72,16 +75,10 @@ impl Engine {
         tenant.map_or(0, |tenant| tenant.classes[record.class.rank()].before(record.order) as u64)
     }
 
-    fn waiting_for(&self, tenant: &TenantId, now: Millis) -> WaitingFor {
-        if self.flows.tenant(tenant).is_some_and(|tenant| !tenant.is_open(now)) {
-            WaitingFor::TenantLimit
-        } else if self.flows.lane.health.down().is_some() {
-            WaitingFor::UpstreamDown
-        } else if self.flows.lane.is_open(now) {
-            WaitingFor::Worker
-        } else {
-            WaitingFor::LaneLimit
-        }
+    fn waiting_for(&self, id: Option<&TenantId>, place: WaitingPlace, now: Millis) -> WaitingFor {
+        let tenant = id.and_then(|id| self.flows.tenant(id));
+        let gate = tenant.map_or_else(Gate::default, |tenant| tenant.gate(now));
+        WaitingFor::of(place, &gate, &self.flows.lane.gate(now))
     }
 
     pub(super) fn list(
@@ -148,6 +145,7 @@ impl Engine {
             oldest_wait_ms: oldest.map_or(0, |at| millis(now.since(at))),
             drain_per_s: lane.drain_per_s(),
             down: lane.down(),
+            waiting_for: self.waiting_for(tenant, WaitingPlace::Ready, now),
             paused: lane.paused || one.flatten().is_some_and(|one| one.paused),
             shard_queued: lane.queued,
             shard_max_queued: lane.limits.max_queued,

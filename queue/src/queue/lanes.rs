@@ -144,6 +144,7 @@ impl Queue {
         for shard in others.filter(|shard| shard.lane == *lane) {
             sum.add(&self.backend.stats(&shard, tenant).await?);
         }
+        self.add_workers_to(&mut sum, lane).await;
         Ok(sum)
     }
 

@@ -32,7 +32,9 @@ impl Queue {
         for shard in self.shards_of(tenant) {
             parts.push(self.backend.list(&shard, tenant, query).await?);
         }
-        Ok(merge(parts, query.limit))
+        let mut page = merge(parts, query.limit);
+        self.add_workers(page.jobs.iter_mut()).await;
+        Ok(page)
     }
 }
 

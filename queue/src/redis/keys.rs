@@ -18,6 +18,9 @@ pub(super) const LAYOUTS: &str = "cw:layouts";
 /// The set of all shards that were in use before layouts were remembered.
 pub(super) const SHARDS: &str = "cw:shards";
 
+/// What the keys of the registry of workers begin with. It belongs to no shard: a shard's name has a colon.
+pub(super) const REGISTRY: &str = "cw:{fleet}:";
+
 /// Nothing is ever there: to delete it shows whether a server takes writes.
 pub(super) const NOTHING: &str = "cw:nothing";
 

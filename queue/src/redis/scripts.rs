@@ -17,6 +17,7 @@ use crate::{
         PROBE_AFTER, PROOF, SAME_JOB_AFTER, SUSPECTS,
     },
     policy::{PROMOTE_AT_ONCE, Policy},
+    workers::{FORGET_AFTER, MAX_WORKERS},
 };
 
 /// Declares the functions by their file names, after the flags of FUNCTION LOAD; each file puts the
@@ -55,8 +56,8 @@ functions!(
     "": [enqueue, retry, throttle],
     // Work that was accepted goes on even then.
     "'allow-oom'": [
-        adopt, beat, cancel, conversations, emit, forget, limits, pause, put_orphan, reap, reconcile, step,
-        stop, take_orphan,
+        adopt, beat, beat_worker, cancel, conversations, emit, forget, limits, pause, put_orphan, reap,
+        reconcile, step, stop, take_orphan,
     ],
     // These need no memory.
     "'no-writes'": [
@@ -65,6 +66,7 @@ functions!(
         get,
         list,
         stats,
+        workers,
     ],
 );
 
@@ -83,6 +85,7 @@ impl Library {
         let give_up = millis(*give_up_after);
         let (first, longest) = (millis(FIRST_COOL_DOWN), millis(LONGEST_COOL_DOWN));
         let (calm, kept_back) = (millis(CALM), millis(KEPT_BACK));
+        let forget_worker = millis(FORGET_AFTER);
         let (probe_after, probe_spread) = PROBE_AFTER;
         // A key must live for at least a millisecond to be written at all.
         let retention = millis((*retention).max(Duration::from_millis(1)));
@@ -96,13 +99,15 @@ impl Library {
              local FIRST_COOL_DOWN <const>, LONGEST_COOL_DOWN <const>, CALM <const> = {first}, {longest}, {calm}\n\
              local PROBE_AFTER <const>, PROBE_SPREAD <const>, SAME_JOB_AFTER <const>, KEPT_BACK <const> = \
              {probe_after}, {probe_spread}, {SAME_JOB_AFTER}, {kept_back}\n\
-             {}{}{}{}{}{}{}{}",
+             local FORGET_WORKER <const>, MAX_WORKERS <const> = {forget_worker}, {MAX_WORKERS}\n\
+             {}{}{}{}{}{}{}{}{}",
             include_str!("lua/base.lua"),
             include_str!("lua/flows.lua"),
             include_str!("lua/estimate.lua"),
             include_str!("lua/jobs.lua"),
             include_str!("lua/ends.lua"),
             include_str!("lua/health.lua"),
+            include_str!("lua/waiting.lua"),
             include_str!("lua/serve.lua"),
             include_str!("lua/begin.lua"),
         );

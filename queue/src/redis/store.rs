@@ -8,7 +8,7 @@ use redis::Value;
 use super::{
     Args, MOST_LEASES, RedisStore, enqueue, keys, news, orphans, outbox, record,
     reply::{self, Reply},
-    step, views, wake,
+    step, views, wake, workers,
 };
 use crate::{
     backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
@@ -24,6 +24,7 @@ use crate::{
     session::Conversation,
     state::Status,
     webhook::End,
+    workers::{RegisteredWorker, WorkerId, WorkerReport},
 };
 
 #[async_trait]
@@ -349,6 +350,18 @@ impl Backend for RedisStore {
 
     async fn take_out(&self, shard: &Shard, ends: &[End]) -> Result<(), Error> {
         outbox::take_out(&self.server, shard, ends).await
+    }
+
+    async fn beat_worker(&self, id: &WorkerId, report: &WorkerReport) -> Result<bool, Error> {
+        workers::beat(&self.server, id, report).await
+    }
+
+    async fn remove_worker(&self, id: &WorkerId) -> Result<(), Error> {
+        workers::remove(&self.server, id).await
+    }
+
+    async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error> {
+        workers::list(&self.server).await
     }
 
     fn news(&self) -> &Arc<Switchboard> {

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    RedisStore, Server, gather, keys, news,
+    RedisStore, Server,
+    gates::{gate, lane_gate},
+    gather, keys, news,
     record::{self, Header, Tail},
     reply::Reply,
 };
 use crate::{
-    backend::{Down, ListQuery, MAX_PAGE, Page, Stats},
+    backend::{ListQuery, MAX_PAGE, Page, Stats},
     clock::Millis,
     error::Error,
     event::Event,
@@ -17,7 +19,8 @@ use crate::{
     json::RawJson,
     limits::{Allowance, Headroom, TenantLimits},
     session::{Conversation, Turn},
-    state::{Status, WaitingFor},
+    state::Status,
+    waiting::{Gate, LaneGate, WaitingFor, WaitingPlace},
 };
 
 /// Reads jobs in one call.
@@ -48,7 +51,8 @@ async fn get(server: &Server, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option
             Some(record) => {
                 let header = Header::parse(&record)?;
                 if header.is_settled() {
-                    Some(job(id.clone(), &header, record, (Vec::new(), Standing::default()))?)
+                    let nothing = (Standing::default(), &LaneGate::default());
+                    Some(job(id.clone(), &header, record, nothing)?)
                 } else {
                     others.push(place);
                     None
@@ -60,44 +64,43 @@ async fn get(server: &Server, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option
     if !others.is_empty() {
         let keys = others.iter().map(|place| ids[*place].key());
         let mut reply = Reply::new(server.view(shard, &server.scripts.get, keys).await?)?;
+        let lane = lane_gate(reply.array()?)?;
         for place in others {
-            jobs[place] = reply.maybe_array()?.map(|job| read_job(&ids[place], job)).transpose()?;
+            let job = reply.maybe_array()?;
+            jobs[place] = job.map(|job| read_job(&ids[place], &lane, job)).transpose()?;
         }
     }
     Ok(jobs)
 }
 
-/// Where a waiting job stands.
-#[derive(Debug, Default, Clone, Copy)]
+/// What the script tells of a job beside its record.
+#[derive(Debug, Default)]
 struct Standing {
+    errors: Vec<AttemptError>,
     position: Option<u64>,
-    waiting_for: WaitingFor,
     estimated_wait_ms: Option<u64>,
+    tenant: Gate,
 }
 
-fn read_job(id: &JobId, mut reply: Reply) -> Result<Job, Error> {
+fn read_job(id: &JobId, lane: &LaneGate, mut reply: Reply) -> Result<Job, Error> {
     let record = reply.bytes()?;
-    let mut errors = reply.array()?;
-    let mut earlier = Vec::with_capacity(errors.len());
-    while errors.len() > 0 {
-        earlier.push(json::<AttemptError>(&errors.bytes()?)?);
+    let mut listed = reply.array()?;
+    let mut errors = Vec::with_capacity(listed.len());
+    while listed.len() > 0 {
+        errors.push(json::<AttemptError>(&listed.bytes()?)?);
     }
-    let position = reply.count()?;
-    let waiting_for = match reply.text()?.as_str() {
-        "t" => WaitingFor::TenantLimit,
-        "l" => WaitingFor::LaneLimit,
-        "d" => WaitingFor::UpstreamDown,
-        _ => WaitingFor::Worker,
-    };
-    let standing = Standing { position, waiting_for, estimated_wait_ms: reply.count()? };
-    job(id.clone(), &Header::parse(&record)?, record, (earlier, standing))
+    let (position, estimated_wait_ms) = (reply.count()?, reply.count()?);
+    let mut tenant = reply.array()?;
+    let tenant = if tenant.len() > 0 { gate(&mut tenant)? } else { Gate::default() };
+    let standing = Standing { errors, position, estimated_wait_ms, tenant };
+    job(id.clone(), &Header::parse(&record)?, record, (standing, lane))
 }
 
 fn job(
     id: JobId,
     header: &Header,
     record: Vec<u8>,
-    (errors, standing): (Vec<AttemptError>, Standing),
+    (standing, lane): (Standing, &LaneGate),
 ) -> Result<Job, Error> {
     let tenant = record::tenant(header, &record)?;
     let tail = Tail::parse(header, record.into())?;
@@ -115,26 +118,34 @@ fn job(
         started_at: header.started(),
         deadline: header.deadline(),
         keeps_events: header.keeps_events(),
-        state: state(header, tail.output, standing)?,
-        errors,
+        state: state(header, tail.output, (&standing, lane))?,
+        errors: standing.errors,
     })
 }
 
-fn state(header: &Header, output: Option<Output>, standing: Standing) -> Result<State, Error> {
+fn state(
+    header: &Header,
+    output: Option<Output>,
+    (standing, lane): (&Standing, &LaneGate),
+) -> Result<State, Error> {
     let status = header.status().ok_or_else(|| Error::Corrupt("a job's state".to_owned()))?;
-    let Standing { position, waiting_for, estimated_wait_ms } = standing;
+    let waiting_for = |place| WaitingFor::of(place, &standing.tenant, lane);
+    let Standing { position, estimated_wait_ms, .. } = *standing;
     Ok(match status {
         Status::Queued if header.is_held() => State::Queued {
             position: None,
-            waiting_for: WaitingFor::Session,
+            waiting_for: waiting_for(WaitingPlace::Held),
             estimated_wait_ms: None,
         },
-        Status::Queued => State::Queued { position, waiting_for, estimated_wait_ms },
-        Status::Scheduled if header.is_between_attempts() => {
-            State::Scheduled { until: header.at, waiting_for: WaitingFor::Retry }
+        Status::Queued => {
+            let waiting_for = waiting_for(WaitingPlace::Ready);
+            State::Queued { position, waiting_for, estimated_wait_ms }
         }
         Status::Scheduled => {
-            State::Scheduled { until: header.at, waiting_for: WaitingFor::Schedule }
+            let is_retry = header.is_between_attempts();
+            let place =
+                if is_retry { WaitingPlace::BetweenAttempts } else { WaitingPlace::Delayed };
+            State::Scheduled { until: header.at, waiting_for: waiting_for(place) }
         }
         Status::Running => State::Running { cancelling: header.is_cancelling() },
         Status::Succeeded | Status::Failed | Status::Cancelled | Status::Expired => {
@@ -143,7 +154,7 @@ fn state(header: &Header, output: Option<Output>, standing: Standing) -> Result<
     })
 }
 
-fn json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
+pub(super) fn json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| Error::Corrupt(error.to_string()))
 }
 
@@ -192,14 +203,6 @@ pub(super) async fn list(
     Ok(Page { jobs: jobs.into_iter().flatten().collect(), has_more })
 }
 
-/// Why nothing is claimed, where the lane is down.
-fn down(mut reply: Reply) -> Result<Option<Down>, Error> {
-    let (since, probe_at, error) = (reply.count()?, reply.count()?, reply.bytes()?);
-    let error = if error.is_empty() { None } else { Some(json(&error)?) };
-    let moment = |ms: Option<u64>| Millis(ms.unwrap_or(0));
-    Ok(since.map(|since| Down { since: Millis(since), probe_at: moment(probe_at), error }))
-}
-
 /// The shard in numbers.
 pub(super) async fn stats(
     server: &Server,
@@ -215,12 +218,15 @@ pub(super) async fn stats(
         dead: reply.count()?,
         oldest_wait_ms: reply.count()?.unwrap_or(0),
         drain_per_s: reply.float()?,
-        paused: reply.int()? == 1,
         shard_queued: reply.count()?.unwrap_or(0),
         shard_max_queued: reply.count()?.unwrap_or(0),
-        down: down(reply.array()?)?,
         ..Stats::default()
     };
+    let lane = lane_gate(reply.array()?)?;
+    let own = if tenant.is_some() { gate(&mut reply.array()?)? } else { Gate::default() };
+    stats.paused = lane.gate.is_paused || own.is_paused;
+    stats.waiting_for = WaitingFor::of(WaitingPlace::Ready, &own, &lane);
+    stats.down = lane.down;
     if tenant.is_some() {
         let mut headroom = || {
             let (limit, backlog_ms) = (reply.count()?, reply.float()?);

@@ -11,7 +11,7 @@ const LONGEST_MS: f64 = 9_007_199_254_740_992.0;
 
 impl Flows {
     /// In how many milliseconds a job that costs `cost` and has `ahead` jobs of its flow before it should
-    /// begin; `None` while nothing was measured, while it is paused and while the lane is down. The longest of:
+    /// begin; `None` while nothing was measured of late, while it is paused and while the lane is down. The longest of:
     ///
     /// - its turn, by weight, at the rate at which the lane's jobs end;
     /// - until the rates of its tenant, and those of the lane, let in as many as come before it;
@@ -22,7 +22,7 @@ impl Flows {
         (ahead, cost): (u64, f64),
         now: Millis,
     ) -> Option<u64> {
-        let rate = self.lane.drain_per_s();
+        let rate = self.lane.current_drain_per_s(now);
         let unknown = Tenant::new();
         let tenant = self.tenants.get(&flow.tenant).unwrap_or(&unknown);
         let is_closed = self.lane.paused || self.lane.health.down().is_some();
@@ -59,7 +59,7 @@ impl Flows {
     pub(in crate::embedded) fn estimated_drain_ms(&self, jobs: u64, now: Millis) -> Option<u64> {
         let lane = &self.lane;
         let is_closed = lane.paused || lane.health.down().is_some();
-        let drained = drain_ms(jobs, lane.drain_per_s()).filter(|_| !is_closed)?;
+        let drained = drain_ms(jobs, lane.current_drain_per_s(now)).filter(|_| !is_closed)?;
         let (before, cost) = (number(jobs) - 1.0, lane.mean_completion());
         let of_rates = lane.meters.wait_behind(lane.rates(), before, cost, ms(now));
         let wait = of_rates.max(ms(lane.not_before) - ms(now)).clamp(0.0, LONGEST_MS);

@@ -15,6 +15,13 @@ use crate::{
 /// How long the drain rate is measured before it is mixed into the mean, in milliseconds.
 const DRAIN_WINDOW_MS: f64 = 2000.0;
 
+/// How long a lane in which jobs wait may start none before its drain rate counts as outdated, in milliseconds. A lane with
+/// long calls may need [`DRAIN_GAPS`] times its mean gap.
+const DRAIN_OUTDATED_MS: f64 = 10_000.0;
+
+/// See [`DRAIN_OUTDATED_MS`].
+const DRAIN_GAPS: f64 = 3.0;
+
 /// One tenant's part of the shard.
 #[derive(Debug)]
 pub(in crate::embedded) struct Tenant {
@@ -124,11 +131,6 @@ impl Tenant {
         self.attempt_ms += if first { surprise } else { surprise * LEARNING_RATE };
     }
 
-    /// Whether the tenant may begin another attempt now.
-    pub(in crate::embedded) fn is_open(&self, now: Millis) -> bool {
-        self.open_at().is_some_and(|at| at <= ms(now))
-    }
-
     /// What is left of its rates.
     pub(in crate::embedded) fn allowance(&self, now: Millis) -> Allowance {
         let now = ms(now);
@@ -188,6 +190,14 @@ struct Drain {
 }
 
 impl Drain {
+    /// The rate for estimates; 0 while nothing is measured or the measure is outdated. While jobs wait, the step that ends
+    /// an attempt also starts the next: the last end stands for the last start, which is not kept.
+    fn current(&self, now: f64) -> f64 {
+        let longest = DRAIN_OUTDATED_MS.max(DRAIN_GAPS * 1000.0 / self.per_s);
+        let is_outdated = self.last > 0.0 && now - self.last > longest;
+        if is_outdated { 0.0 } else { self.per_s }
+    }
+
     fn count(&mut self, now: f64, is_backlogged: bool) {
         if !is_backlogged {
             self.last = 0.0;
@@ -249,6 +259,11 @@ impl Lane {
 
     pub(in crate::embedded) fn drain_per_s(&self) -> f64 {
         self.drain.per_s
+    }
+
+    /// The drain rate for estimates; 0 if none is known.
+    pub(super) fn current_drain_per_s(&self, now: Millis) -> f64 {
+        self.drain.current(ms(now))
     }
 
     /// Why nothing is claimed from the lane for now, where its upstream fails.

@@ -1,5 +1,14 @@
 -- In how long a waiting job should begin: see embedded/flows/estimate.rs, which holds the same numbers.
 
+-- The drain rate for estimates; 0 while nothing is measured or the measure is outdated: see Drain in
+-- embedded/flows/owners.rs.
+local DRAIN_OUTDATED <const>, DRAIN_GAPS <const> = 10000, 3
+local function current_drain_per_s()
+  local last, rate = lane[DRAIN_LAST], lane[DRAIN_PER_S]
+  local is_outdated = last > 0 and now - last > math.max(DRAIN_OUTDATED, DRAIN_GAPS * 1000 / rate)
+  return is_outdated and 0 or rate
+end
+
 -- In how long the rates of an owner let an attempt begin behind so many others of that cost.
 local function wait_for_rates(o, before, cost)
   local r = o[RULES]
@@ -14,10 +23,10 @@ local function wait_for_rates(o, before, cost)
 end
 
 -- In how many milliseconds a job of that class and cost should begin that has so many jobs of its flow
--- before it; -1 while nothing was measured, while it is paused and while the lane is down.
+-- before it; -1 while nothing was measured of late, while it is paused and while the lane is down.
 local function estimated_wait(t, class, ahead, cost)
-  local is_closed = lane[RULES][PAUSED] == 1 or lane[HEALTH] >= DOWN
-  if lane[DRAIN_PER_S] <= 0 or is_closed or t[RULES][PAUSED] == 1 then return -1 end
+  local is_closed, rate = lane[RULES][PAUSED] == 1 or lane[HEALTH] >= DOWN, current_drain_per_s()
+  if rate <= 0 or is_closed or t[RULES][PAUSED] == 1 then return -1 end
   local weight, weights, own = flows.weight(t, class), lane[WEIGHTS], ahead + 1
   if t[OFFERED + class] == 0 then weights = weights + weight end
   local turns = math.min((ahead + 1) * (weights / weight), lane[QUEUED])
@@ -26,7 +35,7 @@ local function estimated_wait(t, class, ahead, cost)
       own = own + math.min((ahead + 1) * (flows.weight(t, other) / weight), t[READY + other])
     end
   end
-  local wait = math.max(turns * 1000 / lane[DRAIN_PER_S],
+  local wait = math.max(turns * 1000 / rate,
     wait_for_rates(t, own - 1, cost), wait_for_rates(lane, math.max(turns - 1, 0), cost))
   local cap = t[RULES][MAX_RUNNING]
   if cap > 0 then
@@ -39,7 +48,7 @@ end
 -- tenant, whose jobs may begin later than those of others.
 local STANDARD <const> = 1
 local function full(scope, limit, waiting, new, t)
-  local excess, rate, wait = waiting + new - limit, lane[DRAIN_PER_S], -1
+  local excess, rate, wait = waiting + new - limit, current_drain_per_s(), -1
   if t then
     wait = estimated_wait(t, STANDARD, excess - 1, lane[MEAN])
   elseif rate > 0 and lane[RULES][PAUSED] == 0 and lane[HEALTH] < DOWN then

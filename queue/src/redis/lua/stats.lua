@@ -1,7 +1,8 @@
 -- The shard in numbers.
 -- Arguments: 2: tenant, '' for all.
--- Returns { queued, running, scheduled, dead or -1, oldest wait in ms, drain per second, paused; how many
--- wait of all tenants, and at most; since when the lane is down or -1, when it is probed, the error }; for one tenant also its requests per minute or -1, in how many ms all of these are allowed again, the
+-- Returns { queued, running, scheduled, dead or -1, oldest wait in ms, drain per second; how many
+-- wait of all tenants, and at most; what keeps the lane's jobs from starting, see waiting.lua }; for one tenant also what
+-- keeps its jobs from starting; its requests per minute or -1, in how many ms all of these are allowed again, the
 -- same two of its tokens; its weight, the most that run and that wait, or -1; in how many ms a job of class
 -- standard should begin that it would submit now, or -1.
 functions.stats = function(args)
@@ -22,20 +23,14 @@ functions.stats = function(args)
     if j then oldest = math.max(oldest, now - jobs.created(j)) end
   end
   local rate = string.format('%.17g', lane[DRAIN_PER_S])
-  local down = { -1, -1, '' }
-  if lane[HEALTH] >= DOWN then
-    local known = call('HMGET', P .. 'health', 'since', 'error')
-    down = { tonumber(known[1] or now), lane[PROBE_AT], known[2] or '' }
-  end
   if t then
-    local paused = (lane[RULES][PAUSED] == 1 or t[RULES][PAUSED] == 1) and 1 or 0
     local function backlog(tat) return string.format('%.17g', math.max(0, tat - now)) end
     local r = t[RULES]
-    return { t[QUEUED], t[RUNNING], t[SCHEDULED], -1, oldest, rate, paused, lane[QUEUED], lane[RULES][MAX_QUEUED],
-      down, r[RPM], backlog(t[REQUESTS_TAT]), r[TPM], backlog(t[TOKENS_TAT]), r[WEIGHT], r[MAX_RUNNING], r[MAX_QUEUED],
-      estimated_wait(t, STANDARD, t[READY + STANDARD], lane[MEAN]) }
+    return { t[QUEUED], t[RUNNING], t[SCHEDULED], -1, oldest, rate, lane[QUEUED], lane[RULES][MAX_QUEUED],
+      lane_gate(), gate(t), r[RPM], backlog(t[REQUESTS_TAT]), r[TPM], backlog(t[TOKENS_TAT]), r[WEIGHT], r[MAX_RUNNING],
+      r[MAX_QUEUED], estimated_wait(t, STANDARD, t[READY + STANDARD], lane[MEAN]) }
   end
   local dead = call('ZCOUNT', DEAD, '(' .. string.format('%d', now - RETENTION), '+inf')
-  return { lane[QUEUED], lane[RUNNING], call('ZCARD', DUE), dead, oldest, rate, lane[RULES][PAUSED],
-    lane[QUEUED], lane[RULES][MAX_QUEUED], down }
+  return { lane[QUEUED], lane[RUNNING], call('ZCARD', DUE), dead, oldest, rate, lane[QUEUED], lane[RULES][MAX_QUEUED],
+    lane_gate() }
 end

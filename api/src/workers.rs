@@ -1,0 +1,107 @@
+//! The worker processes that are registered in the store.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use causeway_queue::{
+    LaneName,
+    workers::{RegisteredWorker, WorkerStatus},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{auth::Admin, error::ApiError, job_view::moment, openapi::schema, state::AppState};
+
+/// Every worker process.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WorkerList)]
+pub(crate) struct WorkerList {
+    data: Vec<WorkerView>,
+    /// Always `list`.
+    object: &'static str,
+}
+
+/// A worker process. A lost one is listed for 10 minutes, with its last report.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Worker)]
+struct WorkerView {
+    /// Its own in each run of the process.
+    id: String,
+    /// Always `worker`.
+    object: &'static str,
+    /// `worker_name` of its configuration, or host and process id.
+    name: String,
+    /// `live`: it claims jobs. `draining`: it stops, and finishes what it runs. `lost`: silent for more than 6 s.
+    #[schema(schema_with = schema::worker_status)]
+    status: &'static str,
+    version: String,
+    /// The lanes that it serves.
+    #[schema(value_type = Vec<String>)]
+    lanes: Vec<LaneName>,
+    /// How many calls it runs at once.
+    concurrency: u64,
+    /// How many calls it runs.
+    running: u64,
+    /// How many deliveries to webhooks it runs, beside the calls.
+    deliveries: u64,
+    /// When it last reported, which it does every 2 s.
+    #[schema(format = DateTime)]
+    last_beat_at: String,
+    /// How long that was ago.
+    silent_for_ms: u64,
+}
+
+impl From<RegisteredWorker> for WorkerView {
+    fn from(worker: RegisteredWorker) -> Self {
+        let status = worker.status().as_str();
+        let RegisteredWorker { id, beat_at, silent_for, report } = worker;
+        Self {
+            id: id.to_string(),
+            object: "worker",
+            name: report.name,
+            status,
+            version: report.version,
+            lanes: report.lanes,
+            concurrency: report.concurrency,
+            running: report.running,
+            deliveries: report.deliveries,
+            last_beat_at: moment(beat_at),
+            silent_for_ms: u64::try_from(silent_for.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// `GET /v1/workers`: every worker process, in the order of their start.
+pub(crate) async fn list(State(state): State<AppState>, _: Admin) -> Result<Response, ApiError> {
+    let data = state.queue.workers().await?.into_iter().map(WorkerView::from).collect();
+    Ok(Json(WorkerList { data, object: "list" }).into_response())
+}
+
+/// What probes report of the workers.
+#[derive(Debug)]
+pub(crate) struct Staff {
+    /// How many live workers there are.
+    pub(crate) live: usize,
+    /// Says that lanes have none; `None` if each has one.
+    pub(crate) warning: Option<String>,
+}
+
+/// Counts the live workers; `lanes` are those that need one.
+///
+/// # Errors
+/// When the store does not answer.
+pub(crate) async fn staff(state: &AppState, lanes: &[&LaneName]) -> Result<Staff, ApiError> {
+    let workers = state.queue.workers().await?;
+    let live = workers.iter().filter(|worker| worker.status() == WorkerStatus::Live).count();
+    let is_unserved = |lane: &&&LaneName| !workers.iter().any(|worker| worker.serves(lane));
+    let unserved: Vec<&str> = lanes.iter().filter(is_unserved).map(|lane| lane.as_str()).collect();
+    let warning = (!unserved.is_empty()).then(|| {
+        let lanes = unserved.join(", ");
+        format!(
+            "no live worker serves {lanes}: jobs are accepted and wait; start `causeway worker`"
+        )
+    });
+    Ok(Staff { live, warning })
+}

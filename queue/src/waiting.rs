@@ -1,0 +1,162 @@
+//! Why a job that has not ended is not running: one reason, although several may hold at once.
+//!
+//! The reported reason is the first that holds in the order of [`WaitingFor::ALL`]: first the job's own start time, then what
+//! stops the whole lane, then the job's own waits, then limits, then its turn. So each reason is worth acting on: nothing
+//! behind it would let the job start sooner. README.md has the order as a table, which a test holds against this file.
+//!
+//! The engines collect the facts (`Gate`, `LaneGate`) and decide here. Workers belong to no shard, so
+//! [`Queue`](crate::Queue) adds [`WaitingFor::NoWorker`].
+
+#![warn(clippy::wildcard_enum_match_arm)]
+
+use crate::{backend::Down, clock::Millis};
+
+/// What a job waits for.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum WaitingFor {
+    /// Its start time: it was submitted with a delay.
+    Schedule,
+    /// An operator, who paused its lane, or its tenant in the lane.
+    Paused,
+    /// A live worker that serves its lane.
+    NoWorker,
+    /// The upstream of its lane, which fails; one job at a time probes it.
+    UpstreamDown(Down),
+    /// The time that its lane's upstream named when it refused a request.
+    UpstreamRate {
+        /// The named time.
+        until: Millis,
+    },
+    /// The pause before its next attempt.
+    Retry,
+    /// An earlier job of its session.
+    Session,
+    /// The end of an attempt of its tenant, which is at its cap.
+    TenantCap,
+    /// The rates of its tenant.
+    TenantRate {
+        /// When they permit the next attempt of the tenant.
+        until: Millis,
+    },
+    /// The end of an attempt in its lane, which is at its cap.
+    LaneCap,
+    /// The rates of its lane.
+    LaneRate {
+        /// When they permit the next attempt in the lane.
+        until: Millis,
+    },
+    /// Its turn: jobs before it, or a worker with a free permit.
+    #[default]
+    Turn,
+}
+
+impl WaitingFor {
+    /// All reasons in the order of precedence: the name that clients see, and what such a job waits for.
+    pub const ALL: [(&str, &str); 12] = [
+        ("schedule", "its start time, which `delay_ms` set"),
+        ("paused", "an operator, who paused its lane, or its tenant in the lane"),
+        ("no_worker", "a worker: no live one serves its lane"),
+        ("upstream_down", "the upstream of its lane, which fails"),
+        ("upstream_rate", "the time that the upstream named when it refused a request"),
+        ("retry", "the pause before its next attempt"),
+        ("session", "an earlier job of its session"),
+        ("tenant_cap", "a running job of its tenant, which is at its `max_running`"),
+        ("tenant_rate", "the rates of its tenant"),
+        ("lane_cap", "a running job of its lane, which is at its `max_running`"),
+        ("lane_rate", "the rates of its lane"),
+        ("turn", "its turn, or a worker with a free permit"),
+    ];
+
+    /// The name that clients see.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        Self::ALL[self.precedence()].0
+    }
+
+    /// The place in [`ALL`](Self::ALL): a lower one is reported before a higher one.
+    pub(crate) fn precedence(&self) -> usize {
+        match self {
+            Self::Schedule => 0,
+            Self::Paused => 1,
+            Self::NoWorker => 2,
+            Self::UpstreamDown(_) => 3,
+            Self::UpstreamRate { .. } => 4,
+            Self::Retry => 5,
+            Self::Session => 6,
+            Self::TenantCap => 7,
+            Self::TenantRate { .. } => 8,
+            Self::LaneCap => 9,
+            Self::LaneRate { .. } => 10,
+            Self::Turn => 11,
+        }
+    }
+
+    /// Returns the reason of a job in this place, without regard to workers.
+    pub(crate) fn of(place: WaitingPlace, tenant: &Gate, lane: &LaneGate) -> Self {
+        if place == WaitingPlace::Delayed {
+            return Self::Schedule;
+        }
+        if tenant.is_paused || lane.gate.is_paused {
+            return Self::Paused;
+        }
+        if let Some(down) = &lane.down {
+            return Self::UpstreamDown(down.clone());
+        }
+        if let Some(until) = lane.refused_until {
+            return Self::UpstreamRate { until };
+        }
+        match place {
+            WaitingPlace::BetweenAttempts => return Self::Retry,
+            WaitingPlace::Held => return Self::Session,
+            WaitingPlace::Delayed | WaitingPlace::Ready => {}
+        }
+        let rate = tenant.rate_until.map(|until| Self::TenantRate { until });
+        let rate_of_lane = lane.gate.rate_until.map(|until| Self::LaneRate { until });
+        let cap = tenant.is_at_cap.then_some(Self::TenantCap);
+        let cap_of_lane = lane.gate.is_at_cap.then_some(Self::LaneCap);
+        cap.or(rate).or(cap_of_lane).or(rate_of_lane).unwrap_or_default()
+    }
+
+    /// Returns the reason where no live worker serves the lane.
+    pub(crate) fn without_worker(self) -> Self {
+        if self.precedence() > Self::NoWorker.precedence() { Self::NoWorker } else { self }
+    }
+}
+
+/// Where a waiting job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WaitingPlace {
+    /// In its flow's ready set.
+    Ready,
+    /// Behind an earlier job of its session.
+    Held,
+    /// In the due set, between two attempts; also kept back while its lane is down.
+    BetweenAttempts,
+    /// In the due set, before its first attempt.
+    Delayed,
+}
+
+/// What may keep the jobs of a lane, or those of a tenant, from starting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// True if an operator paused it.
+    pub(crate) is_paused: bool,
+    /// True if as many of its jobs run as may run.
+    pub(crate) is_at_cap: bool,
+    /// When its rates permit the next attempt; `None` if they do now.
+    pub(crate) rate_until: Option<Millis>,
+}
+
+/// What may keep all jobs of a lane from starting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LaneGate {
+    /// The lane's own limits.
+    pub(crate) gate: Gate,
+    /// The outage of its upstream.
+    pub(crate) down: Option<Down>,
+    /// Until when its upstream refuses requests; `None` if it does not.
+    pub(crate) refused_until: Option<Millis>,
+}
+
+#[cfg(test)]
+mod tests;
