@@ -40,6 +40,9 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(2);
 /// First pause after the store failed, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// How long a lane must wait for its upstream for one WARN line.
+const LONG_WAIT: Duration = Duration::from_secs(10);
+
 /// The loop of one shard.
 #[derive(Debug)]
 pub(crate) struct Consumer {
@@ -61,6 +64,8 @@ struct Attempts {
     sender: mpsc::Sender<Settlement>,
     settlements: mpsc::Receiver<Settlement>,
     pending: Vec<Settlement>,
+    /// Until when the lane waits by the latest WARN line.
+    refused_until: Option<Instant>,
 }
 
 /// What a turn of the loop found.
@@ -75,8 +80,8 @@ impl Consumer {
     /// Claims and settles until it is told to drain and nothing runs any more.
     pub(crate) async fn run(self) {
         let (sender, settlements) = mpsc::channel(self.bench.settings.concurrency.max(1));
-        let (tasks, pending) = (JoinSet::new(), Vec::new());
-        let mut attempts = Attempts { tasks, sender, settlements, pending };
+        let (tasks, pending, refused_until) = Default::default();
+        let mut attempts = Attempts { tasks, sender, settlements, pending, refused_until };
         let mut wait = JoinSet::new();
         let mut pause = PAUSE.0;
         let mut failing = false;
@@ -140,7 +145,7 @@ impl Consumer {
         let step =
             self.bench.queue.backend().step(&self.shard, &mut attempts.pending, claim).await?;
         for (trouble, settled) in faults.into_iter().zip(&step.settled) {
-            self.heed(*settled, trouble).await;
+            self.heed(*settled, trouble, &mut attempts.refused_until).await;
         }
         if is_to_be_told {
             // The courier finds by itself what it was not told in time.
@@ -157,9 +162,15 @@ impl Consumer {
     }
 
     /// Logs what came of a faulted attempt, and cools down the sibling shards after a rate limit.
-    async fn heed(&self, settled: Settled, trouble: Option<Trouble>) {
+    async fn heed(
+        &self,
+        settled: Settled,
+        trouble: Option<Trouble>,
+        refused_until: &mut Option<Instant>,
+    ) {
         match (settled, trouble) {
-            (Settled::LaneWaits, Some(Trouble { fault: Fault::Rate(delay), .. })) => {
+            (Settled::LaneWaits, Some(Trouble { fault: Fault::Rate(delay), error, .. })) => {
+                self.warn_of_wait(delay, &error, refused_until);
                 self.cool_down_siblings(delay).await;
             }
             (Settled::Failed, Some(Trouble { key, model, error, .. })) => {
@@ -189,6 +200,26 @@ impl Consumer {
                 Some(_) | None,
             ) => {}
         }
+    }
+
+    /// Logs a long wait that the upstream demands, once for all calls that were refused at the same time.
+    fn warn_of_wait(
+        &self,
+        delay: Duration,
+        error: &AttemptError,
+        refused_until: &mut Option<Instant>,
+    ) {
+        let until = Instant::now() + delay;
+        let is_known = refused_until.is_some_and(|known| until < known + LONG_WAIT);
+        if delay <= LONG_WAIT || is_known {
+            return;
+        }
+        *refused_until = Some(until);
+        tracing::warn!(
+            shard = %self.shard, wait_s = delay.as_secs(), code = error.code, status = error.status_code,
+            reason = logged(&error.message),
+            "the upstream refuses requests: the lane waits; `causeway lane resume` ends the wait"
+        );
     }
 
     /// Has the lane's other shards wait, too: they share the upstream that asked for it.
