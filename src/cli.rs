@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Up(Box<Up>),
     /// Run an API process over a Redis; it asks the upstream for the list of models only
     Api(Box<Api>),
-    /// Run a worker process over a Redis
+    /// Run a worker process over a Redis, or list those that run
     Worker(Box<Worker>),
     /// Run a server that speaks the OpenAI wire format and makes its answers up
     Simulate(Box<Simulate>),
@@ -107,11 +107,30 @@ pub(crate) struct ApiFlags {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Worker {
+    #[command(subcommand)]
+    pub(crate) other: Option<WorkerCommand>,
     #[command(flatten)]
     pub(crate) file: ConfigFile,
     #[command(flatten)]
     pub(crate) flags: WorkerFlags,
+}
+
+/// What `causeway worker` does besides running one.
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// Show worker processes: whether they live, what they run, which lanes they serve
+    List(WorkerList),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerList {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
 }
 
 #[derive(Debug, Args, Serialize)]
@@ -126,6 +145,10 @@ pub(crate) struct WorkerFlags {
     #[arg(long, value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     probe: Option<SocketAddr>,
+    /// The name of this worker in `worker list` [default: host and process id]
+    #[arg(long, value_name = "TEXT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker_name: Option<String>,
     #[command(flatten)]
     log: LogFlags,
 }
@@ -410,6 +433,7 @@ mod tests {
             ("causeway jobs retry JOB --class batch", ["--class", "JOB"]),
             ("causeway jobs retry JOB --session s", ["--session", "JOB"]),
             ("causeway lane list --tenant ann", ["--tenant", "unexpected"]),
+            ("causeway worker --probe 127.0.0.1:0 list", ["list", "cannot be used"]),
         ] {
             let text = refusal(line);
             assert!(parts.iter().all(|part| text.contains(part)), "{line}: {text}");

@@ -124,6 +124,9 @@ pub(crate) struct Config {
     /// Where `causeway worker` serves `/healthz` and `/metrics`. Default: nowhere.
     /// `--probe`, `CAUSEWAY_PROBE`.
     pub(crate) probe: Option<SocketAddr>,
+    /// The name of the worker process in `worker list`, 1 to 100 characters. Default: host and process id.
+    /// `--worker-name` (of `worker`), `CAUSEWAY_WORKER_NAME`.
+    pub(crate) worker_name: Option<String>,
     /// See [`Tenant`]. Default: none, every caller is the tenant `default`. Only in the file.
     #[serde(rename = "tenant")]
     pub(crate) tenants: Vec<Tenant>,
@@ -187,6 +190,7 @@ impl Default for Config {
             max_response_memory: memory::share_of_answers(),
             emit_window: Duration::from_millis(50),
             probe: None,
+            worker_name: None,
             tenants: Vec::new(),
             lanes: Vec::new(),
             log: Log::default(),

@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
+use indicatif::ProgressBar;
 use serde_json::Value;
-use tokio::time::sleep;
+use tokio::time::{Instant, interval_at, sleep};
 
-use crate::{client::Client, sse::Event, table};
+use crate::{client::Client, sse::Event, waits};
 
 /// How often a lost connection is tried again before the reader gives up.
 const TRIES: u32 = 10;
@@ -16,7 +17,10 @@ const TRIES: u32 = 10;
 /// How long to wait before each of those but the first.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Follows job `id` until it has ended, shows its events on `screen`, and answers with the job.
+/// How often a waiting job is looked at, for its reason, place and expected wait.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Follows job `id` until it has ended, shows its events and what it waits for on `screen`, and answers with the job.
 ///
 /// # Errors
 /// When there is no such job, or the server stays away.
@@ -28,18 +32,24 @@ pub(crate) async fn follow<O: Write, E: Write>(
     let mut last = None;
     let mut events = client.events(id, last).await?;
     let mut tries = 0;
+    let mut looks = interval_at(Instant::now() + LOOK, LOOK);
     loop {
-        match events.next().await {
+        let next = tokio::select! {
+            next = events.next() => next,
+            _ = looks.tick(), if screen.is_waiting => {
+                // A job that cannot be read now is followed all the same.
+                if let Ok(job) = client.job(id).await {
+                    screen.show_wait(&job)?;
+                }
+                continue;
+            }
+        };
+        match next {
             Ok(Some(event)) => {
                 tries = 0;
                 last = event.id.or(last);
                 if screen.show(&event)? == Ended::Yes {
                     return client.job(id).await;
-                }
-                if screen.may_wait(&event)
-                    && let Some(words) = outage(client, id).await
-                {
-                    screen.tell_outage(&words)?;
                 }
             }
             broken @ (Ok(None) | Err(_)) => {
@@ -61,19 +71,6 @@ pub(crate) async fn follow<O: Write, E: Write>(
     }
 }
 
-/// Returns the upstream's words if the job waits for its lane's upstream. The job is followed all the same if the
-/// server does not answer.
-async fn outage(client: &Client, id: &str) -> Option<String> {
-    let job = client.job(id).await.ok()?;
-    if job["waiting_for"] != "upstream_down" {
-        return None;
-    }
-    let queue = client.get(&["queue"]).await.ok()?;
-    let lane = queue["lanes"].as_array()?.iter().find(|lane| lane["lane"] == job["lane"])?;
-    let down = &lane["upstream_down"];
-    (!down.is_null()).then(|| table::word(&down["message"]))
-}
-
 /// Whether an event was a job's last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -81,7 +78,7 @@ pub(crate) enum Ended {
     No,
 }
 
-/// What a reader wants to see.
+/// What a reader wants to see, beside what the job waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Show {
     /// Only the answer's text, as it comes.
@@ -99,13 +96,17 @@ pub(crate) struct Screen<O, E> {
     err: E,
     show: Show,
     text: bool,
-    /// True once an outage of the upstream is shown.
-    is_outage_told: bool,
+    /// False while an attempt runs.
+    is_waiting: bool,
+    /// What the job waits for, kept up to date where standard error is a terminal.
+    line: Option<ProgressBar>,
+    /// The reason that was written last, where it is none.
+    reason: Value,
 }
 
 impl<O: Write, E: Write> Screen<O, E> {
     pub(crate) fn new(out: O, err: E, show: Show) -> Self {
-        Self { out, err, show, text: false, is_outage_told: false }
+        Self { out, err, show, text: false, is_waiting: true, line: None, reason: Value::Null }
     }
 
     /// Whether any text of the answer is shown so far.
@@ -115,6 +116,13 @@ impl<O: Write, E: Write> Screen<O, E> {
 
     fn show(&mut self, event: &Event) -> io::Result<Ended> {
         let data = &event.data;
+        if event.name != "ping" {
+            self.is_waiting = matches!(event.name.as_str(), "job.queued" | "job.retrying");
+            self.clear();
+            if !self.is_waiting {
+                self.reason = Value::Null;
+            }
+        }
         let number = |name: &str| data.get(name).and_then(Value::as_u64).unwrap_or(0);
         match event.name.as_str() {
             "job.queued" => self.tell(format_args!("queued"))?,
@@ -145,15 +153,28 @@ impl<O: Write, E: Write> Screen<O, E> {
         Ok(Ended::No)
     }
 
-    /// True if the job may wait for its upstream after this event, and a reader is yet to learn it.
-    fn may_wait(&self, event: &Event) -> bool {
-        let may_wait = matches!(event.name.as_str(), "job.queued" | "job.retrying" | "ping");
-        may_wait && self.show == Show::Everything && !self.is_outage_told
+    /// Shows what the job waits for: on a terminal in one line that changes, elsewhere a line for each reason.
+    fn show_wait(&mut self, job: &Value) -> io::Result<()> {
+        let Some(text) = waits::line(job) else {
+            self.clear();
+            return Ok(());
+        };
+        let line = self.line.get_or_insert_with(ProgressBar::new_spinner);
+        if !line.is_hidden() {
+            line.set_message(text);
+            return Ok(());
+        }
+        if std::mem::replace(&mut self.reason, job["waiting_for"].clone()) == self.reason {
+            return Ok(());
+        }
+        writeln!(self.err, "{text}")
     }
 
-    fn tell_outage(&mut self, words: &str) -> io::Result<()> {
-        self.is_outage_told = true;
-        self.tell(format_args!("waiting: upstream down: {words}"))
+    /// Removes the line that changes.
+    fn clear(&mut self) {
+        if let Some(line) = self.line.take() {
+            line.finish_and_clear();
+        }
     }
 
     fn tell(&mut self, what: std::fmt::Arguments<'_>) -> io::Result<()> {
@@ -179,6 +200,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn each_reason_is_written_once() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut screen = Screen::new(&mut out, &mut err, Show::Nothing);
+        for (reason, position) in [("no_worker", 1), ("no_worker", 1), ("turn", 1), ("turn", 0)] {
+            screen.show_wait(&json!({"waiting_for": reason, "position": position})).unwrap();
+        }
+        screen.show_wait(&json!({"status": "running", "waiting_for": null})).unwrap();
+        let err = String::from_utf8(err).unwrap();
+        let reasons: Vec<&str> =
+            err.lines().map(|line| line.split(['(', ')']).nth(1).unwrap()).collect();
+        assert_eq!(reasons, ["no_worker", "turn"], "{err}");
+    }
 
     #[test]
     fn text_and_news_go_apart() {

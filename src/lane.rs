@@ -12,14 +12,14 @@ use crate::{
     cli::{Lane, Lanes, LanesOf},
     client::Client,
     config::Config,
-    table,
+    table, waits,
 };
 
 /// What is to know if a lane is down.
 const PROBES: &str = "a lane whose upstream is down is probed by one job at a time; \
                       `causeway lane resume NAME` opens it at once";
 
-const COLUMNS: [&str; 5] = ["LANE", "QUEUED", "RUNNING", "DEAD", "STATE"];
+const COLUMNS: [&str; 6] = ["LANE", "QUEUED", "RUNNING", "DEAD", "WORKERS", "STATE"];
 
 /// Does what was asked, and shows the lanes as they are then.
 ///
@@ -57,20 +57,28 @@ async fn act(client: &Client, of: &LanesOf, action: &str) -> anyhow::Result<()> 
 
 fn show(lanes: &[Value], out: &mut impl Write) -> io::Result<()> {
     let row = |lane: &Value| {
-        let down = &lane["upstream_down"];
-        let state = match (lane["paused"] == true, down.is_null()) {
-            (true, _) => "paused".to_owned(),
-            (false, true) => "open".to_owned(),
-            (false, false) => {
-                let [since, probe_at, words] =
-                    ["since", "probe_at", "message"].map(|key| table::word(&down[key]));
-                format!("upstream down since {since}, next probe {probe_at}: {words}")
-            }
-        };
         let number = |key: &str| lane[key].as_u64().map_or("-".to_owned(), |n| n.to_string());
-        [table::word(&lane["lane"]), number("queued"), number("running"), number("dead"), state]
+        let [queued, running, dead, workers] = ["queued", "running", "dead", "workers"].map(number);
+        [table::word(&lane["lane"]), queued, running, dead, workers, state(lane)]
     };
     table::write(&COLUMNS, lanes.iter().map(row), out)
+}
+
+/// What keeps the lane from starting jobs; `open` if nothing does.
+fn state(lane: &Value) -> String {
+    let name = match lane["waiting_for"].as_str() {
+        None | Some("turn") => return "open".to_owned(),
+        Some("upstream_down") => return outage(&lane["upstream_down"]),
+        Some(name) => name.replace('_', " "),
+    };
+    let details = waits::details(lane).map_or(String::new(), |details| format!(": {details}"));
+    format!("{name}{details}")
+}
+
+fn outage(down: &Value) -> String {
+    let [since, probe_at, words] =
+        ["since", "probe_at", "message"].map(|key| table::word(&down[key]));
+    format!("upstream down since {since}, next probe {probe_at}: {words}")
 }
 
 /// The lane that was named, or all.
@@ -89,11 +97,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_that_is_down_names_its_next_probe() {
+    fn the_state_of_a_lane_names_what_keeps_it() {
         let down = json!({ "since": "12:00Z", "probe_at": "12:01Z", "message": "refused" });
         let lanes = [
-            json!({ "lane": "gpu", "queued": 2, "upstream_down": down }),
-            json!({ "lane": "cpu", "queued": 0, "upstream_down": null }),
+            json!({ "lane": "gpu", "queued": 2, "waiting_for": "upstream_down", "upstream_down": down }),
+            json!({ "lane": "tpu", "waiting_for": "no_worker", "workers": 0 }),
+            json!({ "lane": "npu", "waiting_for": "upstream_rate", "waiting_details": {"until": "13:00Z"} }),
+            json!({ "lane": "cpu", "queued": 0, "waiting_for": null, "upstream_down": null }),
         ];
         let mut out = Vec::new();
         show(&lanes, &mut out).unwrap();
@@ -102,6 +112,8 @@ mod tests {
             table.contains("upstream down since 12:00Z, next probe 12:01Z: refused\n"),
             "{table}"
         );
+        assert!(table.contains("0        no worker\n"), "{table}");
+        assert!(table.contains("upstream rate: until 13:00Z\n"), "{table}");
         assert!(table.ends_with("open\n"), "{table}");
     }
 }

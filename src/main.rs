@@ -4,6 +4,7 @@
 mod answer;
 mod banner;
 mod bench;
+mod census;
 mod cli;
 mod client;
 mod config;
@@ -27,8 +28,10 @@ mod table;
 mod target;
 mod tenant;
 mod upstream;
+mod waits;
 mod watch;
 mod webhook;
+mod worker;
 
 use std::{
     io::{self, Write as _},
@@ -109,6 +112,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             node::run(source, Role::Api).await
         }
         Command::Worker(typed) => {
+            if let Some(cli::WorkerCommand::List(list)) = &typed.other {
+                return worker::list(&client_config(&list.server, &environment)?, list).await;
+            }
             let source = Source { flags: json!(typed.flags), file: typed.file.config, environment };
             node::run(source, Role::Worker).await
         }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::{Banner, Role},
+    census,
     config::{Config, Source},
     handles, listen, logging, probe,
     reload::Reload,
@@ -172,6 +173,7 @@ impl Node {
         // Cancelled when no answer can come from here any more.
         let mut ended = CancellationToken::new();
         if let Some((listener, state)) = self.api {
+            upkeep.spawn(census::run(self.queue.clone()));
             ended = state.stopping();
             let heard = stop.stop();
             parts.spawn(async move {

@@ -21,4 +21,5 @@ mod stream;
 mod tenants;
 mod waits;
 mod webhook;
+mod workers;
 mod ws;

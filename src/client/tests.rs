@@ -31,34 +31,17 @@ async fn events(State(readers): State<Readers>, headers: HeaderMap) -> Response 
     text.into_response()
 }
 
-/// Tenants' jobs: unknown but for one, and one that waits for its upstream.
+/// Tenants' jobs: unknown but for one.
 async fn job(Path(id): Path<String>, headers: HeaderMap) -> Response {
     if !headers.contains_key("authorization") {
         let error = json!({"error": {"message": "this server needs an API key", "code": "key"}});
         return (StatusCode::UNAUTHORIZED, Json(error)).into_response();
-    }
-    if id == "job_down" {
-        let job = json!({"id": id, "lane": "gpu", "waiting_for": "upstream_down"});
-        return Json(job).into_response();
     }
     if id != "job_1" {
         let error = json!({"error": {"message": "there is no such job", "code": "job_not_found"}});
         return (StatusCode::NOT_FOUND, Json(error)).into_response();
     }
     Json(json!({"id": id, "status": "succeeded"})).into_response()
-}
-
-/// What happens to `job_down`: it waits for two pings, and is cancelled.
-async fn waiting() -> &'static str {
-    "event: job.queued\nid: 0\ndata: {}\n\nevent: ping\ndata: {}\n\n\
-        event: ping\ndata: {}\n\nevent: job.cancelled\nid: 1\ndata: {}\n\n"
-}
-
-async fn queue() -> Json<serde_json::Value> {
-    let down = json!({"message": "connection refused"});
-    let lanes =
-        json!([{"lane": "default", "upstream_down": null}, {"lane": "gpu", "upstream_down": down}]);
-    Json(json!({ "lanes": lanes }))
 }
 
 async fn submit(headers: HeaderMap, body: String) -> Response {
@@ -78,8 +61,6 @@ async fn served(readers: Readers) -> (Client, JoinSet<()>) {
         .route("/v1/jobs", post(submit))
         .route("/v1/jobs/{id}", get(job))
         .route("/v1/jobs/{id}/events", get(events))
-        .route("/v1/jobs/job_down/events", get(waiting))
-        .route("/v1/queue", get(queue))
         .with_state(readers);
     let mut server = JoinSet::new();
     server.spawn(async {
@@ -122,16 +103,6 @@ async fn a_missing_key_is_named_with_its_flag() {
     client.key = None;
     let error = client.job("job_1").await.unwrap_err().to_string();
     assert!(error.contains("needs an API key") && error.contains("--key-env NAME"), "{error}");
-}
-
-#[tokio::test]
-async fn a_watcher_learns_once_that_the_upstream_is_down() {
-    let (client, _server) = served(Readers::default()).await;
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut screen = Screen::new(&mut out, &mut err, Show::Everything);
-    follow(&client, "job_down", &mut screen).await.unwrap();
-    let err = String::from_utf8(err).unwrap();
-    assert_eq!(err, "queued\nwaiting: upstream down: connection refused\ncancelled\n");
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     number("max_response_bytes", config.max_response_bytes)?;
     number("max_response_memory", config.max_response_memory)?;
     response_memory(config)?;
+    worker_name(config.worker_name.as_deref())?;
     number("api.max_body_bytes", config.api.max_body_bytes)?;
     number("api.max_jobs_per_call", config.api.max_jobs_per_call)?;
     number("bridge.turns", config.bridge.turns)?;
@@ -68,6 +69,18 @@ fn response_memory(config: &Config) -> Result<(), Wrong> {
         "is {memory}, it must be at least `max_response_bytes`, {longest}: raise it, or lower `max_response_bytes`"
     );
     Err(Wrong { key: "max_response_memory", rule })
+}
+
+/// Checks that the name of the worker is one for a table.
+fn worker_name(name: Option<&str>) -> Result<(), Wrong> {
+    let is_name = |name: &str| {
+        (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+    };
+    if name.is_none_or(is_name) {
+        return Ok(());
+    }
+    let rule = "must have 1 to 100 characters, none of them a control character".to_owned();
+    Err(Wrong { key: "worker_name", rule })
 }
 
 /// The receivers that `webhooks.allow` names.

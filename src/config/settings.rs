@@ -62,6 +62,7 @@ impl Config {
     pub(crate) fn worker(&self) -> anyhow::Result<causeway_worker::Settings> {
         let backoff = Backoff::new(self.retry.base, self.retry.max).context("`retry`")?;
         Ok(causeway_worker::Settings {
+            name: self.worker_name.clone().unwrap_or_else(process_name),
             concurrency: self.concurrency,
             lease: self.lease,
             drain: self.drain,
@@ -151,4 +152,10 @@ impl Config {
             },
         }
     }
+}
+
+/// Names this process by host and process id.
+fn process_name() -> String {
+    let host = rustix::system::uname();
+    format!("{}:{}", host.nodename().to_string_lossy(), std::process::id())
 }

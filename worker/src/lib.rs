@@ -1,7 +1,7 @@
 //! Causeway's worker: leases jobs, calls the models, settles what came of it.
 //!
 //! One process runs thousands of calls at once. `consumer` claims and settles, one loop a shard;
-//! `heartbeat` keeps the leases; `reaper` takes back those of dead workers; `attempt` is one
+//! `heartbeat` keeps the leases; `presence` the worker's entry in the registry; `reaper` takes back those of dead workers; `attempt` is one
 //! call from its lease to its outcome, and `disposition` decides what a failure means. `courier` makes
 //! deliveries of the ends that webhooks are to be told. This crate knows no HTTP status of ours and
 //! never sees the API.
@@ -23,6 +23,7 @@ mod long;
 #[cfg(test)]
 mod meeting;
 mod notice;
+mod presence;
 mod reaper;
 mod schedule;
 mod scout;

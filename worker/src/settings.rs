@@ -7,6 +7,8 @@ use causeway_queue::retry::Backoff;
 /// How a worker works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// The name by which people know the worker. Default: `worker`.
+    pub name: String,
     /// Most calls at once. Default 256.
     pub concurrency: usize,
     /// How long a lease lasts unless it is extended; it is extended three times as often. After a
@@ -36,6 +38,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            name: "worker".to_owned(),
             concurrency: 256,
             lease: Duration::from_secs(15),
             drain: Duration::from_secs(30),

@@ -16,6 +16,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     attempt::Bench,
@@ -25,6 +26,7 @@ use crate::{
     emitter::Emitter,
     heartbeat::Heartbeat,
     interrupt::{Interrupt, Running},
+    presence::Presence,
     reaper::Reaper,
     schedule::Schedule,
     scout,
@@ -105,12 +107,36 @@ impl Worker {
 
     /// Works until `stop` asks it to stop, and then until nothing runs any more.
     pub async fn run(self, stop: Stop) -> Drained {
+        let running = Arc::<Running>::default();
+        let presence = Presence::new(
+            &self.queue,
+            &self.settings,
+            self.lanes(),
+            (&running, &self.health),
+            &stop,
+        );
+        presence.step().await;
+        let (over, mut presences) = (CancellationToken::new(), JoinSet::new());
+        presences.spawn(presence.run(over.clone()));
+        let drained = self.work(&stop, running).await;
+        over.cancel();
+        presences.join_next().await;
+        drained
+    }
+
+    /// The lanes for which there is an upstream, in the order of the configuration.
+    fn lanes(&self) -> Vec<LaneName> {
+        let lanes = self.queue.lanes().iter().map(|lane| &lane.name);
+        lanes.filter(|lane| self.upstreams.contains_key(lane)).cloned().collect()
+    }
+
+    async fn work(&self, stop: &Stop, running: Arc<Running>) -> Drained {
         let (ends, nudges) = mpsc::channel(courier::NUDGES);
-        let mut crew = Crew::new(&self, &stop, ends);
+        let mut crew = Crew::new(self, stop, Arc::clone(&running), ends);
         let heartbeat = Heartbeat {
             queue: self.queue.clone(),
             lease: self.settings.lease,
-            running: Arc::clone(&crew.running),
+            running: Arc::clone(&running),
         };
         crew.helpers.spawn(heartbeat.run());
         let reaper = Reaper {
@@ -126,8 +152,7 @@ impl Worker {
         for shard in self.queue.shards() {
             crew.serve(shard);
         }
-        let running = Arc::clone(&crew.running);
-        let mut end = pin!(end(&self.settings, &running, &stop));
+        let mut end = pin!(end(&self.settings, &running, stop));
         let handed_back = loop {
             tokio::select! {
                 ended = crew.consumers.join_next() => if ended.is_none() {
@@ -177,7 +202,12 @@ struct Crew<'a> {
 }
 
 impl<'a> Crew<'a> {
-    fn new(worker: &'a Worker, stop: &'a Stop, ends: mpsc::Sender<Shard>) -> Self {
+    fn new(
+        worker: &'a Worker,
+        stop: &'a Stop,
+        running: Arc<Running>,
+        ends: mpsc::Sender<Shard>,
+    ) -> Self {
         let Settings {
             concurrency,
             backoff,
@@ -190,7 +220,7 @@ impl<'a> Crew<'a> {
         Self {
             worker,
             stop,
-            running: Arc::default(),
+            running,
             calls: Pool::new(*concurrency, Rules::Calls(*backoff)),
             deliveries: Pool::new(webhooks.concurrency, Rules::Deliveries(schedule)),
             served: HashSet::new(),

@@ -209,8 +209,15 @@ fn the_sample_file_names_every_key_with_its_default() {
     let (uncommented, lists) = uncommented.split_once("[[tenant]]").unwrap();
     assert!(lists.contains("[[lane]]"));
     let off = ["redis", "upstream", "api_key_env", "proxy", "ca_file", "client_cert_file"];
-    let more =
-        ["client_key_file", "probe", "call", "persona_file", "key_env", "max_response_memory"];
+    let more = [
+        "client_key_file",
+        "probe",
+        "worker_name",
+        "call",
+        "persona_file",
+        "key_env",
+        "max_response_memory",
+    ];
     let mut values = uncommented.to_owned();
     for key in off.iter().chain(&more) {
         values = values
