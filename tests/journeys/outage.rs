@@ -147,7 +147,11 @@ async fn bounds_hold_again_after_the_store_lost_everything() {
     let first = client.submit("first").await;
     let call = upstream.call().await;
     let second = client.submit("second").await;
-    assert_eq!(client.job(&second).await["waiting_for"], "lane_cap");
+    // The store lost the registry of workers, too: the worker is back in it with its next beat.
+    eventually("the cap", async || {
+        (client.job(&second).await["waiting_for"] == "lane_cap").then_some(())
+    })
+    .await;
     call.answer("well");
     assert_eq!(client.end_of(&first).await["status"], "succeeded");
     upstream.call().await.answer("well");
