@@ -13,7 +13,7 @@ use axum::{
 use causeway_queue::TenantId;
 use sha2::{Digest, Sha256};
 
-use crate::{error::ApiError, state::AppState};
+use crate::{access, error::ApiError, state::AppState};
 
 /// A configured tenant.
 #[derive(Debug, Clone)]
@@ -174,6 +174,7 @@ pub(crate) async fn authenticate(
 ) -> Response {
     match state.tenants.caller(request.headers()) {
         Ok(caller) => {
+            access::of_tenant(&caller.tenant);
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
@@ -182,6 +183,11 @@ pub(crate) async fn authenticate(
 }
 
 impl Caller {
+    /// True if the caller may see and do what concerns the jobs of all tenants. Without tenants there is one only.
+    pub(crate) fn acts_for_all(&self) -> bool {
+        self.admin && self.key_sha256.is_some()
+    }
+
     /// Whoever calls where nobody is configured.
     fn anybody() -> Self {
         let tenant = TenantId::default_tenant();

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
+    access,
     auth::Caller,
     cause,
     error::ApiError,
@@ -257,6 +258,7 @@ async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Resp
     let id = job.id.clone();
     let waiter = state.queue.waiter(tenant, &id);
     state.queue.submit(vec![job]).await?;
+    access::of_job(&id);
     let waited = state.unless_stopped(waiter.wait(state.settings.bridge.wait), tenant, &id).await;
     // Accepted is accepted: whatever fails from here on, the client can come back for the answer.
     let mut response = match waited.ok().flatten() {

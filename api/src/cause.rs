@@ -8,8 +8,8 @@ use crate::job_view::moment;
 /// starting jobs. `None` if nothing of this is known.
 pub(crate) fn of(job: &Job) -> Option<String> {
     let last = job.errors.last();
-    let attempt = last.map(|error| format!("its last attempt failed: {}", error.message));
-    let known = last.map(|error| error.message.as_str());
+    let attempt = last.map(|last| format!("its last attempt failed: {}", last.error.message));
+    let known = last.map(|last| last.error.message.as_str());
     let causes: Vec<String> = attempt.into_iter().chain(wait(job, known)).collect();
     (!causes.is_empty()).then(|| causes.join("; "))
 }

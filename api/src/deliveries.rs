@@ -93,7 +93,7 @@ impl<'a> From<&'a Job> for DeliveryView<'a> {
             finished_at: None,
             expires_at: job.deadline.map(moment),
             response_status: None,
-            errors: job.errors.iter().map(ErrorView::from).collect(),
+            errors: job.errors.iter().map(|failed| ErrorView::from(&failed.error)).collect(),
         };
         match &job.state {
             JobState::Queued { .. } | JobState::Running { .. } => {}
@@ -142,8 +142,8 @@ pub(crate) async fn list(
     let view = ListView {
         object: "list",
         first_id: id(page.jobs.first()),
-        last_id: id(page.jobs.last()),
-        has_more: page.has_more,
+        last_id: page.next.as_ref().map(ToString::to_string).or_else(|| id(page.jobs.last())),
+        has_more: page.next.is_some(),
         data: page.jobs.iter().map(DeliveryView::from).collect(),
     };
     Ok(respond(StatusCode::OK, &RawJson::of(&view).unwrap_or_default()))
@@ -159,16 +159,17 @@ async fn of_job(
     let mut found = Page::default();
     for _ in 0..MAX_LOOKED_AT / MAX_PAGE {
         let page = state.queue.deliveries(&caller.tenant, &wanted).await?;
-        wanted.after = page.jobs.last().map(|job| job.id.clone());
+        wanted.after.clone_from(&page.next);
         let is_of_it =
             |delivery: &Job| delivery.spec.metadata.get("job").is_some_and(|of| of == job);
         found.jobs.extend(page.jobs.into_iter().filter(is_of_it));
         if found.jobs.len() > limit {
             found.jobs.truncate(limit);
-            found.has_more = true;
+            found.next = found.jobs.last().map(|job| job.id.clone());
             break;
         }
-        if !page.has_more {
+        found.next = page.next;
+        if found.next.is_none() {
             break;
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     auth::Caller,
     error::ApiError,
     extract::Segment,
-    jobs::{job_id, name_job, no_such_job},
+    jobs::{job_id, name_job, no_such_job, owner},
     reader::Reader,
     simulated,
     state::AppState,
@@ -49,7 +49,8 @@ pub(crate) async fn events(
     let last = last.map(|text| next_after("Last-Event-ID", text)).transpose()?;
     // A browser that comes back asks for the same address, and says in the header what it has since.
     let from = after.max(last).unwrap_or(0);
-    let job = state.queue.job(&caller.tenant, &job_id(&id)?).await?;
+    let key = job_id(&id)?;
+    let job = state.queue.job(&owner(&state, &caller, &key).await?, &key).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
     let headers = [(header::CONTENT_TYPE, "text/event-stream")];
     let mut response = headers.into_response();

@@ -28,7 +28,9 @@ use self::{
     responses::events::Renderer,
 };
 pub(crate) use self::{request::Wishes, responses::Wishes as ResponseWishes};
-use crate::{auth::Caller, error::ApiError, extract::JsonBytes, simulated, state::AppState};
+use crate::{
+    access, auth::Caller, error::ApiError, extract::JsonBytes, simulated, state::AppState,
+};
 
 /// In which words a door speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +106,7 @@ async fn answer(
     let streams = asked.reply == Reply::Stream;
     let mut held = Held::submit(state, caller.tenant, asked, dialect).await?;
     let id = held.id().clone();
+    access::of_job(&id);
     let answered = match (streams, is_background) {
         // Its client learns its id at once, so that it may go.
         (true, true) => {

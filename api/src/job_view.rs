@@ -2,10 +2,12 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
+use bytes::Bytes;
 use causeway_queue::{
-    Class, Job, RawJson, Status,
+    Class, Job, JobId, RawJson, Status, TenantId,
     clock::Millis,
-    job::{AttemptError, Response, State},
+    headers::Headers,
+    job::{AttemptError, ChargedTo, FailedAttempt, Response, State, code_of_plain_end},
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -20,6 +22,9 @@ pub(crate) struct JobView<'a> {
     id: String,
     /// Always `job`.
     object: &'static str,
+    /// Its owner.
+    #[schema(value_type = String)]
+    tenant: &'a TenantId,
     #[schema(schema_with = schema::status)]
     status: Status,
     lane: &'a str,
@@ -64,11 +69,28 @@ pub(crate) struct JobView<'a> {
     usage: Option<UsageView>,
     /// Whether a simulation answered, and no model.
     simulated: bool,
-    /// What went wrong in each attempt so far.
-    attempt_errors: Vec<ErrorView<'a>>,
+    /// The failed attempts after which it went on, the oldest first; the latest 20.
+    attempt_errors: Vec<AttemptView<'a>>,
     metadata: &'a BTreeMap<String, String>,
     /// Who is told when it ends.
     webhook: Option<WebhookView<'a>>,
+    /// What was submitted, with `include=request`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<RequestView<'a>>,
+}
+
+/// What was submitted.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SubmittedRequest)]
+struct RequestView<'a> {
+    /// To which endpoint of the upstream it goes.
+    url: &'a str,
+    /// Further headers for the upstream.
+    #[schema(schema_with = schema::headers)]
+    headers: &'a Headers,
+    /// The body as it was submitted; null once the job has succeeded, as it is kept for further attempts only.
+    #[schema(schema_with = schema::anything)]
+    body: Option<RawJson>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -94,6 +116,25 @@ pub(crate) struct ErrorView<'a> {
     code: &'a str,
     message: Cow<'a, str>,
     attempt: Option<u32>,
+    status_code: Option<u16>,
+}
+
+/// A failed attempt after which the job went on.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobAttempt)]
+struct AttemptView<'a> {
+    /// The number of the attempt. Only an attempt that is charged to the job is spent; after any other, the next
+    /// one has the same number.
+    attempt: u32,
+    /// The owner of the failure: `job`, `lane` (its upstream failed, or refused for the rate) or `worker` (which
+    /// was lost).
+    #[schema(schema_with = schema::charged_to)]
+    charged_to: ChargedTo,
+    #[schema(format = DateTime)]
+    failed_at: String,
+    code: &'a str,
+    /// The upstream's own words, with its address.
+    message: &'a str,
     status_code: Option<u16>,
 }
 
@@ -123,7 +164,8 @@ pub(crate) struct PageView<'a> {
     object: &'static str,
     data: Vec<JobView<'a>>,
     first_id: Option<String>,
-    /// The next page is asked for with `after` this one.
+    /// The next page is asked for with `after` this one. A page looks at 2,000 jobs at most: where few of them are
+    /// asked for it is short or empty, and this is the last job that was looked at.
     last_id: Option<String>,
     has_more: bool,
 }
@@ -145,22 +187,30 @@ impl<'a> From<&'a AttemptError> for ErrorView<'a> {
     }
 }
 
+impl<'a> From<&'a FailedAttempt> for AttemptView<'a> {
+    fn from(failed: &'a FailedAttempt) -> Self {
+        let FailedAttempt { error, at, charged_to } = failed;
+        Self {
+            attempt: error.attempt,
+            charged_to: *charged_to,
+            failed_at: moment(*at),
+            code: &error.code,
+            message: &error.message,
+            status_code: error.status_code,
+        }
+    }
+}
+
 /// The code and the message for a job that its owner, its deadline or its age ended.
 pub(crate) fn plain_end(job: &Job, status: Status) -> Option<(&'static str, String)> {
-    let (code, message) = match status {
-        Status::Cancelled => ("cancelled", "the job was cancelled"),
-        Status::Expired if job.gave_up() => {
-            ("gave_up", "the job had no answer within `give_up_after`")
-        }
-        Status::Expired => ("deadline_exceeded", "the job did not end before its deadline"),
-        Status::Queued
-        | Status::Scheduled
-        | Status::Running
-        | Status::Succeeded
-        | Status::Failed => return None,
+    let code = code_of_plain_end(status, job.gave_up())?;
+    let message = match code {
+        "cancelled" => "the job was cancelled",
+        "deadline_exceeded" => "the job did not end before its deadline",
+        _ => "the job had no answer within `give_up_after`",
     };
     let last = job.errors.last();
-    let last = last.map(|last| format!("; its last attempt failed: {}", last.message));
+    let last = last.map(|last| format!("; its last attempt failed: {}", last.error.message));
     // Of a job that expired untried, the output names the outage of its lane.
     let outage = match &job.state {
         State::Ended { output: Some(output), .. } => output.error.as_ref(),
@@ -179,6 +229,7 @@ impl<'a> From<&'a Job> for JobView<'a> {
         let mut view = Self {
             id: job.id.to_string(),
             object: "job",
+            tenant: &job.tenant,
             status: job.status(),
             lane: job.id.shard().lane.as_str(),
             class: job.class,
@@ -202,9 +253,10 @@ impl<'a> From<&'a Job> for JobView<'a> {
             error: None,
             usage: None,
             simulated: false,
-            attempt_errors: job.errors.iter().map(ErrorView::from).collect(),
+            attempt_errors: job.errors.iter().map(AttemptView::from).collect(),
             metadata: &job.spec.metadata,
             webhook: job.spec.webhook.as_ref().map(|webhook| WebhookView { url: &webhook.url }),
+            request: None,
         };
         view.fill(job);
         view
@@ -263,10 +315,19 @@ pub(crate) fn list<'a>(jobs: impl Iterator<Item = &'a Job>) -> RawJson {
         .unwrap_or_default()
 }
 
-/// Jobs as one page of a list.
-pub(crate) fn page(jobs: &[Job], has_more: bool) -> RawJson {
+/// `job` as JSON text, with what was submitted; `body` as far as it is kept.
+pub(crate) fn json_with_request(job: &Job, body: Option<Bytes>) -> RawJson {
+    let text = body.and_then(|body| String::from_utf8(body.into()).ok());
+    let body = text.and_then(|text| RawJson::parse(text).ok());
+    let request = Some(RequestView { url: &job.spec.url, headers: &job.spec.headers, body });
+    RawJson::of(&JobView { request, ..JobView::from(job) }).unwrap_or_default()
+}
+
+/// Jobs as one page of a list, which goes on after `next`.
+pub(crate) fn page(jobs: &[Job], next: Option<&JobId>) -> RawJson {
     let id = |job: Option<&Job>| job.map(|job| job.id.to_string());
     let data = jobs.iter().map(JobView::from).collect();
-    let (first_id, last_id) = (id(jobs.first()), id(jobs.last()));
+    let (first_id, has_more) = (id(jobs.first()), next.is_some());
+    let last_id = next.map(ToString::to_string).or_else(|| id(jobs.last()));
     RawJson::of(&PageView { object: "list", data, first_id, last_id, has_more }).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Jobs: show, list, cancel, retry, and their results.
+//! Jobs: show, cancel, retry, and their results.
 
 use std::time::Duration;
 
@@ -8,13 +8,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use causeway_queue::{
-    Class, Error, Job, JobId, RawJson, SessionKey, Status,
-    backend::{ListQuery, MAX_PAGE},
-    job::State as JobState,
+    Job, JobId, RawJson, Status, TenantId, backend::MAX_PAGE, job::State as JobState,
 };
 use serde::Deserialize;
 
 use crate::{
+    access,
     auth::Caller,
     error::{ApiError, X_CAUSEWAY_JOB_ID},
     extract::{Segment, seconds},
@@ -35,7 +34,12 @@ pub(crate) fn respond(status: StatusCode, body: &RawJson) -> Response {
 
 /// An answer about one job: the job itself, its name and whether its answer is simulated.
 pub(crate) fn respond_with(status: StatusCode, job: &Job) -> Response {
-    let mut response = respond(status, &job_view::json(job));
+    respond_as(status, job, &job_view::json(job))
+}
+
+/// An answer about one job, as `shown`.
+fn respond_as(status: StatusCode, job: &Job, shown: &RawJson) -> Response {
+    let mut response = respond(status, shown);
     name_job(response.headers_mut(), &job.id);
     simulated::mark_job(response.headers_mut(), job);
     response
@@ -43,14 +47,17 @@ pub(crate) fn respond_with(status: StatusCode, job: &Job) -> Response {
 
 /// Says in an answer which job it is about.
 pub(crate) fn name_job(headers: &mut HeaderMap, id: &JobId) {
+    access::of_job(id);
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(X_CAUSEWAY_JOB_ID, id);
     }
 }
 
-/// The job that a path names.
+/// The job that a path names. The log lines of the request name it from here on.
 pub(crate) fn job_id(text: &str) -> Result<JobId, ApiError> {
-    text.parse().map_err(|_| no_such_job(text))
+    let id: JobId = text.parse().map_err(|_| no_such_job(text))?;
+    access::of_job(&id);
+    Ok(id)
 }
 
 pub(crate) fn no_such_job(id: &str) -> ApiError {
@@ -69,8 +76,22 @@ pub(crate) fn query<T: serde::de::DeserializeOwned>(found: Asked<T>) -> Result<T
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Wait {
+pub(crate) struct Shown {
     wait: Option<String>,
+    include: Option<String>,
+}
+
+/// The tenant for which `caller` acts on a job: itself, or for an administrator the job's owner.
+pub(crate) async fn owner(
+    state: &AppState,
+    caller: &Caller,
+    id: &JobId,
+) -> Result<TenantId, ApiError> {
+    if !caller.acts_for_all() {
+        return Ok(caller.tenant.clone());
+    }
+    let job = state.queue.jobs(std::slice::from_ref(id)).await?.pop().flatten();
+    Ok(job.map_or_else(|| caller.tenant.clone(), |job| job.tenant))
 }
 
 /// The parameters of a query, as far as they could be read.
@@ -81,62 +102,21 @@ pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,
     Segment(id): Segment,
-    asked: Asked<Wait>,
+    asked: Asked<Shown>,
 ) -> Result<Response, ApiError> {
-    let wait = query(asked)?.wait;
+    let Shown { wait, include } = query(asked)?;
     let wait = wait.map(|text| seconds("wait", &text, state.settings.max_wait)).transpose()?;
+    let include = include.map(|text| one_of("include", &text, &["request"])).transpose()?;
     let key = job_id(&id)?;
-    let ended = state.queue.wait(&caller.tenant, &key, wait.unwrap_or(Duration::ZERO));
-    let job = state.unless_stopped(ended, &caller.tenant, &key).await?;
+    let tenant = owner(&state, &caller, &key).await?;
+    let ended = state.queue.wait(&tenant, &key, wait.unwrap_or(Duration::ZERO));
+    let job = state.unless_stopped(ended, &tenant, &key).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
-    Ok(respond_with(StatusCode::OK, &job))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
-    status: Option<String>,
-    class: Option<String>,
-    session: Option<String>,
-    limit: Option<String>,
-    after: Option<String>,
-}
-
-/// `GET /v1/jobs`.
-pub(crate) async fn list(
-    State(state): State<AppState>,
-    caller: Caller,
-    asked: Asked<Listing>,
-) -> Result<Response, ApiError> {
-    let asked = query(asked)?;
-    let wanted = asked.read()?;
-    let page = state.queue.list(&caller.tenant, &wanted).await?;
-    Ok(respond(StatusCode::OK, &job_view::page(&page.jobs, page.has_more)))
-}
-
-impl Listing {
-    fn read(self) -> Result<ListQuery, ApiError> {
-        let limit = limit_of(self.limit.as_deref())?;
-        Ok(ListQuery {
-            status: self.status.map(|text| one_of("status", &text, &Status::ALL)).transpose()?,
-            class: self.class.map(|text| one_of("class", &text, &Class::ALL)).transpose()?,
-            session: match self.session {
-                None => None,
-                Some(text) => Some(
-                    SessionKey::new(&text)
-                        .map_err(|error| ApiError::invalid_param("session", error.to_string()))?,
-                ),
-            },
-            limit,
-            after: match self.after {
-                None => None,
-                Some(text) => Some(text.parse().map_err(|_| {
-                    let message = format!("after must be the id of a job; it is {text:?}");
-                    ApiError::invalid_param("after", message)
-                })?),
-            },
-        })
-    }
+    let shown = match include {
+        Some(_) => job_view::json_with_request(&job, state.queue.body(&key).await?),
+        None => job_view::json(&job),
+    };
+    Ok(respond_as(StatusCode::OK, &job, &shown))
 }
 
 /// How many entries a page is to have at most.
@@ -147,39 +127,6 @@ pub(crate) fn limit_of(asked: Option<&str>) -> Result<usize, ApiError> {
         let message = format!("limit must be 1 to {MAX_PAGE}; it is {text:?}");
         ApiError::invalid_param("limit", message)
     })
-}
-
-/// `POST /v1/jobs/retry`: puts back a page of what `GET /v1/jobs` would list under the same query,
-/// from its oldest job on, so that those of a session stand in line as they did before.
-/// `status` must be `failed`, `cancelled` or `expired`.
-pub(crate) async fn retry_many(
-    State(state): State<AppState>,
-    caller: Caller,
-    asked: Asked<Listing>,
-) -> Result<Response, ApiError> {
-    let wanted = query(asked)?.read()?;
-    if !wanted.status.is_some_and(Status::is_retryable) {
-        let message = "status must say which jobs to put back: failed, cancelled or expired";
-        return Err(ApiError::invalid_param("status", message));
-    }
-    let page = state.queue.list(&caller.tenant, &wanted).await?;
-    let mut has_more = page.has_more;
-    let mut jobs = Vec::with_capacity(page.jobs.len());
-    for listed in page.jobs.iter().rev() {
-        match state.queue.retry(&caller.tenant, &listed.id).await {
-            Ok(job) => jobs.extend(job),
-            // Somebody else was faster.
-            Err(Error::NotRetryable { .. }) => {}
-            // Full: those that were put back stay, and the same query asks for the rest.
-            Err(Error::Full { .. }) if !jobs.is_empty() => {
-                has_more = true;
-                break;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    jobs.reverse();
-    Ok(respond(StatusCode::ACCEPTED, &job_view::page(&jobs, has_more)))
 }
 
 /// The value whose name is `text`.
@@ -202,7 +149,8 @@ pub(crate) async fn cancel(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Response, ApiError> {
-    let job = state.queue.cancel(&caller.tenant, &job_id(&id)?).await?;
+    let key = job_id(&id)?;
+    let job = state.queue.cancel(&owner(&state, &caller, &key).await?, &key).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
     Ok(respond_with(StatusCode::OK, &job))
 }
@@ -213,7 +161,8 @@ pub(crate) async fn retry(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Response, ApiError> {
-    let job = state.queue.retry(&caller.tenant, &job_id(&id)?).await?;
+    let key = job_id(&id)?;
+    let job = state.queue.retry(&owner(&state, &caller, &key).await?, &key).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
     Ok(respond_with(StatusCode::ACCEPTED, &job))
 }
@@ -225,7 +174,8 @@ pub(crate) async fn result(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Response, ApiError> {
-    let job = state.queue.job(&caller.tenant, &job_id(&id)?).await?;
+    let key = job_id(&id)?;
+    let job = state.queue.job(&owner(&state, &caller, &key).await?, &key).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
     let JobState::Ended { status, output, .. } = &job.state else {
         return Ok(respond_with(StatusCode::ACCEPTED, &job));

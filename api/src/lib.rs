@@ -4,6 +4,7 @@
 //! share. Handlers parse, call the [`Queue`](causeway_queue::Queue) and shape the answer: no state
 //! of a job lives here. This crate never sees the worker.
 
+mod access;
 mod auth;
 mod bridge;
 mod cause;
@@ -15,9 +16,11 @@ mod events;
 mod extract;
 mod forward;
 mod gateway;
+mod gauges;
 mod health;
 mod job_view;
 mod jobs;
+mod listing;
 mod members;
 mod models;
 mod openapi;
@@ -41,6 +44,7 @@ mod ws;
 
 pub use auth::{Tenant, Tenants, Webhooks};
 pub use forward::{FORWARDED, InvalidPattern, check_forwarded};
+pub use gauges::describe_metrics;
 pub use models::ModelsSource;
 pub use router::router;
 pub use serve::serve;

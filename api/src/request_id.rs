@@ -8,7 +8,10 @@ use axum::{
     response::Response,
 };
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use uuid::Uuid;
+
+use crate::access;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -16,28 +19,34 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// Longest id that is taken from a caller, in bytes.
 const MAX_BYTES: usize = 128;
 
-/// Names the request, and counts it by route and status.
+/// Names the request, counts it by route and status, and logs it.
 pub(crate) async fn name_and_count(request: Request, next: Next) -> Response {
     let given = request.headers().get(X_REQUEST_ID).filter(|id| is_usable(id)).cloned();
+    let id = given.unwrap_or_else(new_id);
     let is_anthropic = request.headers().contains_key("anthropic-version");
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let route = route.unwrap_or("unknown").to_owned();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let span = access::span(&id);
     let began = Instant::now();
-    let mut response = next.run(request).await;
-    let id =
-        given.or_else(|| HeaderValue::from_str(&format!("req_{}", Uuid::now_v7().simple())).ok());
-    if let Some(id) = id {
-        if is_anthropic {
-            response.headers_mut().insert(REQUEST_ID, id.clone());
-        }
-        response.headers_mut().insert(X_REQUEST_ID, id);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let (status, took) = (response.status(), began.elapsed());
+    span.in_scope(|| access::log(&method, &path, status, took));
+    if is_anthropic {
+        response.headers_mut().insert(REQUEST_ID, id.clone());
     }
-    let status = response.status().as_u16().to_string();
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    let status = status.as_u16().to_string();
     metrics::counter!("causeway_http_requests_total", "route" => route.clone(), "status" => status)
         .increment(1);
     metrics::histogram!("causeway_http_request_seconds", "route" => route)
-        .record(began.elapsed().as_secs_f64());
-    response
+        .record(took.as_secs_f64());
+    access::within(span, response)
+}
+
+fn new_id() -> HeaderValue {
+    let id = format!("req_{}", Uuid::now_v7().simple());
+    HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("req_"))
 }
 
 fn is_usable(id: &HeaderValue) -> bool {

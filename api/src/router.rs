@@ -14,7 +14,7 @@ use axum::{
 use crate::{
     auth, bridge, deliveries, docs,
     error::ApiError,
-    event_stream, events, gateway, health, jobs, models, openapi, origin,
+    event_stream, events, gateway, health, jobs, listing, models, openapi, origin,
     outage::{self, Outage},
     queue_view, request_id,
     state::AppState,
@@ -51,13 +51,13 @@ fn allow(methods: MethodRouter<AppState>, allowed: &'static str) -> Methods {
 /// What those may ask who may call.
 fn for_callers() -> Table {
     Table::default()
-        .route("/v1/jobs", allow(post(submit::submit).get(jobs::list), "GET, HEAD, POST"))
+        .route("/v1/jobs", allow(post(submit::submit).get(listing::list), "GET, HEAD, POST"))
         .route("/v1/jobs/{id}", allow(get(jobs::show), "GET, HEAD"))
         .route("/v1/jobs/{id}/events", allow(get(events::events), "GET, HEAD"))
         .route("/v1/jobs/{id}/result", allow(get(jobs::result), "GET, HEAD"))
         .route("/v1/jobs/{id}/cancel", allow(post(jobs::cancel), "POST"))
         .route("/v1/jobs/{id}/retry", allow(post(jobs::retry), "POST"))
-        .route("/v1/jobs/retry", allow(post(jobs::retry_many), "POST"))
+        .route("/v1/jobs/retry", allow(post(listing::retry), "POST"))
         .route("/v1/lanes", allow(get(queue_view::lanes), "GET, HEAD"))
         .route("/v1/lanes/{lane}/pause", allow(post(queue_view::pause), "POST"))
         .route("/v1/lanes/{lane}/resume", allow(post(queue_view::resume), "POST"))

@@ -11,7 +11,7 @@ use causeway_queue::{Error, JobId, Queue, TenantId, job::Job, reader::look_until
 use tokio::time::{Duration, Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{auth::Tenants, models::ModelCache, settings::Settings};
+use crate::{auth::Tenants, gauges::Gauges, models::ModelCache, settings::Settings};
 
 /// How long a store that fails is read again for a caller whose job is accepted: the time of a restart.
 const STORE_AWAY: Duration = Duration::from_secs(5);
@@ -35,6 +35,7 @@ pub struct Shared {
     /// What `/openapi.json` answers: with tenants, and without; made when it is first asked for.
     pub(crate) documents: OnceLock<[Bytes; 2]>,
     pub(crate) models: ModelCache,
+    pub(crate) gauges: Gauges,
 }
 
 impl Deref for AppState {
@@ -73,6 +74,7 @@ impl AppState {
             stopping: CancellationToken::new(),
             documents: OnceLock::new(),
             models: ModelCache::default(),
+            gauges: Gauges::default(),
         }))
     }
 

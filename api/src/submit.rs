@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::{
+    access,
     auth::Caller,
     error::ApiError,
     extract::{JsonBytes, number, parse, preferred_wait},
@@ -203,6 +204,7 @@ async fn finish(
     wait: Option<Duration>,
 ) -> Result<Response, ApiError> {
     let id = accepted.id();
+    access::of_job(id);
     let ended = state.queue.wait(&caller.tenant, id, wait.unwrap_or_default());
     let job = state.of_accepted(ended, &caller.tenant, id).await;
     let job = job.map_err(|error| ApiError::after_acceptance(error, id))?;

@@ -22,6 +22,7 @@ use axum::{
 };
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tracing::{Instrument as _, Span};
 
 #[cfg(test)]
 pub(crate) use self::session::MAX_FOLLOWED;
@@ -66,8 +67,9 @@ pub(crate) async fn connect(
     let longest = state.settings.max_body_bytes;
     let errand = state.errands.token();
     let upgrade = upgrade.max_message_size(longest).max_frame_size(longest);
+    let span = Span::current();
     Ok(upgrade.protocols([PROTOCOL]).on_upgrade(async move |socket| {
-        run(Session::new(state, caller), socket).await;
+        run(Session::new(state, caller), socket).instrument(span).await;
         drop(errand);
     }))
 }

@@ -3,6 +3,7 @@
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
@@ -71,7 +72,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// The jobs of these names, in order; `None` for what does not exist.
     async fn get(&self, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error>;
 
-    /// A tenant's jobs in this shard, the one that was accepted last first.
+    /// The body of a job, as it was submitted; `None` when there is no such job, or it has succeeded: only a
+    /// job that may run again keeps its body.
+    async fn body(&self, id: &JobId) -> Result<Option<Bytes>, Error>;
+
+    /// A tenant's jobs in this shard, the one that was accepted last first. Looks at [`MAX_LOOKED_AT`] at most.
     async fn list(
         &self,
         shard: &Shard,
@@ -91,6 +96,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
 
     /// The shard in numbers, for one tenant or for all.
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error>;
+
+    /// How many jobs are ready, by class, most urgent first. While tenants come, a few may be counted twice.
+    async fn ready(&self, shard: &Shard) -> Result<[u64; 3], Error>;
 
     /// The kept events of a job from number `from` on; empty when none are kept.
     async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error>;
@@ -286,32 +294,33 @@ pub struct ListQuery {
     pub class: Option<Class>,
     /// Only jobs of this session.
     pub session: Option<SessionKey>,
+    /// Only jobs that were accepted at this moment or later.
+    pub since: Option<Millis>,
+    /// Only jobs of this model.
+    pub model: Option<String>,
+    /// Only jobs that ended with this error code.
+    pub error_code: Option<String>,
     /// How many at most, 1 to [`MAX_PAGE`].
     pub limit: usize,
     /// Only jobs older than this one.
     pub after: Option<JobId>,
 }
 
-impl ListQuery {
-    /// Whether `job` is one of those asked for.
-    #[must_use]
-    pub fn selects(&self, job: &Job) -> bool {
-        self.status.is_none_or(|status| job.status() == status)
-            && self.class.is_none_or(|class| job.class == class)
-            && self.session.as_ref().is_none_or(|session| job.session.as_ref() == Some(session))
-    }
-}
-
 /// Most jobs on one page of a list.
 pub const MAX_PAGE: usize = 1000;
+
+/// Most jobs of a shard that are looked at for one page. Where few of them are asked for, the page is short, or
+/// empty, and says where the next one goes on. So a filter that finds nothing keeps a store busy for
+/// milliseconds, however many jobs there are.
+pub const MAX_LOOKED_AT: usize = 2000;
 
 /// A page of a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     /// The jobs, newest first.
     pub jobs: Vec<Job>,
-    /// Whether there are older ones.
-    pub has_more: bool,
+    /// The job after which the next page goes on, which need not be one of these; `None` at the end.
+    pub next: Option<JobId>,
 }
 
 /// A lane whose upstream fails: see [`crate::health`].

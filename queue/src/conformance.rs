@@ -18,6 +18,7 @@ mod bounds;
 mod cancel;
 mod estimate;
 mod fair;
+mod filter;
 mod former;
 mod health;
 mod lease;
@@ -35,9 +36,9 @@ mod wake;
 mod workers;
 
 pub use self::{
-    accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, former::*, health::*,
-    lease::*, list::*, orphan::*, outbox::*, retry::*, session::*, shards::*, stage::*, stream::*,
-    unsettled::*, waiting::*, wake::*, workers::*,
+    accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, filter::*, former::*,
+    health::*, lease::*, list::*, orphan::*, outbox::*, retry::*, session::*, shards::*, stage::*,
+    stream::*, unsettled::*, waiting::*, wake::*, workers::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -149,6 +150,10 @@ macro_rules! promises {
             a_list_does_not_go_on_after_a_stranger
             a_list_goes_on_after_a_job_of_another_shard
             a_list_finds_one_among_thousands
+            a_page_stops_where_a_lane_does
+            a_list_tells_what_went_wrong
+            a_body_can_be_read_until_it_is_answered
+            ready_jobs_are_counted_by_class
             numbers_tell_what_waits_and_runs
             a_tenant_sees_its_bounds_and_what_a_new_job_would_wait
             an_orphan_is_taken_once

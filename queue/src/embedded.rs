@@ -19,6 +19,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use self::{
@@ -218,6 +219,10 @@ impl Backend for Embedded {
         Ok(self.look(shard, |engine, now| ids.iter().map(|id| engine.view(id, now)).collect()))
     }
 
+    async fn body(&self, id: &JobId) -> Result<Option<Bytes>, Error> {
+        Ok(self.look(id.shard(), |engine, now| engine.body(id, now)))
+    }
+
     async fn list(
         &self,
         shard: &Shard,
@@ -242,6 +247,10 @@ impl Backend for Embedded {
 
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {
         Ok(self.look(shard, |engine, now| engine.stats(tenant, now)))
+    }
+
+    async fn ready(&self, shard: &Shard) -> Result<[u64; 3], Error> {
+        Ok(self.look(shard, |engine, _| engine.ready()))
     }
 
     async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error> {

@@ -214,6 +214,11 @@ impl JobId {
         &self.shard
     }
 
+    /// The job whose name inside `shard` is this number.
+    pub(crate) fn numbered(shard: Shard, number: u128) -> Self {
+        Self { shard, uuid: Uuid::from_u128(number) }
+    }
+
     /// The name inside the shard, as a number.
     pub(crate) fn number(&self) -> u128 {
         self.uuid.as_u128()

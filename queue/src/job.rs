@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// What a job asks of its upstream, apart from the body. Written once, at acceptance; of all this the
-/// engine heeds only whether there is a webhook.
+/// engine heeds only whether there is a webhook. `u` and `m` are written first, in this order: lists look for the
+/// model there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// Which endpoint of the upstream; the usual one, `/v1/chat/completions`, is not written.
@@ -61,6 +62,14 @@ fn usual_url() -> String {
 
 fn is_usual(url: &str) -> bool {
     url == USUAL_URL
+}
+
+impl Spec {
+    /// True if the deadline of a job is the one that its client gave it.
+    pub(crate) fn set_deadline(&self, created_at: Millis, deadline: Option<Millis>) -> bool {
+        let own = self.deadline_ms.map(|ms| created_at.after(Duration::from_millis(ms)));
+        own.is_some() && own == deadline
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
@@ -158,11 +167,11 @@ pub struct Job {
     pub keeps_events: bool,
     /// Where it is.
     pub state: State,
-    /// What went wrong in earlier attempts, oldest first; the last [`MAX_ERRORS`].
-    pub errors: Vec<AttemptError>,
+    /// The failed attempts after which the job went on, oldest first; the last [`MAX_ERRORS`].
+    pub errors: Vec<FailedAttempt>,
 }
 
-/// Most errors of earlier attempts that are kept with a job.
+/// Most failed attempts that are kept with a job.
 pub const MAX_ERRORS: usize = 20;
 
 /// Where a job is, with what is known only there.
@@ -239,21 +248,36 @@ impl Job {
     /// True if the job ended without an answer because of `give_up_after`, not by its client's deadline.
     #[must_use]
     pub fn gave_up(&self) -> bool {
-        let own = self.spec.deadline_ms.map(Duration::from_millis);
-        let own = own.map(|deadline| self.created_at.after(deadline));
-        self.status() == Status::Expired && (own.is_none() || own != self.deadline)
+        let has_own = self.spec.set_deadline(self.created_at, self.deadline);
+        self.status() == Status::Expired && !has_own
+    }
+}
+
+/// The error code of a job that was ended by its owner, its deadline or its age, and not by an attempt.
+#[must_use]
+pub fn code_of_plain_end(status: Status, gave_up: bool) -> Option<&'static str> {
+    match status {
+        Status::Cancelled => Some("cancelled"),
+        Status::Expired if gave_up => Some("gave_up"),
+        Status::Expired => Some("deadline_exceeded"),
+        Status::Queued
+        | Status::Scheduled
+        | Status::Running
+        | Status::Succeeded
+        | Status::Failed => None,
     }
 }
 
 /// What a job ended with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
+    /// Why there is no good answer. Written first: a list finds the code at the start, however long the
+    /// answer is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<AttemptError>,
     /// What the upstream answered; also the answer to a refused request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<Response>,
-    /// Why there is no good answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<AttemptError>,
     /// Tokens used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
@@ -300,6 +324,32 @@ pub struct AttemptError {
     /// The upstream's status, if it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_code: Option<u16>,
+}
+
+/// A failed attempt after which its job went on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedAttempt {
+    /// Why it gave no answer.
+    #[serde(flatten)]
+    pub error: AttemptError,
+    /// When it was settled.
+    pub at: Millis,
+    /// The owner of the failure.
+    #[serde(rename = "to")]
+    pub charged_to: ChargedTo,
+}
+
+/// The owner of a failed attempt. Only an attempt that is charged to the job is spent: the attempt after any
+/// other has the same number again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChargedTo {
+    /// The job.
+    Job,
+    /// The lane: its upstream failed, or refused for the rate.
+    Lane,
+    /// The worker, which was lost.
+    Worker,
 }
 
 /// The error of an attempt whose lease expired.

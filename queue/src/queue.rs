@@ -139,6 +139,14 @@ impl Queue {
         Ok(ids.iter().map(|id| found.remove(id)).collect())
     }
 
+    /// The body of a job, as it was submitted; `None` once it has succeeded.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn body(&self, id: &JobId) -> Result<Option<Bytes>, Error> {
+        self.backend.body(id).await
+    }
+
     /// Waits until a job of `tenant` has ended, at most `at_most`, and answers with the job as it
     /// is then; `None` when the tenant has no such job. Holds no thread and no connection. An outage of the
     /// store does not end the wait.

@@ -50,7 +50,8 @@ pub(super) enum Op {
     Stop(u64),
     Limit(LaneLimits, Vec<(usize, TenantLimits)>),
     Pass(u64),
-    List(usize, usize, Option<usize>),
+    /// Whose, how many, after which, and by what they are chosen.
+    List(usize, usize, Option<usize>, u8),
     HandOn(usize),
     Reconcile,
 }
@@ -165,8 +166,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         2 => (lane_limits(), prop::collection::vec((0..3_usize, tenant_limits()), 0..3))
             .prop_map(|(lane, tenants)| Op::Limit(lane, tenants)),
         4 => prop_oneof![0..50_u64, 500..20_000_u64].prop_map(Op::Pass),
-        1 => (0..3_usize, 1..5_usize, prop::option::of(at()))
-            .prop_map(|(tenant, limit, after)| Op::List(tenant, limit, after)),
+        2 => (0..3_usize, 1..5_usize, prop::option::of(at()), 0..8_u8)
+            .prop_map(|(tenant, limit, after, by)| Op::List(tenant, limit, after, by)),
         1 => (1..4_usize).prop_map(Op::HandOn),
         1 => Just(Op::Reconcile),
     ]

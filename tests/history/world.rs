@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use causeway_queue::{
     Backend, Class, EventKind, Fault, IdempotencyKey, JobId, Lease, NewJob, Outcome, Policy, Queue,
-    RawJson, Settlement, Spec, Webhook,
+    RawJson, Settlement, Spec, Status, Webhook,
     backend::{Emission, ListQuery},
-    clock::ManualClock,
+    clock::{Clock as _, ManualClock, Millis},
     conformance::{LEASE, error, failed, faulted, session_key, tenant_id},
     embedded::Embedded,
     job::{Idempotency, Job, Output, State, Usage},
@@ -207,9 +207,9 @@ impl World {
             }
             Op::Limit(lane, tenants) => self.limit(&lane, tenants).await,
             Op::Pass(ms) => self.clock.advance(Duration::from_millis(ms)),
-            Op::List(tenant, limit, after) => {
+            Op::List(tenant, limit, after, by) => {
                 let after = after.and_then(|at| self.pick(at));
-                let query = ListQuery { limit, after, ..ListQuery::default() };
+                let query = ListQuery { limit, after, ..self.filter(by) };
                 let tenant = tenant_id(TENANTS[tenant % 3]);
                 let ours = self.embedded.list(&self.shard, &tenant, &query).await;
                 same(&ours, &self.redis.list(&self.shard, &tenant, &query).await)?;
@@ -230,6 +230,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A query that chooses by one thing.
+    fn filter(&self, by: u8) -> ListQuery {
+        let all = ListQuery::default();
+        let code = |code: &str| Some(code.to_owned());
+        match by {
+            0 => ListQuery { status: Some(Status::Queued), ..all },
+            1 => ListQuery { class: Some(Class::Batch), ..all },
+            2 => ListQuery { session: Some(session_key("s1")), ..all },
+            3 => ListQuery { error_code: code("upstream_error"), ..all },
+            4 => ListQuery { error_code: code("worker_lost"), ..all },
+            5 => ListQuery { error_code: code("gave_up"), ..all },
+            6 => ListQuery { since: Some(Millis(self.clock.now().0 - 5000)), ..all },
+            _ => all,
+        }
     }
 
     async fn limit(&self, lane: &LaneLimits, tenants: Vec<(usize, TenantLimits)>) {
@@ -317,6 +333,8 @@ impl World {
             let theirs = self.redis.stats(&self.shard, tenant.as_ref()).await.unwrap();
             same(&ours, &theirs)?;
         }
+        let ours = self.embedded.ready(&self.shard).await.unwrap();
+        same(&ours, &self.redis.ready(&self.shard).await.unwrap())?;
         let ours = self.embedded.audit(&self.shard);
         let theirs = self.redis.audit(&self.shard, &self.jobs).await.unwrap();
         prop_assert!(ours.faults.is_empty(), "embedded: {:#?}", ours.faults);
@@ -363,6 +381,8 @@ impl World {
             let ours = self.embedded.events(&job.id, 0).await.unwrap();
             let theirs = self.redis.events(&job.id, 0).await.unwrap();
             same(&ours, &theirs)?;
+            let ours = self.embedded.body(&job.id).await.unwrap();
+            same(&ours, &self.redis.body(&job.id).await.unwrap())?;
         }
         Ok(())
     }

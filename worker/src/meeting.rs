@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use causeway_queue::{
     Backend, Error, JobId, Lane, LaneName, LeaseKey, NewJob, Queue, SessionKey, Settlement, Shard,
     TenantId,
@@ -111,6 +112,14 @@ impl Backend for Meeting {
     }
 
     async fn remove_orphan(&self, _: &CallKey, _: &JobId) -> Result<bool, Error> {
+        unasked()
+    }
+
+    async fn body(&self, _: &JobId) -> Result<Option<Bytes>, Error> {
+        unasked()
+    }
+
+    async fn ready(&self, _: &Shard) -> Result<[u64; 3], Error> {
         unasked()
     }
 

@@ -11,6 +11,8 @@ use causeway_queue::{
 };
 use tokio::time::{Duration, Instant};
 
+use tracing::Instrument as _;
+
 use super::{
     Dialect,
     request::{Asked, Reply},
@@ -58,11 +60,12 @@ impl Drop for Held {
         }
         let (state, tenant, id) = (self.state.clone(), self.tenant.clone(), self.id.clone());
         let (retry, stays) = (std::mem::replace(&mut self.retry, Retry::Never), self.stays);
-        self.state.errands.spawn(async move {
+        let leave = async move {
             if let Err(error) = retry.after(&state, &tenant, &id, stays).await {
                 tracing::info!(job.id = %id, %error, "cannot cancel the job of a client that left");
             }
-        });
+        };
+        self.state.errands.spawn(leave.in_current_span());
     }
 }
 

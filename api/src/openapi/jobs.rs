@@ -19,6 +19,8 @@ use crate::{
 
 const TAG: &str = "jobs";
 const ID: &str = "The job's id";
+const INCLUDE: &str =
+    "`request` adds what was submitted, with its body until the job has succeeded";
 const WAIT: &str = "How many seconds to wait for the end";
 
 /// An answer about one job.
@@ -59,9 +61,13 @@ fn listing(operation: Operation) -> Operation {
     operation
         .query("class", "Jobs of this class", schema::class())
         .query("session", "Jobs of this session", schema::key())
+        .query("since", "Jobs that were accepted at this moment or later", schema::moment())
+        .query("model", "Jobs of this model", schema::any_text())
+        .query("error_code", "Jobs that ended with this `error.code`", schema::any_text())
+        .query("tenant", "Jobs of this tenant; of another one for administrators", schema::tenant())
         .query("limit", "How many; 20 unless you say", schema::number(1, MAX_PAGE))
         .query("after", "The id after which to go on", schema::any_text())
-        .refuses([400])
+        .refuses([400, 403])
         .asks_the_store()
 }
 
@@ -84,6 +90,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
             Get,
             job("showJob", "The job, at once or when it has ended")
                 .query("wait", WAIT, schema::seconds(settings.max_wait))
+                .query("include", INCLUDE, schema::included())
                 .responds(200, answered("The job"))
                 .refuses([400]),
         ),

@@ -8,7 +8,10 @@ use causeway_queue::{
 use serde_json::Value;
 use utoipa::openapi::{
     RefOr,
-    schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type},
+    schema::{
+        ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat,
+        SchemaType, Type,
+    },
 };
 
 use crate::{
@@ -79,6 +82,27 @@ pub(crate) fn waiting_for() -> Object {
 /// Whether a worker works.
 pub(crate) fn worker_status() -> Object {
     text().enum_values(Some(names(&WorkerStatus::NAMES))).build()
+}
+
+/// The owner of a failed attempt.
+pub(crate) fn charged_to() -> Object {
+    text().enum_values(Some(["job", "lane", "worker"])).build()
+}
+
+/// What can be shown of a job besides.
+pub(crate) fn included() -> Object {
+    text().enum_values(Some(["request"])).build()
+}
+
+/// A moment as in RFC 3339.
+pub(crate) fn moment() -> Object {
+    text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).build()
+}
+
+/// The id of a tenant.
+pub(crate) fn tenant() -> Object {
+    let text = text().min_length(Some(1)).max_length(Some(MAX_TENANT_BYTES));
+    text.pattern(Some(r"^[A-Za-z0-9._-]+$")).build()
 }
 
 /// The endpoints that a job may be for.

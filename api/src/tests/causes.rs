@@ -126,7 +126,10 @@ async fn a_late_answer_names_the_missing_worker() {
     let api = Api::without_worker(Settings::default(), Tenants::open());
     let answer = call(&api).await;
     let message = answer.refused(504, "wait_too_long");
-    assert!(message.contains("within 660 s; no live worker serves lane default; it is cancelled"), "{message}");
+    assert!(
+        message.contains("within 660 s; no live worker serves lane default; it is cancelled"),
+        "{message}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use crate::{
     clock::Clock,
     fair::Estimate,
     health::{CALM, FAILURES, LONGEST_COOL_DOWN, PROOF, SUSPECTS},
-    job::{Output, State},
+    job::{ChargedTo, Output, State},
     lease::Settled,
     limits::LaneLimits,
 };
@@ -30,6 +30,11 @@ async fn fail(stage: &Stage, leases: impl IntoIterator<Item = Lease>, fault: Fau
         let outcome = faulted(fault, Duration::ZERO, lease.attempt);
         stage.settle(lease, outcome).await;
     }
+}
+
+/// Who was charged for the failed attempts of a job.
+async fn charges(stage: &Stage, id: &JobId) -> Vec<ChargedTo> {
+    stage.see(id).await.errors.iter().map(|failed| failed.charged_to).collect()
 }
 
 /// Lets the lane cool down.
@@ -300,10 +305,13 @@ pub async fn unclear_failures_of_many_jobs_are_the_lanes(stage: Stage) {
     let last = leases.pop().unwrap();
     fail(&stage, leases, Fault::Unclear).await;
     assert_eq!(stage.see(&ids[0]).await.attempts, 1);
+    assert_eq!(charges(&stage, &ids[0]).await, [ChargedTo::Job]);
     fail(&stage, [last, late], Fault::Unclear).await;
     assert!(stage.claim(10).await.is_empty());
-    for id in &ids {
+    for (place, id) in ids.iter().enumerate() {
         assert_eq!(stage.see(id).await.attempts, 0);
+        let failed = usize::from(place <= SUSPECTS);
+        assert_eq!(charges(&stage, id).await, [ChargedTo::Lane].repeat(failed));
     }
     stage.assert_sound().await;
 }
@@ -440,7 +448,9 @@ pub async fn a_job_is_given_up_by_its_age(stage: Stage) {
     stage.pass(SECOND);
     fail(&stage, [running], Fault::Upstream).await;
     assert_eq!(stage.status(&ids[0]).await, Status::Expired);
-    assert_eq!(stage.see(&ids[0]).await.errors, [error(1)]);
+    let errors = stage.see(&ids[0]).await.errors;
+    let said: Vec<_> = errors.iter().map(|one| (&one.error, one.charged_to)).collect();
+    assert_eq!(said, [(&error(1), ChargedTo::Lane)]);
     stage.store().reconcile(&stage.shard).await.unwrap();
     assert_eq!(stage.status(&ids[1]).await, Status::Expired);
     assert_eq!(stage.status(&delayed).await, Status::Queued);

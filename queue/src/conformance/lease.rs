@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::stage::{LEASE, Stage, succeeded};
 use crate::{
-    EventKind, Lease, NewJob, Outcome, RawJson, Settlement, Status, backend::Emission, job::State,
+    EventKind, Lease, NewJob, Outcome, RawJson, Settlement, Status,
+    backend::Emission,
+    job::{ChargedTo, State},
     lease::Settled,
 };
 
@@ -64,7 +66,10 @@ pub async fn a_job_that_loses_too_many_workers_fails(stage: Stage) {
     assert_eq!((seen.status(), seen.stalls), (Status::Failed, 3));
     let State::Ended { output: Some(output), .. } = seen.state else { panic!("no output") };
     assert_eq!(output.error.unwrap().code, "worker_lost");
-    assert_eq!(seen.errors.len(), 3);
+    let charged: Vec<_> = seen.errors.iter().map(|failed| (failed.at, failed.charged_to)).collect();
+    let began = seen.created_at;
+    let at = |lost: u32| began.after(LEASE * lost);
+    assert_eq!(charged, [1, 2, 3].map(|lost| (at(lost), ChargedTo::Worker)));
 }
 
 /// Whoever was given up for dead can do nothing any more.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use super::stage::{Stage, session_key, tenant_id};
 use crate::{
     Class, Error, JobId, Lane, LaneName, NewJob, Queue, Spec, Status,
-    backend::{ListQuery, Page},
+    backend::{ListQuery, MAX_LOOKED_AT, Page},
     job::State,
     limits::TenantLimits,
 };
@@ -32,11 +32,12 @@ async fn paged(queue: &Queue, limit: usize) -> Vec<JobId> {
     loop {
         let page = queue.list(&tenant_id("ann"), &query).await.unwrap();
         seen.extend(ids(&page));
-        query.after = seen.last().cloned();
-        if !page.has_more {
+        query.after = page.next;
+        if query.after.is_none() {
             return seen;
         }
         assert_eq!(page.jobs.len(), limit);
+        assert_eq!(query.after.as_ref(), seen.last());
     }
 }
 
@@ -123,17 +124,21 @@ pub async fn a_list_goes_on_after_a_job_of_another_shard(stage: Stage) {
     let after = Some(elsewhere.parse().expect("an id"));
     let query = ListQuery { limit: 10, after, ..ListQuery::default() };
     let page = stage.store().list(&stage.shard, &tenant_id("ann"), &query).await.unwrap();
-    assert_eq!(ids(&page), accepted[..1]);
-    assert!(!page.has_more);
+    assert_eq!((ids(&page), page.next), (accepted[..1].to_vec(), None));
 }
 
-/// However many do not match: those that do are found.
+/// A job among thousands that do not match is found, though no page looks at more than its bound.
 pub async fn a_list_finds_one_among_thousands(stage: Stage) {
     let oldest = stage.accept(NewJob { class: Class::Batch, ..stage.job("ann") }).await;
-    stage.queue.submit((0..2100).map(|_| stage.job("ann")).collect()).await.unwrap();
-    let query = ListQuery { class: Some(Class::Batch), limit: 10, ..ListQuery::default() };
+    let many = MAX_LOOKED_AT + 100;
+    stage.queue.submit((0..many).map(|_| stage.job("ann")).collect()).await.unwrap();
+    let mut query = ListQuery { class: Some(Class::Batch), limit: 10, ..ListQuery::default() };
     let page = stage.queue.list(&tenant_id("ann"), &query).await.unwrap();
-    assert_eq!((ids(&page), page.has_more), (vec![oldest], false));
+    assert_eq!(ids(&page), []);
+    query.after = page.next;
+    assert!(query.after.is_some(), "the list goes on");
+    let page = stage.queue.list(&tenant_id("ann"), &query).await.unwrap();
+    assert_eq!((ids(&page), page.next), (vec![oldest], None));
 }
 
 /// The numbers are those of the tenant, or of all.

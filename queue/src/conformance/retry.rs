@@ -32,7 +32,7 @@ pub async fn errors_of_earlier_attempts_are_kept(stage: Stage) {
     let lease = stage.claim_one().await;
     stage.settle(lease, failed(26)).await;
     let seen = stage.see(&id).await;
-    let attempts: Vec<u32> = seen.errors.iter().map(|error| error.attempt).collect();
+    let attempts: Vec<u32> = seen.errors.iter().map(|one| one.error.attempt).collect();
     assert_eq!(attempts, (6..=25).collect::<Vec<u32>>());
     let State::Ended { status, output: Some(output), .. } = seen.state else { panic!("not ended") };
     assert_eq!((status, output.error), (Status::Failed, Some(error(26))));

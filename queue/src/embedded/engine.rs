@@ -30,7 +30,7 @@ use crate::{
     error::Error,
     event::{Event, retrying},
     id::{IdempotencyKey, JobId, Shard, TenantId},
-    job::{Output, worker_lost},
+    job::{ChargedTo, FailedAttempt, Output, worker_lost},
     lease::{Beat, LeaseKey},
     limits::{LaneLimits, TenantLimits},
     policy::{PROMOTE_AT_ONCE, Policy},
@@ -144,7 +144,8 @@ impl Engine {
             let (flow, cost, epoch, id) = (job.flow(), job.cost, job.epoch, job.id.clone());
             let error = worker_lost(job.attempts + 1);
             let out_of_stalls = job.stalls >= self.policy.max_stalls;
-            job.remember_error(error.clone());
+            let charged_to = ChargedTo::Worker;
+            job.remember_error(FailedAttempt { error: error.clone(), at: now, charged_to });
             self.flows.release(&flow, cost, cost);
             self.flows.lane.health.ended((key, epoch));
             if cancelling {

@@ -10,7 +10,7 @@ use crate::{
     event::{Event, EventKind},
     health::Faults,
     id::{JobId, SessionKey, TenantId},
-    job::{AttemptError, MAX_ERRORS, NewJob, Output, Spec},
+    job::{FailedAttempt, MAX_ERRORS, NewJob, Output, Spec, code_of_plain_end},
     json::RawJson,
     lease::LeaseKey,
     state::{Class, Status},
@@ -38,7 +38,7 @@ pub(super) struct Record {
     /// Not before this moment, for a job that was accepted with a delay.
     pub(super) not_before: Millis,
     pub(super) place: Place,
-    pub(super) errors: Vec<AttemptError>,
+    pub(super) errors: Vec<FailedAttempt>,
     /// The event log, if it is kept.
     pub(super) events: Option<Vec<Event>>,
     /// How many of the events its attempt has emitted.
@@ -125,6 +125,19 @@ impl Record {
         }
     }
 
+    /// True if the job has ended and its time is over.
+    pub(super) fn is_over(&self, now: Millis) -> bool {
+        matches!(self.place, Place::Ended { expires, .. } if expires <= now)
+    }
+
+    /// The code of the error with which the job ended.
+    pub(super) fn error_code(&self) -> Option<&str> {
+        let Place::Ended { status, output, .. } = &self.place else { return None };
+        let gave_up = !self.spec.set_deadline(self.created, self.deadline);
+        let error = || Some(output.as_ref()?.error.as_ref()?.code.as_str());
+        code_of_plain_end(*status, gave_up).or_else(error)
+    }
+
     pub(super) fn flow(&self) -> Flow {
         Flow { class: self.class, tenant: self.tenant.clone() }
     }
@@ -151,8 +164,8 @@ impl Record {
         Some(event)
     }
 
-    pub(super) fn remember_error(&mut self, error: AttemptError) {
-        self.errors.push(error);
+    pub(super) fn remember_error(&mut self, failed: FailedAttempt) {
+        self.errors.push(failed);
         if self.errors.len() > MAX_ERRORS {
             self.errors.remove(0);
         }

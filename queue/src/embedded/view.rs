@@ -1,18 +1,20 @@
 //! What is seen of the engine from outside; nothing here changes anything.
 
+use bytes::Bytes;
+
 use super::{
     engine::Engine,
     flows::number,
     record::{Place, Record},
 };
 use crate::{
-    backend::{ListQuery, MAX_PAGE, Page, Stats},
+    backend::{ListQuery, MAX_LOOKED_AT, MAX_PAGE, Page, Stats},
     clock::{Millis, millis},
     error::Error,
     event::Event,
     id::{JobId, TenantId},
     job::{Job, State},
-    state::Class,
+    state::{Class, Status},
     waiting::{Gate, WaitingFor, WaitingPlace},
 };
 
@@ -98,25 +100,51 @@ impl Engine {
                 .ok_or_else(|| Error::UnknownCursor(id.clone()))?,
             Some(id) => list.partition_point(|key| *key < id.number()),
         };
-        for key in list.range(..end).rev() {
-            let id = self.jobs.get(key).map(|record| &record.id);
-            let Some(job) = id.and_then(|id| self.view(id, now)) else { continue };
-            if !query.selects(&job) {
+        let mut last = None;
+        for (looked_at, key) in list.range(..end).rev().enumerate() {
+            if looked_at == MAX_LOOKED_AT {
+                page.next = last.map(|key| JobId::numbered(self.shard().clone(), key));
+                break;
+            }
+            last = Some(*key);
+            let Some(record) = self.jobs.get(key).filter(|record| !record.is_over(now)) else {
+                continue;
+            };
+            if query.since.is_some_and(|since| record.created < since) {
+                break;
+            }
+            if !selects(query, record) {
                 continue;
             }
             if page.jobs.len() == query.limit.clamp(1, MAX_PAGE) {
-                page.has_more = true;
+                page.next = page.jobs.last().map(|job| job.id.clone());
                 break;
             }
-            page.jobs.push(job);
+            page.jobs.extend(self.view(&record.id, now));
         }
         Ok(page)
     }
 
+    /// The body of a job, as far as it is kept.
+    pub(super) fn body(&self, id: &JobId, now: Millis) -> Option<Bytes> {
+        let record = self.jobs.get(&id.number()).filter(|record| !record.is_over(now))?;
+        (record.status() != Status::Succeeded).then(|| record.body.clone())
+    }
+
+    /// How many jobs are ready, by class.
+    pub(super) fn ready(&self) -> [u64; 3] {
+        let mut ready = [0; 3];
+        for (_, tenant) in self.flows.tenants() {
+            for (count, class) in ready.iter_mut().zip(&tenant.classes) {
+                *count += class.len();
+            }
+        }
+        ready
+    }
+
     pub(super) fn events(&self, id: &JobId, from: u64, now: Millis) -> Vec<Event> {
         let Some(record) = self.jobs.get(&id.number()) else { return Vec::new() };
-        let is_over = matches!(record.place, Place::Ended { expires, .. } if expires <= now);
-        let events = record.events.iter().flatten().filter(|_| !is_over);
+        let events = record.events.iter().flatten().filter(|_| !record.is_over(now));
         events.filter(|event| event.seq >= from).cloned().collect()
     }
 
@@ -154,4 +182,15 @@ impl Engine {
             allowance: one.flatten().map(|one| one.allowance(now)).unwrap_or_default(),
         }
     }
+}
+
+/// True if a job is one of those asked for; since when they were accepted is not looked at here.
+fn selects(query: &ListQuery, record: &Record) -> bool {
+    let session = query.session.as_ref();
+    let (model, error_code) = (query.model.as_deref(), query.error_code.as_deref());
+    query.status.is_none_or(|status| record.status() == status)
+        && query.class.is_none_or(|class| record.class == class)
+        && session.is_none_or(|session| record.session.as_ref() == Some(session))
+        && model.is_none_or(|model| record.spec.model.as_deref() == Some(model))
+        && error_code.is_none_or(|code| record.error_code() == Some(code))
 }

@@ -148,6 +148,19 @@ impl Queue {
         Ok(sum)
     }
 
+    /// How many jobs of a lane are ready, by class, over all its shards and tenants.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn ready(&self, lane: &LaneName) -> Result<[u64; 3], Error> {
+        let mut sum = [0; 3];
+        for shard in self.known_shards().iter().filter(|shard| shard.lane == *lane) {
+            let ready = self.backend.ready(shard).await?;
+            sum.iter_mut().zip(ready).for_each(|(sum, ready)| *sum += ready);
+        }
+        Ok(sum)
+    }
+
     /// What `tenant` has left of its rates in the lane of `model`.
     ///
     /// # Errors

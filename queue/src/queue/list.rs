@@ -9,7 +9,7 @@ use super::Queue;
 use crate::{
     backend::{ListQuery, Page},
     error::Error,
-    id::TenantId,
+    id::{JobId, TenantId},
     job::Job,
 };
 
@@ -39,17 +39,32 @@ impl Queue {
 }
 
 /// One page of the parts of several shards, none of which changes its order: in its own shard the last
-/// job of the page is where the list goes on. In the others its id is, so by ids they are merged.
+/// job of the page is where the list goes on. In the others its id is, so by ids they are merged. The page
+/// ends where one of the shards was not looked at any further, as newer jobs may follow there.
 fn merge(parts: Vec<Page>, limit: usize) -> Page {
-    let mut page = Page { jobs: Vec::new(), has_more: parts.iter().any(|part| part.has_more) };
-    let mut parts: Vec<VecDeque<Job>> = parts.into_iter().map(|part| part.jobs.into()).collect();
-    let newest = |part: &&mut VecDeque<Job>| part.front().map(|job| job.id.number());
-    while let Some(job) = parts.iter_mut().max_by_key(newest).and_then(VecDeque::pop_front) {
-        if page.jobs.len() == limit {
-            page.has_more = true;
-            break;
+    let mut page = Page::default();
+    let mut parts: Vec<VecDeque<Front>> = parts.into_iter().map(fronts).collect();
+    let newest = |part: &&mut VecDeque<Front>| part.front().map(|(id, _)| id.number());
+    while let Some((id, job)) = parts.iter_mut().max_by_key(newest).and_then(VecDeque::pop_front) {
+        match job {
+            Some(job) if page.jobs.len() < limit => page.jobs.push(job),
+            Some(_) => {
+                page.next = page.jobs.last().map(|job| job.id.clone());
+                break;
+            }
+            None => {
+                page.next = Some(id);
+                break;
+            }
         }
-        page.jobs.push(job);
     }
     page
+}
+
+/// A job of a shard's part; `None` stands for the end of a part whose shard was looked at no further.
+type Front = (JobId, Option<Job>);
+
+fn fronts(part: Page) -> VecDeque<Front> {
+    let jobs = part.jobs.into_iter().map(|job| (job.id.clone(), Some(job)));
+    jobs.chain(part.next.map(|id| (id, None))).collect()
 }

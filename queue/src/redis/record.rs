@@ -157,6 +157,11 @@ impl Header {
         self.state == HELD
     }
 
+    /// True if the body has a key of its own.
+    pub(super) fn has_body_apart(&self) -> bool {
+        self.flags & BODY_APART != 0
+    }
+
     pub(super) fn is_cancelling(&self) -> bool {
         self.flags & CANCELLING != 0
     }
@@ -190,7 +195,7 @@ pub(super) struct Tail {
     /// Why not, where it cannot be read: the job can still be seen, and end.
     pub(super) spec: Result<Spec, Error>,
     pub(super) output: Option<Output>,
-    body: Bytes,
+    pub(super) body: Bytes,
 }
 
 impl Tail {
@@ -289,8 +294,7 @@ pub(super) fn lease(
         turns: Vec::new(),
         receipt: Receipt(receipt),
     };
-    let is_apart = header.flags & BODY_APART != 0;
-    Ok((lease, is_apart.then(|| header.cost.saturating_mul(4))))
+    Ok((lease, header.has_body_apart().then(|| header.cost.saturating_mul(4))))
 }
 
 /// What a plain job that succeeded leaves.
@@ -340,6 +344,12 @@ pub(super) fn letters(status: Status) -> String {
         | Status::Cancelled
         | Status::Expired => letter.to_string(),
     }
+}
+
+/// What a stored spec names `model` with: see [`Spec`], which writes it second, behind a url that is not the usual
+/// one.
+pub(super) fn model(model: &str) -> String {
+    format!("\"m\":{}", crate::RawJson::string(model).as_str())
 }
 
 /// `number` as eight bytes that `struct.unpack('<d')` reads.

@@ -65,6 +65,7 @@ functions!(
         audit,
         get,
         list,
+        ready,
         stats,
         workers,
     ],

@@ -3,6 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use redis::Value;
 
 use super::{
@@ -147,6 +148,10 @@ impl Backend for RedisStore {
         futures_util::future::try_join_all(asked).await
     }
 
+    async fn body(&self, id: &JobId) -> Result<Option<Bytes>, Error> {
+        views::body(&self.server, id).await
+    }
+
     async fn list(
         &self,
         shard: &Shard,
@@ -188,6 +193,10 @@ impl Backend for RedisStore {
 
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {
         views::stats(&self.server, shard, tenant).await
+    }
+
+    async fn ready(&self, shard: &Shard) -> Result<[u64; 3], Error> {
+        views::ready(&self.server, shard).await
     }
 
     async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error> {

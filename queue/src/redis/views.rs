@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{
     RedisStore, Server,
     gates::{gate, lane_gate},
@@ -10,12 +12,12 @@ use super::{
     reply::Reply,
 };
 use crate::{
-    backend::{ListQuery, MAX_PAGE, Page, Stats},
+    backend::{ListQuery, MAX_LOOKED_AT, MAX_PAGE, Page, Stats},
     clock::Millis,
     error::Error,
     event::Event,
     id::{JobId, SessionKey, Shard, TenantId},
-    job::{AttemptError, Job, Output, State},
+    job::{FailedAttempt, Job, Output, State},
     json::RawJson,
     limits::{Allowance, Headroom, TenantLimits},
     session::{Conversation, Turn},
@@ -76,7 +78,7 @@ async fn get(server: &Server, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option
 /// What the script tells of a job beside its record.
 #[derive(Debug, Default)]
 struct Standing {
-    errors: Vec<AttemptError>,
+    errors: Vec<FailedAttempt>,
     position: Option<u64>,
     estimated_wait_ms: Option<u64>,
     tenant: Gate,
@@ -87,7 +89,7 @@ fn read_job(id: &JobId, lane: &LaneGate, mut reply: Reply) -> Result<Job, Error>
     let mut listed = reply.array()?;
     let mut errors = Vec::with_capacity(listed.len());
     while listed.len() > 0 {
-        errors.push(json::<AttemptError>(&listed.bytes()?)?);
+        errors.push(json::<FailedAttempt>(&listed.bytes()?)?);
     }
     let (position, estimated_wait_ms) = (reply.count()?, reply.count()?);
     let mut tenant = reply.array()?;
@@ -163,6 +165,24 @@ pub(super) fn turn(bytes: &[u8]) -> Result<Turn, Error> {
     json(bytes)
 }
 
+/// The body of a job, as far as it is kept.
+pub(super) async fn body(server: &Server, id: &JobId) -> Result<Option<Bytes>, Error> {
+    let record: Option<Vec<u8>> = server.read(redis::cmd("GET").arg(keys::job(id))).await?;
+    let Some(record) = record else { return Ok(None) };
+    let header = Header::parse(&record)?;
+    if header.status() == Some(Status::Succeeded) {
+        return Ok(None);
+    }
+    if header.has_body_apart() {
+        let body: Option<Vec<u8>> = server.read(redis::cmd("GET").arg(keys::body(id))).await?;
+        return Ok(body.map(Bytes::from));
+    }
+    Ok(Some(Tail::parse(&header, record.into())?.body))
+}
+
+/// How many entries of a list one call looks at: it holds the server up for some milliseconds.
+const LOOKED_AT_ONCE: usize = 500;
+
 /// A page of a tenant's jobs: names first, as many calls as the filter needs, then the jobs.
 pub(super) async fn list(
     store: &RedisStore,
@@ -174,17 +194,24 @@ pub(super) async fn list(
     let states = query.status.map_or(String::new(), record::letters);
     let class = query.class.map_or(String::new(), |class| class.rank().to_string());
     let session = query.session.as_ref().map_or("", SessionKey::as_str);
+    let since = query.since.map_or(String::new(), |since| since.0.to_string());
+    let model = query.model.as_deref().map_or(String::new(), record::model);
+    let error_code = query.error_code.as_deref().unwrap_or_default();
+    let looks = LOOKED_AT_ONCE.to_string();
     let mut after = query.after.as_ref().map_or(String::new(), JobId::key);
     let mut is_here = query.after.as_ref().is_some_and(|id| id.shard() == shard);
     let mut ids: Vec<JobId> = Vec::new();
-    let has_more = loop {
-        // One more than still fits tells whether there is more.
+    let mut looked_at = 0;
+    let next = loop {
         let wanted = (limit - ids.len()).to_string();
         let here = if is_here { "1" } else { "0" };
-        let args = [tenant.as_str(), &states, &class, session, &wanted, &after, here];
+        let jobs = [tenant.as_str(), &states, &class, session, &wanted, &after, here];
+        let more = [since.as_str(), &model, error_code, &looks];
         let script = &store.server.scripts.list;
+        let args = jobs.into_iter().chain(more);
         let mut reply = Reply::new(store.server.view(shard, script, args).await?)?;
-        if reply.text()? == "unknown" {
+        let how = reply.text()?;
+        if how == "unknown" {
             return match &query.after {
                 Some(id) => Err(Error::UnknownCursor(id.clone())),
                 None => Err(Error::Corrupt("a list lost its place".to_owned())),
@@ -194,13 +221,31 @@ pub(super) async fn list(
         while reply.len() > 0 {
             ids.push(record::job_id(shard, &reply.text()?)?);
         }
-        if after.is_empty() || ids.len() == limit {
-            break !after.is_empty();
+        looked_at += LOOKED_AT_ONCE;
+        match how.as_str() {
+            "more" if looked_at < MAX_LOOKED_AT => is_here = true,
+            "more" => break Some(record::job_id(shard, &after)?),
+            "full" => break ids.last().cloned(),
+            _ => break None,
         }
-        is_here = true;
     };
     let jobs = get(&store.server, shard, &ids).await?;
-    Ok(Page { jobs: jobs.into_iter().flatten().collect(), has_more })
+    Ok(Page { jobs: jobs.into_iter().flatten().collect(), next })
+}
+
+/// How many jobs are ready, by class.
+pub(super) async fn ready(server: &Server, shard: &Shard) -> Result<[u64; 3], Error> {
+    let (mut sum, mut cursor) = ([0; 3], "0".to_owned());
+    loop {
+        let mut reply = Reply::new(server.view(shard, &server.scripts.ready, [&cursor]).await?)?;
+        cursor = reply.text()?;
+        for count in &mut sum {
+            *count += reply.count()?.unwrap_or(0);
+        }
+        if cursor == "0" {
+            return Ok(sum);
+        }
+    }
 }
 
 /// The shard in numbers.

@@ -11,7 +11,7 @@ use crate::{
     },
     event::{EventKind, retrying, started},
     health::{Charge, Failed, KEPT_BACK},
-    job::{AttemptError, Output},
+    job::{AttemptError, ChargedTo, FailedAttempt, Output},
     json::RawJson,
     lease::{ClaimRequest, Lease, Outcome, Receipt, Settled, Settlement, Step},
     policy::PROMOTE_AT_ONCE,
@@ -149,7 +149,8 @@ impl Engine {
             Outcome::Cancelled => self.end(key, Status::Cancelled, None, now),
             Outcome::Expired => self.end(key, Status::Expired, None, now),
             Outcome::Retry { delay, error } => {
-                let event = self.remember_error(key, delay, error);
+                let event = retrying(delay, &error);
+                self.remember_error(key, error, ChargedTo::Job, now);
                 self.put_back(key, now.after(delay), event, now);
             }
             Outcome::Released => {
@@ -170,11 +171,11 @@ impl Engine {
         if self.flows.lane.health.down().is_some() {
             self.flows.lane.down_error = Some(error.clone());
         }
-        let again_at = match charge {
+        let (charged_to, again_at) = match charge {
             Charge::Job if !has_more => {
                 return self.end(key, Status::Failed, Some(output), now);
             }
-            Charge::Job => now.after(failed.delay),
+            Charge::Job => (ChargedTo::Job, now.after(failed.delay)),
             Charge::Lane { again_at, cools_down, stops_until, give_back } => {
                 if let Some(until) = stops_until {
                     self.flows.lane.stop(until);
@@ -185,15 +186,15 @@ impl Engine {
                 // In this order: a running job keeps one attempt, which then is not spent.
                 self.give_back(&give_back);
                 self.unspend(key);
-                if cools_down && self.flows.has_active() {
+                let is_kept_back = cools_down && self.flows.has_active();
+                if is_kept_back {
                     self.flows.lane.health.keep_back(key);
-                    now.after(KEPT_BACK)
-                } else {
-                    again_at
                 }
+                (ChargedTo::Lane, if is_kept_back { now.after(KEPT_BACK) } else { again_at })
             }
         };
-        let event = self.remember_error(key, failed.delay, error);
+        let event = retrying(failed.delay, &error);
+        self.remember_error(key, error, charged_to, now);
         self.put_back(key, again_at, event, now);
     }
 
@@ -251,20 +252,22 @@ impl Engine {
             };
             let least = u32::from(matches!(job.place, Place::Running { .. }));
             job.attempts = job.attempts.saturating_sub(*spent).max(least);
+            let latest = job.errors.iter_mut().rev();
+            let paid = latest.filter(|failed| failed.charged_to == ChargedTo::Job);
+            paid.take(*spent as usize).for_each(|failed| failed.charged_to = ChargedTo::Lane);
         }
     }
 
     fn remember_error(
         &mut self,
         key: u128,
-        delay: Duration,
         error: AttemptError,
-    ) -> (EventKind, RawJson) {
-        let event = retrying(delay, &error);
+        charged_to: ChargedTo,
+        now: Millis,
+    ) {
         if let Some(job) = self.jobs.get_mut(&key) {
-            job.remember_error(error);
+            job.remember_error(FailedAttempt { error, at: now, charged_to });
         }
-        event
     }
 
     fn unspend(&mut self, key: u128) {

@@ -153,10 +153,24 @@ ends = {
     ends.finish(j, 'x', outage and '{"error":' .. outage .. '}' or '')
   end,
 
-  remember_error = function(j, json)
+  -- `json`: an AttemptError; `to`: whom it is charged to, see ChargedTo in queue/src/job.rs.
+  remember_error = function(j, json, to)
     local name = key('errors', j.id)
     jobs.set(j, FLAG.errors, true)
-    if call('RPUSH', name, json) > 20 then call('LPOP', name) end
+    local entry = sub(json, 1, -2) .. format(',"at":%d,"to":"%s"}', now, to)
+    if call('RPUSH', name, entry) > 20 then call('LPOP', name) end
+  end,
+
+  -- Charges the latest errors of a job, so many of those that it was charged for, to its lane.
+  forgive_errors = function(j, count)
+    local name, paid = key('errors', j.id), '"to":"job"}'
+    local entries = jobs.has(j, FLAG.errors) and call('LRANGE', name, 0, -1) or {}
+    for n = #entries, 1, -1 do
+      if count > 0 and sub(entries[n], -#paid) == paid then
+        call('LSET', name, n - 1, sub(entries[n], 1, -#paid - 1) .. '"to":"lane"}')
+        count = count - 1
+      end
+    end
   end,
 
   -- The members of a set whose time has come.

@@ -61,6 +61,7 @@ health = {
       if j and (j.state == 'q' or j.state == 'h' or j.state == 'w' or j.state == 'r') then
         local spent = tonumber(sub(suspects, at + ID_BYTES, at + SUSPECT_BYTES - 1), 16)
         j.attempts = math.max(math.max(j.attempts - spent, 0), j.state == 'r' and 1 or 0)
+        ends.forgive_errors(j, spent)
         if j.id ~= own then jobs.save(j) end
       end
     end

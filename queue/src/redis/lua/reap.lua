@@ -16,7 +16,7 @@ functions.reap = function(args)
       local attempt = '"attempt":' .. string.format('%d', j.attempts)
       local err = string.gsub(args[2], '"attempt":0', attempt, 1)
       j.stalls, j.attempts = j.stalls + 1, j.attempts - 1
-      ends.remember_error(j, err)
+      ends.remember_error(j, err, 'worker')
       if jobs.has(j, FLAG.cancelling) then
         ends.finish(j, 'c', '')
       elseif j.stalls >= MAX_STALLS then

@@ -91,7 +91,7 @@ local function settle_fault(j, m, i, how, delay, more)
       owner.change_rules(lane, function(r) r[NOT_BEFORE] = now + stops end)
     end
   end
-  ends.remember_error(j, args[i + 3])
+  ends.remember_error(j, args[i + 3], is_charged and 'job' or 'lane')
   ends.put_back(j, at, 'R', args[i + 4])
   return letter
 end
@@ -122,7 +122,7 @@ local function settle(n, i)
   if how == 's' then letter = health.succeeded(m) and LANE_UP or nil elseif not FAULTS[how] then health.ended(m) end
   if how == 's' and j.session and args[i + 2] ~= '' then remember(j, args[i + 2], keep) end
   if how == 'r' then
-    ends.remember_error(j, args[i + 3])
+    ends.remember_error(j, args[i + 3], 'job')
     ends.put_back(j, now + delay, 'R', args[i + 4])
   elseif FAULTS[how] then
     return settle_fault(j, m, i, how, delay, keep)

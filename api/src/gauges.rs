@@ -1,0 +1,83 @@
+//! The depth of the queue as metrics, measured when the metrics are asked for.
+//!
+//! The labels are lanes, classes and states, which are bounded. Tenants are no label.
+
+use std::time::Duration;
+
+use causeway_queue::{Class, Error, LaneName, Queue};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use tokio::{sync::Mutex, time::Instant};
+
+/// How old the numbers may be: whoever asks for the metrics again and again costs the store nothing more.
+const MAX_AGE: Duration = Duration::from_secs(5);
+
+/// When the depth was last measured.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges(Mutex<Option<Instant>>);
+
+impl Gauges {
+    /// Measures the depth of all lanes, unless that was done just now. Where the store fails, the latest numbers
+    /// stay.
+    pub(crate) async fn measure(&self, queue: &Queue) {
+        // Another request measures.
+        let Ok(mut measured) = self.0.try_lock() else { return };
+        if measured.is_some_and(|at| at.elapsed() < MAX_AGE) {
+            return;
+        }
+        *measured = Some(Instant::now());
+        for lane in queue.lanes() {
+            if let Err(error) = measure(queue, &lane.name).await {
+                tracing::debug!(%error, lane = %lane.name, "cannot measure the depth of a lane");
+            }
+        }
+    }
+}
+
+async fn measure(queue: &Queue, lane: &LaneName) -> Result<(), Error> {
+    let (stats, ready) = (queue.stats(lane, None).await?, queue.ready(lane).await?);
+    for (class, count) in Class::ALL.iter().zip(ready) {
+        gauge!("causeway_jobs", "lane" => lane.to_string(), "state" => "ready", "class" => class.as_str())
+            .set(as_f64(count));
+    }
+    // The two were not counted at the same moment.
+    let held = stats.queued.saturating_sub(stats.scheduled + ready.iter().sum::<u64>());
+    let dead = stats.dead.unwrap_or(0);
+    let counts = [
+        ("held", held),
+        ("scheduled", stats.scheduled),
+        ("running", stats.running),
+        ("dead", dead),
+    ];
+    for (state, count) in counts {
+        gauge!("causeway_jobs", "lane" => lane.to_string(), "state" => state).set(as_f64(count));
+    }
+    gauge!("causeway_oldest_wait_seconds", "lane" => lane.to_string())
+        .set(as_f64(stats.oldest_wait_ms) / 1000.0);
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and milliseconds lie below 2^53")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+/// Describes the metrics of this crate to the recorder of the process.
+pub fn describe_metrics() {
+    describe_counter!("causeway_http_requests_total", "Requests, by route and status.");
+    describe_histogram!(
+        "causeway_http_request_seconds",
+        Unit::Seconds,
+        "Time until a request was answered; of a stream, until it began."
+    );
+    describe_gauge!(
+        "causeway_jobs",
+        "Jobs in the store by lane and state; those that are ready also by class. held: behind an earlier job of \
+         their session; scheduled: until a time; dead: the latest failed ones. Every API process reports the same."
+    );
+    describe_gauge!(
+        "causeway_oldest_wait_seconds",
+        Unit::Seconds,
+        "How long the oldest job of a lane has waited that a worker could take now. Every API process reports the \
+         same."
+    );
+}

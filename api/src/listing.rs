@@ -1,0 +1,129 @@
+//! `GET /v1/jobs`, and what is done to all jobs that it lists.
+
+use axum::{extract::State, http::StatusCode, response::Response};
+use causeway_queue::{
+    Class, Error, SessionKey, Status, TenantId, backend::ListQuery, clock::Millis,
+};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::{
+    auth::Caller,
+    error::ApiError,
+    job_view,
+    jobs::{Asked, limit_of, one_of, query, respond},
+    state::AppState,
+};
+
+/// Which jobs to list, as it was asked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listing {
+    status: Option<String>,
+    class: Option<String>,
+    session: Option<String>,
+    since: Option<String>,
+    model: Option<String>,
+    error_code: Option<String>,
+    tenant: Option<String>,
+    limit: Option<String>,
+    after: Option<String>,
+}
+
+/// `GET /v1/jobs`.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    asked: Asked<Listing>,
+) -> Result<Response, ApiError> {
+    let (tenant, wanted) = query(asked)?.read(&caller)?;
+    let page = state.queue.list(&tenant, &wanted).await?;
+    Ok(respond(StatusCode::OK, &job_view::page(&page.jobs, page.next.as_ref())))
+}
+
+impl Listing {
+    /// Whose jobs are asked for, and which.
+    fn read(self, caller: &Caller) -> Result<(TenantId, ListQuery), ApiError> {
+        let tenant = whose(self.tenant.as_deref(), caller)?;
+        let wanted = ListQuery {
+            status: self.status.map(|text| one_of("status", &text, &Status::ALL)).transpose()?,
+            class: self.class.map(|text| one_of("class", &text, &Class::ALL)).transpose()?,
+            session: match self.session {
+                None => None,
+                Some(text) => Some(
+                    SessionKey::new(&text)
+                        .map_err(|error| ApiError::invalid_param("session", error.to_string()))?,
+                ),
+            },
+            since: self.since.map(|text| moment(&text)).transpose()?,
+            model: self.model,
+            error_code: self.error_code,
+            limit: limit_of(self.limit.as_deref())?,
+            after: match self.after {
+                None => None,
+                Some(text) => Some(text.parse().map_err(|_| {
+                    let message = format!("after must be the id of a job; it is {text:?}");
+                    ApiError::invalid_param("after", message)
+                })?),
+            },
+        };
+        Ok((tenant, wanted))
+    }
+}
+
+/// The tenant whose jobs are asked for: another one than the caller's own for administrators only.
+fn whose(asked: Option<&str>, caller: &Caller) -> Result<TenantId, ApiError> {
+    let Some(name) = asked else { return Ok(caller.tenant.clone()) };
+    let tenant = TenantId::new(name)
+        .map_err(|error| ApiError::invalid_param("tenant", error.to_string()))?;
+    if tenant == caller.tenant || caller.acts_for_all() {
+        Ok(tenant)
+    } else {
+        Err(ApiError::forbidden(&caller.tenant))
+    }
+}
+
+fn moment(text: &str) -> Result<Millis, ApiError> {
+    let ms = text.parse::<Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
+    ms.map(Millis).ok_or_else(|| {
+        let shown: String = text.chars().take(100).collect();
+        let message = format!(
+            "since must be a moment as in RFC 3339, e.g. 2026-01-31T12:00:00Z; it is {shown:?}"
+        );
+        ApiError::invalid_param("since", message)
+    })
+}
+
+/// `POST /v1/jobs/retry`: puts back a page of what `GET /v1/jobs` would list under the same query,
+/// from its oldest job on, so that those of a session stand in line as they did before.
+/// `status` must be `failed`, `cancelled` or `expired`.
+pub(crate) async fn retry(
+    State(state): State<AppState>,
+    caller: Caller,
+    asked: Asked<Listing>,
+) -> Result<Response, ApiError> {
+    let (tenant, wanted) = query(asked)?.read(&caller)?;
+    if !wanted.status.is_some_and(Status::is_retryable) {
+        let message = "status must say which jobs to put back: failed, cancelled or expired";
+        return Err(ApiError::invalid_param("status", message));
+    }
+    let page = state.queue.list(&tenant, &wanted).await?;
+    let (mut jobs, mut is_full) = (Vec::with_capacity(page.jobs.len()), false);
+    for listed in page.jobs.iter().rev() {
+        match state.queue.retry(&tenant, &listed.id).await {
+            Ok(job) => jobs.extend(job),
+            // Another caller was faster.
+            Err(Error::NotRetryable { .. }) => {}
+            // Full: those that were put back stay, and the same query asks for the rest.
+            Err(Error::Full { .. }) if !jobs.is_empty() => {
+                is_full = true;
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    jobs.reverse();
+    let last = jobs.last().map(|job| job.id.clone()).filter(|_| is_full);
+    let next = last.as_ref().or(page.next.as_ref());
+    Ok(respond(StatusCode::ACCEPTED, &job_view::page(&jobs, next)))
+}
