@@ -29,6 +29,7 @@ use crate::{
     emitter::{Emitter, Tap},
     interrupt::Interrupt,
     long::on_body,
+    measure,
     settings::Settings,
     upstream::{
         Answer, Call, Failure, Memory, NoAnswer, Share, Sink, StreamEvent, Upstream,
@@ -87,10 +88,8 @@ pub(crate) async fn run(
         Err(None) => (Outcome::Expired, None),
     };
     let outcome = marked(outcome, seen.simulated.into_inner());
-    let name = name(&outcome);
-    metrics::counter!("causeway_attempts_total", "outcome" => name).increment(1);
-    metrics::histogram!("causeway_attempt_seconds").record(began.elapsed().as_secs_f64());
-    tracing::debug!(job.id = %lease.key.job, outcome = name, "the attempt ended");
+    measure::ended(&lease, &outcome, began.elapsed());
+    tracing::debug!(job.id = %lease.key.job, outcome = measure::name(&outcome), "the attempt ended");
     let usage = match outcome {
         Outcome::Faulted { .. } | Outcome::Released => None,
         Outcome::Succeeded { .. }
@@ -316,16 +315,4 @@ fn failed(bench: &Bench, lease: &Lease, failure: &Failure) -> Outcome {
 /// The part of an error's words that is logged: an upstream may quote what a job asks.
 pub(crate) fn logged(message: &str) -> String {
     message.chars().take(LOGGED).collect()
-}
-
-fn name(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Succeeded { .. } => "succeeded",
-        Outcome::Failed { .. } => "failed",
-        Outcome::Retry { .. } => "retry",
-        Outcome::Faulted { .. } => "faulted",
-        Outcome::Released => "released",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Expired => "expired",
-    }
 }

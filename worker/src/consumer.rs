@@ -30,6 +30,7 @@ use tokio::{
 use crate::{
     attempt::{self, Bench, logged},
     interrupt::Running,
+    measure,
     stop::Stop,
     worker::Health,
 };
@@ -261,10 +262,7 @@ impl Consumer {
     }
 
     fn begin(&self, attempts: &mut Attempts, lease: Lease, permit: OwnedSemaphorePermit) {
-        if lease.key.epoch == 1 {
-            let waited = lease.claimed_at.since(lease.created_at);
-            metrics::histogram!("causeway_pickup_seconds").record(waited.as_secs_f64());
-        }
+        measure::started(&lease);
         let (place, interrupts) = self.running.enter(&lease.key);
         let (bench, sender) = (self.bench.clone(), attempts.sender.clone());
         attempts.tasks.spawn(async move {

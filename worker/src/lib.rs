@@ -20,6 +20,7 @@ mod emitter;
 mod heartbeat;
 mod interrupt;
 mod long;
+mod measure;
 #[cfg(test)]
 mod meeting;
 mod notice;
@@ -33,6 +34,7 @@ pub mod upstream;
 mod worker;
 
 pub use disposition::Disposition;
+pub use measure::describe_metrics;
 pub use schedule::MAX_BASE as MAX_RETRY_BASE;
 pub use settings::{Settings, Timeouts, WebhookSettings};
 pub use stop::{Stop, StopHandle};
