@@ -2,6 +2,7 @@
 //! where each is described with its default and its environment variable.
 
 mod flags;
+mod jobs;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -9,7 +10,13 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use self::flags::{CallFlags, ListenFlags, LogFlags, SimulatedFlags, StoreFlags, UpstreamFlags};
+pub(crate) use self::jobs::{
+    JobClass, JobFilter, JobFlags, Jobs, JobsList, JobsRetry, Submit, Watch,
+};
 use crate::config::span;
+
+/// The version of the package and, where it is known, the commit.
+const VERSION: &str = env!("CAUSEWAY_VERSION");
 
 const PRECEDENCE: &str = "\
 Every flag of up, api, worker and simulate is also a key of the configuration file and an
@@ -18,7 +25,7 @@ variables, variables over the file. causeway.example.toml describes every key.";
 
 /// Every LLM request as a job: accepted at once, queued, resumable.
 #[derive(Debug, Parser)]
-#[command(name = "causeway", version, after_help = PRECEDENCE)]
+#[command(name = "causeway", version = VERSION, after_help = PRECEDENCE)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -35,7 +42,7 @@ pub(crate) enum Command {
     /// Run a server that speaks the OpenAI wire format and makes its answers up
     Simulate(Box<Simulate>),
     /// Submit a prompt, or a file of jobs
-    Submit(Submit),
+    Submit(Box<Submit>),
     /// Follow a job until it ends
     Watch(Watch),
     /// List, show, cancel or retry jobs
@@ -58,6 +65,16 @@ pub(crate) enum Command {
     /// Measure Causeway itself
     #[command(subcommand)]
     Bench(crate::bench::Bench),
+    /// Print what a shell needs to complete commands and flags
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write the pages of all commands into this directory instead
+        directory: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -204,83 +221,6 @@ pub(crate) struct Server {
     pub(crate) file: ConfigFile,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum JobClass {
-    Interactive,
-    Standard,
-    Batch,
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").args(["prompt", "json"]).required(true))]
-pub(crate) struct Submit {
-    /// The message to the model
-    pub(crate) prompt: Option<String>,
-    /// A JSON file, `-` for standard input: `{"jobs": […]}`, one job (it has a `body`), or just
-    /// the body of one
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Wait for the answer and print it
-    #[arg(long)]
-    pub(crate) wait: bool,
-    /// Print the answer's tokens as they arrive
-    #[arg(long)]
-    pub(crate) stream: bool,
-    /// The model to ask [default: default]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
-    /// How urgent it is [default: standard]
-    #[arg(long, value_name = "CLASS")]
-    pub(crate) class: Option<JobClass>,
-    /// The session in whose order it runs [default: none]
-    #[arg(long, value_name = "KEY")]
-    pub(crate) session: Option<String>,
-    /// Make a repetition of this command harmless: the same key gives the same job
-    #[arg(long, value_name = "KEY")]
-    pub(crate) idempotency_key: Option<String>,
-    #[command(flatten)]
-    pub(crate) server: Server,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Watch {
-    /// The job's id
-    pub(crate) job: String,
-    #[command(flatten)]
-    pub(crate) server: Server,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Jobs {
-    /// List jobs, newest first
-    List(JobsList),
-    /// Show one job with its answer, as JSON
-    Show(Watch),
-    /// Cancel a job, waiting or running
-    Cancel(Watch),
-    /// Put a failed, cancelled or expired job back, or all of a state
-    Retry(JobsRetry),
-}
-
-#[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").args(["job", "status"]).required(true))]
-pub(crate) struct JobsRetry {
-    /// The job's id
-    pub(crate) job: Option<String>,
-    /// All in this state: failed, cancelled or expired
-    #[arg(long, value_name = "STATUS")]
-    pub(crate) status: Option<String>,
-    /// Of these, only those of this class
-    #[arg(long, value_name = "CLASS", requires = "status", conflicts_with = "job")]
-    pub(crate) class: Option<JobClass>,
-    /// Of these, only those of this session
-    #[arg(long, value_name = "KEY", requires = "status", conflicts_with = "job")]
-    pub(crate) session: Option<String>,
-    #[command(flatten)]
-    pub(crate) server: Server,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Lane {
     /// Show lanes in numbers, over all tenants
@@ -318,30 +258,6 @@ pub(crate) enum Tenant {
 pub(crate) enum Webhook {
     /// Make a secret, print it once, and say what to write into the configuration
     Secret,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct JobsList {
-    /// Only those in this state: queued, scheduled, running, succeeded, failed, cancelled, expired
-    #[arg(long, value_name = "STATUS")]
-    pub(crate) status: Option<String>,
-    /// Only those of this class
-    #[arg(long, value_name = "CLASS")]
-    pub(crate) class: Option<JobClass>,
-    /// Only those of this session
-    #[arg(long, value_name = "KEY")]
-    pub(crate) session: Option<String>,
-    /// How many, 1 to 1000
-    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub(crate) limit: u16,
-    /// Only those older than this job
-    #[arg(long, value_name = "JOB")]
-    pub(crate) after: Option<String>,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) server: Server,
 }
 
 #[derive(Debug, Args)]
@@ -432,6 +348,10 @@ mod tests {
             ("causeway bench queue --jobs -1", ["-1", "1..=10000000"]),
             ("causeway jobs retry JOB --class batch", ["--class", "JOB"]),
             ("causeway jobs retry JOB --session s", ["--session", "JOB"]),
+            ("causeway jobs retry --session s", ["JOB", "--status"]),
+            ("causeway jobs list --since yesterday", ["--since", "24h"]),
+            ("causeway submit x --metadata team", ["--metadata", "NAME=VALUE"]),
+            ("causeway submit x --json --stream", ["--json", "--stream"]),
             ("causeway lane list --tenant ann", ["--tenant", "unexpected"]),
             ("causeway worker --probe 127.0.0.1:0 list", ["list", "cannot be used"]),
         ] {

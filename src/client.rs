@@ -59,6 +59,13 @@ impl Client {
         self.json(self.http.get(self.url(&["jobs", id])?)).await
     }
 
+    /// A job as it is now, with what was submitted.
+    pub(crate) async fn job_with_request(&self, id: &str) -> anyhow::Result<Value> {
+        let mut url = self.url(&["jobs", id])?;
+        url.query_pairs_mut().append_pair("include", "request");
+        self.json(self.http.get(url)).await
+    }
+
     /// The jobs that `query` asks for.
     pub(crate) async fn list(&self, query: &[(&str, String)]) -> anyhow::Result<Value> {
         let mut url = self.url(&["jobs"])?;

@@ -6,14 +6,20 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    cli::{JobClass, Jobs, JobsList, JobsRetry},
+    cli::{JobClass, JobFilter, Jobs, JobsList, JobsRetry},
     client::Client,
     config::Config,
+    moment, show,
     table::{self, word},
+    terminal,
 };
+
+/// Most jobs of a page.
+const PAGE: usize = 1000;
 
 /// Does what was asked.
 ///
@@ -21,18 +27,22 @@ use crate::{
 /// When there is no such job, or the server refuses or stays away.
 pub(crate) async fn run(config: &Config, typed: &Jobs) -> anyhow::Result<ExitCode> {
     let client = Client::new(config)?;
-    let mut out = io::stdout();
+    let mut out = terminal::stdout();
     match typed {
-        Jobs::List(list) => {
-            let answer = client.list(&query(list)).await?;
-            if list.json { writeln!(out, "{answer:#}")? } else { show_list(&answer, &mut out)? }
+        Jobs::List(list) => show_list(&client, list, &mut out).await?,
+        Jobs::Show(typed) => {
+            let job = client.job_with_request(&typed.job).await?;
+            if typed.json {
+                writeln!(out, "{job:#}")?;
+            } else {
+                show::write(&job, Timestamp::now(), &mut out)?;
+            }
         }
-        Jobs::Show(show) => writeln!(out, "{:#}", client.job(&show.job).await?)?,
         Jobs::Cancel(cancel) => act(&client, &cancel.job, "cancel", &mut out).await?,
-        Jobs::Retry(JobsRetry { job: Some(job), .. }) => {
-            act(&client, job, "retry", &mut out).await?;
-        }
-        Jobs::Retry(many) => retry_many(&client, many, &mut out).await?,
+        Jobs::Retry(retry) => match &retry.job {
+            Some(job) => act(&client, job, "retry", &mut out).await?,
+            None => retry_many(&client, retry, &mut out).await?,
+        },
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -46,7 +56,8 @@ async fn act(client: &Client, id: &str, action: &str, out: &mut impl Write) -> a
 /// Puts back all that fit, from the oldest: those of a session stand in line as they did before. All
 /// are listed first, because pages are newest first, and what is put back may end again meanwhile.
 async fn retry_many(client: &Client, many: &JobsRetry, out: &mut impl Write) -> anyhow::Result<()> {
-    let ids = fitting(client, many).await?;
+    let found = find(client, &many.filter, None, usize::MAX).await?;
+    let ids: Vec<String> = found.jobs.iter().map(|job| word(&job["id"])).collect();
     let mut count = 0;
     for id in ids.iter().rev() {
         let put_back = client.put_back(id).await;
@@ -57,23 +68,33 @@ async fn retry_many(client: &Client, many: &JobsRetry, out: &mut impl Write) -> 
     Ok(())
 }
 
-/// The ids of all that fit, newest first.
-async fn fitting(client: &Client, many: &JobsRetry) -> anyhow::Result<Vec<String>> {
-    let mut ids: Vec<String> = Vec::new();
+/// Jobs, newest first, and after which there are more.
+struct Found {
+    jobs: Vec<Value>,
+    next: Option<String>,
+}
+
+/// The newest jobs of a filter, at most `limit`. A page of the server looks at so many jobs only: one with few jobs,
+/// or none, need not be the last.
+async fn find(
+    client: &Client,
+    filter: &JobFilter,
+    after: Option<&str>,
+    limit: usize,
+) -> anyhow::Result<Found> {
+    let mut found = Found { jobs: Vec::new(), next: after.map(str::to_owned) };
     loop {
-        let mut query = vec![("limit", "1000".to_owned())];
-        let rest = [
-            ("status", many.status.clone()),
-            ("class", class_name(many.class)),
-            ("session", many.session.clone()),
-            ("after", ids.last().cloned()),
-        ];
-        query.extend(rest.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        let answer = client.list(&query).await?;
-        let jobs = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
-        ids.extend(jobs.iter().map(|job| word(&job["id"])));
-        if jobs.is_empty() || answer["has_more"] != true {
-            return Ok(ids);
+        let wanted = (limit - found.jobs.len()).min(PAGE);
+        let mut query = query(filter);
+        query.push(("limit", wanted.to_string()));
+        query.extend(found.next.take().map(|after| ("after", after)));
+        let mut answer = client.list(&query).await?;
+        found.jobs.extend(answer["data"].as_array_mut().map(std::mem::take).unwrap_or_default());
+        if answer["has_more"] == true {
+            found.next = answer["last_id"].as_str().map(str::to_owned);
+        }
+        if found.next.is_none() || found.jobs.len() >= limit {
+            return Ok(found);
         }
     }
 }
@@ -82,49 +103,70 @@ fn class_name(class: Option<JobClass>) -> Option<String> {
     serde_json::to_value(class?).ok()?.as_str().map(str::to_owned)
 }
 
-fn query(list: &JobsList) -> Vec<(&'static str, String)> {
-    let mut query = vec![("limit", list.limit.to_string())];
-    let rest = [
-        ("status", list.status.clone()),
-        ("class", class_name(list.class)),
-        ("session", list.session.clone()),
-        ("after", list.after.clone()),
+fn query(filter: &JobFilter) -> Vec<(&'static str, String)> {
+    let given = [
+        ("status", filter.status.clone()),
+        ("class", class_name(filter.class)),
+        ("session", filter.session.clone()),
+        ("since", filter.since.map(|since| since.to_string())),
+        ("model", filter.model.clone()),
+        ("error_code", filter.error_code.clone()),
+        ("tenant", filter.tenant.clone()),
     ];
-    query.extend(rest.into_iter().filter_map(|(name, value)| Some((name, value?))));
-    query
+    given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
-const COLUMNS: [&str; 8] =
-    ["JOB", "STATUS", "CLASS", "MODEL", "SESSION", "ATTEMPTS", "CREATED", "ERROR"];
-
-/// Most characters of an error in the list; `jobs show` has all of it.
-const SHOWN: usize = 100;
-
-fn show_list(answer: &Value, out: &mut impl Write) -> io::Result<()> {
-    let jobs = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
-    table::write(&COLUMNS, jobs.iter().map(row), out)?;
-    if answer["has_more"] == true
-        && let Some(last) = jobs.last()
-    {
-        writeln!(out, "there are more: --after {}", word(&last["id"]))?;
+async fn show_list(client: &Client, list: &JobsList, out: &mut impl Write) -> anyhow::Result<()> {
+    let found = find(client, &list.filter, list.after.as_deref(), list.limit.into()).await?;
+    if list.json {
+        for job in &found.jobs {
+            writeln!(out, "{job}")?;
+        }
+    } else {
+        write_table(&found.jobs, Timestamp::now(), out)?;
+    }
+    if let Some(last) = found.next {
+        writeln!(terminal::stderr(), "there are more: --after {last}")?;
     }
     Ok(())
 }
 
-/// The error of an ended job, or of the last failed attempt of another.
-fn error(job: &Value) -> String {
-    let last = || job["attempt_errors"].as_array()?.last()?["message"].as_str();
-    let message = match job["status"].as_str() {
-        Some("succeeded") => None,
-        Some(_) | None => job["error"]["message"].as_str().or_else(last),
-    };
-    word(
-        &message
-            .map_or(Value::Null, |message| message.chars().take(SHOWN).collect::<String>().into()),
-    )
+const COLUMNS: [&str; 9] =
+    ["JOB", "STATUS", "CLASS", "MODEL", "SESSION", "ATTEMPTS", "AGE", "WAIT", "REASON"];
+
+/// Most characters of a reason in the list; `jobs show` has all of it.
+const SHOWN: usize = 100;
+
+fn write_table(jobs: &[Value], now: Timestamp, out: &mut impl Write) -> io::Result<()> {
+    table::write(&COLUMNS, jobs.iter().map(|job| row(job, now)), out)
 }
 
-fn row(job: &Value) -> [String; 8] {
+/// Why a job waits or has no answer, with the error of an ended job or of the last failed attempt of another.
+fn reason(job: &Value) -> String {
+    let waits = match &job["waiting_for"] {
+        Value::Null => None,
+        Value::String(name) => Some(name.clone()),
+        other => Some(other.to_string()),
+    };
+    let last = || job["attempt_errors"].as_array()?.last()?["message"].as_str();
+    let error = match job["status"].as_str() {
+        Some("succeeded") => None,
+        Some(_) | None => job["error"]["message"].as_str().or_else(last).map(str::to_owned),
+    };
+    let told: Vec<String> = waits.into_iter().chain(error).collect();
+    if told.is_empty() {
+        return "-".to_owned();
+    }
+    word(&told.join(": ").chars().take(SHOWN).collect::<String>().into())
+}
+
+/// How long it waited for its latest attempt, or has waited so far.
+pub(crate) fn wait(job: &Value, now: Timestamp) -> String {
+    let began = moment::of(&job["started_at"]).or_else(|| moment::of(&job["finished_at"]));
+    moment::between(moment::of(&job["created_at"]), Some(began.unwrap_or(now)))
+}
+
+fn row(job: &Value, now: Timestamp) -> [String; 9] {
     let attempts = format!("{}/{}", job["attempts"], job["max_attempts"]);
     [
         word(&job["id"]),
@@ -133,8 +175,9 @@ fn row(job: &Value) -> [String; 8] {
         word(&job["model"]),
         word(&job["session"]),
         attempts,
-        word(&job["created_at"]),
-        error(job),
+        moment::between(moment::of(&job["created_at"]), Some(now)),
+        wait(job, now),
+        reason(job),
     ]
 }
 
@@ -163,12 +206,15 @@ mod tests {
             let query = query.unwrap_or_default();
             assert!(query.contains("status=failed&session=s"), "{query}");
             let rest = query.split_once("after=").map(|(_, after)| after);
-            let (ids, has_more) = match rest {
-                None => (["5", "4"], true),
-                Some("4") => (["3", "2"], true),
-                Some(_) => (["1", "0"], false),
+            // The second page looked at what does not match.
+            let (ids, last, has_more): (&[&str], _, _) = match rest {
+                None => (&["5", "4"], "4", true),
+                Some("4") => (&[], "x", true),
+                Some("x") => (&["3", "2"], "2", true),
+                Some(_) => (&["1", "0"], "0", false),
             };
-            Json(json!({"data": ids.map(|id| json!({"id": id})), "has_more": has_more}))
+            let data: Vec<_> = ids.iter().map(|id| json!({"id": id})).collect();
+            Json(json!({"data": data, "last_id": last, "has_more": has_more}))
         };
         let back = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&back);
@@ -199,23 +245,33 @@ mod tests {
     }
 
     #[test]
-    fn jobs_are_listed_in_columns() {
-        let job = |id: &str, status: &str| {
+    fn jobs_are_listed_with_their_reasons() {
+        let now: Timestamp = "2026-01-02T03:05:05Z".parse().unwrap();
+        let job = |id: &str, status: &str, waiting_for: &Value| {
             json!({"id": id, "status": status, "class": "standard", "model": "m", "session": null,
                 "attempts": 1, "max_attempts": 5, "created_at": "2026-01-02T03:04:05.000Z",
-                "attempt_errors": [{"message": "401 from http://host"}]})
+                "started_at": if status == "queued" { None } else { Some("2026-01-02T03:04:06Z") },
+                "waiting_for": waiting_for, "attempt_errors": [{"message": "401 from http://host"}]})
         };
-        let jobs = [job("job_default_0_a", "queued"), job("job_b\u{1b}[2J", "succeeded")];
+        let jobs = [
+            job("job_default_0_a", "queued", &json!("upstream_down")),
+            job("job_b\u{1b}[2J", "succeeded", &Value::Null),
+            job("job_c", "running", &Value::Null),
+        ];
         let mut out = Vec::new();
-        show_list(&json!({"data": jobs, "has_more": true}), &mut out).unwrap();
+        write_table(&jobs, now, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 4);
         assert_eq!(lines[0].find("STATUS"), lines[1].find("queued"));
-        let middle = "standard  m      -        1/5       2026-01-02T03:04:05.000Z";
-        assert!(lines[1].ends_with(&format!("{middle}  401 from http://host")), "{}", lines[1]);
-        assert!(lines[2].ends_with(&format!("{middle}  -")), "{}", lines[2]);
+        let middle = "standard  m      -        1/5       1m00s";
+        let ends = [
+            "1m00s  upstream_down: 401 from http://host",
+            "1.0s   -",
+            "1.0s   401 from http://host",
+        ];
+        for (line, end) in lines[1..].iter().zip(ends) {
+            assert!(line.ends_with(&format!("{middle}  {end}")), "{line}");
+        }
         assert!(lines[2].contains("job_b?[2J"));
-        assert_eq!(lines[3], "there are more: --after job_b?[2J");
     }
 }

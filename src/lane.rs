@@ -12,7 +12,7 @@ use crate::{
     cli::{Lane, Lanes, LanesOf},
     client::Client,
     config::Config,
-    table, waits,
+    table, terminal, waits,
 };
 
 /// What is to know if a lane is down.
@@ -30,9 +30,9 @@ pub(crate) async fn run(config: &Config, typed: &Lane) -> anyhow::Result<ExitCod
     match typed {
         Lane::List(lanes) => {
             let lanes = chosen(&client, lanes).await?;
-            show(&lanes, &mut io::stdout())?;
+            show(&lanes, &mut terminal::stdout())?;
             if lanes.iter().any(|lane| !lane["upstream_down"].is_null()) {
-                writeln!(io::stderr(), "{PROBES}")?;
+                writeln!(terminal::stderr(), "{PROBES}")?;
             }
         }
         Lane::Pause(of) => act(&client, of, "pause").await?,
@@ -48,9 +48,9 @@ async fn act(client: &Client, of: &LanesOf, action: &str) -> anyhow::Result<()> 
         let name = table::word(&lane["lane"]);
         lanes.push(client.post(&["lanes", &name, action], &body).await?);
     }
-    show(&lanes, &mut io::stdout())?;
+    show(&lanes, &mut terminal::stdout())?;
     if let Some(tenant) = &of.tenant {
-        writeln!(io::stderr(), "the numbers are those of tenant {tenant}")?;
+        writeln!(terminal::stderr(), "the numbers are those of tenant {tenant}")?;
     }
     Ok(())
 }

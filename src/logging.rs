@@ -5,21 +5,23 @@ use std::io::IsTerminal as _;
 use anyhow::{Context as _, anyhow};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Environment, Log, LogFormat};
 
 /// What holds unless the configured filter names the same target. The Redis client warns of every try
 /// while a server is away; that it is away is told by whoever needs it.
 const QUIETER: &str = "redis=error";
 
-/// Starts logging; once per process.
+/// Starts logging; once per process. A variable `NO_COLOR` that is not empty takes the colours away
+/// (no-color.org).
 ///
 /// # Errors
 /// When the filter cannot be read.
-pub(crate) fn start(log: &Log) -> anyhow::Result<()> {
+pub(crate) fn start(log: &Log, environment: &Environment) -> anyhow::Result<()> {
+    let no_color = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let messages = tracing_subscriber::fmt()
         .with_env_filter(filter(&log.filter)?)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal() && !no_color);
     let started = match log.format {
         LogFormat::Text => messages.with_target(false).try_init(),
         LogFormat::Json => messages.json().flatten_event(true).try_init(),

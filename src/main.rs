@@ -16,9 +16,13 @@ mod lane;
 mod listen;
 mod logging;
 mod memory;
+mod metrics;
+mod moment;
 mod node;
 mod probe;
 mod reload;
+mod shell;
+mod show;
 mod signals;
 mod simulate;
 mod sse;
@@ -27,6 +31,7 @@ mod submit;
 mod table;
 mod target;
 mod tenant;
+mod terminal;
 mod upstream;
 mod waits;
 mod watch;
@@ -58,7 +63,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let told = writeln!(io::stderr(), "causeway: {error:#}");
+            // A server's words may be in it.
+            let told = writeln!(terminal::stderr(), "causeway: {error:#}");
             drop(told);
             ExitCode::FAILURE
         }
@@ -88,7 +94,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         .collect();
     match command {
         Command::Submit(typed) => {
-            submit::run(&client_config(&typed.server, &environment)?, typed).await
+            submit::run(&client_config(&typed.server, &environment)?, *typed).await
         }
         Command::Watch(typed) => {
             watch::run(&client_config(&typed.server, &environment)?, &typed.job).await
@@ -96,7 +102,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Jobs(typed) => {
             let server = match &typed {
                 Jobs::List(list) => &list.server,
-                Jobs::Show(job) | Jobs::Cancel(job) => &job.server,
+                Jobs::Show(job) => &job.server,
+                Jobs::Cancel(job) => &job.server,
                 Jobs::Retry(retry) => &retry.server,
             };
             jobs::run(&client_config(server, &environment)?, &typed).await
@@ -122,6 +129,8 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
             upstream::check::run(&config).await
         }
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man { directory } => shell::manual(directory.as_deref()),
         Command::Tenant(cli::Tenant::Key) => tenant::key(),
         Command::Webhook(cli::Webhook::Secret) => webhook::secret(),
         Command::Lane(typed) => {
@@ -133,7 +142,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Simulate(typed) => {
             let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
-            simulate::run(&config).await
+            simulate::run(&config, &environment).await
         }
     }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use causeway_api::{AppState, Settings, Tenants};
 use causeway_queue::Queue;
 use causeway_worker::{Signing, StopHandle, Worker};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::{
     banner::{Banner, Role},
     census,
     config::{Config, Source},
-    handles, listen, logging, probe,
+    handles, listen, logging, metrics, probe,
     reload::Reload,
     signals::Signals,
     store,
@@ -45,7 +45,7 @@ pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> 
         Role::Api => store::need_redis(&config, "api")?,
         Role::Worker => store::need_redis(&config, "worker")?,
     }
-    logging::start(&config.log)?;
+    logging::start(&config.log, &source.environment)?;
     let connections = 2 * config.concurrency as u64;
     if let Some(shortage) = handles::shortage(handles::raise(connections), connections) {
         tracing::warn!("{shortage}");
@@ -100,9 +100,7 @@ impl Node {
     /// # Errors
     /// When something is refused; nothing runs then.
     pub(crate) async fn prepare(config: Config, role: Role) -> anyhow::Result<Self> {
-        let metrics = PrometheusBuilder::new()
-            .install_recorder()
-            .context("cannot start the collection of metrics")?;
+        let metrics = metrics::start()?;
         let (serves, works) = match role {
             Role::Up => (true, true),
             Role::Api => (true, false),

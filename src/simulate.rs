@@ -25,7 +25,11 @@ use futures_util::stream;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::{config::Config, handles, listen, logging, signals::Signals};
+use crate::{
+    config::{Config, Environment},
+    handles, listen, logging,
+    signals::Signals,
+};
 
 /// Largest request, in bytes.
 const MAX_BODY: usize = 64 << 20;
@@ -37,8 +41,8 @@ const CONNECTIONS: u64 = 20_000;
 ///
 /// # Errors
 /// When the port cannot be had.
-pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    logging::start(&config.log)?;
+pub(crate) async fn run(config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
+    logging::start(&config.log, environment)?;
     handles::raise(CONNECTIONS);
     let mut signals = Signals::listen().context("cannot hear signals")?;
     let listener = listen::listen(SocketAddr::new(config.simulated.host, config.simulated.port))?;

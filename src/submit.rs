@@ -7,130 +7,208 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use crate::{
     answer,
-    cli::Submit,
+    cli::{JobFlags, Submit},
     client::Client,
     config::Config,
     follow::{Screen, Show, follow},
+    terminal,
 };
+
+/// How many jobs of a file go in one call: fewer than a server takes, so that the answer comes soon.
+const PER_CALL: usize = 1000;
 
 /// Submits; with `--wait` or `--stream` also waits and prints the answer.
 ///
 /// # Errors
 /// When the file is no JSON, or the server refuses or stays away.
 pub(crate) async fn run(config: &Config, typed: Submit) -> anyhow::Result<ExitCode> {
-    let request = match &typed.json {
-        Some(path) => of_file(read(path)?, &typed)?,
-        None => of_prompt(typed.prompt.as_deref().unwrap_or_default(), &typed),
+    let mut jobs = match &typed.file {
+        Some(path) => of_file(&read(path)?, path)?,
+        None => vec![of_prompt(typed.prompt.as_deref().unwrap_or_default())],
     };
-    if typed.stream && request.get("jobs").is_some() {
+    if jobs.is_empty() {
+        bail!("there are no jobs in the file");
+    }
+    for job in &mut jobs {
+        adjust(job, &typed.job, typed.stream);
+    }
+    if typed.stream && jobs.len() > 1 {
         bail!("--stream shows one job's tokens: submit one job, or use --wait");
     }
     let client = Client::new(config)?;
-    let answer = client.submit(request.to_string(), typed.idempotency_key.as_deref()).await?;
-    let jobs = match answer["data"].as_array() {
-        Some(jobs) => jobs.as_slice(),
-        None => std::slice::from_ref(&answer),
-    };
-    let ids: Vec<&str> = jobs.iter().filter_map(|job| job["id"].as_str()).collect();
+    let accepted = submit(&client, jobs, typed.idempotency_key.as_deref()).await?;
+    let ids: Vec<&str> = accepted.iter().filter_map(|job| job["id"].as_str()).collect();
     if !typed.wait && !typed.stream {
-        return announce(&ids);
+        return announce(&accepted, &ids, typed.json);
     }
-    let mut code = ExitCode::SUCCESS;
     for id in &ids {
-        let ended = show(&client, id, &typed, ids.len()).await?;
+        writeln!(terminal::stderr(), "{id}")?;
+    }
+    wait(&client, &ids, &typed).await
+}
+
+/// Submits all jobs, many in several calls; answers with what was accepted.
+async fn submit(
+    client: &Client,
+    jobs: Vec<Value>,
+    key: Option<&str>,
+) -> anyhow::Result<Vec<Value>> {
+    if let [job] = jobs.as_slice() {
+        return Ok(vec![client.submit(job.to_string(), key).await?]);
+    }
+    let mut accepted = Vec::new();
+    for (n, part) in jobs.chunks(PER_CALL).enumerate() {
+        let key = key.map(|key| if n == 0 { key.to_owned() } else { format!("{key}/{n}") });
+        let answer = client.submit(json!({ "jobs": part }).to_string(), key.as_deref()).await;
+        let told = || format!("{} of {} jobs were accepted", accepted.len(), jobs.len());
+        let mut answer = answer.with_context(told)?;
+        accepted.extend(answer["data"].as_array_mut().map(std::mem::take).unwrap_or_default());
+    }
+    Ok(accepted)
+}
+
+/// Waits for all jobs, one after the other, and prints their answers. Of many a bar shows how many have ended,
+/// where standard error is a terminal.
+async fn wait(client: &Client, ids: &[&str], typed: &Submit) -> anyhow::Result<ExitCode> {
+    let bar =
+        if ids.len() > 1 { ProgressBar::new(ids.len() as u64) } else { ProgressBar::hidden() };
+    let mut code = ExitCode::SUCCESS;
+    for id in ids {
+        let kind = if typed.stream { Show::Text } else { Show::Nothing };
+        let mut screen = Screen::new(terminal::stdout(), terminal::stderr(), kind);
+        let job = follow(client, id, &mut screen).await?;
+        let ended =
+            bar.suspend(|| show(&job, id, screen.has_text(), (ids.len() > 1, typed.json)))?;
         if ended != ExitCode::SUCCESS {
             code = ended;
         }
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     Ok(code)
 }
 
-/// Waits for one job and prints its answer.
-async fn show(client: &Client, id: &str, typed: &Submit, of: usize) -> anyhow::Result<ExitCode> {
-    let kind = if typed.stream { Show::Text } else { Show::Nothing };
-    let mut screen = Screen::new(io::stdout(), io::stderr(), kind);
-    if of > 1 {
-        writeln!(io::stderr(), "{id}")?;
+/// Prints what a job ended with.
+fn show(
+    job: &Value,
+    id: &str,
+    is_shown: bool,
+    (is_one_of_many, as_json): (bool, bool),
+) -> anyhow::Result<ExitCode> {
+    let (out, mut err) = (terminal::stdout(), terminal::stderr());
+    if as_json {
+        let mut out = out;
+        writeln!(out, "{job}")?;
+        let has_succeeded = job["status"] == "succeeded";
+        return Ok(if has_succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let job = follow(client, id, &mut screen).await?;
-    if screen.has_text() && job["status"] == "succeeded" {
-        answer::warn_if_simulated(&job, io::stderr())?;
+    if is_shown && job["status"] == "succeeded" {
+        answer::warn_if_simulated(job, err)?;
         return Ok(ExitCode::SUCCESS);
     }
-    Ok(answer::print(&job, io::stdout(), io::stderr())?)
+    if is_one_of_many {
+        writeln!(err, "{id}:")?;
+    }
+    Ok(answer::print(job, out, err)?)
 }
 
-fn announce(ids: &[&str]) -> anyhow::Result<ExitCode> {
-    for id in ids {
-        writeln!(io::stdout(), "{id}")?;
+fn announce(jobs: &[Value], ids: &[&str], as_json: bool) -> anyhow::Result<ExitCode> {
+    let mut out = terminal::stdout();
+    for (job, id) in jobs.iter().zip(ids) {
+        if as_json { writeln!(out, "{job}")? } else { writeln!(out, "{id}")? }
     }
     if let [id] = ids {
-        writeln!(io::stderr(), "accepted; `causeway watch {id}` follows it")?;
+        writeln!(terminal::stderr(), "accepted; `causeway watch {id}` follows it")?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn of_prompt(prompt: &str, typed: &Submit) -> Value {
+fn of_prompt(prompt: &str) -> Value {
     let body = json!({"messages": [{"role": "user", "content": prompt}]});
-    let mut job = json!({"url": "/v1/chat/completions", "body": body});
-    adjust(&mut job, typed);
-    job
+    json!({"url": "/v1/chat/completions", "body": body})
 }
 
-/// The request that a file stands for: it as it is when it has `jobs` or a `body`, else a job with
-/// the file as its body.
-fn of_file(file: Value, typed: &Submit) -> anyhow::Result<Value> {
-    let Value::Object(object) = file else {
-        bail!("the file must hold a JSON object: {{\"jobs\": […]}}, a job, or a job's body");
+/// The jobs in a file: one JSON value, or one a line.
+fn of_file(text: &str, path: &Path) -> anyhow::Result<Vec<Value>> {
+    let path = path.display();
+    let whole = match serde_json::from_str(text) {
+        Ok(whole) => return of_value(whole).with_context(|| format!("cannot use {path}")),
+        Err(error) => error,
     };
-    if object.contains_key("jobs") {
-        let flags = [typed.model.is_some(), typed.class.is_some(), typed.session.is_some()];
-        if flags.contains(&true) {
-            bail!("--model, --class and --session are for one job; write them into the file");
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines: Vec<(usize, &str)> = lines.collect();
+    if lines.len() < 2 || serde_json::from_str::<Value>(lines[0].1).is_err() {
+        return Err(whole).with_context(|| format!("{path} is not JSON"));
+    }
+    let mut jobs = Vec::with_capacity(lines.len());
+    for (place, line) in lines {
+        let told = || format!("line {} of {path}", place + 1);
+        let value = serde_json::from_str(line).with_context(told)?;
+        jobs.extend(of_value(value).with_context(told)?);
+    }
+    Ok(jobs)
+}
+
+/// The jobs that a value stands for: those in `jobs`; itself where it has a `body`; else a job with the value as
+/// its body.
+fn of_value(value: Value) -> anyhow::Result<Vec<Value>> {
+    let Value::Object(mut object) = value else {
+        bail!("it must be a JSON object: {{\"jobs\": […]}}, a job, or a job's body");
+    };
+    match object.remove("jobs") {
+        Some(Value::Array(jobs)) => Ok(jobs),
+        Some(_) => bail!("`jobs` must be an array"),
+        None if object.contains_key("body") => Ok(vec![Value::Object(object)]),
+        None => Ok(vec![json!({ "body": object })]),
+    }
+}
+
+/// Lays the flags over a job.
+fn adjust(job: &mut Value, flags: &JobFlags, stream: bool) {
+    let Some(members) = job.as_object_mut() else { return };
+    let ms = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let given = [
+        ("class", flags.class.map(|class| json!(class))),
+        ("session", flags.session.as_ref().map(|session| json!(session))),
+        ("delay_ms", flags.delay.map(|delay| json!(ms(delay)))),
+        ("deadline_ms", flags.deadline.map(|deadline| json!(ms(deadline)))),
+        ("webhook", flags.webhook.as_ref().map(|url| json!({ "url": url }))),
+    ];
+    let given = given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    members.extend(given);
+    for (name, value) in &flags.metadata {
+        let labels = members.entry("metadata").or_insert_with(|| json!({}));
+        if let Some(labels) = labels.as_object_mut() {
+            set(labels, name, json!(value));
         }
-        return Ok(Value::Object(object));
     }
-    let is_job = object.contains_key("body");
-    let mut job = if is_job { Value::Object(object) } else { json!({"body": object}) };
-    adjust(&mut job, typed);
-    Ok(job)
-}
-
-/// Lays the flags over one job.
-fn adjust(job: &mut Value, typed: &Submit) {
-    if let Some(class) = typed.class {
-        job["class"] = json!(class);
-    }
-    if let Some(session) = &typed.session {
-        job["session"] = json!(session);
-    }
-    let Some(body) = job["body"].as_object_mut() else { return };
-    let set = |body: &mut Map<String, Value>, key: &str, value: Value| {
-        drop(body.insert(key.to_owned(), value));
-    };
-    if let Some(model) = &typed.model {
+    let Some(body) = members.get_mut("body").and_then(Value::as_object_mut) else { return };
+    if let Some(model) = &flags.model {
         set(body, "model", json!(model));
     } else if !body.contains_key("model") {
         set(body, "model", json!("default"));
     }
-    if typed.stream {
+    if stream {
         set(body, "stream", json!(true));
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Value> {
-    let text = if path == Path::new("-") {
+fn set(object: &mut Map<String, Value>, key: &str, value: Value) {
+    drop(object.insert(key.to_owned(), value));
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
         let mut text = String::new();
         io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        text
-    } else {
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?
-    };
-    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[cfg(test)]
@@ -142,38 +220,55 @@ mod tests {
 
     fn typed(line: &str) -> Submit {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
-            Command::Submit(submit) => submit,
+            Command::Submit(submit) => *submit,
             other => panic!("not submit: {other:?}"),
         }
     }
 
+    fn jobs(text: &str) -> anyhow::Result<Vec<Value>> {
+        of_file(text, Path::new("x"))
+    }
+
     #[test]
     fn a_prompt_becomes_a_job() {
-        let typed = typed("causeway submit hello --stream --class batch --session s --model m");
-        let request = of_prompt("hello", &typed);
+        let typed = typed(
+            "causeway submit hello --stream --class batch --session s --model m --delay 2s \
+             --deadline 1h --metadata a=b=c --metadata d= --webhook http://h/",
+        );
+        let mut job = of_prompt("hello");
+        adjust(&mut job, &typed.job, typed.stream);
         let body = json!({"messages": [{"role": "user", "content": "hello"}],
             "model": "m", "stream": true});
-        let url = "/v1/chat/completions";
-        let expected = json!({"url": url, "body": body, "class": "batch", "session": "s"});
-        assert_eq!(request, expected);
+        let expected = json!({"url": "/v1/chat/completions", "body": body, "class": "batch",
+            "session": "s", "delay_ms": 2000, "deadline_ms": 3_600_000,
+            "metadata": {"a": "b=c", "d": ""}, "webhook": {"url": "http://h/"}});
+        assert_eq!(job, expected);
     }
 
     #[test]
-    fn a_file_is_jobs_or_a_job_or_a_body() {
-        let typed = typed("causeway submit --json x");
-        let jobs = json!({"jobs": [{"body": {}}]});
-        assert_eq!(of_file(jobs.clone(), &typed).unwrap(), jobs);
+    fn a_file_is_jobs_or_a_job_or_a_body_or_lines_of_these() {
         let job = json!({"body": {"model": "m"}, "class": "batch"});
-        assert_eq!(of_file(job.clone(), &typed).unwrap(), job);
+        assert_eq!(
+            jobs(&json!({"jobs": [job, job]}).to_string()).unwrap(),
+            [job.clone(), job.clone()]
+        );
+        assert_eq!(jobs(&format!("{job:#}")).unwrap(), std::slice::from_ref(&job));
         let body = json!({"model": "m", "input": "x"});
-        assert_eq!(of_file(body.clone(), &typed).unwrap(), json!({"body": body}));
-        assert!(of_file(json!([1]), &typed).is_err());
+        let wrapped = json!({ "body": body });
+        assert_eq!(jobs(&body.to_string()).unwrap(), std::slice::from_ref(&wrapped));
+        assert_eq!(jobs(&format!("{job}\n\n{body}\n")).unwrap(), [job.clone(), wrapped]);
+        assert!(jobs("[1]").is_err());
+        let error = format!("{:#}", jobs(&format!("{job}\n{{")).unwrap_err());
+        assert!(error.contains("line 2 of x"), "{error}");
     }
 
     #[test]
-    fn flags_for_one_job_are_refused_beside_many() {
-        let typed = typed("causeway submit --json x --class batch");
-        let error = of_file(json!({"jobs": []}), &typed).unwrap_err().to_string();
-        assert!(error.contains("--class"), "{error}");
+    fn flags_are_laid_over_each_job() {
+        let typed = typed("causeway submit --file x --class batch --metadata a=b");
+        let mut job =
+            json!({"body": {"model": "m"}, "class": "interactive", "metadata": {"c": "d"}});
+        adjust(&mut job, &typed.job, false);
+        let metadata = json!({"a": "b", "c": "d"});
+        assert_eq!(job, json!({"body": {"model": "m"}, "class": "batch", "metadata": metadata}));
     }
 }

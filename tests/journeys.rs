@@ -5,6 +5,7 @@ mod bridge;
 mod cancel;
 mod crash;
 mod drain;
+mod happened;
 mod lanes;
 mod main_job;
 mod outage;

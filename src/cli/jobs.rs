@@ -1,0 +1,166 @@
+//! The flags of the commands about jobs.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::Server;
+use crate::{config::span, moment};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum JobClass {
+    Interactive,
+    Standard,
+    Batch,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").args(["prompt", "file"]).required(true))]
+pub(crate) struct Submit {
+    /// The message to the model
+    pub(crate) prompt: Option<String>,
+    /// A file of jobs, `-` for standard input: one job (it has a `body`) or just its body as JSON,
+    /// `{"jobs": […]}`, or a line of JSON for each job
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Wait for the answer and print it
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Print the answer's tokens as they arrive
+    #[arg(long)]
+    pub(crate) stream: bool,
+    /// Print a line of JSON for each job: as it was accepted, or with --wait as it ended
+    #[arg(long, conflicts_with = "stream")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) job: JobFlags,
+    /// Make a repetition of this command harmless: the same key gives the same job
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// What is laid over each submitted job.
+#[derive(Debug, Args)]
+pub(crate) struct JobFlags {
+    /// The model to ask [default: default]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// How urgent it is [default: standard]
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<JobClass>,
+    /// The session in whose order it runs [default: none]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) session: Option<String>,
+    /// A label, which comes back with the job; can be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
+    pub(crate) metadata: Vec<(String, String)>,
+    /// How long it waits before it may run
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
+    pub(crate) delay: Option<Duration>,
+    /// How long it may take to its end, from now on
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
+    pub(crate) deadline: Option<Duration>,
+    /// Where its end is posted [default: the tenant's own, if any]
+    #[arg(long, value_name = "URL")]
+    pub(crate) webhook: Option<String>,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// The job's id
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Jobs {
+    /// List jobs, newest first
+    List(Box<JobsList>),
+    /// Show one job: what became of it, its failed attempts, its request and its answer
+    Show(JobsShow),
+    /// Cancel a job, waiting or running
+    Cancel(Watch),
+    /// Put a failed, cancelled or expired job back, or all of a state
+    Retry(Box<JobsRetry>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsShow {
+    /// The job's id
+    pub(crate) job: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// Which jobs.
+#[derive(Debug, Args)]
+pub(crate) struct JobFilter {
+    /// Only those in this state: queued, scheduled, running, succeeded, failed, cancelled, expired
+    #[arg(long, value_name = "STATUS")]
+    pub(crate) status: Option<String>,
+    /// Only those of this class
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<JobClass>,
+    /// Only those of this session
+    #[arg(long, value_name = "KEY")]
+    pub(crate) session: Option<String>,
+    /// Only those that were accepted since: how long ago, e.g. 90m or 2h, or a moment, e.g.
+    /// 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only those of this model
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
+    /// Only those that ended with this error code, e.g. `upstream_timeout` or cancelled
+    #[arg(long, value_name = "CODE")]
+    pub(crate) error_code: Option<String>,
+    /// Those of this tenant; of another than your own for administrators [default: your own]
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsList {
+    #[command(flatten)]
+    pub(crate) filter: JobFilter,
+    /// How many, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) limit: u16,
+    /// Only those older than this job
+    #[arg(long, value_name = "JOB")]
+    pub(crate) after: Option<String>,
+    /// Print a line of JSON for each job instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
+
+/// The flags that choose among many jobs, where one is named instead.
+const OF_MANY: [&str; 6] = ["class", "session", "since", "model", "error_code", "tenant"];
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").args(["job", "status"]).required(true))]
+pub(crate) struct JobsRetry {
+    /// The job's id
+    #[arg(conflicts_with_all = OF_MANY)]
+    pub(crate) job: Option<String>,
+    #[command(flatten)]
+    pub(crate) filter: JobFilter,
+    #[command(flatten)]
+    pub(crate) server: Server,
+}
