@@ -251,7 +251,8 @@ impl FromStr for JobId {
             let lane = LaneName::new(parts.next()?).ok()?;
             let index = parts.next()?.parse().ok()?;
             let id = Self::in_shard(Shard { lane, index }, parts.next()?)?;
-            parts.next().is_none().then_some(id)
+            // A number has several spellings, such as `+0`, and a job only one id.
+            (parts.next().is_none() && id.to_string() == text).then_some(id)
         };
         parse().ok_or_else(|| InvalidName {
             kind: "job id",
@@ -283,6 +284,15 @@ mod tests {
         for _ in 0..100 {
             let id = JobId::new(shard.clone());
             assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn a_job_has_one_id() {
+        let id = JobId::new(Shard { lane: LaneName::default_lane(), index: 7 });
+        for alias in ["_+7_", "_07_"] {
+            let text = id.to_string().replacen("_7_", alias, 1);
+            assert!(text.parse::<JobId>().is_err(), "{text}");
         }
     }
 

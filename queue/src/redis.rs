@@ -338,6 +338,12 @@ impl RedisStore {
         (0..reply.len()).map(|_| reply.text()).collect()
     }
 
+    /// Where calls for a shard gather, if a job of it was accepted or found here. Clients name shards that never were:
+    /// nothing is kept for these.
+    fn known_gathers(&self, shard: &Shard) -> Option<Gathers> {
+        lock(&self.gathers).get(shard).cloned()
+    }
+
     fn gathers(&self, shard: &Shard) -> Gathers {
         let mut all = lock(&self.gathers);
         if let Some(gathers) = all.get(shard) {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::{
-    Args, MOST_LEASES, RedisStore, enqueue, keys, news, orphans, outbox, record,
+    Args, GATHERED, MOST_LEASES, RedisStore, enqueue, keys, news, orphans, outbox, record,
     reply::{self, Reply},
     step, views, wake, workers,
 };
@@ -143,9 +143,19 @@ impl Backend for RedisStore {
     }
 
     async fn get(&self, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
-        let gather = self.gathers(shard).get;
-        let asked = ids.iter().map(|id| gather.ask(id.clone()));
-        futures_util::future::try_join_all(asked).await
+        if let Some(gathers) = self.known_gathers(shard) {
+            let asked = ids.iter().map(|id| gathers.get.ask(id.clone()));
+            return futures_util::future::try_join_all(asked).await;
+        }
+        let mut jobs = Vec::with_capacity(ids.len());
+        for part in ids.chunks(GATHERED) {
+            jobs.extend(views::get(&self.server, shard, part).await?);
+        }
+        if jobs.iter().any(Option::is_some) {
+            // The shard is one that was: further reads gather.
+            self.gathers(shard);
+        }
+        Ok(jobs)
     }
 
     async fn body(&self, id: &JobId) -> Result<Option<Bytes>, Error> {

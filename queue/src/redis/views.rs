@@ -36,7 +36,11 @@ pub(super) fn reader(server: &Arc<Server>, shard: &Shard) -> gather::Send<JobId,
 
 /// Those that have ended say all in their record, and most that are read have; only the others need
 /// the script, which knows where they stand.
-async fn get(server: &Server, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
+pub(super) async fn get(
+    server: &Server,
+    shard: &Shard,
+    ids: &[JobId],
+) -> Result<Vec<Option<Job>>, Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
