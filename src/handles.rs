@@ -16,6 +16,20 @@ pub(crate) fn raise(connections: u64) -> u64 {
     increase_nofile_limit(hard).unwrap_or(soft)
 }
 
+/// Fewest connections of clients, however few handles there are.
+const FEWEST: u64 = 16;
+
+/// How many connections clients may have, at most `most`, so that `own` connections of this process find handles too.
+pub(crate) fn for_clients(most: usize, own: u64) -> usize {
+    let Ok((limit, _)) = getrlimit(Resource::NOFILE) else { return most };
+    most.min(usize::try_from(left_for_clients(limit, own)).unwrap_or(usize::MAX))
+}
+
+fn left_for_clients(limit: u64, own: u64) -> u64 {
+    let free = limit.saturating_sub(SPARE);
+    (free - own.min(free / 2)).max(FEWEST)
+}
+
 /// What to tell a person when `limit` handles cannot hold `connections`; `None` when they can.
 pub(crate) fn shortage(limit: u64, connections: u64) -> Option<String> {
     let needed = connections.saturating_add(SPARE);
@@ -36,5 +50,12 @@ mod tests {
         assert!(shortage(1024, 10_000).unwrap().contains("10100"));
         assert_eq!(shortage(1_048_576, 10_000), None);
         assert!(raise(500) >= 256);
+    }
+
+    #[test]
+    fn clients_leave_handles_to_the_process() {
+        assert_eq!(left_for_clients(1100, 300), 700);
+        assert_eq!(left_for_clients(200, 512), 50);
+        assert_eq!(left_for_clients(50, 0), FEWEST);
     }
 }

@@ -9,6 +9,7 @@ mod cli;
 mod client;
 mod config;
 mod experiment;
+mod exposure;
 mod follow;
 mod handles;
 mod jobs;

@@ -1,6 +1,8 @@
-//! How much memory this process may use: that of the machine, or less where a control group bounds it.
+//! How much memory this process may use: that of the machine, or less where a control group or its own limit bounds it.
 
-use std::{fs, path::Path};
+use std::{fs, ops::RangeInclusive, path::Path};
+
+use rlimit::{INFINITY, Resource, getrlimit};
 
 /// Where control groups are: of version 2, and the memory controller of version 1.
 const GROUPS: [(&str, &str); 2] =
@@ -19,13 +21,24 @@ pub(crate) fn share_of_answers() -> usize {
     share.unwrap_or(defaults.max_response_memory).max(defaults.max_response_bytes)
 }
 
+/// Bytes that bodies of requests may take where no setting says: one part in so many, within these bounds.
+const SHARE_OF_BODIES: u64 = 8;
+const BODIES: RangeInclusive<u64> = 32 << 20..=128 << 20;
+
+/// Bytes that the bodies of requests may take where no setting says.
+pub(crate) fn share_of_bodies() -> usize {
+    let share = available().map_or(*BODIES.end(), |bytes| bytes / SHARE_OF_BODIES);
+    usize::try_from(share.clamp(*BODIES.start(), *BODIES.end())).unwrap_or(usize::MAX)
+}
+
 /// Bytes that this process may use; `None` where the system does not say.
 fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok();
     let path = group.as_deref().map_or("/", memory_group);
     let bound = GROUPS.iter().filter_map(|(root, file)| limit(Path::new(root), path, file)).min();
-    [machine, bound].into_iter().flatten().min()
+    let own = getrlimit(Resource::AS).ok().map(|(soft, _)| soft).filter(|soft| *soft != INFINITY);
+    [machine, bound, own].into_iter().flatten().min()
 }
 
 /// The `MemTotal` of `/proc/meminfo`, in bytes.

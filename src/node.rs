@@ -18,7 +18,7 @@ use crate::{
     banner::{Banner, Role},
     census,
     config::{Config, Source},
-    handles, listen, logging, metrics, probe,
+    exposure, handles, listen, logging, metrics, probe,
     reload::Reload,
     signals::Signals,
     store,
@@ -47,8 +47,12 @@ pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> 
     }
     logging::start(&config.log, &source.environment)?;
     let connections = 2 * config.concurrency as u64;
-    if let Some(shortage) = handles::shortage(handles::raise(connections), connections) {
+    let limit = handles::raise(connections);
+    if let Some(shortage) = handles::shortage(limit, connections) {
         tracing::warn!("{shortage}");
+    }
+    for warning in exposure::warnings(&source, &config) {
+        tracing::warn!("{warning}");
     }
     let mut signals = Signals::listen().context("cannot hear signals")?;
     let node = Node::prepare(config.clone(), role).await?;
@@ -132,7 +136,11 @@ impl Node {
         let api = listener.map(|listener| {
             let health = worker.as_ref().map(Worker::health);
             let handle = metrics.clone();
-            let settings = api_settings(&config, role, clients.as_ref());
+            let own = if works { 2 * config.concurrency as u64 } else { 0 };
+            let settings = Settings {
+                max_connections: handles::for_clients(config.api.max_connections, own),
+                ..api_settings(&config, role, clients.as_ref())
+            };
             let is_alive = move || health.as_ref().is_none_or(|health| health.is_alive(STUCK));
             let metrics = move || handle.render();
             let (queue, tenants) = (queue.clone(), tenants.clone());
@@ -167,16 +175,23 @@ impl Node {
             upkeep.spawn(keep_surveying(self.queue.clone()));
         }
         let mut probes = JoinSet::new();
-        let mut parts = JoinSet::new();
-        // Cancelled when no answer can come from here any more.
+        let mut parts = JoinSet::<anyhow::Result<()>>::new();
+        // Cancelled when no answer can come from here any more. Over Redis another worker may answer: the API waits for
+        // `drain`.
         let mut ended = CancellationToken::new();
         if let Some((listener, state)) = self.api {
             upkeep.spawn(census::run(self.queue.clone()));
             ended = state.stopping();
             let heard = stop.stop();
+            let at_once = stop.stop();
+            let abort = ended.clone();
+            upkeep.spawn(async move {
+                at_once.at_once().await;
+                abort.cancel();
+            });
             parts.spawn(async move {
-                let drain = async move { heard.draining().await };
-                causeway_api::serve(listener, state, drain).await.context("the API broke")
+                causeway_api::serve(listener, state, async move { heard.draining().await }).await;
+                Ok(())
             });
         }
         let heard = stop.stop();
@@ -189,19 +204,16 @@ impl Node {
             parts.spawn(async move {
                 let drained = worker.run(heard).await;
                 match kept_in_memory {
-                    Some(queue) => tell_lost(&queue).await?,
+                    // Nothing that still waits will be answered.
+                    Some(queue) => {
+                        ended.cancel();
+                        tell_lost(&queue).await?;
+                    }
                     None if drained.handed_back > 0 => {
                         tracing::info!(jobs = drained.handed_back, "running jobs were handed back");
                     }
                     None => {}
                 }
-                ended.cancel();
-                Ok(())
-            });
-        } else {
-            parts.spawn(async move {
-                heard.draining().await;
-                ended.cancel();
                 Ok(())
             });
         }

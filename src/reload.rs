@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How often the file is looked at, and whether the bounds are in force.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a process takes over anew.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ mod simulated;
 mod start;
 mod store_access;
 mod stream;
-mod tenants;
+pub(crate) mod tenants;
 mod waits;
 mod webhook;
 mod workers;

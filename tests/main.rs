@@ -7,6 +7,8 @@ mod deployment;
 #[cfg(test)]
 mod history;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod journeys;
 #[cfg(test)]
 mod leftovers;

@@ -1,19 +1,28 @@
 //! Who is calling: API keys and the tenants they belong to.
 //!
-//! Keys are known by their SHA-256 only, compared in constant time, and never logged.
+//! Keys are known by their SHA-256 only, compared in constant time, and never logged. What a key has opened ends when
+//! the key is valid no more.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    task::{Context, Poll},
+};
 
 use axum::{
+    body::Body,
     extract::{FromRequestParts, Request, State},
     http::{HeaderMap, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use causeway_queue::TenantId;
+use http_body::{Body as _, Frame};
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
-use crate::{access, error::ApiError, state::AppState};
+use crate::{access, audit, error::ApiError, serve::connection::Connection, state::AppState};
 
 /// A configured tenant.
 #[derive(Debug, Clone)]
@@ -41,7 +50,14 @@ pub struct Webhooks {
 
 /// The tenants that may call. Cheap to clone; all clones see a replacement.
 #[derive(Debug, Clone, Default)]
-pub struct Tenants(Arc<RwLock<Vec<Tenant>>>);
+pub struct Tenants(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    tenants: RwLock<Vec<Tenant>>,
+    /// Notified of each replacement.
+    replaced: watch::Sender<()>,
+}
 
 /// Who is calling.
 #[derive(Debug, Clone)]
@@ -55,8 +71,8 @@ pub(crate) struct Caller {
 }
 
 /// A caller who may see and do what concerns all tenants.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Admin;
+#[derive(Debug, Clone)]
+pub(crate) struct Admin(pub(crate) Caller);
 
 impl Tenants {
     /// Nobody is configured: every call is the tenant `default`.
@@ -68,22 +84,23 @@ impl Tenants {
     /// Only these may call.
     #[must_use]
     pub fn new(tenants: Vec<Tenant>) -> Self {
-        Self(Arc::new(RwLock::new(tenants)))
+        Self(Arc::new(Known { tenants: RwLock::new(tenants), replaced: watch::Sender::default() }))
     }
 
     /// From now on these may call.
     pub fn replace(&self, tenants: Vec<Tenant>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tenants;
+        *self.0.tenants.write().unwrap_or_else(PoisonError::into_inner) = tenants;
+        self.0.replaced.send_replace(());
     }
 
     /// Whether everybody is let in.
     pub(crate) fn are_open(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.read().is_empty()
     }
 
     /// The ids of those who may call: where nobody is configured, the one of everybody.
     pub(crate) fn ids(&self) -> Vec<TenantId> {
-        let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let tenants = self.read();
         if tenants.is_empty() {
             return vec![TenantId::default_tenant()];
         }
@@ -95,7 +112,7 @@ impl Tenants {
     /// # Errors
     /// When a key is needed and nobody has that one.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
-        let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let tenants = self.read();
         if tenants.is_empty() {
             return Ok(Caller::anybody());
         }
@@ -107,9 +124,24 @@ impl Tenants {
         holder(&tenants, digest).ok_or_else(|| ApiError::unauthorized("this API key is unknown"))
     }
 
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Tenant>> {
+        self.0.tenants.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Completes when `caller` would be let in no more.
+    pub(crate) async fn revoked(self, caller: Caller) {
+        // Subscribes before it looks, so that no replacement is missed.
+        let mut replaced = self.0.replaced.subscribe();
+        while self.again(&caller).is_some() {
+            if replaced.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// `caller`, who was let in before, as it is by now; `None` when it would be let in no more.
     pub(crate) fn again(&self, caller: &Caller) -> Option<Caller> {
-        let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let tenants = self.read();
         let now = match caller.key_sha256 {
             None => tenants.is_empty().then(Caller::anybody),
             Some(digest) => holder(&tenants, digest),
@@ -163,22 +195,74 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
         let names = ["x-api-key", "api-key"];
         names.into_iter().find_map(|name| headers.get(name)?.to_str().ok())
     };
-    bearer().or_else(named).or_else(offered)
+    bearer().or_else(named).or_else(offered).filter(|key| !key.is_empty())
 }
 
-/// Lets those through who may call, and says who they are.
+/// Lets those through who may call, says who they are, and ends their answers when they may call no more.
 pub(crate) async fn authenticate(
     State(state): State<AppState>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    match state.tenants.caller(request.headers()) {
-        Ok(caller) => {
-            access::of_tenant(&caller.tenant);
-            request.extensions_mut().insert(caller);
-            next.run(request).await
+    let path = request.uri().path().to_owned();
+    let caller = match let_in(&state, &request) {
+        Ok(caller) => caller,
+        Err(error) => return error.in_shape_of(&path).into_response(),
+    };
+    access::of_tenant(&caller.tenant);
+    request.extensions_mut().insert(caller.clone());
+    if caller.key_sha256.is_none() {
+        return next.run(request).await;
+    }
+    let mut revoked = Box::pin(state.tenants.clone().revoked(caller));
+    let response = tokio::select! {
+        biased;
+        response = next.run(request) => response,
+        () = &mut revoked => {
+            let message = "this API key is not valid any more";
+            return ApiError::unauthorized(message).in_shape_of(&path).into_response();
         }
-        Err(error) => error.in_shape_of(request.uri().path()).into_response(),
+    };
+    let is_stream = response.body().size_hint().exact().is_none();
+    if is_stream { response.map(|body| Body::new(Revocable { body, revoked })) } else { response }
+}
+
+/// The caller of `request`, if there is room for its connection.
+fn let_in(state: &AppState, request: &Request) -> Result<Caller, ApiError> {
+    let connection = request.extensions().get::<Arc<Connection>>();
+    let caller = state.tenants.caller(request.headers()).inspect_err(|_| {
+        if presented(request.headers()).is_some() {
+            audit::reject(state, connection.map(|connection| connection.peer));
+        }
+    })?;
+    if let Some(connection) = connection {
+        connection.let_in(&caller.tenant, caller.key_sha256.is_some()).map_err(|_| {
+            let message = "your calls keep most connections of this process busy \
+                           (api.max_connections); try again in 1 s";
+            ApiError::too_many("too_many_connections", message, 1)
+        })?;
+    }
+    Ok(caller)
+}
+
+/// A stream that breaks off when the key that opened it is valid no more. An orderly end would look complete.
+struct Revocable<F> {
+    body: Body,
+    revoked: Pin<Box<F>>,
+}
+
+impl<F: Future<Output = ()>> http_body::Body for Revocable<F> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.revoked.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(axum::Error::new("the key is not valid any more"))));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 }
 
@@ -210,7 +294,7 @@ impl FromRequestParts<AppState> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let caller = Caller::from_request_parts(parts, state).await?;
-        if caller.admin { Ok(Self) } else { Err(ApiError::forbidden(&caller.tenant)) }
+        if caller.admin { Ok(Self(caller)) } else { Err(ApiError::forbidden(&caller.tenant)) }
     }
 }
 
@@ -247,6 +331,18 @@ mod tests {
         assert_eq!(call(&tenants, "authorization", "Bearer other"), None);
         assert_eq!(call(&tenants, "authorization", "Basic old"), None);
         assert!(tenants.caller(&HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn an_empty_key_opens_nothing() {
+        let mut empty = tenants().read().clone();
+        empty[0].key_sha256 = vec![Sha256::digest(b"").into()];
+        let tenants = Tenants::new(empty);
+        for name in ["x-api-key", "api-key"] {
+            assert_eq!(call(&tenants, name, ""), None, "{name}");
+        }
+        assert_eq!(call(&tenants, "authorization", "Bearer "), None);
+        assert_eq!(call(&tenants, PROTOCOL, "causeway.key."), None);
     }
 
     #[test]

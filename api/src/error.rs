@@ -16,7 +16,7 @@ use causeway_queue::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::outage::Refusal;
+use crate::{budget::Bound, outage::Refusal};
 
 /// Longest `Retry-After` that SDKs obey, in seconds.
 const MAX_RETRY_AFTER_S: u64 = 120;
@@ -146,6 +146,16 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", "foreign_origin", message)
     }
 
+    /// A host that is not this server, where no key is needed.
+    pub(crate) fn unknown_host(name: &str) -> Self {
+        let name: String = name.chars().take(100).collect();
+        let message = format!(
+            "without tenants this server answers as localhost only, not as {name:?}; add the name to \
+             api.hosts, or configure a [[tenant]]"
+        );
+        Self::new(StatusCode::FORBIDDEN, "permission_error", "unknown_host", message)
+    }
+
     /// There is nothing of that name, or it is somebody else's.
     pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", code, message)
@@ -243,6 +253,25 @@ impl ApiError {
     pub(crate) fn too_many(code: &'static str, message: impl Into<String>, after_s: u64) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         Self::new(status, "rate_limit_error", code, message).retry_after(after_s)
+    }
+
+    /// The memory for `what` is taken.
+    pub(crate) fn too_many_bytes(bound: Bound, what: &str) -> Self {
+        match bound {
+            Bound::All => {
+                let message = format!(
+                    "the memory for {what} is taken (api.max_body_memory); try again in 1 s"
+                );
+                Self { message, ..Self::unavailable() }
+            }
+            Bound::Tenant => {
+                let message = format!(
+                    "your part of the memory for {what} is taken (half of api.max_body_memory); \
+                     send fewer at once"
+                );
+                Self::too_many("too_many_bytes", message, 1)
+            }
+        }
     }
 
     /// The store does not answer, or takes nothing.

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::{
     body::Body,
     extract::{Query, State},
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -26,6 +26,9 @@ use crate::{
 
 /// Highest number of an event after which a client may go on.
 pub(crate) const MAX_SEQ: u64 = u32::MAX as u64;
+
+/// The last lines of a stream that ends before its job, as the process stops: the client connects again so soon, in ms.
+const RESUME: &str = "retry: 500\n\n";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,18 +55,28 @@ pub(crate) async fn events(
     let key = job_id(&id)?;
     let job = state.queue.job(&owner(&state, &caller, &key).await?, &key).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
+    if from > 0
+        && job.status().is_terminal()
+        && state.queue.follow(&job, from).known().await?.is_empty()
+    {
+        // An EventSource would come back for ever.
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let headers = [(header::CONTENT_TYPE, "text/event-stream")];
     let mut response = headers.into_response();
     name_job(response.headers_mut(), &job.id);
     simulated::mark_events(response.headers_mut(), &state, &job);
     let reader = Reader::new(&state, &job, from);
     let ping = state.settings.ping;
-    let blocks = stream::unfold(reader, move |mut reader| async move {
-        let block = match timeout(ping, reader.next()).await {
-            Err(_) => "event: ping\ndata: {}\n\n".to_owned(),
-            Ok(event) => block(&reader, &event?).await,
+    let blocks = stream::unfold(Some(reader), move |reader| async move {
+        let mut reader = reader?;
+        let (block, goes_on) = match timeout(ping, reader.next()).await {
+            Err(_) => ("event: ping\ndata: {}\n\n".to_owned(), true),
+            Ok(Some(event)) => (block(&reader, &event).await, true),
+            Ok(None) if reader.is_stopped() => (RESUME.to_owned(), false),
+            Ok(None) => return None,
         };
-        Some((Ok::<Bytes, Infallible>(Bytes::from(block)), reader))
+        Some((Ok::<Bytes, Infallible>(Bytes::from(block)), goes_on.then_some(reader)))
     });
     *response.body_mut() = Body::from_stream(blocks);
     Ok(response)

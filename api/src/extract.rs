@@ -3,14 +3,14 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use axum::{
-    extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
+    extract::{FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use bytes::Bytes;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::{Number, Value};
 
-use crate::{error::ApiError, state::AppState};
+use crate::{body, error::ApiError, state::AppState};
 
 /// Most that a count in a request may be: JSON's numbers are exact so far.
 pub(crate) const MAX_COUNT: u64 = (1 << 53) - 1;
@@ -27,10 +27,7 @@ impl FromRequest<AppState> for JsonBytes {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         check_content_type(request.headers())?;
-        match Bytes::from_request(request, state).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(rejection) => Err(unreadable(&rejection, state.settings.max_body_bytes)),
-        }
+        body::read(state, request).await.map(Self)
     }
 }
 
@@ -43,8 +40,7 @@ impl FromRequest<AppState> for MaybeJson {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let checked = check_content_type(request.headers());
-        let bytes = Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|error| unreadable(&error, state.settings.max_body_bytes))?;
+        let bytes = body::read(state, request).await?;
         if bytes.is_empty() { Ok(Self(bytes)) } else { checked.map(|()| Self(bytes)) }
     }
 }
@@ -75,15 +71,6 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let message = format!("the content type must be application/json; {found}");
     Err(ApiError::invalid("unsupported_media_type", message)
         .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
-}
-
-fn unreadable(rejection: &BytesRejection, max_bytes: usize) -> ApiError {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let message = format!("the body is larger than {max_bytes} bytes, which is the limit");
-        return ApiError::invalid("body_too_large", message)
-            .with_status(StatusCode::PAYLOAD_TOO_LARGE);
-    }
-    ApiError::invalid("unreadable_body", "the body could not be read to its end")
 }
 
 /// Reads `bytes`, which must be one JSON object, as a `T`. Serde itself would take an array for the

@@ -29,9 +29,6 @@ pub(crate) struct Well {
     model: Option<String>,
     /// Always `ok`.
     status: &'static str,
-    /// Where jobs are kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    store: Option<String>,
     /// Names the lanes whose jobs are accepted and wait, as no live worker serves them.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
@@ -42,7 +39,7 @@ pub(crate) struct Well {
 
 impl Well {
     const fn new() -> Self {
-        Self { model: None, status: "ok", store: None, warning: None, workers: None }
+        Self { model: None, status: "ok", warning: None, workers: None }
     }
 
     /// Adds what is known of the workers of these lanes: nothing if the registry does not answer in time.
@@ -62,6 +59,9 @@ pub(crate) async fn alive() -> Response {
 /// The store answers, and the worker in this process, if there is one, works. A process without any worker is ready: it
 /// accepts jobs. The body says so.
 pub(crate) async fn ready(State(state): State<AppState>) -> Response {
+    if state.draining.is_cancelled() {
+        return ApiError::takes_no_more().into_response();
+    }
     if !answers(&state).await {
         return ApiError::unavailable().into_response();
     }
@@ -71,11 +71,10 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
             .with_status(StatusCode::SERVICE_UNAVAILABLE)
             .into_response();
     }
-    let store = Some(state.queue.backend().describe());
     let lanes = state.queue.lanes().iter().map(|lane| &lane.name);
     let lanes: Vec<&LaneName> = lanes.filter(|lane| !is_of_deliveries(lane)).collect();
-    let well = Well { store, ..Well::new() };
-    Json(well.with_workers(&state, &lanes).await).into_response()
+    // Where the store is stays out: this route needs no key.
+    Json(Well::new().with_workers(&state, &lanes).await).into_response()
 }
 
 async fn answers(state: &AppState) -> bool {

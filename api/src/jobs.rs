@@ -110,7 +110,7 @@ pub(crate) async fn show(
     let key = job_id(&id)?;
     let tenant = owner(&state, &caller, &key).await?;
     let ended = state.queue.wait(&tenant, &key, wait.unwrap_or(Duration::ZERO));
-    let job = state.unless_stopped(ended, &tenant, &key).await?;
+    let job = state.unless_handed_over(ended, &tenant, &key).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
     let shown = match include {
         Some(_) => job_view::json_with_request(&job, state.queue.body(&key).await?),

@@ -5,18 +5,21 @@
 //! of a job lives here. This crate never sees the worker.
 
 mod access;
+mod audit;
 mod auth;
+mod body;
 mod bridge;
+mod budget;
 mod cause;
 mod deliveries;
 mod docs;
 mod error;
-mod event_stream;
 mod events;
 mod extract;
 mod forward;
 mod gateway;
 mod gauges;
+mod headers;
 mod health;
 mod job_view;
 mod jobs;
@@ -29,6 +32,7 @@ mod outage;
 mod queue_view;
 mod reader;
 mod request_id;
+mod root;
 mod router;
 mod serve;
 mod settings;

@@ -41,6 +41,7 @@ use crate::{
     job_view::{JobView, ListView, PageView},
     models::{ModelList, ModelView},
     queue_view::{LaneList, QueueView, Whose},
+    root::About,
     settings::Settings,
     state::AppState,
     submit::{JobRequest, ManyRequest, Peek},
@@ -135,6 +136,7 @@ fn requests() -> Schemas {
     add::<chat::Message>(&mut schemas);
     // An answer, which says only what it has to say.
     add::<Well>(&mut schemas);
+    add::<About>(&mut schemas);
     schemas
 }
 

@@ -1,10 +1,10 @@
-//! Pages in browsers: which may call (CORS), and which may change nothing.
+//! Pages in browsers: which may call (CORS), which may change nothing, and under which names this server is known.
 //!
 //! With tenants every call needs a key that a page of another origin does not have, so pages of all origins may
 //! call, without cookies. Without tenants the browser's user is everybody: a page of another origin is refused
 //! unless a setting names its origin. The setting replaces the default in both cases.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -21,6 +21,35 @@ const REMEMBERED: Duration = Duration::from_secs(7200);
 
 /// Says from where a browser's request comes, relative to its target (W3C Fetch Metadata).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Names of loopback. Browsers resolve those below `localhost` to it as well.
+const LOOPBACK: &str = "localhost";
+
+/// Refuses a request for a host that is not this server, where no key is needed: a page whose name was made to
+/// resolve to loopback would read everything (DNS rebinding).
+///
+/// # Errors
+/// `unknown_host`, which names the setting.
+pub(crate) fn check_host(state: &AppState, host: &str) -> Result<(), ApiError> {
+    let Some(named) = &state.settings.hosts else { return Ok(()) };
+    let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
+    let is_loopback = name == LOOPBACK
+        || name.strip_suffix(LOOPBACK).is_some_and(|rest| rest.ends_with('.'))
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let is_named = named.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(&name));
+    // HTTP/1.0 needs no host; browsers always send one.
+    if name.is_empty() || is_loopback || is_named || !state.tenants.are_open() {
+        return Ok(());
+    }
+    Err(ApiError::unknown_host(&name))
+}
+
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
 
 /// Answers preflights, which carry no key, and marks all answers for the pages that may read them.
 pub(crate) fn cors(state: &AppState) -> CorsLayer {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
+    audit,
     auth::{Admin, Caller},
     error::ApiError,
     extract::{MaybeJson, Segment, parse},
@@ -142,25 +143,26 @@ pub(crate) struct Whose {
 /// `POST /v1/lanes/{lane}/pause`: nothing more begins in the lane, or for one tenant in it.
 pub(crate) async fn pause(
     state: State<AppState>,
-    _: Admin,
+    admin: Admin,
     lane: Segment,
     bytes: MaybeJson,
 ) -> Result<Response, ApiError> {
-    set_paused(state, lane, &bytes, true).await
+    set_paused(state, &admin, lane, &bytes, true).await
 }
 
 /// `POST /v1/lanes/{lane}/resume`.
 pub(crate) async fn resume(
     state: State<AppState>,
-    _: Admin,
+    admin: Admin,
     lane: Segment,
     bytes: MaybeJson,
 ) -> Result<Response, ApiError> {
-    set_paused(state, lane, &bytes, false).await
+    set_paused(state, &admin, lane, &bytes, false).await
 }
 
 async fn set_paused(
     State(state): State<AppState>,
+    Admin(caller): &Admin,
     Segment(name): Segment,
     MaybeJson(bytes): &MaybeJson,
     paused: bool,
@@ -178,6 +180,9 @@ async fn set_paused(
         check_tenant(&state, tenant).await?;
     }
     state.queue.pause(lane, whose.tenant.as_ref(), paused).await?;
+    let of_tenant = whose.tenant.as_ref().map(|tenant| format!(" for {tenant}"));
+    let action = if paused { "pause" } else { "resume" };
+    audit::act(caller, action, &format!("lane {lane}{}", of_tenant.unwrap_or_default()));
     Ok(Json(lane_view(&state, lane, whose.tenant.as_ref()).await?).into_response())
 }
 

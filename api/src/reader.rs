@@ -34,7 +34,7 @@ impl Reader {
             state: state.clone(),
             tenant: job.tenant.clone(),
             id: job.id.clone(),
-            stopping: state.stopping(),
+            stopping: state.handover.clone(),
             rest: None,
             ended: false,
         }

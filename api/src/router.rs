@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::Request,
     http::{HeaderValue, StatusCode, header},
     middleware,
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::{MethodRouter, get, post},
 };
 
 use crate::{
     auth, bridge, deliveries, docs,
     error::ApiError,
-    event_stream, events, gateway, health, jobs, listing, models, openapi, origin,
+    events, gateway, headers, health, jobs, listing, models, openapi, origin,
     outage::{self, Outage},
-    queue_view, request_id,
+    queue_view, request_id, root,
     state::AppState,
     submit, workers, ws,
 };
@@ -87,6 +87,7 @@ fn for_callers() -> Table {
 /// What everybody may ask.
 fn for_everybody() -> Table {
     Table::default()
+        .route("/", allow(get(root::page), "GET, HEAD"))
         .route("/bridge/health", allow(get(health::bridge), "GET, HEAD"))
         .route("/healthz", allow(get(health::alive), "GET, HEAD"))
         .route("/readyz", allow(get(health::ready), "GET, HEAD"))
@@ -104,15 +105,15 @@ pub(crate) fn served() -> Vec<(&'static str, &'static str)> {
 /// The routes over `state`.
 pub fn router(state: AppState) -> Router {
     let authenticate = middleware::from_fn_with_state(state.clone(), auth::authenticate);
-    let limit = DefaultBodyLimit::max(state.settings.max_body_bytes);
     let watch = middleware::from_fn_with_state(Arc::<Outage>::default(), outage::watch);
     let refuse_foreign = middleware::from_fn_with_state(state.clone(), origin::refuse_foreign);
     let callers = for_callers().router.layer(authenticate).layer(refuse_foreign).layer(watch);
     callers
         .merge(for_everybody().router)
+        // Its links are relative to the page.
+        .route("/docs/", get(async || Redirect::permanent("../docs")))
         .fallback(unknown_route)
-        .layer(limit)
-        .layer(middleware::from_fn(event_stream::mark))
+        .layer(middleware::from_fn(headers::add))
         .layer(origin::cors(&state))
         .layer(middleware::from_fn(request_id::name_and_count))
         .with_state(state)

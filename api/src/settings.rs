@@ -10,8 +10,23 @@ use crate::{forward::FORWARDED, models::ModelsSource};
 /// How the API serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Longest request body, in bytes. Default 4 MiB.
+    /// Longest request body, in bytes. Default 20 MiB.
     pub max_body_bytes: usize,
+    /// Memory of all request bodies in flight, in bytes; and as much of answers that clients have not taken yet. Twice:
+    /// small ones, up to 64 KiB, are counted apart. A tenant may have half of each where there are tenants. At least
+    /// `max_body_bytes`. Default 128 MiB.
+    pub max_body_memory: usize,
+    /// Most connections at once. Default 16,384.
+    pub max_connections: usize,
+    /// Names of this server beside those of loopback, `*` for any; a request for another is refused where there are no
+    /// tenants. `None`: the server is meant to be reached by others, under any name. Default: `None`.
+    pub hosts: Option<Vec<String>>,
+    /// How long everything is served after the signal to stop, while `/readyz` answers 503 already. Default 0.
+    pub drain_pause: Duration,
+    /// How long calls may go on after that signal. Default 30 s.
+    pub drain: Duration,
+    /// True if other processes serve the same store, so that clients can go on there. Default: false.
+    pub hands_over: bool,
     /// Longest that a client may ask to wait for an answer. Default 120 s.
     pub max_wait: Duration,
     /// Longest that a call in the format of an SDK is held, where its client does not leave before. Default
@@ -93,7 +108,13 @@ pub struct BridgeSettings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            max_body_bytes: 4 << 20,
+            max_body_bytes: 20 << 20,
+            max_body_memory: 128 << 20,
+            max_connections: 16_384,
+            hosts: None,
+            drain_pause: Duration::ZERO,
+            drain: Duration::from_secs(30),
+            hands_over: false,
             max_wait: Duration::from_secs(120),
             hold: Duration::from_secs(660),
             max_jobs_per_call: 10_000,

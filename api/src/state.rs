@@ -11,7 +11,10 @@ use causeway_queue::{Error, JobId, Queue, TenantId, job::Job, reader::look_until
 use tokio::time::{Duration, Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{auth::Tenants, gauges::Gauges, models::ModelCache, settings::Settings};
+use crate::{
+    audit::Rejections, auth::Tenants, budget::Budgets, gauges::Gauges, models::ModelCache,
+    settings::Settings,
+};
 
 /// How long a store that fails is read again for a caller whose job is accepted: the time of a restart.
 const STORE_AWAY: Duration = Duration::from_secs(5);
@@ -31,7 +34,15 @@ pub struct Shared {
     pub(crate) errands: TaskTracker,
     /// Cancelled when no more jobs are taken, while what runs may still end.
     pub(crate) draining: CancellationToken,
-    stopping: CancellationToken,
+    /// Cancelled when clients that can go on elsewhere shall, at the latest with `stopping`: readers of events, and long
+    /// polls.
+    pub(crate) handover: CancellationToken,
+    pub(crate) stopping: CancellationToken,
+    /// What bodies hold until they are stored.
+    pub(crate) bodies: Arc<Budgets>,
+    /// What answers hold until they are taken.
+    pub(crate) answers: Budgets,
+    pub(crate) rejections: Arc<Rejections>,
     /// What `/openapi.json` answers: with tenants, and without; made when it is first asked for.
     pub(crate) documents: OnceLock<[Bytes; 2]>,
     pub(crate) models: ModelCache,
@@ -63,15 +74,21 @@ impl AppState {
         metrics: impl Fn() -> String + Send + Sync + 'static,
         is_alive: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
+        let stopping = CancellationToken::new();
+        let budgets = || Budgets::new(settings.max_body_memory.max(settings.max_body_bytes));
         Self(Arc::new(Shared {
             queue,
+            bodies: Arc::new(budgets()),
+            answers: budgets(),
             settings,
             tenants,
             metrics: Box::new(metrics),
             is_alive: Box::new(is_alive),
             errands: TaskTracker::new(),
             draining: CancellationToken::new(),
-            stopping: CancellationToken::new(),
+            handover: stopping.child_token(),
+            stopping,
+            rejections: Arc::default(),
             documents: OnceLock::new(),
             models: ModelCache::default(),
             gauges: Gauges::default(),
@@ -119,6 +136,19 @@ impl AppState {
         tokio::select! {
             job = waiting => job,
             () = self.stopping.cancelled() => self.queue.job(tenant, id).await,
+        }
+    }
+
+    /// The job when `waiting` for its end is over, or when its client shall wait on elsewhere.
+    pub(crate) async fn unless_handed_over(
+        &self,
+        waiting: impl Future<Output = Result<Option<Job>, Error>>,
+        tenant: &TenantId,
+        id: &JobId,
+    ) -> Result<Option<Job>, Error> {
+        tokio::select! {
+            job = self.unless_stopped(waiting, tenant, id) => job,
+            () = self.handover.cancelled() => self.queue.job(tenant, id).await,
         }
     }
 

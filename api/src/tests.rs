@@ -13,6 +13,7 @@ mod passing;
 mod refusals;
 mod responses;
 mod retries;
+mod serve;
 mod streams;
 mod webhooks;
 mod workers;

@@ -4,17 +4,17 @@
 //! a time: it reads a frame, answers it, passes an event on. So nothing piles up for a client that
 //! is slow: while it does not take what is sent, no event is read for it and no frame of its is
 //! looked at, and what happens meanwhile stays in the jobs' logs. Jobs live apart from connections:
-//! one that closes cancels nothing, and another goes on with `after`. Whoever would be let in no more
-//! is let go at the next frame.
+//! one that closes cancels nothing, and another goes on with `after`. A connection is closed when its key is valid no
+//! more, and when its client shall go on at another process.
 
 mod frame;
 mod session;
 
-use std::{fmt::Display, pin::pin, time::Duration};
+use std::{fmt::Display, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     extract::{
-        State, WebSocketUpgrade,
+        Extension, State, WebSocketUpgrade,
         ws::{CloseFrame, Message, Utf8Bytes, close_code, rejection::WebSocketUpgradeRejection},
     },
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -27,7 +27,10 @@ use tracing::{Instrument as _, Span};
 #[cfg(test)]
 pub(crate) use self::session::MAX_FOLLOWED;
 pub(crate) use self::session::Session;
-use crate::{auth::Caller, error::ApiError, origin, state::AppState};
+use crate::{
+    auth::Caller, budget::Payer, error::ApiError, origin, serve::connection::Connection,
+    state::AppState,
+};
 
 /// The name of this protocol, for clients that offer names.
 const PROTOCOL: &str = "causeway.v1";
@@ -47,10 +50,14 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Longest reason of a close frame, in bytes (RFC 6455, section 5.5).
 const MAX_REASON_BYTES: usize = 123;
 
-/// Opens the connection. A frame may be as long as a body.
+/// Longest message of a client, in bytes, where bodies may be longer: it is held while it is incomplete.
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
+
+/// Opens the connection. A message may be as long as a body, at most 4 MiB.
 pub(crate) async fn connect(
     State(state): State<AppState>,
     caller: Caller,
+    connection: Option<Extension<Arc<Connection>>>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
@@ -64,12 +71,17 @@ pub(crate) async fn connect(
             .with_status(StatusCode::UPGRADE_REQUIRED)
             .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
     })?;
-    let longest = state.settings.max_body_bytes;
+    let longest = state.settings.max_body_bytes.min(MAX_MESSAGE_BYTES);
     let errand = state.errands.token();
     let upgrade = upgrade.max_message_size(longest).max_frame_size(longest);
+    let connection = connection.map(|Extension(connection)| connection);
+    if let Some(connection) = &connection {
+        let shares = caller.key_sha256.is_some();
+        connection.upgrades(Payer { tenant: caller.tenant.clone(), shares });
+    }
     let span = Span::current();
     Ok(upgrade.protocols([PROTOCOL]).on_upgrade(async move |socket| {
-        run(Session::new(state, caller), socket).instrument(span).await;
+        run(Session::new(state, caller, connection), socket).instrument(span).await;
         drop(errand);
     }))
 }
@@ -81,7 +93,8 @@ where
     E: Display,
 {
     let mut socket = pin!(socket);
-    let (draining, stopping) = (session.draining(), session.stopping());
+    let (draining, stopping) = (session.draining(), session.handover());
+    let mut revoked = pin!(session.revoked());
     let mut pings = interval_at(Instant::now() + PING, PING);
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unanswered = 0;
@@ -92,6 +105,7 @@ where
         }
         let message = tokio::select! {
             heard = socket.next() => {
+                session.took();
                 unanswered = 0;
                 match heard {
                     None | Some(Ok(Message::Close(_))) => break None,
@@ -113,6 +127,7 @@ where
                 }
                 continue;
             }
+            () = &mut revoked => break Some(let_go()),
             () = draining.cancelled(), if !draining.is_cancelled() => continue,
             () = stopping.cancelled() => {
                 let until = Instant::now() + FAREWELL;

@@ -6,7 +6,7 @@ use causeway_api::{InvalidPattern, check_forwarded, check_webhook_url};
 use causeway_queue::{address::Allowed, webhook::is_of_deliveries};
 use causeway_worker::{Address, MAX_RETRY_BASE, ProxyVariables, WebhookSecret};
 
-use super::{Config, Environment, Refused, Secret, range::Range, without_password};
+use super::{Config, Digest, Environment, Refused, Secret, range::Range, without_password};
 
 /// A value out of bounds.
 pub(super) struct Wrong {
@@ -26,6 +26,8 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     response_memory(config)?;
     worker_name(config.worker_name.as_deref())?;
     number("api.max_body_bytes", config.api.max_body_bytes)?;
+    number("api.max_body_memory", config.api.max_body_memory)?;
+    number("api.max_connections", config.api.max_connections)?;
     number("api.max_jobs_per_call", config.api.max_jobs_per_call)?;
     number("bridge.turns", config.bridge.turns)?;
     span("drain", config.drain, ms(0)..=day)?;
@@ -36,6 +38,7 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     span("api.max_wait", config.api.max_wait, ms(0)..=day)?;
     span("api.hold", config.api.hold, ms(1000)..=day)?;
     span("api.ping", config.api.ping, ms(100)..=day)?;
+    span("api.drain_pause", config.api.drain_pause, ms(0)..=day)?;
     forwarded(&config.api.forward_headers)?;
     origins(&config.api.cors_origins)?;
     span("bridge.wait", config.bridge.wait, ms(0)..=day)?;
@@ -120,6 +123,11 @@ fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Wrong> {
         }
         if tenant.key_sha256.is_empty() {
             return wrong("has no key: `causeway tenant key` makes one".to_owned());
+        }
+        if let Some(what) = tenant.key_sha256.iter().find_map(Digest::weakness) {
+            return wrong(format!(
+                "has the hash of {what} for a key: `causeway tenant key` makes one that nobody guesses"
+            ));
         }
         if !tenant.key_sha256.iter().all(|key| keys.insert(key)) {
             return wrong("has a key that is there already: each opens one tenant".to_owned());

@@ -11,6 +11,7 @@ use causeway_api::FORWARDED;
 use serde::{Deserialize, Serialize};
 
 use super::{list, span};
+use crate::memory;
 
 /// `[log]`: what is told on standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +40,21 @@ impl Default for Log {
 /// `[api]`: bounds of the HTTP surface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Api {
-    /// Longest request body, in bytes. Default 4 MiB.
+    /// Longest request body, in bytes. Default 20 MiB.
     pub(crate) max_body_bytes: usize,
+    /// Memory of all request bodies in flight, in bytes, and as much of answers that clients have not taken yet;
+    /// where there are tenants one may have half. Default: an eighth of the memory, 32 MiB to 128 MiB.
+    pub(crate) max_body_memory: usize,
+    /// Most connections at once; fewer where the limit of open files is low. Default 16,384.
+    pub(crate) max_connections: usize,
+    /// Names of this server beside `localhost` and loopback addresses, `*` for any. Only without tenants another name
+    /// is refused, and unless `bind` is beyond loopback. Default: none.
+    #[serde(deserialize_with = "list::deserialize")]
+    pub(crate) hosts: Vec<String>,
+    /// How long an API over Redis goes on accepting connections after the signal to stop, while `/readyz` answers
+    /// 503 already: longer than load balancers take to notice, and than clients pause between two requests. Default 5 s.
+    #[serde(with = "span")]
+    pub(crate) drain_pause: Duration,
     /// Longest that a client may ask to wait for an answer. Default 120 s.
     #[serde(with = "span")]
     pub(crate) max_wait: Duration,
@@ -71,7 +85,11 @@ pub(crate) struct Api {
 impl Default for Api {
     fn default() -> Self {
         Self {
-            max_body_bytes: 4 << 20,
+            max_body_bytes: 20 << 20,
+            max_body_memory: memory::share_of_bodies(),
+            max_connections: 16_384,
+            hosts: Vec::new(),
+            drain_pause: Duration::from_secs(5),
             max_wait: Duration::from_secs(120),
             hold: Duration::from_secs(660),
             max_jobs_per_call: 10_000,

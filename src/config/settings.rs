@@ -1,6 +1,6 @@
 //! From the configuration to what each crate takes.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context as _;
 use causeway_api::BridgeSettings;
@@ -106,6 +106,14 @@ impl Config {
         let defaults = causeway_api::Settings::default();
         causeway_api::Settings {
             max_body_bytes: self.api.max_body_bytes,
+            max_body_memory: self.api.max_body_memory,
+            max_connections: self.api.max_connections,
+            hosts: (self.bind.ip().is_loopback() || !self.api.hosts.is_empty())
+                .then(|| self.api.hosts.clone()),
+            // The embedded store is this process's own: no client can go on elsewhere.
+            drain_pause: if self.redis.is_some() { self.api.drain_pause } else { Duration::ZERO },
+            drain: self.drain,
+            hands_over: self.redis.is_some(),
             max_wait: self.api.max_wait,
             hold: self.api.hold,
             max_jobs_per_call: self.api.max_jobs_per_call,

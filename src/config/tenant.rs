@@ -3,6 +3,7 @@
 use causeway_queue::{TenantId, limits::TenantLimits};
 use causeway_worker::WebhookSecret;
 use serde::{Deserialize, Serialize, Serializer, de};
+use sha2::{Digest as _, Sha256};
 
 /// One tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,30 @@ impl Tenant {
 /// A SHA-256, written as 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Digest(pub(crate) [u8; 32]);
+
+/// Keys that are guessed first.
+const GUESSED: [&str; 16] = [
+    "password", "passwort", "secret", "test", "admin", "root", "key", "api-key", "apikey",
+    "changeme", "causeway", "default", "token", "123456", "12345678", "sk-test",
+];
+
+impl Digest {
+    /// Says of what it is the hash, if that is no key: `printf %s "$UNSET" | sha256sum` makes one of nothing.
+    pub(crate) fn weakness(&self) -> Option<&'static str> {
+        let is_of = |key: &str| {
+            // `echo` adds the line end.
+            [key.to_owned(), format!("{key}\n")].iter().any(|key| Sha256::digest(key)[..] == self.0)
+        };
+        if is_of("") {
+            return Some("an empty text");
+        }
+        if GUESSED.iter().any(|key| is_of(key)) {
+            return Some("a word that is guessed first");
+        }
+        let is_short = (' '..='~').any(|char| is_of(&char.to_string()));
+        is_short.then_some("a single character")
+    }
+}
 
 impl std::fmt::Display for Digest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

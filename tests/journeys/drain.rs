@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use tokio::time::Instant;
 
-use crate::support::{process::Causeway, redis::RedisServer, upstream::Upstream};
+use crate::support::{
+    eventually,
+    http::{Client, chat},
+    process::Causeway,
+    redis::RedisServer,
+    upstream::Upstream,
+};
 
 /// What a process says when it has heard the first signal.
 const STOPPING: &str = "stopping:";
@@ -87,10 +94,52 @@ async fn a_user_who_waits_when_all_is_stopped_still_gets_the_answer() {
 }
 
 #[tokio::test]
+async fn an_api_that_is_stopped_finishes_its_calls() {
+    let mut upstream = Upstream::held().await;
+    let redis = RedisServer::start();
+    let settings = &[("CAUSEWAY_API_DRAIN_PAUSE", "100ms")];
+    let mut api = Causeway::api(&redis.url(), settings).await;
+    let client = api.client().await;
+    let _worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    let stop = async {
+        let call = upstream.call().await;
+        api.terminate();
+        eventually("that new connections are refused", async || {
+            Client::new(client.base()).try_ask(client.request(Method::GET, "/readyz")).await.err()
+        })
+        .await;
+        call.answer("finished");
+        assert!(api.ended().await.success());
+    };
+    let hello = chat("hello");
+    let (reply, ()) = tokio::join!(client.post("/v1/chat/completions", &hello), stop);
+    assert_eq!(reply.ok()["choices"][0]["message"]["content"], "finished");
+}
+
+#[tokio::test]
+async fn an_api_that_is_stopped_waits_no_longer_than_its_drain() {
+    let mut upstream = Upstream::held().await;
+    let redis = RedisServer::start();
+    let settings = &[("CAUSEWAY_API_DRAIN_PAUSE", "0s"), ("CAUSEWAY_DRAIN", "300ms")];
+    let mut api = Causeway::api(&redis.url(), settings).await;
+    let client = api.client().await;
+    let _worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    let stop = async {
+        let call = upstream.call().await;
+        api.terminate();
+        assert!(api.ended().await.success());
+        call.answer("too late");
+    };
+    let hello = chat("hello");
+    let (reply, ()) = tokio::join!(client.post("/v1/chat/completions", &hello), stop);
+    assert_eq!(reply.error(503)["code"], "draining");
+}
+
+#[tokio::test]
 async fn what_has_nothing_to_do_stops_at_once() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
-    let api = Causeway::api(&redis.url(), &[]).await;
+    let api = Causeway::api(&redis.url(), &[("CAUSEWAY_API_DRAIN_PAUSE", "0s")]).await;
     let worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
     let up = Causeway::up(&upstream.url(), &[]).await;
     for (client, mut process) in [(api.client().await, worker), (up.client().await, up)] {

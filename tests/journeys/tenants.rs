@@ -8,13 +8,13 @@ use crate::support::{http::Client, process::Causeway, redis::RedisServer, upstre
 const TAKEN_OVER: &str = "was read again";
 
 /// A key as an administrator makes it, and the line that the configuration needs.
-pub(super) async fn new_key() -> (String, String) {
+pub(crate) async fn new_key() -> (String, String) {
     let text = Causeway::command(&["tenant", "key"], &[]).await;
     let line = |part: &str| text.lines().find(|line| line.starts_with(part)).expect(part);
     (line("cw_").to_owned(), line("key_sha256 = ").to_owned())
 }
 
-pub(super) fn tenants(file: &Path, tenants: &[(&str, &str)]) {
+pub(crate) fn tenants(file: &Path, tenants: &[(&str, &str)]) {
     let text: String =
         tenants.iter().map(|(id, rest)| format!("[[tenant]]\nid = \"{id}\"\n{rest}\n")).collect();
     std::fs::write(file, text).expect("the file can be written");

@@ -49,10 +49,28 @@ impl Causeway {
         causeway.text()
     }
 
+    /// As [`start`](Self::start), with at most so many open files.
+    pub(crate) async fn start_with_handles(
+        handles: u32,
+        arguments: &[&str],
+        settings: Settings<'_>,
+    ) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        let script = format!("ulimit -n {handles}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_causeway")]).args(arguments);
+        let mut causeway = Self::spawn(&mut shell, settings);
+        causeway.ready().await;
+        causeway
+    }
+
     /// Starts it and waits for nothing.
     pub(crate) fn launch(arguments: &[&str], settings: Settings<'_>) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_causeway"))
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
+        Self::spawn(command.args(arguments), settings)
+    }
+
+    fn spawn(command: &mut Command, settings: Settings<'_>) -> Self {
+        let mut child = command
             .env_clear()
             .envs(FREE_PORTS)
             .envs(settings.iter().copied())
@@ -121,6 +139,11 @@ impl Causeway {
         Client::new(&self.url().await)
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
@@ -154,8 +177,8 @@ impl Causeway {
     }
 
     fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("it runs");
-        let id = Pid::from_raw(i32::try_from(id).expect("a process id")).expect("a process id");
+        let id =
+            Pid::from_raw(i32::try_from(self.id()).expect("a process id")).expect("a process id");
         kill_process(id, signal).expect("it can be signalled");
     }
 }

@@ -54,7 +54,8 @@ impl Stop {
         self.drain.cancelled().await;
     }
 
-    pub(crate) async fn at_once(&self) {
+    /// Ends when it is asked to stop at once.
+    pub async fn at_once(&self) {
         self.now.cancelled().await;
     }
 }

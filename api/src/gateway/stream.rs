@@ -276,7 +276,9 @@ impl Stream {
             Dialect::OpenAi | Dialect::Responses => format!("data: {data}\n\n"),
             Dialect::Anthropic => {
                 let name = serde_json::from_str::<Named>(&data).map(|named| named.r#type);
-                format!("event: {}\ndata: {data}\n\n", name.unwrap_or_default())
+                // A line end in the name would begin another event.
+                let name = name.unwrap_or_default().replace(['\n', '\r'], " ");
+                format!("event: {name}\ndata: {data}\n\n")
             }
         }
     }

@@ -7,7 +7,7 @@ use utoipa::openapi::{
 };
 
 use super::{
-    operation::{Operation, json, of, one_of, operation, plain, told},
+    operation::{Operation, json, nothing, of, one_of, operation, plain, told},
     paths::Entry,
     schema,
 };
@@ -106,6 +106,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
                 .query("after", "The number of the last event that you have", schema::seq())
                 .header("Last-Event-ID", "The same", schema::seq())
                 .responds(200, events)
+                .responds(204, nothing("The job has ended, and you have its last event"))
                 .refuses([400]),
         ),
         (

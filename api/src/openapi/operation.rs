@@ -151,6 +151,11 @@ pub(super) fn plain(about: &str, kind: &str) -> ResponseBuilder {
     ResponseBuilder::new().description(about).content(kind, content)
 }
 
+/// A response without a body.
+pub(super) fn nothing(about: &str) -> ResponseBuilder {
+    ResponseBuilder::new().description(about)
+}
+
 /// A header of a response.
 pub(super) fn told(about: &str) -> Header {
     HeaderBuilder::new().schema(Some(schema::any_text())).description(Some(about)).build()

@@ -3,15 +3,25 @@
 use utoipa::openapi::{Content, path::HttpMethod::Get};
 
 use super::{
-    operation::{object, of, open_operation, plain},
+    operation::{json, object, of, open_operation, plain},
     paths::Entry,
 };
-use crate::health::Well;
+use crate::{health::Well, root::About};
 
 const TAG: &str = "process";
 
 pub(super) fn entries() -> Vec<Entry> {
     vec![
+        (
+            "/",
+            Get,
+            open_operation(
+                TAG,
+                "about",
+                "What runs here and what to try; a page where HTML is accepted",
+            )
+            .responds(200, json("It", of::<About>()).content("text/html", Content::default())),
+        ),
         (
             "/healthz",
             Get,

@@ -91,3 +91,41 @@ async fn a_foreign_page_changes_nothing_on_an_open_server() {
     let named = api(Tenants::open(), &[PAGE]);
     assert_eq!(named.ask(from_page(bare())).await.ok(200)["paused"], true);
 }
+
+#[tokio::test]
+async fn answers_are_kept_by_no_cache_and_framed_by_no_page() {
+    let api = api(Tenants::open(), &[]);
+    for path in ["/v1/queue", "/docs", "/", "/v1/nonsense"] {
+        let answer = api.get(path).await;
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{path}");
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+    }
+    assert!(api.text("/docs/start.js").await.contains("openapi.json"));
+}
+
+#[tokio::test]
+async fn the_root_says_what_runs() {
+    let api = api(ann_and_bob(), &[]);
+    let about = api.get("/").await;
+    assert_eq!(
+        (&about.ok(200)["name"], &about.body["needs_key"]),
+        (&"causeway".into(), &true.into())
+    );
+    let mut request = Request::get("/").body(Body::empty()).unwrap();
+    request.headers_mut().insert("accept", "text/html,*/*".parse().unwrap());
+    request.headers_mut().insert("host", "<script>".parse().unwrap());
+    let page = api.send(request).await;
+    assert!(page.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
+    let page = axum::body::to_bytes(page.into_body(), usize::MAX).await.unwrap();
+    let page = std::str::from_utf8(&page).unwrap();
+    assert!(page.contains("Bearer $KEY") && !page.contains("<script>"), "{page}");
+}
+
+#[tokio::test]
+async fn the_refusal_of_a_page_names_the_setting() {
+    let open = api(Tenants::open(), &["https://other.example"]);
+    let answer = open.ask(from_page(post(CHAT, "{}"))).await;
+    assert!(answer.refused(403, "foreign_origin").contains("api.cors_origins"));
+}

@@ -1,6 +1,9 @@
 //! What is refused: each with the right status, a message that helps, and nothing enqueued.
 
+use std::convert::Infallible;
+
 use axum::{body::Body, http::Request};
+use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 
 use super::{Api, ann_and_bob, post, signed};
@@ -127,7 +130,8 @@ async fn a_body_beyond_the_limit_is_refused_with_the_limit() {
     let api = Api::with(settings, crate::Tenants::open());
     let body = json!({ "body": { "text": "x".repeat(2000) } });
     let answer = api.post(JOB, &body).await;
-    assert!(answer.refused(413, "body_too_large").contains("1000 bytes"));
+    let message = answer.refused(413, "body_too_large");
+    assert!(message.contains("1000 bytes") && message.contains("api.max_body_bytes"), "{message}");
     assert_eq!(api.unfinished().await, 0);
 }
 
@@ -223,4 +227,60 @@ async fn a_call_without_a_good_key_is_refused() {
     assert_eq!(message, "this API key is unknown");
     assert_eq!(api.unfinished().await, 0);
     api.get("/healthz").await.ok(200);
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_with_what_is_read() {
+    let api = Api::new();
+    let mut request = post(JOB, r#"{"body":{}}"#);
+    request.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
+    let answer = api.ask(request).await;
+    answer.refused(415, "unsupported_content_encoding");
+    assert_eq!(answer.header("accept-encoding"), Some("identity"));
+}
+
+#[tokio::test]
+async fn a_body_that_clients_cannot_read_is_refused() {
+    let api = Api::new();
+    let nested = format!(r#"{{"body":{{"a":{}{}}}}}"#, "[".repeat(600), "]".repeat(600));
+    let answer = api.ask(post(JOB, &nested)).await;
+    assert!(answer.refused(400, "invalid_json").contains("512 levels"));
+    let mut request = post(JOB, "");
+    *request.body_mut() = Body::from(b"{\"body\":{\"a\":\"\xff\"}}".to_vec());
+    assert!(api.ask(request).await.refused(400, "invalid_json").contains("byte 14"));
+}
+
+/// A body that declares no length, in pieces.
+fn in_pieces(piece: &'static str, count: usize) -> Request<Body> {
+    let pieces = stream::iter(vec![Ok::<_, Infallible>(piece); count]);
+    let request = Request::post(JOB).header("content-type", "application/json");
+    request.body(Body::from_stream(pieces)).unwrap()
+}
+
+#[tokio::test]
+async fn a_body_in_tiny_pieces_is_refused() {
+    let api = Api::new();
+    let answer = api.ask(in_pieces(" ", 70_000)).await;
+    assert!(answer.refused(400, "unreadable_body").contains("send longer ones"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_beyond_the_memory_are_refused() {
+    let settings =
+        Settings { max_body_bytes: 200_000, max_body_memory: 300_000, ..Settings::default() };
+    let api = Api::with(settings, crate::Tenants::open());
+    let never =
+        stream::iter(vec![Ok::<_, Infallible>(" ".repeat(100_000))]).chain(stream::pending());
+    let request = Request::post(JOB).header("content-type", "application/json");
+    let unfinished = api.ask(request.body(Body::from_stream(never)).unwrap());
+    let mut unfinished = std::pin::pin!(unfinished);
+    let held = futures_util::FutureExt::now_or_never(&mut unfinished);
+    assert!(held.is_none(), "{held:?}");
+    let large = json!({ "body": { "text": "x".repeat(190_000) } });
+    let answer = api.post(JOB, &large).await;
+    assert!(answer.refused(503, "server_is_overloaded").contains("api.max_body_memory"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    api.post(JOB, &json!({ "body": {} })).await.ok(202);
+    unfinished.await.refused(408, "body_too_slow");
+    api.post(JOB, &large).await.ok(202);
 }

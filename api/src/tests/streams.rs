@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::{body::Body, http::Request};
 use causeway_queue::{EventKind, RawJson, backend::Emission};
 use futures_util::StreamExt as _;
+use serde_json::json;
 
 use super::{Api, post};
 
@@ -122,4 +123,15 @@ async fn proxies_neither_hold_nor_change_a_stream() {
     }
     let plain = api.get("/v1/jobs").await;
     assert_eq!(plain.header("x-accel-buffering"), None);
+}
+
+#[tokio::test]
+async fn a_browser_that_has_the_end_comes_back_no_more() {
+    let api = Api::new();
+    let id = api.post("/v1/jobs", &json!({ "body": {} })).await.id();
+    let lease = api.claim().await;
+    api.answer(lease, "hello").await;
+    assert!(api.text(&format!("/v1/jobs/{id}/events?after=1")).await.contains("job.succeeded"));
+    let answer = api.get(&format!("/v1/jobs/{id}/events?after=2")).await;
+    assert_eq!((answer.status.as_u16(), &answer.body), (204, &serde_json::Value::Null));
 }

@@ -3,7 +3,7 @@
 //! Knows frames and no socket. The followed jobs are read side by side; each reader waits until what
 //! it has read was taken, and there are at most [`MAX_FOLLOWED`].
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use causeway_queue::{Accepted, JobId, RawJson};
 use futures_util::{
@@ -19,6 +19,7 @@ use crate::{
     job_view,
     jobs::{job_id, no_such_job},
     reader::Reader,
+    serve::connection::Connection,
     state::AppState,
     submit::{expired, idempotency_key, submit_one},
 };
@@ -30,6 +31,7 @@ pub(crate) const MAX_FOLLOWED: usize = 1000;
 pub(crate) struct Session {
     state: AppState,
     caller: Caller,
+    connection: Option<Arc<Connection>>,
     followed: HashMap<JobId, AbortHandle>,
     news: SelectAll<BoxStream<'static, News>>,
 }
@@ -42,8 +44,20 @@ struct News {
 }
 
 impl Session {
-    pub(crate) fn new(state: AppState, caller: Caller) -> Self {
-        Self { state, caller, followed: HashMap::new(), news: SelectAll::new() }
+    /// `connection` is that of the client, if it has a socket.
+    pub(crate) fn new(
+        state: AppState,
+        caller: Caller,
+        connection: Option<Arc<Connection>>,
+    ) -> Self {
+        Self { state, caller, connection, followed: HashMap::new(), news: SelectAll::new() }
+    }
+
+    /// A message was taken from the connection.
+    pub(super) fn took(&self) {
+        if let Some(connection) = &self.connection {
+            connection.took();
+        }
     }
 
     /// Cancelled when no new jobs are taken any more.
@@ -51,9 +65,14 @@ impl Session {
         self.state.draining.clone()
     }
 
-    /// Cancelled when nothing is answered any more.
-    pub(super) fn stopping(&self) -> CancellationToken {
-        self.state.stopping()
+    /// Cancelled when the client shall go on elsewhere.
+    pub(super) fn handover(&self) -> CancellationToken {
+        self.state.handover.clone()
+    }
+
+    /// Completes when the client would be let in no more.
+    pub(super) fn revoked(&self) -> impl Future<Output = ()> + use<> {
+        self.state.tenants.clone().revoked(self.caller.clone())
     }
 
     /// Whether there are events to come.

@@ -2,9 +2,13 @@ use std::{collections::BTreeSet, io::Write as _, time::Duration};
 
 use clap::{CommandFactory as _, Parser as _};
 use figment::providers::{Format as _, Toml};
+use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::cli::{Cli, Command, UpFlags};
+use crate::{
+    cli::{Cli, Command, UpFlags},
+    config::Digest,
+};
 
 const SAMPLE: &str = include_str!("../../../causeway.example.toml");
 
@@ -209,17 +213,10 @@ fn the_sample_file_names_every_key_with_its_default() {
     let (uncommented, lists) = uncommented.split_once("[[tenant]]").unwrap();
     assert!(lists.contains("[[lane]]"));
     let off = ["redis", "upstream", "api_key_env", "proxy", "ca_file", "client_cert_file"];
-    let more = [
-        "client_key_file",
-        "probe",
-        "worker_name",
-        "call",
-        "persona_file",
-        "key_env",
-        "max_response_memory",
-    ];
+    let more = ["client_key_file", "probe", "worker_name", "call", "persona_file", "key_env"];
+    let of_machine = ["max_response_memory", "max_body_memory"];
     let mut values = uncommented.to_owned();
-    for key in off.iter().chain(&more) {
+    for key in off.iter().chain(&more).chain(&of_machine) {
         values = values
             .lines()
             .filter(|line| !line.starts_with(&format!("{key} =")))
@@ -382,4 +379,19 @@ fn every_whole_number_says_what_it_may_be() {
     let message = refused("[[tenant]]\nid = \"ann\"\nkey_sha256 = []\nmax_running = -1", &[]);
     assert!(message.contains("`tenant.0.max_running` is -1"), "{message}");
     assert!(message.contains("1 to 4294967295"), "{message}");
+}
+
+#[test]
+fn a_key_that_is_guessed_first_is_refused() {
+    let sha256 = |text: &str| format!("{}", Digest(Sha256::digest(text).into()));
+    for (key, what) in [
+        ("", "an empty text"),
+        ("\n", "an empty text"),
+        ("secret", "guessed first"),
+        ("x", "a single"),
+    ] {
+        let text = format!("[[tenant]]\nid = \"ann\"\nkey_sha256 = [\"{}\"]", sha256(key));
+        let message = refused(&text, &[]);
+        assert!(message.contains(what) && message.contains("causeway tenant key"), "{message}");
+    }
 }

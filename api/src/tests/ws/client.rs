@@ -72,7 +72,7 @@ impl Client {
         headers.insert("x-api-key", format!("key-of-{tenant}").parse().unwrap());
         let caller = api.state.tenants.caller(&headers).unwrap();
         let mut server = JoinSet::new();
-        server.spawn(run(Session::new(api.state.clone(), caller), wire));
+        server.spawn(run(Session::new(api.state.clone(), caller, None), wire));
         Self { say, hear, server }
     }
 

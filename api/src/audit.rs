@@ -1,0 +1,63 @@
+//! The trail of what administrators do and of keys that were refused, as log lines of the target `causeway_api::audit`.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::time::Duration;
+
+use crate::{auth::Caller, state::AppState};
+
+/// How often refused keys are reported: a line for each would let strangers fill the log.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// Reports an act of an administrator, on `object`.
+pub(crate) fn act(caller: &Caller, action: &'static str, object: &str) {
+    tracing::info!(
+        tenant.id = %caller.tenant, action, object,
+        "an administrator acted"
+    );
+}
+
+/// Counts requests whose key was refused.
+#[derive(Debug, Default)]
+pub(crate) struct Rejections(Mutex<Option<u64>>);
+
+/// Counts a request from `peer` whose key was refused. The first is reported at once, those of the next minute in one
+/// line.
+pub(crate) fn reject(state: &AppState, peer: Option<SocketAddr>) {
+    metrics::counter!("causeway_rejected_keys_total").increment(1);
+    let peer = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
+    if !state.rejections.count() {
+        return;
+    }
+    tracing::warn!(peer, "an API key was refused; more within a minute are counted");
+    let (rejections, draining) = (Arc::clone(&state.rejections), state.draining.clone());
+    state.errands.spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            () = draining.cancelled() => {}
+        }
+        let more = rejections.take();
+        if more > 0 {
+            tracing::warn!(rejected = more, "further API keys were refused within a minute");
+        }
+    });
+}
+
+impl Rejections {
+    /// Counts one; true if it is the first of its period.
+    fn count(&self) -> bool {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let further = counted.map(|further| further + 1);
+        *counted = further.or(Some(0));
+        further.is_none()
+    }
+
+    /// Ends the period; returns how many came after the first.
+    fn take(&self) -> u64 {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.take().unwrap_or(0)
+    }
+}

@@ -1,0 +1,190 @@
+//! Reading the body of a request: into one buffer, within its limit, the memory for all bodies, and a least rate.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+};
+use bytes::Bytes;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    auth::Caller,
+    budget::{Charge, Payer, SMALL, charged},
+    error::ApiError,
+    state::AppState,
+};
+
+/// How long a body may take whatever its length.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The least rate of a body after that, in bytes per second.
+const LEAST_RATE: usize = 16 << 10;
+
+/// Most pieces of a body that are not counted, and the least mean length of more, in bytes: each costs time.
+const FREE_PIECES: usize = 1 << 16;
+const LEAST_PIECE: usize = 16;
+
+/// Deepest nesting of arrays and objects. Parsers of clients, which get back what they sent, give up at about 1,000.
+const MAX_DEPTH: usize = 512;
+
+/// Reads the body of `request` to its end.
+///
+/// # Errors
+/// When it is longer than allowed, finds no room, comes too slowly, is compressed, or is no text that a JSON parser can
+/// read.
+pub(crate) async fn read(state: &AppState, request: Request) -> Result<Bytes, ApiError> {
+    let (parts, body) = request.into_parts();
+    check_coding(&parts.headers)?;
+    let tenant = parts.extensions.get::<Caller>().map(|caller| caller.tenant.clone());
+    let tenant = tenant.ok_or_else(|| ApiError::unauthorized("this route knows no callers"))?;
+    let payer = Payer { tenant, shares: !state.tenants.are_open() };
+    let bytes = Reading { state, payer, most: state.settings.max_body_bytes }.all(body).await?;
+    check_text(&bytes)?;
+    Ok(bytes)
+}
+
+/// The reading of one body.
+struct Reading<'a> {
+    state: &'a AppState,
+    payer: Payer,
+    most: usize,
+}
+
+impl Reading<'_> {
+    async fn all(&self, mut body: Body) -> Result<Bytes, ApiError> {
+        // What is declared is charged at once: bodies that grew side by side would all stop half-way.
+        let declared = body.size_hint().exact();
+        let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        if declared == Some(0) {
+            return Ok(Bytes::new());
+        }
+        if declared.is_some_and(|bytes| bytes > self.most) {
+            return Err(self.too_large());
+        }
+        let room = declared.unwrap_or(SMALL.min(self.most));
+        let mut charge = self.charge(room).await?;
+        let mut buffer = Vec::with_capacity(room);
+        let start = Instant::now();
+        let mut pieces = 0;
+        loop {
+            let rate = Duration::from_secs((buffer.len() / LEAST_RATE).try_into().unwrap_or(0));
+            let frame = timeout_at(start + GRACE + rate, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| too_slow())? else { break };
+            let Ok(data) = frame.map_err(|_| unreadable())?.into_data() else { continue };
+            pieces += 1;
+            let bytes = buffer.len() + data.len();
+            if bytes > self.most {
+                return Err(self.too_large());
+            }
+            if pieces > FREE_PIECES && bytes / pieces < LEAST_PIECE {
+                return Err(in_pieces());
+            }
+            if bytes > buffer.capacity() {
+                charge = self.grow(charge, &mut buffer, bytes)?;
+            }
+            buffer.extend_from_slice(&data);
+        }
+        Ok(charged(buffer, charge))
+    }
+
+    async fn charge(&self, bytes: usize) -> Result<Charge, ApiError> {
+        let charge = self.state.bodies.take_soon(&self.payer, bytes).await;
+        charge.map_err(|bound| ApiError::too_many_bytes(bound, "request bodies"))
+    }
+
+    /// Makes room for `bytes` of a body that declared no length.
+    fn grow(&self, charge: Charge, buffer: &mut Vec<u8>, bytes: usize) -> Result<Charge, ApiError> {
+        let room = bytes.max(2 * buffer.capacity()).min(self.most);
+        let charge = self.state.bodies.grow(charge, room);
+        let charge = charge.map_err(|bound| ApiError::too_many_bytes(bound, "request bodies"))?;
+        buffer.reserve_exact(room - buffer.len());
+        Ok(charge)
+    }
+
+    fn too_large(&self) -> ApiError {
+        let message = format!(
+            "the body is larger than {} bytes, which is the limit (api.max_body_bytes)",
+            self.most
+        );
+        ApiError::invalid("body_too_large", message).with_status(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+}
+
+fn unreadable() -> ApiError {
+    ApiError::invalid("unreadable_body", "the body could not be read to its end")
+}
+
+fn too_slow() -> ApiError {
+    let message = format!(
+        "the body came too slowly: {} s are for free, then at least {LEAST_RATE} bytes must come per second",
+        GRACE.as_secs()
+    );
+    ApiError::invalid("body_too_slow", message).with_status(StatusCode::REQUEST_TIMEOUT)
+}
+
+fn in_pieces() -> ApiError {
+    let message =
+        format!("the body comes in pieces of less than {LEAST_PIECE} bytes: send longer ones");
+    ApiError::invalid("unreadable_body", message)
+}
+
+/// Refuses a compressed body, which would be read as plain JSON.
+fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let message = "compressed bodies are not read; send it without `Content-Encoding`";
+    Err(ApiError::invalid("unsupported_content_encoding", message)
+        .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+}
+
+/// Checks what parsers that skip a value do not: that all of it is UTF-8, and not nested without end.
+fn check_text(bytes: &[u8]) -> Result<(), ApiError> {
+    if let Err(error) = std::str::from_utf8(bytes) {
+        let message = format!("the body is not UTF-8 at byte {}", error.valid_up_to());
+        return Err(ApiError::invalid("invalid_json", message));
+    }
+    if depth(bytes) > MAX_DEPTH {
+        let message = format!("the body is nested deeper than {MAX_DEPTH} levels");
+        return Err(ApiError::invalid("invalid_json", message));
+    }
+    Ok(())
+}
+
+/// The deepest nesting of arrays and objects in JSON; of other text, any number.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut is_text, mut is_escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match (is_text, byte) {
+            (true, _) if is_escaped => is_escaped = false,
+            (true, b'\\') => is_escaped = true,
+            (_, b'"') => is_text = !is_text,
+            (false, b'[' | b'{') => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            (true | false, _) => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brackets_in_texts_are_no_depth() {
+        assert_eq!(depth(br#"{"a":["[[[",{"\"[[":1}]}"#), 3);
+        assert_eq!(depth(b"[[[]]][]"), 3);
+        assert_eq!(depth(b"]]]]"), 0);
+    }
+}

@@ -1,0 +1,237 @@
+//! Bytes that requests hold in this process: bounded in all, and for each tenant.
+//!
+//! A [`Charge`] is a value: dropping it returns its bytes. What is charged travels with the bytes it stands for
+//! ([`charged`]), so the count is that of the memory.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use causeway_queue::TenantId;
+use tokio::{sync::Notify, time::timeout};
+
+/// Up to this many bytes a body or an answer counts as small. Small ones have a budget of their own, so that large
+/// ones never keep them waiting.
+pub(crate) const SMALL: usize = 64 << 10;
+
+/// How long a request waits for its bytes before it is refused.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The share of a budget that one tenant may hold where there are several: one part in so many.
+const PARTS: usize = 2;
+
+/// Whose bound was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// The process's.
+    All,
+    /// The tenant's share of it.
+    Tenant,
+}
+
+/// The bytes of one kind that may be held at once.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    most: usize,
+    held: Mutex<Held>,
+    returned: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    by_tenant: HashMap<TenantId, usize>,
+}
+
+/// The budgets of one direction: of small and of large bodies, or answers.
+#[derive(Debug)]
+pub(crate) struct Budgets {
+    small: Arc<Budget>,
+    large: Arc<Budget>,
+}
+
+/// Whose bytes are charged, and whether other tenants need a part of the budget.
+#[derive(Debug, Clone)]
+pub(crate) struct Payer {
+    pub(crate) tenant: TenantId,
+    pub(crate) shares: bool,
+}
+
+/// Bytes that a tenant holds.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    budget: Arc<Budget>,
+    payer: Payer,
+    bytes: usize,
+}
+
+impl Budgets {
+    /// Budgets of `most` bytes each.
+    pub(crate) fn new(most: usize) -> Self {
+        let budget = || Arc::new(Budget { most, held: Mutex::default(), returned: Notify::new() });
+        Self { small: budget(), large: budget() }
+    }
+
+    /// Charges `bytes` at once.
+    ///
+    /// # Errors
+    /// The bound that leaves no room.
+    pub(crate) fn take(&self, payer: &Payer, bytes: usize) -> Result<Charge, Bound> {
+        self.of(bytes).take(payer, bytes)
+    }
+
+    /// As [`take`](Self::take), but waits up to five seconds for room.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(crate) async fn take_soon(&self, payer: &Payer, bytes: usize) -> Result<Charge, Bound> {
+        let budget = self.of(bytes);
+        let waiting = async {
+            loop {
+                // Registers before it looks, so that no return is missed.
+                let returned = budget.returned.notified();
+                let mut returned = std::pin::pin!(returned);
+                returned.as_mut().enable();
+                if let Ok(charge) = budget.take(payer, bytes) {
+                    return charge;
+                }
+                returned.await;
+            }
+        };
+        match timeout(PATIENCE, waiting).await {
+            Ok(charge) => Ok(charge),
+            Err(_) => budget.take(payer, bytes),
+        }
+    }
+
+    /// Charges `bytes` in all instead of those of `charge`, at once.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take); `charge` is dropped then.
+    pub(crate) fn grow(&self, charge: Charge, bytes: usize) -> Result<Charge, Bound> {
+        // The bytes move from the small budget to the large one.
+        let grown = self.of(bytes).take(&charge.payer, bytes);
+        drop(charge);
+        grown
+    }
+
+    fn of(&self, bytes: usize) -> &Arc<Budget> {
+        if bytes <= SMALL { &self.small } else { &self.large }
+    }
+}
+
+impl Charge {
+    /// How many bytes are charged.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Budget {
+    fn take(self: &Arc<Self>, payer: &Payer, bytes: usize) -> Result<Charge, Bound> {
+        let mut held = self.lock();
+        // One at a time goes through however long it is: it would never, otherwise.
+        if held.all > 0 && held.all + bytes > self.most {
+            return Err(Bound::All);
+        }
+        let own = held.by_tenant.get(&payer.tenant).copied().unwrap_or(0);
+        if payer.shares && own > 0 && own + bytes > self.most / PARTS {
+            return Err(Bound::Tenant);
+        }
+        held.all += bytes;
+        held.by_tenant.insert(payer.tenant.clone(), own + bytes);
+        drop(held);
+        Ok(Charge { budget: Arc::clone(self), payer: payer.clone(), bytes })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let mut held = self.budget.lock();
+        held.all -= self.bytes;
+        if let Some(own) = held.by_tenant.get_mut(&self.payer.tenant) {
+            *own -= self.bytes;
+            if *own == 0 {
+                held.by_tenant.remove(&self.payer.tenant);
+            }
+        }
+        drop(held);
+        self.budget.returned.notify_waiters();
+    }
+}
+
+/// Bytes together with what has to live as long as they do.
+struct Kept<T>(T, #[expect(dead_code, reason = "dropped with the bytes")] Box<dyn Send>);
+
+impl<T: AsRef<[u8]>> AsRef<[u8]> for Kept<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+/// Returns `bytes` as bytes that keep `charge` until the last of them is dropped.
+pub(crate) fn charged<T, C>(bytes: T, charge: C) -> Bytes
+where
+    T: AsRef<[u8]> + Send + 'static,
+    C: Send + 'static,
+{
+    Bytes::from_owner(Kept(bytes, Box::new(charge)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payer(tenant: &str, shares: bool) -> Payer {
+        Payer { tenant: TenantId::new(tenant).unwrap(), shares }
+    }
+
+    #[test]
+    fn a_tenant_holds_half_where_others_need_the_rest() {
+        let budgets = Budgets::new(4 * SMALL);
+        let (ann, bob) = (payer("ann", true), payer("bob", true));
+        let held = budgets.take(&ann, 2 * SMALL).unwrap();
+        assert_eq!(budgets.take(&ann, 2 * SMALL).unwrap_err(), Bound::Tenant);
+        let other = budgets.take(&bob, 2 * SMALL).unwrap();
+        assert_eq!(budgets.take(&payer("eve", true), 2 * SMALL).unwrap_err(), Bound::All);
+        drop((held, other));
+        assert!(budgets.take(&payer("default", false), 4 * SMALL).is_ok());
+    }
+
+    #[test]
+    fn large_ones_leave_room_for_small_ones() {
+        let budgets = Budgets::new(4 * SMALL);
+        let all = payer("default", false);
+        let _large = budgets.take(&all, 4 * SMALL).unwrap();
+        assert!(budgets.take(&all, SMALL).is_ok());
+    }
+
+    #[test]
+    fn bytes_keep_their_charge() {
+        let budgets = Budgets::new(2 * SMALL);
+        let all = payer("default", false);
+        let bytes = charged(vec![0; 3], budgets.take(&all, 2 * SMALL).unwrap());
+        let copy = bytes.slice(1..);
+        drop(bytes);
+        assert!(budgets.take(&all, 2 * SMALL).is_err());
+        drop(copy);
+        assert!(budgets.take(&all, 2 * SMALL).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_its_bytes() {
+        let budgets = Budgets::new(2 * SMALL);
+        let all = payer("default", false);
+        let held = budgets.take(&all, 2 * SMALL).unwrap();
+        let (taken, ()) = tokio::join!(budgets.take_soon(&all, 2 * SMALL), async { drop(held) });
+        let _held = taken.unwrap();
+        assert_eq!(budgets.take_soon(&all, 2 * SMALL).await.unwrap_err(), Bound::All);
+    }
+}

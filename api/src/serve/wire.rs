@@ -1,0 +1,140 @@
+//! The socket of one connection: reports what moves, and cuts a client that does not read.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::{Instant, Sleep, sleep},
+};
+
+use super::connection::{Connection, Registered};
+
+/// How long a client may take none of an answer that is there.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// How long a connection is read on after its end was sent. A client that is still sending a body which was refused
+/// would otherwise meet a reset before it reads why.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A socket and its place among all connections.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: TcpStream,
+    registered: Registered,
+    /// Rings when a write has been stalled for too long.
+    stalled: Option<Pin<Box<Sleep>>>,
+    lingers: Option<Pin<Box<Sleep>>>,
+}
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, registered: Registered) -> Self {
+        Self { stream, registered, stalled: None, lingers: None }
+    }
+
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.registered.0)
+    }
+
+    /// Notes whether a write made progress; an error for a client that has read nothing for too long.
+    fn progress<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            self.registered.0.moves();
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let bytes = buf.filled().len() - before;
+        if bytes > 0 {
+            let connection = &self.registered.0;
+            connection.reads();
+            if connection.receives(bytes).is_err() {
+                let why = "the memory for messages is taken";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, why)));
+            }
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.progress(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.progress(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.lingers.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.registered.0.lingers() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let lingers = this.lingers.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        if lingers.deadline() <= Instant::now() || lingers.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        discard(&mut this.stream, cx)
+    }
+}
+
+/// Reads and forgets; ready at the end of what the client sends.
+fn discard(stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Most pieces that are read before other tasks have their turn.
+    const AT_ONCE: usize = 16;
+    let mut piece = [0; 8 << 10];
+    for _ in 0..AT_ONCE {
+        let mut buf = ReadBuf::new(&mut piece);
+        let is_over = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf)).is_err();
+        if is_over || buf.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
