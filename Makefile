@@ -1,6 +1,6 @@
 # Names for what one does here. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: up test test-clients test-openapi lint bench ci experiment model mutants outage peers gateway lossy help
+.PHONY: up test test-clients test-openapi lint deny bench ci experiment model mutants outage peers gateway lossy deploy hostile help
 
 up: ## Run API, worker and embedded queue on 127.0.0.1:4004 (ARGS="--upstream URL" adds flags)
 	cargo run --release --locked -- up $(ARGS)
@@ -19,6 +19,9 @@ lint: ## Check format, clippy and documentation; every warning is an error
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+deny: ## Check licences, bans and sources of the dependencies by deny.toml
+	@scripts/deny.sh
 
 bench: experiment peers gateway ## Run all measurements
 
@@ -42,6 +45,12 @@ outage: ## Take a model away from 1,100 jobs in nine ways, for 20 s and for 3 mi
 
 lossy: ## Let 400 silent calls of 100 s run over a network that loses packets (root); writes RESULTS.md
 	bash bench/lossy/run.sh $(ARGS)
+
+deploy: ## Replace two APIs and two workers under load, and count what clients notice; writes RESULTS.md
+	bash bench/deploy/run.sh $(ARGS)
+
+hostile: ## Load an API with 11,500 hostile connections and a million made-up ids; writes RESULTS.md
+	bash bench/hostile/run.sh $(ARGS)
 
 model: ## Serve a real small model, OpenAI-compatible, on port 9101 (PORT=N); the first time builds it
 	scripts/model.sh $(or $(PORT),9101)
