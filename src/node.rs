@@ -46,7 +46,7 @@ pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> 
         Role::Worker => store::need_redis(&config, "worker")?,
     }
     logging::start(&config.log, &source.environment)?;
-    let connections = 2 * config.concurrency as u64;
+    let connections = 2 * config.concurrency as u64 + config.webhooks.concurrency as u64;
     let limit = handles::raise(connections);
     if let Some(shortage) = handles::shortage(limit, connections) {
         tracing::warn!("{shortage}");

@@ -15,7 +15,15 @@ use crate::config::Config;
 /// When Redis does not answer, or is too old.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Queue> {
     let Config { retention, give_up_after, max_stalls, max_dead, .. } = *config;
-    let policy = Policy { retention, give_up_after, max_stalls, max_dead };
+    let tenant_deliveries = config.webhooks.tenant_deliveries();
+    let policy = Policy {
+        retention,
+        give_up_after,
+        max_stalls,
+        max_dead,
+        tenant_deliveries,
+        ..Policy::default()
+    };
     let backend: Arc<dyn Backend> = match &config.redis {
         None => Arc::new(Embedded::new(policy, Arc::new(SystemClock::default()))),
         Some(url) => {

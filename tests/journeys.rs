@@ -12,6 +12,7 @@ mod outage;
 mod passing;
 mod patience;
 mod reach;
+mod receivers;
 mod responses;
 mod retry;
 mod sdk_retries;

@@ -10,7 +10,7 @@ use crate::{
     clock::Millis,
     error::Error,
     event::{Event, EventKind},
-    id::{JobId, Layout, SessionKey, Shard, TenantId},
+    id::{IdempotencyKey, JobId, Layout, SessionKey, Shard, TenantId},
     job::{Accepted, AttemptError, Job, NewJob},
     json::RawJson,
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
@@ -197,8 +197,9 @@ pub trait Backend: fmt::Debug + Send + Sync {
         session: &SessionKey,
     ) -> Result<bool, Error>;
 
-    /// The ends of jobs with a webhook that were not handed on yet: the oldest, at most `most` (1 to
-    /// [`MAX_OUTBOX_PAGE`](crate::webhook::MAX_OUTBOX_PAGE)).
+    /// Returns the ends of jobs with a webhook that are to be handed on now, at most `most` (1 to
+    /// [`MAX_OUTBOX_PAGE`](crate::webhook::MAX_OUTBOX_PAGE)), by time. Where there are more, half of them are the
+    /// oldest and half the newest: a new end does not wait behind a backlog. What cannot be read is left out.
     async fn outbox(&self, shard: &Shard, most: usize) -> Result<Vec<End>, Error>;
 
     /// Takes ends that were handed on out of the outbox; one that is not there any more was taken out
@@ -215,6 +216,17 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// The entries of the registry, in the order of their ids, without those that were silent for
     /// [`FORGET_AFTER`](crate::workers::FORGET_AFTER).
     async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error>;
+
+    /// Has ends wait in the outbox for `delay`. An end that is not there any more stays away.
+    async fn postpone(&self, shard: &Shard, ends: &[End], delay: Duration) -> Result<(), Error>;
+
+    /// Has idempotency keys of `shard` live for `ttl` from now. A key that is not there stays away.
+    async fn expire_keys(
+        &self,
+        shard: &Shard,
+        keys: &[(TenantId, IdempotencyKey)],
+        ttl: Duration,
+    ) -> Result<(), Error>;
 
     /// Where the news of all shards arrive.
     fn news(&self) -> &Arc<Switchboard>;

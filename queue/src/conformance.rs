@@ -142,6 +142,7 @@ macro_rules! promises {
             a_zombie_among_others_ends_nothing
             an_attempt_ends_once_in_a_call
             a_job_given_back_has_spent_no_attempt
+            a_job_given_back_for_later_waits
             an_answer_is_kept_for_its_reader
             jobs_are_listed_newest_first_in_pages
             a_list_is_in_the_order_of_acceptance
@@ -163,6 +164,9 @@ macro_rules! promises {
             an_end_that_was_handed_on_is_told_no_more
             each_end_of_a_job_is_told
             an_end_is_not_kept_for_ever
+            a_postponed_end_waits_for_its_time
+            a_key_can_be_made_to_expire
+            a_tenant_runs_few_deliveries
             deliveries_are_not_among_the_jobs
             a_retry_waits_and_returns_to_its_place
             errors_of_earlier_attempts_are_kept

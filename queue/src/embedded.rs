@@ -6,6 +6,7 @@ mod audit;
 mod engine;
 mod flows;
 mod orphans;
+mod outbox;
 mod record;
 mod sessions;
 mod view;
@@ -32,7 +33,7 @@ use crate::{
     clock::{Clock, Millis},
     error::Error,
     event::Event,
-    id::{JobId, Layout, SessionKey, Shard, TenantId},
+    id::{IdempotencyKey, JobId, Layout, SessionKey, Shard, TenantId},
     job::{Accepted, Job, NewJob},
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
@@ -369,7 +370,7 @@ impl Backend for Embedded {
 
     async fn outbox(&self, shard: &Shard, most: usize) -> Result<Vec<End>, Error> {
         let most = most.clamp(1, MAX_OUTBOX_PAGE);
-        Ok(self.look(shard, |engine, _| engine.outbox(most)))
+        Ok(self.look(shard, |engine, now| engine.outbox(most, now)))
     }
 
     async fn take_out(&self, shard: &Shard, ends: &[End]) -> Result<(), Error> {
@@ -388,6 +389,25 @@ impl Backend for Embedded {
 
     async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error> {
         Ok(lock(&self.workers).list(self.clock.now()))
+    }
+
+    async fn postpone(&self, shard: &Shard, ends: &[End], delay: Duration) -> Result<(), Error> {
+        self.transition_of(&self.peek(shard), |engine, now| {
+            engine.postpone(ends, now.after(delay));
+        });
+        Ok(())
+    }
+
+    async fn expire_keys(
+        &self,
+        shard: &Shard,
+        keys: &[(TenantId, IdempotencyKey)],
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        self.transition_of(&self.peek(shard), |engine, now| {
+            engine.expire_keys(keys, now.after(ttl));
+        });
+        Ok(())
     }
 
     fn news(&self) -> &Arc<Switchboard> {

@@ -108,8 +108,12 @@ pub enum Outcome {
         /// Why.
         error: AttemptError,
     },
-    /// The worker gives the job back untried (it shuts down). Spends no attempt.
-    Released,
+    /// The worker gives the job back untried: it shuts down, or another worker or a later time suits the job
+    /// better. Spends no attempt.
+    Released {
+        /// For how long the job then waits at least; zero for a place among the ready jobs.
+        delay: Duration,
+    },
     /// Its owner asked for its end.
     Cancelled,
     /// Its deadline passed.
@@ -161,7 +165,7 @@ impl Settlement {
     /// A job whose owner asked for its end while it ran does not run again.
     pub(crate) fn unless_cancelled(mut self, cancelling: bool) -> Self {
         let again = match self.outcome {
-            Outcome::Retry { .. } | Outcome::Faulted { .. } | Outcome::Released => true,
+            Outcome::Retry { .. } | Outcome::Faulted { .. } | Outcome::Released { .. } => true,
             Outcome::Succeeded { .. }
             | Outcome::Failed { .. }
             | Outcome::Cancelled

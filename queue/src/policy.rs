@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{id::LaneName, limits::TenantLimits, webhook::is_of_deliveries};
+
 /// How the engine treats jobs; the same for both backends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -14,12 +16,37 @@ pub struct Policy {
     /// How many failed jobs a shard keeps in its list of the dead; older ones leave the list.
     /// Default 10,000.
     pub max_dead: u32,
+    /// How many deliveries of one tenant run at once, over all workers. Default 64.
+    pub tenant_deliveries: u32,
+    /// How many deliveries of one tenant wait at most; further ends stay in the outbox. Default 100,000, a tenth of
+    /// what a lane holds.
+    pub tenant_deliveries_queued: u64,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
-        Self { retention: day, give_up_after: day, max_stalls: 3, max_dead: 10_000 }
+        Self {
+            retention: day,
+            give_up_after: day,
+            max_stalls: 3,
+            max_dead: 10_000,
+            tenant_deliveries: 64,
+            tenant_deliveries_queued: 100_000,
+        }
+    }
+}
+
+impl Policy {
+    /// Returns the limits of each tenant in the lane of deliveries, `None` for other lanes. Only the weight of a
+    /// tenant can be set there: without the limits, one receiver that does not answer would take all workers.
+    #[must_use]
+    pub fn delivery_limits(&self, lane: &LaneName) -> Option<TenantLimits> {
+        is_of_deliveries(lane).then(|| TenantLimits {
+            max_running: Some(self.tenant_deliveries.max(1)),
+            max_queued: Some(self.tenant_deliveries_queued),
+            ..TenantLimits::default()
+        })
     }
 }
 

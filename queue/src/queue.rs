@@ -30,6 +30,7 @@ use crate::{
     reader::{Follower, Waiter, look_until},
     session::Conversation,
     state::Class,
+    webhook::shard_of_deliveries,
 };
 
 /// The queue. Cheap to clone.
@@ -56,11 +57,6 @@ impl Queue {
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
-    }
-
-    /// The shard of a tenant's deliveries.
-    fn shard_of_deliveries(tenant: &TenantId) -> Shard {
-        Shard::of(&LaneName::webhooks(), 1, tenant)
     }
 
     /// The shard of the first lane that holds what belongs to a tenant rather than to a job:
@@ -100,7 +96,7 @@ impl Queue {
     /// and of the same cost as every other.
     #[must_use]
     pub fn draft_delivery(&self, tenant: TenantId, spec: Spec, body: Bytes) -> NewJob {
-        let id = JobId::new(Self::shard_of_deliveries(&tenant));
+        let id = JobId::new(shard_of_deliveries());
         let cost = Estimate { prompt: 1, completion: Some(0) };
         NewJob { id, cost, ..self.draft(tenant, spec, body, None) }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Millis,
-    id::{JobId, LaneName},
+    id::{JobId, LaneName, Shard},
     state::Status,
 };
 
@@ -64,6 +64,12 @@ impl End {
     pub fn name(&self) -> String {
         format!("{}_{}", self.job.key(), self.life)
     }
+}
+
+/// Returns the shard that holds all deliveries.
+#[must_use]
+pub fn shard_of_deliveries() -> Shard {
+    Shard { lane: LaneName::webhooks(), index: 0 }
 }
 
 /// Whether `lane` is where deliveries wait for their turn, which no client may use.

@@ -49,6 +49,7 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
     span("timeouts.between_bytes", config.timeouts.between_bytes, ms(1)..=day)?;
     span("timeouts.total", config.timeouts.total, ms(1)..=day)?;
     number("webhooks.concurrency", config.webhooks.concurrency)?;
+    number("webhooks.tenant_concurrency", config.webhooks.tenant_concurrency)?;
     span("webhooks.timeout", config.webhooks.timeout, ms(1)..=ms(60_000))?;
     span("webhooks.retry_base", config.webhooks.retry_base, ms(1)..=MAX_RETRY_BASE)?;
     let allowed = allowed(&config.webhooks.allow)?;

@@ -18,7 +18,9 @@ impl Range {
             "max_response_bytes" | "api.max_body_bytes" => 1024..=MAX_BYTES,
             "max_response_memory" | "api.max_body_memory" => 1024..=u64::MAX,
             "api.max_connections" => 1..=1_000_000,
-            "api.max_jobs_per_call" | "webhooks.concurrency" => 1..=10_000,
+            "api.max_jobs_per_call" | "webhooks.concurrency" | "webhooks.tenant_concurrency" => {
+                1..=10_000
+            }
             "bridge.turns" => 0..=1000,
             "bridge.max_tokens" => 0..=u32::MAX.into(),
             "simulated.port" => 0..=u16::MAX.into(),

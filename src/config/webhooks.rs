@@ -17,8 +17,11 @@ pub(crate) struct Webhooks {
     /// Receivers that are no public addresses: networks, addresses, names of hosts. Default: none.
     #[serde(deserialize_with = "list::deserialize")]
     pub(crate) allow: Vec<String>,
-    /// How many deliveries one worker process makes at once, 1 to 10,000. Default 32.
+    /// How many deliveries one worker process makes at once, 1 to 10,000. Default 256.
     pub(crate) concurrency: usize,
+    /// How many deliveries of one tenant run at once, over all workers, 1 to 10,000; at most half of
+    /// `concurrency`. Default 64.
+    pub(crate) tenant_concurrency: u32,
     /// How long one attempt at a delivery may take. Default 15 s.
     #[serde(with = "span")]
     pub(crate) timeout: Duration,
@@ -28,12 +31,21 @@ pub(crate) struct Webhooks {
     pub(crate) retry_base: Duration,
 }
 
+impl Webhooks {
+    /// Returns how many deliveries of one tenant run at once. One worker always has permits left for others.
+    pub(crate) fn tenant_deliveries(&self) -> u32 {
+        let half = u32::try_from(self.concurrency.div_ceil(2)).unwrap_or(u32::MAX);
+        self.tenant_concurrency.min(half)
+    }
+}
+
 impl Default for Webhooks {
     fn default() -> Self {
         Self {
             secret_env: Vec::new(),
             allow: Vec::new(),
-            concurrency: 32,
+            concurrency: 256,
+            tenant_concurrency: 64,
             timeout: Duration::from_secs(15),
             retry_base: causeway_worker::MAX_RETRY_BASE,
         }

@@ -29,7 +29,8 @@ pub(super) enum End {
     Retry(u64, Option<u16>),
     /// Which fault, and the delay in seconds.
     Fault(u8, u64),
-    Release,
+    /// For so many seconds.
+    Release(u64),
     Cancelled,
     Expired,
 }
@@ -53,6 +54,8 @@ pub(super) enum Op {
     /// Whose, how many, after which, and by what they are chosen.
     List(usize, usize, Option<usize>, u8),
     HandOn(usize),
+    /// How many ends, and for how many seconds.
+    Postpone(usize, u64),
     Reconcile,
 }
 
@@ -107,7 +110,7 @@ fn end() -> impl Strategy<Value = End> {
         1 => prop::option::of(0..9000_u16).prop_map(End::Fail),
         2 => (0..10_u64, prop::option::of(0..9000_u16)).prop_map(|(s, tokens)| End::Retry(s, tokens)),
         3 => (0..5_u8, 0..10_u64).prop_map(|(fault, s)| End::Fault(fault, s)),
-        1 => Just(End::Release),
+        1 => prop_oneof![Just(0), 1..5_u64].prop_map(End::Release),
         1 => Just(End::Cancelled),
         1 => Just(End::Expired),
     ]
@@ -169,6 +172,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         2 => (0..3_usize, 1..5_usize, prop::option::of(at()), 0..8_u8)
             .prop_map(|(tenant, limit, after, by)| Op::List(tenant, limit, after, by)),
         1 => (1..4_usize).prop_map(Op::HandOn),
+        1 => (1..4_usize, 0..5_u64).prop_map(|(most, s)| Op::Postpone(most, s)),
         1 => Just(Op::Reconcile),
     ]
 }

@@ -37,6 +37,8 @@ pub(super) struct World {
     zombies: Vec<Pair>,
     /// Ends that were handed on.
     told: Vec<Told>,
+    /// Ends that were postponed; they are to be told later.
+    postponed: Vec<Told>,
     vtime: f64,
 }
 
@@ -63,8 +65,9 @@ impl World {
         let redis = Arc::new(redis.unwrap());
         let queue = Queue::new(Arc::clone(&embedded) as Arc<dyn Backend>, Vec::new());
         let shard = queue.shards().remove(0);
-        let (jobs, held, zombies, told) = Default::default();
-        Self { embedded, redis, queue, clock, shard, jobs, held, zombies, told, vtime: 0.0 }
+        let (jobs, held, zombies, told, postponed) = Default::default();
+        let vtime = 0.0;
+        Self { embedded, redis, queue, clock, shard, jobs, held, zombies, told, postponed, vtime }
     }
 
     fn job(&self, draft: &Draft) -> NewJob {
@@ -101,7 +104,7 @@ impl World {
             End::Succeed(tokens) | End::Fail(tokens) | End::Retry(_, tokens) => {
                 tokens.map(|tokens| Usage { prompt_tokens: 3, completion_tokens: tokens.into() })
             }
-            End::Fault(..) | End::Release | End::Cancelled | End::Expired => None,
+            End::Fault(..) | End::Release(_) | End::Cancelled | End::Expired => None,
         };
         let outcome = |lease: &Lease| match end {
             End::Succeed(_) => {
@@ -125,7 +128,7 @@ impl World {
                 };
                 faulted(fault, delay, lease.attempt)
             }
-            End::Release => Outcome::Released,
+            End::Release(s) => Outcome::Released { delay: Duration::from_secs(*s) },
             End::Cancelled => Outcome::Cancelled,
             End::Expired => Outcome::Expired,
         };
@@ -215,6 +218,7 @@ impl World {
                 same(&ours, &self.redis.list(&self.shard, &tenant, &query).await)?;
             }
             Op::HandOn(most) => self.hand_on(most).await?,
+            Op::Postpone(most, s) => self.postpone(most, Duration::from_secs(s)).await,
             Op::Reconcile => self.reconcile().await?,
         }
         self.compare().await
@@ -296,6 +300,13 @@ impl World {
         Ok(())
     }
 
+    async fn postpone(&mut self, most: usize, delay: Duration) {
+        let ends = self.embedded.outbox(&self.shard, most).await.unwrap();
+        self.embedded.postpone(&self.shard, &ends, delay).await.unwrap();
+        self.redis.postpone(&self.shard, &ends, delay).await.unwrap();
+        self.postponed.extend(ends);
+    }
+
     /// Both outboxes hold the same, and every end that is to be told waits there or was told.
     async fn compare_outboxes(&self, jobs: &[Option<Job>]) -> Result<(), TestCaseError> {
         let ours = self.embedded.outbox(&self.shard, MAX_OUTBOX_PAGE).await.unwrap();
@@ -304,7 +315,7 @@ impl World {
             let to_be_told = job.spec.webhook.is_some();
             if let State::Ended { status, at, .. } = &job.state {
                 let is_it = |end: &Told| (&end.job, end.status, end.at) == (&job.id, *status, *at);
-                let is_known = ours.iter().chain(&self.told).any(is_it);
+                let is_known = ours.iter().chain(&self.told).chain(&self.postponed).any(is_it);
                 prop_assert_eq!(is_known, to_be_told, "{:?}", job);
             }
             let is_there = ours.iter().any(|end| end.job == job.id);

@@ -84,14 +84,14 @@ pub(crate) async fn run(
             return None;
         }
         Err(Some(Interrupt::Cancelled)) => (Outcome::Cancelled, None),
-        Err(Some(Interrupt::Released)) => (Outcome::Released, None),
+        Err(Some(Interrupt::Released)) => (Outcome::Released { delay: Duration::ZERO }, None),
         Err(None) => (Outcome::Expired, None),
     };
     let outcome = marked(outcome, seen.simulated.into_inner());
     measure::ended(&lease, &outcome, began.elapsed());
     tracing::debug!(job.id = %lease.key.job, outcome = measure::name(&outcome), "the attempt ended");
     let usage = match outcome {
-        Outcome::Faulted { .. } | Outcome::Released => None,
+        Outcome::Faulted { .. } | Outcome::Released { .. } => None,
         Outcome::Succeeded { .. }
         | Outcome::Failed { .. }
         | Outcome::Retry { .. }
@@ -107,7 +107,10 @@ fn marked(mut outcome: Outcome, simulated: bool) -> Outcome {
         Outcome::Succeeded { output, .. }
         | Outcome::Failed { output }
         | Outcome::Faulted { output, .. } => output.simulated = simulated,
-        Outcome::Retry { .. } | Outcome::Released | Outcome::Cancelled | Outcome::Expired => {}
+        Outcome::Retry { .. }
+        | Outcome::Released { .. }
+        | Outcome::Cancelled
+        | Outcome::Expired => {}
     }
     outcome
 }
@@ -303,7 +306,7 @@ fn failed(bench: &Bench, lease: &Lease, failure: &Failure) -> Outcome {
             job.id = %job, tenant.id = %tenant, lane = %job.shard().lane, model,
             attempt = lease.attempt, code, status = status_code, reason, "a job failed"
         );
-    } else {
+    } else if !matches!(failure, Failure::Deferred(_)) {
         tracing::info!(
             job.id = %job, attempt = lease.attempt, code, status = status_code, reason,
             "an attempt failed"

@@ -74,7 +74,7 @@ impl Cause {
             Self::ToldNotToRetry | Self::Refused | Self::TooLarge | Self::Unsendable => {
                 Disposition::Fatal
             }
-            Self::Exhausted => Disposition::Released,
+            Self::Exhausted => Disposition::Released(Duration::ZERO),
         }
     }
 
@@ -116,7 +116,8 @@ pub(crate) fn cause(failure: &Failure, url: &str) -> Judged {
         Failure::Cut(_) => (Cause::Cut, None),
         Failure::TooLarge(_) | Failure::TooMany(_) => (Cause::TooLarge, None),
         Failure::Unsendable(_) => (Cause::Unsendable, None),
-        Failure::Exhausted(_) => (Cause::Exhausted, None),
+        // Only receivers of events defer.
+        Failure::Deferred(_) | Failure::Exhausted(_) => (Cause::Exhausted, None),
         Failure::NoAnswer { what, .. } => (no_answer(what), None),
         Failure::Refused(refusal) => refused(refusal, url),
         Failure::InStream(event) => in_stream(&ErrorBody::read(event), url),
@@ -269,7 +270,7 @@ fn heed(should_retry: Option<bool>, cause: Cause, after: Option<Duration>) -> Ca
             Disposition::Upstream { .. }
             | Disposition::Rate(_)
             | Disposition::Unavailable(_)
-            | Disposition::Released,
+            | Disposition::Released(_),
         )
         | (Some(true), Disposition::Unclear(_) | Disposition::Retry(_))
         | (Some(false), Disposition::Fatal) => cause,

@@ -243,7 +243,9 @@ impl Consumer {
             let permit = room.as_mut().and_then(|room| room.split(1));
             match permit.filter(|_| !self.stop.is_draining()) {
                 Some(permit) => self.begin(attempts, lease, permit),
-                None => attempts.pending.push(lease.settle(Outcome::Released, None)),
+                None => attempts
+                    .pending
+                    .push(lease.settle(Outcome::Released { delay: Duration::ZERO }, None)),
             }
         }
         metrics::gauge!("causeway_running").set(as_f64(self.running.len()));
@@ -369,7 +371,7 @@ impl Trouble {
             Outcome::Succeeded { .. }
             | Outcome::Failed { .. }
             | Outcome::Retry { .. }
-            | Outcome::Released
+            | Outcome::Released { .. }
             | Outcome::Cancelled
             | Outcome::Expired => None,
         }

@@ -1,5 +1,5 @@
 //! What the failure of a delivery means. Nothing here stops the lane: a receiver that is slow, down or
-//! overrun delays its own events and nobody else's.
+//! overrun delays its own events only.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -26,7 +26,8 @@ pub(crate) fn disposition(failure: &Failure, delay: Duration) -> Disposition {
         | Failure::TooMany(_)
         | Failure::Unsendable(_)
         | Failure::NoAnswer { .. } => Disposition::Retry(Some(delay)),
-        Failure::Exhausted(_) => Disposition::Released,
+        Failure::Exhausted(_) => Disposition::Released(Duration::ZERO),
+        Failure::Deferred(delay) => Disposition::Released(*delay),
         Failure::Refused(refusal) => refused(refusal, delay),
     }
 }
@@ -61,6 +62,7 @@ pub(crate) fn describe(failure: &Failure, attempt: u32) -> AttemptError {
         | Failure::TooLarge(_)
         | Failure::TooMany(_)
         | Failure::NoAnswer { .. } => ("receiver_error", failure.to_string(), None),
+        Failure::Deferred(_) => ("receiver_busy", failure.to_string(), None),
         Failure::Exhausted(why) => {
             ("worker_exhausted", format!("the worker could not deliver: {why}"), None)
         }
@@ -105,6 +107,7 @@ mod tests {
             (Failure::TotalTimeout(DELAY), later(DELAY)),
             (Failure::Cut(String::new()), later(DELAY)),
             (Failure::Unsendable(String::new()), later(DELAY)),
+            (Failure::Deferred(DELAY), Disposition::Released(DELAY)),
         ];
         for (failure, wanted) in rows {
             assert_eq!(disposition(&failure, DELAY), wanted, "{failure:?}");

@@ -30,6 +30,7 @@ pub(crate) fn error(failure: &Failure, cause: Cause, attempt: &Attempt<'_>) -> A
         | Failure::TooMany(_)
         | Failure::InStream(_)
         | Failure::Unsendable(_)
+        | Failure::Deferred(_)
         | Failure::Exhausted(_) => None,
     };
     AttemptError { attempt: attempt.number, code: cause.code().to_owned(), message, status_code }
@@ -74,6 +75,7 @@ fn message(failure: &Failure, attempt: &Attempt<'_>) -> String {
             let status = status_code.map(|status| format!("{status} from ")).unwrap_or_default();
             format!("{status}{url} is no answer: {what}{}", advice(what))
         }
+        Failure::Deferred(_) => failure.to_string(),
         Failure::Exhausted(why) => format!("the worker could not call {url}: {why}"),
     }
 }

@@ -36,8 +36,8 @@ pub enum Disposition {
     Retry(Option<Duration>),
     /// The job's: another attempt would not help.
     Fatal,
-    /// This worker's: the job is handed back unspent.
-    Released,
+    /// This worker's, or nobody's: the job is handed back unspent, for so long.
+    Released(Duration),
 }
 
 /// By which rules failures are judged.
@@ -113,7 +113,7 @@ pub(crate) fn outcome(
         Disposition::Retry(_) | Disposition::Fatal => {
             return Outcome::Failed { output: output(failure, error) };
         }
-        Disposition::Released => return Outcome::Released,
+        Disposition::Released(delay) => return Outcome::Released { delay },
     };
     let delay = after.unwrap_or_default().max(backoff);
     Outcome::Faulted { fault, delay, unit, output: output(failure, error.clone()), error }
@@ -138,6 +138,7 @@ fn output(failure: &Failure, error: AttemptError) -> Output {
         | Failure::InStream(_)
         | Failure::Unsendable(_)
         | Failure::NoAnswer { .. }
+        | Failure::Deferred(_)
         | Failure::Exhausted(_) => None,
     };
     Output { response, error: Some(error), ..Output::default() }
@@ -182,7 +183,7 @@ mod tests {
             Outcome::Retry { delay, .. } | Outcome::Faulted { delay, .. } => delay.as_millis(),
             Outcome::Succeeded { .. }
             | Outcome::Failed { .. }
-            | Outcome::Released
+            | Outcome::Released { .. }
             | Outcome::Cancelled
             | Outcome::Expired => 0,
         };
@@ -211,7 +212,8 @@ mod tests {
     #[test]
     fn a_lack_of_the_worker_costs_the_job_nothing() {
         let failure = Failure::Exhausted("too many open files".to_owned());
-        assert_eq!(ends(&failure, &attempt(5, 5)), Outcome::Released);
+        let delay = Duration::ZERO;
+        assert_eq!(ends(&failure, &attempt(5, 5)), Outcome::Released { delay });
     }
 
     #[test]

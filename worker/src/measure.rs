@@ -40,7 +40,7 @@ pub(crate) fn ended(lease: &Lease, outcome: &Outcome, took: Duration) {
         Outcome::Faulted { error, .. } | Outcome::Retry { error, .. } => {
             answered(lease, status(error));
         }
-        Outcome::Released | Outcome::Cancelled | Outcome::Expired => {}
+        Outcome::Released { .. } | Outcome::Cancelled | Outcome::Expired => {}
     }
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn name(outcome: &Outcome) -> &'static str {
         Outcome::Failed { .. } => "failed",
         Outcome::Retry { .. } => "retry",
         Outcome::Faulted { .. } => "faulted",
-        Outcome::Released => "released",
+        Outcome::Released { .. } => "released",
         Outcome::Cancelled => "cancelled",
         Outcome::Expired => "expired",
     }

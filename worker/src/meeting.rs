@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use causeway_queue::{
-    Backend, Error, JobId, Lane, LaneName, LeaseKey, NewJob, Queue, SessionKey, Settlement, Shard,
-    TenantId,
+    Backend, Error, IdempotencyKey, JobId, Lane, LaneName, LeaseKey, NewJob, Queue, SessionKey,
+    Settlement, Shard, TenantId,
     backend::{Emission, ListQuery, Page, Reaped, Repairs, Stats},
     event::Event,
     id::Layout,
@@ -214,6 +214,19 @@ impl Backend for Meeting {
     }
 
     async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error> {
+        unasked()
+    }
+
+    async fn postpone(&self, _: &Shard, _: &[End], _: Duration) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn expire_keys(
+        &self,
+        _: &Shard,
+        _: &[(TenantId, IdempotencyKey)],
+        _: Duration,
+    ) -> Result<(), Error> {
         unasked()
     }
 

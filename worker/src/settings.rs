@@ -57,7 +57,7 @@ impl Default for Settings {
 /// How events are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WebhookSettings {
-    /// Most deliveries at once, apart from calls. Default 32.
+    /// Most deliveries at once, apart from calls. Default 256.
     pub concurrency: usize,
     /// Until the second attempt; all later delays are multiples of it. At most, and by default, 5 s.
     pub retry_base: Duration,
@@ -65,7 +65,7 @@ pub struct WebhookSettings {
 
 impl Default for WebhookSettings {
     fn default() -> Self {
-        Self { concurrency: 32, retry_base: crate::schedule::MAX_BASE }
+        Self { concurrency: 256, retry_base: crate::schedule::MAX_BASE }
     }
 }
 

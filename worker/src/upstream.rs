@@ -171,6 +171,9 @@ pub enum Failure {
         /// What came instead.
         what: NoAnswer,
     },
+    /// It was not sent: its receiver has no room for it now.
+    #[error("deferred for {} s", .0.as_secs_f64())]
+    Deferred(Duration),
     /// This worker lacks a resource for the call, e.g. a file descriptor.
     #[error("this worker lacks a resource: {0}")]
     Exhausted(String),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::stage::{LEASE, Stage, retry_after, tenant_id};
+use super::stage::{LEASE, RELEASED, Stage, retry_after, tenant_id};
 use crate::{NewJob, Outcome, Status, job::State, lease::Settled, news::News};
 
 /// A waiting job ends when its owner says so, wherever it waits.
@@ -48,7 +48,7 @@ pub async fn a_running_job_is_cancelled_by_its_worker(stage: Stage) {
 /// Whatever ends the attempt of a job that is to end, the job does not run again.
 pub async fn a_cancelled_job_does_not_run_again(stage: Stage) {
     let ends = [
-        Some(Outcome::Released),
+        Some(RELEASED),
         Some(retry_after(Duration::ZERO, 1)),
         None, // its worker dies
     ];

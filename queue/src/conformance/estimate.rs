@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use super::{
     fair::{SLOTS, backlog, tell},
-    stage::{Stage, failed, succeeded, tenant_id},
+    stage::{RELEASED, Stage, failed, succeeded, tenant_id},
 };
 use crate::{
     Class, JobId, Lease, NewJob, Outcome,
@@ -186,7 +186,7 @@ pub async fn the_estimate_knows_how_long_attempts_last(stage: Stage) {
         spend(second, |_| succeeded()).await;
     }
     assert_eq!(told_wait(&stage, last).await, Some(55 * second));
-    spend(5 * second, |_| Outcome::Released).await;
+    spend(5 * second, |_| RELEASED).await;
     stage.claim_one().await;
     stage.pass(20 * second);
     // The measure of the drain is outdated by now; a job that ends renews it.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::stage::{Stage, succeeded, tenant_id};
+use super::stage::{RELEASED, Stage, succeeded, tenant_id};
 use crate::{
     Class, JobId, Lease, NewJob,
     fair::{Estimate, MOST_TOKENS},
@@ -244,7 +244,7 @@ pub async fn what_is_given_back_costs_nothing(stage: Stage) {
     for _ in 0..20 {
         let lease = stage.claim_one().await;
         assert_eq!(lease.key.tenant, tenant_id("ann"));
-        stage.settle(lease, crate::Outcome::Released).await;
+        stage.settle(lease, RELEASED).await;
     }
     backlog(&stage, "bob", Class::Standard, 5).await;
     let mut turns = Vec::new();

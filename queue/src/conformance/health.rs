@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::stage::{Stage, error, faulted, tenant_id};
+use super::stage::{RELEASED, Stage, error, faulted, tenant_id};
 use crate::{
     Fault, JobId, Lease, NewJob, Status,
     clock::Clock,
@@ -257,7 +257,7 @@ pub async fn a_lost_probe_makes_room_for_the_next(stage: Stage) {
     stage.pass(super::stage::LEASE);
     stage.reap().await;
     let probe = stage.claim_one().await;
-    stage.settle(probe, crate::Outcome::Released).await;
+    stage.settle(probe, RELEASED).await;
     assert_eq!(stage.claim(10).await.len(), 1);
     stage.assert_sound().await;
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::stage::{LEASE, Stage, succeeded};
+use super::stage::{LEASE, RELEASED, Stage, succeeded};
 use crate::{
     EventKind, Lease, NewJob, Outcome, RawJson, Settlement, Status,
     backend::Emission,
@@ -127,8 +127,26 @@ pub async fn a_job_given_back_has_spent_no_attempt(stage: Stage) {
     let first = stage.accept(stage.job("ann")).await;
     stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
-    stage.settle(lease, Outcome::Released).await;
+    stage.settle(lease, RELEASED).await;
     assert_eq!(stage.see(&first).await.attempts, 0);
+    let again = stage.claim_one().await;
+    assert_eq!((again.key.job, again.attempt), (first, 1));
+    stage.assert_sound().await;
+}
+
+/// A job that is given back for later waits for its time, spends no attempt, and lets others run meanwhile.
+pub async fn a_job_given_back_for_later_waits(stage: Stage) {
+    let later = Duration::from_secs(3);
+    let first = stage.accept(stage.job("ann")).await;
+    let second = stage.accept(stage.job("ann")).await;
+    let lease = stage.claim_one().await;
+    stage.settle(lease, Outcome::Released { delay: later }).await;
+    let seen = stage.see(&first).await;
+    assert_eq!((seen.status(), seen.attempts), (Status::Scheduled, 0));
+    assert_eq!(stage.claim_one().await.key.job, second);
+    stage.pass(later - Duration::from_millis(1));
+    assert!(stage.claim(1).await.is_empty());
+    stage.pass(Duration::from_millis(1));
     let again = stage.claim_one().await;
     assert_eq!((again.key.job, again.attempt), (first, 1));
     stage.assert_sound().await;

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use super::stage::{LEASE, Stage, failed, retry_after, succeeded, tenant_id};
 use crate::{
-    JobId, NewJob, Outcome, Spec, Status, Webhook,
+    Error, IdempotencyKey, JobId, NewJob, Outcome, Policy, Spec, Status, TenantId, Webhook,
     backend::ListQuery,
-    webhook::{End, MAX_OUTBOX_PAGE},
+    job::Idempotency,
+    lease::ClaimRequest,
+    limits::{LaneLimits, TenantLimits},
+    webhook::{End, MAX_OUTBOX_PAGE, shard_of_deliveries},
 };
 
 fn with_webhook(job: NewJob) -> NewJob {
@@ -68,7 +71,7 @@ pub async fn every_end_with_a_webhook_is_to_be_told(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// What was handed on is not handed on again; pages are bounded, the oldest ends first.
+/// What was handed on is not handed on again; a page that is too small for all has the oldest and the newest.
 pub async fn an_end_that_was_handed_on_is_told_no_more(stage: Stage) {
     for _ in 0..3 {
         stage.accept(with_webhook(stage.job("ann"))).await;
@@ -79,10 +82,10 @@ pub async fn an_end_that_was_handed_on_is_told_no_more(stage: Stage) {
     let all = outbox(&stage).await;
     assert!(all.is_sorted_by_key(|end| end.at));
     let first = stage.store().outbox(&stage.shard, 2).await.unwrap();
-    assert_eq!(first, all[..2]);
+    assert_eq!(first, [&all[..1], &all[2..]].concat());
     for _ in 0..2 {
         stage.store().take_out(&stage.shard, &first).await.unwrap();
-        assert_eq!(outbox(&stage).await, all[2..]);
+        assert_eq!(outbox(&stage).await, all[1..2]);
     }
     stage.store().take_out(&stage.shard, &[]).await.unwrap();
 }
@@ -116,6 +119,75 @@ pub async fn an_end_is_not_kept_for_ever(stage: Stage) {
     stage.pass(Duration::from_secs(1));
     stage.assert_sound().await;
     assert!(outbox(&stage).await.is_empty());
+}
+
+/// A postponed end waits for its time, keeps what it tells, and is taken out as every other.
+pub async fn a_postponed_end_waits_for_its_time(stage: Stage) {
+    for _ in 0..3 {
+        stage.accept(with_webhook(stage.job("ann"))).await;
+        let lease = stage.claim_one().await;
+        stage.succeed(lease).await;
+        stage.pass(Duration::from_secs(1));
+    }
+    let all = outbox(&stage).await;
+    let later = Duration::from_secs(9);
+    stage.store().postpone(&stage.shard, &all[..1], later).await.unwrap();
+    assert_eq!(outbox(&stage).await, all[1..]);
+    // What another worker has taken out is not put back.
+    stage.store().take_out(&stage.shard, &all[1..2]).await.unwrap();
+    stage.store().postpone(&stage.shard, &all[..2], later).await.unwrap();
+    stage.pass(later - Duration::from_millis(1));
+    assert_eq!(outbox(&stage).await, all[2..]);
+    stage.pass(Duration::from_millis(1));
+    assert_eq!(outbox(&stage).await, [&all[2..], &all[..1]].concat());
+    stage.store().take_out(&stage.shard, &all).await.unwrap();
+    assert!(outbox(&stage).await.is_empty());
+}
+
+/// An idempotency key that expires can be used again; the others stay.
+pub async fn a_key_can_be_made_to_expire(stage: Stage) {
+    let job = |key: &str, digest| {
+        let key = IdempotencyKey::new(key).unwrap();
+        let ttl = Duration::from_secs(3600);
+        let idempotency = Some(Idempotency { key, digest: [digest; 32], ttl, spans_job: false });
+        NewJob { idempotency, ..stage.job("ann") }
+    };
+    let first = stage.accept(job("a", 1)).await;
+    stage.accept(job("b", 1)).await;
+    let keys = ["a", "unknown"].map(|key| (tenant_id("ann"), IdempotencyKey::new(key).unwrap()));
+    let expire = async |ttl| stage.store().expire_keys(&stage.shard, &keys, ttl).await.unwrap();
+    expire(Duration::from_secs(60)).await;
+    assert_eq!(stage.accept(job("a", 1)).await, first);
+    expire(Duration::ZERO).await;
+    assert_ne!(stage.accept(job("a", 2)).await, first);
+    let other = stage.queue.submit(vec![job("b", 2)]).await;
+    assert!(matches!(other, Err(Error::IdempotencyKeyReused { .. })), "{other:?}");
+}
+
+/// One tenant's deliveries leave room for those of others, whatever limits are set.
+pub async fn a_tenant_runs_few_deliveries(stage: Stage) {
+    let most = usize::try_from(Policy::default().tenant_deliveries).unwrap();
+    let (eve, fay) = (tenant_id("eve"), tenant_id("fay"));
+    let shard = shard_of_deliveries();
+    let wide = TenantLimits { max_running: Some(1000), ..TenantLimits::default() };
+    let deliver = async |tenant: &TenantId, count: usize| {
+        let draft = |_| {
+            let (spec, body) = (stage.job("eve").spec, stage.job("eve").body);
+            stage.queue.draft_delivery(tenant.clone(), spec, body)
+        };
+        stage.queue.submit((0..count).map(draft).collect()).await.unwrap();
+        let claim = ClaimRequest { max: count, lease: LEASE };
+        let step = stage.store().step(&shard, &mut Vec::new(), claim).await.unwrap();
+        step.leases.into_iter().filter(|lease| lease.key.tenant == *tenant).count()
+    };
+    assert_eq!(deliver(&eve, 2 * most).await, most);
+    let limits = [(eve.clone(), wide)];
+    stage.store().set_limits(&shard, &LaneLimits::default(), &limits).await.unwrap();
+    assert_eq!(deliver(&eve, 1).await, 0);
+    assert_eq!(deliver(&fay, 3).await, 3);
+    let stats = stage.store().stats(&shard, Some(&fay)).await.unwrap();
+    let max_queued = stats.limits.and_then(|limits| limits.max_queued);
+    assert_eq!(max_queued, Some(Policy::default().tenant_deliveries_queued));
 }
 
 /// Deliveries have a list of their own.

@@ -193,6 +193,9 @@ pub fn faulted(fault: Fault, delay: Duration, attempt: u32) -> Outcome {
     Outcome::Faulted { fault, delay, unit: 0.5, output, error: error(attempt) }
 }
 
+/// An attempt that is given back at once.
+pub const RELEASED: Outcome = Outcome::Released { delay: Duration::ZERO };
+
 /// A bad end.
 #[must_use]
 pub fn failed(attempt: u32) -> Outcome {

@@ -15,12 +15,13 @@ mod enqueue;
 mod jobs;
 mod step;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 
 use super::{
     flows::Flows,
+    outbox::Outbox,
     record::{Place, Record},
     sessions::Sessions,
 };
@@ -64,8 +65,7 @@ pub(super) struct Engine {
     pub(super) lists: HashMap<TenantId, VecDeque<u128>, RandomState>,
     deadlines: BTreeSet<(Millis, u128)>,
     ended: BTreeSet<(Millis, u128)>,
-    /// Ends to be handed on, by time and job, and among those of one job by its life.
-    outbox: BTreeMap<(Millis, u128, u64), End>,
+    outbox: Outbox,
     pub(super) known: HashMap<(TenantId, IdempotencyKey), Known>,
     accepted: u64,
     pub(super) told: Vec<Told>,
@@ -84,10 +84,11 @@ pub(super) struct Known {
 
 impl Engine {
     pub(super) fn new(shard: Shard, policy: Policy) -> Self {
+        let flows = Flows::new(policy.delivery_limits(&shard.lane));
         Self {
             shard,
             policy,
-            flows: Flows::new(),
+            flows,
             jobs: HashMap::default(),
             due: BTreeSet::new(),
             leases: BTreeSet::new(),
@@ -96,7 +97,7 @@ impl Engine {
             lists: HashMap::default(),
             deadlines: BTreeSet::new(),
             ended: BTreeSet::new(),
-            outbox: BTreeMap::new(),
+            outbox: Outbox::default(),
             known: HashMap::new(),
             accepted: 0,
             told: Vec::new(),
@@ -287,15 +288,31 @@ impl Engine {
         repairs
     }
 
-    /// The oldest ends that were not handed on yet.
-    pub(super) fn outbox(&self, most: usize) -> Vec<End> {
-        self.outbox.values().take(most).cloned().collect()
+    /// The oldest ends that are to be handed on.
+    pub(super) fn outbox(&self, most: usize, now: Millis) -> Vec<End> {
+        self.outbox.page(most, now)
     }
 
     /// Takes out ends that were handed on.
     pub(super) fn take_out(&mut self, ends: &[End]) {
         for end in ends {
-            self.outbox.remove(&(end.at, end.job.number(), end.life));
+            self.outbox.take_out(end);
+        }
+    }
+
+    /// Has ends wait until `due`.
+    pub(super) fn postpone(&mut self, ends: &[End], due: Millis) {
+        for end in ends {
+            self.outbox.postpone(end, due);
+        }
+    }
+
+    /// Has idempotency keys that are known live until `expires`.
+    pub(super) fn expire_keys(&mut self, keys: &[(TenantId, IdempotencyKey)], expires: Millis) {
+        for key in keys {
+            if let Some(known) = self.known.get_mut(key) {
+                (known.expires, known.spans_job) = (expires, false);
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
     fair::{self, LEARNING_RATE},
     id::TenantId,
     job::Usage,
+    limits::TenantLimits,
     state::Class,
 };
 
@@ -40,11 +41,14 @@ pub(super) struct Flows {
     active: BTreeSet<(Score, usize, TenantId)>,
     parked: BTreeSet<(Score, TenantId)>,
     touched: Vec<TenantId>,
+    /// The limits of every tenant, where only weights can be set.
+    fixed: Option<TenantLimits>,
 }
 
 impl Flows {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(fixed: Option<TenantLimits>) -> Self {
         Self {
+            fixed,
             lane: Lane::new(),
             tenants: HashMap::default(),
             active: BTreeSet::new(),
@@ -55,6 +59,12 @@ impl Flows {
 
     pub(super) fn tenant(&self, id: &TenantId) -> Option<&Tenant> {
         self.tenants.get(id)
+    }
+
+    /// Returns the limits of a tenant, known or new.
+    pub(super) fn limits_of(&self, id: &TenantId) -> TenantLimits {
+        let known = self.tenants.get(id).map(|tenant| tenant.limits.clone());
+        known.or_else(|| self.fixed.clone()).unwrap_or_default()
     }
 
     pub(super) fn tenants(&self) -> impl Iterator<Item = (&TenantId, &Tenant)> {
@@ -70,7 +80,8 @@ impl Flows {
 
     /// The tenant, to be changed: its flows are placed anew by the next `place_touched`.
     pub(super) fn touch(&mut self, id: &TenantId) -> &mut Tenant {
-        let tenant = self.tenants.entry(id.clone()).or_insert_with(Tenant::new);
+        let limits = || Tenant::new(self.fixed.clone().unwrap_or_default());
+        let tenant = self.tenants.entry(id.clone()).or_insert_with(limits);
         if !tenant.touched {
             tenant.touched = true;
             self.touched.push(id.clone());

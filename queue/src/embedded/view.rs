@@ -178,7 +178,7 @@ impl Engine {
             shard_queued: lane.queued,
             shard_max_queued: lane.limits.max_queued,
             estimated_wait_ms: tenant.and_then(|id| self.wait_of_next(id, now)),
-            limits: one.map(|one| one.map(|one| one.limits.clone()).unwrap_or_default()),
+            limits: tenant.map(|tenant| self.flows.limits_of(tenant)),
             allowance: one.flatten().map(|one| one.allowance(now)).unwrap_or_default(),
         }
     }

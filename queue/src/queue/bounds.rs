@@ -13,7 +13,6 @@ use crate::{
     error::Error,
     id::{LaneName, Shard, TenantId},
     limits::{LaneLimits, TenantLimits},
-    webhook::is_of_deliveries,
 };
 
 /// Bounds as they were last set here.
@@ -30,8 +29,8 @@ pub(super) struct Limits {
 impl Queue {
     /// Sets the bounds of lanes (those that are not named have none) over all their shards, and of
     /// these tenants in each shard; takes effect on everything that waits. A tenant that is not named any
-    /// more keeps its bounds until nothing of it is left. Of deliveries, a tenant's weight is all that
-    /// counts. Former shards of these lanes share in a lane's bounds while something runs or can begin in
+    /// more keeps its bounds until nothing of it is left. In the lane of deliveries only the weight of a tenant
+    /// counts, see [`Policy::delivery_limits`](crate::Policy::delivery_limits). Former shards of these lanes share in a lane's bounds while something runs or can begin in
     /// them, and begin nothing as long as they do not, where the lane has any.
     ///
     /// # Errors
@@ -92,7 +91,6 @@ impl Queue {
 
     /// Sets the bounds of tenants where they are not, and of lanes what is no more than what held before.
     async fn lower(&self, limits: &mut Limits, parts: &[Part]) -> Result<(), Error> {
-        let weights: Vec<_> = limits.tenants.iter().map(weight_only).collect();
         for part in parts {
             let (shard, before) = (&part.shard, limits.given.get(&part.shard));
             let is_set = limits.applied && before.is_some();
@@ -103,11 +101,7 @@ impl Queue {
             if is_set && before == Some(&bounds) {
                 continue;
             }
-            let tenants = match (is_set, is_of_deliveries(&shard.lane)) {
-                (true, _) => &[],
-                (false, true) => &weights[..],
-                (false, false) => &limits.tenants,
-            };
+            let tenants = if is_set { &[] } else { &limits.tenants[..] };
             self.backend.set_limits(shard, &bounds, tenants).await?;
             limits.given.insert(shard.clone(), bounds);
         }
@@ -152,9 +146,4 @@ impl Queue {
         let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
         limits.as_ref().and_then(|set| set.lanes.get(lane)).cloned().unwrap_or_default()
     }
-}
-
-/// A tenant with what counts of its bounds for deliveries.
-fn weight_only((tenant, limits): &(TenantId, TenantLimits)) -> (TenantId, TenantLimits) {
-    (tenant.clone(), TenantLimits { weight: limits.weight, ..Default::default() })
 }

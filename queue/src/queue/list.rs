@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     id::{JobId, TenantId},
     job::Job,
+    webhook::shard_of_deliveries,
 };
 
 impl Queue {
@@ -19,7 +20,7 @@ impl Queue {
     /// # Errors
     /// When the store does not answer.
     pub async fn deliveries(&self, tenant: &TenantId, query: &ListQuery) -> Result<Page, Error> {
-        self.backend.list(&Self::shard_of_deliveries(tenant), tenant, query).await
+        self.backend.list(&shard_of_deliveries(), tenant, query).await
     }
 
     /// A tenant's jobs over all lanes, newest first, without its deliveries. Those of one shard are in

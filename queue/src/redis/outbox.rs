@@ -1,11 +1,14 @@
-//! Ends to be handed on: the other side of what `lua/ends.lua` writes.
+//! Ends to be handed on: the other side of what `lua/ends.lua` and `lua/postpone.lua` write.
 //!
 //! A member is the job's key (26 characters), its life in hexadecimal (16) and the letter of the
-//! status; the score is the time of the end in milliseconds.
+//! status; the score is the time of the end in milliseconds. A postponed end has its time in hexadecimal (16)
+//! behind the letter, and as its score the time until which it waits.
 
-use super::{Server, keys, record};
+use std::time::Duration;
+
+use super::{Args, Server, keys, record};
 use crate::{
-    clock::Millis,
+    clock::{Millis, millis},
     error::Error,
     id::Shard,
     state::Status,
@@ -15,17 +18,29 @@ use crate::{
 const KEY_CHARS: usize = 26;
 const LIFE_CHARS: usize = 16;
 
-/// The oldest ends, at most `most`.
+/// Returns the oldest ends that are due, at most `most`, without members that cannot be read: those are removed, since they
+/// would stand in the way of all others.
 pub(super) async fn read(server: &Server, shard: &Shard, most: usize) -> Result<Vec<End>, Error> {
-    let mut command = redis::cmd("ZRANGE");
-    let last = most.clamp(1, MAX_OUTBOX_PAGE) - 1;
-    command.arg(keys::outbox(shard)).arg(0).arg(last).arg("WITHSCORES");
-    let found: Vec<(String, f64)> = server.read(&command).await?;
-    let end = |(member, at): (String, f64)| {
-        parse(shard, &member, at)
-            .ok_or_else(|| Error::Corrupt(format!("an end to be handed on: {member:?}")))
-    };
-    found.into_iter().map(end).collect()
+    let args = [most.clamp(1, MAX_OUTBOX_PAGE).to_string()];
+    let answer = server.call(shard, &server.scripts.outbox, args).await?;
+    let found: Vec<(String, f64)> =
+        redis::from_redis_value(answer).map_err(|error| Error::Corrupt(error.to_string()))?;
+    let mut ends = Vec::with_capacity(found.len());
+    for (member, score) in found {
+        match parse(shard, &member, score) {
+            Some(end) => ends.push(end),
+            None => discard(server, shard, &member).await?,
+        }
+    }
+    Ok(ends)
+}
+
+async fn discard(server: &Server, shard: &Shard, member: &str) -> Result<(), Error> {
+    tracing::error!(shard = %shard, member, "an outbox entry is damaged and was removed");
+    let mut command = redis::cmd("ZREM");
+    command.arg(keys::outbox(shard)).arg(member);
+    let _removed: u64 = server.ask(&command).await?;
+    Ok(())
 }
 
 /// Takes these ends out.
@@ -34,9 +49,24 @@ pub(super) async fn take_out(server: &Server, shard: &Shard, ends: &[End]) -> Re
         let mut command = redis::cmd("ZREM");
         command.arg(keys::outbox(shard));
         for end in part {
-            command.arg(member(end));
+            command.arg(member(end)).arg(postponed(end));
         }
         let _removed: u64 = server.ask(&command).await?;
+    }
+    Ok(())
+}
+
+/// Has these ends wait for `delay`.
+pub(super) async fn postpone(
+    server: &Server,
+    shard: &Shard,
+    ends: &[End],
+    delay: Duration,
+) -> Result<(), Error> {
+    for part in ends.chunks(MAX_OUTBOX_PAGE) {
+        let mut args: Args = vec![millis(delay).to_string().into_bytes()];
+        args.extend(part.iter().flat_map(|end| [member(end), postponed(end)]).map(Into::into));
+        server.call(shard, &server.scripts.postpone, &args).await?;
     }
     Ok(())
 }
@@ -45,15 +75,21 @@ fn member(end: &End) -> String {
     format!("{}{:016x}{}", end.job.key(), end.life, char::from(end.status.code()))
 }
 
-fn parse(shard: &Shard, member: &str, at: f64) -> Option<End> {
+fn postponed(end: &End) -> String {
+    format!("{}{:016x}", member(end), end.at.0)
+}
+
+fn parse(shard: &Shard, member: &str, score: f64) -> Option<End> {
     let (key, rest) = member.split_at_checked(KEY_CHARS)?;
-    let (life, letter) = rest.split_at_checked(LIFE_CHARS)?;
+    let (life, rest) = rest.split_at_checked(LIFE_CHARS)?;
+    let (letter, at) = rest.split_at_checked(1)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
-    let at = Millis(at.max(0.0) as u64);
+    let scored = score.max(0.0) as u64;
+    let at = if at.is_empty() { scored } else { u64::from_str_radix(at, 16).ok()? };
     Some(End {
         job: record::job_id(shard, key).ok()?,
         status: Status::from_code(letter.bytes().next()?)?,
-        at,
+        at: Millis(at),
         life: u64::from_str_radix(life, 16).ok()?,
     })
 }

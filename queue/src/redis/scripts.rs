@@ -56,8 +56,8 @@ functions!(
     "": [enqueue, retry, throttle],
     // Work that was accepted goes on even then.
     "'allow-oom'": [
-        adopt, beat, beat_worker, cancel, conversations, emit, forget, limits, pause, put_orphan, reap,
-        reconcile, step, stop, take_orphan,
+        adopt, beat, beat_worker, cancel, conversations, emit, expire_keys, forget, limits, pause, postpone,
+        put_orphan, reap, reconcile, step, stop, take_orphan,
     ],
     // These need no memory.
     "'no-writes'": [
@@ -65,6 +65,7 @@ functions!(
         audit,
         get,
         list,
+        outbox,
         ready,
         stats,
         workers,
@@ -82,7 +83,8 @@ struct Library {
 
 impl Library {
     fn new(policy: &Policy) -> Self {
-        let Policy { retention, give_up_after, max_stalls, max_dead } = policy;
+        let Policy { retention, give_up_after, max_stalls, max_dead, .. } = policy;
+        let deliveries = policy.tenant_deliveries.max(1);
         let give_up = millis(*give_up_after);
         let (first, longest) = (millis(FIRST_COOL_DOWN), millis(LONGEST_COOL_DOWN));
         let (calm, kept_back) = (millis(CALM), millis(KEPT_BACK));
@@ -93,6 +95,7 @@ impl Library {
         let made = format!(
             "local RETENTION <const>, GIVE_UP <const>, MAX_STALLS <const>, MAX_DEAD <const> = \
              {retention}, {give_up}, {max_stalls}, {max_dead}\n\
+             local DELIVERIES <const>, DELIVERIES_QUEUED <const> = {deliveries}, {}\n\
              local AT_ONCE <const>, MOST_TOKENS <const>, MOST_COMPLETION_OF_MEAN <const> = \
              {PROMOTE_AT_ONCE}, {MOST_TOKENS}, {MOST_COMPLETION_OF_MEAN}\n\
              local FAILURES <const>, SUSPECTS <const>, PROOF <const> = {FAILURES}, {SUSPECTS}, {PROOF}\n\
@@ -102,6 +105,7 @@ impl Library {
              {probe_after}, {probe_spread}, {SAME_JOB_AFTER}, {kept_back}\n\
              local FORGET_WORKER <const>, MAX_WORKERS <const> = {forget_worker}, {MAX_WORKERS}\n\
              {}{}{}{}{}{}{}{}{}",
+            policy.tenant_deliveries_queued,
             include_str!("lua/base.lua"),
             include_str!("lua/flows.lua"),
             include_str!("lua/estimate.lua"),

@@ -125,7 +125,10 @@ impl<'a> Settling<'a> {
                     Fault::Unclear => b'd',
                 }
             }
-            Outcome::Released => b'b',
+            Outcome::Released { delay } => {
+                pause = *delay;
+                b'b'
+            }
             Outcome::Cancelled => b'c',
             Outcome::Expired => b'x',
         };

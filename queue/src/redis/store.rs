@@ -16,7 +16,7 @@ use crate::{
     clock::millis,
     error::Error,
     event::{Event, retrying},
-    id::{InvalidName, JobId, Layout, SessionKey, Shard, TenantId},
+    id::{IdempotencyKey, InvalidName, JobId, Layout, SessionKey, Shard, TenantId},
     job::{Accepted, Job, NewJob, worker_lost},
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
@@ -381,6 +381,21 @@ impl Backend for RedisStore {
 
     async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error> {
         workers::list(&self.server).await
+    }
+
+    async fn postpone(&self, shard: &Shard, ends: &[End], delay: Duration) -> Result<(), Error> {
+        outbox::postpone(&self.server, shard, ends, delay).await
+    }
+
+    async fn expire_keys(
+        &self,
+        shard: &Shard,
+        keys: &[(TenantId, IdempotencyKey)],
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        let mut args = vec![millis(ttl).to_string()];
+        args.extend(keys.iter().map(|(tenant, key)| format!("{tenant}:{key}")));
+        self.server.call(shard, &self.server.scripts.expire_keys, &args).await.map(drop)
     }
 
     fn news(&self) -> &Arc<Switchboard> {

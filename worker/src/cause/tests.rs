@@ -329,7 +329,7 @@ fn owner(cause: Cause) -> &'static str {
         Disposition::Unclear(_) => "unclear",
         Disposition::Retry(_) => "job, retried",
         Disposition::Fatal => "job",
-        Disposition::Released => "worker",
+        Disposition::Released(_) => "worker",
     }
 }
 

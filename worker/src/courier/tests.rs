@@ -17,15 +17,23 @@ use crate::meeting::Meeting;
 
 fn courier() -> Courier {
     let clock = Arc::new(ManualClock::new(Millis(1_000_000)));
-    let queue = Queue::new(Arc::new(Embedded::new(Policy::default(), clock)), Vec::new());
+    under(Policy::default(), clock)
+}
+
+fn under(policy: Policy, clock: Arc<ManualClock>) -> Courier {
+    let queue = Queue::new(Arc::new(Embedded::new(policy, clock)), Vec::new());
     Courier { queue, nudges: mpsc::channel(1).1 }
 }
 
 /// Accepts a job with a webhook and ends it well.
 async fn end_one(queue: &Queue) -> JobId {
+    end_one_of(queue, "default").await
+}
+
+async fn end_one_of(queue: &Queue, tenant: &str) -> JobId {
     let webhook = Webhook { url: "https://example.com/hook".to_owned(), subject: Subject::Job };
     let spec = Spec { webhook: Some(webhook), ..Spec::default() };
-    let job = queue.draft(TenantId::default_tenant(), spec, Bytes::from_static(b"{}"), None);
+    let job = queue.draft(TenantId::new(tenant).unwrap(), spec, Bytes::from_static(b"{}"), None);
     let id = queue.submit(vec![job]).await.unwrap().remove(0).id().clone();
     let claim = ClaimRequest { max: 1, lease: Duration::from_secs(15) };
     let step = queue.backend().step(id.shard(), &mut Vec::new(), claim).await.unwrap();
@@ -37,8 +45,12 @@ async fn end_one(queue: &Queue) -> JobId {
 }
 
 async fn deliveries(queue: &Queue) -> Vec<Job> {
+    deliveries_of(queue, "default").await
+}
+
+async fn deliveries_of(queue: &Queue, tenant: &str) -> Vec<Job> {
     let query = ListQuery { limit: 1000, ..ListQuery::default() };
-    queue.deliveries(&TenantId::default_tenant(), &query).await.unwrap().jobs
+    queue.deliveries(&TenantId::new(tenant).unwrap(), &query).await.unwrap().jobs
 }
 
 #[tokio::test]
@@ -71,6 +83,47 @@ async fn a_courier_that_died_between_the_two_makes_no_second_delivery() {
     courier.queue.submit(vec![made]).await.unwrap();
     assert_eq!(courier.step(id.shard()).await.unwrap(), 1);
     assert_eq!(deliveries(&courier.queue).await.len(), 1);
+}
+
+#[tokio::test]
+async fn keys_of_deliveries_do_not_outlive_the_outbox() {
+    let clock = Arc::new(ManualClock::new(Millis(1_000_000)));
+    let courier = under(Policy::default(), clock.clone());
+    let id = end_one(&courier.queue).await;
+    let backend = courier.queue.backend();
+    let ends = backend.outbox(id.shard(), MAX_OUTBOX_PAGE).await.unwrap();
+    let job = courier.queue.jobs(std::slice::from_ref(&id)).await.unwrap().remove(0);
+    let again = async || {
+        let delivery = courier.delivery(&ends[0], job.as_ref()).unwrap();
+        let known = backend.accepted(&shard_of_deliveries(), &[&delivery]).await.unwrap();
+        known[0].is_some()
+    };
+    assert_eq!(courier.step(id.shard()).await.unwrap(), 1);
+    clock.advance(STEP);
+    assert!(again().await, "another courier may hold the page still");
+    clock.advance(STEP);
+    assert!(!again().await);
+}
+
+#[tokio::test]
+async fn a_tenant_without_room_holds_up_no_other() {
+    let clock = Arc::new(ManualClock::new(Millis(1_000_000)));
+    let policy = Policy { tenant_deliveries_queued: 1, ..Policy::default() };
+    let courier = under(policy, clock.clone());
+    let mut shard = None;
+    for _ in 0..MAX_OUTBOX_PAGE + 1 {
+        shard = Some(end_one_of(&courier.queue, "ann").await.shard().clone());
+    }
+    clock.advance(Duration::from_millis(1));
+    end_one_of(&courier.queue, "bob").await;
+    let shard = shard.unwrap();
+    courier.empty(&shard).await;
+    assert_eq!(deliveries_of(&courier.queue, "bob").await.len(), 1);
+    // The one end of the second page found room; the others come again.
+    assert_eq!(deliveries_of(&courier.queue, "ann").await.len(), 1);
+    assert_eq!(courier.step(&shard).await.unwrap(), 0);
+    clock.advance(FULL_PAUSE);
+    assert_eq!(courier.step(&shard).await.unwrap(), MAX_OUTBOX_PAGE);
 }
 
 #[tokio::test]

@@ -74,7 +74,8 @@ pub(super) fn masked(mut failure: Failure, secrets: &[Secret]) -> Failure {
         | Failure::Stalled(_)
         | Failure::TotalTimeout(_)
         | Failure::TooLarge(_)
-        | Failure::TooMany(_) => {}
+        | Failure::TooMany(_)
+        | Failure::Deferred(_) => {}
     }
     failure
 }

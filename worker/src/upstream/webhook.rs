@@ -2,6 +2,7 @@
 //! answers is its status and nothing else: its body is not kept, so that a webhook shows its tenant
 //! nothing of what answers there.
 
+mod receivers;
 mod secret;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -16,6 +17,7 @@ use reqwest::{
 };
 use tokio::{net::lookup_host, time::timeout};
 
+use self::receivers::{Receivers, Seen};
 pub use self::secret::{InvalidSecret, Signing, WebhookSecret};
 use super::{
     Answer, Call, Failure, InvalidUpstream, Refusal, Sink, TlsFiles, Upstream, body::unsent,
@@ -42,6 +44,7 @@ pub struct Deliverer {
     allowed: Arc<Allowed>,
     signing: Signing,
     timeout: Duration,
+    receivers: Receivers,
 }
 
 impl Deliverer {
@@ -65,7 +68,7 @@ impl Deliverer {
             .pool_idle_timeout(IDLE.0)
             .pool_max_idle_per_host(IDLE.1)
             .build()?;
-        Ok(Self { client, allowed, signing, timeout })
+        Ok(Self { client, allowed, signing, timeout, receivers: Receivers::default() })
     }
 
     /// The receiver, unless what its URL spells out is forbidden.
@@ -79,8 +82,7 @@ impl Deliverer {
         Err(Failure::Unsendable(format!("{host} {FORBIDDEN}")))
     }
 
-    async fn send(&self, call: &Call) -> Result<Response, Failure> {
-        let url = self.receiver(&call.url)?;
+    async fn send(&self, url: Url, call: &Call) -> Result<Response, Failure> {
         let id = call.headers.get(EVENT_ID).and_then(HeaderValues::first).unwrap_or_default();
         let timestamp = jiff::Timestamp::now().as_second();
         let signature = self.signing.signature(&call.tenant, id, timestamp, &call.body);
@@ -99,8 +101,8 @@ impl Deliverer {
         request.send().await.map_err(|error| unsent(&error))
     }
 
-    async fn deliver(&self, call: &Call) -> Result<Answer, Failure> {
-        let mut response = self.send(call).await?;
+    async fn deliver(&self, url: Url, call: &Call) -> Result<Answer, Failure> {
+        let mut response = self.send(url, call).await?;
         let status_code = response.status().as_u16();
         if response.status().is_success() {
             discard(&mut response).await;
@@ -130,8 +132,39 @@ async fn discard(response: &mut Response) {
 #[async_trait]
 impl Upstream for Deliverer {
     async fn call(&self, call: Call, _: &mut dyn Sink) -> Result<Answer, Failure> {
-        let delivered = timeout(self.timeout, self.deliver(&call)).await;
-        delivered.unwrap_or(Err(Failure::TotalTimeout(self.timeout)))
+        let url = self.receiver(&call.url)?;
+        let admitted = self.receivers.admit(&call.tenant, url.origin().ascii_serialization()).await;
+        let pass = admitted.map_err(|delay| {
+            metrics::counter!("causeway_deliveries_deferred_total").increment(1);
+            Failure::Deferred(delay)
+        })?;
+        let delivered = timeout(self.timeout, self.deliver(url, &call)).await;
+        let delivered = delivered.unwrap_or(Err(Failure::TotalTimeout(self.timeout)));
+        pass.saw(seen(&delivered));
+        delivered
+    }
+}
+
+/// Returns what a delivery shows about its receiver.
+fn seen(delivered: &Result<Answer, Failure>) -> Seen {
+    match delivered {
+        Ok(_)
+        | Err(
+            Failure::Refused(_)
+            | Failure::NoAnswer { .. }
+            | Failure::InStream(_)
+            | Failure::TooLarge(_)
+            | Failure::TooMany(_),
+        ) => Seen::Answer,
+        Err(
+            Failure::Connect(_)
+            | Failure::ConnectTimeout
+            | Failure::FirstByteTimeout(_)
+            | Failure::Stalled(_)
+            | Failure::TotalTimeout(_)
+            | Failure::Cut(_),
+        ) => Seen::Silence,
+        Err(Failure::Unsendable(_) | Failure::Deferred(_) | Failure::Exhausted(_)) => Seen::Nothing,
     }
 }
 
@@ -144,22 +177,33 @@ const FORBIDDEN: &str =
 #[derive(Debug)]
 struct Guarded(Arc<Allowed>);
 
-/// All that a name resolved to is forbidden.
+/// A name that has no permitted address. The error reads the same for a name that does not exist: tenants must not
+/// learn from it which names there are inside, or what they resolve to.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} resolves to {1}, which {FORBIDDEN}")]
-struct Forbidden(String, std::net::IpAddr);
+#[error("the name has no public address; webhooks.allow in the configuration can allow others")]
+struct Forbidden;
 
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         let allowed = Arc::clone(&self.0);
         Box::pin(async move {
-            let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
+            let found = match lookup_host((name.as_str(), 0)).await {
+                Ok(found) => found,
+                // The system lacks something, which says nothing about the name.
+                Err(error) if error.raw_os_error().is_some() => return Err(error.into()),
+                Err(error) => {
+                    let name = name.as_str();
+                    tracing::debug!(name, %error, "cannot resolve the name of a receiver");
+                    return Err(Forbidden.into());
+                }
+            };
             let is_named = allowed.names(name.as_str());
             let permitted = |address: &SocketAddr| is_named || allowed.permits(address.ip());
-            let (good, bad): (Vec<_>, Vec<_>) = found.into_iter().partition(permitted);
-            match (good.is_empty(), bad.first()) {
-                (true, Some(bad)) => Err(Forbidden(name.as_str().to_owned(), bad.ip()).into()),
-                (true, None) | (false, _) => Ok(Box::new(good.into_iter()) as Addrs),
+            let good: Vec<SocketAddr> = found.filter(permitted).collect();
+            if good.is_empty() {
+                Err(Forbidden.into())
+            } else {
+                Ok(Box::new(good.into_iter()) as Addrs)
             }
         })
     }

@@ -53,8 +53,7 @@ impl Engine {
         }
         self.told.push(Told::Ended(job.id.clone(), status));
         if job.spec.webhook.is_some() {
-            let end = End { job: job.id.clone(), status, at: now, life: job.order };
-            self.outbox.insert((now, key, job.order), end);
+            self.outbox.insert(End { job: job.id.clone(), status, at: now, life: job.order });
         }
         let next =
             job.session.as_ref().and_then(|session| self.sessions.leave(&job.tenant, session, key));
@@ -148,7 +147,7 @@ impl Engine {
             }
         }
         let retention = self.policy.retention;
-        self.outbox.retain(|(at, _, _), _| at.after(retention) > now);
+        self.outbox.forget(|due| due.after(retention) <= now);
         let mut known = std::mem::take(&mut self.known);
         known.retain(|_, known| self.is_valid(known, now));
         self.known = known;

@@ -104,9 +104,10 @@ impl Engine {
     /// Refuses more new jobs of a tenant than there is room for: its jobs may begin later than those of
     /// others.
     pub(super) fn check_tenant(&self, id: &TenantId, new: u64, now: Millis) -> Result<(), Error> {
-        let Some(tenant) = self.flows.tenant(id) else { return Ok(()) };
+        let queued = self.flows.tenant(id).map_or(0, |tenant| tenant.queued);
         let room_in_ms = |excess| self.flows.estimated_wait_of_new(id, excess - 1, now);
-        check_bound(Scope::Tenant, tenant.limits.max_queued, (tenant.queued, new), room_in_ms)
+        let limit = self.flows.limits_of(id).max_queued;
+        check_bound(Scope::Tenant, limit, (queued, new), room_in_ms)
     }
 
     /// Refuses more new jobs than the lane has room for.

@@ -88,7 +88,7 @@ impl Engine {
         self.leases.remove(&(expires, key));
         let actual = match (&settlement.outcome, settlement.usage) {
             (_, Some(usage)) => usage.total(),
-            (Outcome::Faulted { .. } | Outcome::Released, None) => 0,
+            (Outcome::Faulted { .. } | Outcome::Released { .. }, None) => 0,
             (
                 Outcome::Succeeded { .. }
                 | Outcome::Failed { .. }
@@ -122,7 +122,8 @@ impl Engine {
 
     fn learn(&mut self, settlement: &Settlement, started: Option<Millis>, now: Millis) {
         // A failed attempt says nothing of how long an attempt lasts.
-        let unspent = matches!(settlement.outcome, Outcome::Faulted { .. } | Outcome::Released);
+        let unspent =
+            matches!(settlement.outcome, Outcome::Faulted { .. } | Outcome::Released { .. });
         if let Some(started) = started.filter(|_| !unspent) {
             self.flows.learn_duration(&settlement.key.tenant, started, now);
         }
@@ -153,10 +154,10 @@ impl Engine {
                 self.remember_error(key, error, ChargedTo::Job, now);
                 self.put_back(key, now.after(delay), event, now);
             }
-            Outcome::Released => {
+            Outcome::Released { delay } => {
                 self.unspend(key);
                 let event = (EventKind::Queued, RawJson::default());
-                self.put_back(key, now, event, now);
+                self.put_back(key, now.after(delay), event, now);
             }
         }
     }

@@ -23,7 +23,7 @@ impl Flows {
         now: Millis,
     ) -> Option<u64> {
         let rate = self.lane.current_drain_per_s(now);
-        let unknown = Tenant::new();
+        let unknown = Tenant::new(self.fixed.clone().unwrap_or_default());
         let tenant = self.tenants.get(&flow.tenant).unwrap_or(&unknown);
         let is_closed = self.lane.paused || self.lane.health.down().is_some();
         if rate <= 0.0 || is_closed || tenant.paused {

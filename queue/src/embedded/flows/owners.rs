@@ -80,9 +80,9 @@ impl ClassState {
 }
 
 impl Tenant {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limits: TenantLimits) -> Self {
         Self {
-            limits: TenantLimits::default(),
+            limits,
             configured: false,
             paused: false,
             running: 0,

@@ -29,6 +29,11 @@ impl Flows {
         self.lane.limits = lane;
         self.lane.meters.change_rates(before, self.lane.rates(), ms(now));
         for (id, limits) in tenants {
+            let fixed = self.fixed.clone();
+            let limits = fixed.map_or_else(
+                || limits.clone(),
+                |fixed| TenantLimits { weight: limits.weight, ..fixed },
+            );
             // Leave `active` under the old weight, so that the sum of weights stays right.
             self.withdraw(id);
             let tenant = self.touch(id);
@@ -37,7 +42,7 @@ impl Flows {
             }
             let before = tenant.rates();
             tenant.change_weight(limits.weight);
-            tenant.limits = limits.clone();
+            tenant.limits = limits;
             tenant.configured = true;
             let rates = tenant.rates();
             tenant.meters.change_rates(before, rates, ms(now));

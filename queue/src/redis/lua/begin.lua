@@ -7,6 +7,7 @@ local function begin(prefix, at)
     NEWS, WAKE, JOB, EVENTS = P .. 'news', P .. 'wake', P .. 'job:', P .. 'events:'
     LISTS, READIES = P .. 'jobs:', P .. 'ready:'
     READY_OF = { [0] = READIES .. '0:', READIES .. '1:', READIES .. '2:' }
+    NEW_RULES = sub(P, 1, 13) == 'cw:{webhooks:' and DELIVERY_RULES or PLAIN_RULES
   end
   now = tonumber(at)
   if not now then
@@ -15,7 +16,7 @@ local function begin(prefix, at)
   end
   -- A call that failed leaves arrays that are not clean.
   if changes > 0 or used > MOST_SPARE then spares = {} end
-  news, lane, forget_at, tenants, known, some_ruled = {}, nil, nil, {}, {}, false
+  news, lane, forget_at, tenants, known, some_ruled = {}, nil, nil, {}, {}, NEW_RULES ~= PLAIN_RULES
   used, touches, changes, added, arrivals = 0, 0, 0, 0, 0
 end
 

@@ -112,7 +112,11 @@ local was_visible, soonest_before
 -- each class (add 0, 1, 2) whether its flow is OFFERED in `active`, how many jobs are READY, and the
 -- virtual-time TAG.
 local SCHEDULED <const>, PARKED_AT <const>, OFFERED <const>, READY <const>, TAG <const> = 5, 6, 7, 10, 13
-local NEW_RULES = struct.pack(RULES_FORMAT, 0, -1, -1, -1, -1, 0, 1, 0)
+local PLAIN_RULES = struct.pack(RULES_FORMAT, 0, -1, -1, -1, -1, 0, 1, 0)
+-- Those of the lane of deliveries, where only the weight of a tenant can be set: see Policy::delivery_limits.
+local DELIVERY_RULES = struct.pack(RULES_FORMAT, 0, DELIVERIES, DELIVERIES_QUEUED, -1, -1, 0, 1, 0)
+-- Those of a new tenant in the shard of the call: `begin` chooses.
+local NEW_RULES = PLAIN_RULES
 -- Most tenants use one class, and no meter of theirs goes: these are packed short, with their rules behind
 -- when they are not those of a new tenant. The KIND of such a one is its class, and all that it does not
 -- pack is as in a new tenant. The others are of the KIND WHOLE; who changes something else makes a tenant such.

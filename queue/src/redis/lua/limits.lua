@@ -32,6 +32,7 @@ functions.limits = function(args)
   for i = 3, #args, 2 do
     local name, t = args[i], flows.touch_named(args[i])
     local w, max_running, max_queued, rpm, tpm = struct.unpack('<ddddd', args[i + 1])
+    if NEW_RULES ~= PLAIN_RULES then max_running, max_queued, rpm, tpm = DELIVERIES, DELIVERIES_QUEUED, -1, -1 end
     for class = 0, 2 do
       if t[OFFERED + class] == 1 then
         flows.withdraw(t, class)

@@ -128,7 +128,7 @@ local function settle(n, i)
     return settle_fault(j, m, i, how, delay, keep)
   elseif how == 'b' then
     j.attempts = j.attempts - 1
-    ends.put_back(j, now, 'Q', 'null')
+    ends.put_back(j, now + delay, 'Q', 'null')
   else
     -- A fault of a job that was to be cancelled brought an output along.
     ends.finish(j, how, how == 'c' and '' or args[i + 1])

@@ -111,7 +111,10 @@ async fn a_forbidden_address_is_not_connected_to() {
     // A name that is not refused by its spelling is refused by what it resolves to.
     let resolved = Guarded(Arc::default()).resolve("localhost".parse().unwrap()).await;
     let why = resolved.err().expect("nothing is permitted").to_string();
-    assert!(why.contains("localhost resolves to") && why.contains("webhooks.allow"), "{why}");
+    assert!(why.contains("no public address") && why.contains("webhooks.allow"), "{why}");
+    // Neither the address nor whether the name exists is told.
+    let unknown = Guarded(Arc::default()).resolve("no-such-name.invalid".parse().unwrap()).await;
+    assert_eq!(unknown.err().expect("it does not exist").to_string(), why);
     let named = Allowed::new(["localhost"]).unwrap();
     assert!(Guarded(Arc::new(named)).resolve("localhost".parse().unwrap()).await.is_ok());
     assert!(tokio::time::timeout(Duration::ZERO, listener.accept()).await.is_err());
