@@ -3,6 +3,7 @@
 
 mod flags;
 mod jobs;
+mod tenant;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -13,6 +14,7 @@ use self::flags::{CallFlags, ListenFlags, LogFlags, SimulatedFlags, StoreFlags, 
 pub(crate) use self::jobs::{
     JobClass, JobFilter, JobFlags, Jobs, JobsList, JobsRetry, Submit, Watch,
 };
+pub(crate) use self::tenant::{Tenant, TenantAdd, TenantRevoke, TenantRotate};
 use crate::config::span;
 
 /// The version of the package and, where it is known, the commit.
@@ -54,7 +56,7 @@ pub(crate) enum Command {
     /// Check that upstreams are reached, take their keys and have their models
     #[command(subcommand)]
     Upstream(Upstream),
-    /// Make keys for tenants
+    /// List tenants; add, limit and revoke them, and rotate their keys, while Causeway runs
     #[command(subcommand)]
     Tenant(Tenant),
     /// Make secrets to sign the events of webhooks with
@@ -246,12 +248,6 @@ pub(crate) struct LanesOf {
     pub(crate) tenant: Option<String>,
     #[command(flatten)]
     pub(crate) lanes: Lanes,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Tenant {
-    /// Make a key, print it once, and say what to write into the configuration
-    Key,
 }
 
 #[derive(Debug, Subcommand)]

@@ -103,6 +103,16 @@ impl Client {
         self.json(self.http.post(self.url(path)?).json(body)).await
     }
 
+    /// Changes what is at a path below `/v1`.
+    pub(crate) async fn patch(&self, path: &[&str], body: &Value) -> anyhow::Result<Value> {
+        self.json(self.http.patch(self.url(path)?).json(body)).await
+    }
+
+    /// Deletes what is at a path below `/v1`.
+    pub(crate) async fn delete(&self, path: &[&str]) -> anyhow::Result<()> {
+        self.send(self.http.delete(self.url(path)?)).await.map(drop)
+    }
+
     /// A job's events after number `after`, or all.
     pub(crate) async fn events(&self, id: &str, after: Option<u64>) -> anyhow::Result<Events> {
         let mut request = self.http.get(self.url(&["jobs", id, "events"])?);

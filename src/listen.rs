@@ -40,14 +40,15 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Refuses to let everybody in from beyond this machine, unless that is wanted.
 ///
 /// # Errors
-/// When `bind` is not loopback, no tenant is configured and `allow_open_bind` is not set.
-pub(crate) fn refuse_open_bind(config: &Config) -> anyhow::Result<()> {
+/// When `bind` is not loopback, `allow_open_bind` is not set, no tenant is configured and the store has none.
+pub(crate) fn refuse_open_bind(config: &Config, stores_tenants: bool) -> anyhow::Result<()> {
     let address = config.bind;
-    if address.ip().is_loopback() || config.allow_open_bind || !config.tenants.is_empty() {
+    let is_closed = stores_tenants || !config.tenants.is_empty();
+    if address.ip().is_loopback() || config.allow_open_bind || is_closed {
         return Ok(());
     }
     bail!(
-        "{address} can be reached from other machines, and no tenant is configured, so everybody \
+        "{address} can be reached from other machines, and there is no tenant, so everybody \
          would be let in: configure a [[tenant]], bind 127.0.0.1, or say --allow-open-bind if that \
          is what you want"
     )
@@ -69,7 +70,9 @@ mod tests {
     fn only_loopback_is_open_without_a_word() {
         let refused = |text: &str, allow_open_bind| {
             let bind = text.parse().unwrap();
-            refuse_open_bind(&Config { bind, allow_open_bind, ..Config::default() }).is_err()
+            let config = Config { bind, allow_open_bind, ..Config::default() };
+            assert!(refuse_open_bind(&config, true).is_ok(), "the store has tenants");
+            refuse_open_bind(&config, false).is_err()
         };
         assert!(refused("0.0.0.0:4004", false));
         assert!(refused("[::]:4004", false));

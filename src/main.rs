@@ -132,7 +132,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Completions { shell } => shell::completions(shell),
         Command::Man { directory } => shell::manual(directory.as_deref()),
-        Command::Tenant(cli::Tenant::Key) => tenant::key(),
+        Command::Tenant(typed) => match typed.server() {
+            None => tenant::key(),
+            Some(server) => tenant::run(&client_config(server, &environment)?, &typed).await,
+        },
         Command::Webhook(cli::Webhook::Secret) => webhook::secret(),
         Command::Lane(typed) => {
             let server = match &typed {

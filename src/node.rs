@@ -57,8 +57,9 @@ pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> 
     let mut signals = Signals::listen().context("cannot hear signals")?;
     let node = Node::prepare(config.clone(), role).await?;
     let mut helpers = JoinSet::new();
-    let taken_over = (node.tenants.clone(), node.signing.clone());
-    let reload = Reload::listen(source, config, node.queue.clone(), taken_over, node.api.is_some());
+    let registry = node.api.as_ref().map(|(_, state)| state.registry());
+    let taken_over = (registry, node.signing.clone());
+    let reload = Reload::listen(source, config, node.queue.clone(), taken_over);
     helpers.spawn(reload.context("cannot hear signals")?.run());
     // A process whose standard output is closed serves all the same.
     drop(std::io::stdout().write_all(node.banner().to_string().as_bytes()));
@@ -88,7 +89,6 @@ pub(crate) struct Node {
     role: Role,
     config: Config,
     queue: Queue,
-    tenants: Tenants,
     signing: Signing,
     api: Option<(TcpListener, AppState)>,
     worker: Option<Worker>,
@@ -113,15 +113,13 @@ impl Node {
         if works {
             upstream::need_upstreams(&config)?;
         }
-        let listener = if serves {
-            listen::refuse_open_bind(&config)?;
-            Some(listen::listen(config.bind)?)
-        } else {
-            None
-        };
+        let listener = serves.then(|| listen::listen(config.bind)).transpose()?;
         let probe =
             config.probe.filter(|_| role == Role::Worker).map(listen::listen).transpose()?;
         let queue = store::open(&config).await?;
+        if serves {
+            listen::refuse_open_bind(&config, causeway_api::has_tenants(&queue).await?)?;
+        }
         let signing = config.signing();
         let clients = clients(&config, works)?;
         let worker = match &clients {
@@ -130,9 +128,7 @@ impl Node {
         };
         if serves {
             queue.survey().await?;
-            queue.set_limits(config.lane_limits(), &config.tenant_limits()).await?;
         }
-        let tenants = Tenants::new(config.callers());
         let api = listener.map(|listener| {
             let health = worker.as_ref().map(Worker::health);
             let handle = metrics.clone();
@@ -143,11 +139,14 @@ impl Node {
             };
             let is_alive = move || health.as_ref().is_none_or(|health| health.is_alive(STUCK));
             let metrics = move || handle.render();
-            let (queue, tenants) = (queue.clone(), tenants.clone());
-            (listener, AppState::new(queue, settings, tenants, metrics, is_alive))
+            let tenants = Tenants::open();
+            (listener, AppState::new(queue.clone(), settings, tenants, metrics, is_alive))
         });
+        if let Some((_, state)) = &api {
+            state.registry().configure(config.callers(), config.lane_limits()).await?;
+        }
         let to_check = clients.filter(|_| works);
-        Ok(Self { role, config, queue, tenants, signing, api, worker, probe, metrics, to_check })
+        Ok(Self { role, config, queue, signing, api, worker, probe, metrics, to_check })
     }
 
     /// Where the API listens.
@@ -158,7 +157,8 @@ impl Node {
     /// What to tell a person at the start.
     pub(crate) fn banner(&self) -> Banner<'_> {
         let probe = self.probe.as_ref().and_then(|listener| listener.local_addr().ok());
-        Banner { role: self.role, config: &self.config, api: self.address(), probe }
+        let tenants = self.api.as_ref().map_or(0, |(_, state)| state.registry().count());
+        Banner { role: self.role, config: &self.config, api: self.address(), tenants, probe }
     }
 
     /// Runs until `stop` asks for the end, or a part breaks.

@@ -1,6 +1,6 @@
 //! Reads the configuration again while the process runs, on SIGHUP and when the file has changed:
 //! tenants and, where there is an API, the bounds of lanes take effect at once, everything else at the
-//! next start.
+//! next start. Where there is an API, takes over the tenants that were changed in the store.
 
 mod lanes;
 
@@ -10,12 +10,12 @@ use std::{
 };
 
 use anyhow::ensure;
-use causeway_api::Tenants;
+use causeway_api::Registry;
 use causeway_queue::Queue;
 use causeway_worker::Signing;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::interval,
+    time::{MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -26,16 +26,18 @@ use crate::{
 /// How often the file is looked at, and whether the bounds are in force.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How often the store is asked for changed tenants: together with the change itself, they hold within 2 s.
+const LOOK_FOR_TENANTS: Duration = Duration::from_secs(1);
+
 /// What a process takes over anew.
 #[derive(Debug)]
 pub(crate) struct Reload {
     source: Source,
     current: Config,
     queue: Queue,
-    tenants: Tenants,
+    /// Where the API is served: only there tenants call and limits are set.
+    registry: Option<Registry>,
     signing: Signing,
-    /// Whether the API is served here: bounds are set by those who serve it.
-    serves: bool,
     hangup: Signal,
 }
 
@@ -48,21 +50,25 @@ impl Reload {
         source: Source,
         current: Config,
         queue: Queue,
-        (tenants, signing): (Tenants, Signing),
-        serves: bool,
+        (registry, signing): (Option<Registry>, Signing),
     ) -> std::io::Result<Self> {
         let hangup = signal(SignalKind::hangup())?;
-        Ok(Self { source, current, queue, tenants, signing, serves, hangup })
+        Ok(Self { source, current, queue, registry, signing, hangup })
     }
 
     /// Reloads whenever it is asked to, until it is dropped.
     pub(crate) async fn run(mut self) {
         let path = self.source.path();
         let mut seen = stamp(path.as_ref()).await;
-        let mut looks = interval(LOOK);
+        let (mut looks, mut tenants) = (interval(LOOK), interval(LOOK_FOR_TENANTS));
+        tenants.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => {}
+                _ = tenants.tick() => {
+                    self.refresh_tenants().await;
+                    continue;
+                }
                 _ = looks.tick() => {
                     self.uphold().await;
                     let now = stamp(path.as_ref()).await;
@@ -76,7 +82,7 @@ impl Reload {
                 Ok(()) => tracing::info!(
                     tenants = self.current.tenants.len(),
                     "the configuration was read again: tenants{} are taken over",
-                    if self.serves { " and bounds of lanes" } else { "" }
+                    if self.registry.is_some() { " and bounds of lanes" } else { "" }
                 ),
                 Err(error) => tracing::error!(
                     error = format!("{error:#}"),
@@ -86,10 +92,18 @@ impl Reload {
         }
     }
 
+    /// Takes over tenants that were changed in the store.
+    async fn refresh_tenants(&self) {
+        let Some(registry) = &self.registry else { return };
+        if let Err(error) = registry.refresh().await {
+            tracing::debug!(%error, "cannot look for changed tenants");
+        }
+    }
+
     /// Sets the bounds again that a store has lost or not taken, and divides them anew with former shards;
     /// lets deadlines take effect while there is no worker.
     async fn uphold(&self) {
-        if self.serves
+        if self.registry.is_some()
             && let Err(error) = self.queue.let_in().await
         {
             tracing::debug!(%error, "cannot look for deadlines");
@@ -105,10 +119,11 @@ impl Reload {
 
     async fn reload(&mut self) -> anyhow::Result<()> {
         let mut new = self.source.load()?;
-        if self.serves {
-            listen::refuse_open_bind(&new)?;
+        if let Some(registry) = &self.registry {
+            listen::refuse_open_bind(&new, !registry.stores_none())?;
             ensure!(
-                new.tenants.is_empty() == self.current.tenants.is_empty(),
+                !registry.stores_none()
+                    || new.tenants.is_empty() == self.current.tenants.is_empty(),
                 "the first tenant, or none any more, needs a restart: it decides who owns the jobs"
             );
         }
@@ -122,10 +137,9 @@ impl Reload {
         for change in waiting {
             tracing::warn!("{change}: a restart takes it over");
         }
-        self.tenants.replace(new.callers());
         self.signing.replace(&new.signing());
-        if self.serves
-            && let Err(error) = self.queue.set_limits(new.lane_limits(), &new.tenant_limits()).await
+        if let Some(registry) = &self.registry
+            && let Err(error) = registry.configure(new.callers(), new.lane_limits()).await
         {
             tracing::warn!(%error, "the bounds come into force as soon as the store answers");
         }

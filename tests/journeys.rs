@@ -21,6 +21,7 @@ mod start;
 mod store_access;
 mod stream;
 pub(crate) mod tenants;
+mod tenants_at_run_time;
 mod waits;
 mod webhook;
 mod workers;

@@ -93,6 +93,11 @@ impl Tenants {
         self.0.replaced.send_replace(());
     }
 
+    /// Those who may call.
+    pub(crate) fn all(&self) -> Vec<Tenant> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether everybody is let in.
     pub(crate) fn are_open(&self) -> bool {
         self.read().is_empty()

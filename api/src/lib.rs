@@ -39,6 +39,7 @@ mod settings;
 mod simulated;
 mod state;
 mod submit;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod waiting_view;
@@ -54,4 +55,5 @@ pub use router::router;
 pub use serve::serve;
 pub use settings::{BridgeSettings, Model, Settings, WebhookSettings};
 pub use state::AppState;
+pub use tenants::{Key, Registry, has_tenants, new_key};
 pub use webhook::{InvalidWebhookUrl, check_url as check_webhook_url};

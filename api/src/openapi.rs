@@ -12,6 +12,7 @@ mod operation;
 mod paths;
 mod process;
 pub(crate) mod schema;
+mod tenants;
 mod webhooks;
 
 use axum::{
@@ -45,6 +46,7 @@ use crate::{
     settings::Settings,
     state::AppState,
     submit::{JobRequest, ManyRequest, Peek},
+    tenants::{KeyRequest, LimitsRequest, TenantList, TenantRequest},
     workers::WorkerList,
 };
 
@@ -133,6 +135,9 @@ fn requests() -> Schemas {
     add::<Wishes>(&mut schemas);
     add::<ResponseWishes>(&mut schemas);
     add::<Whose>(&mut schemas);
+    add::<TenantRequest>(&mut schemas);
+    add::<LimitsRequest>(&mut schemas);
+    add::<KeyRequest>(&mut schemas);
     add::<chat::Message>(&mut schemas);
     // An answer, which says only what it has to say.
     add::<Well>(&mut schemas);
@@ -151,6 +156,7 @@ fn answers() -> Schemas {
     add::<QueueView>(&mut schemas);
     add::<LaneList>(&mut schemas);
     add::<WorkerList>(&mut schemas);
+    add::<TenantList>(&mut schemas);
     add::<ModelList>(&mut schemas);
     add::<ModelView>(&mut schemas);
     add::<chat::Answered<'_>>(&mut schemas);

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Redirect, Response},
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, patch, post},
 };
 
 use crate::{
@@ -18,7 +18,9 @@ use crate::{
     outage::{self, Outage},
     queue_view, request_id, root,
     state::AppState,
-    submit, workers, ws,
+    submit,
+    tenants::routes,
+    workers, ws,
 };
 
 /// Routes, each with the methods that it allows.
@@ -62,6 +64,13 @@ fn for_callers() -> Table {
         .route("/v1/lanes/{lane}/pause", allow(post(queue_view::pause), "POST"))
         .route("/v1/lanes/{lane}/resume", allow(post(queue_view::resume), "POST"))
         .route("/v1/workers", allow(get(workers::list), "GET, HEAD"))
+        .route("/v1/tenants", allow(get(routes::list).post(routes::add), "GET, HEAD, POST"))
+        .route(
+            "/v1/tenants/{id}",
+            allow(patch(routes::limit).delete(routes::revoke), "DELETE, PATCH"),
+        )
+        .route("/v1/tenants/{id}/keys", allow(post(routes::rotate), "POST"))
+        .route("/v1/tenants/{id}/keys/{key}", allow(delete(routes::revoke_key), "DELETE"))
         .route("/v1/ws", allow(get(ws::connect), "GET, HEAD"))
         .route("/v1/webhooks/deliveries", allow(get(deliveries::list), "GET, HEAD"))
         .route("/v1/webhooks/deliveries/{id}/retry", allow(post(deliveries::retry), "POST"))

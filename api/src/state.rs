@@ -13,7 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     audit::Rejections, auth::Tenants, budget::Budgets, gauges::Gauges, models::ModelCache,
-    settings::Settings,
+    settings::Settings, tenants::Registry,
 };
 
 /// How long a store that fails is read again for a caller whose job is accepted: the time of a restart.
@@ -28,6 +28,7 @@ pub struct Shared {
     pub(crate) queue: Queue,
     pub(crate) settings: Settings,
     pub(crate) tenants: Tenants,
+    pub(crate) registry: Registry,
     pub(crate) metrics: Box<dyn Fn() -> String + Send + Sync>,
     pub(crate) is_alive: Box<dyn Fn() -> bool + Send + Sync>,
     /// What is done for clients that have gone.
@@ -76,7 +77,9 @@ impl AppState {
     ) -> Self {
         let stopping = CancellationToken::new();
         let budgets = || Budgets::new(settings.max_body_memory.max(settings.max_body_bytes));
+        let registry = Registry::new(queue.clone(), tenants.clone());
         Self(Arc::new(Shared {
+            registry,
             queue,
             bodies: Arc::new(budgets()),
             answers: budgets(),
@@ -123,6 +126,12 @@ impl AppState {
     {
         let at_most = if self.stopping.is_cancelled() { Duration::ZERO } else { STORE_AWAY };
         look_until(Instant::now() + at_most, look).await
+    }
+
+    /// The tenants that are put together from the configuration and the store.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
     }
 
     /// What `waiting` for the job's end answers; or, when the process stops before that, the job as

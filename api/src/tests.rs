@@ -15,6 +15,7 @@ mod responses;
 mod retries;
 mod serve;
 mod streams;
+mod tenants;
 mod webhooks;
 mod workers;
 mod ws;

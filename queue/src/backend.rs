@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::{
     clock::Millis,
+    directory::Directory,
     error::Error,
     event::{Event, EventKind},
     id::{IdempotencyKey, JobId, Layout, SessionKey, Shard, TenantId},
@@ -227,6 +228,12 @@ pub trait Backend: fmt::Debug + Send + Sync {
         keys: &[(TenantId, IdempotencyKey)],
         ttl: Duration,
     ) -> Result<(), Error>;
+
+    /// Returns the directory, `None` if its version is `known`.
+    async fn directory(&self, known: u64) -> Result<Option<Directory>, Error>;
+
+    /// Replaces the directory by `new`; `false` if its version is not `known` any more.
+    async fn set_directory(&self, known: u64, new: &Directory) -> Result<bool, Error>;
 
     /// Where the news of all shards arrive.
     fn news(&self) -> &Arc<Switchboard>;

@@ -16,6 +16,7 @@ mod accept;
 mod audit;
 mod bounds;
 mod cancel;
+mod directory;
 mod estimate;
 mod fair;
 mod filter;
@@ -36,9 +37,9 @@ mod wake;
 mod workers;
 
 pub use self::{
-    accept::*, audit::*, bounds::*, cancel::*, estimate::*, fair::*, filter::*, former::*,
-    health::*, lease::*, list::*, orphan::*, outbox::*, retry::*, session::*, shards::*, stage::*,
-    stream::*, unsettled::*, waiting::*, wake::*, workers::*,
+    accept::*, audit::*, bounds::*, cancel::*, directory::*, estimate::*, fair::*, filter::*,
+    former::*, health::*, lease::*, list::*, orphan::*, outbox::*, retry::*, session::*, shards::*,
+    stage::*, stream::*, unsettled::*, waiting::*, wake::*, workers::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -168,6 +169,7 @@ macro_rules! promises {
             a_key_can_be_made_to_expire
             a_tenant_runs_few_deliveries
             deliveries_are_not_among_the_jobs
+            a_directory_is_replaced_by_one_writer
             a_retry_waits_and_returns_to_its_place
             errors_of_earlier_attempts_are_kept
             a_failed_job_can_be_put_back

@@ -31,6 +31,7 @@ use self::{
 use crate::{
     backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
     clock::{Clock, Millis},
+    directory::Directory,
     error::Error,
     event::Event,
     id::{IdempotencyKey, JobId, Layout, SessionKey, Shard, TenantId},
@@ -52,6 +53,7 @@ pub struct Embedded {
     news: Arc<Switchboard>,
     shards: Mutex<HashMap<Shard, Arc<Cell>>>,
     layouts: Mutex<BTreeSet<Layout>>,
+    directory: Mutex<Directory>,
     workers: Mutex<Registry>,
 }
 
@@ -87,8 +89,8 @@ impl Embedded {
     #[must_use]
     pub fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
         let news = Arc::new(Switchboard::default());
-        let (shards, layouts, workers) = Default::default();
-        Self { policy, clock, news, shards, layouts, workers }
+        let (shards, layouts, directory, workers) = Default::default();
+        Self { policy, clock, news, shards, layouts, directory, workers }
     }
 
     fn cell(&self, shard: &Shard) -> Arc<Cell> {
@@ -408,6 +410,20 @@ impl Backend for Embedded {
             engine.expire_keys(keys, now.after(ttl));
         });
         Ok(())
+    }
+
+    async fn directory(&self, known: u64) -> Result<Option<Directory>, Error> {
+        let directory = lock(&self.directory);
+        Ok((directory.version != known).then(|| directory.clone()))
+    }
+
+    async fn set_directory(&self, known: u64, new: &Directory) -> Result<bool, Error> {
+        let mut directory = lock(&self.directory);
+        let is_known = directory.version == known;
+        if is_known {
+            *directory = new.clone();
+        }
+        Ok(is_known)
     }
 
     fn news(&self) -> &Arc<Switchboard> {

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod directory;
 pub mod embedded;
 pub mod error;
 pub mod event;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use anyhow::Context as _;
 use causeway_api::BridgeSettings;
 use causeway_queue::{
-    LaneName, TenantId,
+    LaneName,
     address::Allowed,
     limits::{LaneLimits, TenantLimits},
     retry::Backoff,
@@ -35,13 +35,8 @@ impl Config {
         self.lanes.iter().map(|lane| (lane.name.clone(), lane.limits())).collect()
     }
 
-    /// The bounds of the tenants.
-    pub(crate) fn tenant_limits(&self) -> Vec<(TenantId, TenantLimits)> {
-        self.tenants.iter().map(|tenant| (tenant.id.clone(), tenant.limits())).collect()
-    }
-
-    /// Who may call.
-    pub(crate) fn callers(&self) -> Vec<causeway_api::Tenant> {
+    /// The tenants, with their limits.
+    pub(crate) fn callers(&self) -> Vec<(causeway_api::Tenant, TenantLimits)> {
         let caller = |tenant: &super::Tenant| causeway_api::Tenant {
             id: tenant.id.clone(),
             key_sha256: tenant.key_sha256.iter().map(|digest| digest.0).collect(),
@@ -52,7 +47,7 @@ impl Config {
                 signs: !tenant.webhook_secrets.is_empty(),
             },
         };
-        self.tenants.iter().map(caller).collect()
+        self.tenants.iter().map(|tenant| (caller(tenant), tenant.limits())).collect()
     }
 
     /// For the worker.

@@ -9,6 +9,7 @@ use causeway_queue::{
     Backend, Error, IdempotencyKey, JobId, Lane, LaneName, LeaseKey, NewJob, Queue, SessionKey,
     Settlement, Shard, TenantId,
     backend::{Emission, ListQuery, Page, Reaped, Repairs, Stats},
+    directory::Directory,
     event::Event,
     id::Layout,
     job::{Accepted, Job},
@@ -227,6 +228,14 @@ impl Backend for Meeting {
         _: &[(TenantId, IdempotencyKey)],
         _: Duration,
     ) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn directory(&self, _: u64) -> Result<Option<Directory>, Error> {
+        unasked()
+    }
+
+    async fn set_directory(&self, _: u64, _: &Directory) -> Result<bool, Error> {
         unasked()
     }
 

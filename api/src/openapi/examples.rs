@@ -3,8 +3,8 @@
 use serde_json::Value;
 use utoipa::openapi::{Components, Paths, RefOr, Schema};
 
-/// The body of each operation that takes one, by its path. All of them are POST.
-const REQUESTS: [(&str, &str); 9] = [
+/// The body of each operation that takes one, by its path. All of them are POST or PATCH, and no path has both.
+const REQUESTS: [(&str, &str); 12] = [
     (
         "/v1/jobs",
         r#"{"body": {"model": "default", "messages": [{"role": "user", "content": "Name three rivers"}]},
@@ -27,6 +27,9 @@ const REQUESTS: [(&str, &str); 9] = [
     ),
     ("/v1/lanes/{lane}/pause", "{}"),
     ("/v1/lanes/{lane}/resume", "{}"),
+    ("/v1/tenants", r#"{"id": "ann", "max_running": 10, "expires_in": 7776000}"#),
+    ("/v1/tenants/{id}", r#"{"max_running": null, "tokens_per_minute": 100000}"#),
+    ("/v1/tenants/{id}/keys", r#"{"keep_old": 3600}"#),
 ];
 
 /// Answers by the name of their schema.
@@ -66,7 +69,8 @@ fn example(table: &[(&str, &str)], name: &str) -> Option<Value> {
 /// Adds an example to each body that is taken.
 pub(super) fn add_to_requests(paths: &mut Paths) {
     for (path, item) in &mut paths.paths {
-        let body = item.post.as_mut().and_then(|operation| operation.request_body.as_mut());
+        let operation = item.post.as_mut().or(item.patch.as_mut());
+        let body = operation.and_then(|operation| operation.request_body.as_mut());
         let Some(RefOr::T(body)) = body else { continue };
         for content in body.content.values_mut() {
             if let RefOr::T(content) = content {

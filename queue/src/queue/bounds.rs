@@ -44,6 +44,19 @@ impl Queue {
         self.apply(Limits { lanes, tenants: tenants.into(), given, applied: false }).await
     }
 
+    /// Sets the limits of these tenants, and keeps those of the lanes: see [`set_limits`](Self::set_limits).
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn set_tenant_limits(
+        &self,
+        tenants: &[(TenantId, TenantLimits)],
+    ) -> Result<(), Error> {
+        let (lanes, given) =
+            self.limits_set().map(|set| (set.lanes, set.given)).unwrap_or_default();
+        self.apply(Limits { lanes, tenants: tenants.into(), given, applied: false }).await
+    }
+
     /// Sets the bounds anew where they do not hold: the store did not answer when they were set, or has
     /// lost them with its data, or former shards came to share in them or do so no more. Answers whether
     /// the store had lost them. To be called every few seconds by whoever has

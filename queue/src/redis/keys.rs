@@ -3,6 +3,7 @@
 use crate::{
     id::{IdempotencyKey, JobId, Shard, TenantId},
     orphan::CallKey,
+    webhook::shard_of_deliveries,
 };
 
 /// Pattern of the channels on which scripts publish the news: one channel per shard. It is written as the right
@@ -64,6 +65,11 @@ pub(super) fn orphans(shard: &Shard, of: &CallKey) -> String {
 /// The part of a name that stands for a call.
 pub(super) fn call(call: &CallKey) -> String {
     format!("{}:{}", call.tenant, call.hex())
+}
+
+/// The shard beside whose keys the directory is kept: every configuration has it.
+pub(super) fn home() -> Shard {
+    shard_of_deliveries()
 }
 
 /// Is there once the bounds of a shard were set.

@@ -57,12 +57,13 @@ functions!(
     // Work that was accepted goes on even then.
     "'allow-oom'": [
         adopt, beat, beat_worker, cancel, conversations, emit, expire_keys, forget, limits, pause, postpone,
-        put_orphan, reap, reconcile, step, stop, take_orphan,
+        put_orphan, reap, reconcile, set_directory, step, stop, take_orphan,
     ],
     // These need no memory.
     "'no-writes'": [
         #[cfg(feature = "conformance")]
         audit,
+        directory,
         get,
         list,
         outbox,

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
     clock::millis,
+    directory::Directory,
     error::Error,
     event::{Event, retrying},
     id::{IdempotencyKey, InvalidName, JobId, Layout, SessionKey, Shard, TenantId},
@@ -396,6 +397,28 @@ impl Backend for RedisStore {
         let mut args = vec![millis(ttl).to_string()];
         args.extend(keys.iter().map(|(tenant, key)| format!("{tenant}:{key}")));
         self.server.call(shard, &self.server.scripts.expire_keys, &args).await.map(drop)
+    }
+
+    async fn directory(&self, known: u64) -> Result<Option<Directory>, Error> {
+        let server = &self.server;
+        let args = [known.to_string()];
+        let answer = server.call(&keys::home(), &server.scripts.directory, args).await?;
+        if answer == Value::Nil {
+            return Ok(None);
+        }
+        let mut reply = Reply::new(answer)?;
+        let version = reply.text()?;
+        let version = version
+            .parse()
+            .map_err(|_| Error::Corrupt(format!("the version of the directory: {version:?}")))?;
+        Ok(Some(Directory { version, text: reply.text()? }))
+    }
+
+    async fn set_directory(&self, known: u64, new: &Directory) -> Result<bool, Error> {
+        let server = &self.server;
+        let args = [&known.to_string(), &new.version.to_string(), &new.text];
+        let answer = server.call(&keys::home(), &server.scripts.set_directory, args).await?;
+        Ok(answer == Value::Int(1))
     }
 
     fn news(&self) -> &Arc<Switchboard> {

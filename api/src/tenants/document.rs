@@ -1,0 +1,269 @@
+//! The document in which the store keeps the tenants that were added at run time, and its changes.
+
+use causeway_queue::{TenantId, clock::Millis, limits::TenantLimits};
+use serde::{Deserialize, Serialize};
+
+use super::key::{digest, hexadecimal};
+
+/// Most tenants in the store.
+pub(super) const MAX_TENANTS: usize = 1000;
+
+/// Most keys of one tenant that have not expired.
+pub(super) const MAX_KEYS: usize = 10;
+
+/// Characters of a key's hash by which people name the key.
+const NAME_CHARS: usize = 12;
+
+/// The version of the document's form.
+const SCHEMA: u32 = 1;
+
+/// The tenants in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Document {
+    schema: u32,
+    pub(super) tenants: Vec<Stored>,
+}
+
+/// One tenant in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stored {
+    pub(super) id: TenantId,
+    pub(super) admin: bool,
+    pub(super) limits: TenantLimits,
+    pub(super) webhook_url: Option<String>,
+    pub(super) keys: Vec<StoredKey>,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredKey {
+    /// Its SHA-256 in hexadecimal.
+    sha256: String,
+    created_at: u64,
+    expires_at: Option<u64>,
+}
+
+/// Why a change is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("tenant {0} exists already; rotate its key, or choose another id")]
+    Exists(TenantId),
+    #[error("there is no tenant {0} in the store; `causeway tenant list` shows all")]
+    Unknown(TenantId),
+    #[error("tenant {0} has no key {1:?}; `causeway tenant list` shows the names of its keys")]
+    UnknownKey(TenantId, String),
+    #[error(
+        "the first tenant must be an administrator (`--admin`) whose key does not expire: from then on \
+         every call needs a key, and nobody else could add more tenants"
+    )]
+    FirstIsNoAdmin,
+    #[error(
+        "this would leave no administrator with a key that does not expire: add another administrator first"
+    )]
+    LastAdmin,
+    #[error("the store holds {MAX_TENANTS} tenants, which is the most; revoke one")]
+    TooManyTenants,
+    #[error("tenant {0} has {MAX_KEYS} keys, which is the most; revoke one")]
+    TooManyKeys(TenantId),
+}
+
+impl Default for Document {
+    fn default() -> Self {
+        Self { schema: SCHEMA, tenants: Vec::new() }
+    }
+}
+
+impl StoredKey {
+    pub(super) fn new(sha256: &[u8; 32], now: Millis, expires_at: Option<Millis>) -> Self {
+        let expires_at = expires_at.map(|at| at.0);
+        Self { sha256: hexadecimal(sha256), created_at: now.0, expires_at }
+    }
+
+    /// The name of the key, which tells nothing about the key itself.
+    pub(super) fn name(&self) -> String {
+        self.sha256.chars().take(NAME_CHARS).collect()
+    }
+
+    pub(super) fn created_at(&self) -> Millis {
+        Millis(self.created_at)
+    }
+
+    pub(super) fn expires_at(&self) -> Option<Millis> {
+        self.expires_at.map(Millis)
+    }
+
+    pub(super) fn is_valid(&self, now: Millis) -> bool {
+        self.expires_at.is_none_or(|at| at > now.0)
+    }
+
+    pub(super) fn digest(&self) -> Option<[u8; 32]> {
+        digest(&self.sha256)
+    }
+}
+
+impl Document {
+    /// Reads a document; an empty text is that of a store without tenants.
+    ///
+    /// # Errors
+    /// When it was written in a form that this version does not know.
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let document: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        match document.schema {
+            SCHEMA => Ok(document),
+            other => Err(format!("its schema is {other}, and this version knows {SCHEMA}")),
+        }
+    }
+
+    pub(super) fn tenant(&mut self, id: &TenantId) -> Result<&mut Stored, Refused> {
+        let found = self.tenants.iter_mut().find(|tenant| tenant.id == *id);
+        found.ok_or_else(|| Refused::Unknown(id.clone()))
+    }
+
+    pub(super) fn add(&mut self, new: Stored) -> Result<(), Refused> {
+        if self.tenants.iter().any(|tenant| tenant.id == new.id) {
+            return Err(Refused::Exists(new.id));
+        }
+        if self.tenants.len() >= MAX_TENANTS {
+            return Err(Refused::TooManyTenants);
+        }
+        self.tenants.push(new);
+        Ok(())
+    }
+
+    /// Gives a tenant another key; its other keys are valid until `until` at most.
+    pub(super) fn rotate(
+        &mut self,
+        id: &TenantId,
+        key: StoredKey,
+        until: Millis,
+    ) -> Result<(), Refused> {
+        let tenant = self.tenant(id)?;
+        if tenant.keys.len() >= MAX_KEYS && until > key.created_at() {
+            return Err(Refused::TooManyKeys(id.clone()));
+        }
+        for old in &mut tenant.keys {
+            old.expires_at = Some(old.expires_at.map_or(until.0, |at| at.min(until.0)));
+        }
+        tenant.keys.push(key);
+        Ok(())
+    }
+
+    pub(super) fn revoke(&mut self, id: &TenantId) -> Result<(), Refused> {
+        self.tenant(id)?;
+        self.tenants.retain(|tenant| tenant.id != *id);
+        Ok(())
+    }
+
+    /// Revokes the key that `name` names: the whole hash, or as many of its first characters as are shown.
+    pub(super) fn revoke_key(&mut self, id: &TenantId, name: &str) -> Result<(), Refused> {
+        let tenant = self.tenant(id)?;
+        let before = tenant.keys.len();
+        tenant.keys.retain(|key| key.name() != name && key.sha256 != name);
+        if tenant.keys.len() == before {
+            return Err(Refused::UnknownKey(id.clone(), name.chars().take(64).collect()));
+        }
+        Ok(())
+    }
+
+    /// Forgets keys that have expired.
+    pub(super) fn purge(&mut self, now: Millis) {
+        for tenant in &mut self.tenants {
+            tenant.keys.retain(|key| key.is_valid(now));
+        }
+    }
+
+    /// True if an administrator is left who will not be locked out.
+    pub(super) fn has_admin(&self) -> bool {
+        let lasting = |tenant: &&Stored| tenant.keys.iter().any(|key| key.expires_at.is_none());
+        self.tenants.iter().filter(|tenant| tenant.admin).any(|tenant| lasting(&tenant))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = Millis(1_000_000);
+
+    fn id(name: &str) -> TenantId {
+        TenantId::new(name).unwrap()
+    }
+
+    fn key(n: u8, expires_at: Option<Millis>) -> StoredKey {
+        StoredKey::new(&[n; 32], NOW, expires_at)
+    }
+
+    fn stored(name: &str, admin: bool) -> Stored {
+        let limits = TenantLimits::default();
+        Stored { id: id(name), admin, limits, webhook_url: None, keys: vec![key(1, None)] }
+    }
+
+    fn with(tenants: &[Stored]) -> Document {
+        let mut document = Document::default();
+        tenants.iter().for_each(|tenant| document.add(tenant.clone()).unwrap());
+        document
+    }
+
+    #[test]
+    fn a_document_is_read_as_it_was_written() {
+        let document = with(&[stored("ann", true), stored("bob", false)]);
+        let text = serde_json::to_string(&document).unwrap();
+        assert_eq!(Document::read(&text), Ok(document));
+        assert_eq!(Document::read(""), Ok(Document::default()));
+        let newer = text.replace("\"schema\":1", "\"schema\":2");
+        assert!(Document::read(&newer).unwrap_err().contains("schema is 2"));
+    }
+
+    #[test]
+    fn old_keys_live_on_for_the_time_of_grace() {
+        let mut document = with(&[stored("ann", true)]);
+        let until = Millis(NOW.0 + 1000);
+        document.rotate(&id("ann"), key(2, None), until).unwrap();
+        let valid = |document: &mut Document, now: Millis| {
+            let tenant = document.tenant(&id("ann")).unwrap();
+            tenant.keys.iter().filter(|key| key.is_valid(now)).map(StoredKey::name).count()
+        };
+        assert_eq!(valid(&mut document, Millis(until.0 - 1)), 2);
+        assert_eq!(valid(&mut document, until), 1);
+        document.purge(until);
+        assert_eq!(document.tenant(&id("ann")).unwrap().keys, [key(2, None)]);
+    }
+
+    #[test]
+    fn a_key_that_expires_keeps_no_door_open() {
+        let mut document = with(&[stored("ann", true), stored("bob", false)]);
+        assert!(document.has_admin());
+        document.rotate(&id("ann"), key(2, Some(Millis(NOW.0 + 1))), NOW).unwrap();
+        assert!(!document.has_admin());
+        document.revoke(&id("bob")).unwrap();
+        assert_eq!(document.revoke(&id("bob")), Err(Refused::Unknown(id("bob"))));
+    }
+
+    #[test]
+    fn a_key_is_revoked_by_its_name() {
+        let mut document = with(&[stored("ann", true)]);
+        let unknown = document.revoke_key(&id("ann"), "0101");
+        assert_eq!(unknown, Err(Refused::UnknownKey(id("ann"), "0101".to_owned())));
+        document.revoke_key(&id("ann"), &"01".repeat(6)).unwrap();
+        assert!(document.tenant(&id("ann")).unwrap().keys.is_empty());
+    }
+
+    #[test]
+    fn tenants_and_keys_are_bounded() {
+        let mut document = Document::default();
+        for n in 0..MAX_TENANTS {
+            document.add(stored(&format!("t{n}"), false)).unwrap();
+        }
+        assert_eq!(document.add(stored("one-more", false)), Err(Refused::TooManyTenants));
+        let later = Millis(NOW.0 + 1);
+        for n in 1..MAX_KEYS {
+            document.rotate(&id("t0"), key(u8::try_from(n).unwrap(), None), later).unwrap();
+        }
+        let full = document.rotate(&id("t0"), key(99, None), later);
+        assert_eq!(full, Err(Refused::TooManyKeys(id("t0"))));
+        document.rotate(&id("t0"), key(99, None), NOW).unwrap();
+    }
+}

@@ -1,0 +1,291 @@
+//! Which tenants there are: those of the configuration and those of the store, put together.
+//!
+//! The file wins: a tenant that it names is as the file says, whatever the store has under the same id. A
+//! server that has had tenants stays closed: a store that lost its data opens no door.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use causeway_queue::{
+    Error, LaneName, Queue, TenantId,
+    clock::{Clock, Millis, SystemClock},
+    directory::Directory,
+    limits::{LaneLimits, TenantLimits},
+};
+use uuid::Uuid;
+
+use super::document::{Document, Refused, Stored, StoredKey};
+use crate::{
+    auth::{Tenant, Tenants, Webhooks},
+    error::ApiError,
+};
+
+/// How often a change is tried again that meets another one.
+const TRIES: usize = 10;
+
+/// The tenants of this process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Registry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    queue: Queue,
+    /// Who may call; what is put together here goes there.
+    callers: Tenants,
+    known: Mutex<Known>,
+    /// Held while limits are set, so that the newest are set last.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    configured: Vec<(Tenant, TenantLimits)>,
+    stored: Document,
+    /// The version of the directory that was read last, readable or not.
+    version: u64,
+}
+
+/// One tenant, and where it comes from.
+#[derive(Debug)]
+pub(super) enum Listed {
+    Configured(Tenant, TenantLimits),
+    Stored(Stored),
+}
+
+impl Registry {
+    /// Puts the tenants of `queue`'s store together with those in `callers`, which are the configured ones.
+    pub(crate) fn new(queue: Queue, callers: Tenants) -> Self {
+        let configured = callers.all().into_iter().map(|tenant| (tenant, TenantLimits::default()));
+        let known = Known { configured: configured.collect(), ..Known::default() };
+        let (known, turn) = (Mutex::new(known), tokio::sync::Mutex::default());
+        Self(Arc::new(Inner { queue, callers, known, turn }))
+    }
+
+    /// Takes over what the configuration says from now on, and what the store has, and sets all limits.
+    ///
+    /// # Errors
+    /// When the store does not answer; the tenants are taken over all the same.
+    pub async fn configure(
+        &self,
+        tenants: Vec<(Tenant, TenantLimits)>,
+        lanes: HashMap<LaneName, LaneLimits>,
+    ) -> Result<(), Error> {
+        let _turn = self.0.turn.lock().await;
+        self.known().configured = tenants;
+        let read = self.read().await;
+        self.put_together(SystemClock::default().now());
+        let limits = self.limits();
+        self.0.queue.set_limits(lanes, &limits).await?;
+        read.map(drop)
+    }
+
+    /// Takes over what was changed in the store, and forgets keys that have expired. To be called each second.
+    ///
+    /// # Errors
+    /// When the store does not answer, or holds what this version cannot read: what was known stays in force.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        self.refresh_at(SystemClock::default().now()).await
+    }
+
+    async fn refresh_at(&self, now: Millis) -> Result<(), Error> {
+        let _turn = self.0.turn.lock().await;
+        let is_new = self.read().await?;
+        self.put_together(now);
+        if is_new { self.0.queue.set_tenant_limits(&self.limits()).await } else { Ok(()) }
+    }
+
+    /// True if nothing but the configuration can name a tenant.
+    #[must_use]
+    pub fn stores_none(&self) -> bool {
+        self.known().stored.tenants.is_empty()
+    }
+
+    /// How many tenants there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.list().len()
+    }
+
+    /// Changes the tenants of the store, here at once and in other processes within two seconds.
+    pub(super) async fn update<T>(
+        &self,
+        change: impl Fn(&mut Document) -> Result<T, Refused>,
+    ) -> Result<T, ApiError> {
+        let now = SystemClock::default().now();
+        for _ in 0..TRIES {
+            let turn = self.0.turn.lock().await;
+            self.read().await?;
+            let (version, mut document) = {
+                let known = self.known();
+                (known.version, known.stored.clone())
+            };
+            let was_open = self.0.callers.are_open();
+            document.purge(now);
+            let changed = change(&mut document)?;
+            document.purge(now);
+            self.keep_an_admin(&document, was_open)?;
+            if self.write(version, &document).await? {
+                drop(turn);
+                // The change is made, and a new key is shown only now.
+                if let Err(error) = self.refresh_at(now).await {
+                    tracing::warn!(%error, "the changed tenants are taken over as soon as the store answers");
+                }
+                return Ok(changed);
+            }
+        }
+        let message = "others change the tenants at the same moment; send the request again";
+        Err(ApiError::invalid("concurrent_change", message))
+    }
+
+    /// All tenants, those of the configuration first.
+    pub(super) fn list(&self) -> Vec<Listed> {
+        let known = self.known();
+        let configured = known.configured.iter().cloned();
+        let configured = configured.map(|(tenant, limits)| Listed::Configured(tenant, limits));
+        configured.chain(known.added().cloned().map(Listed::Stored)).collect()
+    }
+
+    /// Refuses what the configuration decides alone.
+    pub(super) fn check_is_not_configured(&self, id: &TenantId) -> Result<(), ApiError> {
+        if self.known().names(id) {
+            let message = format!(
+                "tenant {id} is in the configuration file, which decides alone about it: change it there"
+            );
+            return Err(ApiError::invalid("tenant_configured", message));
+        }
+        Ok(())
+    }
+
+    fn keep_an_admin(&self, document: &Document, was_open: bool) -> Result<(), Refused> {
+        let is_configured = self.known().configured.iter().any(|(tenant, _)| tenant.admin);
+        if is_configured || document.has_admin() {
+            return Ok(());
+        }
+        Err(if was_open { Refused::FirstIsNoAdmin } else { Refused::LastAdmin })
+    }
+
+    /// Reads the directory unless it is known; returns true if it was new.
+    async fn read(&self) -> Result<bool, Error> {
+        let version = self.known().version;
+        let Some(found) = self.0.queue.backend().directory(version).await? else {
+            return Ok(false);
+        };
+        let mut known = self.known();
+        known.version = found.version;
+        if found.version == 0 {
+            tracing::warn!(
+                "the store has lost its tenants: those that were known stay in force until this process \
+                 restarts, and the next change writes them back"
+            );
+            return Ok(false);
+        }
+        let document = Document::read(&found.text);
+        known.stored = document.map_err(|why| {
+            tracing::error!(why, "cannot read the tenants in the store: those known stay in force");
+            Error::Corrupt(format!("the tenants: {why}"))
+        })?;
+        Ok(true)
+    }
+
+    async fn write(&self, known: u64, document: &Document) -> Result<bool, Error> {
+        let text = serde_json::to_string(document);
+        let text = text.map_err(|error| Error::Corrupt(format!("the tenants: {error}")))?;
+        let version = Uuid::new_v4().as_u64_pair().1;
+        self.0.queue.backend().set_directory(known, &Directory { version, text }).await
+    }
+
+    /// Lets those call that may call at `now`.
+    fn put_together(&self, now: Millis) {
+        let known = self.known();
+        let configured = known.configured.iter().map(|(tenant, _)| tenant.clone());
+        let added = known.added().map(|stored| caller(stored, now));
+        self.0.callers.replace(configured.chain(added).collect());
+    }
+
+    fn limits(&self) -> Vec<(TenantId, TenantLimits)> {
+        let known = self.known();
+        let configured =
+            known.configured.iter().map(|(one, limits)| (one.id.clone(), limits.clone()));
+        let added = known.added().map(|stored| (stored.id.clone(), stored.limits.clone()));
+        configured.chain(added).collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn names(&self, id: &TenantId) -> bool {
+        self.configured.iter().any(|(tenant, _)| tenant.id == *id)
+    }
+
+    /// The tenants of the store that count.
+    fn added(&self) -> impl Iterator<Item = &Stored> {
+        self.stored.tenants.iter().filter(|stored| !self.names(&stored.id))
+    }
+}
+
+/// A tenant of the store, with the keys that are valid.
+fn caller(stored: &Stored, now: Millis) -> Tenant {
+    let keys = stored.keys.iter().filter(|key| key.is_valid(now));
+    let limits = &stored.limits;
+    Tenant {
+        id: stored.id.clone(),
+        key_sha256: keys.filter_map(StoredKey::digest).collect(),
+        admin: stored.admin,
+        is_rated: limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some(),
+        webhooks: Webhooks { url: stored.webhook_url.as_deref().map(Into::into), signs: false },
+    }
+}
+
+/// True if the store of `queue` holds tenants.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn has_tenants(queue: &Queue) -> Result<bool, Error> {
+    let registry = Registry::new(queue.clone(), Tenants::open());
+    registry.read().await?;
+    Ok(!registry.stores_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use axum::http::HeaderMap;
+    use causeway_queue::{Policy, clock::ManualClock, embedded::Embedded};
+
+    use super::*;
+    use crate::tenants::key::new_key;
+
+    #[tokio::test]
+    async fn a_key_expires() {
+        let store = Embedded::new(Policy::default(), Arc::new(ManualClock::new(Millis(0))));
+        let callers = Tenants::open();
+        let registry = Registry::new(Queue::new(Arc::new(store), Vec::new()), callers.clone());
+        let (lasting, expiring) = (new_key().unwrap(), new_key().unwrap());
+        let now = SystemClock::default().now();
+        let until = now.after(Duration::from_secs(60));
+        let keys = vec![
+            StoredKey::new(&lasting.sha256, now, None),
+            StoredKey::new(&expiring.sha256, now, Some(until)),
+        ];
+        let limits = TenantLimits::default();
+        let id = TenantId::new("ann").unwrap();
+        let ann = Stored { id, admin: true, limits, webhook_url: None, keys };
+        registry.update(|document| document.add(ann.clone())).await.unwrap();
+        let opens = |key: &str| {
+            let headers = HeaderMap::from_iter([(
+                axum::http::header::AUTHORIZATION,
+                format!("Bearer {key}").parse().unwrap(),
+            )]);
+            callers.caller(&headers).is_ok()
+        };
+        assert!(opens(&lasting.text) && opens(&expiring.text));
+        registry.refresh_at(until).await.unwrap();
+        assert!(opens(&lasting.text) && !opens(&expiring.text));
+    }
+}

@@ -1,0 +1,276 @@
+//! `/v1/tenants`, for administrators. Each change leaves one audit line.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use causeway_queue::{
+    TenantId,
+    clock::{Clock as _, Millis, SystemClock},
+    limits::TenantLimits,
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    KeyRequest, LimitsRequest, TenantRequest,
+    document::{Refused, Stored, StoredKey},
+    key::{Key, hexadecimal, new_key},
+    registry::Listed,
+    requests::tenant_id,
+};
+use crate::{
+    auth::{Admin, Caller},
+    error::ApiError,
+    extract::{JsonBytes, MaybeJson, Segment, parse},
+    job_view::moment,
+    state::AppState,
+    webhook::check_url,
+};
+
+/// Every tenant.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TenantList)]
+pub(crate) struct TenantList {
+    data: Vec<TenantView>,
+    /// Always `list`.
+    object: &'static str,
+}
+
+/// A tenant.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tenant)]
+pub(crate) struct TenantView {
+    #[schema(value_type = String)]
+    id: TenantId,
+    /// Always `tenant`.
+    object: &'static str,
+    /// `configuration` for a tenant of the configuration file, which is changed there only; else `store`.
+    source: &'static str,
+    /// Whether it may see and change what concerns all tenants.
+    admin: bool,
+    weight: u32,
+    max_running: Option<u32>,
+    max_queued: Option<u64>,
+    requests_per_minute: Option<u32>,
+    tokens_per_minute: Option<u64>,
+    webhook_url: Option<String>,
+    keys: Vec<KeyView>,
+    /// The new key, in the answer that makes one and never again; else null.
+    key: Option<String>,
+}
+
+/// A key, of which only the hash is known.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TenantKey)]
+struct KeyView {
+    /// The first characters of its SHA-256.
+    id: String,
+    /// Null for keys of the configuration file.
+    #[schema(format = DateTime)]
+    created_at: Option<String>,
+    /// Null for a key that does not expire.
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+impl From<Listed> for TenantView {
+    fn from(listed: Listed) -> Self {
+        let (source, id, admin, webhook_url, keys, limits) = match listed {
+            Listed::Configured(tenant, limits) => {
+                let name = |hash: &[u8; 32]| hexadecimal(&hash[..6]);
+                let key = |hash| KeyView { id: name(hash), created_at: None, expires_at: None };
+                let keys = tenant.key_sha256.iter().map(key).collect();
+                let url = tenant.webhooks.url.as_deref().map(str::to_owned);
+                ("configuration", tenant.id, tenant.admin, url, keys, limits)
+            }
+            Listed::Stored(tenant) => {
+                let keys = tenant.keys.iter().map(KeyView::from).collect();
+                ("store", tenant.id, tenant.admin, tenant.webhook_url, keys, tenant.limits)
+            }
+        };
+        let TenantLimits {
+            weight,
+            max_running,
+            max_queued,
+            requests_per_minute,
+            tokens_per_minute,
+        } = limits;
+        Self {
+            id,
+            object: "tenant",
+            source,
+            admin,
+            weight,
+            max_running,
+            max_queued,
+            requests_per_minute,
+            tokens_per_minute,
+            webhook_url,
+            keys,
+            key: None,
+        }
+    }
+}
+
+impl From<&StoredKey> for KeyView {
+    fn from(key: &StoredKey) -> Self {
+        let expires_at = key.expires_at().map(moment);
+        Self { id: key.name(), created_at: Some(moment(key.created_at())), expires_at }
+    }
+}
+
+impl From<Refused> for ApiError {
+    fn from(refused: Refused) -> Self {
+        let message = refused.to_string();
+        match refused {
+            Refused::Exists(_) => Self::invalid("tenant_exists", message),
+            Refused::Unknown(_) => Self::not_found("tenant_not_found", message),
+            Refused::UnknownKey(..) => Self::not_found("key_not_found", message),
+            Refused::FirstIsNoAdmin => Self::invalid("first_tenant_not_admin", message),
+            Refused::LastAdmin => Self::invalid("last_admin", message),
+            Refused::TooManyTenants => Self::invalid("too_many_tenants", message),
+            Refused::TooManyKeys(_) => Self::invalid("too_many_keys", message),
+        }
+    }
+}
+
+/// `GET /v1/tenants`: every tenant.
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    _admin: Admin,
+) -> Result<Response, ApiError> {
+    state.registry.refresh().await?;
+    let data = state.registry.list().into_iter().map(TenantView::from).collect();
+    Ok(Json(TenantList { data, object: "list" }).into_response())
+}
+
+/// `POST /v1/tenants`: adds a tenant with a new key.
+pub(crate) async fn add(
+    State(state): State<AppState>,
+    _admin: Admin,
+    caller: Caller,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, ApiError> {
+    let request: TenantRequest = parse(&bytes)?;
+    let (admin, webhook_url) = (request.admin, request.webhook_url.clone());
+    if let Some(url) = &webhook_url {
+        check_url(&state.settings.webhooks.allowed, url)
+            .map_err(|why| ApiError::invalid_param("webhook_url", why.to_string()))?;
+    }
+    let now = now();
+    let checked = request.checked(now)?;
+    state.registry.check_is_not_configured(&checked.id)?;
+    let key = made()?;
+    let keys = vec![StoredKey::new(&key.sha256, now, checked.expires_at)];
+    let new = Stored { id: checked.id, admin, limits: checked.limits, webhook_url, keys };
+    state.registry.update(|document| document.add(new.clone())).await?;
+    audit(&caller, "tenant_added", &new.id, &new.keys[0].name());
+    shown(&state, &new.id, StatusCode::CREATED, Some(key))
+}
+
+/// `PATCH /v1/tenants/{id}`: changes limits.
+pub(crate) async fn limit(
+    State(state): State<AppState>,
+    _admin: Admin,
+    caller: Caller,
+    Segment(id): Segment,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response, ApiError> {
+    let request: LimitsRequest = parse(&bytes)?;
+    request.change(&mut TenantLimits::default())?;
+    let id = changeable(&state, &id)?;
+    let change = |limits: &mut TenantLimits| drop(request.change(limits));
+    state
+        .registry
+        .update(|document| document.tenant(&id).map(|one| change(&mut one.limits)))
+        .await?;
+    audit(&caller, "tenant_limited", &id, "");
+    shown(&state, &id, StatusCode::OK, None)
+}
+
+/// `POST /v1/tenants/{id}/keys`: makes another key; the others end, at once or after a time of grace.
+pub(crate) async fn rotate(
+    State(state): State<AppState>,
+    _admin: Admin,
+    caller: Caller,
+    Segment(id): Segment,
+    MaybeJson(bytes): MaybeJson,
+) -> Result<Response, ApiError> {
+    let request: KeyRequest = if bytes.is_empty() { KeyRequest::default() } else { parse(&bytes)? };
+    let now = now();
+    let (expires_at, until) = request.checked(now)?;
+    let id = changeable(&state, &id)?;
+    let key = made()?;
+    let stored = StoredKey::new(&key.sha256, now, expires_at);
+    state.registry.update(|document| document.rotate(&id, stored.clone(), until)).await?;
+    audit(&caller, "key_rotated", &id, &stored.name());
+    shown(&state, &id, StatusCode::CREATED, Some(key))
+}
+
+/// `DELETE /v1/tenants/{id}`: revokes a tenant with all its keys. Its jobs run on.
+pub(crate) async fn revoke(
+    State(state): State<AppState>,
+    _admin: Admin,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Response, ApiError> {
+    let id = changeable(&state, &id)?;
+    state.registry.update(|document| document.revoke(&id)).await?;
+    audit(&caller, "tenant_revoked", &id, "");
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `DELETE /v1/tenants/{id}/keys/{key}`: revokes one key.
+pub(crate) async fn revoke_key(
+    State(state): State<AppState>,
+    _admin: Admin,
+    caller: Caller,
+    Path((id, key)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let id = changeable(&state, &id)?;
+    state.registry.update(|document| document.revoke_key(&id, &key)).await?;
+    audit(&caller, "key_revoked", &id, &key);
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+fn now() -> Millis {
+    SystemClock::default().now()
+}
+
+fn made() -> Result<Key, ApiError> {
+    new_key().map_err(|error| {
+        tracing::error!(%error, "cannot make a key");
+        ApiError::unavailable()
+    })
+}
+
+/// The id of a tenant that may be changed here.
+fn changeable(state: &AppState, id: &str) -> Result<TenantId, ApiError> {
+    let id = tenant_id(id)?;
+    state.registry.check_is_not_configured(&id)?;
+    Ok(id)
+}
+
+fn audit(caller: &Caller, act: &'static str, tenant: &TenantId, key: &str) {
+    tracing::info!(act, tenant.id = %tenant, key, by = %caller.tenant, "audit: tenants were changed");
+}
+
+/// The tenant as it is now; with a new key, which no cache may keep.
+fn shown(
+    state: &AppState,
+    id: &TenantId,
+    status: StatusCode,
+    key: Option<Key>,
+) -> Result<Response, ApiError> {
+    let mut views = state.registry.list().into_iter().map(TenantView::from);
+    let view = views.find(|view| view.id == *id);
+    let view = view.ok_or_else(|| ApiError::from(Refused::Unknown(id.clone())))?;
+    let mut response =
+        (status, Json(TenantView { key: key.map(|key| key.text), ..view })).into_response();
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+    Ok(response)
+}

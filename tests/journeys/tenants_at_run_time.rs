@@ -1,0 +1,90 @@
+//! Tenants that are added, limited and revoked while processes run.
+
+use crate::support::{
+    eventually, http::Client, process::Causeway, redis::RedisServer, upstream::Upstream,
+};
+
+/// Runs `causeway tenant` against the server of `client`, with a key; answers with what it wrote.
+async fn tenant(client: &Client, arguments: &[&str], key: Option<&str>) -> String {
+    let server = ["--url", client.base()];
+    let with_key = if key.is_some() { &["--key-env", "KEY"][..] } else { &[] };
+    let arguments = [&["tenant"], arguments, &server, with_key].concat();
+    Causeway::command(&arguments, &[("KEY", key.unwrap_or_default())]).await
+}
+
+/// The key in what a command wrote.
+fn key(text: &str) -> String {
+    text.lines().find(|line| line.starts_with("cw_")).expect("a key").to_owned()
+}
+
+/// Waits until a call with the key of `client` is answered so.
+async fn answers(client: &Client, status: u16) {
+    eventually(&format!("a {status}"), async || {
+        (client.get("/v1/queue").await.status == status).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tenants_change_in_all_processes_while_they_run() {
+    let upstream = Upstream::echo().await;
+    let redis = RedisServer::start();
+    let api = Causeway::api(&redis.url(), &[]).await;
+    let mut other = Causeway::api(&redis.url(), &[]).await;
+    let _worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;
+    let [here, there] = [api.client().await, other.client().await];
+    let before = there.submit("hello").await;
+
+    let added = tenant(&here, &["add", "ops", "--admin"], None).await;
+    assert!(added.contains("From now on every call needs a key"), "{added}");
+    let ops = key(&added);
+    answers(&there, 401).await;
+    answers(&there.with_key(&ops), 200).await;
+    there.with_key(&ops).get(&format!("/v1/jobs/{before}")).await.error(404);
+
+    let add = ["add", "ann", "--max-running", "3", "--expires", "1d"];
+    let ann = key(&tenant(&here, &add, Some(&ops)).await);
+    let (ann_here, ann_there) = (here.with_key(&ann), there.with_key(&ann));
+    answers(&ann_there, 200).await;
+    let job = ann_there.submit("hello").await;
+    assert_eq!(ann_here.end_of(&job).await["status"], "succeeded");
+    let lane = ann_here.get("/v1/queue").await.ok()["lanes"][0].clone();
+    assert_eq!(lane["tenant_limits"]["max_running"], 3);
+
+    let limited = tenant(&there, &["limit", "ann", "--max-running", "none"], Some(&ops)).await;
+    assert!(!limited.contains("3 run"), "{limited}");
+    let rotated = key(&tenant(&there, &["rotate", "ann"], Some(&ops)).await);
+    answers(&ann_here, 401).await;
+    answers(&here.with_key(&rotated), 200).await;
+    let listed = tenant(&here, &["list"], Some(&ops)).await;
+    assert!(listed.contains("ops") && listed.contains("ann"), "{listed}");
+
+    // The job is ann's still, and a new process knows its tenants.
+    other.kill().await;
+    let next = Causeway::api(&redis.url(), &[]).await;
+    let rotated = next.client().await.with_key(&rotated);
+    assert_eq!(rotated.job(&job).await["status"], "succeeded");
+    tenant(&here, &["revoke", "ann"], Some(&ops)).await;
+    answers(&rotated, 401).await;
+    for act in ["tenant_added", "tenant_limited", "key_rotated", "tenant_revoked"] {
+        let logs = format!("{}{}", api.text(), other.text());
+        assert!(logs.lines().any(|line| line.contains("audit:") && line.contains(act)), "{logs}");
+        assert!(!logs.contains(&ops), "a key was logged");
+    }
+}
+
+#[tokio::test]
+async fn an_open_server_with_the_embedded_store_is_closed_by_its_first_tenant() {
+    let upstream = Upstream::echo().await;
+    let up = Causeway::up(&upstream.url(), &[]).await;
+    let client = up.client().await;
+    let mut refused = Causeway::launch(&["tenant", "add", "ann", "--url", client.base()], &[]);
+    assert!(!refused.ended().await.success());
+    assert!(refused.text().contains("--admin"), "{}", refused.text());
+    client.submit("still open").await;
+    let ops = key(&tenant(&client, &["add", "ops", "--admin"], None).await);
+    client.get("/v1/jobs").await.error(401);
+    let ops = client.with_key(&ops);
+    let job = ops.submit("hello").await;
+    assert_eq!(ops.end_of(&job).await["status"], "succeeded");
+}
