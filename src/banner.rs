@@ -23,7 +23,7 @@ pub(crate) struct Banner<'a> {
     pub(crate) config: &'a Config,
     /// Where the API listens, in truth: port 0 has become a number.
     pub(crate) api: Option<SocketAddr>,
-    /// How many tenants may call, of the configuration and of the store.
+    /// The number of tenants, of the configuration and of the store.
     pub(crate) tenants: usize,
     /// Where the worker's probe listens.
     pub(crate) probe: Option<SocketAddr>,

@@ -26,7 +26,7 @@ use crate::{
 /// How often the file is looked at, and whether the bounds are in force.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often the store is asked for changed tenants: together with the change itself, they hold within 2 s.
+/// The interval between looks for changed tenants in the store: a change holds everywhere within 2 s.
 const LOOK_FOR_TENANTS: Duration = Duration::from_secs(1);
 
 /// What a process takes over anew.
@@ -35,7 +35,7 @@ pub(crate) struct Reload {
     source: Source,
     current: Config,
     queue: Queue,
-    /// Where the API is served: only there tenants call and limits are set.
+    /// The tenants of an API process; a worker process has none, as limits are in the store.
     registry: Option<Registry>,
     signing: Signing,
     hangup: Signal,

@@ -27,7 +27,7 @@ const SKIPPED: [&str; 5] = [
 ];
 
 /// Sections whose commands stand among their output, and are not pasted.
-const TRANSCRIPTS: [&str; 2] = ["Tenants", "Webhooks"];
+const TRANSCRIPTS: [&str; 1] = ["Webhooks"];
 
 /// The line that a server prints when it is ready, by its beginning or its end.
 const READY: [&str; 3] = ["  try ", "  worker    2", "Ready to accept connections"];

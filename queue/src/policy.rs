@@ -16,9 +16,9 @@ pub struct Policy {
     /// How many failed jobs a shard keeps in its list of the dead; older ones leave the list.
     /// Default 10,000.
     pub max_dead: u32,
-    /// How many deliveries of one tenant run at once, over all workers. Default 64.
+    /// Most deliveries of one tenant that run at once, over all workers. Default 64.
     pub tenant_deliveries: u32,
-    /// How many deliveries of one tenant wait at most; further ends stay in the outbox. Default 100,000, a tenth of
+    /// Most deliveries of one tenant that wait; further ends stay in the outbox. Default 100,000, a tenth of
     /// what a lane holds.
     pub tenant_deliveries_queued: u64,
 }

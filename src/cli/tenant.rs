@@ -47,10 +47,10 @@ pub(crate) struct TenantAdd {
     pub(crate) admin: bool,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    /// Where to send the events of its jobs, unless a job names a receiver [default: nowhere]
+    /// The receiver of the events of its jobs, unless a job names one [default: none]
     #[arg(long, value_name = "URL")]
     pub(crate) webhook_url: Option<String>,
-    /// After how long its key expires, e.g. 90d [default: never]
+    /// Let its key expire after so long, e.g. 90d [default: never]
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub(crate) expires: Option<Duration>,
     #[command(flatten)]
@@ -70,10 +70,10 @@ pub(crate) struct TenantList {
 pub(crate) struct TenantRotate {
     /// Its id
     pub(crate) id: String,
-    /// How long the old keys stay valid, e.g. 1h [default: they end at once]
+    /// Keep the old keys valid for so long, e.g. 1h [default: they end at once]
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub(crate) keep_old: Option<Duration>,
-    /// After how long the new key expires, e.g. 90d [default: never]
+    /// Let the new key expire after so long, e.g. 90d [default: never]
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub(crate) expires: Option<Duration>,
     #[command(flatten)]
@@ -122,7 +122,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// What was typed, as the API takes it.
+    /// Returns the limits that were typed, as the API takes them.
     pub(crate) fn typed(&self) -> Map<String, Value> {
         let fields = [
             ("weight", &self.weight.map(Value::from)),

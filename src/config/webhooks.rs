@@ -19,7 +19,7 @@ pub(crate) struct Webhooks {
     pub(crate) allow: Vec<String>,
     /// How many deliveries one worker process makes at once, 1 to 10,000. Default 256.
     pub(crate) concurrency: usize,
-    /// How many deliveries of one tenant run at once, over all workers, 1 to 10,000; at most half of
+    /// Most deliveries of one tenant that run at once, over all workers, 1 to 10,000; at most half of
     /// `concurrency`. Default 64.
     pub(crate) tenant_concurrency: u32,
     /// How long one attempt at a delivery may take. Default 15 s.

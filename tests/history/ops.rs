@@ -54,7 +54,7 @@ pub(super) enum Op {
     /// Whose, how many, after which, and by what they are chosen.
     List(usize, usize, Option<usize>, u8),
     HandOn(usize),
-    /// How many ends, and for how many seconds.
+    /// Most ends, and for how many seconds.
     Postpone(usize, u64),
     Reconcile,
 }

@@ -19,10 +19,10 @@ const SIGNED: Settings<'_> = &[
     ("CAUSEWAY_WEBHOOKS_ALLOW", "127.0.0.0/8"),
 ];
 
-/// How many events of the other tenant are measured, and how many of them at once.
+/// The number of measured events, and how many of them come at once.
 const MEASURED: (usize, usize) = (200, 10);
 
-/// How many events wait for the receiver that does not answer: `CAUSEWAY_ENDS=5000` for more than usual.
+/// The number of events that wait for the receiver that does not answer: `CAUSEWAY_ENDS`, or 1,000.
 fn ends() -> usize {
     let given = option_env("CAUSEWAY_ENDS");
     given.map_or(1000, |text| text.parse().expect("CAUSEWAY_ENDS is a number"))
@@ -33,7 +33,7 @@ fn option_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Submits jobs whose ends are told to `receiver`; gives the id of the last.
+/// Submits jobs whose events go to `receiver`; returns the id of the last.
 async fn submit(client: &Client, receiver: &Upstream, count: usize) -> String {
     let job = json!({ "body": chat("hello"), "webhook": { "url": receiver.url() } });
     let jobs: Vec<&Value> = std::iter::repeat_n(&job, count).collect();
@@ -105,7 +105,7 @@ async fn a_dead_receiver_delays_its_tenant_only_on_redis() {
 }
 
 #[tokio::test]
-async fn a_dead_receiver_leaves_room_for_others_of_its_tenant() {
+async fn a_dead_receiver_leaves_its_tenant_room() {
     let (upstream, dead) = (Upstream::echo().await, Upstream::held().await);
     let mut alive = Upstream::held().await;
     let up = Causeway::up(&upstream.url(), SIGNED).await;

@@ -74,7 +74,7 @@ async fn tenants_change_in_all_processes_while_they_run() {
 }
 
 #[tokio::test]
-async fn an_open_server_with_the_embedded_store_is_closed_by_its_first_tenant() {
+async fn the_first_tenant_closes_an_embedded_server() {
     let upstream = Upstream::echo().await;
     let up = Causeway::up(&upstream.url(), &[]).await;
     let client = up.client().await;

@@ -31,11 +31,11 @@ use crate::{
 /// How often all outboxes are looked into.
 pub(crate) const LOOK_ANYWAY: Duration = Duration::from_secs(1);
 
-/// How long a page may take. After twice this time no courier can have a page from before, so that the idempotency
-/// keys of its deliveries are of no use any more.
+/// The time-out of one page. After twice this time no courier holds a page from before, so the idempotency keys of
+/// its deliveries are of no use any more.
 const STEP: Duration = Duration::from_secs(30);
 
-/// How long ends wait whose tenant has no room for more deliveries.
+/// The pause of ends whose tenant has no room for more deliveries.
 const FULL_PAUSE: Duration = Duration::from_secs(60);
 
 /// Most shards that wait to be looked into sooner; what has no room is found by looking anyway.

@@ -36,7 +36,7 @@ pub enum Disposition {
     Retry(Option<Duration>),
     /// The job's: another attempt would not help.
     Fatal,
-    /// This worker's, or nobody's: the job is handed back unspent, for so long.
+    /// This worker's or the receiver's: the job is handed back unspent, for so long.
     Released(Duration),
 }
 

@@ -36,7 +36,7 @@ pub(super) fn entries() -> Vec<Entry> {
             "/v1/tenants",
             Post,
             operation(TAG, "addTenant", "Add a tenant with a new key")
-                .about("Every API process lets it in within two seconds. The first tenant closes an open server, and must be an administrator.")
+                .about("It may call within two seconds. The first tenant closes an open server, and must be an administrator.")
                 .takes(of::<TenantRequest>())
                 .answers(201, "The tenant, and its key, which is shown this once", of::<TenantView>())
                 .refuses([403])

@@ -34,7 +34,7 @@ pub(super) struct Stored {
     pub(super) keys: Vec<StoredKey>,
 }
 
-/// What is known of a key.
+/// A key, known by its hash only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredKey {
     /// Its SHA-256 in hexadecimal.
@@ -79,7 +79,7 @@ impl StoredKey {
         Self { sha256: hexadecimal(sha256), created_at: now.0, expires_at }
     }
 
-    /// The name of the key, which tells nothing about the key itself.
+    /// Returns the name of the key: the first characters of its hash.
     pub(super) fn name(&self) -> String {
         self.sha256.chars().take(NAME_CHARS).collect()
     }

@@ -1,4 +1,4 @@
-//! Which tenants there are: those of the configuration and those of the store, put together.
+//! The tenants of a process: those of the configuration and those of the store, put together.
 //!
 //! The file wins: a tenant that it names is as the file says, whatever the store has under the same id. A
 //! server that has had tenants stays closed: a store that lost its data opens no door.
@@ -22,7 +22,7 @@ use crate::{
     error::ApiError,
 };
 
-/// How often a change is tried again that meets another one.
+/// Most tries of a change that meets changes by others.
 const TRIES: usize = 10;
 
 /// The tenants of this process. Cheap to clone.
@@ -32,7 +32,7 @@ pub struct Registry(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     queue: Queue,
-    /// Who may call; what is put together here goes there.
+    /// The list by which keys are checked; it gets the tenants that are put together here.
     callers: Tenants,
     known: Mutex<Known>,
     /// Held while limits are set, so that the newest are set last.
@@ -102,7 +102,7 @@ impl Registry {
         self.known().stored.tenants.is_empty()
     }
 
-    /// How many tenants there are.
+    /// Returns the number of tenants.
     #[must_use]
     pub fn count(&self) -> usize {
         self.list().len()
@@ -241,7 +241,7 @@ fn caller(stored: &Stored, now: Millis) -> Tenant {
     }
 }
 
-/// True if the store of `queue` holds tenants.
+/// Returns true if the store of `queue` holds tenants.
 ///
 /// # Errors
 /// When it does not answer.

@@ -1,4 +1,4 @@
-//! What administrators send about tenants.
+//! Requests of administrators about tenants.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ const MAX_SECONDS: u64 = 10 * 365 * 86_400;
 pub(crate) struct TenantRequest {
     /// 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`.
     pub(super) id: String,
-    /// Whether it may see and change what concerns all tenants.
+    /// True for a tenant that may see and change what concerns all tenants.
     #[serde(default)]
     pub(super) admin: bool,
-    /// Where to send the events of its jobs, unless a job names a receiver.
+    /// The receiver of the events of its jobs, unless a job names one.
     #[serde(default)]
     pub(super) webhook_url: Option<String>,
     /// Its share of tokens relative to others, 1 to 1,000; 1 unless you say.
@@ -93,13 +93,13 @@ pub(crate) struct KeyRequest {
     keep_old: Option<Value>,
 }
 
-/// Tells a null from a field that is left out.
+/// Reads a null as a value, which a field that is left out does not have.
 fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(from).map(Some)
 }
 
 impl TenantRequest {
-    /// The tenant's limits, and when its key expires.
+    /// Checks each field.
     pub(super) fn checked(self, now: Millis) -> Result<Checked, ApiError> {
         let id = tenant_id(&self.id)?;
         let limits = LimitsRequest {
@@ -116,7 +116,7 @@ impl TenantRequest {
     }
 }
 
-/// What a request for a tenant says, once it is checked.
+/// A checked request for a tenant.
 pub(super) struct Checked {
     pub(super) id: TenantId,
     pub(super) limits: TenantLimits,
@@ -148,7 +148,7 @@ impl LimitsRequest {
 }
 
 impl KeyRequest {
-    /// When the new key expires, and until when the others are valid.
+    /// Returns the times when the new key expires, and when the others do.
     pub(super) fn checked(&self, now: Millis) -> Result<(Option<Millis>, Millis), ApiError> {
         let keep = match self.keep_old.as_ref().filter(|sent| !sent.is_null()) {
             Some(sent) => Duration::from_secs(number("keep_old", sent, 0..=MAX_SECONDS)?),

@@ -49,7 +49,7 @@ pub(crate) struct TenantView {
     object: &'static str,
     /// `configuration` for a tenant of the configuration file, which is changed there only; else `store`.
     source: &'static str,
-    /// Whether it may see and change what concerns all tenants.
+    /// True for a tenant that may see and change what concerns all tenants.
     admin: bool,
     weight: u32,
     max_running: Option<u32>,
@@ -157,8 +157,7 @@ pub(crate) async fn add(
     let request: TenantRequest = parse(&bytes)?;
     let (admin, webhook_url) = (request.admin, request.webhook_url.clone());
     if let Some(url) = &webhook_url {
-        check_url(&state.settings.webhooks.allowed, url)
-            .map_err(|why| ApiError::invalid_param("webhook_url", why.to_string()))?;
+        check_receiver(&state, url)?;
     }
     let now = now();
     let checked = request.checked(now)?;
@@ -234,6 +233,18 @@ pub(crate) async fn revoke_key(
     state.registry.update(|document| document.revoke_key(&id, &key)).await?;
     audit(&caller, "key_revoked", &id, &key);
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Refuses a receiver that could get no events.
+fn check_receiver(state: &AppState, url: &str) -> Result<(), ApiError> {
+    let webhooks = &state.settings.webhooks;
+    check_url(&webhooks.allowed, url)
+        .map_err(|why| ApiError::invalid_param("webhook_url", why.to_string()))?;
+    if webhooks.signs {
+        return Ok(());
+    }
+    let message = "there is no secret to sign events with: name one in webhooks.secret_env of the configuration";
+    Err(ApiError::invalid_param("webhook_url", message).with_code("no_webhook_secret"))
 }
 
 fn now() -> Millis {

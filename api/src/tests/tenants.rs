@@ -125,6 +125,11 @@ async fn what_is_wrong_with_a_tenant_is_named() {
             "no public address",
         ),
         (json!({ "id": "ann", "max_runing": 5 }), "unknown_parameter", "max_runing"),
+        (
+            json!({ "id": "ann", "webhook_url": "https://example.com/" }),
+            "no_webhook_secret",
+            "secret",
+        ),
         (json!({ "id": "boss" }), "tenant_exists", "boss"),
     ] {
         let answer = ask(&api, "POST", "/v1/tenants", &body, Some(&boss)).await;

@@ -71,7 +71,7 @@ pub async fn every_end_with_a_webhook_is_to_be_told(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// What was handed on is not handed on again; a page that is too small for all has the oldest and the newest.
+/// An end that was handed on is not handed on again; a page that is too small has the oldest and the newest ends.
 pub async fn an_end_that_was_handed_on_is_told_no_more(stage: Stage) {
     for _ in 0..3 {
         stage.accept(with_webhook(stage.job("ann"))).await;
@@ -121,7 +121,7 @@ pub async fn an_end_is_not_kept_for_ever(stage: Stage) {
     assert!(outbox(&stage).await.is_empty());
 }
 
-/// A postponed end waits for its time, keeps what it tells, and is taken out as every other.
+/// A postponed end waits for its time, stays the same, and is taken out as every other.
 pub async fn a_postponed_end_waits_for_its_time(stage: Stage) {
     for _ in 0..3 {
         stage.accept(with_webhook(stage.job("ann"))).await;

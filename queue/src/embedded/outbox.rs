@@ -9,7 +9,7 @@ use crate::{clock::Millis, webhook::End};
 pub(super) struct Outbox {
     /// By the time when an end is due, its job and its life.
     entries: BTreeMap<(Millis, u128, u64), End>,
-    /// When postponed ends are due, by job and life; every other end is due at once.
+    /// The times when postponed ends are due, by job and life; every other end is due at once.
     postponed: HashMap<(u128, u64), Millis>,
 }
 

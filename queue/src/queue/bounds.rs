@@ -29,9 +29,10 @@ pub(super) struct Limits {
 impl Queue {
     /// Sets the bounds of lanes (those that are not named have none) over all their shards, and of
     /// these tenants in each shard; takes effect on everything that waits. A tenant that is not named any
-    /// more keeps its bounds until nothing of it is left. In the lane of deliveries only the weight of a tenant
-    /// counts, see [`Policy::delivery_limits`](crate::Policy::delivery_limits). Former shards of these lanes share in a lane's bounds while something runs or can begin in
-    /// them, and begin nothing as long as they do not, where the lane has any.
+    /// more keeps its bounds until nothing of it is left. In the lane of deliveries only the weight of a
+    /// tenant counts, see [`Policy::delivery_limits`](crate::Policy::delivery_limits). Former shards of
+    /// these lanes share in a lane's bounds while something runs or can begin in them, and begin nothing
+    /// as long as they do not, where the lane has any.
     ///
     /// # Errors
     /// When the store does not answer.

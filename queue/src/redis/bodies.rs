@@ -60,9 +60,8 @@ pub(super) async fn fetch(
         rest = later;
     }
     let given_back = rest.iter().filter_map(|one| leases[one.place].take());
-    settlements.extend(
-        given_back.map(|lease| lease.settle(Outcome::Released { delay: Duration::ZERO }, None)),
-    );
+    let at_once = || Outcome::Released { delay: Duration::ZERO };
+    settlements.extend(given_back.map(|lease| lease.settle(at_once(), None)));
     match failure {
         Some(error) if leases.iter().all(Option::is_none) => Err(error),
         Some(error) => {

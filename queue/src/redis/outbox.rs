@@ -18,8 +18,8 @@ use crate::{
 const KEY_CHARS: usize = 26;
 const LIFE_CHARS: usize = 16;
 
-/// Returns the oldest ends that are due, at most `most`, without members that cannot be read: those are removed, since they
-/// would stand in the way of all others.
+/// Returns ends that are due, at most `most`. Members that cannot be read are removed: they would stand before all
+/// others.
 pub(super) async fn read(server: &Server, shard: &Shard, most: usize) -> Result<Vec<End>, Error> {
     let args = [most.clamp(1, MAX_OUTBOX_PAGE).to_string()];
     let answer = server.call(shard, &server.scripts.outbox, args).await?;

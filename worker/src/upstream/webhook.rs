@@ -145,7 +145,7 @@ impl Upstream for Deliverer {
     }
 }
 
-/// Returns what a delivery shows about its receiver.
+/// Returns the reaction of the receiver to a delivery.
 fn seen(delivered: &Result<Answer, Failure>) -> Seen {
     match delivered {
         Ok(_)

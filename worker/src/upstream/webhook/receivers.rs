@@ -1,4 +1,4 @@
-//! How many deliveries may be under way to each receiver, so that one that does not answer holds few permits.
+//! Bounds the deliveries under way to each receiver, so that one that does not answer holds few permits.
 //!
 //! A receiver is an origin (scheme, host and port) of one tenant. A new one gets a small window, which grows
 //! with every answer. A delivery without an answer within [`SLOW`] shrinks the window to one: after a cool-down
@@ -20,10 +20,10 @@ use tokio::{
 /// The window of a receiver that has not answered yet, and the largest.
 const WINDOW: (usize, usize) = (4, 1024);
 
-/// A receiver that leaves deliveries without an answer for so long is slow.
+/// A receiver is slow after so long without an answer.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// How long a delivery waits for room in the window, holding its permit, before it is deferred.
+/// The longest wait of a delivery for room in the window; it holds its permit meanwhile, and is deferred then.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The first cool-down, which doubles with each failed probe, and the longest.
@@ -53,17 +53,17 @@ struct Receiver {
 struct State {
     window: usize,
     under_way: usize,
-    /// When the receiver last answered, or the first of the deliveries under way was started.
+    /// The time of the last answer, or of the start of the first delivery under way.
     heard: Instant,
     /// Zero for a receiver that answers.
     cool_down: Duration,
     /// Nothing is sent before that time.
     closed_until: Instant,
-    /// When the latest deferred delivery comes back.
+    /// The time when the latest deferred delivery comes back.
     last_return: Instant,
 }
 
-/// What a delivery has shown about its receiver.
+/// The reaction of a receiver to a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
     /// An answer, whichever.
@@ -194,7 +194,7 @@ impl State {
 }
 
 impl Pass {
-    /// Tells what the delivery has shown. A failure that came at once holds no permit for long, and is no silence.
+    /// Records the reaction of the receiver. A failure that came at once held no permit for long, and is no silence.
     pub(super) fn saw(&self, seen: Seen) {
         let now = Instant::now();
         let is_quick = now.duration_since(self.started) < SLOW;
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn deliveries_to_a_silent_receiver_are_deferred_at_once_and_apart() {
+    async fn a_silent_receiver_defers_deliveries_at_once() {
         let receivers = Receivers::default();
         let _passes = silent(&receivers, SLOW).await;
         for n in 0..100 {

@@ -112,7 +112,7 @@ async fn a_forbidden_address_is_not_connected_to() {
     let resolved = Guarded(Arc::default()).resolve("localhost".parse().unwrap()).await;
     let why = resolved.err().expect("nothing is permitted").to_string();
     assert!(why.contains("no public address") && why.contains("webhooks.allow"), "{why}");
-    // Neither the address nor whether the name exists is told.
+    // The error hides the address, and whether the name exists.
     let unknown = Guarded(Arc::default()).resolve("no-such-name.invalid".parse().unwrap()).await;
     assert_eq!(unknown.err().expect("it does not exist").to_string(), why);
     let named = Allowed::new(["localhost"]).unwrap();
