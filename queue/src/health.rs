@@ -12,7 +12,7 @@
 //!   the lane cools down, and these jobs get their attempts back.
 //! - A lane failure is charged to the job once the lane had [`PROOF`] successes since the job's first failure.
 //! - After as many successes, a refusal for the rate stops the other jobs no more. It is charged to the job only when
-//!   it cannot be chance: a rate refuses whichever job comes too early. See [`Health::is_exception`].
+//!   it cannot be chance: a rate refuses whichever job comes too early. See `Health::is_exception`.
 
 use std::time::Duration;
 
