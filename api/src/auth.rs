@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use crate::{access, audit, error::ApiError, serve::connection::Connection, state::AppState};
 
 /// A configured tenant.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
     /// Its id.
     pub id: TenantId,
@@ -40,7 +40,7 @@ pub struct Tenant {
 }
 
 /// How the ends of a tenant's jobs are told.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Webhooks {
     /// To whom, unless a job says.
     pub url: Option<Arc<str>>,
@@ -89,13 +89,16 @@ impl Tenants {
 
     /// From now on these may call.
     pub fn replace(&self, tenants: Vec<Tenant>) {
-        *self.0.tenants.write().unwrap_or_else(PoisonError::into_inner) = tenants;
-        self.0.replaced.send_replace(());
+        let known = &mut *self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        if *known != tenants {
+            *known = tenants;
+            self.0.replaced.send_replace(());
+        }
     }
 
     /// Those who may call.
     pub(crate) fn all(&self) -> Vec<Tenant> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.read().clone()
     }
 
     /// Whether everybody is let in.
