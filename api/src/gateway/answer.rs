@@ -43,7 +43,7 @@ impl Held {
                 self.release();
                 Err(ApiError::draining())
             }
-            Ok(Some(job)) => Err(self.waited_too_long(&job).await),
+            Ok(Some(job)) => Err(self.waited_too_long(&job)),
             // The job may well succeed: a retry of this call finds it.
             Err(error) => Err(self.out_of_reach(error)),
         }
@@ -68,7 +68,7 @@ impl Held {
 
     /// The error of a job that has no answer at the end of the hold. Its client does not retry: the same would only
     /// be enqueued again.
-    pub(super) async fn waited_too_long(&mut self, job: &Job) -> ApiError {
+    pub(super) fn waited_too_long(&mut self, job: &Job) -> ApiError {
         self.begin();
         let cause = cause::of(job);
         let then = if self.stays {

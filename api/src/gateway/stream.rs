@@ -167,7 +167,7 @@ impl Stream {
         if !self.has_passed && now >= self.held.until {
             return Some(match self.held.job().await {
                 Ok(Some(job)) => {
-                    let error = self.held.waited_too_long(&job).await;
+                    let error = self.held.waited_too_long(&job);
                     self.fail(error)
                 }
                 Ok(None) => self.fail(ApiError::gone("the job is gone")),
