@@ -24,7 +24,7 @@ pub(crate) fn start(log: &Log, environment: &Environment) -> anyhow::Result<()> 
         .with_ansi(std::io::stderr().is_terminal() && !no_color);
     let started = match log.format {
         LogFormat::Text => messages.with_target(false).try_init(),
-        LogFormat::Json => messages.json().flatten_event(true).try_init(),
+        LogFormat::Json => messages.json().flatten_event(true).with_span_list(false).try_init(),
     };
     started.map_err(|error| anyhow!("cannot start logging: {error}"))
 }

@@ -74,9 +74,24 @@ pub(crate) struct JobView<'a> {
     metadata: &'a BTreeMap<String, String>,
     /// Who is told when it ends.
     webhook: Option<WebhookView<'a>>,
+}
+
+/// What is shown of a job besides.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = JobIncluded)]
+pub(crate) struct IncludedView<'a> {
     /// What was submitted, with `include=request`.
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<RequestView<'a>>,
+}
+
+/// A job with what is shown besides.
+#[derive(Serialize)]
+struct ShownView<'a> {
+    #[serde(flatten)]
+    job: JobView<'a>,
+    #[serde(flatten)]
+    included: IncludedView<'a>,
 }
 
 /// What was submitted.
@@ -256,7 +271,6 @@ impl<'a> From<&'a Job> for JobView<'a> {
             attempt_errors: job.errors.iter().map(AttemptView::from).collect(),
             metadata: &job.spec.metadata,
             webhook: job.spec.webhook.as_ref().map(|webhook| WebhookView { url: &webhook.url }),
-            request: None,
         };
         view.fill(job);
         view
@@ -320,7 +334,8 @@ pub(crate) fn json_with_request(job: &Job, body: Option<Bytes>) -> RawJson {
     let text = body.and_then(|body| String::from_utf8(body.into()).ok());
     let body = text.and_then(|text| RawJson::parse(text).ok());
     let request = Some(RequestView { url: &job.spec.url, headers: &job.spec.headers, body });
-    RawJson::of(&JobView { request, ..JobView::from(job) }).unwrap_or_default()
+    let included = IncludedView { request };
+    RawJson::of(&ShownView { job: JobView::from(job), included }).unwrap_or_default()
 }
 
 /// Jobs as one page of a list, which goes on after `next`.

@@ -39,7 +39,7 @@ use crate::{
     error::{AnthropicEnvelope, Envelope},
     gateway::{ResponseWishes, Wishes},
     health::Well,
-    job_view::{JobView, ListView, PageView},
+    job_view::{IncludedView, JobView, ListView, PageView},
     models::{ModelList, ModelView},
     queue_view::{LaneList, QueueView, Whose},
     root::About,
@@ -139,9 +139,10 @@ fn requests() -> Schemas {
     add::<LimitsRequest>(&mut schemas);
     add::<KeyRequest>(&mut schemas);
     add::<chat::Message>(&mut schemas);
-    // An answer, which says only what it has to say.
+    // Answers, which say only what they have to say.
     add::<Well>(&mut schemas);
     add::<About>(&mut schemas);
+    add::<IncludedView<'_>>(&mut schemas);
     schemas
 }
 

@@ -22,8 +22,9 @@ async fn a_request_is_logged_with_its_names() {
     let request = client.request(reqwest::Method::POST, "/v1/jobs?ignored=1");
     let request = request.header("x-request-id", "mine").json(&json!({ "body": chat("whisper") }));
     let id = client.ask(request).await.id();
-    let line: Value =
-        serde_json::from_str(&up.says("\"request_id\":\"mine\"").await).expect("JSON");
+    let text = up.says("\"request_id\":\"mine\"").await;
+    assert_eq!(text.matches("\"job.id\"").count(), 1, "{text}");
+    let line: Value = serde_json::from_str(&text).expect("JSON");
     let told = ["method", "path", "status"].map(|name| line[name].clone());
     assert_eq!(told, [json!("POST"), json!("/v1/jobs"), json!(202)], "{line:#}");
     assert!(line["ms"].is_u64(), "{line:#}");

@@ -28,6 +28,7 @@ use super::{
     stream,
 };
 use crate::{
+    access,
     auth::Caller,
     error::ApiError,
     extract::{Segment, parse},
@@ -121,7 +122,9 @@ async fn find(state: &AppState, tenant: &TenantId, id: &str) -> Result<Job, ApiE
     };
     let key: Option<JobId> =
         id.strip_prefix("resp_").and_then(|id| format!("job_{id}").parse().ok());
-    let job = state.queue.job(tenant, &key.ok_or_else(unknown)?).await?;
+    let key = key.ok_or_else(unknown)?;
+    access::of_job(&key);
+    let job = state.queue.job(tenant, &key).await?;
     job.filter(|job| job.spec.url == URL).ok_or_else(unknown)
 }
 

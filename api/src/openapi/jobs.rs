@@ -2,17 +2,17 @@
 
 use causeway_queue::backend::MAX_PAGE;
 use utoipa::openapi::{
-    ResponseBuilder,
+    RefOr, ResponseBuilder, Schema,
     path::HttpMethod::{Get, Post},
 };
 
 use super::{
-    operation::{Operation, json, nothing, of, one_of, operation, plain, told},
+    operation::{Operation, all_of, json, nothing, of, one_of, operation, plain, told},
     paths::Entry,
     schema,
 };
 use crate::{
-    job_view::{JobView, ListView, PageView},
+    job_view::{IncludedView, JobView, ListView, PageView},
     settings::Settings,
     submit::{JobRequest, ManyRequest},
 };
@@ -25,11 +25,15 @@ const WAIT: &str = "How many seconds to wait for the end";
 
 /// An answer about one job.
 fn answered(about: &str) -> ResponseBuilder {
+    answered_as(about, of::<JobView<'_>>())
+}
+
+fn answered_as(about: &str, schema: impl Into<RefOr<Schema>>) -> ResponseBuilder {
     let marks = [
         ("x-causeway-job-id", "The job, in errors too"),
         ("x-causeway-simulated", "`true` where a simulation answered, and no model"),
     ];
-    let response = json(about, of::<JobView<'_>>());
+    let response = json(about, schema);
     marks.into_iter().fold(response, |response, (name, about)| response.header(name, told(about)))
 }
 
@@ -81,6 +85,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
          Where the queue becomes full, the answer has what was put back, `has_more` is true, and \
          the same call puts back the rest.",
     );
+    let shown = all_of([of::<JobView<'_>>(), of::<IncludedView<'_>>()]);
     let events = plain("What happens, as it happens", "text/event-stream");
     vec![
         ("/v1/jobs", Post, submit()),
@@ -91,7 +96,7 @@ pub(super) fn entries(settings: &Settings) -> Vec<Entry> {
             job("showJob", "The job, at once or when it has ended")
                 .query("wait", WAIT, schema::seconds(settings.max_wait))
                 .query("include", INCLUDE, schema::included())
-                .responds(200, answered("The job"))
+                .responds(200, answered_as("The job", shown))
                 .refuses([400]),
         ),
         (
