@@ -39,6 +39,9 @@ const NO_HANDLE: Duration = Duration::from_millis(20);
 /// How long to wait for the end of connections that were evicted, between two looks.
 const CROWDED: Duration = Duration::from_millis(1);
 
+/// How long nothing is answered before kept connections are closed in a drain.
+const QUIET: Duration = Duration::from_millis(250);
+
 /// How long further failures to accept are not reported.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -62,7 +65,7 @@ fn keepalive() -> TcpKeepalive {
 /// 1. `/readyz` answers 503, and answers carry `Connection: close`. For `settings.drain_pause` everything is served.
 /// 2. New connections are refused. Where other processes serve the same store, event streams, WebSockets and long
 ///    polls end, so that their clients go on there. Calls and streams in the formats of the SDKs go on, for
-///    `settings.drain` in all.
+///    `settings.drain` in all. Kept connections are closed when nothing is answered any more.
 /// 3. The state's `stopping` is cancelled, here or by its owner: what still waits is answered, and all connections
 ///    have five seconds to end.
 pub async fn serve(listener: TcpListener, state: AppState, drain: impl Future<Output = ()> + Send) {
@@ -87,11 +90,12 @@ pub async fn serve(listener: TcpListener, state: AppState, drain: impl Future<Ou
     if state.settings.hands_over {
         state.handover.cancel();
     }
-    server.connections.close();
     server.tasks.close();
     let errands = &state.errands;
     errands.close();
     let served = async {
+        server.quiet().await;
+        server.connections.close();
         server.tasks.wait().await;
         // WebSockets, and what is done for clients that have gone.
         errands.wait().await;
@@ -135,6 +139,20 @@ impl Server {
             tasks: TaskTracker::new(),
             cut: CancellationToken::new(),
             warned: Mutex::default(),
+        }
+    }
+
+    /// Completes when nothing has been answered for a while. A kept connection may carry a request that is on its way:
+    /// none is closed while the process goes on for others.
+    async fn quiet(&self) {
+        let mut since = Instant::now();
+        while let Some(is_answering) = self.connections.are_answering() {
+            if is_answering {
+                since = Instant::now();
+            } else if since.elapsed() >= QUIET {
+                return;
+            }
+            sleep(QUIET / 10).await;
         }
     }
 

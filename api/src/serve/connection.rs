@@ -149,6 +149,13 @@ impl Connections {
         self.table().evict()
     }
 
+    /// True if a request is answered on any connection; `None` if there is no connection.
+    pub(super) fn are_answering(&self) -> Option<bool> {
+        let table = self.table();
+        let answers = |one: &Arc<Connection>| one.answers.load(Ordering::Acquire);
+        (!table.all.is_empty()).then(|| table.all.values().any(answers))
+    }
+
     /// Closes all: idle ones at once, others behind their answers.
     pub(super) fn close(&self) {
         for connection in self.table().all.values() {

@@ -262,7 +262,10 @@ async fn a_process_that_drains_hands_its_readers_over() {
     kept.send(&get("/readyz", "", "")).await;
     let answer = kept.rest().await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("connection: close"), "{answer}");
-    assert!(events.rest().await.contains("retry: 500"), "the client is asked to resume");
+    assert!(
+        events.until("0\r\n\r\n").await.contains("retry: 500"),
+        "the client is asked to resume"
+    );
     assert!(poll.rest().await.contains("\"status\":\"queued\""), "the poll answers early");
     assert!(TcpStream::connect(server.address).await.is_err(), "new connections are refused");
 
