@@ -91,6 +91,14 @@ async fn an_end_is_told_signed_and_again_until_the_receiver_has_it() {
     assert_eq!(done["errors"][0]["message"], "the receiver answered 500");
     assert_eq!(done["response_status"], 200);
     assert!(!receiver.has_call());
+    // What makes the delivery unique is not kept for its whole life.
+    let keys: Vec<String> = redis.ask(&["KEYS", "cw:{webhooks:0}:idem:*"]).await;
+    assert_eq!(keys.len(), 1);
+    eventually("a key that expires within a minute", async || {
+        let left_ms: i64 = redis.ask(&["PTTL", &keys[0]]).await;
+        (1..=60_000).contains(&left_ms).then_some(())
+    })
+    .await;
 
     // The deliveries of a job are not jobs of its tenant.
     let jobs = client.get("/v1/jobs").await.ok();

@@ -45,6 +45,8 @@ struct Known {
     stored: Document,
     /// The version of the directory that was read last, readable or not.
     version: u64,
+    /// Why that directory cannot be read: it must not be replaced then.
+    unreadable: Option<String>,
 }
 
 /// One tenant, and where it comes from.
@@ -119,6 +121,7 @@ impl Registry {
             self.read().await?;
             let (version, mut document) = {
                 let known = self.known();
+                known.check_is_readable()?;
                 (known.version, known.stored.clone())
             };
             let was_open = self.0.callers.are_open();
@@ -175,18 +178,24 @@ impl Registry {
         let mut known = self.known();
         known.version = found.version;
         if found.version == 0 {
+            known.unreadable = None;
             tracing::warn!(
                 "the store has lost its tenants: those that were known stay in force until this process \
                  restarts, and the next change writes them back"
             );
             return Ok(false);
         }
-        let document = Document::read(&found.text);
-        known.stored = document.map_err(|why| {
-            tracing::error!(why, "cannot read the tenants in the store: those known stay in force");
-            Error::Corrupt(format!("the tenants: {why}"))
-        })?;
-        Ok(true)
+        match Document::read(&found.text) {
+            Ok(document) => (known.stored, known.unreadable) = (document, None),
+            Err(why) => {
+                tracing::error!(
+                    why,
+                    "cannot read the tenants in the store: those known stay in force"
+                );
+                known.unreadable = Some(why);
+            }
+        }
+        known.check_is_readable().map(|()| true)
     }
 
     async fn write(&self, known: u64, document: &Document) -> Result<bool, Error> {
@@ -218,6 +227,13 @@ impl Registry {
 }
 
 impl Known {
+    fn check_is_readable(&self) -> Result<(), Error> {
+        match &self.unreadable {
+            Some(why) => Err(Error::Corrupt(format!("the tenants: {why}"))),
+            None => Ok(()),
+        }
+    }
+
     fn names(&self, id: &TenantId) -> bool {
         self.configured.iter().any(|(tenant, _)| tenant.id == *id)
     }

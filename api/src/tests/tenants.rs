@@ -196,3 +196,19 @@ async fn a_store_that_lost_its_tenants_opens_no_door() {
     assert!(api.ask(signed(post("/v1/lanes/default/pause", ""), &boss)).await.status == 200);
     assert!(crate::has_tenants(&api.queue).await.unwrap());
 }
+
+#[tokio::test]
+async fn a_newer_form_is_not_overwritten() {
+    let (api, boss) = closed().await;
+    let known = api.queue.backend().directory(0).await.unwrap().unwrap();
+    let text = known.text.replace("\"schema\":1", "\"schema\":2");
+    let newer = causeway_queue::directory::Directory { version: 5, text };
+    assert!(api.queue.backend().set_directory(known.version, &newer).await.unwrap());
+    for _ in 0..2 {
+        let ann = json!({ "id": "ann" });
+        let added = ask(&api, "POST", "/v1/tenants", &ann, Some(&boss)).await;
+        added.refused(500, "store_corrupt");
+    }
+    assert!(opens(&api, &boss).await, "what was known stays in force");
+    assert_eq!(api.queue.backend().directory(0).await.unwrap(), Some(newer));
+}
