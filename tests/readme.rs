@@ -6,7 +6,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -100,7 +100,7 @@ struct Reader {
     _upstream: Upstream,
 }
 
-/// A shell and its processes, ended with this.
+/// A shell, or the server that has replaced it: bash executes a single command in its own place. Ended with this.
 struct Terminal {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -150,7 +150,6 @@ impl Reader {
             .env("CAUSEWAY_CLIENT_URL", self.on_free_ports("http://127.0.0.1:4004"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .process_group(0)
             .kill_on_drop(true);
         shell
     }
@@ -185,7 +184,7 @@ impl Terminal {
     fn signal(&self, signal: Signal) {
         let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(id) = id {
-            kill_process_group(id, signal).ok();
+            kill_process(id, signal).ok();
         }
     }
 
