@@ -62,6 +62,17 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// job. [`Error::NotRetryable`] unless it failed, was cancelled or expired.
     async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error>;
 
+    /// Deletes an ended job of `tenant`, with all that is kept of it. `false`: the tenant has no such job, or it
+    /// has not ended.
+    async fn delete(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error>;
+
+    /// Attaches bytes of the API to a job, of which the engine knows nothing; once, and kept at least as long as
+    /// the job.
+    async fn attach(&self, id: &JobId, bytes: Bytes) -> Result<(), Error>;
+
+    /// The bytes that were attached to a job; `None` if none were, or the job is gone.
+    async fn attached(&self, id: &JobId) -> Result<Option<Bytes>, Error>;
+
     /// Recounts what is derivable and repairs what differs; all that it reports is a bug. Forgets what
     /// is over: ends too that nobody has handed on within the retention.
     async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error>;

@@ -16,6 +16,7 @@ mod accept;
 mod audit;
 mod bounds;
 mod cancel;
+mod delete;
 mod directory;
 mod estimate;
 mod fair;
@@ -37,9 +38,9 @@ mod wake;
 mod workers;
 
 pub use self::{
-    accept::*, audit::*, bounds::*, cancel::*, directory::*, estimate::*, fair::*, filter::*,
-    former::*, health::*, lease::*, list::*, orphan::*, outbox::*, retry::*, session::*, shards::*,
-    stage::*, stream::*, unsettled::*, waiting::*, wake::*, workers::*,
+    accept::*, audit::*, bounds::*, cancel::*, delete::*, directory::*, estimate::*, fair::*,
+    filter::*, former::*, health::*, lease::*, list::*, orphan::*, outbox::*, retry::*, session::*,
+    shards::*, stage::*, stream::*, unsettled::*, waiting::*, wake::*, workers::*,
 };
 
 /// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
@@ -158,6 +159,9 @@ macro_rules! promises {
             ready_jobs_are_counted_by_class
             numbers_tell_what_waits_and_runs
             a_tenant_sees_its_bounds_and_what_a_new_job_would_wait
+            a_deleted_job_is_gone
+            only_an_ended_job_is_deleted
+            what_is_attached_to_a_job_can_be_read
             an_orphan_is_taken_once
             an_orphan_is_taken_within_its_time
             an_orphan_is_removed_unless_it_was_taken

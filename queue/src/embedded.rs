@@ -204,6 +204,20 @@ impl Backend for Embedded {
         self.transition_of(&self.peek(id.shard()), |engine, now| engine.retry(tenant, id, now))
     }
 
+    async fn delete(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
+        let cell = self.peek(id.shard());
+        Ok(self.transition_of(&cell, |engine, _| engine.delete(tenant, id)))
+    }
+
+    async fn attach(&self, id: &JobId, bytes: Bytes) -> Result<(), Error> {
+        self.transition_of(&self.peek(id.shard()), |engine, _| engine.attach(id, bytes));
+        Ok(())
+    }
+
+    async fn attached(&self, id: &JobId) -> Result<Option<Bytes>, Error> {
+        Ok(self.look(id.shard(), |engine, now| engine.attached(id, now)))
+    }
+
     async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error> {
         Ok(self.transition(shard, Engine::reconcile))
     }

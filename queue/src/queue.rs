@@ -204,6 +204,14 @@ impl Queue {
         if self.backend.retry(tenant, id).await? { self.job(tenant, id).await } else { Ok(None) }
     }
 
+    /// Deletes an ended job of `tenant`, with all that is kept of it. False: there is none.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn delete(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
+        self.backend.delete(tenant, id).await
+    }
+
     /// Takes one from a tenant's bucket `name`.
     ///
     /// # Errors
@@ -233,7 +241,7 @@ impl Queue {
         Ok(all)
     }
 
-    /// One remembered conversation.
+    /// One remembered conversation: that of its latest message, where models of several lanes had a part.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -242,12 +250,18 @@ impl Queue {
         tenant: &TenantId,
         session: &SessionKey,
     ) -> Result<Option<Conversation>, Error> {
+        let mut latest: Option<Conversation> = None;
         for shard in self.shards_of(tenant) {
-            if let Some(found) = self.backend.conversation(&shard, tenant, session).await? {
-                return Ok(Some(found));
+            let found = self.backend.conversation(&shard, tenant, session).await?;
+            // Of two that expire together, e.g. one that has moved, the first is that of the home shard.
+            let is_later = |found: &Conversation| {
+                latest.as_ref().is_none_or(|latest| found.expires_at > latest.expires_at)
+            };
+            if let Some(found) = found.filter(is_later) {
+                latest = Some(found);
             }
         }
-        Ok(None)
+        Ok(latest)
     }
 
     /// Forgets a conversation; `false` when there was none.

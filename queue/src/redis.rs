@@ -87,6 +87,8 @@ struct Gathers {
 struct Server {
     connections: Arc<Connections>,
     scripts: Scripts,
+    /// How long bytes that are attached to a job are kept.
+    attached_for: Duration,
     /// Set by tests only; otherwise the server's TIME is the clock.
     clock: Option<Arc<dyn Clock>>,
     /// Clocks that go as those of the servers, by the last step in each shard.
@@ -309,7 +311,10 @@ impl RedisStore {
         connections.shared().await?;
         let scripts = Scripts::new(policy);
         let seen = Mutex::default();
-        let server = Server { connections: Arc::clone(&connections), scripts, clock, seen };
+        // As long as the job may last, its end included.
+        let attached_for = policy.give_up_after.saturating_add(policy.retention);
+        let shared = Arc::clone(&connections);
+        let server = Server { connections: shared, scripts, attached_for, clock, seen };
         news::check(&server).await?;
         info::warn_of_losses(&server).await;
         let board = Arc::new(Switchboard::default());

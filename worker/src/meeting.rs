@@ -104,6 +104,18 @@ impl Backend for Meeting {
         unasked()
     }
 
+    async fn delete(&self, _: &TenantId, _: &JobId) -> Result<bool, Error> {
+        unasked()
+    }
+
+    async fn attach(&self, _: &JobId, _: Bytes) -> Result<(), Error> {
+        unasked()
+    }
+
+    async fn attached(&self, _: &JobId) -> Result<Option<Bytes>, Error> {
+        unasked()
+    }
+
     async fn put_orphan(&self, _: &CallKey, _: &JobId, _: Duration) -> Result<(), Error> {
         unasked()
     }

@@ -39,6 +39,8 @@ pub(super) struct Record {
     pub(super) not_before: Millis,
     pub(super) place: Place,
     pub(super) errors: Vec<FailedAttempt>,
+    /// The bytes that the API has attached.
+    pub(super) attached: Option<Bytes>,
     /// The event log, if it is kept.
     pub(super) events: Option<Vec<Event>>,
     /// How many of the events its attempt has emitted.
@@ -113,6 +115,7 @@ impl Record {
             events: job.keeps_events.then(Vec::new),
             emitted: 0,
             faults: None,
+            attached: None,
         }
     }
 

@@ -148,6 +148,12 @@ impl Engine {
         events.filter(|event| event.seq >= from).cloned().collect()
     }
 
+    pub(super) fn attached(&self, id: &JobId, now: Millis) -> Option<Bytes> {
+        let record = self.jobs.get(&id.number())?;
+        let is_over = matches!(record.place, Place::Ended { expires, .. } if expires <= now);
+        record.attached.clone().filter(|_| !is_over)
+    }
+
     /// What a job of class standard would be told that the tenant submitted now.
     fn wait_of_next(&self, id: &TenantId, now: Millis) -> Option<u64> {
         let standard = Class::Standard.rank();

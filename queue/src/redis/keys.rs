@@ -51,6 +51,11 @@ pub(super) fn body(id: &JobId) -> String {
     format!("{}body:{}", prefix(id.shard()), id.key())
 }
 
+/// The bytes that the API has attached to a job.
+pub(super) fn attached(id: &JobId) -> String {
+    format!("{}attached:{}", prefix(id.shard()), id.key())
+}
+
 /// Which job was accepted under an idempotency key: the digest of the request (32 bytes), then the job's
 /// key.
 pub(super) fn idempotency(shard: &Shard, tenant: &TenantId, key: &IdempotencyKey) -> String {

@@ -56,8 +56,8 @@ functions!(
     "": [enqueue, retry, throttle],
     // Work that was accepted goes on even then.
     "'allow-oom'": [
-        adopt, beat, beat_worker, cancel, conversations, emit, expire_keys, forget, limits, pause, postpone,
-        put_orphan, reap, reconcile, set_directory, step, stop, take_orphan,
+        adopt, beat, beat_worker, cancel, conversations, delete, emit, expire_keys, forget, limits, pause,
+        postpone, put_orphan, reap, reconcile, set_directory, step, stop, take_orphan,
     ],
     // These need no memory.
     "'no-writes'": [

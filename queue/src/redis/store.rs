@@ -108,6 +108,25 @@ impl Backend for RedisStore {
         }
     }
 
+    async fn delete(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
+        let key = id.key();
+        let args = [key.as_str(), tenant.as_str()];
+        let answer = self.server.call(id.shard(), &self.server.scripts.delete, args).await?;
+        Ok(answer == Value::Int(1))
+    }
+
+    async fn attach(&self, id: &JobId, bytes: Bytes) -> Result<(), Error> {
+        let mut command = redis::cmd("SET");
+        command.arg(keys::attached(id)).arg(&bytes[..]);
+        self.server.ask(command.arg("PX").arg(millis(self.server.attached_for).max(1))).await
+    }
+
+    async fn attached(&self, id: &JobId) -> Result<Option<Bytes>, Error> {
+        let bytes: Option<Vec<u8>> =
+            self.server.ask(redis::cmd("GET").arg(keys::attached(id))).await?;
+        Ok(bytes.map(Bytes::from))
+    }
+
     async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error> {
         let mut repairs = Repairs::default();
         let mut cursor = "0".to_owned();

@@ -4,8 +4,15 @@ use std::collections::VecDeque;
 
 use super::{Engine, Told, due, tell_event};
 use crate::{
-    clock::Millis, embedded::record::Place, event::EventKind, job::Output, json::RawJson,
-    policy::PROMOTE_AT_ONCE, state::Status, webhook::End,
+    clock::Millis,
+    embedded::record::Place,
+    event::EventKind,
+    id::{JobId, TenantId},
+    job::Output,
+    json::RawJson,
+    policy::PROMOTE_AT_ONCE,
+    state::Status,
+    webhook::End,
 };
 
 impl Engine {
@@ -125,15 +132,33 @@ impl Engine {
                 self.ended.remove(&(expires, key));
                 self.dead.remove(&(at, key));
             }
-            if let Some(list) = self.lists.get_mut(&job.tenant) {
-                while list.front().is_some_and(|first| !self.jobs.contains_key(first)) {
-                    list.pop_front();
-                }
-                if list.is_empty() {
-                    self.lists.remove(&job.tenant);
-                }
-            }
+            self.shorten_list(&job.tenant);
         }
+    }
+
+    /// Takes jobs that are gone out of the end of a tenant's list.
+    fn shorten_list(&mut self, tenant: &TenantId) {
+        let Some(list) = self.lists.get_mut(tenant) else { return };
+        while list.front().is_some_and(|first| !self.jobs.contains_key(first)) {
+            list.pop_front();
+        }
+        if list.is_empty() {
+            self.lists.remove(tenant);
+        }
+    }
+
+    /// Deletes an ended job of `tenant`. False: there is none.
+    pub(in crate::embedded) fn delete(&mut self, tenant: &TenantId, id: &JobId) -> bool {
+        let key = id.number();
+        let Some(job) = self.jobs.get(&key).filter(|job| job.tenant == *tenant) else {
+            return false;
+        };
+        let Place::Ended { at, expires, .. } = job.place else { return false };
+        self.ended.remove(&(expires, key));
+        self.dead.remove(&(at, key));
+        self.jobs.remove(&key);
+        self.shorten_list(tenant);
+        true
     }
 
     /// Forgets what nobody needs: idempotency keys past their time, tenants that hold nothing, ends

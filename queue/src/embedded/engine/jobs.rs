@@ -1,7 +1,9 @@
 //! Jobs, and the places where they wait.
 
+use bytes::Bytes;
+
 use super::{Engine, tell_event};
-use crate::{clock::Millis, embedded::record::Place, event::EventKind, json::RawJson};
+use crate::{clock::Millis, embedded::record::Place, event::EventKind, id::JobId, json::RawJson};
 
 impl Engine {
     /// Lets a job that is in no place wait: for its session, its time, or its turn.
@@ -55,6 +57,12 @@ impl Engine {
         if let Place::Due { until, .. } = job.place {
             self.due.remove(&(until, key));
             self.flows.touch(&job.tenant).scheduled -= 1;
+        }
+    }
+
+    pub(in crate::embedded) fn attach(&mut self, id: &JobId, bytes: Bytes) {
+        if let Some(job) = self.jobs.get_mut(&id.number()) {
+            job.attached = Some(bytes);
         }
     }
 
