@@ -16,9 +16,7 @@ use reqwest::{
 };
 use tokio::sync::Notify;
 
-use super::{
-    Address, Call, Failure, InvalidTls, Proxy, Secret, TlsFiles, responses::RESPONSES, tls,
-};
+use super::{Address, Call, Failure, InvalidTls, Proxy, Secret, TlsFiles, shape::Endpoint, tls};
 
 /// The `User-Agent` of calls and of webhook deliveries.
 pub(super) const USER_AGENT: &str = concat!("causeway/", env!("CARGO_PKG_VERSION"));
@@ -128,8 +126,9 @@ impl UpstreamClient {
     pub(super) async fn send(&self, call: &Call) -> reqwest::Result<Response> {
         self.signs.was_called.store(true, Relaxed);
         let response = self.post(call).send().await?;
-        // Servers that speak chat only do not have /v1/responses, and are right all the same.
-        if response.status() == StatusCode::NOT_FOUND && call.url != RESPONSES {
+        // Servers that speak chat only lack other endpoints, and are right all the same.
+        let is_expected = matches!(Endpoint::of(&call.url), Endpoint::Responses | Endpoint::Other);
+        if response.status() == StatusCode::NOT_FOUND && !is_expected {
             self.signs.not_found.notify_one();
         }
         Ok(response)

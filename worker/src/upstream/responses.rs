@@ -1,11 +1,12 @@
 //! Responses from an upstream that only speaks chat.
 //!
-//! A call to `/v1/responses` goes to the upstream as it is. Where there is no such route, the same
-//! request is made as a chat, and its answer is told as a response: text in, text out, instructions,
-//! function tools. What chat has no words for is refused, not left out. That an upstream has no
-//! responses is remembered once a chat has shown that it serves the model.
+//! A call to `/v1/responses` goes to the upstream as it is. If it has no such route, the request is translated to
+//! a chat, and the chat's answer to a response: texts, images, files, reasoning, instructions, function tools. A
+//! request that a chat cannot express is refused. A missing route is remembered once a chat has shown that the
+//! upstream serves the model.
 
 mod answer;
+mod input;
 mod request;
 mod stream;
 
@@ -25,7 +26,7 @@ use super::{Answer, Call, Failure, Place, Refusal, Sink, StreamEvent, Upstream};
 use crate::assembly::{self, Assembly, Read};
 
 /// Where responses are made, and chats.
-pub(super) const RESPONSES: &str = "/v1/responses";
+const RESPONSES: &str = "/v1/responses";
 const CHAT: &str = "/v1/chat/completions";
 
 /// An upstream, and what it is not able to say.
@@ -44,6 +45,7 @@ impl WithResponses {
 
     async fn as_chat(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
         let body = Bytes::from(request::chat(&call.body).map_err(|why| refused(&why))?);
+        let name = response_name(&call.id).to_owned();
         // Another request than the one for a response, so it has another name.
         let id = format!("{}-chat", call.id);
         let chat = Call { id, url: CHAT.to_owned(), body, ..call };
@@ -52,12 +54,12 @@ impl WithResponses {
             let mut collecting = Collecting { assembly: Assembly::new(CHAT, chat.max_bytes), sink };
             let answer = self.inner.call(chat, &mut collecting).await?;
             let response = match answer.body.is_empty() {
-                true => answer::response(collecting.assembly.finish()?.as_str().as_bytes())?,
-                false => answer::response(&answer.body)?,
+                true => answer::response(collecting.assembly.finish()?.as_str().as_bytes(), &name)?,
+                false => answer::response(&answer.body, &name)?,
             };
             return Ok(Answer { body: Bytes::from(response), ..answer });
         }
-        let mut telling = Telling { teller: Teller::default(), is_done: false, sink };
+        let mut telling = Telling { teller: Teller::new(&name), is_done: false, sink };
         let answer = self.inner.call(chat, &mut telling).await?;
         for event in telling.teller.end(telling.is_done)? {
             let _last: ControlFlow<()> = telling.sink.event(StreamEvent::unnamed(&event))?;
@@ -91,6 +93,13 @@ impl Upstream for WithResponses {
         let lacks_it = url == RESPONSES && self.lacks_them.load(Ordering::Relaxed);
         self.inner.place(if lacks_it { CHAT } else { url })
     }
+}
+
+/// Returns the name of the response that a call makes, for the ids of its items: `default_0_01m8…` of the call
+/// `job_default_0_01m8…-2`. It is the same in all attempts.
+fn response_name(call_id: &str) -> &str {
+    let job = call_id.rsplit_once('-').map_or(call_id, |(job, _)| job);
+    job.strip_prefix("job_").unwrap_or(job)
 }
 
 /// Whether a refusal may say that there is no such route, rather than no such model.

@@ -12,8 +12,8 @@ use crate::{
 /// The fields beside the choices of a chat, as they are written.
 pub(super) type Beside = HashMap<String, String>;
 
-/// The response that says what the chat's answer says.
-pub(super) fn response(body: &[u8]) -> Result<Vec<u8>, Failure> {
+/// Returns the response with the content of a chat's answer; the ids of its items have `name` in them.
+pub(super) fn response(body: &[u8], name: &str) -> Result<Vec<u8>, Failure> {
     let broken = |why: &str| Failure::Cut(format!("the answer is no chat completion: {why}"));
     let body = String::from_utf8_lossy(body);
     let chat = RawObject::parse(&body).map_err(|error| broken(&error.to_string()))?;
@@ -26,14 +26,17 @@ pub(super) fn response(body: &[u8]) -> Result<Vec<u8>, Failure> {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let mut output = Vec::new();
+    if let Some(text) = reasoning(&message) {
+        output.push(reasoning_item(&item_id("rs", name, output.len()), text, true));
+    }
     if let Some(text) = message.get("content").and_then(raw_content) {
-        output.push(message_item(&item_id("msg", &beside, output.len()), &text, true));
+        output.push(message_item(&item_id("msg", name, output.len()), &text, true));
     }
     let mut calls = Calls::default();
     let list = message.get("tool_calls").unwrap_or("null");
     calls.merge(list).map_err(|_| broken("it has too many tool calls"))?;
     for place in 0..calls.len() {
-        let id = item_id("fc", &beside, output.len());
+        let id = item_id("fc", name, output.len());
         output.push(call_item(&id, &calls.said(place), true));
     }
     Ok(whole(&beside, choice.get("finish_reason"), &output).1.into_bytes())
@@ -114,10 +117,28 @@ pub(super) fn raw_content(content: &str) -> Option<String> {
     Some(items(content)?.into_iter().filter_map(text_of).collect())
 }
 
-/// The id of an item, after that of the chat.
-pub(super) fn item_id(kind: &str, beside: &Beside, place: usize) -> String {
-    let id = beside.get("id").and_then(|id| raw_text(id)).unwrap_or("chat");
-    format!("{kind}_{id}_{place}")
+/// Returns the reasoning in a message or a delta, without its quotes. Servers have two names for it.
+pub(super) fn reasoning<'a>(message: &RawObject<'a>) -> Option<&'a str> {
+    let texts = ["reasoning_content", "reasoning"];
+    let mut texts = texts.into_iter().filter_map(|name| raw_text(message.get(name)?));
+    texts.find(|text| !text.is_empty())
+}
+
+/// Returns the id of an item, by which the API finds it again: `name` is that of its response.
+pub(super) fn item_id(kind: &str, name: &str, place: usize) -> String {
+    format!("{kind}_{name}_{place}")
+}
+
+/// Returns reasoning in an output; its text is as JSON writes it. It is told as a summary, the one form of it
+/// that all SDKs show.
+pub(super) fn reasoning_item(id: &str, text: &str, is_complete: bool) -> String {
+    let summary = if is_complete { summary_part(text) } else { String::new() };
+    format!(r#"{{"id":"{id}","type":"reasoning","summary":[{summary}]}}"#)
+}
+
+/// Returns the text of reasoning.
+pub(super) fn summary_part(text: &str) -> String {
+    format!(r#"{{"type":"summary_text","text":"{text}"}}"#)
 }
 
 /// A message in an output; its text is as JSON writes it.

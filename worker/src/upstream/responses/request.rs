@@ -2,7 +2,7 @@
 
 use causeway_queue::json::{RawObject, items};
 
-use super::answer::{field, raw_text};
+use super::{answer::field, input::messages};
 
 /// Fields that are not passed on: they have no meaning to a chat, or were put elsewhere.
 const LEFT_OUT: [&str; 9] = [
@@ -19,12 +19,6 @@ const LEFT_OUT: [&str; 9] = [
 
 /// Fields that no chat can express.
 const IMPOSSIBLE: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
-
-/// A message of a chat, as JSON; calls that stand together are one message.
-enum Message {
-    Whole(String),
-    Calls(Vec<String>),
-}
 
 /// The body of the chat that asks the same; else what it cannot ask.
 pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
@@ -72,92 +66,12 @@ pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
     Ok(format!("{{{}}}", fields.join(",")).into_bytes())
 }
 
-fn beyond(what: &str) -> String {
+/// Returns the message of a refusal: a chat cannot express `what`.
+pub(super) fn beyond(what: &str) -> String {
     format!(
-        "this upstream has no /v1/responses; Causeway asks it by chat, which cannot do `{what}`: send \
-         the whole conversation as text, with function tools at most"
+        "this upstream has no /v1/responses; Causeway translates the request to a chat, which cannot \
+         express `{what}`: send texts, images, files, function tools and their outputs only"
     )
-}
-
-/// The messages that say what the instructions and the input say.
-fn messages(request: &RawObject<'_>) -> Result<String, String> {
-    let message =
-        |role: &str, text: &str| Message::Whole(format!(r#"{{"role":"{role}","content":{text}}}"#));
-    let mut messages = Vec::new();
-    if let Some(text) = request.get("instructions").filter(|text| text.starts_with('"')) {
-        messages.push(message("system", text));
-    }
-    match request.get("input") {
-        Some(text) if text.starts_with('"') => messages.push(message("user", text)),
-        Some(list) if list.starts_with('[') => {
-            let items = items(list).unwrap_or_default();
-            items.into_iter().try_for_each(|item| add(&mut messages, item))?;
-        }
-        Some(_) | None => return Err("`input` must be a text or a list of items".to_owned()),
-    }
-    let messages: Vec<String> = messages
-        .into_iter()
-        .map(|message| match message {
-            Message::Whole(message) => message,
-            Message::Calls(calls) => {
-                let calls = calls.join(",");
-                format!(r#"{{"role":"assistant","content":null,"tool_calls":[{calls}]}}"#)
-            }
-        })
-        .collect();
-    Ok(format!("[{}]", messages.join(",")))
-}
-
-/// Adds an item of the input to the messages of a chat.
-fn add(messages: &mut Vec<Message>, item: &str) -> Result<(), String> {
-    let item = RawObject::parse(item).unwrap_or_default();
-    let said = |name: &str| item.get(name).unwrap_or("null");
-    match item.text("type").as_deref().unwrap_or("message") {
-        "message" => {
-            let role = match item.get("role") {
-                Some("\"developer\"") => "\"system\"",
-                Some(role) if role.starts_with('"') => role,
-                Some(_) | None => return Err("a message in `input` must have a `role`".to_owned()),
-            };
-            let content = text(said("content"))?;
-            messages.push(Message::Whole(format!(r#"{{"role":{role},"content":{content}}}"#)));
-        }
-        "function_call" => {
-            let (id, name, arguments) = (said("call_id"), said("name"), said("arguments"));
-            let function = format!(r#"{{"name":{name},"arguments":{arguments}}}"#);
-            let call = format!(r#"{{"id":{id},"type":"function","function":{function}}}"#);
-            match messages.last_mut() {
-                Some(Message::Calls(calls)) => calls.push(call),
-                Some(Message::Whole(_)) | None => messages.push(Message::Calls(vec![call])),
-            }
-        }
-        "function_call_output" => {
-            let (id, content) = (said("call_id"), text(said("output"))?);
-            messages.push(Message::Whole(format!(
-                r#"{{"role":"tool","tool_call_id":{id},"content":{content}}}"#
-            )));
-        }
-        other => return Err(beyond(&format!("input item {other}"))),
-    }
-    Ok(())
-}
-
-/// The text of a content: a text, or parts that are texts.
-fn text(content: &str) -> Result<String, String> {
-    if content.starts_with('"') {
-        return Ok(content.to_owned());
-    }
-    let parts = items(content)
-        .ok_or_else(|| "the content of a message must be a text or a list of parts".to_owned())?;
-    let texts: Result<String, String> = parts
-        .into_iter()
-        .map(|part| {
-            let part = RawObject::parse(part).unwrap_or_default();
-            let kind = || beyond(part.text("type").as_deref().unwrap_or("content"));
-            part.get("text").and_then(raw_text).ok_or_else(kind)
-        })
-        .collect();
-    Ok(format!("\"{}\"", texts?))
 }
 
 fn tool(json: &str) -> Result<String, String> {

@@ -3,7 +3,8 @@
 use causeway_queue::json::{RawObject, items};
 
 use super::answer::{
-    Beside, call_item, item_id, message_item, raw_content, raw_text, text_part, whole,
+    Beside, call_item, item_id, message_item, raw_content, raw_text, reasoning, reasoning_item,
+    summary_part, text_part, whole,
 };
 use crate::{
     assembly::{calls::Calls, node::TooMany},
@@ -11,11 +12,13 @@ use crate::{
 };
 
 /// Turns chunks into events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Teller {
+    /// The name of the response in the ids of its items.
+    name: String,
     beside: Beside,
     finish_reason: Option<String>,
-    /// The items of the output, in order. A message is open while it is the last one, a call until
+    /// The items of the output, in order. A text is open while it is the last one, a call until
     /// the end: parts of several calls may come in turns.
     items: Vec<Item>,
     calls: Calls,
@@ -26,12 +29,56 @@ pub(super) struct Teller {
 #[derive(Debug)]
 enum Item {
     /// Its text, as JSON writes it.
-    Message { text: String, is_open: bool },
+    Text { kind: Kind, text: String, is_open: bool },
     /// Its place among the calls.
     Call(usize),
 }
 
+/// The kind of an item that is a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Message,
+    Reasoning,
+}
+
+impl Kind {
+    /// The beginning of the types of its events, for the part and for the text in it.
+    fn events(self) -> [&'static str; 2] {
+        match self {
+            Self::Message => ["content_part", "output_text"],
+            Self::Reasoning => ["reasoning_summary_part", "reasoning_summary_text"],
+        }
+    }
+
+    /// The place of the one part, and the rest of the events of its text.
+    fn fields(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Message => (r#""content_index":0"#, r#","logprobs":[]"#),
+            Self::Reasoning => (r#""summary_index":0"#, ""),
+        }
+    }
+
+    fn part(self, text: &str) -> String {
+        match self {
+            Self::Message => text_part(text),
+            Self::Reasoning => summary_part(text),
+        }
+    }
+}
+
 impl Teller {
+    /// A stream of the response `name`.
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            beside: Beside::default(),
+            finish_reason: None,
+            items: Vec::new(),
+            calls: Calls::default(),
+            events: Vec::new(),
+        }
+    }
+
     /// Takes a chunk, and returns the events that it brings.
     pub(super) fn hear(&mut self, chunk: &RawObject<'_>) -> Result<Vec<String>, TooMany> {
         for (name, value) in chunk.iter() {
@@ -47,9 +94,12 @@ impl Teller {
                 self.finish_reason = Some(reason.to_owned());
             }
             let delta = choice.object("delta").unwrap_or_default();
+            if let Some(text) = reasoning(&delta) {
+                self.add_text(Kind::Reasoning, text);
+            }
             let text = delta.get("content").and_then(raw_content);
             if let Some(text) = text.filter(|text| !text.is_empty()) {
-                self.add_text(&text);
+                self.add_text(Kind::Message, &text);
             }
             for part in delta.get("tool_calls").and_then(items).unwrap_or_default() {
                 self.add_call(part)?;
@@ -69,7 +119,7 @@ impl Teller {
         if !is_answer {
             return Err(Failure::Cut("the stream ended before the answer did".to_owned()));
         }
-        self.close_message();
+        self.close_text();
         for place in 0..self.items.len() {
             if let Some(Item::Call(call)) = self.items.get(place) {
                 let said = self.calls.said(*call);
@@ -87,26 +137,27 @@ impl Teller {
         Ok(self.events)
     }
 
-    fn add_text(&mut self, more: &str) {
-        if !matches!(self.items.last(), Some(Item::Message { is_open: true, .. })) {
-            self.items.push(Item::Message { text: String::new(), is_open: true });
+    fn add_text(&mut self, kind: Kind, more: &str) {
+        let goes_on = matches!(self.items.last(), Some(Item::Text { kind: last, is_open: true, .. }) if *last == kind);
+        if !goes_on {
+            self.close_text();
+            self.items.push(Item::Text { kind, text: String::new(), is_open: true });
             let place = self.items.len() - 1;
             self.tell_item("added", place, false);
-            let part = format!(r#""part":{}"#, text_part(""));
-            self.tell_text("content_part.added", place, &part);
+            self.tell_part("added", kind, place, "");
         }
         let place = self.items.len() - 1;
-        if let Some(Item::Message { text, .. }) = self.items.last_mut() {
+        if let Some(Item::Text { text, .. }) = self.items.last_mut() {
             text.push_str(more);
         }
-        self.tell_text("output_text.delta", place, &format!(r#""delta":"{more}","logprobs":[]"#));
+        self.tell_text("delta", kind, place, &format!(r#""delta":"{more}""#));
     }
 
     fn add_call(&mut self, part: &str) -> Result<(), TooMany> {
         let known = self.calls.len();
         let Some(call) = self.calls.add(part)? else { return Ok(()) };
         if call == known {
-            self.close_message();
+            self.close_text();
             self.items.push(Item::Call(call));
             self.tell_item("added", self.items.len() - 1, false);
         }
@@ -123,17 +174,15 @@ impl Teller {
         Ok(())
     }
 
-    /// Closes the last item if it is a message.
-    fn close_message(&mut self) {
-        let Some(Item::Message { text, is_open }) = self.items.last_mut() else { return };
+    /// Closes the last item if it is a text.
+    fn close_text(&mut self) {
+        let Some(Item::Text { kind, text, is_open }) = self.items.last_mut() else { return };
         if !std::mem::take(is_open) {
             return;
         }
-        let text = text.clone();
-        let place = self.items.len() - 1;
-        self.tell_text("output_text.done", place, &format!(r#""text":"{text}","logprobs":[]"#));
-        let part = format!(r#""part":{}"#, text_part(&text));
-        self.tell_text("content_part.done", place, &part);
+        let (kind, text, place) = (*kind, text.clone(), self.items.len() - 1);
+        self.tell_text("done", kind, place, &format!(r#""text":"{text}""#));
+        self.tell_part("done", kind, place, &text);
         self.tell_item("done", place, true);
     }
 
@@ -145,11 +194,20 @@ impl Teller {
         ));
     }
 
-    /// Tells something of the text of a message.
-    fn tell_text(&mut self, kind: &str, place: usize, more: &str) {
+    /// Tells that the part of a text was added or is done.
+    fn tell_part(&mut self, what: &str, kind: Kind, place: usize, text: &str) {
+        let ([name, _], (index, _)) = (kind.events(), kind.fields());
+        let (about, part) = (self.about(place), kind.part(text));
+        self.events
+            .push(format!(r#"{{"type":"response.{name}.{what}",{about},{index},"part":{part}}}"#));
+    }
+
+    /// Tells something of a text.
+    fn tell_text(&mut self, what: &str, kind: Kind, place: usize, more: &str) {
+        let ([_, name], (index, rest)) = (kind.events(), kind.fields());
         let about = self.about(place);
         self.events
-            .push(format!(r#"{{"type":"response.{kind}",{about},"content_index":0,{more}}}"#));
+            .push(format!(r#"{{"type":"response.{name}.{what}",{about},{index},{more}{rest}}}"#));
     }
 
     /// The fields that say which item an event is about.
@@ -160,17 +218,22 @@ impl Teller {
     fn id(&self, place: usize) -> String {
         let kind = match self.items.get(place) {
             Some(Item::Call(_)) => "fc",
-            Some(Item::Message { .. }) | None => "msg",
+            Some(Item::Text { kind: Kind::Reasoning, .. }) => "rs",
+            Some(Item::Text { kind: Kind::Message, .. }) | None => "msg",
         };
-        item_id(kind, &self.beside, place)
+        item_id(kind, &self.name, place)
     }
 
     fn item(&self, place: usize, is_complete: bool) -> String {
+        let id = self.id(place);
         match self.items.get(place) {
-            Some(Item::Call(call)) => {
-                call_item(&self.id(place), &self.calls.said(*call), is_complete)
+            Some(Item::Call(call)) => call_item(&id, &self.calls.said(*call), is_complete),
+            Some(Item::Text { kind: Kind::Message, text, .. }) => {
+                message_item(&id, text, is_complete)
             }
-            Some(Item::Message { text, .. }) => message_item(&self.id(place), text, is_complete),
+            Some(Item::Text { kind: Kind::Reasoning, text, .. }) => {
+                reasoning_item(&id, text, is_complete)
+            }
             None => String::new(),
         }
     }

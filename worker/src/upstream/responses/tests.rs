@@ -186,7 +186,7 @@ async fn parallel_calls_are_told_apart() {
     let (answer, heard, _) = answered(&says, &json!({ "input": "hi", "stream": true })).await;
     answer.unwrap();
     let last = &heard.last().unwrap()["response"];
-    let wanted = [["a", "f", "{1}"], ["b", "g", "{2}"], ["call_c_2", "h", "{}"]];
+    let wanted = [["a", "f", "{1}"], ["b", "g", "{2}"], ["call_1_2", "h", "{}"]];
     assert_eq!(calls(last), wanted);
     let done = heard.iter().filter(|event| event["type"] == "response.output_item.done");
     assert_eq!(done.count(), 3);
@@ -206,6 +206,7 @@ async fn numbers_and_surrogates_go_through_as_they_are() {
     assert_eq!(String::from_utf8(chat.unwrap()).unwrap(), wanted);
     let answer = answer::response(
         br#"{"id":"c","created":1e400,"choices":[{"message":{"content":"\ud83d"}}]}"#,
+        "1",
     );
     let answer = String::from_utf8(answer.unwrap()).unwrap();
     assert!(answer.contains("1e400") && answer.contains(r#""text":"\ud83d""#), "{answer}");
@@ -228,12 +229,112 @@ async fn what_chat_cannot_say_is_refused() {
         json!({ "model": "m", "input": "x", "conversation": "conv_1" }),
         json!({ "model": "m", "input": "x", "tools": [{ "type": "web_search" }] }),
         json!({ "model": "m", "input": [{ "type": "input_image" }] }),
+        json!({ "model": "m", "input": [{ "role": "user", "content": [{ "type": "input_image", "file_id": "f" }] }] }),
+        json!({ "model": "m", "input": [{ "type": "item_reference", "id": "msg_1" }] }),
         json!({ "model": "m" }),
     ] {
         let (answer, ..) = answered(&[], &body).await;
         let Err(Failure::Refused(refusal)) = answer else { panic!("{body}") };
         assert_eq!(refusal.status_code, 400, "{body}");
     }
+}
+
+/// The messages of the chat that is made of an input.
+fn messages(input: &Value) -> Value {
+    let request = json!({ "model": "m", "input": input }).to_string();
+    let chat: Value = serde_json::from_slice(&request::chat(request.as_bytes()).unwrap()).unwrap();
+    chat["messages"].clone()
+}
+
+#[test]
+fn images_and_files_are_parts_of_a_chat() {
+    let parts = json!([
+        { "type": "input_text", "text": "what is this?" },
+        { "type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "low" },
+        { "type": "input_image", "image_url": "https://h/i.png", "file_id": null },
+        { "type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,AA==" },
+    ]);
+    let wanted = json!([
+        { "type": "text", "text": "what is this?" },
+        { "type": "image_url", "image_url": { "url": "data:image/png;base64,AA==", "detail": "low" } },
+        { "type": "image_url", "image_url": { "url": "https://h/i.png" } },
+        { "type": "file", "file": { "filename": "a.pdf", "file_data": "data:application/pdf;base64,AA==" } },
+    ]);
+    let said = messages(&json!([{ "role": "user", "content": parts }]));
+    assert_eq!(said, json!([{ "role": "user", "content": wanted }]));
+}
+
+#[test]
+fn an_assistants_turn_is_one_message() {
+    let call = |id: &str| json!({ "type": "function_call", "call_id": id, "name": "f", "arguments": "{}" });
+    let said = messages(&json!([
+        { "role": "user", "content": "hi" },
+        { "type": "reasoning", "id": "rs_1", "summary": [{ "type": "summary_text", "text": "hm" }] },
+        { "type": "message", "role": "assistant", "content": [{ "type": "output_text", "text": "let me see" }] },
+        call("a"),
+        call("b"),
+        { "type": "function_call_output", "call_id": "a", "output": "1" },
+        { "type": "function_call_output", "call_id": "b", "output": [{ "type": "input_text", "text": "2" }] },
+        { "type": "message", "role": "assistant", "content": "done" },
+        { "type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "x" },
+    ]));
+    let called = |id: &str| json!({ "id": id, "type": "function", "function": { "name": "f", "arguments": "{}" } });
+    let wanted = json!([
+        { "role": "user", "content": "hi" },
+        { "role": "assistant", "content": "let me see", "reasoning_content": "hm",
+          "tool_calls": [called("a"), called("b")] },
+        { "role": "tool", "tool_call_id": "a", "content": "1" },
+        { "role": "tool", "tool_call_id": "b", "content": "2" },
+        { "role": "assistant", "content": "done" },
+    ]);
+    assert_eq!(said, wanted);
+}
+
+#[tokio::test]
+async fn reasoning_is_an_item_before_the_text() {
+    for name in ["reasoning", "reasoning_content"] {
+        let message = json!({ "role": "assistant", "content": "Hello", name: "hm" });
+        let says =
+            json!({ "id": "c", "choices": [{ "message": message, "finish_reason": "stop" }] });
+        let (answer, ..) = answered(&[says], &json!({ "input": "hi" })).await;
+        let output = &answer.unwrap()["output"];
+        assert_eq!(output[0]["summary"][0]["text"], "hm");
+        assert_eq!((&output[0]["id"], &output[1]["id"]), (&json!("rs_1_0"), &json!("msg_1_1")));
+    }
+}
+
+#[tokio::test]
+async fn reasoning_streams_before_the_text() {
+    let chunk = |delta: Value| json!({ "id": "c", "choices": [{ "delta": delta }] });
+    let says = [
+        chunk(json!({ "role": "assistant", "reasoning_content": "h" })),
+        chunk(json!({ "reasoning_content": "m" })),
+        chunk(json!({ "content": "Hello" })),
+        json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] }),
+    ];
+    let (answer, heard, _) = answered(&says, &json!({ "input": "hi", "stream": true })).await;
+    answer.unwrap();
+    let kinds: Vec<&str> = heard.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let expected = [
+        "output_item.added",
+        "reasoning_summary_part.added",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.done",
+        "reasoning_summary_part.done",
+        "output_item.done",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "completed",
+    ];
+    assert_eq!(kinds, expected.map(|kind| format!("response.{kind}")));
+    assert_eq!(heard[4]["text"], "hm");
+    let output = &heard.last().unwrap()["response"]["output"];
+    assert_eq!((&output[0]["type"], &output[1]["type"]), (&json!("reasoning"), &json!("message")));
 }
 
 #[tokio::test]
