@@ -348,7 +348,9 @@ pub(crate) async fn sessions(
     caller: Caller,
 ) -> Result<Response, ApiError> {
     let talks = state.queue.conversations(&caller.tenant).await?;
-    let sessions = talks.iter().map(view).collect();
+    // A conversation of responses has another kind of profile.
+    let talks = talks.iter().filter(|talk| talk.profile.read::<Profile>().is_ok());
+    let sessions = talks.map(view).collect();
     Ok(Json(SessionList { sessions }).into_response())
 }
 

@@ -96,17 +96,25 @@ async fn answer(
 ) -> Result<Response, ApiError> {
     let Incoming { caller, path, headers, body } = incoming;
     let mut asked = Asked::read(state, &caller.tenant, &path, &headers, &body)?;
-    let is_background =
-        dialect == Dialect::Responses && responses::adapt(state, &caller, &mut asked).await?;
+    let adapted = match dialect {
+        Dialect::Responses => responses::adapt(state, &caller, &mut asked).await?,
+        Dialect::OpenAi | Dialect::Anthropic => responses::Adapted::default(),
+    };
+    let is_background = adapted.is_background;
     let allowance = if caller.is_rated {
         state.queue.allowance(&caller.tenant, asked.model()).await?
     } else {
         Allowance::default()
     };
     let streams = asked.reply == Reply::Stream;
+    let drafted = asked.job.id.clone();
     let mut held = Held::submit(state, caller.tenant, asked, dialect).await?;
     let id = held.id().clone();
     access::of_job(&id);
+    // Another id is that of an earlier attempt, which has its input.
+    if id == drafted {
+        adapted.attach(state, &id).await;
+    }
     let answered = match (streams, is_background) {
         // Its client learns its id at once, so that it may go.
         (true, true) => {

@@ -11,6 +11,7 @@ mod lanes;
 mod operation;
 mod paths;
 mod process;
+mod responses;
 pub(crate) mod schema;
 mod tenants;
 mod webhooks;
@@ -37,7 +38,13 @@ use self::{
 use crate::{
     bridge as chat, deliveries,
     error::{AnthropicEnvelope, Envelope},
-    gateway::{ResponseWishes, Wishes},
+    gateway::{
+        ResponseWishes, Wishes,
+        responses::{
+            DeletedResponse,
+            conversation::{ConversationRequest, ConversationView, DeletedConversation},
+        },
+    },
     health::Well,
     job_view::{IncludedView, JobView, ListView, PageView},
     models::{ModelList, ModelView},
@@ -134,6 +141,7 @@ fn requests() -> Schemas {
     add::<Peek>(&mut schemas);
     add::<Wishes>(&mut schemas);
     add::<ResponseWishes>(&mut schemas);
+    add::<ConversationRequest>(&mut schemas);
     add::<Whose>(&mut schemas);
     add::<TenantRequest>(&mut schemas);
     add::<LimitsRequest>(&mut schemas);
@@ -160,6 +168,9 @@ fn answers() -> Schemas {
     add::<TenantList>(&mut schemas);
     add::<ModelList>(&mut schemas);
     add::<ModelView>(&mut schemas);
+    add::<ConversationView>(&mut schemas);
+    add::<DeletedConversation>(&mut schemas);
+    add::<DeletedResponse>(&mut schemas);
     add::<chat::Answered<'_>>(&mut schemas);
     add::<chat::Pending>(&mut schemas);
     add::<chat::SessionList>(&mut schemas);

@@ -14,7 +14,9 @@ use axum::{
 use crate::{
     auth, bridge, deliveries, docs,
     error::ApiError,
-    events, gateway, headers, health, jobs, listing, models, openapi, origin,
+    events,
+    gateway::{self, responses::conversation},
+    headers, health, jobs, listing, models, openapi, origin,
     outage::{self, Outage},
     queue_view, request_id, root,
     state::AppState,
@@ -80,8 +82,21 @@ fn for_callers() -> Table {
         .route("/v1/embeddings", allow(post(gateway::openai), "POST"))
         .route("/v1/messages", allow(post(gateway::anthropic), "POST"))
         .route("/v1/responses", allow(post(gateway::responses), "POST"))
-        .route("/v1/responses/{id}", allow(get(gateway::responses::retrieve), "GET, HEAD"))
+        .route(
+            "/v1/responses/{id}",
+            allow(
+                get(gateway::responses::retrieve).delete(gateway::responses::delete),
+                "DELETE, GET, HEAD",
+            ),
+        )
+        .route(
+            "/v1/responses/{id}/input_items",
+            allow(get(gateway::responses::input_items), "GET, HEAD"),
+        )
         .route("/v1/responses/{id}/cancel", allow(post(gateway::responses::cancel), "POST"))
+        .route("/v1/conversations", allow(post(conversation::create), "POST"))
+        .route("/v1/conversations/{id}", allow(delete(conversation::delete), "DELETE"))
+        .route("/v1/conversations/{id}/items", allow(get(conversation::list), "GET, HEAD"))
         .route("/v1/models", allow(get(models::list), "GET, HEAD"))
         .route_as("/v1/models/{id}", "/v1/models/{*id}", allow(get(models::show), "GET, HEAD"))
         .route("/bridge/chat", allow(post(bridge::chat), "POST"))

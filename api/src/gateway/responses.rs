@@ -1,10 +1,13 @@
 //! `/v1/responses`: OpenAI's responses, in the foreground and in the background.
 //!
-//! A response is a job, and its id names the job: `resp_…` for `job_…`. What the upstream calls it
-//! stays in the store, for a later request that continues it. An upstream that does not speak
-//! responses is called by the worker in the words of chat.
+//! A response is a job, and its id names the job: `resp_…` for `job_…`. The upstream's own name of it
+//! stays in the store, for a later request that continues it. For an upstream without responses the worker
+//! translates the request to a chat.
 
+pub(crate) mod conversation;
 pub(super) mod events;
+mod history;
+mod listing;
 pub(super) mod object;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -12,15 +15,17 @@ use std::{collections::BTreeMap, time::Duration};
 use axum::{
     Json,
     extract::{Query, State},
-    http::HeaderMap,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use causeway_queue::{Job, JobId, RawJson, TenantId, job::State as JobState, json::RawObject};
-use serde::Deserialize;
+use causeway_queue::{Job, JobId, RawJson, TenantId, fair::Estimate};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use self::{events::Renderer, object::object};
+pub(crate) use self::listing::{PAGE, input_items};
+use self::{conversation::Reference, events::Renderer, history::Earlier, object::object};
 use super::{
     Dialect,
     hold::Held,
@@ -56,27 +61,62 @@ pub(crate) struct Wishes {
     #[serde(default)]
     #[schema(schema_with = schema::metadata)]
     metadata: Option<BTreeMap<String, String>>,
-    /// The response that this one continues, where its upstream keeps responses.
+    /// The response that this one continues.
     #[serde(default)]
     previous_response_id: Option<String>,
+    /// The conversation that this response is part of, by its id.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    conversation: Option<Reference>,
+    /// False: the input is not kept, so no other response can continue this one.
+    #[serde(default)]
+    #[schema(ignore)]
+    store: Option<Value>,
 }
 
-/// Makes of a call what the queue has to know of a response; whether it is one in the background.
+/// What a call for a response is beside its job.
+#[derive(Debug, Default)]
+pub(super) struct Adapted {
+    pub(super) is_background: bool,
+    /// All items of its input, if they are to be kept.
+    input: Option<Bytes>,
+}
+
+impl Adapted {
+    /// Attaches the input to the job `id`. The response is made all the same if the store takes no more.
+    pub(super) async fn attach(self, state: &AppState, id: &JobId) {
+        let Some(input) = self.input else { return };
+        if let Err(error) = state.queue.backend().attach(id, input).await {
+            tracing::warn!(job.id = %id, %error, "cannot keep the input of a response: it cannot be continued");
+        }
+    }
+}
+
+/// Makes of a call what the queue has to know of a response.
 pub(super) async fn adapt(
     state: &AppState,
     caller: &Caller,
     asked: &mut Asked,
-) -> Result<bool, ApiError> {
+) -> Result<Adapted, ApiError> {
     let wishes: Wishes = parse(&asked.job.body)?;
     let mut body: BTreeMap<String, RawJson> = parse(&asked.job.body)?;
     let metadata = wishes.metadata.unwrap_or_default();
     submit::check_metadata(&metadata)?;
     asked.job.spec.metadata = metadata;
     asked.job.spec.api = RawJson::of(&object::echo(&body)).ok();
-    if let Some(id) = &wishes.previous_response_id {
-        let known = upstreams_name(state, &caller.tenant, id).await?;
-        body.insert("previous_response_id".to_owned(), RawJson::string(&known));
+    let conversation = wishes.conversation.as_ref().and_then(Reference::ours);
+    let earlier = earlier(state, &caller.tenant, wishes.previous_response_id, conversation).await?;
+    match &earlier {
+        Some(Earlier::Upstreams(name)) => {
+            body.insert("previous_response_id".to_owned(), RawJson::string(name));
+        }
+        Some(Earlier::Items(_)) | None => drop(body.remove("previous_response_id")),
     }
+    if let Some(id) = conversation {
+        body.remove("conversation");
+        conversation::join(state, id, &mut asked.job)?;
+    }
+    let input = history::complete(state, &caller.tenant, &mut body, earlier).await?;
     body.remove("background");
     body.remove("background_options");
     let is_background = wishes.background == Some(true);
@@ -92,24 +132,45 @@ pub(super) async fn adapt(
             asked.reply = Reply::Place;
         }
     }
-    asked.job.body = serde_json::to_vec(&body).map_or_else(|_| asked.job.body.clone(), Bytes::from);
-    Ok(is_background)
+    let body = serde_json::to_vec(&body).map_or_else(|_| asked.job.body.clone(), Bytes::from);
+    check_size(state, &body)?;
+    asked.job.cost.prompt = Estimate::of_body(body.len(), None).prompt;
+    asked.job.body = body;
+    let is_kept = conversation.is_some() || wishes.store != Some(Value::Bool(false));
+    Ok(Adapted { is_background, input: Some(input).filter(|_| is_kept) })
 }
 
-/// By which name its upstream knows the response `id`.
-async fn upstreams_name(state: &AppState, tenant: &TenantId, id: &str) -> Result<String, ApiError> {
-    let refused = |message: String| ApiError::invalid_param("previous_response_id", message);
-    let job = find(state, tenant, id).await?;
-    let JobState::Ended { output, .. } = &job.state else {
-        return Err(refused(format!("response {id} has not ended; wait for it")));
-    };
-    let answer = output.as_ref().and_then(|output| output.response.as_ref());
-    let name = answer.and_then(|answer| RawObject::parse(answer.body.as_str()).ok()?.text("id"));
-    name.filter(|name| name.starts_with("resp")).ok_or_else(|| {
-        refused(format!(
-            "the upstream of response {id} keeps no responses; send the whole conversation as `input`"
-        ))
-    })
+/// Returns what stands before a request.
+async fn earlier(
+    state: &AppState,
+    tenant: &TenantId,
+    response: Option<String>,
+    conversation: Option<&str>,
+) -> Result<Option<Earlier>, ApiError> {
+    match (response, conversation) {
+        (None, None) => Ok(None),
+        (Some(id), None) => history::earlier(state, tenant, &id).await.map(Some),
+        (None, Some(id)) => conversation::earlier(state, tenant, id).await.map(Some),
+        (Some(_), Some(_)) => {
+            let message = "send either previous_response_id or conversation, as each names what \
+                           stands before";
+            Err(ApiError::invalid_param("conversation", message))
+        }
+    }
+}
+
+/// Refuses a request that has grown beyond the limit, as the conversation before it counts too.
+fn check_size(state: &AppState, body: &Bytes) -> Result<(), ApiError> {
+    let most = state.settings.max_body_bytes;
+    if body.len() <= most {
+        return Ok(());
+    }
+    let message = format!(
+        "the request and the conversation before it have {} bytes, and {most} are the limit \
+         (`api.max_body_bytes`); begin a new conversation",
+        body.len()
+    );
+    Err(ApiError::invalid("body_too_large", message).with_status(StatusCode::PAYLOAD_TOO_LARGE))
 }
 
 /// The tenant's response `id`.
@@ -170,6 +231,35 @@ fn respond_with(job: &Job) -> Response {
     name_job(response.headers_mut(), &job.id);
     simulated::mark_job(response.headers_mut(), job);
     response
+}
+
+/// The response is deleted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeletedResponse {
+    /// Always true.
+    deleted: bool,
+    id: String,
+    /// Always `response`.
+    object: &'static str,
+}
+
+/// `DELETE /v1/responses/{id}`: cancels it first, if it has not ended.
+pub(crate) async fn delete(
+    State(state): State<AppState>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<DeletedResponse>, ApiError> {
+    let job = find(&state, &caller.tenant, &id).await?;
+    if !job.status().is_terminal() {
+        state.queue.cancel(&caller.tenant, &job.id).await?;
+        let ended = state.queue.wait(&caller.tenant, &job.id, CANCEL_WAIT);
+        state.unless_stopped(ended, &caller.tenant, &job.id).await?;
+    }
+    if !state.queue.delete(&caller.tenant, &job.id).await? {
+        let message = format!("response {id} is being cancelled; delete it again in a second");
+        return Err(ApiError::invalid("not_ended", message));
+    }
+    Ok(Json(DeletedResponse { deleted: true, id, object: "response" }))
 }
 
 /// `POST /v1/responses/{id}/cancel`: answers with the response, again and again.

@@ -11,17 +11,17 @@ use super::{
     schema,
 };
 use crate::{
-    gateway::{ResponseWishes, Wishes},
+    gateway::Wishes,
     job_view::JobView,
     models::{ModelList, ModelView},
     submit::Peek,
 };
 
-const TAG: &str = "OpenAI and Anthropic";
+pub(super) const TAG: &str = "OpenAI and Anthropic";
 
 /// What is told in the shape of Anthropic's errors, behind its door.
-pub(super) const IN_ANTHROPIC_SHAPE: [u16; 11] =
-    [400, 403, 410, 413, 415, 422, 429, 500, 502, 503, 504];
+pub(super) const IN_ANTHROPIC_SHAPE: [u16; 12] =
+    [400, 403, 404, 410, 413, 415, 422, 429, 500, 502, 503, 504];
 
 const ABOUT: &str = "The body goes to the upstream as it is, and its answer comes back as it is: \
                      only what is described here is read. A caller that goes away cancels the job, \
@@ -40,7 +40,7 @@ fn answer(about: &str) -> ResponseBuilder {
 }
 
 /// An answer, or the events of one.
-fn answered() -> ResponseBuilder {
+pub(super) fn answered() -> ResponseBuilder {
     let streamed = ContentBuilder::new().build();
     answer("The answer; a stream where `stream` is true").content("text/event-stream", streamed)
 }
@@ -61,12 +61,7 @@ fn door(id: &str, summary: &str) -> Operation {
         .passes_on()
 }
 
-fn response(id: &str, summary: &str) -> Operation {
-    let response = operation(TAG, id, summary).path("id", "The response's id").refuses([404, 410]);
-    response.asks_the_store()
-}
-
-fn openai(id: &str, summary: &str) -> Operation {
+pub(super) fn openai(id: &str, summary: &str) -> Operation {
     door(id, summary).refuses([410, 422, 429, 502, 504]).asks_the_store()
 }
 
@@ -75,27 +70,6 @@ pub(super) fn entries() -> Vec<Entry> {
         ("/v1/chat/completions", Post, openai("createChatCompletion", "A chat, OpenAI's way")),
         ("/v1/completions", Post, openai("createCompletion", "A completion, OpenAI's way")),
         ("/v1/embeddings", Post, openai("createEmbedding", "Embeddings, OpenAI's way")),
-        (
-            "/v1/responses",
-            Post,
-            openai("createResponse", "A response, OpenAI's way")
-                .takes(all_of([of::<Peek>(), of::<Wishes>(), of::<ResponseWishes>()]))
-                .refuses([404]),
-        ),
-        (
-            "/v1/responses/{id}",
-            Get,
-            response("getResponse", "The response as it is now, or its events")
-                .query("stream", "Whether to answer with its events", schema::flag())
-                .query("starting_after", "The number of the last event known", schema::seq())
-                .responds(200, answered())
-                .refuses([400]),
-        ),
-        (
-            "/v1/responses/{id}/cancel",
-            Post,
-            response("cancelResponse", "Cancel a response").responds(200, answered()),
-        ),
         (
             "/v1/messages",
             Post,

@@ -5,7 +5,9 @@ use utoipa::openapi::{
     path::{HttpMethod, PathItem},
 };
 
-use super::{bridge, doors, jobs, lanes, operation::Operation, process, tenants, webhooks};
+use super::{
+    bridge, doors, jobs, lanes, operation::Operation, process, responses, tenants, webhooks,
+};
 use crate::settings::Settings;
 
 /// One operation: where, how, and what about it.
@@ -14,6 +16,7 @@ pub(super) type Entry = (&'static str, HttpMethod, Operation);
 /// All of them.
 pub(super) fn all(settings: &Settings) -> Paths {
     let entries = jobs::entries(settings).into_iter().chain(doors::entries());
+    let entries = entries.chain(responses::entries());
     let entries = entries.chain(webhooks::entries()).chain(tenants::entries());
     let entries =
         entries.chain(lanes::entries()).chain(bridge::entries()).chain(process::entries());

@@ -144,6 +144,11 @@ pub(crate) fn number(least: usize, most: usize) -> Object {
     number.minimum(Some(least)).maximum(Some(most)).build()
 }
 
+/// The order of a list.
+pub(crate) fn order() -> Object {
+    text().enum_values(Some(["asc", "desc"])).build()
+}
+
 /// Yes or no.
 pub(crate) fn flag() -> Object {
     ObjectBuilder::new().schema_type(Type::Boolean).build()

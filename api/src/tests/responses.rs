@@ -212,3 +212,162 @@ async fn a_response_goes_on_from_one_that_its_upstream_knows() {
     let sent: Value = serde_json::from_slice(&api.claim().await.body).unwrap();
     assert_eq!(sent["previous_response_id"], "resp_of_upstream");
 }
+
+/// Answers a response as the worker does that asked for a chat.
+async fn translate(api: &Api, lease: Lease, output: Value) {
+    let body = json!({ "id": "chatcmpl-1", "object": "response", "status": "completed", "output": output });
+    let response = Some(Answered { status_code: 200, body: RawJson::of(&body).unwrap() });
+    let output = Output { response, ..Output::default() };
+    api.settle(lease, Outcome::Succeeded { output, turn: None }).await;
+}
+
+/// Asks for a response, and a worker that asks for a chat answers `text`: its id, and the input that it was sent.
+async fn said(api: &Api, request: &Value, text: &str) -> (String, Value) {
+    let mut sent = Value::Null;
+    let request = post(URL, &request.to_string());
+    let (status, headers, body) = served(api, request, async |lease| {
+        let request: Value = serde_json::from_slice(&lease.body).unwrap();
+        sent = request["input"].clone();
+        let name = lease.key.job.to_string().replacen("job_", "", 1);
+        let content = json!([{ "type": "output_text", "text": text }]);
+        let message = json!({ "id": format!("msg_{name}_0"), "type": "message", "status": "completed",
+            "role": "assistant", "content": content });
+        translate(api, lease, json!([message])).await;
+    })
+    .await;
+    assert_eq!(status, 200, "{body}");
+    let id = headers["x-causeway-job-id"].to_str().unwrap().replacen("job_", "resp_", 1);
+    (id, sent)
+}
+
+#[tokio::test]
+async fn a_response_continues_a_translated_one() {
+    let api = Api::new();
+    let (first, sent) = said(&api, &json!({ "input": "one" }), "1").await;
+    assert_eq!(sent, "one");
+    let next =
+        json!({ "input": [{ "role": "user", "content": "two" }], "previous_response_id": first });
+    let (second, sent) = said(&api, &next, "2").await;
+    let answered = |text: &str| {
+        json!({ "type": "message", "role": "assistant",
+        "content": [{ "type": "output_text", "text": text }] })
+    };
+    let one = json!({ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "one" }] });
+    let two = json!({ "role": "user", "content": "two" });
+    assert_eq!(sent, json!([one, answered("1"), two]));
+    let (_, sent) = said(&api, &json!({ "input": [], "previous_response_id": second }), "3").await;
+    assert_eq!(sent, json!([one, answered("1"), two, answered("2")]));
+}
+
+#[tokio::test]
+async fn an_item_is_found_by_its_id() {
+    let api = Api::new();
+    let (first, _) = said(&api, &json!({ "input": "one" }), "1").await;
+    let refer = |id: &str| json!({ "input": [{ "type": "item_reference", "id": id }] });
+    let name = first.replacen("resp_", "", 1);
+    let (_, sent) = said(&api, &refer(&format!("msg_{name}_0")), "2").await;
+    assert_eq!(sent[0]["content"][0]["text"], "1");
+    let (_, sent) = said(&api, &refer("msg_of_upstream"), "2").await;
+    assert_eq!(sent, refer("msg_of_upstream")["input"]);
+    let answer = api.post(URL, &refer(&format!("msg_{name}_1"))).await;
+    answer.refused(400, "invalid_value");
+}
+
+#[tokio::test]
+async fn only_a_stored_response_is_continued() {
+    let api = Api::new();
+    let (id, _) = said(&api, &json!({ "input": "one", "store": false }), "1").await;
+    let answer = api.post(URL, &json!({ "input": "two", "previous_response_id": id })).await;
+    assert!(answer.refused(400, "invalid_value").contains("whole conversation"));
+}
+
+#[tokio::test]
+async fn a_conversation_does_not_outgrow_the_limit_of_bodies() {
+    let settings = crate::Settings { max_body_bytes: 2000, ..crate::Settings::default() };
+    let api = Api::with(settings, crate::Tenants::open());
+    let (id, _) = said(&api, &json!({ "input": "x".repeat(1500) }), "1").await;
+    let next = json!({ "input": "x".repeat(500), "previous_response_id": id });
+    api.post(URL, &next).await.refused(413, "body_too_large");
+}
+
+#[tokio::test]
+async fn the_items_of_an_input_are_listed_in_pages() {
+    let api = Api::new();
+    let input = json!([{ "role": "user", "content": "one" }, { "role": "assistant", "content": "two" },
+        { "type": "function_call_output", "call_id": "c", "output": "three" }]);
+    let (id, _) = said(&api, &json!({ "input": input }), "four").await;
+    let path = format!("{URL}/{id}/input_items");
+    let page = api.get(&format!("{path}?order=asc&limit=2")).await.ok(200).clone();
+    let data = page["data"].as_array().unwrap();
+    assert_eq!(data[0]["content"][0], json!({ "type": "input_text", "text": "one" }));
+    assert_eq!(data[1]["content"][0]["type"], "output_text");
+    assert_eq!((&page["first_id"], &page["last_id"]), (&data[0]["id"], &data[1]["id"]));
+    assert_eq!(page["has_more"], true);
+    let after = page["last_id"].as_str().unwrap();
+    let rest = api.get(&format!("{path}?order=asc&after={after}")).await.ok(200).clone();
+    assert_eq!((&rest["data"][0]["output"], &rest["has_more"]), (&json!("three"), &json!(false)));
+    let newest = api.get(&format!("{path}?limit=1")).await.ok(200).clone();
+    assert_eq!(newest["data"][0]["id"], rest["data"][0]["id"]);
+    for query in ["limit=0", "limit=101", "limit=x", "order=up"] {
+        assert_eq!(api.get(&format!("{path}?{query}")).await.status, 400, "{query}");
+    }
+    api.get(&format!("{path}?after=x")).await.refused(400, "invalid_value");
+}
+
+#[tokio::test]
+async fn a_deleted_response_is_not_found() {
+    let api = Api::new();
+    let delete = async |id: &str| {
+        let request = axum::http::Request::delete(format!("{URL}/{id}"));
+        api.ask(request.body(axum::body::Body::empty()).unwrap()).await
+    };
+    let (answered, _) = said(&api, &json!({ "input": "one" }), "1").await;
+    let waiting = api.post(URL, &json!({ "input": "hi", "background": true })).await.id();
+    for id in [answered, waiting] {
+        let deleted = json!({ "deleted": true, "id": id, "object": "response" });
+        assert_eq!(*delete(&id).await.ok(200), deleted);
+        api.get(&format!("{URL}/{id}")).await.refused(404, "response_not_found");
+        delete(&id).await.refused(404, "response_not_found");
+    }
+}
+
+#[tokio::test]
+async fn responses_of_a_conversation_continue_each_other() {
+    let api = Api::new();
+    let created = api.post("/v1/conversations", &json!({})).await;
+    assert_eq!(created.ok(200)["object"], "conversation");
+    let conversation = created.id();
+    let ask = |input: &str, named: &Value| json!({ "input": input, "conversation": named });
+    said(&api, &ask("one", &json!(conversation)), "1").await;
+    let (second, sent) = said(&api, &ask("two", &json!({ "id": conversation })), "2").await;
+    let texts = |items: &Value| -> Vec<String> {
+        let text = |item: &Value| item["content"][0]["text"].as_str().unwrap().to_owned();
+        items.as_array().unwrap().iter().map(text).collect()
+    };
+    assert_eq!(texts(&sent), ["one", "1", "two"]);
+    let response = api.get(&format!("{URL}/{second}")).await;
+    assert_eq!(response.ok(200)["conversation"]["id"], conversation);
+    let path = format!("/v1/conversations/{conversation}");
+    let list = api.get(&format!("{path}/items?order=asc")).await;
+    assert_eq!(texts(&list.ok(200)["data"]), ["one", "1", "two", "2"]);
+    assert_eq!(*api.get("/bridge/sessions").await.ok(200), json!({ "sessions": [] }));
+
+    let request = json!({ "input": "x", "conversation": conversation, "background": true });
+    api.post(URL, &request).await.ok(200);
+    let locked = api.post(URL, &request).await;
+    locked.refused(400, "conversation_locked");
+    let request = axum::http::Request::delete(&path).body(axum::body::Body::empty()).unwrap();
+    api.ask(request).await.ok(200);
+    api.get(&format!("{path}/items")).await.refused(404, "conversation_not_found");
+}
+
+#[tokio::test]
+async fn a_conversation_of_the_upstream_is_its_own() {
+    let api = Api::new();
+    let request = json!({ "input": "hi", "conversation": "conv_1", "background": true });
+    api.post(URL, &request).await.ok(200);
+    let sent: Value = serde_json::from_slice(&api.claim().await.body).unwrap();
+    assert_eq!(sent["conversation"], "conv_1");
+    let request = json!({ "input": "hi", "conversation": "conv_causeway_1", "previous_response_id": "resp_1" });
+    api.post(URL, &request).await.refused(400, "invalid_value");
+}

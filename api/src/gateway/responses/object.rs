@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use crate::job_view;
 
 /// What of a request a response says again.
-const ECHOED: [&str; 17] = [
+const ECHOED: [&str; 18] = [
+    "conversation",
     "instructions",
     "max_output_tokens",
     "metadata",
@@ -96,6 +97,9 @@ pub(in crate::gateway) fn skeleton(job: &Job, status: &str) -> Response {
         DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), raw(value))).collect();
     let echo = echo.into_iter().flatten();
     response.extend(echo.filter(|(_, value)| value.as_str() != "null"));
+    if let Some(id) = response.get_mut("conversation").filter(|id| id.as_str().starts_with('"')) {
+        *id = raw(&format!(r#"{{"id":{}}}"#, id.as_str()));
+    }
     let known = [
         ("id", RawJson::string(&id(&job.id))),
         ("object", RawJson::string("response")),

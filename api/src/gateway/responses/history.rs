@@ -1,0 +1,177 @@
+//! The items of earlier responses: those that a request continues, or refers to.
+//!
+//! An upstream with `/v1/responses` keeps its responses, and is sent its own name of the one that a request
+//! continues. For every other upstream the request is completed here: the items of the earlier response, input
+//! and output, go before its own. So each response is attached its whole input, for as long as it is kept.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use causeway_queue::{
+    Job, JobId, RawJson, Status, TenantId,
+    job::State as JobState,
+    json::{RawObject, items},
+};
+
+use super::{find, object::Response as Members};
+use crate::{error::ApiError, state::AppState};
+
+/// Most responses whose items one request refers to: each is read from the store.
+const MAX_REFERRED: usize = 100;
+
+/// The members of an item that name it in its response: they mean nothing in another one.
+const OWN: [&str; 2] = ["id", "status"];
+
+/// Completes the input of a request, and returns all of its items as a JSON list.
+pub(super) async fn complete(
+    state: &AppState,
+    tenant: &TenantId,
+    request: &mut Members,
+    earlier: Option<Earlier>,
+) -> Result<Bytes, ApiError> {
+    let own = items_of_input(request.get("input"));
+    let (own, has_references) = dereferenced(state, tenant, own).await?;
+    let (mut all, goes_on) = match earlier {
+        Some(Earlier::Items(items)) => (items, true),
+        Some(Earlier::Upstreams(_)) | None => (Vec::new(), false),
+    };
+    all.extend(own);
+    let all = format!("[{}]", all.join(","));
+    if goes_on || has_references {
+        request.insert("input".to_owned(), raw(&all));
+    }
+    Ok(Bytes::from(all))
+}
+
+/// What stands before a request that continues a response.
+#[derive(Debug)]
+pub(super) enum Earlier {
+    /// The response as its upstream knows it.
+    Upstreams(String),
+    /// Its items, input and output.
+    Items(Vec<String>),
+}
+
+/// Returns what stands before a request that continues the response `id`.
+pub(super) async fn earlier(
+    state: &AppState,
+    tenant: &TenantId,
+    id: &str,
+) -> Result<Earlier, ApiError> {
+    let refused = |why: &str| {
+        let message = format!("response {id} {why}");
+        ApiError::invalid_param("previous_response_id", message)
+    };
+    let job = find(state, tenant, id).await?;
+    match job.status() {
+        Status::Succeeded => {}
+        Status::Queued | Status::Scheduled | Status::Running => {
+            return Err(refused("has not ended; wait for it"));
+        }
+        Status::Failed | Status::Cancelled | Status::Expired => {
+            return Err(refused("has no answer; continue the one before it"));
+        }
+    }
+    if let Some(name) = upstreams_name(&job) {
+        return Ok(Earlier::Upstreams(name));
+    }
+    let mut all = input(state, &job.id).await?.ok_or_else(|| {
+        refused("was made with `\"store\": false`; send the whole conversation as `input`")
+    })?;
+    all.extend(output(&job));
+    Ok(Earlier::Items(all))
+}
+
+/// Returns the name that an upstream with `/v1/responses` gave the response; `None` if the response was
+/// translated from a chat.
+fn upstreams_name(job: &Job) -> Option<String> {
+    let name = RawObject::parse(answer(job)?).ok()?.text("id")?;
+    Some(name).filter(|name| name.starts_with("resp"))
+}
+
+/// Returns the items that are attached to a response.
+pub(super) async fn input(state: &AppState, id: &JobId) -> Result<Option<Vec<String>>, ApiError> {
+    let attached = state.queue.backend().attached(id).await?;
+    let list = attached.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok(list.map(|list| owned(items(&list).unwrap_or_default())))
+}
+
+/// Returns the items of a response's output, as items of an input.
+pub(super) fn output(job: &Job) -> Vec<String> {
+    let output = answer(job).and_then(|answer| RawObject::parse(answer).ok()?.get("output"));
+    let output = output.and_then(items).unwrap_or_default();
+    output.into_iter().map(without_name).collect()
+}
+
+fn answer(job: &Job) -> Option<&str> {
+    let JobState::Ended { output, .. } = &job.state else { return None };
+    output.as_ref()?.response.as_ref().map(|response| response.body.as_str())
+}
+
+/// Returns the items of an input, of which a text is one message.
+fn items_of_input(input: Option<&RawJson>) -> Vec<String> {
+    let input = input.map_or("null", RawJson::as_str);
+    if input.starts_with('"') {
+        let content = format!(r#"[{{"type":"input_text","text":{input}}}]"#);
+        return vec![format!(r#"{{"type":"message","role":"user","content":{content}}}"#)];
+    }
+    owned(items(input).unwrap_or_default())
+}
+
+fn owned(items: Vec<&str>) -> Vec<String> {
+    items.into_iter().map(str::to_owned).collect()
+}
+
+/// Replaces references to items of translated responses by the items. True if there were some. Other references
+/// stay, for the upstream that knows them.
+async fn dereferenced(
+    state: &AppState,
+    tenant: &TenantId,
+    mut items: Vec<String>,
+) -> Result<(Vec<String>, bool), ApiError> {
+    let mut known: HashMap<JobId, Vec<String>> = HashMap::new();
+    let mut has_references = false;
+    for item in &mut items {
+        let Some((id, job, place)) = reference(item) else { continue };
+        has_references = true;
+        if !known.contains_key(&job) {
+            if known.len() == MAX_REFERRED {
+                let message =
+                    format!("input refers to items of more than {MAX_REFERRED} responses");
+                return Err(ApiError::invalid_param("input", message));
+            }
+            let found = state.queue.job(tenant, &job).await?;
+            known.insert(job.clone(), found.as_ref().map(output).unwrap_or_default());
+        }
+        let found = known.get(&job).and_then(|output| output.get(place));
+        *item = found.cloned().ok_or_else(|| {
+            let message =
+                format!("there is no item {id:?}; send the item itself instead of its id");
+            ApiError::invalid_param("input", message)
+        })?;
+    }
+    Ok((items, has_references))
+}
+
+/// Returns the id that an item refers to, with the job and the place in its output that the id names: see
+/// `worker::upstream::responses`.
+fn reference(item: &str) -> Option<(String, JobId, usize)> {
+    let item = RawObject::parse(item).ok()?;
+    let id = item.text("id").filter(|_| item.get("type") == Some("\"item_reference\""))?;
+    let (_, rest) = id.split_once('_')?;
+    let (name, place) = rest.rsplit_once('_')?;
+    let (job, place) = (format!("job_{name}").parse().ok()?, place.parse().ok()?);
+    Some((id, job, place))
+}
+
+/// Returns an item without its own name.
+fn without_name(item: &str) -> String {
+    let item = RawObject::parse(item).unwrap_or_default();
+    let fields = item.iter().filter(|(name, _)| !OWN.contains(name));
+    let fields: Vec<String> = fields.map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+fn raw(json: &str) -> RawJson {
+    RawJson::parse(json.to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,147 @@
+//! The input of a response as a list of items.
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    http::StatusCode,
+    response::Response,
+};
+use causeway_queue::{
+    JobId, RawJson,
+    json::{RawObject, text},
+};
+use serde::Deserialize;
+
+use super::{find, history};
+use crate::{auth::Caller, error::ApiError, extract::Segment, jobs::respond, state::AppState};
+
+/// The numbers of items on a page: by default, and at most.
+pub(crate) const PAGE: (usize, usize) = (20, 100);
+
+/// The page that a client asks for.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page {
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    after: Option<String>,
+    #[serde(default)]
+    order: Order,
+}
+
+/// The order of the items: the newest first, unless the client says otherwise.
+#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    Asc,
+    #[default]
+    Desc,
+}
+
+/// `GET /v1/responses/{id}/input_items`.
+pub(crate) async fn input_items(
+    State(state): State<AppState>,
+    caller: Caller,
+    Segment(id): Segment,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let page = self::page(page)?;
+    let job = find(&state, &caller.tenant, &id).await?;
+    let input = history::input(&state, &job.id).await?.unwrap_or_default();
+    list(&input, &name(&job.id), &page).map(|list| respond(StatusCode::OK, &list))
+}
+
+/// Checks the page that a client asks for.
+pub(super) fn page(page: Result<Query<Page>, QueryRejection>) -> Result<Page, ApiError> {
+    page.map(|Query(page)| page).map_err(|rejection| {
+        let message = format!(
+            "limit must be a number, after the id of an item, order asc or desc: {}",
+            rejection.body_text()
+        );
+        ApiError::invalid("invalid_query", message)
+    })
+}
+
+/// Returns the name of the response `id` in the ids of its items.
+pub(super) fn name(id: &JobId) -> String {
+    id.to_string().replacen("job_", "", 1)
+}
+
+/// Returns one page of the items of a list; items without an id get one with `name` in it.
+pub(super) fn list(items: &[String], name: &str, page: &Page) -> Result<RawJson, ApiError> {
+    let named = |(place, item): (usize, &String)| named(item, &format!("{name}_i{place}"));
+    let mut items: Vec<(String, String)> = items.iter().enumerate().map(named).collect();
+    if page.order == Order::Desc {
+        items.reverse();
+    }
+    let (default, most) = PAGE;
+    let limit = page.limit.unwrap_or(default);
+    if !(1..=most).contains(&limit) {
+        let message = format!("limit must be a whole number from 1 to {most}; it is {limit}");
+        return Err(ApiError::invalid_param("limit", message));
+    }
+    let start = match &page.after {
+        None => 0,
+        Some(after) => {
+            let place = items.iter().position(|(id, _)| id == after);
+            let unknown = || {
+                let after: String = after.chars().take(100).collect();
+                ApiError::invalid_param("after", format!("there is no item {after:?} in this list"))
+            };
+            place.ok_or_else(unknown)? + 1
+        }
+    };
+    let rest = items.get(start..).unwrap_or_default();
+    let shown = rest.get(..limit.min(rest.len())).unwrap_or_default();
+    let data: Vec<&str> = shown.iter().map(|(_, item)| item.as_str()).collect();
+    let id = |item: Option<&(String, String)>| {
+        item.map_or(RawJson::default(), |(id, _)| RawJson::string(id))
+    };
+    let (first, last) = (id(shown.first()), id(shown.last()));
+    let list = format!(
+        r#"{{"object":"list","data":[{}],"first_id":{},"last_id":{},"has_more":{}}}"#,
+        data.join(","),
+        first.as_str(),
+        last.as_str(),
+        rest.len() > shown.len()
+    );
+    Ok(RawJson::parse(list).unwrap_or_default())
+}
+
+/// Returns an item with its id, its own or one that ends in `name`, in the form that SDKs read: with its type,
+/// and the content of a message in parts.
+fn named(item: &str, name: &str) -> (String, String) {
+    let item = RawObject::parse(item).unwrap_or_default();
+    let kind = item.text("type").unwrap_or_else(|| "message".to_owned());
+    let prefix = match kind.as_str() {
+        "message" => "msg",
+        "reasoning" => "rs",
+        "function_call" => "fc",
+        _ => "item",
+    };
+    let id = item.text("id").unwrap_or_else(|| format!("{prefix}_{name}"));
+    let mut fields = vec![
+        format!("\"id\":{}", RawJson::string(&id).as_str()),
+        format!("\"type\":{}", RawJson::string(&kind).as_str()),
+    ];
+    let is_own = |name: &str| !matches!(name, "id" | "type");
+    for (name, value) in item.iter().filter(|(name, _)| is_own(name)) {
+        let is_text = name == "content" && value.starts_with('"');
+        let value = if is_text { part(&item, value) } else { value.to_owned() };
+        fields.push(format!("\"{name}\":{value}"));
+    }
+    if item.get("status").is_none() {
+        fields.push(r#""status":"completed""#.to_owned());
+    }
+    (id, format!("{{{}}}", fields.join(",")))
+}
+
+/// Returns the text of a message as a list of one part.
+fn part(message: &RawObject<'_>, text_json: &str) -> String {
+    let role = message.get("role").and_then(text);
+    match role.as_deref() {
+        Some("assistant") => {
+            format!(r#"[{{"type":"output_text","text":{text_json},"annotations":[]}}]"#)
+        }
+        Some(_) | None => format!(r#"[{{"type":"input_text","text":{text_json}}}]"#),
+    }
+}
