@@ -8,6 +8,7 @@
 //! its job then.
 
 mod answer;
+pub(crate) mod generate;
 mod hold;
 mod request;
 pub(crate) mod responses;

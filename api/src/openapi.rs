@@ -40,6 +40,7 @@ use crate::{
     error::{AnthropicEnvelope, Envelope},
     gateway::{
         ResponseWishes, Wishes,
+        generate::{GenerateRequest, Generated},
         responses::{
             DeletedResponse,
             conversation::{ConversationRequest, ConversationView, DeletedConversation},
@@ -142,6 +143,7 @@ fn requests() -> Schemas {
     add::<Wishes>(&mut schemas);
     add::<ResponseWishes>(&mut schemas);
     add::<ConversationRequest>(&mut schemas);
+    add::<GenerateRequest>(&mut schemas);
     add::<Whose>(&mut schemas);
     add::<TenantRequest>(&mut schemas);
     add::<LimitsRequest>(&mut schemas);
@@ -171,6 +173,7 @@ fn answers() -> Schemas {
     add::<ConversationView>(&mut schemas);
     add::<DeletedConversation>(&mut schemas);
     add::<DeletedResponse>(&mut schemas);
+    add::<Generated>(&mut schemas);
     add::<chat::Answered<'_>>(&mut schemas);
     add::<chat::Pending>(&mut schemas);
     add::<chat::SessionList>(&mut schemas);

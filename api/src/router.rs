@@ -99,6 +99,7 @@ fn for_callers() -> Table {
         .route("/v1/conversations/{id}/items", allow(get(conversation::list), "GET, HEAD"))
         .route("/v1/models", allow(get(models::list), "GET, HEAD"))
         .route_as("/v1/models/{id}", "/v1/models/{*id}", allow(get(models::show), "GET, HEAD"))
+        .route("/api/v1/generate", allow(post(gateway::generate::generate), "POST"))
         .route("/bridge/chat", allow(post(bridge::chat), "POST"))
         .route("/bridge/sessions", allow(get(bridge::sessions), "GET, HEAD"))
         .route(

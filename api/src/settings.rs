@@ -91,7 +91,8 @@ pub struct BridgeSettings {
     pub memory: Duration,
     /// The model that answers. Default `default`.
     pub model: String,
-    /// Most tokens of an answer, sent upstream as `max_tokens`. Default: the model's own bound.
+    /// Most tokens of an answer, sent upstream as `max_tokens`; `None`: the model's own limit. Default 300, so
+    /// that ten users of a small model get their answers within the 30 s that bridge clients wait.
     pub max_tokens: Option<u32>,
     /// What the model is told about itself.
     pub persona: String,
@@ -140,7 +141,7 @@ impl Default for BridgeSettings {
             turns: 20,
             memory: Duration::from_secs(24 * 3600),
             model: "default".to_owned(),
-            max_tokens: None,
+            max_tokens: Some(300),
             persona: "You are a friendly companion in a shared world. Answer briefly.".to_owned(),
             limit: 60,
             window: Duration::from_secs(60),

@@ -4,6 +4,7 @@ mod bridge;
 mod browsers;
 mod causes;
 mod gateway;
+mod generate;
 mod happened;
 mod jobs;
 mod lanes;

@@ -111,7 +111,8 @@ pub(crate) struct Bridge {
     pub(crate) wait: Duration,
     /// The model that answers. Default `default`.
     pub(crate) model: String,
-    /// Most tokens of an answer, sent upstream as `max_tokens`. Default 0: the model's own bound.
+    /// Most tokens of an answer, sent upstream as `max_tokens`. 0: the model's own bound. Default 300, so that ten
+    /// users of a small model get their answers within the 30 s that bridge clients wait.
     pub(crate) max_tokens: u32,
     /// How many exchanges a user's conversation keeps. Default 20.
     pub(crate) turns: u32,
@@ -132,7 +133,7 @@ impl Default for Bridge {
         Self {
             wait: Duration::from_secs(25),
             model: "default".to_owned(),
-            max_tokens: 0,
+            max_tokens: 300,
             turns: 20,
             memory: Duration::from_secs(86_400),
             persona_file: None,

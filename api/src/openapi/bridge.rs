@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     bridge::{Answered, Forgotten, Message, Pending, RoomList, SessionList, WithHistory},
+    gateway::generate::{GenerateRequest, Generated},
     health::Well,
 };
 
@@ -40,6 +41,20 @@ fn user(id: &str, summary: &str) -> Operation {
 pub(super) fn entries() -> Vec<Entry> {
     vec![
         ("/bridge/chat", Post, chat()),
+        (
+            "/api/v1/generate",
+            Post,
+            operation(TAG, "generate", "A text, in the shape of text-generation servers")
+                .about(
+                    "The prompt becomes a chat of one message. `temperature`, `top_p`, `seed`, `stop` and \
+                     the penalties are passed on, other members are not.",
+                )
+                .takes(of::<GenerateRequest>())
+                .answers(200, "The text", of::<Generated>())
+                .passes_on()
+                .refuses([410, 422, 429, 502, 504])
+                .asks_the_store(),
+        ),
         (
             "/bridge/sessions",
             Get,

@@ -4,7 +4,7 @@ use serde_json::Value;
 use utoipa::openapi::{Components, Paths, RefOr, Schema};
 
 /// The body of each operation that takes one, by its path. All of them are POST or PATCH, and no path has both.
-const REQUESTS: [(&str, &str); 13] = [
+const REQUESTS: [(&str, &str); 14] = [
     (
         "/v1/jobs",
         r#"{"body": {"model": "default", "messages": [{"role": "user", "content": "Name three rivers"}]},
@@ -25,6 +25,7 @@ const REQUESTS: [(&str, &str); 13] = [
         "/bridge/chat",
         r#"{"user_id": "u1", "username": "Ann", "message": "hello", "room": "The Tower"}"#,
     ),
+    ("/api/v1/generate", r#"{"prompt": "You are a villager. Ann: hello", "max_new_tokens": 60}"#),
     ("/v1/conversations", "{}"),
     ("/v1/lanes/{lane}/pause", "{}"),
     ("/v1/lanes/{lane}/resume", "{}"),
