@@ -246,16 +246,22 @@ fn api_settings(config: &Config, role: Role, clients: Option<&Clients>) -> Setti
         Role::Up => upstream::simulated_lanes(config),
         Role::Api | Role::Worker => Vec::new(),
     };
+    let direct = clients.map(|clients| upstream::direct::source(config, clients));
     let serves_any_model = models_source.is_none() && upstream::models::are_unknown(config, role);
-    Settings { models, models_source, serves_any_model, simulated_lanes, ..config.api() }
+    let own = config.api();
+    Settings { models, models_source, direct, serves_any_model, simulated_lanes, ..own }
 }
 
-/// Makes the clients of the upstreams. An API process needs them for the list of models only.
+/// Makes the clients of the upstreams. An API process needs them for the list of models and for direct calls
+/// only.
 fn clients(config: &Config, works: bool) -> anyhow::Result<Option<Clients>> {
     match Clients::of(config) {
         Err(error) if !works => {
             let error = format!("{error:#}");
-            tracing::warn!(error, "GET /v1/models does not ask the upstreams");
+            tracing::warn!(
+                error,
+                "GET /v1/models and direct calls (audio, images, moderations) do not reach the upstreams"
+            );
             Ok(None)
         }
         clients => clients.map(Some),

@@ -1,6 +1,7 @@
 //! Makes the configured upstreams, checks them, and lists their models.
 
 pub(crate) mod check;
+pub(crate) mod direct;
 pub(crate) mod models;
 
 use std::{collections::HashMap, sync::Arc};

@@ -32,20 +32,27 @@ const LEAST_PIECE: usize = 16;
 /// Deepest nesting of arrays and objects. Parsers of clients, which get back what they sent, give up at about 1,000.
 const MAX_DEPTH: usize = 512;
 
-/// Reads the body of `request` to its end.
+/// Reads the text of `request` to its end.
 ///
 /// # Errors
-/// When it is longer than allowed, finds no room, comes too slowly, is compressed, or is no text that a JSON parser can
-/// read.
+/// As [`read_any`], and when it is no text that a JSON parser can read.
 pub(crate) async fn read(state: &AppState, request: Request) -> Result<Bytes, ApiError> {
+    let bytes = read_any(state, request).await?;
+    check_text(&bytes)?;
+    Ok(bytes)
+}
+
+/// Reads the body of `request` to its end, whatever it is.
+///
+/// # Errors
+/// When it is longer than allowed, finds no room, comes too slowly, or is compressed.
+pub(crate) async fn read_any(state: &AppState, request: Request) -> Result<Bytes, ApiError> {
     let (parts, body) = request.into_parts();
     check_coding(&parts.headers)?;
     let tenant = parts.extensions.get::<Caller>().map(|caller| caller.tenant.clone());
     let tenant = tenant.ok_or_else(|| ApiError::unauthorized("this route knows no callers"))?;
     let payer = Payer { tenant, shares: !state.tenants.are_open() };
-    let bytes = Reading { state, payer, most: state.settings.max_body_bytes }.all(body).await?;
-    check_text(&bytes)?;
-    Ok(bytes)
+    Reading { state, payer, most: state.settings.max_body_bytes }.all(body).await
 }
 
 /// The reading of one body.

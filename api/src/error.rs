@@ -239,8 +239,7 @@ impl ApiError {
 
     /// The same, as the SDKs parse it that call `path`.
     pub(crate) fn in_shape_of(self, path: &str) -> Self {
-        let is_anthropic = path == "/v1/messages" || path.starts_with("/v1/messages/");
-        if is_anthropic { self.in_anthropic_shape() } else { self }
+        if is_anthropic(path) { self.in_anthropic_shape() } else { self }
     }
 
     /// The same, as Anthropic's SDKs parse it.
@@ -311,6 +310,11 @@ impl ApiError {
         let error = Told { message, r#type: self.kind, param, code: self.code };
         serde_json::to_value(Envelope { error }).unwrap_or_default()
     }
+}
+
+/// True for the paths that Anthropic's SDKs call.
+pub(crate) fn is_anthropic(path: &str) -> bool {
+    path == "/v1/messages" || path.starts_with("/v1/messages/")
 }
 
 impl IntoResponse for ApiError {

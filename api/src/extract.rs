@@ -61,12 +61,18 @@ impl FromRequestParts<AppState> for Segment {
     }
 }
 
-fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+/// True if the body says that it is JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = found.unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    if essence == "application/json" || essence.ends_with("+json") {
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    if is_json(headers) {
         return Ok(());
     }
+    let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let found = found.map_or("there is none".to_owned(), |found| format!("it is {found:?}"));
     let message = format!("the content type must be application/json; {found}");
     Err(ApiError::invalid("unsupported_media_type", message)

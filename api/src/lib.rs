@@ -12,6 +12,7 @@ mod bridge;
 mod budget;
 mod cause;
 mod deliveries;
+mod direct;
 mod docs;
 mod error;
 mod events;
@@ -48,6 +49,7 @@ mod workers;
 mod ws;
 
 pub use auth::{Tenant, Tenants, Webhooks};
+pub use direct::{DirectAnswer, DirectCall, DirectFailure, DirectResult, DirectSource};
 pub use forward::{FORWARDED, InvalidPattern, check_forwarded};
 pub use gauges::describe_metrics;
 pub use models::ModelsSource;

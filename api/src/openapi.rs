@@ -4,6 +4,7 @@
 //! beside this one, apart from the handlers. A test compares them with the table of routes.
 
 mod bridge;
+mod direct;
 mod doors;
 mod examples;
 mod jobs;

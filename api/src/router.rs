@@ -12,7 +12,7 @@ use axum::{
 };
 
 use crate::{
-    auth, bridge, deliveries, docs,
+    auth, bridge, deliveries, direct, docs,
     error::ApiError,
     events,
     gateway::{self, responses::conversation},
@@ -81,6 +81,14 @@ fn for_callers() -> Table {
         .route("/v1/completions", allow(post(gateway::openai), "POST"))
         .route("/v1/embeddings", allow(post(gateway::openai), "POST"))
         .route("/v1/messages", allow(post(gateway::anthropic), "POST"))
+        .route("/v1/messages/count_tokens", allow(post(direct::call::call), "POST"))
+        .route("/v1/moderations", allow(post(direct::call::call), "POST"))
+        .route("/v1/audio/speech", allow(post(direct::call::call), "POST"))
+        .route("/v1/audio/transcriptions", allow(post(direct::call::call), "POST"))
+        .route("/v1/audio/translations", allow(post(direct::call::call), "POST"))
+        .route("/v1/images/generations", allow(post(direct::call::call), "POST"))
+        .route("/v1/images/edits", allow(post(direct::call::call), "POST"))
+        .route("/v1/images/variations", allow(post(direct::call::call), "POST"))
         .route("/v1/responses", allow(post(gateway::responses), "POST"))
         .route(
             "/v1/responses/{id}",

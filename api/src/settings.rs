@@ -5,7 +5,7 @@ use std::time::Duration;
 use causeway_queue::{LaneName, address::Allowed};
 use serde_json::{Map, Value};
 
-use crate::{forward::FORWARDED, models::ModelsSource};
+use crate::{direct::DirectSource, forward::FORWARDED, models::ModelsSource};
 
 /// How the API serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct Settings {
     pub models: Vec<Model>,
     /// Replaces `models` if the configuration names none; `models` is the answer while the source fails.
     pub models_source: Option<ModelsSource>,
+    /// Sends the calls that go past the queue; `None` if this process calls no upstream.
+    pub direct: Option<DirectSource>,
     /// True if this process knows no list of models at all: it then denies none. Default: false.
     pub serves_any_model: bool,
     /// The chat bridge.
@@ -127,6 +129,7 @@ impl Default for Settings {
             simulated_lanes: Vec::new(),
             models: Vec::new(),
             models_source: None,
+            direct: None,
             serves_any_model: false,
             bridge: BridgeSettings::default(),
             webhooks: WebhookSettings::default(),

@@ -12,8 +12,8 @@ use tokio::time::{Duration, Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    audit::Rejections, auth::Tenants, budget::Budgets, gauges::Gauges, models::ModelCache,
-    settings::Settings, tenants::Registry,
+    audit::Rejections, auth::Tenants, budget::Budgets, direct::slots::Slots, gauges::Gauges,
+    models::ModelCache, settings::Settings, tenants::Registry,
 };
 
 /// How long a store that fails is read again for a caller whose job is accepted: the time of a restart.
@@ -47,6 +47,7 @@ pub struct Shared {
     /// What `/openapi.json` answers: with tenants, and without; made when it is first asked for.
     pub(crate) documents: OnceLock<[Bytes; 2]>,
     pub(crate) models: ModelCache,
+    pub(crate) direct_slots: Slots,
     pub(crate) gauges: Gauges,
 }
 
@@ -94,6 +95,7 @@ impl AppState {
             rejections: Arc::default(),
             documents: OnceLock::new(),
             models: ModelCache::default(),
+            direct_slots: Slots::default(),
             gauges: Gauges::default(),
         }))
     }

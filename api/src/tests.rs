@@ -3,6 +3,7 @@
 mod bridge;
 mod browsers;
 mod causes;
+mod direct;
 mod gateway;
 mod generate;
 mod happened;

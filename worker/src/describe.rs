@@ -9,14 +9,14 @@ use crate::{
     cause::Cause,
     disposition::Attempt,
     upstream::{
-        Failure, NoAnswer, Refusal,
+        Failure, NoAnswer, Place, Refusal,
         error_body::{ErrorBody, clean},
     },
 };
 
 /// The error of a failed attempt, as the job's reader sees it.
 pub(crate) fn error(failure: &Failure, cause: Cause, attempt: &Attempt<'_>) -> AttemptError {
-    let message = message(failure, attempt);
+    let message = message(failure, attempt.place.as_ref());
     let status_code = match failure {
         Failure::Refused(refusal) => Some(refusal.status_code),
         Failure::NoAnswer { status_code, .. } => *status_code,
@@ -36,8 +36,8 @@ pub(crate) fn error(failure: &Failure, cause: Cause, attempt: &Attempt<'_>) -> A
     AttemptError { attempt: attempt.number, code: cause.code().to_owned(), message, status_code }
 }
 
-fn message(failure: &Failure, attempt: &Attempt<'_>) -> String {
-    let place = attempt.place.as_ref();
+/// The failure of a call to `place` in one sentence.
+pub(crate) fn message(failure: &Failure, place: Option<&Place>) -> String {
     let url = place.map_or("the upstream", |place| &place.url);
     let origin = place.map_or("the upstream", |place| &place.origin);
     match failure {
@@ -111,7 +111,7 @@ mod tests {
     use causeway_queue::RawJson;
 
     use super::*;
-    use crate::{cause::cause, upstream::Place};
+    use crate::cause::cause;
 
     fn said(failure: &Failure) -> AttemptError {
         let url = "/v1/chat/completions";

@@ -40,9 +40,9 @@ pub use settings::{Settings, Timeouts, WebhookSettings};
 pub use stop::{Stop, StopHandle};
 pub use upstream::{
     Address, Answer, Call, CheckResult, Failure, InvalidAddress, InvalidProxy, InvalidTls,
-    InvalidUpstream, InvalidVariable, ListedModel, Memory, NoAnswer, OpenAi, Place, Proxy,
-    ProxyVariables, Refusal, Secret, Share, Sink, StreamEvent, TlsFiles, Upstream, UpstreamClient,
-    UpstreamSettings, WithResponses,
+    InvalidUpstream, InvalidVariable, ListedModel, Memory, NoAnswer, OpenAi, Passed, Place, Proxy,
+    ProxyVariables, Refusal, Secret, Share, Sink, StreamEvent, TlsFiles, Unpassed, Upstream,
+    UpstreamClient, UpstreamSettings, WithResponses,
     simulated::{FailureMix, Simulated, SimulatedSettings},
     webhook::{Deliverer, InvalidSecret, Signing, WebhookSecret},
 };

@@ -6,6 +6,7 @@ mod body;
 mod check;
 mod client;
 mod coding;
+mod direct;
 pub(crate) mod error_body;
 mod mask;
 mod memory;
@@ -31,6 +32,7 @@ pub use self::{
     address::{Address, InvalidAddress},
     check::{CheckResult, ListedModel},
     client::{InvalidUpstream, UpstreamClient, UpstreamSettings},
+    direct::{Passed, Unpassed},
     memory::{Memory, Share},
     openai::OpenAi,
     place::Place,

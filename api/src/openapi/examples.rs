@@ -4,7 +4,7 @@ use serde_json::Value;
 use utoipa::openapi::{Components, Paths, RefOr, Schema};
 
 /// The body of each operation that takes one, by its path. All of them are POST or PATCH, and no path has both.
-const REQUESTS: [(&str, &str); 14] = [
+const REQUESTS: [(&str, &str); 18] = [
     (
         "/v1/jobs",
         r#"{"body": {"model": "default", "messages": [{"role": "user", "content": "Name three rivers"}]},
@@ -27,6 +27,13 @@ const REQUESTS: [(&str, &str); 14] = [
     ),
     ("/api/v1/generate", r#"{"prompt": "You are a villager. Ann: hello", "max_new_tokens": 60}"#),
     ("/v1/conversations", "{}"),
+    (
+        "/v1/messages/count_tokens",
+        r#"{"model": "default", "messages": [{"role": "user", "content": "Name three rivers"}]}"#,
+    ),
+    ("/v1/moderations", r#"{"model": "default", "input": "hello"}"#),
+    ("/v1/audio/speech", r#"{"model": "default", "input": "hello", "voice": "alloy"}"#),
+    ("/v1/images/generations", r#"{"model": "default", "prompt": "a river"}"#),
     ("/v1/lanes/{lane}/pause", "{}"),
     ("/v1/lanes/{lane}/resume", "{}"),
     ("/v1/tenants", r#"{"id": "ann", "max_running": 10, "expires_in": 7776000}"#),

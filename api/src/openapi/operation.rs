@@ -84,6 +84,13 @@ impl Operation {
         Self(self.0.request_body(Some(body))).refuses([400, 413, 415])
     }
 
+    /// A form with files, which is needed.
+    pub(super) fn takes_form(self, schema: impl Into<RefOr<Schema>>) -> Self {
+        let body = RequestBodyBuilder::new().required(Some(Required::True));
+        let body = body.content("multipart/form-data", Content::new(Some(schema))).build();
+        Self(self.0.request_body(Some(body))).refuses([400, 413])
+    }
+
     /// A body of JSON, which may be left out.
     pub(super) fn may_take(self, schema: impl Into<RefOr<Schema>>) -> Self {
         let body = RequestBodyBuilder::new().required(Some(Required::False));

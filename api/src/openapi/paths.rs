@@ -6,7 +6,7 @@ use utoipa::openapi::{
 };
 
 use super::{
-    bridge, doors, jobs, lanes, operation::Operation, process, responses, tenants, webhooks,
+    bridge, direct, doors, jobs, lanes, operation::Operation, process, responses, tenants, webhooks,
 };
 use crate::settings::Settings;
 
@@ -16,6 +16,7 @@ pub(super) type Entry = (&'static str, HttpMethod, Operation);
 /// All of them.
 pub(super) fn all(settings: &Settings) -> Paths {
     let entries = jobs::entries(settings).into_iter().chain(doors::entries());
+    let entries = entries.chain(direct::entries());
     let entries = entries.chain(responses::entries());
     let entries = entries.chain(webhooks::entries()).chain(tenants::entries());
     let entries =

@@ -273,5 +273,5 @@ async fn a_call_that_is_none_is_refused_in_the_shape_of_its_door() {
     assert_eq!(answer.header("request-id"), answer.header("x-request-id"));
     let wrong = with(post(CHAT, "{}"), &[("x-causeway-class", "fast")]);
     api.ask(wrong).await.refused(400, "invalid_value");
-    api.post("/v1/moderations", &json!({})).await.refused(404, "unknown_route");
+    api.post("/v1/assistants", &json!({})).await.refused(404, "unknown_route");
 }

@@ -32,18 +32,9 @@ pub(super) async fn read(
     silence: Duration,
     secrets: &[Secret],
 ) -> Result<Answer, Failure> {
+    let response = good(response, silence, secrets).await?;
     let status = response.status();
-    if status.as_u16() >= 400 {
-        return Err(refusal(response, silence, secrets).await);
-    }
     let no_answer = |what| Failure::NoAnswer { status_code: Some(status.as_u16()), what };
-    if status.is_redirection() {
-        return Err(no_answer(NoAnswer::Redirect(location(&response))));
-    }
-    if !status.is_success() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT)
-    {
-        return Err(no_answer(NoAnswer::Empty));
-    }
     let head = Head::of(&response);
     let mut body = Body::of(response, silence).await?;
     let (start, kind) = opening(&mut body, call, head.is_events).await?;
@@ -74,6 +65,30 @@ pub(super) async fn read(
             Ok(head.answer(whole))
         }
     }
+}
+
+/// Returns `response` if its status says that a body with an answer follows.
+///
+/// # Errors
+/// When it is an error, a redirect, or has no body.
+pub(super) async fn good(
+    response: Response,
+    silence: Duration,
+    secrets: &[Secret],
+) -> Result<Response, Failure> {
+    let status = response.status();
+    if status.as_u16() >= 400 {
+        return Err(refusal(response, silence, secrets).await);
+    }
+    let no_answer = |what| Failure::NoAnswer { status_code: Some(status.as_u16()), what };
+    if status.is_redirection() {
+        return Err(no_answer(NoAnswer::Redirect(location(&response))));
+    }
+    if !status.is_success() || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT)
+    {
+        return Err(no_answer(NoAnswer::Empty));
+    }
+    Ok(response)
 }
 
 /// What of a response's head is needed when its body has come.

@@ -13,8 +13,8 @@ use crate::settings::Timeouts;
 /// An OpenAI-compatible server.
 #[derive(Debug)]
 pub struct OpenAi {
-    client: UpstreamClient,
-    timeouts: Timeouts,
+    pub(super) client: UpstreamClient,
+    pub(super) timeouts: Timeouts,
 }
 
 impl OpenAi {
@@ -24,7 +24,7 @@ impl OpenAi {
         Self { client, timeouts: *timeouts }
     }
 
-    async fn send(&self, call: &Call) -> Result<Response, Failure> {
+    pub(super) async fn send(&self, call: &Call) -> Result<Response, Failure> {
         match timeout(self.timeouts.first_byte, self.client.send(call)).await {
             Err(_) => Err(Failure::FirstByteTimeout(self.timeouts.first_byte)),
             Ok(sent) => sent.map_err(|error| self.client.with_proxy(unsent(&error))),

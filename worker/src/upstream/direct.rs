@@ -1,0 +1,95 @@
+//! Calls past the queue: the answer of an endpoint that no job has is passed on as it comes.
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream, stream::BoxStream};
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Call, Failure, OpenAi, Refusal, Upstream as _, answer, body::Body, mask::masked};
+use crate::describe;
+
+/// A good answer on its way.
+pub struct Passed {
+    /// The HTTP status, 200 to 299.
+    pub status_code: u16,
+    /// The type of the body.
+    pub content_type: Option<HeaderValue>,
+    /// The body, decoded. An error breaks it off.
+    pub body: BoxStream<'static, io::Result<Bytes>>,
+}
+
+impl std::fmt::Debug for Passed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Passed").field("status_code", &self.status_code).finish_non_exhaustive()
+    }
+}
+
+/// The reason for which there is no good answer.
+#[derive(Debug)]
+pub enum Unpassed {
+    /// The upstream answered with an error status.
+    Refused(Box<Refusal>),
+    /// The upstream gave no answer.
+    NoAnswer {
+        /// What went wrong, for a person.
+        message: String,
+        /// True if the time was over.
+        is_timeout: bool,
+    },
+}
+
+impl OpenAi {
+    /// Makes `call`, whose type of content is one of its headers, and returns its answer as soon as the head of
+    /// it is there.
+    ///
+    /// # Errors
+    /// When the upstream refuses it, or gives no answer.
+    pub async fn pass(&self, call: Call) -> Result<Passed, Unpassed> {
+        let end = Instant::now() + self.timeouts.total;
+        let answered = self.begin(&call, end).await;
+        answered.map_err(|failure| {
+            let failure = masked(failure, &self.client.secrets);
+            let message = describe::message(&failure, self.place(&call.url).as_ref());
+            let is_timeout = matches!(
+                failure,
+                Failure::ConnectTimeout
+                    | Failure::FirstByteTimeout(_)
+                    | Failure::Stalled(_)
+                    | Failure::TotalTimeout(_)
+            );
+            match failure {
+                Failure::Refused(refusal) => Unpassed::Refused(refusal),
+                _ => Unpassed::NoAnswer { message, is_timeout },
+            }
+        })
+    }
+
+    async fn begin(&self, call: &Call, end: Instant) -> Result<Passed, Failure> {
+        let response = self.send(call).await?;
+        let silence = self.timeouts.between_bytes;
+        let response = answer::good(response, silence, &self.client.secrets).await?;
+        let status_code = response.status().as_u16();
+        let content_type = response.headers().get(CONTENT_TYPE).cloned();
+        let body = pieces(Body::of(response, silence).await?, end, self.timeouts.total);
+        Ok(Passed { status_code, content_type, body })
+    }
+}
+
+/// Returns the pieces of a body, which has to end by `end`.
+fn pieces(body: Body, end: Instant, total: Duration) -> BoxStream<'static, io::Result<Bytes>> {
+    let pieces = stream::unfold(Some(body), move |body| async move {
+        let mut body = body?;
+        let piece = timeout_at(end, body.piece()).await;
+        match piece.unwrap_or(Err(Failure::TotalTimeout(total))) {
+            Ok(piece) => Some((Ok(piece?), Some(body))),
+            // Nothing follows an error.
+            Err(failure) => Some((Err(io::Error::other(failure)), None)),
+        }
+    });
+    pieces.boxed()
+}
+
+#[cfg(test)]
+mod tests;
