@@ -1,6 +1,6 @@
 # Names for what one does here. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: up test test-clients test-openapi lint deny bench ci experiment model mutants outage peers gateway lossy deploy hostile help
+.PHONY: up test test-clients test-openapi lint deny bench ci experiment model mutants outage peers gateway lossy deploy hostile help test-browser
 
 up: ## Run API, worker and embedded queue on 127.0.0.1:4004 (ARGS="--upstream URL" adds flags)
 	cargo run --release --locked -- up $(ARGS)
@@ -9,8 +9,11 @@ test: ## Install what the tests need (redis-server) and run all of them (ARGS=NA
 	@scripts/install-test-needs.sh
 	cargo nextest run --workspace --locked $(ARGS)
 
-test-clients: ## Run the real SDKs (openai, anthropic, ai) against a real Causeway (ARGS=NAME picks some)
+test-clients: ## Run real clients (openai, anthropic, ai, agents, langchain, litellm, evennia) (ARGS=NAME picks some)
 	@scripts/test-clients.sh $(ARGS)
+
+test-browser: ## Let a page of another origin call a real Causeway from a headless Chromium (needs chromium)
+	@scripts/test-clients.sh --browser
 
 test-openapi: ## Let schemathesis drive a real process by its /openapi.json (needs python3 with venv)
 	bash tests/openapi/run.sh $(ARGS)

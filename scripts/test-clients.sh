@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs the tests of clients: the SDKs of OpenAI, Anthropic and Vercel against a real Causeway.
+# Runs the tests of clients: SDKs and frameworks against a real Causeway.
 #
-#   scripts/test-clients.sh [NAME]     NAME picks tests
+#   scripts/test-clients.sh [NAME]       NAME picks tests
+#   scripts/test-clients.sh --browser    the test with a browser only, which needs chromium (Debian's package)
 #
 # Needs python3 with venv, node 20 or newer with npm, and what `make test` needs. The SDKs are installed once,
 # under target/clients, and again when the files that pin them change.
@@ -16,6 +17,10 @@ refuse() {
 for tool in python3 node npm; do
   command -v "$tool" >/dev/null || refuse "$tool is missing: the SDKs need Python 3.11 and node 20, or newer."
 done
+if [ "${1:-}" = --browser ]; then
+  command -v "${CHROMIUM:-chromium}" >/dev/null ||
+    refuse 'chromium is missing: install it (Debian has it in chromium), or name one in CHROMIUM.'
+fi
 scripts/install-test-needs.sh
 
 source=tests/clients
@@ -28,7 +33,8 @@ mkdir -p "$node"
 if ! cmp --silent "$source/requirements.txt" "$venv/requirements.txt"; then
   rm -rf "$venv"
   python3 -m venv "$venv" || refuse 'python3 cannot make a venv (Debian has it in python3-venv).'
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$source/requirements.txt"
+  # All that is needed is listed; Evennia would bring a game along.
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$source/requirements.txt"
   cp "$source/requirements.txt" "$venv/requirements.txt"
 fi
 if ! cmp --silent "$source/node/package-lock.json" "$node/node_modules/package-lock.json"; then

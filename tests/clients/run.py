@@ -1,4 +1,4 @@
-"""Runs the tests of clients: real SDKs against a real Causeway.
+"""Runs the tests of clients: real SDKs and frameworks against a real Causeway.
 
 Starts a redis-server, `causeway simulate`, the upstream that tests give its answers, one API and one
 worker process, all on free ports of the loopback; runs pytest and node's test runner over the same
@@ -8,7 +8,8 @@ Causeway; and ends all that it started. The tests read from their environment:
     KEYS            the tenants' keys by name, as JSON
     WEBHOOK_SECRET  what events to webhooks are signed with
 
-    run.py BINARY VENV NODE_DIR [NAME]    NAME picks tests, as pytest and node understand it
+    run.py BINARY VENV NODE_DIR [NAME]       NAME picks tests, as pytest and node understand it
+    run.py BINARY VENV NODE_DIR --browser    only the test with a browser
 """
 
 import base64
@@ -157,14 +158,17 @@ def serve(processes, binary):
 def main(binary, venv, node, *names):
     # Ended from outside, it ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("the tests of clients were stopped"))
-    python = [f"{venv}/bin/python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider"]
+    python = [f"{venv}/bin/python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-p", "no:warnings"]
     python += [str(HERE / "python"), *(("-k", names[0]) if names else ())]
     tests = sorted(str(file) for file in Path(node).glob("*.test.mjs"))
     picked = [f"--test-name-pattern={names[0]}"] if names else []
     javascript = ["node", "--test", "--test-reporter=spec", *picked, *tests]
     with tempfile.TemporaryDirectory() as place, Processes(Path(place)) as processes:
         told = serve(processes, str(Path(binary).resolve()))
-        ended = [subprocess.run(command, env=told).returncode for command in (python, javascript)]
+        commands = (python, javascript)
+        if names[:1] == ("--browser",):
+            names, commands = (), (["node", "--test", "--test-reporter=spec", f"{node}/browser.mjs"],)
+        ended = [subprocess.run(command, env=told).returncode for command in commands]
         failed = any(code not in (0, 5) if names else code for code in ended)
         if failed:
             for name in ("api", "worker"):

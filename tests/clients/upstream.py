@@ -7,6 +7,7 @@ What is sent to /hooks/NAME is answered so as well, and kept as it came (`raw`):
 
     PUT  /script/NAME             forgets what was; then the answers, a list; of each these fields, all optional:
                                     status, headers, json (a whole body), text (the same, as it is),
+                                    base64 (the same, bytes of any kind),
                                     events (of a stream: data, or {"event": ..., "data": ...},
                                       or {"base64": ...}: bytes that are sent as they are),
                                     hold (wait for a release before it answers), cut (break off),
@@ -22,6 +23,7 @@ Holds and waits end after PATIENCE; only a failing test waits so long.
 import asyncio
 import base64
 import json
+import re
 import sys
 from collections import defaultdict
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -107,7 +109,7 @@ class Call:
         head = "\r\n".join([f"HTTP/1.1 {said.get('status', 200)} Said", *lines, "", ""])
         self.writer.write(head.encode())
         if events is None:
-            await self.send(said["text"] if "text" in said else json.dumps(said.get("json", {})))
+            await self.send(whole(said))
         for event in events or []:
             if event == "hold":
                 await self.hold()
@@ -117,6 +119,20 @@ class Call:
             self.writer.transport.abort()
         else:
             self.writer.write(b"0\r\n\r\n")
+
+
+def whole(said):
+    if "base64" in said:
+        return base64.b64decode(said["base64"])
+    return said["text"] if "text" in said else json.dumps(said.get("json", {}))
+
+
+def model_of(body):
+    """The model that a body names: JSON, or a form."""
+    if body.startswith(b"{"):
+        return json.loads(body).get("model", "")
+    named = re.search(rb'name="model"\r\n(?:.+\r\n)*\r\n(.*)\r\n', body)
+    return named.group(1).decode() if named else ""
 
 
 def block(event):
@@ -164,8 +180,9 @@ async def serve(reader, writer):
                 name = names[unquote(path.removeprefix("/hooks/"))]
                 call = {"headers": headers, "raw": body.decode()}
             else:
-                call = {"path": path, "headers": headers, "body": json.loads(body)}
-                name = names[call["body"].get("model", "")]
+                name = names[model_of(body)]
+                call = {"path": path, "headers": headers, "bytes": len(body)}
+                call["body"] = json.loads(body) if body.startswith(b"{") else body.decode("latin-1")
             if url.path == "/v1/responses":
                 said = {"status": 404, "json": {"detail": "Not Found"}}
             else:

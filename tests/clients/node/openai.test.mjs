@@ -146,7 +146,7 @@ test('a rated tenant is told what it has left', async () => {
 test('a wrong key, a wrong route and a wrong call raise their errors', async () => {
   const wrong = connect('wrong').client.models.list();
   await assert.rejects(wrong, OpenAI.AuthenticationError);
-  await assert.rejects(client.moderations.create({ input: 'hi' }), (error) => {
+  await assert.rejects(client.fineTuning.jobs.list(), (error) => {
     assert.ok(error instanceof OpenAI.NotFoundError);
     assert.equal(error.code, 'unknown_route');
     assert.match(error.requestID, /^req_/);

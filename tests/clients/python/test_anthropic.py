@@ -157,7 +157,7 @@ def test_a_wrong_key_is_an_authentication_error():
 
 def test_a_route_that_is_not_served_is_not_found(claude):
     with pytest.raises(anthropic.NotFoundError, match="there is no route"):
-        claude.messages.count_tokens(model="simulated", messages=HI)
+        claude.messages.batches.list()
 
 
 def fill(claude, script):

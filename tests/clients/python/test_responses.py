@@ -478,12 +478,102 @@ def test_a_response_that_its_upstream_has_forgotten_is_not_found(client, native)
     assert [call["path"] for call in native.calls()] == ["/v1/responses"] * 2
 
 
-def test_a_response_cannot_go_on_from_one_that_chat_gave(client, script):
+def test_a_response_continues_one_that_chat_gave(client, script):
+    script.answers(
+        {"json": chat(None, reasoning_content="hm", tool_calls=[CALL])},
+        {"json": chat("Sunny.")},
+        {"events": says("Still sunny.")},
+    )
+    first = ask(client, script.model, tools=[WEATHER], instructions="Be brief.")
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "21 degrees"}
+    goes_on = {"model": script.model, "tools": [WEATHER]}
+    second = client.responses.create(**goes_on, previous_response_id=first.id, input=[result])
+    third = client.responses.create(**goes_on, previous_response_id=second.id, input="And now?")
+    assert second.previous_response_id == first.id
+    assert third.output_text == "Still sunny."
+    hi, call, told = script.bodies()[1]["messages"]
+    assert hi == {"role": "user", "content": "hi"}
+    assert (call["tool_calls"], call["reasoning_content"]) == ([CALL], "hm")
+    assert told == {"role": "tool", "tool_call_id": "call_1", "content": "21 degrees"}
+    messages = script.bodies()[2]["messages"]
+    assert messages[:3] == [hi, call, told]
+    assert [one["content"] for one in messages[3:]] == ["Sunny.", "And now?"]
+
+
+def test_responses_of_a_conversation_continue_each_other(client, script):
+    script.answers({"json": chat("Hello Ann.")}, {"events": says("Ann.")})
+    conversation = client.conversations.create()
+    asked = {"model": script.model, "conversation": conversation.id}
+    first = client.responses.create(input="I am Ann.", **asked)
+    second = client.responses.create(input="Who am I?", **asked)
+    assert (second.output_text, second.conversation.id) == ("Ann.", conversation.id)
+    contents = [one["content"] for one in script.bodies()[1]["messages"]]
+    assert contents == ["I am Ann.", "Hello Ann.", "Who am I?"]
+    items = list(client.conversations.items.list(conversation.id, order="asc"))
+    assert [item.content[0].text for item in items] == [*contents, "Ann."]
+    client.conversations.delete(conversation.id)
+    assert client.responses.retrieve(first.id).output_text == "Hello Ann."
+
+
+def test_a_response_that_is_not_stored_cannot_be_continued(client, script):
     script.answers({"json": chat("Hello")})
-    first = ask(client, script.model)
+    first = ask(client, script.model, store=False)
     with pytest.raises(openai.BadRequestError, match="whole conversation") as caught:
         ask(client, script.model, previous_response_id=first.id)
     assert caught.value.param == "previous_response_id"
+
+
+def test_the_input_of_a_response_is_listed(client, script):
+    script.answers({"json": chat("Hello")})
+    first = ask(client, script.model)
+    second = ask(client, script.model, previous_response_id=first.id)
+    items = list(client.responses.input_items.list(second.id, order="asc", limit=2))
+    assert [item.role for item in items] == ["user", "assistant", "user"]
+    assert [item.content[0].text for item in items] == ["hi", "Hello", "hi"]
+    newest = client.responses.input_items.list(second.id, limit=1)
+    assert newest.has_more and newest.data[0].id == items[-1].id
+
+
+def test_a_deleted_response_is_gone(client, script):
+    script.answers({"json": chat("Hello")}, {"hold": True, "events": says("Hello")})
+    answered = ask(client, script.model)
+    running = ask(client, script.model, background=True)
+    script.calls(2)
+    for response in (answered, running):
+        client.responses.delete(response.id)
+        for call in (client.responses.retrieve, client.responses.delete):
+            with pytest.raises(openai.NotFoundError):
+                call(response.id)
+    assert script.left(1) == 1
+
+
+def test_images_and_files_reach_the_chat(client, script):
+    script.answers({"json": chat("A cat.")})
+    picture, paper = "data:image/png;base64,AA==", "data:application/pdf;base64,AA=="
+    parts = [
+        {"type": "input_text", "text": "What is this?"},
+        {"type": "input_image", "image_url": picture, "detail": "auto"},
+        {"type": "input_file", "filename": "a.pdf", "file_data": paper},
+    ]
+    client.responses.create(model=script.model, input=[{"role": "user", "content": parts}])
+    [message] = script.bodies()[0]["messages"]
+    text, image, file = message["content"]
+    assert text == {"type": "text", "text": "What is this?"}
+    assert image["image_url"] == {"url": picture, "detail": "auto"}
+    assert file["file"] == {"filename": "a.pdf", "file_data": paper}
+
+
+def test_reasoning_comes_before_the_text(client, script):
+    thinks = [chunk({"reasoning_content": word}) for word in ("h", "m")]
+    script.answers({"events": [*thinks, *says("Hello")]})
+    with client.responses.stream(model=script.model, input="hi") as stream:
+        heard = list(stream)
+        whole = stream.get_final_response()
+    thought = [one.delta for one in heard if one.type == "response.reasoning_summary_text.delta"]
+    assert "".join(thought) == "hm"
+    reasoning, message = whole.output
+    assert (reasoning.type, reasoning.summary[0].text) == ("reasoning", "hm")
+    assert message.content[0].text == "Hello"
 
 
 def test_a_response_that_its_upstream_calls_failed_is_failed(client, native):
