@@ -206,7 +206,7 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     bearer().or_else(named).or_else(offered).filter(|key| !key.is_empty())
 }
 
-/// Lets those through who may call, says who they are, and ends their answers when they may call no more.
+/// Authenticates the caller of a request, and ends the answer when its key is revoked.
 pub(crate) async fn authenticate(
     State(state): State<AppState>,
     mut request: Request,

@@ -127,7 +127,7 @@ fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Wrong> {
         }
         if let Some(what) = tenant.key_sha256.iter().find_map(Digest::weakness) {
             return wrong(format!(
-                "has the hash of {what} for a key: `causeway tenant key` makes one that nobody guesses"
+                "has the hash of {what} for a key: `causeway tenant key` makes one that cannot be guessed"
             ));
         }
         if !tenant.key_sha256.iter().all(|key| keys.insert(key)) {
