@@ -82,8 +82,8 @@ mod tests {
         for (chunk, is_simulated) in [
             (json!({ "id": "chatcmpl-simulated-1" }), true),
             (json!({ "type": "message_start", "message": { "id": "msg-simulated-1" } }), true),
-            (json!({ "item": { "id": "msg_chatcmpl-simulated-1_0", "status": "x" } }), true),
-            (json!({ "item_id": "msg_chatcmpl-simulated-1_0", "delta": "a" }), true),
+            (json!({ "item": { "id": "msg-simulated-_default_0_1_0", "status": "x" } }), true),
+            (json!({ "item_id": "msg-simulated-_default_0_1_0", "delta": "a" }), true),
             (json!({ "item_id": "msg_1", "delta": "-simulated-" }), false),
         ] {
             let data = RawJson::of(&[&chunk]).unwrap();

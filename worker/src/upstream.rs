@@ -44,6 +44,9 @@ pub use self::{
 /// The header of simulated answers; its value is `true`.
 pub const SIMULATED: &str = "x-causeway-simulated";
 
+/// The mark of a simulated answer in its id.
+const SIMULATED_ID: &str = "-simulated-";
+
 /// One request to an upstream.
 #[derive(Debug, Clone)]
 pub struct Call {

@@ -6,7 +6,7 @@ use causeway_queue::json::{self, RawObject, items};
 
 use crate::{
     assembly::calls::{Calls, Said},
-    upstream::Failure,
+    upstream::{Failure, SIMULATED_ID},
 };
 
 /// The fields beside the choices of a chat, as they are written.
@@ -26,17 +26,18 @@ pub(super) fn response(body: &[u8], name: &str) -> Result<Vec<u8>, Failure> {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let mut output = Vec::new();
+    let id = |kind, place| item_id(kind, name, &beside, place);
     if let Some(text) = reasoning(&message) {
-        output.push(reasoning_item(&item_id("rs", name, output.len()), text, true));
+        output.push(reasoning_item(&id("rs", output.len()), text, true));
     }
     if let Some(text) = message.get("content").and_then(raw_content) {
-        output.push(message_item(&item_id("msg", name, output.len()), &text, true));
+        output.push(message_item(&id("msg", output.len()), &text, true));
     }
     let mut calls = Calls::default();
     let list = message.get("tool_calls").unwrap_or("null");
     calls.merge(list).map_err(|_| broken("it has too many tool calls"))?;
     for place in 0..calls.len() {
-        let id = item_id("fc", name, output.len());
+        let id = id("fc", output.len());
         output.push(call_item(&id, &calls.said(place), true));
     }
     Ok(whole(&beside, choice.get("finish_reason"), &output).1.into_bytes())
@@ -124,9 +125,12 @@ pub(super) fn reasoning<'a>(message: &RawObject<'a>) -> Option<&'a str> {
     texts.find(|text| !text.is_empty())
 }
 
-/// Returns the id of an item, by which the API finds it again: `name` is that of its response.
-pub(super) fn item_id(kind: &str, name: &str, place: usize) -> String {
-    format!("{kind}_{name}_{place}")
+/// Returns the id of an item, by which the API finds it again: `name` is that of its response. It repeats the mark in
+/// the id of a simulated chat.
+pub(super) fn item_id(kind: &str, name: &str, beside: &Beside, place: usize) -> String {
+    let is_simulated = beside.get("id").is_some_and(|id| id.contains(SIMULATED_ID));
+    let mark = if is_simulated { SIMULATED_ID } else { "" };
+    format!("{kind}{mark}_{name}_{place}")
 }
 
 /// Returns reasoning in an output; its text is as JSON writes it. It is told as a summary, the one form of it

@@ -221,7 +221,7 @@ impl Teller {
             Some(Item::Text { kind: Kind::Reasoning, .. }) => "rs",
             Some(Item::Text { kind: Kind::Message, .. }) | None => "msg",
         };
-        item_id(kind, &self.name, place)
+        item_id(kind, &self.name, &self.beside, place)
     }
 
     fn item(&self, place: usize, is_complete: bool) -> String {

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
+use crate::upstream::SIMULATED_ID;
+
 /// Dimensions of its embeddings.
 const DIMENSIONS: usize = 8;
 
@@ -69,7 +71,7 @@ impl Frame {
     /// Of the answer `number`; `usage` in OpenAI's words.
     pub(super) fn new(shape: Shape, number: u64, model: String, usage: Value) -> Self {
         let kind = if shape == Shape::Message { "msg" } else { "chatcmpl" };
-        Self { shape, id: format!("{kind}-simulated-{number}"), model, usage, around: None }
+        Self { shape, id: format!("{kind}{SIMULATED_ID}{number}"), model, usage, around: None }
     }
 
     /// A whole answer that says `text`.
