@@ -37,7 +37,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run API, worker and queue in one process
     Up(Box<Up>),
-    /// Run an API process over a Redis; it asks the upstream for the list of models only
+    /// Run an API process over a Redis; it calls the upstream for models, audio, images, moderations and counts
     Api(Box<Api>),
     /// Run a worker process over a Redis, or list those that run
     Worker(Box<Worker>),

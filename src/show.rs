@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     jobs, moment,
     table::{self, word},
+    waits,
 };
 
 const COLUMNS: [&str; 6] = ["ATTEMPT", "FAILED", "STATUS", "CHARGED TO", "CODE", "WORDS"];
@@ -39,8 +40,8 @@ fn facts(job: &Value, now: Timestamp) -> Vec<(&'static str, String)> {
     let at = |name: &str| moment::of(&job[name]);
     let given = |name: &str| (!job[name].is_null()).then(|| word(&job[name]));
     let run = || {
-        let (started, finished) = (at("started_at")?, at("finished_at"));
-        Some(moment::between(Some(started), Some(finished.unwrap_or(now))))
+        let until = if job["status"] == "running" { now } else { at("finished_at")? };
+        Some(moment::between(Some(at("started_at")?), Some(until)))
     };
     let created = || {
         let age = moment::between(Some(at("created_at")?), Some(now));
@@ -80,11 +81,7 @@ fn reason(job: &Value) -> Option<String> {
     if !error.is_null() {
         return Some(format!("{}: {}", word(&error["code"]), word(&error["message"])));
     }
-    match &job["waiting_for"] {
-        Value::Null => None,
-        Value::String(name) => Some(format!("waits for: {name}")),
-        other => Some(format!("waits for: {other}")),
-    }
+    waits::line(job)
 }
 
 fn tokens(usage: &Value) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Bytes that requests hold in this process: bounded in all, and for each tenant.
+//! What requests hold in this process, bytes or calls: limited in all, and for each tenant.
 //!
 //! A [`Charge`] is a value: dropping it returns its bytes. What is charged travels with the bytes it stands for
 //! ([`charged`]), so the count is that of the memory.
@@ -32,7 +32,7 @@ pub(crate) enum Bound {
     Tenant,
 }
 
-/// The bytes of one kind that may be held at once.
+/// The bytes, or calls, of one kind that may be held at once.
 #[derive(Debug)]
 pub(crate) struct Budget {
     most: usize,
@@ -71,7 +71,7 @@ pub(crate) struct Charge {
 impl Budgets {
     /// Budgets of `most` bytes each.
     pub(crate) fn new(most: usize) -> Self {
-        let budget = || Arc::new(Budget { most, held: Mutex::default(), returned: Notify::new() });
+        let budget = || Arc::new(Budget::new(most));
         Self { small: budget(), large: budget() }
     }
 
@@ -131,7 +131,16 @@ impl Charge {
 }
 
 impl Budget {
-    fn take(self: &Arc<Self>, payer: &Payer, bytes: usize) -> Result<Charge, Bound> {
+    /// A budget of `most`.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, held: Mutex::default(), returned: Notify::new() }
+    }
+
+    /// Charges `bytes` at once.
+    ///
+    /// # Errors
+    /// The bound that leaves no room.
+    pub(crate) fn take(self: &Arc<Self>, payer: &Payer, bytes: usize) -> Result<Charge, Bound> {
         let mut held = self.lock();
         // One at a time goes through however long it is: it would never, otherwise.
         if held.all > 0 && held.all + bytes > self.most {

@@ -6,13 +6,15 @@
 //! tenant with a rate may make as many a minute as it may submit jobs to the lane.
 
 pub(crate) mod call;
-pub(crate) mod slots;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use axum::{body::Bytes, http::HeaderValue};
 use causeway_queue::{LaneName, RawJson, headers::Headers};
 use futures_util::{future::BoxFuture, stream::BoxStream};
+
+/// Most direct calls at once in one API process. Where there are tenants, one makes at most half of them.
+pub(crate) const MAX_CALLS: usize = 32;
 
 /// A call as the upstream receives it.
 #[derive(Debug)]

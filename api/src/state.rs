@@ -12,8 +12,14 @@ use tokio::time::{Duration, Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    audit::Rejections, auth::Tenants, budget::Budgets, direct::slots::Slots, gauges::Gauges,
-    models::ModelCache, settings::Settings, tenants::Registry,
+    audit::Rejections,
+    auth::Tenants,
+    budget::{Budget, Budgets},
+    direct,
+    gauges::Gauges,
+    models::ModelCache,
+    settings::Settings,
+    tenants::Registry,
 };
 
 /// How long a store that fails is read again for a caller whose job is accepted: the time of a restart.
@@ -47,7 +53,7 @@ pub struct Shared {
     /// What `/openapi.json` answers: with tenants, and without; made when it is first asked for.
     pub(crate) documents: OnceLock<[Bytes; 2]>,
     pub(crate) models: ModelCache,
-    pub(crate) direct_slots: Slots,
+    pub(crate) direct_calls: Arc<Budget>,
     pub(crate) gauges: Gauges,
 }
 
@@ -95,7 +101,7 @@ impl AppState {
             rejections: Arc::default(),
             documents: OnceLock::new(),
             models: ModelCache::default(),
-            direct_slots: Slots::default(),
+            direct_calls: Arc::new(Budget::new(direct::MAX_CALLS)),
             gauges: Gauges::default(),
         }))
     }

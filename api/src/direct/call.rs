@@ -15,10 +15,11 @@ use causeway_queue::{
 };
 use futures_util::{StreamExt as _, stream};
 
-use super::{DirectAnswer, DirectCall, DirectFailure, slots::Slot};
+use super::{DirectAnswer, DirectCall, DirectFailure, MAX_CALLS};
 use crate::{
     auth::Caller,
     body,
+    budget::{Bound, Charge, Payer},
     error::{ApiError, is_anthropic},
     extract::{is_json, parse},
     forward,
@@ -47,7 +48,8 @@ pub(crate) async fn call(State(state): State<AppState>, request: Request) -> Res
 async fn pass(state: &AppState, path: &str, request: Request) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let caller = Caller::from_request_parts(&mut parts, state).await?;
-    let slot = state.direct_slots.take(&caller.tenant)?;
+    let payer = Payer { tenant: caller.tenant.clone(), shares: !state.tenants.are_open() };
+    let slot = state.direct_calls.take(&payer, 1).map_err(too_many)?;
     let headers = parts.headers.clone();
     let body = body::read_any(state, Request::from_parts(parts, body)).await?;
     let model = model(&headers, &body).await?;
@@ -123,9 +125,9 @@ async fn check_rate(
 }
 
 /// Passes the answer on; the call keeps its slot until the last byte.
-fn answered(answer: DirectAnswer, slot: Slot) -> Response {
+fn answered(answer: DirectAnswer, slot: Charge) -> Response {
     let pieces = answer.body.map(move |piece| {
-        let _held: &Slot = &slot;
+        let _held: &Charge = &slot;
         piece
     });
     let mut response = Body::from_stream(pieces).into_response();
@@ -134,6 +136,14 @@ fn answered(answer: DirectAnswer, slot: Slot) -> Response {
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
     }
     response
+}
+
+fn too_many(bound: Bound) -> ApiError {
+    let limit = match bound {
+        Bound::All => format!("this process makes {MAX_CALLS} calls of this kind at once"),
+        Bound::Tenant => format!("a tenant makes {} calls of this kind at once", MAX_CALLS / 2),
+    };
+    ApiError::too_many("too_many_direct_calls", format!("{limit}; try again in 1 s"), 1)
 }
 
 fn without_upstream(lane: &LaneName, path: &str) -> ApiError {

@@ -22,6 +22,7 @@ use super::{
     requests::tenant_id,
 };
 use crate::{
+    audit,
     auth::{Admin, Caller},
     error::ApiError,
     extract::{JsonBytes, MaybeJson, Segment, parse},
@@ -166,7 +167,8 @@ pub(crate) async fn add(
     let keys = vec![StoredKey::new(&key.sha256, now, checked.expires_at)];
     let new = Stored { id: checked.id, admin, limits: checked.limits, webhook_url, keys };
     state.registry.update(|document| document.add(new.clone())).await?;
-    audit(&caller, "tenant_added", &new.id, &new.keys[0].name());
+    let object = format!("tenant {}, key {}", new.id, new.keys[0].name());
+    audit::act(&caller, "add_tenant", &object);
     shown(&state, &new.id, StatusCode::CREATED, Some(key))
 }
 
@@ -186,7 +188,7 @@ pub(crate) async fn limit(
         .registry
         .update(|document| document.tenant(&id).map(|one| change(&mut one.limits)))
         .await?;
-    audit(&caller, "tenant_limited", &id, "");
+    audit::act(&caller, "limit_tenant", &format!("tenant {id}"));
     shown(&state, &id, StatusCode::OK, None)
 }
 
@@ -205,7 +207,7 @@ pub(crate) async fn rotate(
     let key = made()?;
     let stored = StoredKey::new(&key.sha256, now, expires_at);
     state.registry.update(|document| document.rotate(&id, stored.clone(), until)).await?;
-    audit(&caller, "key_rotated", &id, &stored.name());
+    audit::act(&caller, "rotate_key", &format!("tenant {id}, key {}", stored.name()));
     shown(&state, &id, StatusCode::CREATED, Some(key))
 }
 
@@ -218,7 +220,7 @@ pub(crate) async fn revoke(
 ) -> Result<Response, ApiError> {
     let id = changeable(&state, &id)?;
     state.registry.update(|document| document.revoke(&id)).await?;
-    audit(&caller, "tenant_revoked", &id, "");
+    audit::act(&caller, "revoke_tenant", &format!("tenant {id}"));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -231,7 +233,7 @@ pub(crate) async fn revoke_key(
 ) -> Result<Response, ApiError> {
     let id = changeable(&state, &id)?;
     state.registry.update(|document| document.revoke_key(&id, &key)).await?;
-    audit(&caller, "key_revoked", &id, &key);
+    audit::act(&caller, "revoke_key", &format!("tenant {id}, key {key}"));
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -263,10 +265,6 @@ fn changeable(state: &AppState, id: &str) -> Result<TenantId, ApiError> {
     let id = tenant_id(id)?;
     state.registry.check_is_not_configured(&id)?;
     Ok(id)
-}
-
-fn audit(caller: &Caller, act: &'static str, tenant: &TenantId, key: &str) {
-    tracing::info!(act, tenant.id = %tenant, key, by = %caller.tenant, "audit: tenants were changed");
 }
 
 /// The tenant as it is now; with a new key, which no cache may keep.

@@ -16,8 +16,7 @@ use serde_json::{Value, json};
 
 use super::{Api, post};
 use crate::{
-    DirectAnswer, DirectFailure, DirectResult, DirectSource, Settings, Tenants,
-    direct::slots::MAX_CALLS_OF_TENANT,
+    DirectAnswer, DirectFailure, DirectResult, DirectSource, Settings, Tenants, direct::MAX_CALLS,
 };
 
 const URL: &str = "/v1/moderations";
@@ -114,7 +113,7 @@ async fn a_call_keeps_its_slot_until_its_last_byte() {
     let (api, _) = api(|| Ok(good(&[b"x"])));
     let request = || post(URL, &json!({ "input": "x" }).to_string());
     let mut held = Vec::new();
-    for _ in 0..MAX_CALLS_OF_TENANT {
+    for _ in 0..MAX_CALLS {
         held.push(api.send(request()).await);
     }
     let answer = api.ask(request()).await;
