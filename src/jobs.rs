@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -20,6 +20,9 @@ use crate::{
 
 /// Most jobs of a page.
 const PAGE: usize = 1000;
+
+/// The states of jobs that can be retried.
+const RETRIED: [&str; 3] = ["failed", "cancelled", "expired"];
 
 /// Does what was asked.
 ///
@@ -53,18 +56,22 @@ async fn act(client: &Client, id: &str, action: &str, out: &mut impl Write) -> a
     Ok(())
 }
 
-/// Puts back all that fit, from the oldest: those of a session stand in line as they did before. All
-/// are listed first, because pages are newest first, and what is put back may end again meanwhile.
+/// Retries all that fit, from the oldest: those of a session keep their order. All are listed first, because pages are
+/// newest first, and a retried job may end again meanwhile.
 async fn retry_many(client: &Client, many: &JobsRetry, out: &mut impl Write) -> anyhow::Result<()> {
+    let status = many.filter.status.as_deref().unwrap_or_default();
+    if !RETRIED.contains(&status) {
+        bail!("only failed, cancelled and expired jobs can be retried; --status is {status:?}");
+    }
     let found = find(client, &many.filter, None, usize::MAX).await?;
     let ids: Vec<String> = found.jobs.iter().map(|job| word(&job["id"])).collect();
     let mut count = 0;
     for id in ids.iter().rev() {
         let put_back = client.put_back(id).await;
-        let told = || format!("{count} of {} jobs were put back, and the next was not", ids.len());
-        count += usize::from(put_back.with_context(told)?);
+        let said = || format!("{count} of {} jobs are retried; the next is not", ids.len());
+        count += usize::from(put_back.with_context(said)?);
     }
-    writeln!(out, "{count} jobs were put back")?;
+    writeln!(out, "{count} jobs are retried")?;
     Ok(())
 }
 
@@ -241,7 +248,7 @@ mod tests {
         let mut out = Vec::new();
         retry_many(&Client::new(&config).unwrap(), &many, &mut out).await.unwrap();
         assert_eq!(*back.lock().unwrap(), ["0", "1", "2", "3", "4", "5"]);
-        assert_eq!(String::from_utf8(out).unwrap(), "5 jobs were put back\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "5 jobs are retried\n");
     }
 
     #[test]
