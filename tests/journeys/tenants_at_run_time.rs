@@ -57,6 +57,10 @@ async fn tenants_change_in_all_processes_while_they_run() {
     let rotated = key(&tenant(&there, &["rotate", "ann"], Some(&ops)).await);
     answers(&ann_here, 401).await;
     answers(&here.with_key(&rotated), 200).await;
+    let old = ops;
+    let ops = key(&tenant(&here, &["rotate", "ops"], Some(&old)).await);
+    answers(&there.with_key(&old), 401).await;
+    answers(&there.with_key(&ops), 200).await;
     let listed = tenant(&here, &["list"], Some(&ops)).await;
     assert!(listed.contains("ops") && listed.contains("ann"), "{listed}");
 

@@ -64,12 +64,14 @@ impl Cause {
             Self::Unreachable
             | Self::Silent
             | Self::Unavailable
-            | Self::EndpointMissing
             | Self::Redirected
             | Self::NoAnswer
             | Self::Unreadable
             | Self::UnknownError => Disposition::Upstream { at_once: false, after },
-            Self::ServerError | Self::Cut | Self::TimedOut => Disposition::Unclear(after),
+            // A server without this one endpoint, or a wrong base URL: the lane's other jobs tell.
+            Self::ServerError | Self::Cut | Self::TimedOut | Self::EndpointMissing => {
+                Disposition::Unclear(after)
+            }
             Self::Conflict | Self::ToldToRetry => Disposition::Retry(after),
             Self::ToldNotToRetry | Self::Refused | Self::TooLarge | Self::Unsendable => {
                 Disposition::Fatal
@@ -222,7 +224,7 @@ fn not_found(body: &ErrorBody, url: &str) -> Cause {
     }
 }
 
-/// An endpoint that every upstream of a lane should have is the lane's; another one was the job's idea.
+/// An endpoint that an upstream should have may be the lane's fault; another one was the job's idea.
 fn no_such_endpoint(url: &str) -> Cause {
     match Endpoint::of(url) {
         Endpoint::Chat
