@@ -191,6 +191,16 @@ impl ApiError {
         error.retry_after(1).with_header(X_SHOULD_RETRY, HeaderValue::from_static("true"))
     }
 
+    /// The process stops, and the caller would not find the job `id` by sending the request again.
+    pub(crate) fn stopped(id: &JobId) -> Self {
+        let message = format!(
+            "this process is being stopped; job {id} goes on, poll /v1/jobs/{id} instead of sending the request again"
+        );
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let error = Self::new(status, "service_unavailable_error", "draining", message);
+        error.with_header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
+    }
+
     /// The process stops, and nothing was accepted.
     pub(crate) fn takes_no_more() -> Self {
         let message = "this process is being stopped and takes no more jobs; connect again, and \

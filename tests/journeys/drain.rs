@@ -128,11 +128,17 @@ async fn an_api_that_is_stopped_waits_no_longer_than_its_drain() {
         let call = upstream.call().await;
         api.terminate();
         assert!(api.ended().await.success());
-        call.answer("too late");
+        call
     };
     let hello = chat("hello");
-    let (reply, ()) = tokio::join!(client.post("/v1/chat/completions", &hello), stop);
-    assert_eq!(reply.error(503)["code"], "draining");
+    let (reply, call) = tokio::join!(client.post("/v1/chat/completions", &hello), stop);
+    let id = reply.headers["x-causeway-job-id"].to_str().expect("an id").to_owned();
+    let error = reply.error(503);
+    assert_eq!(error["code"], "draining");
+    assert!(error["message"].as_str().expect("a text").contains("goes on, poll"), "{error}");
+    let next = Causeway::api(&redis.url(), &[]).await;
+    call.answer("too late");
+    assert_eq!(next.client().await.end_of(&id).await["status"], "succeeded");
 }
 
 #[tokio::test]

@@ -40,8 +40,7 @@ impl Held {
             Ok(None) => Err(ApiError::gone(format!("job {id} is gone"))),
             Ok(Some(_)) if state.stopping().is_cancelled() => {
                 self.retry.keep(&state, &id).await;
-                self.release();
-                Err(ApiError::draining())
+                Err(self.stopped())
             }
             Ok(Some(job)) => Err(self.waited_too_long(&job)),
             // The job may well succeed: a retry of this call finds it.
@@ -64,6 +63,13 @@ impl Held {
                 respond(StatusCode::ACCEPTED, &job_view::json(&job))
             }
         })
+    }
+
+    /// The error of a call whose process stops: its job goes on.
+    pub(super) fn stopped(&mut self) -> ApiError {
+        let is_found = self.is_retried() || self.stays;
+        self.release();
+        if is_found { ApiError::draining() } else { ApiError::stopped(self.id()) }
     }
 
     /// The error of a job that has no answer at the end of the hold. Its client does not retry: the same would only

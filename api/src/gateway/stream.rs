@@ -192,7 +192,8 @@ impl Stream {
             }
         }
         if !self.ended {
-            told += &self.fail(ApiError::draining());
+            let error = self.held.stopped();
+            told += &self.fail(error);
         }
         told
     }
