@@ -22,7 +22,9 @@ use http_body::{Body as _, Frame};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use crate::{access, audit, error::ApiError, serve::connection::Connection, state::AppState};
+use crate::{
+    access, audit, error::ApiError, origin, serve::connection::Connection, state::AppState,
+};
 
 /// A configured tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,20 +211,32 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
 /// Authenticates the caller of a request, and ends the answer when its key is revoked.
 pub(crate) async fn authenticate(
     State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let allowed = origin::refuse_foreign(&state, &request).and_then(|()| let_in(&state, &request));
+    let response = match allowed {
+        Ok(caller) => while_valid(&state, caller, request, next).await,
+        Err(error) => error.in_shape_of(request.uri().path()).into_response(),
+    };
+    state.outage.watch(&response);
+    response
+}
+
+/// Answers a request of `caller` for as long as its key is valid.
+async fn while_valid(
+    state: &AppState,
+    caller: Caller,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path().to_owned();
-    let caller = match let_in(&state, &request) {
-        Ok(caller) => caller,
-        Err(error) => return error.in_shape_of(&path).into_response(),
-    };
     access::of_tenant(&caller.tenant);
     request.extensions_mut().insert(caller.clone());
     // A change of tenants may revoke the key that asks for it, and is answered all the same.
-    if caller.key_sha256.is_none() || path.starts_with("/v1/tenants") {
+    if caller.key_sha256.is_none() || request.uri().path().starts_with("/v1/tenants") {
         return next.run(request).await;
     }
+    let path = request.uri().path().to_owned();
     let mut revoked = Box::pin(state.tenants.clone().revoked(caller));
     let response = tokio::select! {
         biased;

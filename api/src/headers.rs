@@ -1,11 +1,6 @@
 //! Headers of every answer: what browsers may do with it, and what keeps proxies from holding back an event stream.
 
-use axum::{
-    extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
-    middleware::Next,
-    response::Response,
-};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// nginx and what is built on it buffer an answer unless this says no.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -19,9 +14,7 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// Adds the headers.
-pub(crate) async fn add(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let headers = response.headers_mut();
+pub(crate) fn add(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let policy = if is_of_kind(headers, "text/html") { PAGE_POLICY } else { DATA_POLICY };
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
@@ -34,7 +27,6 @@ pub(crate) async fn add(request: Request, next: Next) -> Response {
         let policy = HeaderValue::from_static("no-store");
         headers.entry(header::CACHE_CONTROL).or_insert(policy);
     }
-    response
 }
 
 fn is_of_kind(headers: &HeaderMap, kind: &str) -> bool {

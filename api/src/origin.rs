@@ -7,10 +7,8 @@
 use std::{net::IpAddr, time::Duration};
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, header},
-    middleware::Next,
-    response::{IntoResponse as _, Response},
 };
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, Any, CorsLayer};
 
@@ -86,15 +84,14 @@ pub(crate) fn is_foreign(state: &AppState, headers: &HeaderMap) -> bool {
     !is_own && !is_named(state, origin)
 }
 
-/// Refuses requests of foreign pages that would change something, where no key is needed.
-pub(crate) async fn refuse_foreign(
-    State(state): State<AppState>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Refuses a request of a foreign page that would change something, where no key is needed.
+///
+/// # Errors
+/// `foreign_origin`, which names the setting.
+pub(crate) fn refuse_foreign(state: &AppState, request: &Request) -> Result<(), ApiError> {
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if changes && state.tenants.are_open() && is_foreign(&state, request.headers()) {
-        return ApiError::foreign_page().in_shape_of(request.uri().path()).into_response();
+    if changes && state.tenants.are_open() && is_foreign(state, request.headers()) {
+        return Err(ApiError::foreign_page());
     }
-    next.run(request).await
+    Ok(())
 }

@@ -1,13 +1,9 @@
 //! Outages of the store, told once when they begin and once when they are over: a line for every
 //! refused request would bury what led there.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::response::Response;
 use tokio::time::{Duration, Instant};
 
 /// How long nothing was refused when an outage is over. A full store can still be read, and a cluster
@@ -28,26 +24,20 @@ struct Lasting {
     last: Instant,
 }
 
-/// Watches the answers that callers get.
-pub(crate) async fn watch(
-    State(outage): State<Arc<Outage>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let response = next.run(request).await;
-    if let Some(Refusal(why)) = response.extensions().get() {
-        if outage.begins() {
-            tracing::warn!("the store is not available: {why}");
-        }
-    } else if response.status().is_success()
-        && let Some(refused) = outage.ends()
-    {
-        tracing::info!(refused, "the store is back");
-    }
-    response
-}
-
 impl Outage {
+    /// Logs the begin and the end of an outage, as an answer to a caller shows them.
+    pub(crate) fn watch(&self, response: &Response) {
+        if let Some(Refusal(why)) = response.extensions().get() {
+            if self.begins() {
+                tracing::warn!("the store is not available: {why}");
+            }
+        } else if response.status().is_success()
+            && let Some(refused) = self.ends()
+        {
+            tracing::info!(refused, "the store is back");
+        }
+    }
+
     /// Counts a refused request; answers whether it is the first.
     fn begins(&self) -> bool {
         let mut lasting = self.0.lock().unwrap_or_else(PoisonError::into_inner);

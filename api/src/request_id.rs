@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::access;
+use crate::{access, headers};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -19,7 +19,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// Longest id that is taken from a caller, in bytes.
 const MAX_BYTES: usize = 128;
 
-/// Names the request, counts it by route and status, and logs it.
+/// Names the request, adds the headers of every answer, counts it by route and status, and logs it.
 pub(crate) async fn name_and_count(request: Request, next: Next) -> Response {
     let given = request.headers().get(X_REQUEST_ID).filter(|id| is_usable(id)).cloned();
     let id = given.unwrap_or_else(new_id);
@@ -30,6 +30,7 @@ pub(crate) async fn name_and_count(request: Request, next: Next) -> Response {
     let span = access::span(&id);
     let began = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
+    headers::add(response.headers_mut());
     let (status, took) = (response.status(), began.elapsed());
     span.in_scope(|| access::log(&method, &path, status, took));
     if is_anthropic {

@@ -1,7 +1,5 @@
 //! The HTTP surface, as one table.
 
-use std::sync::Arc;
-
 use axum::{
     Router,
     extract::Request,
@@ -16,9 +14,7 @@ use crate::{
     error::ApiError,
     events,
     gateway::{self, responses::conversation},
-    headers, health, jobs, listing, models, openapi, origin,
-    outage::{self, Outage},
-    queue_view, request_id, root,
+    health, jobs, listing, models, openapi, origin, queue_view, request_id, root,
     state::AppState,
     submit,
     tenants::routes,
@@ -138,15 +134,13 @@ pub(crate) fn served() -> Vec<(&'static str, &'static str)> {
 /// The routes over `state`.
 pub fn router(state: AppState) -> Router {
     let authenticate = middleware::from_fn_with_state(state.clone(), auth::authenticate);
-    let watch = middleware::from_fn_with_state(Arc::<Outage>::default(), outage::watch);
-    let refuse_foreign = middleware::from_fn_with_state(state.clone(), origin::refuse_foreign);
-    let callers = for_callers().router.layer(authenticate).layer(refuse_foreign).layer(watch);
-    callers
+    for_callers()
+        .router
+        .layer(authenticate)
         .merge(for_everybody().router)
         // Its links are relative to the page.
         .route("/docs/", get(async || Redirect::permanent("../docs")))
         .fallback(unknown_route)
-        .layer(middleware::from_fn(headers::add))
         .layer(origin::cors(&state))
         .layer(middleware::from_fn(request_id::name_and_count))
         .with_state(state)

@@ -18,6 +18,7 @@ use crate::{
     direct,
     gauges::Gauges,
     models::ModelCache,
+    outage::Outage,
     settings::Settings,
     tenants::Registry,
 };
@@ -55,6 +56,7 @@ pub struct Shared {
     pub(crate) models: ModelCache,
     pub(crate) direct_calls: Arc<Budget>,
     pub(crate) gauges: Gauges,
+    pub(crate) outage: Outage,
 }
 
 impl Deref for AppState {
@@ -103,6 +105,7 @@ impl AppState {
             models: ModelCache::default(),
             direct_calls: Arc::new(Budget::new(direct::MAX_CALLS)),
             gauges: Gauges::default(),
+            outage: Outage::default(),
         }))
     }
 
