@@ -374,6 +374,13 @@ impl From<Error> for ApiError {
                 Self::invalid("idempotency_key_reused", message)
                     .with_status(StatusCode::UNPROCESSABLE_ENTITY)
             }
+            Error::ConversationLocked => {
+                let message = "Another process is currently operating on this conversation: a response of it is \
+                               under way, or another call changes it. Please retry in a few seconds";
+                let error = Self::invalid_param("conversation", message);
+                let error = error.with_code("conversation_locked").retry_after(1);
+                error.with_header(X_SHOULD_RETRY, HeaderValue::from_static("true"))
+            }
             Error::NotRetryable { .. } => Self::invalid("job_not_retryable", error.to_string()),
             Error::UnknownCursor(_) => {
                 let error = Self::invalid("unknown_cursor", error.to_string());

@@ -18,7 +18,7 @@ use crate::{
     limits::{Allowance, LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
     orphan::CallKey,
-    session::Conversation,
+    session::{Conversation, ProfileChange},
     state::{Class, Status},
     waiting::WaitingFor,
     webhook::End,
@@ -192,6 +192,16 @@ pub trait Backend: fmt::Debug + Send + Sync {
         tenant: &TenantId,
         session: &SessionKey,
     ) -> Result<Option<Conversation>, Error>;
+
+    /// Changes the profile of a conversation, or creates the conversation. `false`: its profile is not the known
+    /// one, and nothing was changed. Of changes that know the same profile one is made.
+    async fn change_profile(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        session: &SessionKey,
+        change: &ProfileChange,
+    ) -> Result<bool, Error>;
 
     /// Takes a conversation over from another shard, unless its session has one here.
     async fn adopt(

@@ -189,6 +189,7 @@ macro_rules! promises {
             a_tenant_that_moves_keeps_what_it_has
             an_orphan_is_taken_from_a_former_shard
             a_conversation_moves_with_its_tenant
+            a_profile_moves_with_its_tenant
             a_message_that_stays_behind_remembers
             a_pause_holds_in_new_shards
             former_shards_share_in_the_bounds
@@ -206,6 +207,9 @@ macro_rules! promises {
             a_conversation_may_keep_nothing
             a_conversation_can_be_forgotten
             a_conversation_is_taken_over_once
+            a_profile_changes_as_it_is_known
+            one_of_equal_turns_is_taken
+            a_refused_turn_is_given_back
             events_are_numbered_and_kept
             what_is_said_again_is_kept_once
             a_follower_hears_what_comes_after_it_came

@@ -41,7 +41,7 @@ use crate::{
     news::{News, Switchboard},
     orphan::CallKey,
     policy::{MAX_CLAIM, Policy},
-    session::Conversation,
+    session::{Conversation, ProfileChange},
     webhook::{End, MAX_OUTBOX_PAGE},
     workers::{RegisteredWorker, WorkerId, WorkerReport},
 };
@@ -363,6 +363,17 @@ impl Backend for Embedded {
         session: &SessionKey,
     ) -> Result<Option<Conversation>, Error> {
         Ok(self.look(shard, |engine, now| engine.sessions.conversation(tenant, session, now)))
+    }
+
+    async fn change_profile(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        session: &SessionKey,
+        change: &ProfileChange,
+    ) -> Result<bool, Error> {
+        let key = (tenant.clone(), session.clone());
+        Ok(self.transition(shard, |engine, now| engine.sessions.change_profile(key, change, now)))
     }
 
     async fn adopt(

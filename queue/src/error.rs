@@ -32,6 +32,9 @@ pub enum Error {
         /// The key.
         key: String,
     },
+    /// The conversation has another turn under way, or was changed since the caller read it.
+    #[error("the conversation has another turn under way")]
+    ConversationLocked,
     /// The job cannot be put back: it has not ended, or it succeeded.
     #[error("job {id} is {status}: only a failed, cancelled or expired job can be retried")]
     NotRetryable {

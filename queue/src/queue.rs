@@ -8,6 +8,7 @@ mod moved;
 mod parts;
 mod submit;
 mod survey;
+mod turn;
 
 use std::{
     collections::{HashMap, HashSet},

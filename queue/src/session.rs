@@ -39,6 +39,17 @@ pub struct Turn {
     pub assistant: String,
 }
 
+/// A change of a conversation's profile, made only if its profile is the one that the caller knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileChange {
+    /// The profile that the caller has read; `None`: there is no such conversation.
+    pub known: Option<RawJson>,
+    /// The new profile.
+    pub profile: RawJson,
+    /// How long after this change the conversation is forgotten, in whole milliseconds; at least one.
+    pub ttl: Duration,
+}
+
 /// A remembered conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {

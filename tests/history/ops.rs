@@ -5,6 +5,9 @@ use proptest::prelude::*;
 
 pub(super) const TENANTS: [&str; 3] = ["ann", "bob", "cem"];
 
+/// The profiles of conversations; the first stands for none.
+pub(super) const PROFILES: [&str; 3] = ["", "profile", "other"];
+
 /// What a job of a history is like; every number is taken modulo what it chooses from.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {
@@ -54,6 +57,9 @@ pub(super) enum Op {
     /// Whose, how many, after which, and by what they are chosen.
     List(usize, usize, Option<usize>, u8),
     HandOn(usize),
+    /// Whose conversation, which session, and which change of its profile: the known one (0: none), and the new one.
+    /// `None`: it is forgotten.
+    Talk(usize, u8, Option<(usize, usize)>),
     /// Most ends, and for how many seconds.
     Postpone(usize, u64),
     Reconcile,
@@ -172,6 +178,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         2 => (0..3_usize, 1..5_usize, prop::option::of(at()), 0..8_u8)
             .prop_map(|(tenant, limit, after, by)| Op::List(tenant, limit, after, by)),
         1 => (1..4_usize).prop_map(Op::HandOn),
+        3 => (0..3_usize, 0..2_u8, prop::option::of((0..PROFILES.len(), 1..PROFILES.len())))
+            .prop_map(|(tenant, session, change)| Op::Talk(tenant, session, change)),
         1 => (1..4_usize, 0..5_u64).prop_map(|(most, s)| Op::Postpone(most, s)),
         1 => Just(Op::Reconcile),
     ]

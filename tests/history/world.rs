@@ -14,12 +14,12 @@ use causeway_queue::{
     lease::{ClaimRequest, Settled},
     limits::{LaneLimits, TenantLimits},
     redis::RedisStore,
-    session::{Memory, Turn},
+    session::{Memory, ProfileChange, Turn},
     webhook::{End as Told, MAX_OUTBOX_PAGE, Subject},
 };
 use proptest::{prelude::*, test_runner::TestCaseError};
 
-use super::ops::{Draft, End, Op, TENANTS};
+use super::ops::{Draft, End, Op, PROFILES, TENANTS};
 use crate::support::redis::RedisServer;
 
 /// The same attempt as both engines gave it out.
@@ -217,6 +217,7 @@ impl World {
                 let ours = self.embedded.list(&self.shard, &tenant, &query).await;
                 same(&ours, &self.redis.list(&self.shard, &tenant, &query).await)?;
             }
+            Op::Talk(tenant, session, change) => self.talk(tenant, session, change).await?,
             Op::HandOn(most) => self.hand_on(most).await?,
             Op::Postpone(most, s) => self.postpone(most, Duration::from_secs(s)).await,
             Op::Reconcile => self.reconcile().await?,
@@ -234,6 +235,25 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    async fn talk(
+        &self,
+        tenant: usize,
+        session: u8,
+        change: Option<(usize, usize)>,
+    ) -> Result<(), TestCaseError> {
+        let (tenant, session) = (tenant_id(TENANTS[tenant]), session_key(&format!("s{session}")));
+        let (shard, embedded, redis) = (&self.shard, &self.embedded, &self.redis);
+        let Some((known, new)) = change else {
+            let ours = embedded.forget(shard, &tenant, &session).await;
+            return same(&ours, &redis.forget(shard, &tenant, &session).await);
+        };
+        let known = (known > 0).then(|| RawJson::string(PROFILES[known]));
+        let profile = RawJson::string(PROFILES[new]);
+        let change = ProfileChange { known, profile, ttl: Duration::from_secs(20) };
+        let ours = embedded.change_profile(shard, &tenant, &session, &change).await;
+        same(&ours, &redis.change_profile(shard, &tenant, &session, &change).await)
     }
 
     /// A query that chooses by one thing.
@@ -340,6 +360,10 @@ impl World {
         same(&ours, &theirs)?;
         self.compare_outboxes(&ours).await?;
         for tenant in TENANTS.map(|name| Some(tenant_id(name))).into_iter().chain([None]) {
+            if let Some(tenant) = &tenant {
+                let ours = self.embedded.conversations(&self.shard, tenant).await.unwrap();
+                same(&ours, &self.redis.conversations(&self.shard, tenant).await.unwrap())?;
+            }
             let ours = self.embedded.stats(&self.shard, tenant.as_ref()).await.unwrap();
             let theirs = self.redis.stats(&self.shard, tenant.as_ref()).await.unwrap();
             same(&ours, &theirs)?;

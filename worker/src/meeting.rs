@@ -17,7 +17,7 @@ use causeway_queue::{
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
     orphan::CallKey,
-    session::Conversation,
+    session::{Conversation, ProfileChange},
     webhook::End,
     workers::{RegisteredWorker, WorkerId, WorkerReport},
 };
@@ -203,6 +203,16 @@ impl Backend for Meeting {
         _: &TenantId,
         _: &SessionKey,
     ) -> Result<Option<Conversation>, Error> {
+        unasked()
+    }
+
+    async fn change_profile(
+        &self,
+        _: &Shard,
+        _: &TenantId,
+        _: &SessionKey,
+        _: &ProfileChange,
+    ) -> Result<bool, Error> {
         unasked()
     }
 

@@ -7,10 +7,11 @@ use super::{
     stage::{Stage, retry_after, session_key, succeeded, tenant_id},
 };
 use crate::{
-    Accepted, JobId, LaneName, Lease, NewJob, Outcome, RawJson, Shard,
+    Accepted, Error, JobId, LaneName, Lease, NewJob, Outcome, RawJson, Shard,
     clock::Clock as _,
     job::State,
-    session::{Conversation, Memory, Turn},
+    limits::{LaneLimits, TenantLimits},
+    session::{Conversation, Memory, ProfileChange, Turn},
     state::Status,
     waiting::WaitingFor,
 };
@@ -175,4 +176,81 @@ pub async fn a_conversation_is_taken_over_once(stage: Stage) {
     assert!(!taken_over("second").await);
     stage.pass(Duration::from_secs(60));
     assert!(taken_over("third").await);
+}
+
+/// A change of a profile, or its creation.
+fn profile_change(known: Option<&str>, profile: &str) -> ProfileChange {
+    let (known, profile) = (known.map(RawJson::string), RawJson::string(profile));
+    ProfileChange { known, profile, ttl: Duration::from_secs(60) }
+}
+
+/// A profile is changed for a caller that knows it, within its time.
+pub async fn a_profile_changes_as_it_is_known(stage: Stage) {
+    let (ann, session) = (tenant_id("ann"), session_key("s"));
+    let change = async |known: Option<&str>, profile: &str| {
+        let change = profile_change(known, profile);
+        stage.store().change_profile(&stage.shard, &ann, &session, &change).await.unwrap()
+    };
+    assert!(!change(Some("one"), "two").await, "there is none");
+    assert!(change(None, "one").await);
+    assert!(!change(None, "two").await, "there is one");
+    assert!(!change(Some("two"), "three").await);
+    stage.pass(Duration::from_secs(30));
+    assert!(change(Some("one"), "two").await);
+    stage.pass(Duration::from_secs(30));
+    let found = stage.queue.conversation(&ann, &session).await.unwrap().unwrap();
+    assert_eq!((found.profile, found.turns), (RawJson::string("two"), Vec::new()));
+    stage.pass(Duration::from_secs(30));
+    assert!(!change(Some("two"), "three").await, "it is over");
+    assert!(change(None, "one").await);
+    assert!(stage.queue.forget(&ann, &session).await.unwrap());
+    assert!(!change(Some("one"), "two").await, "it is forgotten");
+    stage.assert_sound().await;
+}
+
+/// Of turns that are submitted at once one is accepted.
+pub async fn one_of_equal_turns_is_taken(stage: Stage) {
+    let (ann, session) = (tenant_id("ann"), session_key("s"));
+    let created = profile_change(None, "0");
+    assert!(stage.queue.change_profile(&ann, &session, &created).await.unwrap());
+    for turn in 0..3 {
+        let known = stage.queue.profile(&ann, &session).await.unwrap();
+        let turns = (0..8).map(|n| {
+            let next = profile_change(None, &format!("{turn} {n}"));
+            let change = ProfileChange { known: known.clone(), ..next };
+            stage.queue.submit_turn(stage.job("ann"), &session, Some(change))
+        });
+        let results = futures_util::future::join_all(turns).await;
+        let accepted = results.iter().filter(|result| matches!(result, Ok(Accepted::New(_))));
+        assert_eq!(accepted.count(), 1, "{results:?}");
+        let locked = results.iter().filter(|one| matches!(one, Err(Error::ConversationLocked)));
+        assert_eq!(locked.count(), 7, "{results:?}");
+        assert_eq!(stage.claim(10).await.len(), 1);
+    }
+}
+
+/// A turn whose job is refused is given back, and one whose job was accepted before is not taken.
+pub async fn a_refused_turn_is_given_back(stage: Stage) {
+    let (ann, session) = (tenant_id("ann"), session_key("s"));
+    let created = profile_change(None, "0");
+    assert!(stage.queue.change_profile(&ann, &session, &created).await.unwrap());
+    let take = async |job: NewJob, change: Option<ProfileChange>| {
+        stage.queue.submit_turn(job, &session, change).await
+    };
+    let first = keyed(stage.job("ann"), "k", 1);
+    let turn = Some(profile_change(Some("0"), "1"));
+    assert!(matches!(take(first.clone(), turn.clone()).await, Ok(Accepted::New(_))));
+    let again = NewJob { id: stage.job("ann").id, ..first.clone() };
+    for change in [turn, Some(profile_change(Some("1"), "2")), None] {
+        let replayed = take(again.clone(), change).await.unwrap();
+        assert_eq!(replayed, Accepted::Replayed(first.id.clone()));
+    }
+    let none = TenantLimits { max_queued: Some(0), ..TenantLimits::default() };
+    let limits = [(ann.clone(), none)];
+    stage.store().set_limits(&stage.shard, &LaneLimits::default(), &limits).await.unwrap();
+    let refused = take(stage.job("ann"), Some(profile_change(Some("1"), "2"))).await;
+    assert!(matches!(refused, Err(Error::Full { .. })));
+    let profile = stage.queue.profile(&ann, &session).await.unwrap();
+    assert_eq!(profile, Some(RawJson::string("1")));
+    assert!(matches!(take(stage.job("ann"), None).await, Err(Error::ConversationLocked)));
 }

@@ -8,12 +8,14 @@ use super::{
     stage::{LEASE, Stage, session_key, succeeded, tenant_id},
 };
 use crate::{
-    Accepted, Error, JobId, Lane, LaneName, Lease, NewJob, Outcome, Queue, Shard, Status, TenantId,
+    Accepted, Error, JobId, Lane, LaneName, Lease, NewJob, Outcome, Queue, RawJson, Shard, Status,
+    TenantId,
     backend::ListQuery,
     error::Scope,
     lease::ClaimRequest,
     limits::{LaneLimits, TenantLimits},
     orphan::CallKey,
+    session::ProfileChange,
 };
 
 /// How many tenants there are: enough that every shard has some.
@@ -191,6 +193,30 @@ pub async fn a_conversation_moves_with_its_tenant(stage: Stage) {
     for tenant in tenants() {
         assert!(after.forget(&tenant, &session).await.unwrap());
         assert_eq!(after.conversation(&tenant, &session).await.unwrap(), None);
+    }
+}
+
+/// With more shards: the profile of a conversation is found and changed where its tenant is now.
+pub async fn a_profile_moves_with_its_tenant(stage: Stage) {
+    let (before, after) = (with_shards(&stage, 1), with_shards(&stage, 3));
+    let session = session_key("p");
+    let change = |known: Option<&str>, profile: &str| ProfileChange {
+        known: known.map(RawJson::string),
+        profile: RawJson::string(profile),
+        ttl: LEASE,
+    };
+    before.survey().await.unwrap();
+    for tenant in tenants() {
+        assert!(before.change_profile(&tenant, &session, &change(None, "one")).await.unwrap());
+    }
+    after.survey().await.unwrap();
+    for tenant in tenants() {
+        let found = after.profile(&tenant, &session).await.unwrap();
+        assert_eq!(found, Some(RawJson::string("one")));
+        let changed = after.change_profile(&tenant, &session, &change(Some("one"), "two")).await;
+        assert!(changed.unwrap());
+        let found = after.profile(&tenant, &session).await.unwrap();
+        assert_eq!(found, Some(RawJson::string("two")));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     clock::Millis,
     id::{SessionKey, TenantId},
     json::RawJson,
-    session::{Conversation, Memory, Turn},
+    session::{Conversation, Memory, ProfileChange, Turn},
 };
 
 /// How often what has expired is dropped; nothing that has expired is ever seen before that.
@@ -83,16 +83,42 @@ impl Sessions {
         memory: &Memory,
         now: Millis,
     ) {
-        self.sweep(now);
         let key = (tenant.clone(), session.clone());
+        self.renew(key, &memory.profile, memory.ttl(), now);
+    }
+
+    /// Changes the profile of a conversation, or creates the conversation. False: its profile is not the known one.
+    pub(super) fn change_profile(
+        &mut self,
+        key: (TenantId, SessionKey),
+        change: &ProfileChange,
+        now: Millis,
+    ) -> bool {
+        let known = self.memories.get(&key).filter(|remembered| remembered.expires > now);
+        let is_known = known.map(|remembered| &remembered.profile) == change.known.as_ref();
+        if is_known {
+            self.renew(key, &change.profile, change.ttl, now);
+        }
+        is_known
+    }
+
+    /// Has a conversation with this profile remembered for `ttl` from now; what is over is forgotten before.
+    fn renew(
+        &mut self,
+        key: (TenantId, SessionKey),
+        profile: &RawJson,
+        ttl: Duration,
+        now: Millis,
+    ) {
+        self.sweep(now);
         let fresh =
             Remembered { profile: RawJson::default(), expires: now, turns: VecDeque::new() };
         let remembered = self.memories.entry(key).or_insert(fresh);
         if remembered.expires <= now {
             remembered.turns.clear();
         }
-        remembered.profile = memory.profile.clone();
-        remembered.expires = now.after(memory.ttl());
+        remembered.profile = profile.clone();
+        remembered.expires = now.after(ttl);
     }
 
     /// Takes a conversation over from another shard, unless its session has one here.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::Queue;
 use crate::{
     error::Error,
-    id::{JobId, Shard},
+    id::{JobId, SessionKey, Shard, TenantId},
     job::NewJob,
     orphan::CallKey,
 };
@@ -60,17 +60,34 @@ impl Queue {
     /// where they were too, for messages that still wait there.
     pub(super) async fn bring_conversations(&self, jobs: &[NewJob]) -> Result<(), Error> {
         for job in jobs.iter().filter(|job| job.spec.memory.is_some()) {
-            let (home, tenant) = (job.id.shard(), &job.tenant);
             let Some(session) = &job.session else { continue };
-            for shard in self.former_homes(home, tenant) {
-                if self.backend.conversation(home, tenant, session).await?.is_some() {
-                    break;
-                }
-                if let Some(found) = self.backend.conversation(&shard, tenant, session).await? {
-                    self.backend.adopt(home, tenant, &found).await?;
-                }
+            self.bring_conversation(job.id.shard(), &job.tenant, session).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings a conversation to `home` from where its tenant was at home before.
+    pub(super) async fn bring_conversation(
+        &self,
+        home: &Shard,
+        tenant: &TenantId,
+        session: &SessionKey,
+    ) -> Result<(), Error> {
+        for shard in self.former_homes(home, tenant) {
+            if self.backend.conversation(home, tenant, session).await?.is_some() {
+                break;
+            }
+            if let Some(found) = self.backend.conversation(&shard, tenant, session).await? {
+                self.backend.adopt(home, tenant, &found).await?;
             }
         }
         Ok(())
+    }
+
+    /// The job that was accepted before under the idempotency key of `job`.
+    pub(super) async fn accepted_before(&self, job: &NewJob) -> Result<Option<JobId>, Error> {
+        let mut known = self.accepted_elsewhere(std::slice::from_ref(job)).await?;
+        let here = self.backend.accepted(job.id.shard(), &[job]).await?;
+        Ok(known.remove(&0).or(here.into_iter().flatten().next()))
     }
 }

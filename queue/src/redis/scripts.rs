@@ -53,7 +53,7 @@ macro_rules! functions {
 
 functions!(
     // New work is refused by a server that has reached its bound of memory.
-    "": [enqueue, retry, throttle],
+    "": [change_profile, enqueue, retry, throttle],
     // Work that was accepted goes on even then.
     "'allow-oom'": [
         adopt, beat, beat_worker, cancel, conversations, delete, emit, expire_keys, forget, limits, pause,

@@ -19,11 +19,12 @@ use crate::{
     event::{Event, retrying},
     id::{IdempotencyKey, InvalidName, JobId, Layout, SessionKey, Shard, TenantId},
     job::{Accepted, Job, NewJob, worker_lost},
+    json::RawJson,
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
     orphan::CallKey,
-    session::Conversation,
+    session::{Conversation, ProfileChange},
     state::Status,
     webhook::End,
     workers::{RegisteredWorker, WorkerId, WorkerReport},
@@ -350,6 +351,21 @@ impl Backend for RedisStore {
     ) -> Result<Option<Conversation>, Error> {
         let found = views::conversations(&self.server, shard, tenant, Some(session)).await?;
         Ok(found.into_iter().next())
+    }
+
+    async fn change_profile(
+        &self,
+        shard: &Shard,
+        tenant: &TenantId,
+        session: &SessionKey,
+        change: &ProfileChange,
+    ) -> Result<bool, Error> {
+        let ProfileChange { known, profile, ttl } = change;
+        let known = known.as_ref().map_or("", RawJson::as_str);
+        let ttl = millis(*ttl).max(1).to_string();
+        let args = [tenant.as_str(), session.as_str(), known, profile.as_str(), &ttl];
+        let answer = self.server.call(shard, &self.server.scripts.change_profile, args).await?;
+        Ok(answer == Value::Int(1))
     }
 
     async fn adopt(

@@ -152,15 +152,7 @@ local function accept(d)
   }
   if d.idem ~= '' then remember(d, j) end
   if session_len > 0 then j.session = string.sub(d.tail, tenant_len + 1, tenant_len + session_len) end
-  if d.ttl then
-    local talk, talks = d.tenant .. ':' .. j.session, key('talks', d.tenant)
-    if call('PEXPIRE', key('turns', talk), d.ttl) == 1 then
-      local expires = call('ZSCORE', talks, j.session)
-      if expires and tonumber(expires) <= now then call('DEL', key('turns', talk)) end
-    end
-    call('SET', key('profile', talk), d.profile, 'PX', d.ttl)
-    jobs.keep_talk(d.tenant, j.session, now + d.ttl)
-  end
+  if d.ttl then jobs.renew_talk(d.tenant, j.session, d.profile, tonumber(d.ttl)) end
   if d.body ~= '' then call('SET', key('body', j.id), d.body) end
   jobs.admit(j)
   local count, t = #records, tenants[d.tenant]

@@ -135,6 +135,17 @@ jobs = {
     call('PEXPIREAT', talks, expires, 'GT')
   end,
 
+  -- Has a conversation with this profile remembered for so many ms from now; what is over is forgotten before.
+  renew_talk = function(tenant, session, profile, ttl)
+    local talk, talks = tenant .. ':' .. session, key('talks', tenant)
+    if call('PEXPIRE', key('turns', talk), ttl) == 1 then
+      local expires = call('ZSCORE', talks, session)
+      if expires and tonumber(expires) <= now then call('DEL', key('turns', talk)) end
+    end
+    call('SET', key('profile', talk), profile, 'PX', ttl)
+    jobs.keep_talk(tenant, session, now + ttl)
+  end,
+
   session_key = function(j) return key('session', j.tenant .. ':' .. j.session) end,
 
   -- Lets a job that is in no place wait: for its session, its time, or its turn. The caller saves it.
