@@ -22,8 +22,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use self::stream::Teller;
-use super::{Answer, Call, Failure, Place, Refusal, Sink, StreamEvent, Upstream};
-use crate::assembly::{self, Assembly, Read};
+use super::{
+    Answer, Call, Failure, Place, Refusal, Sink, StreamEvent, Upstream, error_body::ErrorBody,
+};
+use crate::{
+    assembly::{self, Assembly, Read},
+    cause::names_own_object,
+};
 
 /// Where responses are made, and chats.
 const RESPONSES: &str = "/v1/responses";
@@ -44,7 +49,12 @@ impl WithResponses {
     }
 
     async fn as_chat(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
-        let body = Bytes::from(request::chat(&call.body).map_err(|why| refused(&why))?);
+        if let Some(id) = request::conversation(&call.body) {
+            return Err(unknown_conversation(&id));
+        }
+        let chat = request::chat(&call.body);
+        let chat = chat.map_err(|why| refused((400, "unsupported_by_upstream"), None, &why))?;
+        let body = Bytes::from(chat);
         let name = response_name(&call.id).to_owned();
         // Another request than the one for a response, so it has another name.
         let id = format!("{}-chat", call.id);
@@ -102,10 +112,11 @@ fn response_name(call_id: &str) -> &str {
     job.strip_prefix("job_").unwrap_or(job)
 }
 
-/// Whether a refusal may say that there is no such route, rather than no such model.
+/// True if a refusal may say that there is no such route, rather than no such model, conversation or item.
 fn is_no_route(refusal: &Refusal) -> bool {
     matches!(refusal.status_code, 404 | 405 | 501)
         && refusal.code.as_deref() != Some("model_not_found")
+        && !names_own_object(&ErrorBody::read(&refusal.body))
 }
 
 /// Whether a request goes on from a response that the upstream has made: it has the route, and its
@@ -118,15 +129,23 @@ fn goes_on(body: &[u8]) -> bool {
     serde_json::from_slice::<Wishes>(body).is_ok_and(|wishes| wishes.previous_response_id.is_some())
 }
 
-/// A request that chat has no words for.
-fn refused(message: &str) -> Failure {
+/// Refuses a request that names a conversation: one of ours is replaced by its items before the upstream is called.
+fn unknown_conversation(id: &str) -> Failure {
+    let message = format!(
+        "Conversation with id '{id}' not found. This upstream has no /v1/responses, so it has no conversations; \
+         create one of Causeway with POST /v1/conversations"
+    );
+    refused((404, "conversation_not_found"), Some("conversation"), &message)
+}
+
+/// Refuses a request that cannot be translated.
+fn refused((status_code, code): (u16, &str), param: Option<&str>, message: &str) -> Failure {
     let error = serde_json::json!({ "error": {
-        "message": message, "type": "invalid_request_error", "param": null,
-        "code": "unsupported_by_upstream",
+        "message": message, "type": "invalid_request_error", "param": param, "code": code,
     } });
     Failure::Refused(Box::new(Refusal {
-        status_code: 400,
-        code: Some("unsupported_by_upstream".to_owned()),
+        status_code,
+        code: Some(code.to_owned()),
         body: causeway_queue::RawJson::of(&error).unwrap_or_default(),
         ..Refusal::default()
     }))

@@ -90,6 +90,13 @@ fn add(messages: &mut Vec<Message>, item: &str) -> Result<(), String> {
                 r#"{{"role":"tool","tool_call_id":{id},"content":{content}}}"#
             )));
         }
+        "item_reference" => {
+            let id = item.text("id").unwrap_or_default();
+            return Err(format!(
+                "Item with id '{id}' not found. This upstream has no /v1/responses, so only items of Causeway's own \
+                 responses can be referred to; send the item itself instead of its id"
+            ));
+        }
         other => return Err(beyond(&format!("input item {other}"))),
     }
     Ok(())

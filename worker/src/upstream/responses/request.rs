@@ -18,7 +18,7 @@ const LEFT_OUT: [&str; 9] = [
 ];
 
 /// Fields that no chat can express.
-const IMPOSSIBLE: [&str; 3] = ["previous_response_id", "conversation", "prompt"];
+const IMPOSSIBLE: [&str; 2] = ["previous_response_id", "prompt"];
 
 /// The body of the chat that asks the same; else what it cannot ask.
 pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
@@ -64,6 +64,14 @@ pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
     }
     let fields: Vec<String> = fields.iter().map(|(name, value)| field(name, value)).collect();
     Ok(format!("{{{}}}", fields.join(",")).into_bytes())
+}
+
+/// The id of the conversation that a request names.
+pub(super) fn conversation(body: &[u8]) -> Option<String> {
+    let body = String::from_utf8_lossy(body);
+    let request = RawObject::parse(&body).ok()?;
+    let id = request.object("conversation").and_then(|named| named.text("id"));
+    id.or_else(|| request.text("conversation"))
 }
 
 /// Returns the message of a refusal: a chat cannot express `what`.

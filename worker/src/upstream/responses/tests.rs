@@ -226,16 +226,40 @@ async fn a_stream_that_was_not_asked_for_becomes_a_response() {
 #[tokio::test]
 async fn what_chat_cannot_say_is_refused() {
     for body in [
-        json!({ "model": "m", "input": "x", "conversation": "conv_1" }),
         json!({ "model": "m", "input": "x", "tools": [{ "type": "web_search" }] }),
         json!({ "model": "m", "input": [{ "type": "input_image" }] }),
         json!({ "model": "m", "input": [{ "role": "user", "content": [{ "type": "input_image", "file_id": "f" }] }] }),
-        json!({ "model": "m", "input": [{ "type": "item_reference", "id": "msg_1" }] }),
         json!({ "model": "m" }),
     ] {
         let (answer, ..) = answered(&[], &body).await;
         let Err(Failure::Refused(refusal)) = answer else { panic!("{body}") };
         assert_eq!(refusal.status_code, 400, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_found_is_named() {
+    for (body, status_code, wanted) in [
+        (
+            json!({ "input": "x", "conversation": "conv_1" }),
+            404,
+            "Conversation with id 'conv_1' not found.",
+        ),
+        (
+            json!({ "input": "x", "conversation": { "id": "conv_1" } }),
+            404,
+            "Conversation with id 'conv_1' not found.",
+        ),
+        (
+            json!({ "input": [{ "type": "item_reference", "id": "msg_1" }] }),
+            400,
+            "Item with id 'msg_1' not found.",
+        ),
+    ] {
+        let (answer, ..) = answered(&[], &body).await;
+        let Err(Failure::Refused(refusal)) = answer else { panic!("{body}") };
+        assert_eq!(refusal.status_code, status_code, "{body}");
+        assert!(refusal.body.as_str().contains(wanted), "{}", refusal.body.as_str());
     }
 }
 
@@ -344,6 +368,18 @@ async fn what_goes_on_from_a_response_is_never_made_a_chat() {
     let Err(Failure::Refused(refusal)) = answer else { panic!("{answer:?}") };
     assert_eq!(refusal.status_code, 404);
     assert_eq!(asked.len(), 1);
+}
+
+#[test]
+fn a_missing_conversation_is_no_missing_route() {
+    for (message, is_route) in
+        [("Not Found", true), ("Conversation with id 'conv_1' not found.", false)]
+    {
+        let body = json!({ "error": { "message": message } });
+        let body = causeway_queue::RawJson::of(&body).unwrap();
+        let refusal = Refusal { status_code: 404, body, ..Refusal::default() };
+        assert_eq!(is_no_route(&refusal), is_route, "{message}");
+    }
 }
 
 #[tokio::test]
