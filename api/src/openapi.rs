@@ -44,7 +44,9 @@ use crate::{
         generate::{GenerateRequest, Generated},
         responses::{
             DeletedResponse,
-            conversation::{ConversationRequest, ConversationView, DeletedConversation},
+            conversation::{
+                ConversationRequest, ConversationUpdate, ConversationView, DeletedConversation,
+            },
         },
     },
     health::Well,
@@ -144,6 +146,7 @@ fn requests() -> Schemas {
     add::<Wishes>(&mut schemas);
     add::<ResponseWishes>(&mut schemas);
     add::<ConversationRequest>(&mut schemas);
+    add::<ConversationUpdate>(&mut schemas);
     add::<GenerateRequest>(&mut schemas);
     add::<Whose>(&mut schemas);
     add::<TenantRequest>(&mut schemas);

@@ -99,7 +99,13 @@ fn for_callers() -> Table {
         )
         .route("/v1/responses/{id}/cancel", allow(post(gateway::responses::cancel), "POST"))
         .route("/v1/conversations", allow(post(conversation::create), "POST"))
-        .route("/v1/conversations/{id}", allow(delete(conversation::delete), "DELETE"))
+        .route(
+            "/v1/conversations/{id}",
+            allow(
+                get(conversation::retrieve).post(conversation::update).delete(conversation::delete),
+                "DELETE, GET, HEAD, POST",
+            ),
+        )
         .route("/v1/conversations/{id}/items", allow(get(conversation::list), "GET, HEAD"))
         .route("/v1/models", allow(get(models::list), "GET, HEAD"))
         .route_as("/v1/models/{id}", "/v1/models/{*id}", allow(get(models::show), "GET, HEAD"))

@@ -55,6 +55,9 @@ pub struct Settings {
     pub direct: Option<DirectSource>,
     /// True if this process knows no list of models at all: it then denies none. Default: false.
     pub serves_any_model: bool,
+    /// How long after its latest turn a conversation of responses is forgotten; at most the time for which ended
+    /// jobs are kept, as these are its items. Default 24 h.
+    pub conversation_memory: Duration,
     /// The chat bridge.
     pub bridge: BridgeSettings,
     /// Webhooks.
@@ -131,6 +134,7 @@ impl Default for Settings {
             models_source: None,
             direct: None,
             serves_any_model: false,
+            conversation_memory: Duration::from_secs(24 * 3600),
             bridge: BridgeSettings::default(),
             webhooks: WebhookSettings::default(),
         }

@@ -3,6 +3,7 @@
 mod bridge;
 mod browsers;
 mod causes;
+mod conversations;
 mod direct;
 mod gateway;
 mod generate;

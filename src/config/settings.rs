@@ -117,6 +117,7 @@ impl Config {
             ping: self.api.ping,
             forward_headers: self.api.forward_headers.clone(),
             cors_origins: self.api.cors_origins.clone(),
+            conversation_memory: self.bridge.memory.min(self.retention),
             bridge: BridgeSettings {
                 wait: self.bridge.wait,
                 turns: self.bridge.turns,

@@ -1,5 +1,6 @@
 //! Responses, and streams of existing clients, through processes that come and go.
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -7,6 +8,7 @@ use crate::support::{
     http::{Client, chat},
     process::Causeway,
     redis::RedisServer,
+    soon,
     sse::{Event, Stream},
     system::{Store, System},
     upstream::{Answering, Upstream},
@@ -15,6 +17,7 @@ use crate::support::{
 crate::on_both_stores! {
     a_response_in_the_background_is_read_again_where_its_reader_lost_it;
     a_response_that_is_cancelled_stops_its_upstream;
+    of_turns_at_once_one_is_taken_and_none_is_lost;
 }
 
 const SHORT_LEASE: &[(&str, &str)] = &[("CAUSEWAY_LEASE", "1s")];
@@ -82,6 +85,40 @@ async fn a_response_that_is_cancelled_stops_its_upstream(store: Store) {
     let cancelled = system.client().post(&format!("{path}/cancel"), &json!({})).await.ok();
     assert_eq!(cancelled["status"], "cancelled");
     answer.left().await;
+}
+
+async fn of_turns_at_once_one_is_taken_and_none_is_lost(store: Store) {
+    let mut upstream = Upstream::held().await;
+    let system = System::start(store, &upstream, &[]).await;
+    let conversation = system.client().post("/v1/conversations", &json!({})).await.ok();
+    let id = conversation["id"].as_str().expect("an id");
+    let mut taken = Vec::new();
+    for round in 0..5 {
+        let turn = |n: usize| {
+            let client = system.clients[n % 2].clone();
+            let body = json!({ "model": "m", "input": format!("{round} {n}"), "conversation": id });
+            async move { client.post("/v1/responses", &body).await }
+        };
+        let mut turns: FuturesUnordered<_> = (0..8).map(turn).collect();
+        for _ in 0..7 {
+            let locked = soon("a turn that is locked", turns.next()).await.expect("a reply");
+            assert_eq!(locked.error(400)["code"], "conversation_locked");
+        }
+        let call = upstream.call().await;
+        let inputs = call.body["input"].as_array().expect("items");
+        taken.push(inputs.last().expect("its own input")["content"][0]["text"].clone());
+        let output = json!([{ "type": "message", "role": "assistant", "content": [] }]);
+        call.answer_with(&json!({ "id": "resp_1", "object": "response", "output": output }));
+        turns.next().await.expect("a reply").ok();
+    }
+    let path = format!("/v1/conversations/{id}/items?order=asc&limit=100");
+    let items = system.client().get(&path).await.ok()["data"].clone();
+    let items = items.as_array().expect("items").iter();
+    let inputs: Vec<Value> = items
+        .filter(|item| item["role"] == "user")
+        .map(|item| item["content"][0]["text"].clone())
+        .collect();
+    assert_eq!(inputs, taken);
 }
 
 /// Begins a chat that streams; its whole answer, as text.

@@ -102,7 +102,7 @@ async fn model(headers: &HeaderMap, body: &Bytes) -> Result<Option<String>, ApiE
 }
 
 /// Charges a call to the tenant's rate of requests. Direct calls have a bucket of their own.
-async fn check_rate(
+pub(crate) async fn check_rate(
     state: &AppState,
     caller: &Caller,
     model: Option<&str>,

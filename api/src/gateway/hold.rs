@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use super::{
     Dialect,
     request::{Asked, Reply},
+    responses::conversation::Turn,
     retry::Retry,
 };
 use crate::{error::ApiError, state::AppState};
@@ -77,7 +78,7 @@ impl Held {
         asked: Asked,
         dialect: Dialect,
     ) -> Result<Self, ApiError> {
-        let Asked { job, reply, alive, stays, retry, is_retry } = asked;
+        let Asked { job, reply, alive, stays, retry, is_retry, turn } = asked;
         let queue = &state.queue;
         let ear = if reply == Reply::Stream {
             Ear::Follower(Box::new(queue.follow_new(&job.id)))
@@ -93,7 +94,7 @@ impl Held {
         if is_retry && held.adopt().await? {
             return Ok(held);
         }
-        held.accept(job).await?;
+        held.accept(job, turn).await?;
         Ok(held)
     }
 
@@ -114,9 +115,14 @@ impl Held {
     }
 
     /// Accepts the job, or finds the one that has its idempotency key.
-    async fn accept(&mut self, job: NewJob) -> Result<(), ApiError> {
-        let accepted = match self.state.queue.submit(vec![job]).await {
-            Ok(mut accepted) => accepted.remove(0),
+    async fn accept(&mut self, job: NewJob, turn: Option<Turn>) -> Result<(), ApiError> {
+        let queue = &self.state.queue;
+        let accepted = match turn {
+            None => queue.submit(vec![job]).await.map(|mut accepted| accepted.remove(0)),
+            Some(turn) => queue.submit_turn(job, &turn.session, turn.change).await,
+        };
+        let accepted = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Where the store gave no answer the job may be there all the same.
                 if !matches!(error, Error::Unavailable(_)) {

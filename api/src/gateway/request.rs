@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de::MapAccess};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::{hold::ALIVE, retry::Retry};
+use super::{hold::ALIVE, responses::conversation::Turn, retry::Retry};
 use crate::{
     error::ApiError,
     extract::parse,
@@ -53,6 +53,8 @@ pub(super) struct Asked {
     pub(super) retry: Retry,
     /// Whether this is a retry already.
     pub(super) is_retry: bool,
+    /// The turn that its job takes in a conversation.
+    pub(super) turn: Option<Turn>,
 }
 
 /// What a caller wants to hear.
@@ -157,7 +159,8 @@ impl Asked {
             Reply::Whole
         };
         let is_retry = retries(headers).is_some_and(|count| count > 0);
-        Ok(Self { job, reply, alive: alive(headers), stays, retry, is_retry })
+        let (alive, turn) = (alive(headers), None);
+        Ok(Self { job, reply, alive, stays, retry, is_retry, turn })
     }
 
     pub(super) fn model(&self) -> Option<&str> {

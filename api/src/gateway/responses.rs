@@ -25,7 +25,12 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 pub(crate) use self::listing::{PAGE, input_items};
-use self::{conversation::Reference, events::Renderer, history::Earlier, object::object};
+use self::{
+    conversation::{Reference, Turn},
+    events::Renderer,
+    history::Earlier,
+    object::object,
+};
 use super::{
     Dialect,
     hold::Held,
@@ -104,17 +109,16 @@ pub(super) async fn adapt(
     submit::check_metadata(&metadata)?;
     asked.job.spec.metadata = metadata;
     asked.job.spec.api = RawJson::of(&object::echo(&body)).ok();
-    let conversation = wishes.conversation.as_ref().and_then(Reference::ours);
-    let earlier = earlier(state, &caller.tenant, wishes.previous_response_id, conversation).await?;
+    let named = (wishes.previous_response_id.as_deref(), wishes.conversation.as_ref());
+    let (earlier, turn) = earlier(state, &caller.tenant, named, &asked.job.id).await?;
     match &earlier {
         Some(Earlier::Upstreams(name)) => {
             body.insert("previous_response_id".to_owned(), RawJson::string(name));
         }
         Some(Earlier::Items(_)) | None => drop(body.remove("previous_response_id")),
     }
-    if let Some(id) = conversation {
+    if turn.is_some() {
         body.remove("conversation");
-        conversation::join(state, id, &mut asked.job)?;
     }
     let input = history::complete(state, &caller.tenant, &mut body, earlier).await?;
     body.remove("background");
@@ -136,21 +140,26 @@ pub(super) async fn adapt(
     check_size(state, &body)?;
     asked.job.cost.prompt = Estimate::of_body(body.len(), None).prompt;
     asked.job.body = body;
-    let is_kept = conversation.is_some() || wishes.store != Some(Value::Bool(false));
+    let is_kept = turn.is_some() || wishes.store != Some(Value::Bool(false));
+    asked.turn = turn;
     Ok(Adapted { is_background, input: Some(input).filter(|_| is_kept) })
 }
 
-/// Returns what stands before a request.
+/// Returns what stands before the request of the response `job`, and its turn in a conversation of ours.
 async fn earlier(
     state: &AppState,
     tenant: &TenantId,
-    response: Option<String>,
-    conversation: Option<&str>,
-) -> Result<Option<Earlier>, ApiError> {
-    match (response, conversation) {
-        (None, None) => Ok(None),
-        (Some(id), None) => history::earlier(state, tenant, &id).await.map(Some),
-        (None, Some(id)) => conversation::earlier(state, tenant, id).await.map(Some),
+    named: (Option<&str>, Option<&Reference>),
+    job: &JobId,
+) -> Result<(Option<Earlier>, Option<Turn>), ApiError> {
+    match named {
+        (None, None) => Ok((None, None)),
+        (Some(id), None) => Ok((Some(history::earlier(state, tenant, id).await?), None)),
+        (None, Some(reference)) => {
+            let Some(id) = reference.ours() else { return Ok((None, None)) };
+            let (earlier, turn) = conversation::enter(state, tenant, id, job).await?;
+            Ok((Some(earlier), Some(turn)))
+        }
         (Some(_), Some(_)) => {
             let message = "send either previous_response_id or conversation, as each names what \
                            stands before";
@@ -258,6 +267,9 @@ pub(crate) async fn delete(
     if !state.queue.delete(&caller.tenant, &job.id).await? {
         let message = format!("response {id} is being cancelled; delete it again in a second");
         return Err(ApiError::invalid("not_ended", message));
+    }
+    if let Err(error) = conversation::take_out(&state, &caller.tenant, &job).await {
+        tracing::debug!(job.id = %job.id, ?error, "the conversation of a deleted response stays locked for a while");
     }
     Ok(Json(DeletedResponse { deleted: true, id, object: "response" }))
 }

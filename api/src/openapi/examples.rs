@@ -4,7 +4,7 @@ use serde_json::Value;
 use utoipa::openapi::{Components, Paths, RefOr, Schema};
 
 /// The body of each operation that takes one, by its path. All of them are POST or PATCH, and no path has both.
-const REQUESTS: [(&str, &str); 18] = [
+const REQUESTS: [(&str, &str); 19] = [
     (
         "/v1/jobs",
         r#"{"body": {"model": "default", "messages": [{"role": "user", "content": "Name three rivers"}]},
@@ -26,7 +26,11 @@ const REQUESTS: [(&str, &str); 18] = [
         r#"{"user_id": "u1", "username": "Ann", "message": "hello", "room": "The Tower"}"#,
     ),
     ("/api/v1/generate", r#"{"prompt": "You are a villager. Ann: hello", "max_new_tokens": 60}"#),
-    ("/v1/conversations", "{}"),
+    (
+        "/v1/conversations",
+        r#"{"items": [{"role": "user", "content": "I am Ann"}], "metadata": {"order": "17"}}"#,
+    ),
+    ("/v1/conversations/{id}", r#"{"metadata": {"order": "18"}}"#),
     (
         "/v1/messages/count_tokens",
         r#"{"model": "default", "messages": [{"role": "user", "content": "Name three rivers"}]}"#,

@@ -17,7 +17,7 @@ pub(super) type Entry = (&'static str, HttpMethod, Operation);
 pub(super) fn all(settings: &Settings) -> Paths {
     let entries = jobs::entries(settings).into_iter().chain(doors::entries());
     let entries = entries.chain(direct::entries());
-    let entries = entries.chain(responses::entries());
+    let entries = entries.chain(responses::entries()).chain(responses::conversations());
     let entries = entries.chain(webhooks::entries()).chain(tenants::entries());
     let entries =
         entries.chain(lanes::entries()).chain(bridge::entries()).chain(process::entries());

@@ -13,7 +13,9 @@ use crate::{
         ResponseWishes, Wishes,
         responses::{
             DeletedResponse, PAGE,
-            conversation::{ConversationRequest, ConversationView, DeletedConversation},
+            conversation::{
+                ConversationRequest, ConversationUpdate, ConversationView, DeletedConversation,
+            },
         },
     },
     submit::Peek,
@@ -73,6 +75,11 @@ pub(super) fn entries() -> Vec<Entry> {
             Post,
             response("cancelResponse", "Cancel a response").responds(200, answered()),
         ),
+    ]
+}
+
+pub(super) fn conversations() -> Vec<Entry> {
+    vec![
         (
             "/v1/conversations",
             Post,
@@ -82,7 +89,25 @@ pub(super) fn entries() -> Vec<Entry> {
                 "A conversation, whose responses continue each other",
             )
             .may_take(of::<ConversationRequest>())
-            .answers(200, "The conversation", of::<ConversationView>()),
+            .answers(200, "The conversation", of::<ConversationView>())
+            .refuses([429])
+            .asks_the_store(),
+        ),
+        (
+            "/v1/conversations/{id}",
+            Get,
+            conversation("getConversation", "A conversation").answers(
+                200,
+                "The conversation",
+                of::<ConversationView>(),
+            ),
+        ),
+        (
+            "/v1/conversations/{id}",
+            Post,
+            conversation("updateConversation", "Replace the labels of a conversation")
+                .takes(of::<ConversationUpdate>())
+                .answers(200, "The conversation", of::<ConversationView>()),
         ),
         (
             "/v1/conversations/{id}",

@@ -214,7 +214,7 @@ async fn a_response_goes_on_from_one_that_its_upstream_knows() {
 }
 
 /// Answers a response as the worker does that asked for a chat.
-async fn translate(api: &Api, lease: Lease, output: Value) {
+pub(super) async fn translate(api: &Api, lease: Lease, output: Value) {
     let body = json!({ "id": "chatcmpl-1", "object": "response", "status": "completed", "output": output });
     let response = Some(Answered { status_code: 200, body: RawJson::of(&body).unwrap() });
     let output = Output { response, ..Output::default() };
@@ -222,7 +222,7 @@ async fn translate(api: &Api, lease: Lease, output: Value) {
 }
 
 /// Asks for a response, and a worker that asks for a chat answers `text`: its id, and the input that it was sent.
-async fn said(api: &Api, request: &Value, text: &str) -> (String, Value) {
+pub(super) async fn said(api: &Api, request: &Value, text: &str) -> (String, Value) {
     let mut sent = Value::Null;
     let request = post(URL, &request.to_string());
     let (status, headers, body) = served(api, request, async |lease| {
@@ -329,36 +329,6 @@ async fn a_deleted_response_is_not_found() {
         api.get(&format!("{URL}/{id}")).await.refused(404, "response_not_found");
         delete(&id).await.refused(404, "response_not_found");
     }
-}
-
-#[tokio::test]
-async fn responses_of_a_conversation_continue_each_other() {
-    let api = Api::new();
-    let created = api.post("/v1/conversations", &json!({})).await;
-    assert_eq!(created.ok(200)["object"], "conversation");
-    let conversation = created.id();
-    let ask = |input: &str, named: &Value| json!({ "input": input, "conversation": named });
-    said(&api, &ask("one", &json!(conversation)), "1").await;
-    let (second, sent) = said(&api, &ask("two", &json!({ "id": conversation })), "2").await;
-    let texts = |items: &Value| -> Vec<String> {
-        let text = |item: &Value| item["content"][0]["text"].as_str().unwrap().to_owned();
-        items.as_array().unwrap().iter().map(text).collect()
-    };
-    assert_eq!(texts(&sent), ["one", "1", "two"]);
-    let response = api.get(&format!("{URL}/{second}")).await;
-    assert_eq!(response.ok(200)["conversation"]["id"], conversation);
-    let path = format!("/v1/conversations/{conversation}");
-    let list = api.get(&format!("{path}/items?order=asc")).await;
-    assert_eq!(texts(&list.ok(200)["data"]), ["one", "1", "two", "2"]);
-    assert_eq!(*api.get("/bridge/sessions").await.ok(200), json!({ "sessions": [] }));
-
-    let request = json!({ "input": "x", "conversation": conversation, "background": true });
-    api.post(URL, &request).await.ok(200);
-    let locked = api.post(URL, &request).await;
-    locked.refused(400, "conversation_locked");
-    let request = axum::http::Request::delete(&path).body(axum::body::Body::empty()).unwrap();
-    api.ask(request).await.ok(200);
-    api.get(&format!("{path}/items")).await.refused(404, "conversation_not_found");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 The upstream speaks chat only, unless a test takes the name of one that speaks responses."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import openai
 import pytest
 from conftest import PATIENCE_S, Script, chat, chunk, refusal, says
@@ -513,6 +515,42 @@ def test_responses_of_a_conversation_continue_each_other(client, script):
     assert [item.content[0].text for item in items] == [*contents, "Ann."]
     client.conversations.delete(conversation.id)
     assert client.responses.retrieve(first.id).output_text == "Hello Ann."
+
+
+def test_a_conversation_is_made_with_items_and_read(client, script):
+    script.answers({"json": chat("Ann.")})
+    said = {"type": "message", "role": "user", "content": "I am Ann."}
+    made = client.conversations.create(items=[said], metadata={"a": "b"})
+    assert client.conversations.retrieve(made.id) == made and made.metadata == {"a": "b"}
+    assert client.conversations.update(made.id, metadata={"c": "d"}).metadata == {"c": "d"}
+    client.responses.create(model=script.model, conversation=made.id, input="Who am I?")
+    items = client.conversations.items.list(made.id, order="asc")
+    assert [item.content[0].text for item in items] == ["I am Ann.", "Who am I?", "Ann."]
+    assert client.conversations.delete(made.id).deleted
+    conversations = client.conversations
+    for call in (conversations.retrieve, conversations.items.list, conversations.delete):
+        with pytest.raises(openai.NotFoundError, match="Conversation with id"):
+            call(made.id)
+    for unknown in (made.id, "conv_1"):
+        with pytest.raises(openai.NotFoundError, match="Conversation with id"):
+            client.responses.create(model=script.model, conversation=unknown, input="Who am I?")
+
+
+def test_turns_at_once_come_again(client, script):
+    script.answers(*[{"json": chat("Hello")}] * 3)
+    conversation = client.conversations.create()
+    patient = client.with_options(max_retries=20)
+
+    def turn(word):
+        asked = {"model": script.model, "conversation": conversation.id, "input": word}
+        return patient.responses.create(**asked).output_text
+
+    words = ["one", "two", "three"]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(turn, words)) == ["Hello"] * 3
+    items = client.conversations.items.list(conversation.id, order="asc")
+    asked = [item.content[0].text for item in items if item.role == "user"]
+    assert sorted(asked) == sorted(words)
 
 
 def test_a_response_that_is_not_stored_cannot_be_continued(client, script):

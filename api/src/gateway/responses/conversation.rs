@@ -1,7 +1,11 @@
 //! `/v1/conversations`: responses that continue each other under one name.
 //!
-//! A conversation is a session: its responses run in order. The session remembers the latest response, whose input
-//! and output are the items of the conversation. Conversations with other names than ours are the upstream's own.
+//! A conversation is there from its creation until it is deleted or expires, and has one turn under way at a time.
+//! Conversations with other names than ours are the upstream's own.
+
+mod record;
+
+use std::collections::BTreeMap;
 
 use axum::{
     Json,
@@ -9,30 +13,38 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use causeway_queue::{JobId, NewJob, RawJson, SessionKey, Status, TenantId, session::Memory};
+use causeway_queue::{JobId, RawJson, TenantId};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+pub(in crate::gateway) use self::record::Turn;
+pub(super) use self::record::take_out;
+use self::record::{Conversation, OURS, Record};
 use super::{
     history::{self, Earlier},
     listing::{self, Page},
 };
 use crate::{
     auth::Caller,
+    direct,
     error::ApiError,
-    extract::{MaybeJson, Segment, parse},
+    extract::{JsonBytes, MaybeJson, Segment, parse},
     jobs::respond,
+    openapi::schema,
     state::AppState,
+    submit,
 };
 
-/// The beginning of the names of our conversations.
-const OURS: &str = "conv_causeway_";
+/// The most items that a conversation is created with, as OpenAI has it.
+const MAX_ITEMS: usize = 20;
+
+/// The most bytes that these items may have: they stand in the record, which each turn reads and writes.
+const MAX_ITEM_BYTES: usize = 64 << 10;
 
 /// A reference to a conversation: its id, alone or in an object.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected the id of a conversation, or an object with its id")]
 pub(super) enum Reference {
     Id(String),
     Object { id: String },
@@ -46,115 +58,127 @@ impl Reference {
     }
 }
 
-/// What a session remembers of its conversation.
-#[derive(Debug, Serialize, Deserialize)]
-struct Latest {
-    /// The latest response.
-    response: JobId,
-}
-
-fn session(id: &str) -> Result<SessionKey, ApiError> {
-    SessionKey::new(id).map_err(|_| unknown(id))
-}
-
-fn unknown(id: &str) -> ApiError {
-    let id: String = id.chars().take(100).collect();
-    let message = format!("you have no conversation {id:?}; it never was, or it is forgotten");
-    ApiError::not_found("conversation_not_found", message)
-}
-
-/// Returns the latest response of a conversation; `None` before the first one.
-async fn latest(state: &AppState, tenant: &TenantId, id: &str) -> Result<Option<JobId>, ApiError> {
-    let known = state.queue.conversation(tenant, &session(id)?).await?;
-    let latest: Option<Latest> = known.and_then(|known| known.profile.read().ok());
-    Ok(latest.map(|latest| latest.response))
-}
-
-/// Returns what stands before a request of a conversation.
-pub(super) async fn earlier(
+/// Returns what stands before the response `job` of a conversation, and its turn.
+pub(super) async fn enter(
     state: &AppState,
     tenant: &TenantId,
     id: &str,
-) -> Result<Earlier, ApiError> {
-    let Some(response) = latest(state, tenant, id).await? else {
-        return Ok(Earlier::Items(Vec::new()));
-    };
-    let job = state.queue.job(tenant, &response).await?.ok_or_else(|| unknown(id))?;
-    match job.status() {
-        Status::Succeeded | Status::Failed | Status::Cancelled | Status::Expired => {}
-        Status::Queued | Status::Scheduled | Status::Running => {
-            let message = format!("a response of conversation {id} is under way; wait for its end");
-            return Err(
-                ApiError::invalid_param("conversation", message).with_code("conversation_locked")
-            );
-        }
-    }
-    items(state, tenant, &response).await.map(Earlier::Items)
-}
-
-/// Returns the items of a conversation up to and including `response`. A response without an answer has its input
-/// only.
-async fn items(
-    state: &AppState,
-    tenant: &TenantId,
-    response: &JobId,
-) -> Result<Vec<String>, ApiError> {
-    let mut items = history::input(state, response).await?.unwrap_or_default();
-    let job = state.queue.job(tenant, response).await?;
-    items.extend(job.as_ref().map(history::output).unwrap_or_default());
-    Ok(items)
-}
-
-/// Makes `job` the latest response of a conversation.
-pub(super) fn join(state: &AppState, id: &str, job: &mut NewJob) -> Result<(), ApiError> {
-    job.session = Some(session(id)?);
-    let latest = Latest { response: job.id.clone() };
-    let profile = RawJson::of(&latest).unwrap_or_default();
-    // The worker keeps no turns: these are texts, and a conversation has items.
-    let ttl_s = state.settings.bridge.memory.as_secs();
-    job.spec.memory = Some(Memory { turns: 0, ttl_s, profile });
-    Ok(())
+    job: &JobId,
+) -> Result<(Earlier, Turn), ApiError> {
+    let conversation = Conversation::find(state, tenant, id).await?;
+    let before = conversation.before(state, tenant).await?;
+    let turn = conversation.turn(state, &before, job);
+    Ok((Earlier::Items(before.items), turn))
 }
 
 /// A conversation as it is made.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct ConversationRequest {
-    /// Must be empty: send the first items as the input of the first response.
+    /// Its first items, at most 20 with 64 KiB; further ones go with the input of the first response.
     #[serde(default)]
-    #[schema(value_type = Option<Vec<String>>, max_items = 0)]
-    items: Option<Vec<Box<RawValue>>>,
+    #[schema(value_type = Option<Vec<Object>>, max_items = 20)]
+    items: Option<Vec<RawJson>>,
+    /// Labels: at most 16, with names of 64 and values of 512 characters.
+    #[serde(default)]
+    #[schema(schema_with = schema::metadata)]
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// The labels that replace those of a conversation.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct ConversationUpdate {
+    /// Labels: at most 16, with names of 64 and values of 512 characters.
+    #[schema(schema_with = schema::metadata)]
+    metadata: Option<BTreeMap<String, String>>,
 }
 
 /// A conversation.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ConversationCreated)]
+#[schema(as = Conversation)]
 pub(crate) struct ConversationView {
     /// Seconds since 1970.
     created_at: u64,
     id: String,
-    /// Always empty: labels are kept with responses.
     #[schema(value_type = Object)]
-    metadata: std::collections::BTreeMap<String, String>,
+    metadata: BTreeMap<String, String>,
     /// Always `conversation`.
     object: &'static str,
 }
 
-/// `POST /v1/conversations`: a name; the store knows of it with the first response.
+impl ConversationView {
+    fn of(id: String, record: Record) -> Json<Self> {
+        let Record { created_at, metadata, .. } = record;
+        Json(Self { created_at, id, metadata, object: "conversation" })
+    }
+}
+
+/// `POST /v1/conversations`. Counts as one of the tenant's calls that pass the queue.
 pub(crate) async fn create(
-    _: Caller,
+    State(state): State<AppState>,
+    caller: Caller,
     MaybeJson(body): MaybeJson,
 ) -> Result<Json<ConversationView>, ApiError> {
-    let request: Option<ConversationRequest> =
-        if body.is_empty() { None } else { Some(parse(&body)?) };
-    let items = request.and_then(|request| request.items).unwrap_or_default();
-    if !items.is_empty() {
-        let message = "items must be empty; send them as the input of the first response";
+    let request: ConversationRequest =
+        if body.is_empty() { ConversationRequest::default() } else { parse(&body)? };
+    let metadata = request.metadata.unwrap_or_default();
+    submit::check_metadata(&metadata)?;
+    let items = first_items(&state, &caller.tenant, request.items.unwrap_or_default()).await?;
+    direct::call::check_rate(&state, &caller, None).await?;
+    let created_at = record::now().0 / 1000;
+    let record = Record { created_at, metadata, items, base: None, turn: None };
+    let id = format!("{OURS}{}", Uuid::now_v7().simple());
+    let change = record::change(&state, None, &record);
+    state.queue.change_profile(&caller.tenant, &record::session(&id)?, &change).await?;
+    Ok(ConversationView::of(id, record))
+}
+
+/// Checks the items that a conversation is created with, and replaces references by what they refer to.
+async fn first_items(
+    state: &AppState,
+    tenant: &TenantId,
+    items: Vec<RawJson>,
+) -> Result<Vec<RawJson>, ApiError> {
+    if let Some(place) = items.iter().position(|item| !item.as_str().starts_with('{')) {
+        let message = format!("items[{place}] must be an object: an item of an input");
         return Err(ApiError::invalid_param("items", message));
     }
-    let name = Uuid::now_v7();
-    let created_at = name.get_timestamp().map_or(0, |time| time.to_unix().0);
-    let (id, metadata) = (format!("{OURS}{}", name.simple()), Default::default());
-    Ok(Json(ConversationView { created_at, id, metadata, object: "conversation" }))
+    let count = items.len();
+    let items = items.iter().map(|item| item.as_str().to_owned()).collect();
+    let (items, _) = history::dereferenced(state, tenant, items).await?;
+    let bytes: usize = items.iter().map(String::len).sum();
+    if count > MAX_ITEMS || bytes > MAX_ITEM_BYTES {
+        let message = format!(
+            "items may be {MAX_ITEMS} with {MAX_ITEM_BYTES} bytes; there are {count} with {bytes} bytes: send \
+             further ones as the input of the first response"
+        );
+        return Err(ApiError::invalid_param("items", message));
+    }
+    Ok(items.iter().map(|item| history::raw(item)).collect())
+}
+
+/// `GET /v1/conversations/{id}`.
+pub(crate) async fn retrieve(
+    State(state): State<AppState>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<ConversationView>, ApiError> {
+    let found = Conversation::find(&state, &caller.tenant, &id).await?;
+    Ok(ConversationView::of(id, found.record))
+}
+
+/// `POST /v1/conversations/{id}`: replaces its labels.
+pub(crate) async fn update(
+    State(state): State<AppState>,
+    caller: Caller,
+    Segment(id): Segment,
+    JsonBytes(body): JsonBytes,
+) -> Result<Json<ConversationView>, ApiError> {
+    let metadata = parse::<ConversationUpdate>(&body)?.metadata.unwrap_or_default();
+    submit::check_metadata(&metadata)?;
+    let found = Conversation::find(&state, &caller.tenant, &id).await?;
+    let record = Record { metadata, ..found.record.clone() };
+    found.replace(&state, &caller.tenant, &record).await?;
+    Ok(ConversationView::of(id, record))
 }
 
 /// `GET /v1/conversations/{id}/items`.
@@ -165,13 +189,14 @@ pub(crate) async fn list(
     page: Result<Query<Page>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let page = listing::page(page)?;
-    let response = latest(&state, &caller.tenant, &id).await?.ok_or_else(|| unknown(&id))?;
-    let items = items(&state, &caller.tenant, &response).await?;
-    listing::list(&items, &listing::name(&response), &page)
-        .map(|list| respond(StatusCode::OK, &list))
+    let found = Conversation::find(&state, &caller.tenant, &id).await?;
+    let before = found.before(&state, &caller.tenant).await?;
+    // An item keeps its place, and so its id, while the conversation grows.
+    let name = id.replacen("conv_", "", 1);
+    listing::list(&before.items, &name, &page).map(|list| respond(StatusCode::OK, &list))
 }
 
-/// The conversation is forgotten; its responses stay.
+/// The conversation is deleted; its responses stay.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeletedConversation {
     /// Always true.
@@ -187,7 +212,7 @@ pub(crate) async fn delete(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<DeletedConversation>, ApiError> {
-    latest(&state, &caller.tenant, &id).await?.ok_or_else(|| unknown(&id))?;
-    state.queue.forget(&caller.tenant, &session(&id)?).await?;
+    Conversation::find(&state, &caller.tenant, &id).await?;
+    state.queue.forget(&caller.tenant, &record::session(&id)?).await?;
     Ok(Json(DeletedConversation { deleted: true, id, object: "conversation.deleted" }))
 }

@@ -124,7 +124,7 @@ fn owned(items: Vec<&str>) -> Vec<String> {
 
 /// Replaces references to items of translated responses by the items. True if there were some. Other references
 /// stay, for the upstream that knows them.
-async fn dereferenced(
+pub(super) async fn dereferenced(
     state: &AppState,
     tenant: &TenantId,
     mut items: Vec<String>,
@@ -143,10 +143,12 @@ async fn dereferenced(
             let found = state.queue.job(tenant, &job).await?;
             known.insert(job.clone(), found.as_ref().map(output).unwrap_or_default());
         }
-        let found = known.get(&job).and_then(|output| output.get(place));
+        let found = known.get(&job).zip(place).and_then(|(output, place)| output.get(place));
         *item = found.cloned().ok_or_else(|| {
-            let message =
-                format!("there is no item {id:?}; send the item itself instead of its id");
+            let message = format!(
+                "Item with id '{id}' not found among the outputs of your responses; send the item itself instead \
+                 of its id"
+            );
             ApiError::invalid_param("input", message)
         })?;
     }
@@ -154,13 +156,14 @@ async fn dereferenced(
 }
 
 /// Returns the id that an item refers to, with the job and the place in its output that the id names: see
-/// `worker::upstream::responses`.
-fn reference(item: &str) -> Option<(String, JobId, usize)> {
+/// `worker::upstream::responses`. An item of its input has no such place: see [`listing`](super::listing).
+fn reference(item: &str) -> Option<(String, JobId, Option<usize>)> {
     let item = RawObject::parse(item).ok()?;
     let id = item.text("id").filter(|_| item.get("type") == Some("\"item_reference\""))?;
     let (_, rest) = id.split_once('_')?;
     let (name, place) = rest.rsplit_once('_')?;
-    let (job, place) = (format!("job_{name}").parse().ok()?, place.parse().ok()?);
+    let job = format!("job_{name}").parse().ok()?;
+    let place = place.parse().ok();
     Some((id, job, place))
 }
 
@@ -172,6 +175,7 @@ fn without_name(item: &str) -> String {
     format!("{{{}}}", fields.join(","))
 }
 
-fn raw(json: &str) -> RawJson {
+/// Returns JSON that was read before.
+pub(super) fn raw(json: &str) -> RawJson {
     RawJson::parse(json.to_owned()).unwrap_or_default()
 }

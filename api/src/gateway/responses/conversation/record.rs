@@ -1,0 +1,212 @@
+//! The record of a conversation in the store, and its turns.
+//!
+//! The record names the response of the latest turn, and the one that this turn continues. Only a response that
+//! succeeded is part of the conversation: its input has all items before it. So a turn whose response fails, is
+//! cancelled or deleted, or never was accepted, leaves the conversation as it was.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use causeway_queue::{
+    Error, Job, JobId, RawJson, SessionKey, Status, TenantId, clock::Millis, session::ProfileChange,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Reference, history};
+use crate::{error::ApiError, state::AppState};
+
+/// The beginning of the ids of our conversations.
+pub(super) const OURS: &str = "conv_causeway_";
+
+/// How long after it was named a response that is not in the store may still be on its way there: six times the
+/// time-out of the store.
+const UNDER_WAY: Duration = Duration::from_secs(30);
+
+/// What the store keeps of a conversation, beside its responses.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Seconds since 1970.
+    pub(super) created_at: u64,
+    pub(super) metadata: BTreeMap<String, String>,
+    /// The items before the first response; empty once that is the base.
+    pub(super) items: Vec<RawJson>,
+    /// The response that the latest turn continues.
+    pub(super) base: Option<JobId>,
+    /// The response of the latest turn.
+    pub(super) turn: Option<JobId>,
+}
+
+/// A conversation as it was read.
+#[derive(Debug)]
+pub(super) struct Conversation {
+    id: String,
+    session: SessionKey,
+    profile: RawJson,
+    pub(super) record: Record,
+}
+
+/// The items before the next turn.
+#[derive(Debug)]
+pub(super) struct Before {
+    pub(super) items: Vec<String>,
+    /// The response that has them; `None` before the first one.
+    base: Option<JobId>,
+    /// True if the latest turn is under way.
+    is_locked: bool,
+}
+
+/// The turn that a call takes when its job is accepted.
+#[derive(Debug)]
+pub(in crate::gateway) struct Turn {
+    pub(in crate::gateway) session: SessionKey,
+    /// `None`: another turn is under way.
+    pub(in crate::gateway) change: Option<ProfileChange>,
+}
+
+/// A response, as far as it is in the store.
+enum Found {
+    /// It succeeded, with these items: its input and its output.
+    Whole(Vec<String>),
+    UnderWay,
+    /// The response or its input is not there.
+    Partly,
+    /// It ended without an answer.
+    Unanswered,
+}
+
+/// Returns the error for a conversation that is not there.
+fn unknown(id: &str) -> ApiError {
+    let id: String = id.chars().take(100).collect();
+    let message = format!(
+        "Conversation with id '{id}' not found. It never was, or it is deleted or expired; create one with \
+         POST /v1/conversations"
+    );
+    ApiError::not_found("conversation_not_found", message)
+}
+
+/// Returns the session of a conversation that may be there.
+pub(super) fn session(id: &str) -> Result<SessionKey, ApiError> {
+    let ours = Some(id).filter(|id| id.starts_with(OURS));
+    ours.and_then(|id| SessionKey::new(id).ok()).ok_or_else(|| unknown(id))
+}
+
+/// Returns the time by the clock that [names](JobId::named_at) jobs.
+pub(super) fn now() -> Millis {
+    let time = Uuid::now_v7().get_timestamp().map(|time| time.to_unix());
+    let (seconds, nanos) = time.unwrap_or_default();
+    Millis(seconds * 1000 + u64::from(nanos) / 1_000_000)
+}
+
+/// Returns the change of a conversation from the `known` profile to `record`.
+pub(super) fn change(state: &AppState, known: Option<RawJson>, record: &Record) -> ProfileChange {
+    let profile = RawJson::of(record).unwrap_or_default();
+    ProfileChange { known, profile, ttl: state.settings.conversation_memory }
+}
+
+impl Conversation {
+    /// Reads the tenant's conversation `id`.
+    pub(super) async fn find(
+        state: &AppState,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<Self, ApiError> {
+        let session = session(id)?;
+        let profile = state.queue.profile(tenant, &session).await?;
+        let profile = profile.ok_or_else(|| unknown(id))?;
+        let record = profile.read().map_err(|_| unknown(id))?;
+        Ok(Self { id: id.to_owned(), session, profile, record })
+    }
+
+    /// Returns the items before a turn that is submitted now.
+    pub(super) async fn before(
+        &self,
+        state: &AppState,
+        tenant: &TenantId,
+    ) -> Result<Before, ApiError> {
+        let Record { items, base, turn, .. } = &self.record;
+        let is_locked = match turn {
+            None => false,
+            Some(turn) => match look(state, tenant, turn).await? {
+                Found::Whole(items) => {
+                    return Ok(Before { items, base: Some(turn.clone()), is_locked: false });
+                }
+                Found::UnderWay => true,
+                Found::Partly => turn.named_at().after(UNDER_WAY) > now(),
+                Found::Unanswered => false,
+            },
+        };
+        let items = match base {
+            None => items.iter().map(|item| item.as_str().to_owned()).collect(),
+            Some(base) => match look(state, tenant, base).await? {
+                Found::Whole(items) => items,
+                Found::UnderWay | Found::Partly | Found::Unanswered if is_locked => Vec::new(),
+                // Both responses were deleted.
+                Found::UnderWay | Found::Partly | Found::Unanswered => {
+                    return Err(unknown(&self.id));
+                }
+            },
+        };
+        Ok(Before { items, base: base.clone(), is_locked })
+    }
+
+    /// Returns the turn of the response `job`.
+    pub(super) fn turn(self, state: &AppState, before: &Before, job: &JobId) -> Turn {
+        let base = before.base.clone();
+        let items = if base.is_some() { Vec::new() } else { self.record.items };
+        let record = Record { items, base, turn: Some(job.clone()), ..self.record };
+        let change = (!before.is_locked).then(|| change(state, Some(self.profile), &record));
+        Turn { session: self.session, change }
+    }
+
+    /// Replaces the record.
+    pub(super) async fn replace(
+        self,
+        state: &AppState,
+        tenant: &TenantId,
+        record: &Record,
+    ) -> Result<(), ApiError> {
+        let change = change(state, Some(self.profile), record);
+        if state.queue.change_profile(tenant, &self.session, &change).await? {
+            Ok(())
+        } else {
+            Err(Error::ConversationLocked.into())
+        }
+    }
+}
+
+/// Reads a response of a conversation.
+async fn look(state: &AppState, tenant: &TenantId, id: &JobId) -> Result<Found, ApiError> {
+    let Some(job) = state.queue.job(tenant, id).await? else { return Ok(Found::Partly) };
+    match job.status() {
+        Status::Queued | Status::Scheduled | Status::Running => Ok(Found::UnderWay),
+        Status::Failed | Status::Cancelled | Status::Expired => Ok(Found::Unanswered),
+        Status::Succeeded => {
+            let Some(mut items) = history::input(state, id).await? else {
+                return Ok(Found::Partly);
+            };
+            items.extend(history::output(&job));
+            Ok(Found::Whole(items))
+        }
+    }
+}
+
+/// Takes the turn of a response that was deleted out of its conversation, which would count as locked for
+/// [`UNDER_WAY`] otherwise.
+pub(in super::super) async fn take_out(
+    state: &AppState,
+    tenant: &TenantId,
+    deleted: &Job,
+) -> Result<(), ApiError> {
+    #[derive(Deserialize)]
+    struct Echo {
+        conversation: Reference,
+    }
+    let echo: Option<Echo> = deleted.spec.api.as_ref().and_then(|api| api.read().ok());
+    let Some(id) = echo.as_ref().and_then(|echo| echo.conversation.ours()) else { return Ok(()) };
+    let conversation = Conversation::find(state, tenant, id).await?;
+    if conversation.record.turn.as_ref() != Some(&deleted.id) {
+        return Ok(());
+    }
+    let record = Record { turn: None, ..conversation.record.clone() };
+    conversation.replace(state, tenant, &record).await
+}
