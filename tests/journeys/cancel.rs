@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 
@@ -53,17 +54,30 @@ fn assert_soon(store: Store, mut times: Vec<Duration>) {
 async fn a_caller_that_leaves_closes_the_upstreams_connection_at_once(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
-    let mut times = Vec::with_capacity(RUNS);
-    for _ in 0..RUNS {
-        let mut calling = JoinSet::new();
-        let client = system.client().clone();
-        calling.spawn(async move { client.post("/v1/chat/completions", &chat("hi")).await });
-        let call = upstream.call().await;
-        let left = Instant::now();
-        calling.abort_all();
-        times.push(call.left().await.duration_since(left));
+    // No SDK, one whose time-out is not over, and one that has no retries left.
+    let kinds: [&[(&str, &str)]; 3] = [
+        &[],
+        &[("x-stainless-retry-count", "0"), ("x-stainless-read-timeout", "600")],
+        &[("x-stainless-retry-count", "2")],
+    ];
+    for headers in kinds {
+        let mut times = Vec::with_capacity(RUNS);
+        for _ in 0..RUNS {
+            let mut calling = JoinSet::new();
+            let client = system.client().clone();
+            let request = client.request(Method::POST, "/v1/chat/completions").json(&chat("hi"));
+            let add = |request: RequestBuilder, (name, value): &(&str, &str)| {
+                request.header(*name, *value)
+            };
+            let request = headers.iter().fold(request, add);
+            calling.spawn(async move { client.ask(request).await });
+            let call = upstream.call().await;
+            let left = Instant::now();
+            calling.abort_all();
+            times.push(call.left().await.duration_since(left));
+        }
+        assert_soon(store, times);
     }
-    assert_soon(store, times);
 }
 
 async fn a_cancelled_stream_is_dropped_in_mid_answer(store: Store) {

@@ -1,12 +1,13 @@
 //! A call while it is held: its job is accepted, its caller waits.
 //!
-//! A caller that goes away cancels its job: at once where it does not count its attempts, and otherwise when it has
-//! not retried in time. A call with an idempotency key is to be found again by that key: its job goes on, and so
+//! A caller that goes away cancels its job: at once where it does not retry, and otherwise when it has not retried in
+//! time. A call with an idempotency key is to be found again by that key: its job goes on, and so
 //! does one that is stored, or that its caller left on purpose.
 
 use causeway_queue::{
     Accepted, Error, Job, JobId, NewJob, Status, TenantId,
     job::State as JobState,
+    orphan::CallKey,
     reader::{Follower, Waiter},
 };
 use tokio::time::{Duration, Instant};
@@ -78,7 +79,7 @@ impl Held {
         asked: Asked,
         dialect: Dialect,
     ) -> Result<Self, ApiError> {
-        let Asked { job, reply, alive, stays, retry, is_retry, turn } = asked;
+        let Asked { job, reply, alive, stays, retry, retries, turn } = asked;
         let queue = &state.queue;
         let ear = if reply == Reply::Stream {
             Ear::Follower(Box::new(queue.follow_new(&job.id)))
@@ -91,18 +92,19 @@ impl Held {
         let is_over = false;
         let mut held =
             Self { state, tenant, dialect, until, alive, ear, reply, stays, retry, id, is_over };
-        if is_retry && held.adopt().await? {
+        if let Some(call) = retries
+            && held.adopt(&call).await?
+        {
             return Ok(held);
         }
         held.accept(job, turn).await?;
         Ok(held)
     }
 
-    /// Takes an orphan of an equal call over. False: there is none that can still answer.
-    async fn adopt(&mut self) -> Result<bool, ApiError> {
-        let Retry::Counted(call, _) = &self.retry else { return Ok(false) };
-        let (call, drafted) = (call.clone(), self.id.clone());
-        while let Some(orphan) = self.state.queue.take_orphan(drafted.shard(), &call).await? {
+    /// Takes an orphan of the equal `call` over. False: there is none that can still answer.
+    async fn adopt(&mut self, call: &CallKey) -> Result<bool, ApiError> {
+        let drafted = self.id.clone();
+        while let Some(orphan) = self.state.queue.take_orphan(drafted.shard(), call).await? {
             self.id = orphan;
             // A job that was cancelled, as its client seemed gone, is no answer to one that retries.
             if let Some(job) = self.job().await?.filter(|job| !has_no_answer(job)) {

@@ -12,7 +12,11 @@ use serde::{Deserialize, Deserializer, de::MapAccess};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::{hold::ALIVE, responses::conversation::Turn, retry::Retry};
+use super::{
+    hold::ALIVE,
+    responses::conversation::Turn,
+    retry::{READ_TIMEOUT, Retry, attempts_before, seconds},
+};
 use crate::{
     error::ApiError,
     extract::parse,
@@ -23,17 +27,6 @@ use crate::{
     state::AppState,
     submit::{Peek, idempotency},
 };
-
-/// How long an SDK waits before its second try, and at most before a later one: it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-
-/// How much longer a client that left may take to come again.
-const RETURN: Duration = Duration::from_secs(1);
-
-/// The header in which SDKs of Python say how many seconds they wait for each piece of an answer. Those of
-/// JavaScript wait for the head of an answer only.
-const READ_TIMEOUT: &str = "x-stainless-read-timeout";
 
 /// The shortest pause between two signs of life of a silent stream.
 const LIVELIEST: Duration = Duration::from_millis(250);
@@ -51,8 +44,8 @@ pub(super) struct Asked {
     pub(super) stays: bool,
     /// How the caller retries when it went without an answer.
     pub(super) retry: Retry,
-    /// Whether this is a retry already.
-    pub(super) is_retry: bool,
+    /// The call whose orphan this one takes over, if it is a retry.
+    pub(super) retries: Option<CallKey>,
     /// The turn that its job takes in a conversation.
     pub(super) turn: Option<Turn>,
 }
@@ -146,9 +139,10 @@ impl Asked {
             idempotency(headers)?.map(|key| Idempotency { key, digest, ttl, spans_job: true });
         let is_named = idempotency.is_some();
         let drafted = state.queue.draft(tenant.clone(), spec, body.clone(), completion);
-        let call = || Box::new(CallKey { tenant: tenant.clone(), digest });
-        let counted = retries(headers).filter(|_| !is_named);
-        let retry = counted.map_or(Retry::Never, |count| Retry::Counted(call(), returns(count)));
+        let call = CallKey { tenant: tenant.clone(), digest };
+        let is_retry = !is_named && attempts_before(headers).is_some_and(|attempts| attempts > 0);
+        let retries = is_retry.then(|| call.clone());
+        let retry = if is_named { Retry::Never } else { Retry::of(headers, call) };
         let job = NewJob { class, keeps_events: stream, idempotency, ..drafted };
         let stays = is_named || wishes.store.unwrap_or(false);
         let reply = if stream {
@@ -158,9 +152,8 @@ impl Asked {
         } else {
             Reply::Whole
         };
-        let is_retry = retries(headers).is_some_and(|count| count > 0);
         let (alive, turn) = (alive(headers), None);
-        Ok(Self { job, reply, alive, stays, retry, is_retry, turn })
+        Ok(Self { job, reply, alive, stays, retry, retries, turn })
     }
 
     pub(super) fn model(&self) -> Option<&str> {
@@ -174,22 +167,10 @@ fn prefers_async(headers: &HeaderMap) -> bool {
     said.flat_map(|value| value.split([',', ';'])).any(|one| one.trim() == "respond-async")
 }
 
-/// Which try this is, counted from 0, where the client says it: then it tries again.
-fn retries(headers: &HeaderMap) -> Option<u32> {
-    headers.get("x-stainless-retry-count")?.to_str().ok()?.trim().parse().ok()
-}
-
-/// How long a client that left with its try `retries` may take to come with the next one.
-fn returns(retries: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(retries)).min(LONGEST_PAUSE) + RETURN
-}
-
 /// How often a silent stream says that it lives: twice in the time for which its client waits.
 fn alive(headers: &HeaderMap) -> Duration {
-    let said = headers.get(READ_TIMEOUT).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let client = said.map(Duration::try_from_secs_f64);
-    let Some(Ok(client)) = client else { return ALIVE };
-    (client / 2).clamp(LIVELIEST, ALIVE)
+    let client = seconds(headers, READ_TIMEOUT);
+    client.map_or(ALIVE, |client| (client / 2).clamp(LIVELIEST, ALIVE))
 }
 
 /// The class by `x-causeway-class`, else by OpenAI's `service_tier`.
@@ -266,12 +247,5 @@ mod tests {
             assert_eq!(of(text), ALIVE, "{text}");
         }
         assert_eq!(alive(&HeaderMap::new()), ALIVE);
-    }
-
-    #[test]
-    fn a_client_may_return_later_than_it_pauses() {
-        assert_eq!(returns(0), Duration::from_millis(1500));
-        assert_eq!(returns(2), Duration::from_secs(3));
-        assert_eq!(returns(u32::MAX), Duration::from_secs(9));
     }
 }

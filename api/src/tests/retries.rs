@@ -18,6 +18,16 @@ fn attempt(api: &Api, retries: u32) -> Call<'_> {
     attempt_of(api, retries, &json!({ "model": "m", "messages": [] }))
 }
 
+/// The same with further headers.
+fn attempt_with<'a>(api: &'a Api, retries: u32, headers: &[(&'static str, &str)]) -> Call<'a> {
+    let mut request = post(CHAT, &json!({ "model": "m", "messages": [] }).to_string());
+    request.headers_mut().insert("x-stainless-retry-count", retries.into());
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    Box::pin(api.send(request))
+}
+
 fn attempt_of<'a>(api: &'a Api, retries: u32, body: &serde_json::Value) -> Call<'a> {
     let mut request = post(CHAT, &body.to_string());
     request.headers_mut().insert("x-stainless-retry-count", retries.into());
@@ -105,7 +115,7 @@ async fn an_abandoned_job_is_cancelled_in_time() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_leaves_too_leaves_an_orphan() {
     let api = Api::new();
-    for retries in 0..3 {
+    for retries in 0..2 {
         assert!(timeout(SECOND, attempt(&api, retries)).await.is_err());
         settle().await;
         assert_eq!(api.unfinished().await, 1, "after attempt {retries}");
@@ -156,6 +166,46 @@ async fn a_client_that_counts_no_attempts_cancels_at_once() {
     let api = Api::new();
     let request = post(CHAT, &json!({ "model": "m", "messages": [] }).to_string());
     drop(start(&api, Box::pin(api.send(request)), 1).await);
+    settle().await;
+    assert_eq!(api.unfinished().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_not_timed_out_cancels_at_once() {
+    for (headers, left) in [
+        (&[("x-stainless-read-timeout", "600")][..], 0),
+        (&[("x-stainless-timeout", "60")], 0),
+        (&[("x-stainless-read-timeout", "2.0")], 1),
+        (&[("x-stainless-timeout", "60"), ("x-forwarded-for", "10.0.0.1")], 1),
+    ] {
+        let api = Api::new();
+        assert!(timeout(2 * SECOND, attempt_with(&api, 0, headers)).await.is_err());
+        settle().await;
+        assert_eq!(api.unfinished().await, left, "{headers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_without_retries_cancels_at_once() {
+    const MOST: &str = "x-causeway-max-retries";
+    for (retries, headers, left) in
+        [(2, &[][..], 0), (0, &[(MOST, "0")], 0), (2, &[(MOST, "5")], 1), (5, &[(MOST, "5")], 0)]
+    {
+        let api = Api::new();
+        assert!(timeout(SECOND, attempt_with(&api, retries, headers)).await.is_err());
+        settle().await;
+        assert_eq!(api.unfinished().await, left, "{retries} {headers:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_retry_takes_an_orphan_too() {
+    let api = Api::new();
+    assert!(timeout(SECOND, attempt(&api, 1)).await.is_err());
+    settle().await;
+    let last = start(&api, attempt(&api, 2), 1).await;
+    assert_eq!(api.unfinished().await, 1, "one job");
+    drop(last);
     settle().await;
     assert_eq!(api.unfinished().await, 0);
 }

@@ -361,8 +361,7 @@ def test_a_stream_that_broke_off_says_so_and_behind_it_stands_the_end(client, sc
 def test_a_later_try_joins_the_response_of_the_first(connect, script, requests, meanwhile):
     script.answers({"hold": True, "json": chat("once")})
     client = connect(seen=lambda request: len(requests) == 2 and script.release())
-    hasty = {"timeout": 1, "extra_headers": {"x-stainless-read-timeout": "600"}}
-    answer = meanwhile(ask, client, script.model, **hasty).result(PATIENCE_S)
+    answer = meanwhile(ask, client, script.model, timeout=1).result(PATIENCE_S)
     assert answer.output_text == "once" and len(script.calls()) == 1
 
 
