@@ -242,7 +242,7 @@ pub async fn an_estimate_expires_with_its_measure(stage: Stage) {
     assert!(told_wait(&stage, &last).await.is_some());
 }
 
-/// A lane with long calls has an estimate between two ends, too.
+/// A lane with long calls has an estimate between two ends, too, but none if no call runs.
 pub async fn an_estimate_lasts_as_long_as_calls(stage: Stage) {
     let last = backlog(&stage, "ann", Class::Standard, 5).await.pop().expect("a job");
     for _ in 0..2 {
@@ -250,9 +250,14 @@ pub async fn an_estimate_lasts_as_long_as_calls(stage: Stage) {
         stage.pass(Duration::from_secs(30));
         stage.succeed(lease).await;
     }
-    stage.pass(Duration::from_secs(29));
+    stage.pass(Duration::from_secs(10));
     assert!(told_wait(&stage, &last).await.is_some());
-    stage.pass(Duration::from_secs(62));
+    stage.pass(Duration::from_secs(1));
+    assert_eq!(told_wait(&stage, &last).await, None, "nothing has started for 10 s");
+    stage.claim_one().await;
+    stage.pass(Duration::from_secs(79));
+    assert!(told_wait(&stage, &last).await.is_some());
+    stage.pass(Duration::from_secs(1));
     assert_eq!(told_wait(&stage, &last).await, None);
 }
 

@@ -15,8 +15,8 @@ use crate::{
 /// How long the drain rate is measured before it is mixed into the mean, in milliseconds.
 const DRAIN_WINDOW_MS: f64 = 2000.0;
 
-/// How long a lane in which jobs wait may start none before its drain rate counts as outdated, in milliseconds. A lane with
-/// long calls may need [`DRAIN_GAPS`] times its mean gap.
+/// How long a lane in which jobs wait may start none before its drain rate counts as outdated, in milliseconds. While
+/// attempts run it is [`DRAIN_GAPS`] times the mean gap if that is longer, as long calls end seldom.
 const DRAIN_OUTDATED_MS: f64 = 10_000.0;
 
 /// See [`DRAIN_OUTDATED_MS`].
@@ -192,8 +192,9 @@ struct Drain {
 impl Drain {
     /// The rate for estimates; 0 while nothing is measured or the measure is outdated. While jobs wait, the step that ends
     /// an attempt also starts the next: the last end stands for the last start, which is not kept.
-    fn current(&self, now: f64) -> f64 {
-        let longest = DRAIN_OUTDATED_MS.max(DRAIN_GAPS * 1000.0 / self.per_s);
+    fn current(&self, now: f64, is_running: bool) -> f64 {
+        let gaps = if is_running { DRAIN_GAPS * 1000.0 / self.per_s } else { 0.0 };
+        let longest = DRAIN_OUTDATED_MS.max(gaps);
         let is_outdated = self.last > 0.0 && now - self.last > longest;
         if is_outdated { 0.0 } else { self.per_s }
     }
@@ -263,7 +264,7 @@ impl Lane {
 
     /// The drain rate for estimates; 0 if none is known.
     pub(super) fn current_drain_per_s(&self, now: Millis) -> f64 {
-        self.drain.current(ms(now))
+        self.drain.current(ms(now), self.running > 0)
     }
 
     /// Why nothing is claimed from the lane for now, where its upstream fails.

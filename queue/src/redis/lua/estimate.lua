@@ -5,7 +5,8 @@
 local DRAIN_OUTDATED <const>, DRAIN_GAPS <const> = 10000, 3
 local function current_drain_per_s()
   local last, rate = lane[DRAIN_LAST], lane[DRAIN_PER_S]
-  local is_outdated = last > 0 and now - last > math.max(DRAIN_OUTDATED, DRAIN_GAPS * 1000 / rate)
+  local gaps = lane[RUNNING] > 0 and DRAIN_GAPS * 1000 / rate or 0
+  local is_outdated = last > 0 and now - last > math.max(DRAIN_OUTDATED, gaps)
   return is_outdated and 0 or rate
 end
 
