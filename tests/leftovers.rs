@@ -115,7 +115,13 @@ async fn a_job_that_is_put_back_stays() {
     let stage = on(&server.url()).await;
     let id = stage.accept(with_everything(&stage, "k")).await;
     run(&stage, failed(2)).await;
+    // As if the retry came late.
+    let idempotency = key(&stage, "idem:ann:k");
+    let minute = MINUTE.as_millis().to_string();
+    server.ask::<bool>(&["PEXPIRE", &idempotency, &minute]).await;
     assert!(stage.store().retry(&tenant_id("ann"), &id).await.unwrap());
+    let left: i64 = server.ask(&["PTTL", &idempotency]).await;
+    assert!(left > 2 * i64::try_from(DAY.as_millis()).unwrap(), "its key has {left} ms left");
     let mut kept = keys(&server, &stage).await;
     kept.retain(|(name, left)| name.ends_with(&id.key()) && *left == -1);
     assert_eq!(kept.len(), 3, "its record, its body and its events: {kept:?}");

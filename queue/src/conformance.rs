@@ -62,6 +62,7 @@ macro_rules! promises {
             the_same_key_and_request_is_the_same_job
             the_same_key_and_another_request_is_refused
             a_key_lives_as_long_as_its_job
+            a_key_outlives_a_late_retry
             keys_of_two_tenants_do_not_meet
             a_full_lane_accepts_all_or_nothing
             a_full_tenant_leaves_room_for_others

@@ -48,6 +48,10 @@ pub struct Spec {
     /// [`Queue::submit`](crate::Queue::submit). The engine's own, after `give_up_after`, is not written here.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// The idempotency key that lives as long as the job; set by [`Queue::submit`](crate::Queue::submit). A store whose
+    /// keys expire extends it when the job is retried.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<IdempotencyKey>,
     /// Who is told when it ends: the one thing here that the engine heeds.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::stage::{Stage, tenant_id};
+use super::stage::{Stage, failed, tenant_id};
 use crate::{
     Accepted, Error, IdempotencyKey, NewJob, Status,
     error::Scope,
@@ -67,6 +67,23 @@ pub async fn a_key_lives_as_long_as_its_job(stage: Stage) {
     let lease = stage.claim_one().await;
     stage.succeed(lease).await;
     assert_eq!(again().await.unwrap(), [Accepted::Replayed(first)]);
+    stage.assert_sound().await;
+}
+
+/// A job that is retried long after its key's TTL keeps the key to its next end.
+pub async fn a_key_outlives_a_late_retry(stage: Stage) {
+    let first = stage.accept(keyed(stage.job("ann"), "k", 1)).await;
+    let again = || stage.queue.submit(vec![keyed(stage.job("ann"), "k", 1)]);
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    for _ in 0..3 {
+        stage.pass(hours(20));
+        let lease = stage.claim_one().await;
+        stage.settle(lease, failed(1)).await;
+        stage.pass(hours(20));
+        assert!(stage.store().retry(&tenant_id("ann"), &first).await.unwrap());
+        stage.store().reconcile(&stage.shard).await.unwrap();
+        assert_eq!(again().await.unwrap(), [Accepted::Replayed(first.clone())]);
+    }
     stage.assert_sound().await;
 }
 

@@ -31,6 +31,8 @@ impl Queue {
         let mut known = self.accepted_elsewhere(&jobs).await?;
         for (place, mut job) in jobs.into_iter().enumerate() {
             job.spec.deadline_ms = job.deadline.map(millis);
+            let spanning = job.idempotency.as_ref().filter(|one| one.spans_job);
+            job.spec.idempotency_key = spanning.map(|one| one.key.clone());
             match known.remove(&place) {
                 Some(id) => answers.push((place, Accepted::Replayed(id))),
                 None => by_shard.entry(job.id.shard().clone()).or_default().push((place, job)),

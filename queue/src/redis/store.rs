@@ -93,8 +93,12 @@ impl Backend for RedisStore {
     }
 
     async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
+        let found = views::get(&self.server, id.shard(), std::slice::from_ref(id)).await?;
+        let spec = found.into_iter().flatten().next().map(|job| job.spec);
+        let idempotency = spec.and_then(|spec| spec.idempotency_key);
+        let idempotency = idempotency.as_ref().map_or("", IdempotencyKey::as_str);
         let key = id.key();
-        let args = [key.as_str(), tenant.as_str()];
+        let args = [key.as_str(), tenant.as_str(), idempotency];
         let answer = self.server.call(id.shard(), &self.server.scripts.retry, args).await?;
         let mut reply = Reply::new(answer)?;
         match reply.text()?.as_str() {

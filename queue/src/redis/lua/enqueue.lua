@@ -112,13 +112,10 @@ end
 -- Where it stands which job a tenant's idempotency key has made.
 local function idem_key(tenant, idem) return key('idem', tenant .. ':' .. string.sub(idem, 42)) end
 
--- How much later than its time an attempt may end that then runs: an hour.
-local LAST_ATTEMPT <const> = 3600000
-
 -- Writes there that it has made this job; for its TTL and, where it spans the job, until that is forgotten.
 local function remember(d, j)
   local spans, ttl = struct.unpack('<Bd', d.idem)
-  local life = (j.deadline > 0 and j.deadline - now or GIVE_UP) + LAST_ATTEMPT + RETENTION
+  local life = jobs.life(j)
   if spans == 1 and life > ttl then ttl = life end
   call('SET', idem_key(d.tenant, d.idem), string.sub(d.idem, 10, 41) .. d.id, 'PX', ttl)
 end

@@ -21,6 +21,9 @@ for class = 0, 2 do
 end
 local known
 
+-- How much later than its time an attempt may end that then runs: an hour.
+local LAST_ATTEMPT <const> = 3600000
+
 -- Of which flows jobs became ready, a tenant and a class each; so many arguments in all.
 local arrived, arrivals = {}, 0
 
@@ -50,6 +53,9 @@ jobs = {
   out_len = function(j) return (struct.unpack('<I4', j.raw, 12)) end,
   max_attempts = function(j) return (struct.unpack('<H', j.raw, HOT_BYTES + 2)) end,
   created = function(j) return (struct.unpack('<d', j.raw, HOT_BYTES + 20)) end,
+
+  -- In how many ms a job that waits is forgotten at the latest.
+  life = function(j) return (j.deadline > 0 and j.deadline - now or GIVE_UP) + LAST_ATTEMPT + RETENTION end,
 
   -- The first part of its record, as it is now. `out_len`: nil as long as there is no output.
   hot = function(j, out_len)

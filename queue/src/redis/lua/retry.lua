@@ -1,5 +1,5 @@
 -- Puts an ended job back, as if it had been accepted just now.
--- Arguments: 2: job id; 3: tenant.
+-- Arguments: 2: job id; 3: tenant; 4: the idempotency key that lives as long as the job, or ''.
 -- Returns { 'ok' }; { 'none' } when the tenant has no such job; { 'state', letter } when it cannot be
 --   retried; or { 'full', … } as enqueue does.
 functions.retry = function(args)
@@ -19,6 +19,7 @@ functions.retry = function(args)
   jobs.set(j, FLAG.faulted, false)
   lane[ACCEPTED] = lane[ACCEPTED] + 1
   j.order, j.attempts, j.stalls, j.deadline, j.at = lane[ACCEPTED], 0, 0, now + GIVE_UP, now
+  if args[4] ~= '' then call('PEXPIRE', key('idem', j.tenant .. ':' .. args[4]), jobs.life(j), 'GT') end
   jobs.admit(j)
   -- The output goes, the body stays; of the part of the header that stays, order and deadline are new.
   local first, after = HOT_BYTES + 1, HOT_BYTES + 20
