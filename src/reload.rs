@@ -121,11 +121,9 @@ impl Reload {
         let mut new = self.source.load()?;
         if let Some(registry) = &self.registry {
             listen::refuse_open_bind(&new, !registry.stores_none())?;
-            ensure!(
-                !registry.stores_none()
-                    || new.tenants.is_empty() == self.current.tenants.is_empty(),
-                "the first tenant, or none any more, needs a restart: it decides who owns the jobs"
-            );
+            if registry.stores_none() {
+                check_is_closed_as_before(&self.current, &new)?;
+            }
         }
         if fixed(&new) != fixed(&self.current) {
             tracing::warn!(
@@ -138,14 +136,37 @@ impl Reload {
             tracing::warn!("{change}: a restart takes it over");
         }
         self.signing.replace(&new.signing());
-        if let Some(registry) = &self.registry
-            && let Err(error) = registry.configure(new.callers(), new.lane_limits()).await
-        {
-            tracing::warn!(%error, "the bounds come into force as soon as the store answers");
+        if let Some(registry) = &self.registry {
+            let had_admin = registry.has_admin();
+            if let Err(error) = registry.configure(new.callers(), new.lane_limits()).await {
+                tracing::warn!(%error, "the bounds come into force as soon as the store answers");
+            }
+            if had_admin && !registry.has_admin() {
+                tracing::warn!(
+                    "no tenant is an administrator any more: nobody can change tenants, pause lanes or see the jobs \
+                     of all; set `admin = true` for a [[tenant]] of the configuration file"
+                );
+            }
         }
         self.current = new;
         Ok(())
     }
+}
+
+/// Refuses the first tenant of the file, and a file without any more: this decides who owns the jobs, and whether a call
+/// needs a key.
+fn check_is_closed_as_before(current: &Config, new: &Config) -> anyhow::Result<()> {
+    ensure!(
+        !current.tenants.is_empty() || new.tenants.is_empty(),
+        "the file names its first tenant, but this process still serves every caller without a key: restart it, or \
+         use `causeway tenant add` instead, which needs no restart"
+    );
+    ensure!(
+        current.tenants.is_empty() || !new.tenants.is_empty(),
+        "the file names no tenant any more, but this process still refuses calls without a key of one: restart it to \
+         serve every caller"
+    );
+    Ok(())
 }
 
 /// What cannot change while the process runs, but of lanes.

@@ -72,6 +72,34 @@ async fn keys_change_while_jobs_run_and_no_job_is_lost() {
 }
 
 #[tokio::test]
+async fn a_file_without_administrators_or_with_its_first_tenant_is_reported() {
+    let upstream = Upstream::echo().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("causeway.toml");
+    let path = file.to_str().expect("a path");
+    let (_, line) = new_key().await;
+    let boss = format!("{line}\nadmin = true");
+    let arguments =
+        ["up", "--bind", "127.0.0.1:0", "--upstream", &upstream.url(), "--config", path];
+    for (before, after, says) in [
+        (
+            &[("boss", boss.as_str())][..],
+            &[("boss", line.as_str())][..],
+            "no tenant is an administrator any more",
+        ),
+        (&[], &[("boss", &boss)], "still serves every caller without a key"),
+        (&[("boss", &boss)], &[], "still refuses calls without a key"),
+    ] {
+        tenants(&file, before);
+        let up = Causeway::start(&arguments, &[]).await;
+        up.client().await.get("/healthz").await.ok();
+        tenants(&file, after);
+        up.reload();
+        up.says(says).await;
+    }
+}
+
+#[tokio::test]
 async fn a_worker_that_is_to_reload_goes_on() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();

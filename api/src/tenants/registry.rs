@@ -104,6 +104,15 @@ impl Registry {
         self.known().stored.tenants.is_empty()
     }
 
+    /// True if a tenant is an administrator.
+    #[must_use]
+    pub fn has_admin(&self) -> bool {
+        self.list().iter().any(|tenant| match tenant {
+            Listed::Configured(tenant, _) => tenant.admin,
+            Listed::Stored(stored) => stored.admin,
+        })
+    }
+
     /// Returns the number of tenants.
     #[must_use]
     pub fn count(&self) -> usize {
