@@ -49,12 +49,13 @@ async fn pass(state: &AppState, path: &str, request: Request) -> Result<Response
     let (mut parts, body) = request.into_parts();
     let caller = Caller::from_request_parts(&mut parts, state).await?;
     let payer = Payer { tenant: caller.tenant.clone(), shares: !state.tenants.are_open() };
-    let slot = state.direct_calls.take(&payer, 1).map_err(too_many)?;
     let headers = parts.headers.clone();
     let body = body::read_any(state, Request::from_parts(parts, body)).await?;
     let model = model(&headers, &body).await?;
     check_rate(state, &caller, model.as_deref()).await?;
     let lane = &state.queue.lane_of(model.as_deref()).name;
+    // Not before the body was read: one that dribbles would hold the slot.
+    let slot = state.direct_calls.take(&payer, 1).map_err(too_many)?;
     let any = HeaderValue::from_static("application/octet-stream");
     let call = DirectCall {
         path: path.to_owned(),

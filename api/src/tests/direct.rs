@@ -124,6 +124,20 @@ async fn a_call_keeps_its_slot_until_its_last_byte() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_still_read_holds_no_slot() {
+    let (api, _) = api(|| Ok(good(&[b"x"])));
+    let mut reading = Vec::new();
+    for _ in 0..MAX_CALLS {
+        let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        let request = Request::post(URL).header("content-type", "application/json");
+        let mut call = Box::pin(api.send(request.body(body).unwrap()));
+        assert!(futures_util::poll!(&mut call).is_pending());
+        reading.push(call);
+    }
+    assert_eq!(api.send(post(URL, r#"{"input":"x"}"#)).await.status(), 200);
+}
+
+#[tokio::test]
 async fn a_body_above_the_limit_is_refused() {
     let (api, calls) = api(|| Ok(good(&[b"x"])));
     let large = "x".repeat(Settings::default().max_body_bytes + 1);

@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Call, Failure, OpenAi, Refusal, Upstream as _, answer, body::Body, mask::masked};
-use crate::describe;
+use crate::{cause::cause, describe};
 
 /// A good answer on its way.
 pub struct Passed {
@@ -52,17 +52,7 @@ impl OpenAi {
         answered.map_err(|failure| {
             let failure = masked(failure, &self.client.secrets);
             let message = describe::message(&failure, self.place(&call.url).as_ref());
-            let is_timeout = matches!(
-                failure,
-                Failure::ConnectTimeout
-                    | Failure::FirstByteTimeout(_)
-                    | Failure::Stalled(_)
-                    | Failure::TotalTimeout(_)
-            );
-            match failure {
-                Failure::Refused(refusal) => Unpassed::Refused(refusal),
-                _ => Unpassed::NoAnswer { message, is_timeout },
-            }
+            unpassed(failure, message, &call.url)
         })
     }
 
@@ -74,6 +64,15 @@ impl OpenAi {
         let content_type = response.headers().get(CONTENT_TYPE).cloned();
         let body = pieces(Body::of(response, silence).await?, end, self.timeouts.total);
         Ok(Passed { status_code, content_type, body })
+    }
+}
+
+fn unpassed(failure: Failure, message: String, url: &str) -> Unpassed {
+    // The rule of jobs: no connection in time is an unreachable upstream, not a time-out.
+    let is_timeout = cause(&failure, url).0.code() == "upstream_timeout";
+    match failure {
+        Failure::Refused(refusal) => Unpassed::Refused(refusal),
+        _ => Unpassed::NoAnswer { message, is_timeout },
     }
 }
 

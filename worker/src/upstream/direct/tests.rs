@@ -86,3 +86,18 @@ async fn a_redirect_is_no_answer() {
     let Err(Unpassed::NoAnswer { message, is_timeout }) = refused else { panic!("{refused:?}") };
     assert!(message.contains("redirect") && !is_timeout, "{message}");
 }
+
+#[test]
+fn an_upstream_without_a_connection_is_no_time_out() {
+    let second = Duration::from_secs(1);
+    for (failure, expected) in [
+        (Failure::Connect("refused".to_owned()), false),
+        (Failure::ConnectTimeout, false),
+        (Failure::FirstByteTimeout(second), true),
+        (Failure::TotalTimeout(second), true),
+    ] {
+        let unpassed = unpassed(failure, String::new(), "/v1/moderations");
+        let Unpassed::NoAnswer { is_timeout, .. } = unpassed else { panic!("{unpassed:?}") };
+        assert_eq!(is_timeout, expected);
+    }
+}
