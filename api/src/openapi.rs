@@ -64,7 +64,8 @@ use crate::{
 const ABOUT: &str = "Every request to a language model becomes a job with an id. Every answer \
                      carries `x-request-id`, the caller's own where it sent a usable one; every \
                      error has one shape. Paths that are not described here answer 404, other \
-                     methods 405 with `Allow`; HEAD is possible where GET is.";
+                     methods 405 with `Allow`; HEAD is possible where GET is. Any request may be refused for its \
+                     form: 400 without one `Host`, 501 for a transfer encoding other than `chunked`.";
 
 /// `GET /openapi.json`.
 pub(crate) async fn document(State(state): State<AppState>) -> Response {
@@ -78,13 +79,11 @@ fn documents(settings: &Settings) -> [Bytes; 2] {
     let closed = document_of_closed(settings);
     let mut open = closed.clone();
     for item in open.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.post, &mut item.delete];
+        let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete];
         for operation in operations.into_iter().flatten() {
             operation.security = None;
             operation.responses.responses.remove("401");
-        }
-        // Of a page of another origin.
-        for operation in [&mut item.post, &mut item.delete].into_iter().flatten() {
+            // A page of another origin, or a host that is not this server.
             let refusal = Ref::from_response_name(error_name(403)).into();
             operation.responses.responses.entry("403".to_owned()).or_insert(refusal);
         }

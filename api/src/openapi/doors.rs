@@ -20,12 +20,12 @@ use crate::{
 pub(super) const TAG: &str = "OpenAI and Anthropic";
 
 /// What is told in the shape of Anthropic's errors, behind its door.
-pub(super) const IN_ANTHROPIC_SHAPE: [u16; 12] =
-    [400, 403, 404, 410, 413, 415, 422, 429, 500, 502, 503, 504];
+pub(super) const IN_ANTHROPIC_SHAPE: [u16; 14] =
+    [400, 401, 403, 404, 408, 410, 413, 415, 422, 429, 500, 502, 503, 504];
 
 const ABOUT: &str = "The body goes to the upstream as it is, and its answer comes back as it is: \
                      only what is described here is read. A caller that goes away cancels the job, \
-                     unless it has an idempotency key; an SDK that counts its attempts has time to retry.";
+                     unless it has an idempotency key; an SDK that has timed out has time to retry.";
 
 /// Headers of an answer that are told of every call that is held.
 const TOLD: [(&str, &str); 3] = [
@@ -49,6 +49,11 @@ fn door(id: &str, summary: &str) -> Operation {
     operation(TAG, id, summary)
         .about(ABOUT)
         .header("x-causeway-class", "The job's class", schema::class())
+        .header(
+            "x-causeway-max-retries",
+            "How often the client retries, where an SDK is not left at its default of 2",
+            schema::number(0, u32::MAX as usize),
+        )
         .header("Prefer", "`respond-async` answers at once where the job is", schema::any_text())
         .header(
             "Idempotency-Key",

@@ -21,11 +21,18 @@ const OF_STORE: [u16; 2] = [500, 503];
 /// One operation of a route.
 pub(super) struct Operation(OperationBuilder);
 
+/// What any operation for callers may have: no good key; a tenant with too many connections, or too many bytes on their
+/// way; no memory for the answer.
+const OF_CALLERS: [u16; 3] = [401, 429, 503];
+
+/// What any operation with a body may have, beside what its own checks refuse.
+const OF_BODY: [u16; 4] = [400, 408, 413, 415];
+
 /// An operation for callers, which is refused without a good key.
 pub(super) fn operation(tag: &str, id: &str, summary: &str) -> Operation {
     let keys = ["bearer", "x-api-key"].map(|name| SecurityRequirement::new(name, [""; 0]));
     let Operation(builder) = open_operation(tag, id, summary);
-    Operation(builder.securities(Some(keys))).refuses([401])
+    Operation(builder.securities(Some(keys))).refuses(OF_CALLERS)
 }
 
 /// An operation for everybody.
@@ -81,21 +88,21 @@ impl Operation {
     pub(super) fn takes(self, schema: impl Into<RefOr<Schema>>) -> Self {
         let body = RequestBodyBuilder::new().required(Some(Required::True));
         let body = body.content("application/json", Content::new(Some(schema))).build();
-        Self(self.0.request_body(Some(body))).refuses([400, 413, 415])
+        Self(self.0.request_body(Some(body))).refuses(OF_BODY)
     }
 
     /// A form with files, which is needed.
     pub(super) fn takes_form(self, schema: impl Into<RefOr<Schema>>) -> Self {
         let body = RequestBodyBuilder::new().required(Some(Required::True));
         let body = body.content("multipart/form-data", Content::new(Some(schema))).build();
-        Self(self.0.request_body(Some(body))).refuses([400, 413])
+        Self(self.0.request_body(Some(body))).refuses(OF_BODY)
     }
 
     /// A body of JSON, which may be left out.
     pub(super) fn may_take(self, schema: impl Into<RefOr<Schema>>) -> Self {
         let body = RequestBodyBuilder::new().required(Some(Required::False));
         let body = body.content("application/json", Content::new(Some(schema))).build();
-        Self(self.0.request_body(Some(body))).refuses([400, 413, 415])
+        Self(self.0.request_body(Some(body))).refuses(OF_BODY)
     }
 
     /// An answer of JSON.
@@ -177,21 +184,25 @@ pub(super) fn anthropic_error_name(status: u16) -> String {
 }
 
 /// What a status says, wherever it is answered.
-pub(super) const ERRORS: [(u16, &str); 15] = [
+pub(super) const ERRORS: [(u16, &str); 16] = [
     (400, "The request is wrong; the error says how, and what would be right"),
     (401, "There is no key, or it is unknown"),
     (403, "This caller may not do that"),
     (404, "There is nothing of that name, or it is somebody else's"),
     (406, "It is not to be had in a form that the client accepts"),
+    (408, "The body came too slowly; the error says how fast it has to come"),
     (410, "It was there and is no more, or it has no result"),
     (413, "The body is too large; the error says how large it may be"),
-    (415, "The content type is not application/json"),
+    (415, "The content type is not application/json, or the body is compressed"),
     (422, "The idempotency key was used for another request"),
     (426, "The route opens a WebSocket"),
     (429, "Too much at once; `Retry-After` says when to come again"),
     (500, "The store holds something that this version cannot read"),
     (502, "The upstream gave no answer; trying again would only enqueue it again"),
-    (503, "The store does not answer, or the process stops; `Retry-After` says when to come again"),
+    (
+        503,
+        "The store does not answer, the process stops, or its memory is taken; `Retry-After` says when to come again",
+    ),
     (504, "There was no answer in time; trying again would only enqueue it again"),
 ];
 

@@ -59,6 +59,25 @@ async fn every_route_is_described_and_every_description_is_served() {
     }
 }
 
+#[test]
+fn refusals_before_a_handler_are_described() {
+    let document = serde_json::to_value(document_of_closed(&Settings::default())).unwrap();
+    let items = document["paths"].as_object().unwrap();
+    let operations = items.iter().flat_map(|(path, item)| {
+        item.as_object().unwrap().iter().map(move |(method, operation)| (path, method, operation))
+    });
+    for (path, method, operation) in operations {
+        let for_callers: &[&str] =
+            if operation["security"].is_array() { &["401", "429", "503"] } else { &[] };
+        let with_body: &[&str] =
+            if operation["requestBody"].is_object() { &["400", "408", "413", "415"] } else { &[] };
+        for status in for_callers.iter().chain(with_body) {
+            let is_described = operation["responses"][status].is_object();
+            assert!(is_described, "{method} {path} lacks {status}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_body_has_an_example_that_is_accepted() {
     let bridge = BridgeSettings { wait: Duration::ZERO, ..BridgeSettings::default() };
