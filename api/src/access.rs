@@ -4,6 +4,7 @@
 
 use std::{
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -35,9 +36,31 @@ pub(crate) fn of_tenant(tenant: &TenantId) {
     Span::current().record("tenant.id", display(tenant));
 }
 
+/// The job that a request is about, once it is known: also for what answers when the handler is dropped.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobOfRequest(Arc<OnceLock<JobId>>);
+
+tokio::task_local! {
+    static CURRENT: JobOfRequest;
+}
+
+impl JobOfRequest {
+    /// Notes the job that is named while `handling` runs.
+    pub(crate) async fn within<F: Future>(&self, handling: F) -> F::Output {
+        CURRENT.scope(self.clone(), handling).await
+    }
+
+    /// Returns the job, if one is named.
+    pub(crate) fn id(&self) -> Option<&JobId> {
+        self.0.get()
+    }
+}
+
 /// Names the job that the current request is about.
 pub(crate) fn of_job(id: &JobId) {
     Span::current().record("job.id", display(id));
+    // A WebSocket's job belongs to no request, and the first job of a request is its own.
+    drop(CURRENT.try_with(|current| current.0.set(id.clone())));
 }
 
 /// Logs an answered request. Of a stream the time is that until it began.

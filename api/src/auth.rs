@@ -17,13 +17,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use causeway_queue::TenantId;
+use causeway_queue::{JobId, TenantId};
 use http_body::{Body as _, Frame};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::{
-    access, audit, error::ApiError, origin, serve::connection::Connection, state::AppState,
+    access::{self, JobOfRequest},
+    audit,
+    error::ApiError,
+    origin,
+    serve::connection::Connection,
+    state::AppState,
 };
 
 /// A configured tenant.
@@ -238,16 +243,24 @@ async fn while_valid(
     }
     let path = request.uri().path().to_owned();
     let mut revoked = Box::pin(state.tenants.clone().revoked(caller));
+    let job = JobOfRequest::default();
     let response = tokio::select! {
         biased;
-        response = next.run(request) => response,
-        () = &mut revoked => {
-            let message = "this API key is not valid any more";
-            return ApiError::unauthorized(message).in_shape_of(&path).into_response();
-        }
+        response = job.within(next.run(request)) => response,
+        () = &mut revoked => return no_longer_valid(job.id(), &path),
     };
     let is_stream = response.body().size_hint().exact().is_none();
     if is_stream { response.map(|body| Body::new(Revocable { body, revoked })) } else { response }
+}
+
+/// The answer to a request whose key was revoked while it was handled. It names the job that was accepted.
+fn no_longer_valid(job: Option<&JobId>, path: &str) -> Response {
+    let error = ApiError::unauthorized("this API key is not valid any more");
+    let error = match job {
+        Some(job) => error.about(job),
+        None => error,
+    };
+    error.in_shape_of(path).into_response()
 }
 
 /// The caller of `request`, if there is room for its connection.

@@ -1,6 +1,6 @@
 //! Reading the body of a request: into one buffer, within its limit, the memory for all bodies, and a least rate.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -16,6 +16,10 @@ use crate::{
     auth::Caller,
     budget::{Charge, Payer, SMALL, charged},
     error::ApiError,
+    serve::{
+        connection::Connection,
+        reading::{BodyReading, SLOW_AFTER},
+    },
     state::AppState,
 };
 
@@ -23,7 +27,7 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(20);
 
 /// The least rate of a body after that, in bytes per second.
-const LEAST_RATE: usize = 16 << 10;
+pub(crate) const LEAST_RATE: usize = 16 << 10;
 
 /// Most pieces of a body that are not counted, and the least mean length of more, in bytes: each costs time.
 const FREE_PIECES: usize = 1 << 16;
@@ -42,17 +46,54 @@ pub(crate) async fn read(state: &AppState, request: Request) -> Result<Bytes, Ap
     Ok(bytes)
 }
 
+/// Reads the text of `request` to its end. The memory for requests is charged until the charge is dropped, however long
+/// the bytes live: a store may keep those of a job.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_apart(
+    state: &AppState,
+    request: Request,
+) -> Result<(Bytes, Option<Charge>), ApiError> {
+    let (bytes, charge) = read_whole(state, request).await?;
+    check_text(&bytes)?;
+    Ok((bytes.into(), charge))
+}
+
 /// Reads the body of `request` to its end, whatever it is.
 ///
 /// # Errors
 /// When it is longer than allowed, finds no room, comes too slowly, or is compressed.
 pub(crate) async fn read_any(state: &AppState, request: Request) -> Result<Bytes, ApiError> {
+    let (bytes, charge) = read_whole(state, request).await?;
+    Ok(charged(bytes, charge))
+}
+
+async fn read_whole(
+    state: &AppState,
+    request: Request,
+) -> Result<(Vec<u8>, Option<Charge>), ApiError> {
     let (parts, body) = request.into_parts();
     check_coding(&parts.headers)?;
     let tenant = parts.extensions.get::<Caller>().map(|caller| caller.tenant.clone());
     let tenant = tenant.ok_or_else(|| ApiError::unauthorized("this route knows no callers"))?;
+    let connection = parts.extensions.get::<Arc<Connection>>();
+    let progress = connection.map(|connection| connection.reads_body(tenant.clone()));
     let payer = Payer { tenant, shares: !state.tenants.are_open() };
-    Reading { state, payer, most: state.settings.max_body_bytes }.all(body).await
+    let most = state.settings.max_body_bytes;
+    let reading = Reading { state, payer, most, progress: progress.as_ref() };
+    tokio::select! {
+        biased;
+        read = reading.all(body) => read,
+        () = gives_way(progress.as_ref()) => Err(gave_way()),
+    }
+}
+
+async fn gives_way(progress: Option<&BodyReading>) {
+    match progress {
+        Some(progress) => progress.gives_way().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The reading of one body.
@@ -60,15 +101,16 @@ struct Reading<'a> {
     state: &'a AppState,
     payer: Payer,
     most: usize,
+    progress: Option<&'a BodyReading>,
 }
 
 impl Reading<'_> {
-    async fn all(&self, mut body: Body) -> Result<Bytes, ApiError> {
+    async fn all(&self, mut body: Body) -> Result<(Vec<u8>, Option<Charge>), ApiError> {
         // What is declared is charged at once: bodies that grew side by side would all stop half-way.
         let declared = body.size_hint().exact();
         let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if declared == Some(0) {
-            return Ok(Bytes::new());
+            return Ok((Vec::new(), None));
         }
         if declared.is_some_and(|bytes| bytes > self.most) {
             return Err(self.too_large());
@@ -95,8 +137,12 @@ impl Reading<'_> {
                 charge = self.grow(charge, &mut buffer, bytes)?;
             }
             buffer.extend_from_slice(&data);
+            if let Some(progress) = self.progress {
+                progress.has(buffer.len());
+            }
         }
-        Ok(charged(buffer, charge))
+        buffer.shrink_to_fit();
+        Ok((buffer, Some(charge)))
     }
 
     async fn charge(&self, bytes: usize) -> Result<Charge, ApiError> {
@@ -130,6 +176,15 @@ fn too_slow() -> ApiError {
     let message = format!(
         "the body came too slowly: {} s are for free, then at least {LEAST_RATE} bytes must come per second",
         GRACE.as_secs()
+    );
+    ApiError::invalid("body_too_slow", message).with_status(StatusCode::REQUEST_TIMEOUT)
+}
+
+fn gave_way() -> ApiError {
+    let message = format!(
+        "the body came too slowly while all connections are busy (api.max_connections): {} s are for free then; \
+         send the request again",
+        SLOW_AFTER.as_secs()
     );
     ApiError::invalid("body_too_slow", message).with_status(StatusCode::REQUEST_TIMEOUT)
 }

@@ -162,6 +162,7 @@ pub(crate) async fn chat(
 ) -> Result<Response, ApiError> {
     let settings = &state.settings.bridge;
     let message: Message = parse(&bytes)?;
+    drop(bytes);
     let session = check(&message, settings)?;
     let rate = Rate { limit: settings.limit, window: settings.window };
     let bucket = format!("bridge:{session}");
@@ -277,16 +278,24 @@ async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Resp
     state.queue.submit(vec![job]).await?;
     access::of_job(&id);
     let waited = state.unless_stopped(waiter.wait(state.settings.bridge.wait), tenant, &id).await;
-    // Accepted is accepted: whatever fails from here on, the client can come back for the answer.
-    let mut response = match waited.ok().flatten() {
-        Some(job) if job.status().is_terminal() => {
+    let mut response = match waited {
+        Ok(Some(job)) if job.status().is_terminal() => {
             finished(&job).unwrap_or_else(IntoResponse::into_response)
         }
-        Some(job) => pending(&id, cause::of(&job)),
-        None => pending(&id, None),
+        Ok(Some(job)) => pending(&id, cause::of(&job)),
+        Ok(None) => gone(&id).into_response(),
+        // The job may well be there: the client can come back for the answer.
+        Err(_) => pending(&id, None),
     };
     name_job(response.headers_mut(), &id);
     Ok(response)
+}
+
+fn gone(id: &JobId) -> ApiError {
+    let message = format!(
+        "job {id} is gone: it was deleted, the store has lost it, or its retention is over; send the message again"
+    );
+    ApiError::gone(message)
 }
 
 fn pending(id: &JobId, cause: Option<String>) -> Response {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::{Number, Value};
 
-use crate::{body, error::ApiError, state::AppState};
+use crate::{body, budget::Charge, error::ApiError, state::AppState};
 
 /// Most that a count in a request may be: JSON's numbers are exact so far.
 pub(crate) const MAX_COUNT: u64 = (1 << 53) - 1;
@@ -28,6 +28,23 @@ impl FromRequest<AppState> for JsonBytes {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         check_content_type(request.headers())?;
         body::read(state, request).await.map(Self)
+    }
+}
+
+/// The bytes of a JSON request that becomes a job, and what is charged for them until the job is stored.
+#[derive(Debug)]
+pub(crate) struct ChargedJson {
+    pub(crate) bytes: Bytes,
+    pub(crate) charge: Option<Charge>,
+}
+
+impl FromRequest<AppState> for ChargedJson {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        check_content_type(request.headers())?;
+        let (bytes, charge) = body::read_apart(state, request).await?;
+        Ok(Self { bytes, charge })
     }
 }
 

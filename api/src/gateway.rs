@@ -30,7 +30,8 @@ use self::{
 };
 pub(crate) use self::{request::Wishes, responses::Wishes as ResponseWishes};
 use crate::{
-    access, auth::Caller, error::ApiError, extract::JsonBytes, simulated, state::AppState,
+    access, auth::Caller, budget::Charge, error::ApiError, extract::ChargedJson, simulated,
+    state::AppState,
 };
 
 /// In which words a door speaks.
@@ -48,6 +49,8 @@ pub(crate) struct Incoming {
     path: String,
     headers: HeaderMap,
     body: Bytes,
+    /// What the memory for requests is charged for the body.
+    charge: Option<Charge>,
 }
 
 impl FromRequest<AppState> for Incoming {
@@ -57,8 +60,8 @@ impl FromRequest<AppState> for Incoming {
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, state).await?;
         let (path, headers) = (parts.uri.path().to_owned(), parts.headers.clone());
-        let body = JsonBytes::from_request(Request::from_parts(parts, body), state).await?.0;
-        Ok(Self { caller, path, headers, body })
+        let read = ChargedJson::from_request(Request::from_parts(parts, body), state).await?;
+        Ok(Self { caller, path, headers, body: read.bytes, charge: read.charge })
     }
 }
 
@@ -95,7 +98,7 @@ async fn answer(
     incoming: Incoming,
     dialect: Dialect,
 ) -> Result<Response, ApiError> {
-    let Incoming { caller, path, headers, body } = incoming;
+    let Incoming { caller, path, headers, body, charge } = incoming;
     let mut asked = Asked::read(state, &caller.tenant, &path, &headers, &body)?;
     let adapted = match dialect {
         Dialect::Responses => responses::adapt(state, &caller, &mut asked).await?,
@@ -110,6 +113,8 @@ async fn answer(
     let streams = asked.reply == Reply::Stream;
     let drafted = asked.job.id.clone();
     let mut held = Held::submit(state, caller.tenant, asked, dialect).await?;
+    // The job is stored: while it waits it holds none of the memory for requests.
+    drop((body, charge));
     let id = held.id().clone();
     access::of_job(&id);
     // Another id is that of an earlier attempt, which has its input.

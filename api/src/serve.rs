@@ -4,6 +4,7 @@
 
 mod answered;
 pub(crate) mod connection;
+pub(crate) mod reading;
 mod service;
 mod wire;
 

@@ -109,16 +109,15 @@ impl AppState {
         }))
     }
 
-    /// The outcome of `waiting` for the end of a job that was accepted, as [`unless_stopped`](Self::unless_stopped)
-    /// returns it. A store that fails at the end of the wait is read again for [`STORE_AWAY`], since the caller has no
-    /// job to look for before it has the answer.
+    /// Returns what was `found` at the end of a wait for a job that was accepted. If the store failed, it is read again
+    /// for [`STORE_AWAY`], since the caller has no job to look for before it has the answer.
     pub(crate) async fn of_accepted(
         &self,
-        waiting: impl Future<Output = Result<Option<Job>, Error>>,
+        found: Result<Option<Job>, Error>,
         tenant: &TenantId,
         id: &JobId,
     ) -> Result<Option<Job>, Error> {
-        match self.unless_stopped(waiting, tenant, id).await {
+        match found {
             Err(Error::Unavailable(_)) => self.look(tenant, id).await,
             job => job,
         }

@@ -174,6 +174,8 @@ pub(crate) async fn submit(
         return submit_many(&state, caller, many, key.map(|key| (key, digest(&bytes)))).await;
     }
     let accepted = submit_one(&state, &caller, &bytes, key).await?;
+    // The job is stored: while its caller waits it holds none of the memory for requests.
+    drop(bytes);
     finish(&state, caller, &accepted, wait).await
 }
 
@@ -206,7 +208,9 @@ async fn finish(
     let id = accepted.id();
     access::of_job(id);
     let ended = state.queue.wait(&caller.tenant, id, wait.unwrap_or_default());
-    let job = state.of_accepted(ended, &caller.tenant, id).await;
+    // Its client can poll the job elsewhere.
+    let found = state.unless_handed_over(ended, &caller.tenant, id).await;
+    let job = state.of_accepted(found, &caller.tenant, id).await;
     let job = job.map_err(|error| ApiError::after_acceptance(error, id))?;
     let job = job.ok_or_else(|| expired(id).about(id))?;
     let is_done = wait.is_some() && job.status().is_terminal();

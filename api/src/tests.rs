@@ -10,6 +10,7 @@ mod generate;
 mod happened;
 mod jobs;
 mod lanes;
+mod memory;
 mod models;
 mod openapi;
 mod passing;

@@ -32,7 +32,8 @@ impl Held {
                 }
             }
         };
-        match state.of_accepted(ended, &tenant, &id).await {
+        let found = state.unless_stopped(ended, &tenant, &id).await;
+        match state.of_accepted(found, &tenant, &id).await {
             Ok(Some(job)) if job.status().is_terminal() => {
                 self.release();
                 finished(&job, self.dialect)

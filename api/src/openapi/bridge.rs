@@ -30,7 +30,7 @@ fn chat() -> Operation {
         .takes(of::<Message>())
         .responds(200, answered)
         .answers(202, "The answer is not there yet", of::<Pending>())
-        .refuses([429, 502, 504])
+        .refuses([410, 429, 502, 504])
         .asks_the_store()
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A connection is a *stranger* until one of its requests was let in, *busy* while such a request is answered, and
 //! *idle* between two of them. When all places are taken a newcomer takes that of the stranger, else of the idle
-//! connection, that has been so for the longest time; busy ones keep theirs. So clients without a key, however many,
-//! keep no client with a key out.
+//! connection, that has been so for the longest time; busy ones keep theirs, unless they send a body too slowly (see
+//! [`reading`](super::reading)). So clients without a key, however many, keep no client with a key out.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,6 +18,7 @@ use std::{
 use causeway_queue::TenantId;
 use tokio::{sync::Notify, time::Instant};
 
+use super::reading::{Bodies, BodyReading};
 use crate::budget::{Bound, Budgets, Charge, Payer, SMALL};
 
 /// How long a head may take, from its first byte to its last; and until the first byte of a new connection.
@@ -40,6 +41,7 @@ const SHARE_PERCENT: usize = 80;
 pub(crate) struct Connections {
     most: usize,
     bodies: Arc<Budgets>,
+    read: Arc<Bodies>,
     start: Instant,
     table: Mutex<Table>,
 }
@@ -107,14 +109,14 @@ pub(crate) struct ShareTaken;
 impl Connections {
     /// A table with `most` places, at least one.
     pub(crate) fn new(most: usize, bodies: Arc<Budgets>) -> Arc<Self> {
-        let (start, table) = (Instant::now(), Mutex::default());
-        Arc::new(Self { most: most.max(1), bodies, start, table })
+        let (start, table, read) = (Instant::now(), Mutex::default(), Arc::default());
+        Arc::new(Self { most: most.max(1), bodies, read, start, table })
     }
 
     /// Registers a new connection, and evicts another one where all places are taken. `None`: all are busy.
     pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Registered> {
         let mut table = self.table();
-        if table.open >= self.most && !table.evict() {
+        if table.open >= self.most && !table.evict() && !self.read.end_slow(None) {
             return None;
         }
         let id = table.number();
@@ -144,9 +146,9 @@ impl Connections {
         self.table().open > self.most + EVICTED_AT_ONCE
     }
 
-    /// Closes the connection that has been unused for the longest time, if one is unused.
+    /// Closes the connection that has been unused for the longest time, if one is unused, or else one whose body is slow.
     pub(super) fn evict(&self) -> bool {
-        self.table().evict()
+        self.table().evict() || self.read.end_slow(None)
     }
 
     /// True if a request is answered on any connection; `None` if there is no connection.
@@ -213,7 +215,7 @@ impl Connection {
         let mut table = self.connections.table();
         let busy = table.busy.get(tenant).copied().unwrap_or(0);
         let share = (self.connections.most * SHARE_PERCENT / 100).max(1);
-        if shares && busy >= share {
+        if shares && busy >= share && !self.connections.read.end_slow(Some(tenant)) {
             return Err(ShareTaken);
         }
         table.leave(&place);
@@ -236,6 +238,11 @@ impl Connection {
         self.has_had_request.store(true, Ordering::Release);
         self.head_ms.store(0, Ordering::Release);
         self.lingers.store(false, Ordering::Release);
+    }
+
+    /// The body of a request of `tenant` is read until the result is dropped.
+    pub(crate) fn reads_body(&self, tenant: TenantId) -> BodyReading {
+        self.connections.read.begin(tenant)
     }
 
     /// The body of the request was refused.

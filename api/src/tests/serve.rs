@@ -61,6 +61,13 @@ impl Server {
         id.unwrap().to_owned()
     }
 
+    /// Waits until so many jobs have been accepted, none of which has ended.
+    async fn jobs(&self, count: u64) {
+        while self.api.unfinished().await < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The status of `GET path` over a connection of its own.
     async fn status(&self, path: &str, key: &str) -> String {
         let answer = self.ask(&get(path, key, "connection: close\r\n")).await;
@@ -219,6 +226,33 @@ async fn a_tenant_leaves_connections_to_others() {
 }
 
 #[tokio::test]
+async fn a_body_that_dribbles_gives_way() {
+    for (most, tenants, key) in [(3, Tenants::open(), ""), (5, ann_and_bob(), "key-of-ann")] {
+        let server =
+            Server::start(Settings { max_connections: most, ..Settings::default() }, tenants).await;
+        let mut dribbling = Vec::new();
+        // As many as all callers may have, or as one tenant may.
+        for _ in 0..if most == 3 { 3 } else { 4 } {
+            let mut client = server.client().await;
+            let more = format!("authorization: Bearer {key}\r\nexpect: 100-continue\r\n");
+            let whole = post("/v1/jobs", &more, "{}");
+            client.send(whole.strip_suffix("{}").unwrap()).await;
+            client.until("100 Continue").await;
+            dribbling.push(client);
+        }
+        let status = server.status("/v1/queue", key).await;
+        assert!(["503", "429"].contains(&status.as_str()), "none is slow yet: {status}");
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        tokio::time::resume();
+        assert_eq!(server.status("/v1/queue", key).await, "200");
+        let answer = dribbling[0].rest().await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.contains("api.max_connections"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_key_ends_what_it_opened() {
     let tenants = ann_and_bob();
     let server = Server::start(Settings::default(), tenants.clone()).await;
@@ -230,11 +264,18 @@ async fn a_revoked_key_ends_what_it_opened() {
     let mut call = server.client().await;
     call.send(&post("/v1/chat/completions", ANN, r#"{"stream":true}"#)).await;
     call.until(": queued").await;
+    let mut held = server.client().await;
+    held.send(&post("/v1/chat/completions", ANN, "{}")).await;
+    server.jobs(3).await;
     tenants.replace(vec![tenant("bob")]);
-    for mut client in [events, poll, call] {
+    for mut client in [events, call] {
         let rest = client.rest().await;
         // A chunked answer that is cut has no last chunk.
-        assert!(rest.contains("401") || !rest.contains("0\r\n\r\n"), "{rest}");
+        assert!(!rest.contains("0\r\n\r\n"), "{rest}");
+    }
+    for mut client in [poll, held] {
+        let rest = client.rest().await;
+        assert!(rest.contains("401") && rest.contains("x-causeway-job-id: job_"), "{rest}");
     }
 }
 
@@ -251,6 +292,9 @@ async fn a_process_that_drains_hands_its_readers_over() {
     events.send(&get(&format!("/v1/jobs/{id}/events"), "", "")).await;
     events.until("job.queued").await;
     poll.send(&get(&format!("/v1/jobs/{id}?wait=60"), "", "")).await;
+    let mut preferring = server.client().await;
+    preferring.send(&post("/v1/jobs", "prefer: wait=60\r\n", r#"{"body":{}}"#)).await;
+    server.jobs(2).await;
     let mut call = server.client().await;
     call.send(&post("/v1/chat/completions", "", r#"{"stream":true}"#)).await;
     call.until(": queued").await;
@@ -267,10 +311,12 @@ async fn a_process_that_drains_hands_its_readers_over() {
         "the client is asked to resume"
     );
     assert!(poll.rest().await.contains("\"status\":\"queued\""), "the poll answers early");
+    let preferred = preferring.rest().await;
+    assert!(preferred.starts_with("HTTP/1.1 202") && preferred.contains("location: /v1/jobs/job_"));
     assert!(TcpStream::connect(server.address).await.is_err(), "new connections are refused");
 
     // The call goes on to its end.
-    for text in ["first", "second"] {
+    for text in ["first", "second", "third"] {
         let lease = server.api.claim().await;
         server.api.answer(lease, text).await;
     }

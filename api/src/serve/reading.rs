@@ -1,0 +1,124 @@
+//! The bodies that are being read: a slow one gives way when another client needs the place of its connection.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use causeway_queue::TenantId;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::body::LEAST_RATE;
+
+/// How long a body may take whatever its length before it can be slow.
+pub(crate) const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// All bodies that are being read, in the order of their start.
+#[derive(Debug, Default)]
+pub(super) struct Bodies(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    all: BTreeMap<u64, Arc<Body>>,
+}
+
+#[derive(Debug)]
+struct Body {
+    tenant: TenantId,
+    start: Instant,
+    bytes: AtomicUsize,
+    gives_way: CancellationToken,
+}
+
+/// The reading of one body, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct BodyReading {
+    bodies: Arc<Bodies>,
+    number: u64,
+    body: Arc<Body>,
+}
+
+impl Bodies {
+    /// Begins to read a body of `tenant`.
+    pub(super) fn begin(self: &Arc<Self>, tenant: TenantId) -> BodyReading {
+        let (bytes, gives_way) = (AtomicUsize::new(0), CancellationToken::new());
+        let body = Arc::new(Body { tenant, start: Instant::now(), bytes, gives_way });
+        let mut table = self.table();
+        table.next += 1;
+        let number = table.next;
+        table.all.insert(number, Arc::clone(&body));
+        drop(table);
+        BodyReading { bodies: Arc::clone(self), number, body }
+    }
+
+    /// Ends the reading of the oldest slow body, of `tenant` if one is named. False: none is slow.
+    pub(super) fn end_slow(&self, tenant: Option<&TenantId>) -> bool {
+        let mut table = self.table();
+        let is_slow = |body: &Body| tenant.is_none_or(|one| *one == body.tenant) && body.is_slow();
+        let found = table.all.iter().find(|(_, body)| is_slow(body)).map(|(number, _)| *number);
+        let ended = found.and_then(|number| table.all.remove(&number));
+        if let Some(body) = &ended {
+            body.gives_way.cancel();
+        }
+        ended.is_some()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Body {
+    fn is_slow(&self) -> bool {
+        let seconds = self.bytes.load(Ordering::Relaxed) / LEAST_RATE;
+        let allowed = SLOW_AFTER + Duration::from_secs(seconds.try_into().unwrap_or(0));
+        self.start.elapsed() > allowed
+    }
+}
+
+impl BodyReading {
+    /// So many bytes of it have come in all.
+    pub(crate) fn has(&self, bytes: usize) {
+        self.body.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Completes when the body has to give way.
+    pub(crate) async fn gives_way(&self) {
+        self.body.gives_way.cancelled().await;
+    }
+}
+
+impl Drop for BodyReading {
+    fn drop(&mut self) {
+        self.bodies.table().all.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_slow_body_gives_way() {
+        let bodies = Arc::new(Bodies::default());
+        let (ann, bob) = (TenantId::new("ann").unwrap(), TenantId::new("bob").unwrap());
+        let (fast, slow) = (bodies.begin(ann.clone()), bodies.begin(ann));
+        advance(SLOW_AFTER).await;
+        assert!(!bodies.end_slow(None), "both may be fast");
+        fast.has(2 * LEAST_RATE);
+        advance(SLOW_AFTER).await;
+        assert!(!bodies.end_slow(Some(&bob)));
+        assert!(bodies.end_slow(None));
+        slow.gives_way().await;
+        assert!(!bodies.end_slow(None), "each gives way once");
+        assert!(!fast.body.gives_way.is_cancelled());
+    }
+}
