@@ -133,7 +133,7 @@ async fn discard(response: &mut Response) {
 impl Upstream for Deliverer {
     async fn call(&self, call: Call, _: &mut dyn Sink) -> Result<Answer, Failure> {
         let url = self.receiver(&call.url)?;
-        let admitted = self.receivers.admit(&call.tenant, url.origin().ascii_serialization()).await;
+        let admitted = self.receivers.admit(&call.tenant, &url).await;
         let pass = admitted.map_err(|delay| {
             metrics::counter!("causeway_deliveries_deferred_total").increment(1);
             Failure::Deferred(delay)

@@ -1,17 +1,22 @@
 //! Bounds the deliveries under way to each receiver, so that one that does not answer holds few permits.
 //!
-//! A receiver is an origin (scheme, host and port) of one tenant. A new one gets a small window, which grows
-//! with every answer. A delivery without an answer within [`SLOW`] shrinks the window to one: after a cool-down
-//! one delivery at a time tries the receiver. Deliveries beyond the window are deferred, unspent. Each worker judges
-//! for itself.
+//! A receiver is a URL of one tenant, without its query. A new one gets a small window, which grows with every
+//! answer. A delivery without an answer within [`SLOW`] shrinks the window to one: after a cool-down one delivery at a
+//! time tries the receiver. Deliveries beyond the window are deferred, unspent. Each worker judges for itself.
+//!
+//! Until it has answered, a receiver also needs room in the window of its origin (scheme, host and port): a dead host
+//! whose URLs differ from job to job holds no more permits than one with a single URL. The cool-down of an origin stays
+//! short, so a dead path of it, which waits longer each time, leaves the next probe to the other paths.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use causeway_queue::TenantId;
+use reqwest::Url;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -26,7 +31,7 @@ const SLOW: Duration = Duration::from_secs(2);
 /// The longest wait of a delivery for room in the window; it holds its permit meanwhile, and is deferred then.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The first cool-down, which doubles with each failed probe, and the longest.
+/// The first cool-down, which doubles with each failed probe, and the longest. Of an origin all are like the first.
 const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The shortest and the longest delay of a deferred delivery.
@@ -35,15 +40,20 @@ const DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// The distance between deferred deliveries of one receiver: a hundred come back each second.
 const SPACING: Duration = Duration::from_millis(10);
 
-/// Most receivers that are remembered; idle ones are forgotten first.
+/// Most receivers and origins that are remembered; idle ones are forgotten first.
 const MAX_KNOWN: usize = 10_000;
 
-/// The receivers that a worker knows.
+/// The receivers and origins that a worker knows.
 #[derive(Debug, Default)]
-pub(super) struct Receivers(Mutex<HashMap<(TenantId, String), Arc<Receiver>>>);
+pub(super) struct Receivers {
+    /// By the hash of tenant and URL, or origin: a URL may have 2 KiB.
+    known: Mutex<HashMap<u64, Arc<Receiver>>>,
+    hasher: RandomState,
+}
 
 #[derive(Debug)]
 struct Receiver {
+    longest_cool_down: Duration,
     state: Mutex<State>,
     /// Notified when a delivery has ended.
     left: Notify,
@@ -74,9 +84,13 @@ pub(super) enum Seen {
     Nothing,
 }
 
-/// The place of one delivery in the window of its receiver.
+/// The places of one delivery: in the window of its receiver, and in that of a new receiver's origin.
 #[derive(Debug)]
-pub(super) struct Pass {
+pub(super) struct Pass(Place, Option<Place>);
+
+/// The place of one delivery in one window.
+#[derive(Debug)]
+struct Place {
     receiver: Arc<Receiver>,
     started: Instant,
 }
@@ -90,34 +104,24 @@ enum Entry {
 }
 
 impl Receivers {
-    /// Admits a delivery of `tenant` to `origin`.
+    /// Admits a delivery of `tenant` to `url`.
     ///
     /// # Errors
     /// With the delay after which the delivery should be tried again.
-    pub(super) async fn admit(&self, tenant: &TenantId, origin: String) -> Result<Pass, Duration> {
-        let receiver = self.receiver(tenant, origin);
-        let mut patience = std::pin::pin!(sleep(PATIENCE));
-        loop {
-            let mut left = std::pin::pin!(receiver.left.notified());
-            // Before the look: a delivery that ends between the two is not missed.
-            left.as_mut().enable();
-            let now = Instant::now();
-            match lock(&receiver.state).enter(now) {
-                Entry::Entered => {
-                    return Ok(Pass { receiver: Arc::clone(&receiver), started: now });
-                }
-                Entry::Closed(delay) => return Err(delay),
-                Entry::Full => {}
-            }
-            tokio::select! {
-                () = left => {}
-                () = &mut patience => return Err(lock(&receiver.state).defer(Instant::now())),
-            }
+    pub(super) async fn admit(&self, tenant: &TenantId, url: &Url) -> Result<Pass, Duration> {
+        let path = url.as_str().split(['?', '#']).next().unwrap_or_default();
+        let receiver = self.known(tenant, path, COOL_DOWN.1);
+        let place = receiver.admit().await?;
+        if lock(&receiver.state).has_answered() {
+            return Ok(Pass(place, None));
         }
+        let origin = self.known(tenant, &url.origin().ascii_serialization(), COOL_DOWN.0);
+        Ok(Pass(place, Some(origin.admit().await?)))
     }
 
-    fn receiver(&self, tenant: &TenantId, origin: String) -> Arc<Receiver> {
-        let mut known = lock(&self.0);
+    fn known(&self, tenant: &TenantId, name: &str, longest_cool_down: Duration) -> Arc<Receiver> {
+        let key = self.hasher.hash_one((tenant, name));
+        let mut known = lock(&self.known);
         if known.len() >= MAX_KNOWN {
             let now = Instant::now();
             known.retain(|_, one| Arc::strong_count(one) > 1 || lock(&one.state).is_closed(now));
@@ -125,12 +129,12 @@ impl Receivers {
         if known.len() >= MAX_KNOWN {
             known.retain(|_, one| Arc::strong_count(one) > 1);
         }
-        Arc::clone(known.entry((tenant.clone(), origin)).or_insert_with(Receiver::new))
+        Arc::clone(known.entry(key).or_insert_with(|| Receiver::new(longest_cool_down)))
     }
 }
 
 impl Receiver {
-    fn new() -> Arc<Self> {
+    fn new(longest_cool_down: Duration) -> Arc<Self> {
         let now = Instant::now();
         let state = State {
             window: WINDOW.0,
@@ -140,11 +144,35 @@ impl Receiver {
             closed_until: now,
             last_return: now,
         };
-        Arc::new(Self { state: Mutex::new(state), left: Notify::new() })
+        Arc::new(Self { longest_cool_down, state: Mutex::new(state), left: Notify::new() })
+    }
+
+    async fn admit(self: &Arc<Self>) -> Result<Place, Duration> {
+        let mut patience = std::pin::pin!(sleep(PATIENCE));
+        loop {
+            let mut left = std::pin::pin!(self.left.notified());
+            // Before the look: a delivery that ends between the two is not missed.
+            left.as_mut().enable();
+            let now = Instant::now();
+            match lock(&self.state).enter(now) {
+                Entry::Entered => return Ok(Place { receiver: Arc::clone(self), started: now }),
+                Entry::Closed(delay) => return Err(delay),
+                Entry::Full => {}
+            }
+            tokio::select! {
+                () = left => {}
+                () = &mut patience => return Err(lock(&self.state).defer(Instant::now())),
+            }
+        }
     }
 }
 
 impl State {
+    /// True if its latest deliveries were answered.
+    fn has_answered(&self) -> bool {
+        self.window > WINDOW.0
+    }
+
     fn is_closed(&self, now: Instant) -> bool {
         now < self.closed_until
     }
@@ -173,7 +201,7 @@ impl State {
         back.duration_since(now)
     }
 
-    fn leave(&mut self, seen: Seen, now: Instant) {
+    fn leave(&mut self, seen: Seen, now: Instant, longest_cool_down: Duration) {
         match seen {
             Seen::Answer => {
                 self.window = (self.window + 1).clamp(WINDOW.0, WINDOW.1);
@@ -185,7 +213,7 @@ impl State {
             // Deliveries that fail together count once.
             Seen::Silence if !self.is_closed(now) => {
                 self.window = 1;
-                self.cool_down = (self.cool_down * 2).clamp(COOL_DOWN.0, COOL_DOWN.1);
+                self.cool_down = (self.cool_down * 2).clamp(COOL_DOWN.0, longest_cool_down);
                 self.closed_until = now + self.cool_down;
             }
             Seen::Silence | Seen::Nothing => {}
@@ -194,16 +222,27 @@ impl State {
 }
 
 impl Pass {
-    /// Records the reaction of the receiver. A failure that came at once held no permit for long, and is no silence.
+    /// Records the reaction of the receiver.
     pub(super) fn saw(&self, seen: Seen) {
-        let now = Instant::now();
-        let is_quick = now.duration_since(self.started) < SLOW;
-        let seen = if seen == Seen::Silence && is_quick { Seen::Nothing } else { seen };
-        lock(&self.receiver.state).leave(seen, now);
+        let Self(place, origin) = self;
+        place.saw(seen);
+        if let Some(origin) = origin {
+            origin.saw(seen);
+        }
     }
 }
 
-impl Drop for Pass {
+impl Place {
+    /// Records a reaction. A failure that came at once held no permit for long, and is no silence.
+    fn saw(&self, seen: Seen) {
+        let now = Instant::now();
+        let is_quick = now.duration_since(self.started) < SLOW;
+        let seen = if seen == Seen::Silence && is_quick { Seen::Nothing } else { seen };
+        lock(&self.receiver.state).leave(seen, now, self.receiver.longest_cool_down);
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
         lock(&self.receiver.state).under_way -= 1;
         self.receiver.left.notify_waiters();
@@ -215,105 +254,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt as _;
-    use tokio::time::advance;
-
-    use super::*;
-
-    const ORIGIN: &str = "https://example.com";
-
-    async fn admit(receivers: &Receivers, origin: &str) -> Result<Pass, Duration> {
-        receivers.admit(&TenantId::default_tenant(), origin.to_owned()).await
-    }
-
-    /// Fills the first window of a receiver, and lets it be silent for `time`.
-    async fn silent(receivers: &Receivers, time: Duration) -> Vec<Pass> {
-        let mut passes = Vec::new();
-        for _ in 0..WINDOW.0 {
-            passes.push(admit(receivers, ORIGIN).await.unwrap());
-        }
-        advance(time).await;
-        passes
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_new_receiver_gets_few_deliveries() {
-        let receivers = Receivers::default();
-        let _passes = silent(&receivers, Duration::ZERO).await;
-        let start = Instant::now();
-        let delay = admit(&receivers, ORIGIN).await.unwrap_err();
-        assert_eq!((start.elapsed(), delay), (PATIENCE, DELAY.0));
-        assert!(admit(&receivers, "https://example.org").await.is_ok(), "others are apart");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn answers_widen_the_window() {
-        let receivers = Receivers::default();
-        for pass in silent(&receivers, Duration::ZERO).await {
-            pass.saw(Seen::Answer);
-        }
-        let mut passes = Vec::new();
-        for _ in 0..2 * WINDOW.0 {
-            passes.push(admit(&receivers, ORIGIN).await.unwrap());
-        }
-        assert!(admit(&receivers, ORIGIN).await.is_err());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_delivery_takes_the_place_of_one_that_ended() {
-        let receivers = Receivers::default();
-        let mut passes = silent(&receivers, Duration::ZERO).await;
-        let mut next = std::pin::pin!(admit(&receivers, ORIGIN));
-        assert!(next.as_mut().now_or_never().is_none());
-        passes.pop();
-        assert!(next.await.is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_receiver_defers_deliveries_at_once() {
-        let receivers = Receivers::default();
-        let _passes = silent(&receivers, SLOW).await;
-        for n in 0..100 {
-            let delay = admit(&receivers, ORIGIN).now_or_never().unwrap().unwrap_err();
-            assert_eq!(delay, DELAY.0 + SPACING * n);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_receiver_is_probed_by_one_at_a_time() {
-        let receivers = Receivers::default();
-        let fail = async |passes: Vec<Pass>| passes.iter().for_each(|pass| pass.saw(Seen::Silence));
-        fail(silent(&receivers, SLOW).await).await;
-        for cool_down in [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs) {
-            advance(cool_down - Duration::from_millis(1)).await;
-            assert!(admit(&receivers, ORIGIN).now_or_never().unwrap().is_err());
-            advance(Duration::from_millis(1)).await;
-            let probe = admit(&receivers, ORIGIN).now_or_never().unwrap().unwrap();
-            assert!(admit(&receivers, ORIGIN).now_or_never().unwrap().is_err());
-            advance(SLOW).await;
-            fail(vec![probe]).await;
-        }
-        advance(COOL_DOWN.1).await;
-        admit(&receivers, ORIGIN).await.unwrap().saw(Seen::Answer);
-        assert_eq!(silent(&receivers, Duration::ZERO).await.len(), WINDOW.0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_quick_failure_closes_nothing() {
-        let receivers = Receivers::default();
-        admit(&receivers, ORIGIN).await.unwrap().saw(Seen::Silence);
-        assert!(admit(&receivers, ORIGIN).await.is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn receivers_are_not_remembered_without_bound() {
-        let receivers = Receivers::default();
-        let kept = admit(&receivers, ORIGIN).await.unwrap();
-        for n in 0..2 * MAX_KNOWN {
-            drop(admit(&receivers, &format!("https://{n}.example.com")).await.unwrap());
-        }
-        assert!(lock(&receivers.0).len() <= MAX_KNOWN);
-        drop(kept);
-    }
-}
+mod tests;
