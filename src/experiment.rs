@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use causeway_worker::StopHandle;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinSet;
@@ -78,6 +78,8 @@ async fn alone(typed: &Experiment) -> anyhow::Result<Report> {
         simulate: true,
         ..Config::default()
     };
+    let users = usize::try_from(typed.users)?;
+    config.api.max_connections = config.api.max_connections.max(users);
     if let Some(concurrency) = typed.concurrency {
         config.concurrency = usize::try_from(concurrency)?;
     }
@@ -140,12 +142,14 @@ fn progress_bar(users: u32, timeout: Duration) -> ProgressBar {
     bar
 }
 
-/// Raises the limit of open files, and tells when it cannot be enough for `users`, who take
-/// `each` handles.
+/// Raises the limit of open files for `users` who take `each` handles: what lacks them here would count as unanswered.
+///
+/// # Errors
+/// If the limit cannot be enough.
 fn prepare(users: u32, each: u64) -> anyhow::Result<()> {
     let connections = u64::from(users) * each;
-    if let Some(shortage) = handles::shortage(handles::raise(connections), connections) {
-        writeln!(io::stderr(), "warning: {shortage}")?;
+    match handles::shortage(handles::raise(connections), connections) {
+        Some(shortage) => bail!("{shortage}, or try fewer --users"),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -2,6 +2,8 @@
 
 use rlimit::{Resource, getrlimit, increase_nofile_limit, setrlimit};
 
+use crate::{banner::Role, config::Config};
+
 /// Handles that a process takes apart from its connections.
 const SPARE: u64 = 100;
 
@@ -19,10 +21,34 @@ pub(crate) fn raise(connections: u64) -> u64 {
 /// Fewest connections of clients, however few handles there are.
 const FEWEST: u64 = 16;
 
-/// How many connections clients may have, at most `most`, so that `own` connections of this process find handles too.
-pub(crate) fn for_clients(most: usize, own: u64) -> usize {
+/// Raises the limit of open files for a process of `role`; returns what to tell a person when it is too low still.
+pub(crate) fn raise_for(config: &Config, role: Role) -> Option<String> {
+    let own = own_connections(config, role);
+    let most = match role {
+        Role::Up | Role::Api => config.api.max_connections as u64,
+        Role::Worker => return shortage(raise(own), own),
+    };
+    shortage_of_clients(raise(most.saturating_add(own)), most, own)
+}
+
+/// How many connections clients of a process of `role` may have, so that its own ones find handles too.
+pub(crate) fn for_clients(config: &Config, role: Role) -> usize {
+    let most = config.api.max_connections;
     let Ok((limit, _)) = getrlimit(Resource::NOFILE) else { return most };
-    most.min(usize::try_from(left_for_clients(limit, own)).unwrap_or(usize::MAX))
+    let left = left_for_clients(limit, own_connections(config, role));
+    most.min(usize::try_from(left).unwrap_or(usize::MAX))
+}
+
+/// The most connections that the worker of a process opens: two for each call of an upstream, as one may be idle or
+/// about to close, and one for each delivery. Simulated calls need none.
+fn own_connections(config: &Config, role: Role) -> u64 {
+    let has_upstream =
+        config.upstream.is_some() || config.lanes.iter().any(|lane| lane.upstream.is_some());
+    let calls = if has_upstream { 2 * config.concurrency as u64 } else { 0 };
+    match role {
+        Role::Up | Role::Worker => calls.saturating_add(config.webhooks.concurrency as u64),
+        Role::Api => 0,
+    }
 }
 
 fn left_for_clients(limit: u64, own: u64) -> u64 {
@@ -41,9 +67,19 @@ pub(crate) fn shortage(limit: u64, connections: u64) -> Option<String> {
     })
 }
 
+fn shortage_of_clients(limit: u64, most: u64, own: u64) -> Option<String> {
+    let shortage = shortage(limit, most.saturating_add(own))?;
+    let left = left_for_clients(limit, own).min(most);
+    Some(format!(
+        "clients may have {left} connections at once, not {most} (api.max_connections), as {own} are kept for \
+         calls and deliveries: {shortage}"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
 
     #[test]
     fn a_limit_that_cannot_be_enough_is_told() {
@@ -57,5 +93,23 @@ mod tests {
         assert_eq!(left_for_clients(1100, 300), 700);
         assert_eq!(left_for_clients(200, 512), 50);
         assert_eq!(left_for_clients(50, 0), FEWEST);
+    }
+
+    #[test]
+    fn fewer_connections_of_clients_are_told() {
+        let told = shortage_of_clients(20_000, 16_384, 20_256).unwrap();
+        assert!(told.starts_with("clients may have 9950 connections at once, not 16384"), "{told}");
+        assert_eq!(shortage_of_clients(20_000, 16_384, 768), None);
+    }
+
+    #[test]
+    fn simulated_calls_take_no_handles() {
+        let simulated = Config { concurrency: 10_000, ..Config::default() };
+        let deliveries = simulated.webhooks.concurrency as u64;
+        assert_eq!(own_connections(&simulated, Role::Up), deliveries);
+        let upstream = Some(Secret::new("http://127.0.0.1:9101/v1"));
+        let called = Config { upstream, ..simulated };
+        assert_eq!(own_connections(&called, Role::Worker), 20_000 + deliveries);
+        assert_eq!(own_connections(&called, Role::Api), 0);
     }
 }

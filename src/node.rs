@@ -46,9 +46,7 @@ pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> 
         Role::Worker => store::need_redis(&config, "worker")?,
     }
     logging::start(&config.log, &source.environment)?;
-    let connections = 2 * config.concurrency as u64 + config.webhooks.concurrency as u64;
-    let limit = handles::raise(connections);
-    if let Some(shortage) = handles::shortage(limit, connections) {
+    if let Some(shortage) = handles::raise_for(&config, role) {
         tracing::warn!("{shortage}");
     }
     for warning in exposure::warnings(&source, &config) {
@@ -132,9 +130,8 @@ impl Node {
         let api = listener.map(|listener| {
             let health = worker.as_ref().map(Worker::health);
             let handle = metrics.clone();
-            let own = if works { 2 * config.concurrency as u64 } else { 0 };
             let settings = Settings {
-                max_connections: handles::for_clients(config.api.max_connections, own),
+                max_connections: handles::for_clients(&config, role),
                 ..api_settings(&config, role, clients.as_ref())
             };
             let is_alive = move || health.as_ref().is_none_or(|health| health.is_alive(STUCK));

@@ -272,11 +272,8 @@ fn let_in(state: &AppState, request: &Request) -> Result<Caller, ApiError> {
         }
     })?;
     if let Some(connection) = connection {
-        connection.let_in(&caller.tenant, caller.key_sha256.is_some()).map_err(|_| {
-            let message = "your calls keep most connections of this process busy \
-                           (api.max_connections); try again in 1 s";
-            ApiError::too_many("too_many_connections", message, 1)
-        })?;
+        let placed = connection.let_in(&caller.tenant, caller.key_sha256.is_some());
+        placed.map_err(ApiError::too_many_connections)?;
     }
     Ok(caller)
 }

@@ -16,7 +16,7 @@ use causeway_queue::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{budget::Bound, outage::Refusal};
+use crate::{budget::Bound, outage::Refusal, serve::connection::NoPlace};
 
 /// Longest `Retry-After` that SDKs obey, in seconds.
 const MAX_RETRY_AFTER_S: u64 = 120;
@@ -262,6 +262,23 @@ impl ApiError {
     pub(crate) fn too_many(code: &'static str, message: impl Into<String>, after_s: u64) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         Self::new(status, "rate_limit_error", code, message).retry_after(after_s)
+    }
+
+    /// A connection has no place, for a reason.
+    pub(crate) fn too_many_connections(why: NoPlace) -> Self {
+        const CODE: &str = "too_many_connections";
+        match why {
+            NoPlace::Share => {
+                let message = "your calls keep most connections of this process busy \
+                               (api.max_connections); try again in 1 s";
+                Self::too_many(CODE, message, 1)
+            }
+            NoPlace::Evicted => {
+                let message = "all connections of this process are taken (api.max_connections, or fewer where it \
+                               may open few files); try again in 1 s";
+                Self { message: message.to_owned(), code: CODE, ..Self::unavailable() }
+            }
+        }
     }
 
     /// The memory for `what` is taken.

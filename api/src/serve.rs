@@ -46,12 +46,6 @@ const QUIET: Duration = Duration::from_millis(250);
 /// How long further failures to accept are not reported.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// What a client reads for which there is no place.
-const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-    retry-after: 1\r\nconnection: close\r\n\r\n\
-    {\"error\":{\"message\":\"all connections of this process are busy (api.max_connections): try again in 1 s\",\
-    \"type\":\"service_unavailable_error\",\"param\":null,\"code\":\"too_many_connections\"}}";
-
 /// The TCP keepalive of callers, with the bounds of upstream connections: a vanished host is detected after
 /// 120 s, and its call is cancelled like that of any caller that has gone; a lost probe costs nothing.
 fn keepalive() -> TcpKeepalive {
@@ -190,7 +184,7 @@ impl Server {
         // Where it cannot be set, a caller that vanished is noticed at the end of its wait.
         drop(SockRef::from(&stream).set_tcp_keepalive(&keepalive()));
         let Some(registered) = self.connections.admit(peer) else {
-            drop(stream.try_write(NO_PLACE));
+            wire::refuse(&stream);
             return;
         };
         self.tasks.spawn(carry(

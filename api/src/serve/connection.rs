@@ -1,9 +1,11 @@
 //! The connections of this process: how many there are, which may be closed for others, and when one is overdue.
 //!
 //! A connection is a *stranger* until one of its requests was let in, *busy* while such a request is answered, and
-//! *idle* between two of them. When all places are taken a newcomer takes that of the stranger, else of the idle
-//! connection, that has been so for the longest time; busy ones keep theirs, unless they send a body too slowly (see
-//! [`reading`](super::reading)). So clients without a key, however many, keep no client with a key out.
+//! *idle* between two of them. When all places are taken a newcomer takes that of the oldest stranger without a
+//! request; if all of them are new, that of the connection that has been idle for the longest time; else that of the
+//! oldest new stranger; and at last that of a stranger whose request is being answered. Busy ones keep theirs, unless
+//! they send a body too slowly (see [`reading`](super::reading)). So clients without a key, however many, keep no client
+//! with a key out.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,6 +28,9 @@ pub(super) const HEAD: Duration = Duration::from_secs(10);
 
 /// How long a connection may be idle between two requests.
 pub(super) const IDLE: Duration = Duration::from_secs(75);
+
+/// How long a stranger is new: its first request needs a round trip or two to come.
+const FRESH_MS: u64 = 250;
 
 /// How often a connection is looked at: a head that begins in between is overdue so much later.
 const LOOK: Duration = Duration::from_secs(5);
@@ -68,6 +73,8 @@ pub(crate) struct Connection {
     /// True while a request is answered, let in or not.
     answers: AtomicBool,
     has_had_request: AtomicBool,
+    /// When it was accepted, in milliseconds since the start.
+    opened_ms: u64,
     /// When the last request or answer ended, or bytes of it were sent; in milliseconds since the start.
     since_ms: AtomicU64,
     /// When the first byte of a head came that is not complete, likewise; 0 if there is none.
@@ -102,9 +109,14 @@ enum Place {
 #[derive(Debug)]
 pub(super) struct Registered(pub(super) Arc<Connection>);
 
-/// Too many connections of the tenant are busy already.
+/// Why a request is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ShareTaken;
+pub(crate) enum NoPlace {
+    /// Too many connections of its tenant are busy already.
+    Share,
+    /// Another connection has taken the place of this one.
+    Evicted,
+}
 
 impl Connections {
     /// A table with `most` places, at least one.
@@ -115,8 +127,8 @@ impl Connections {
 
     /// Registers a new connection, and evicts another one where all places are taken. `None`: all are busy.
     pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Registered> {
-        let mut table = self.table();
-        if table.open >= self.most && !table.evict() && !self.read.end_slow(None) {
+        let (mut table, now_ms) = (self.table(), self.now_ms());
+        if table.open >= self.most && !table.evict(now_ms) && !self.read.end_slow(None) {
             return None;
         }
         let id = table.number();
@@ -127,7 +139,8 @@ impl Connections {
             place: Mutex::new(Place::Stranger(id)),
             answers: AtomicBool::new(false),
             has_had_request: AtomicBool::new(false),
-            since_ms: AtomicU64::new(self.now_ms()),
+            opened_ms: now_ms,
+            since_ms: AtomicU64::new(now_ms),
             head_ms: AtomicU64::new(0),
             is_evicted: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
@@ -146,9 +159,9 @@ impl Connections {
         self.table().open > self.most + EVICTED_AT_ONCE
     }
 
-    /// Closes the connection that has been unused for the longest time, if one is unused, or else one whose body is slow.
+    /// Closes one connection that is not busy, if there is one, or else one whose body is slow.
     pub(super) fn evict(&self) -> bool {
-        self.table().evict() || self.read.end_slow(None)
+        self.table().evict(self.now_ms()) || self.read.end_slow(None)
     }
 
     /// True if a request is answered on any connection; `None` if there is no connection.
@@ -181,9 +194,14 @@ impl Table {
         self.next
     }
 
-    fn evict(&mut self) -> bool {
-        let oldest = self.strangers.pop_first().or_else(|| self.idle.pop_first());
-        let Some((_, connection)) = oldest else { return false };
+    fn evict(&mut self, now_ms: u64) -> bool {
+        let stranger = self.strangers.values().find(|one| !one.answers.load(Ordering::Acquire));
+        let stranger = stranger.or_else(|| self.strangers.values().next()).map(Arc::clone);
+        let unused = stranger.as_ref().filter(|one| !one.may_be_used(now_ms)).map(|one| one.id);
+        let evicted = unused.and_then(|id| self.strangers.remove(&id));
+        let evicted = evicted.or_else(|| self.idle.pop_first().map(|(_, oldest)| oldest));
+        let evicted = evicted.or_else(|| self.strangers.remove(&stranger?.id));
+        let Some(connection) = evicted else { return false };
         connection.is_evicted.store(true, Ordering::Release);
         connection.attention.notify_one();
         true
@@ -209,15 +227,20 @@ impl Connection {
     /// Lets a request of `tenant` in; `shares` says that other tenants need places too.
     ///
     /// # Errors
-    /// When the tenant keeps its share of all connections busy.
-    pub(crate) fn let_in(&self, tenant: &TenantId, shares: bool) -> Result<(), ShareTaken> {
+    /// When the tenant keeps its share of all connections busy, or this one was evicted and all places are taken.
+    pub(crate) fn let_in(&self, tenant: &TenantId, shares: bool) -> Result<(), NoPlace> {
         let mut place = self.place();
         let mut table = self.connections.table();
+        // Otherwise connections that were evicted would pile up beyond the bound, and no other would be accepted.
+        if self.is_evicted() && table.open > self.connections.most {
+            return Err(NoPlace::Evicted);
+        }
         let busy = table.busy.get(tenant).copied().unwrap_or(0);
         let share = (self.connections.most * SHARE_PERCENT / 100).max(1);
         if shares && busy >= share && !self.connections.read.end_slow(Some(tenant)) {
-            return Err(ShareTaken);
+            return Err(NoPlace::Share);
         }
+        self.is_evicted.store(false, Ordering::Release);
         table.leave(&place);
         table.busy.insert(tenant.clone(), busy + 1);
         *place = Place::Busy(tenant.clone());
@@ -306,6 +329,16 @@ impl Connection {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// True if a request is answered, or the first may be on its way.
+    fn may_be_used(&self, now_ms: u64) -> bool {
+        self.answers.load(Ordering::Acquire) || now_ms < self.opened_ms + FRESH_MS
+    }
+
+    /// True if another connection takes its place before it has had a request.
+    pub(super) fn is_unserved(&self) -> bool {
+        !self.has_had_request.load(Ordering::Acquire) && self.is_evicted()
+    }
+
     /// Bytes have come.
     pub(super) fn reads(&self) {
         if !self.answers.load(Ordering::Acquire) && self.head_ms.load(Ordering::Acquire) == 0 {
@@ -352,10 +385,9 @@ impl Connection {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// True if another connection takes this one's place. One that became busy meanwhile goes on.
+    /// True if another connection takes this one's place.
     pub(super) fn is_evicted(&self) -> bool {
-        let is_busy = matches!(*self.place(), Place::Busy(_));
-        self.is_evicted.load(Ordering::Acquire) && !is_busy
+        self.is_evicted.load(Ordering::Acquire)
     }
 
     fn place(&self) -> MutexGuard<'_, Place> {
@@ -398,6 +430,41 @@ mod tests {
         assert!(!second.0.is_evicted() && !third.0.is_evicted());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_gives_way_to_requests() {
+        let connections = connections(3);
+        let all: Vec<_> = (0..3).map(|_| admit(&connections).unwrap()).collect();
+        let [idle, answering, fresh] = [&all[0].0, &all[1].0, &all[2].0];
+        idle.let_in(&tenant("ann"), false).unwrap();
+        idle.ends();
+        answering.begins();
+        let mut newcomers = vec![admit(&connections).unwrap()];
+        assert!(idle.is_evicted() && !fresh.is_evicted() && !answering.is_evicted());
+        newcomers.push(admit(&connections).unwrap());
+        assert!(fresh.is_evicted() && !answering.is_evicted());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stranger_without_a_request_gives_way_to_idle_connections() {
+        let connections = connections(2);
+        let (stranger, idle) = (admit(&connections).unwrap(), admit(&connections).unwrap());
+        idle.0.let_in(&tenant("ann"), false).unwrap();
+        idle.0.ends();
+        tokio::time::advance(Duration::from_millis(2 * FRESH_MS)).await;
+        let _newcomer = admit(&connections).unwrap();
+        assert!(stranger.0.is_evicted() && !idle.0.is_evicted());
+    }
+
+    #[test]
+    fn an_evicted_connection_goes_on_where_a_place_is_free() {
+        let connections = connections(1);
+        let (first, second) = (admit(&connections).unwrap(), admit(&connections).unwrap());
+        assert_eq!(first.0.let_in(&tenant("ann"), false), Err(NoPlace::Evicted));
+        drop(second);
+        assert_eq!(first.0.let_in(&tenant("ann"), false), Ok(()));
+        assert!(!first.0.is_evicted());
+    }
+
     #[test]
     fn busy_connections_keep_their_places() {
         let connections = connections(2);
@@ -419,7 +486,7 @@ mod tests {
         for one in all.iter().take(4) {
             one.0.let_in(&tenant("ann"), true).unwrap();
         }
-        assert_eq!(all[4].0.let_in(&tenant("ann"), true), Err(ShareTaken));
+        assert_eq!(all[4].0.let_in(&tenant("ann"), true), Err(NoPlace::Share));
         all[4].0.let_in(&tenant("bob"), true).unwrap();
         all[0].0.ends();
         all[0].0.let_in(&tenant("ann"), true).unwrap();

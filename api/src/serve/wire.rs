@@ -14,7 +14,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::connection::{Connection, Registered};
+use super::connection::{Connection, NoPlace, Registered};
+use crate::error::ApiError;
 
 /// How long a client may take none of an answer that is there.
 const STALLED: Duration = Duration::from_secs(30);
@@ -22,6 +23,19 @@ const STALLED: Duration = Duration::from_secs(30);
 /// How long a connection is read on after its end was sent. A client that is still sending a body which was refused
 /// would otherwise meet a reset before it reads why.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Refuses a client for which there is no place, as far as its socket takes it at once.
+pub(super) fn refuse(stream: &TcpStream) {
+    // A socket that is closed with unread bytes resets its client, which may then not read the answer.
+    let mut request = [0; 8 << 10];
+    drop(stream.try_read(&mut request));
+    let body = ApiError::too_many_connections(NoPlace::Evicted).body();
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+         connection: close\r\n\r\n{body}"
+    );
+    drop(stream.try_write(answer.as_bytes()));
+}
 
 /// A socket and its place among all connections.
 #[derive(Debug)]
@@ -56,6 +70,14 @@ impl Wire {
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.registered.0.is_unserved() {
+            refuse(&self.stream);
+        }
     }
 }
 

@@ -206,7 +206,11 @@ async fn strangers_keep_no_caller_out() {
         strangers.push(server.client().await);
     }
     assert_eq!(server.status("/v1/queue", "key-of-ann").await, "200");
-    assert_eq!(strangers[0].rest().await, "");
+    let refusal = strangers[0].rest().await;
+    assert!(
+        refusal.starts_with("HTTP/1.1 503") && refusal.contains("api.max_connections"),
+        "{refusal}"
+    );
 }
 
 #[tokio::test]
