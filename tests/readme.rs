@@ -26,11 +26,9 @@ const SKIPPED: [&str; 5] = [
     "needs Docker",
 ];
 
-/// Sections whose commands stand among their output, and are not pasted.
-const TRANSCRIPTS: [&str; 1] = ["Webhooks"];
-
 /// The line that a server prints when it is ready, by its beginning or its end.
-const READY: [&str; 3] = ["  try ", "  worker    2", "Ready to accept connections"];
+const READY: [&str; 4] =
+    ["  try ", "  worker    2", "Ready to accept connections", "a receiver is ready"];
 
 /// How long the commands of one block may be silent: the experiment takes 20 s.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -95,7 +93,7 @@ fn blocks() -> Vec<Block> {
 /// A reader of README.md: programs, settings and servers.
 struct Reader {
     directory: tempfile::TempDir,
-    ports: [(&'static str, String); 3],
+    ports: [(&'static str, String); 4],
     servers: Vec<Terminal>,
     _upstream: Upstream,
 }
@@ -124,8 +122,8 @@ impl Reader {
         let upstream = Upstream::echo().await;
         let url = upstream.url();
         let port = url.trim_end_matches("/v1").rsplit(':').next().expect("a port").to_owned();
-        let ports =
-            [("4004", free_port().to_string()), ("6379", free_port().to_string()), ("9101", port)];
+        let free = |known| (known, free_port().to_string());
+        let ports = [free("4004"), free("6379"), free("8900"), ("9101", port)];
         Self { directory, ports, servers: Vec::new(), _upstream: upstream }
     }
 
@@ -271,10 +269,8 @@ async fn the_commands_of_the_readme_work_in_order() {
 #[test]
 fn every_command_of_the_readme_is_in_a_block_of_commands() {
     let commands = ["cargo ", "causeway ", "curl ", "docker ", "make ", "redis-server ", "$ "];
-    let mut section = "";
     for (index, line) in README.lines().enumerate() {
-        section = line.strip_prefix("## ").unwrap_or(section);
-        let is_code = line.starts_with("    ") && !TRANSCRIPTS.contains(&section);
+        let is_code = line.starts_with("    ");
         let is_command = commands.iter().any(|command| line.trim_start().starts_with(command));
         assert!(!(is_code && is_command), "README.md:{}: not in a block of sh: {line}", index + 1);
     }
