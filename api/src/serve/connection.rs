@@ -2,10 +2,10 @@
 //!
 //! A connection is a *stranger* until one of its requests was let in, *busy* while such a request is answered, and
 //! *idle* between two of them. When all places are taken a newcomer takes that of the oldest stranger without a
-//! request; if all of them are new, that of the connection that has been idle for the longest time; else that of the
-//! oldest new stranger; and at last that of a stranger whose request is being answered. Busy ones keep theirs, unless
-//! they send a body too slowly (see [`reading`](super::reading)). So clients without a key, however many, keep no client
-//! with a key out.
+//! request; else that of the connection that has been idle for the longest time; and at last that of the oldest stranger
+//! whose request is being answered. Busy ones keep theirs, unless they send a body too slowly (see
+//! [`reading`](super::reading)). So clients without a key, however many, keep no client with a key out, nor close its
+//! idle connections.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,9 +28,6 @@ pub(super) const HEAD: Duration = Duration::from_secs(10);
 
 /// How long a connection may be idle between two requests.
 pub(super) const IDLE: Duration = Duration::from_secs(75);
-
-/// How long a stranger is new: its first request needs a round trip or two to come.
-const FRESH_MS: u64 = 250;
 
 /// How often a connection is looked at: a head that begins in between is overdue so much later.
 const LOOK: Duration = Duration::from_secs(5);
@@ -73,8 +70,6 @@ pub(crate) struct Connection {
     /// True while a request is answered, let in or not.
     answers: AtomicBool,
     has_had_request: AtomicBool,
-    /// When it was accepted, in milliseconds since the start.
-    opened_ms: u64,
     /// When the last request or answer ended, or bytes of it were sent; in milliseconds since the start.
     since_ms: AtomicU64,
     /// When the first byte of a head came that is not complete, likewise; 0 if there is none.
@@ -127,8 +122,8 @@ impl Connections {
 
     /// Registers a new connection, and evicts another one where all places are taken. `None`: all are busy.
     pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Registered> {
-        let (mut table, now_ms) = (self.table(), self.now_ms());
-        if table.open >= self.most && !table.evict(now_ms) && !self.read.end_slow(None) {
+        let mut table = self.table();
+        if table.open >= self.most && !table.evict() && !self.read.end_slow(None) {
             return None;
         }
         let id = table.number();
@@ -139,8 +134,7 @@ impl Connections {
             place: Mutex::new(Place::Stranger(id)),
             answers: AtomicBool::new(false),
             has_had_request: AtomicBool::new(false),
-            opened_ms: now_ms,
-            since_ms: AtomicU64::new(now_ms),
+            since_ms: AtomicU64::new(self.now_ms()),
             head_ms: AtomicU64::new(0),
             is_evicted: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
@@ -161,7 +155,7 @@ impl Connections {
 
     /// Closes one connection that is not busy, if there is one, or else one whose body is slow.
     pub(super) fn evict(&self) -> bool {
-        self.table().evict(self.now_ms()) || self.read.end_slow(None)
+        self.table().evict() || self.read.end_slow(None)
     }
 
     /// True if a request is answered on any connection; `None` if there is no connection.
@@ -194,14 +188,12 @@ impl Table {
         self.next
     }
 
-    fn evict(&mut self, now_ms: u64) -> bool {
-        let stranger = self.strangers.values().find(|one| !one.answers.load(Ordering::Acquire));
-        let stranger = stranger.or_else(|| self.strangers.values().next()).map(Arc::clone);
-        let unused = stranger.as_ref().filter(|one| !one.may_be_used(now_ms)).map(|one| one.id);
-        let evicted = unused.and_then(|id| self.strangers.remove(&id));
-        let evicted = evicted.or_else(|| self.idle.pop_first().map(|(_, oldest)| oldest));
-        let evicted = evicted.or_else(|| self.strangers.remove(&stranger?.id));
-        let Some(connection) = evicted else { return false };
+    fn evict(&mut self) -> bool {
+        let unused = self.strangers.values().find(|one| !one.answers.load(Ordering::Acquire));
+        let unused = unused.map(|one| one.id).and_then(|id| self.strangers.remove_entry(&id));
+        let evicted = unused.or_else(|| self.idle.pop_first());
+        let evicted = evicted.or_else(|| self.strangers.pop_first());
+        let Some((_, connection)) = evicted else { return false };
         connection.is_evicted.store(true, Ordering::Release);
         connection.attention.notify_one();
         true
@@ -329,11 +321,6 @@ impl Connection {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if a request is answered, or the first may be on its way.
-    fn may_be_used(&self, now_ms: u64) -> bool {
-        self.answers.load(Ordering::Acquire) || now_ms < self.opened_ms + FRESH_MS
-    }
-
     /// True if another connection takes its place before it has had a request.
     pub(super) fn is_unserved(&self) -> bool {
         !self.has_had_request.load(Ordering::Acquire) && self.is_evicted()
@@ -430,29 +417,20 @@ mod tests {
         assert!(!second.0.is_evicted() && !third.0.is_evicted());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_gives_way_to_requests() {
+    #[test]
+    fn a_request_that_is_answered_outlasts_idle_connections() {
         let connections = connections(3);
         let all: Vec<_> = (0..3).map(|_| admit(&connections).unwrap()).collect();
-        let [idle, answering, fresh] = [&all[0].0, &all[1].0, &all[2].0];
+        let [answering, idle, unused] = [&all[0].0, &all[1].0, &all[2].0];
+        answering.begins();
         idle.let_in(&tenant("ann"), false).unwrap();
         idle.ends();
-        answering.begins();
-        let mut newcomers = vec![admit(&connections).unwrap()];
-        assert!(idle.is_evicted() && !fresh.is_evicted() && !answering.is_evicted());
-        newcomers.push(admit(&connections).unwrap());
-        assert!(fresh.is_evicted() && !answering.is_evicted());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stranger_without_a_request_gives_way_to_idle_connections() {
-        let connections = connections(2);
-        let (stranger, idle) = (admit(&connections).unwrap(), admit(&connections).unwrap());
-        idle.0.let_in(&tenant("ann"), false).unwrap();
-        idle.0.ends();
-        tokio::time::advance(Duration::from_millis(2 * FRESH_MS)).await;
-        let _newcomer = admit(&connections).unwrap();
-        assert!(stranger.0.is_evicted() && !idle.0.is_evicted());
+        for next in [unused, idle, answering] {
+            assert!(!next.is_evicted());
+            assert!(connections.evict());
+            assert!(next.is_evicted());
+        }
+        assert!(!connections.evict());
     }
 
     #[test]
