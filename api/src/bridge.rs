@@ -193,7 +193,8 @@ fn check(message: &Message, settings: &BridgeSettings) -> Result<SessionKey, Api
         return Err(ApiError::invalid_param("message", text));
     }
     if message.message.trim().is_empty() {
-        return Err(ApiError::invalid_param("message", "message is empty; it must say something"));
+        let text = format!("message is empty; send 1 to {longest} characters");
+        return Err(ApiError::invalid_param("message", text));
     }
     for (param, name) in [("username", &message.username), ("room", &message.room)] {
         let found = name.as_ref().map_or(0, |name| name.chars().count());

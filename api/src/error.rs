@@ -115,6 +115,11 @@ impl ApiError {
         Self { code, ..self }
     }
 
+    /// The same, with what would be right.
+    pub(crate) fn with_hint(self, hint: &str) -> Self {
+        Self { message: format!("{}; {hint}", self.message), ..self }
+    }
+
     /// The same, about a part of a larger request.
     pub(crate) fn within(self, place: &str) -> Self {
         let param = match &self.param {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::{
     body::Body,
-    extract::{Query, State},
+    extract::State,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -18,7 +18,7 @@ use crate::{
     auth::Caller,
     error::ApiError,
     extract::Segment,
-    jobs::{job_id, name_job, no_such_job, owner},
+    jobs::{Asked, job_id, name_job, no_such_job, owner, query},
     reader::Reader,
     simulated,
     state::AppState,
@@ -41,14 +41,13 @@ pub(crate) async fn events(
     State(state): State<AppState>,
     caller: Caller,
     Segment(id): Segment,
-    resume: Result<Query<Resume>, axum::extract::rejection::QueryRejection>,
+    resume: Asked<Resume>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Query(resume) = resume.map_err(|rejection| {
-        ApiError::invalid("invalid_query", format!("the query does not fit: {rejection}"))
-    })?;
-    let after = resume.after.map(|text| next_after("after", &text)).transpose()?;
-    let last = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
+    let after = query(resume)?.after.map(|text| next_after("after", &text)).transpose()?;
+    // Some clients send an empty header on their first connect.
+    let last = headers.get("last-event-id").filter(|value| !value.is_empty());
+    let last = last.map(|value| value.to_str().unwrap_or("?"));
     let last = last.map(|text| next_after("Last-Event-ID", text)).transpose()?;
     // A browser that comes back asks for the same address, and says in the header what it has since.
     let from = after.max(last).unwrap_or(0);

@@ -1,5 +1,7 @@
 //! Reading requests, with errors that say what was wrong and what would be right.
 
+mod misfit;
+
 use std::{ops::RangeInclusive, time::Duration};
 
 use axum::{
@@ -7,9 +9,12 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use bytes::Bytes;
+use causeway_queue::json::syntax_error;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::{Number, Value};
 
+use self::misfit::misfit;
+pub(crate) use self::misfit::misfit_of_query;
 use crate::{body, budget::Charge, error::ApiError, state::AppState};
 
 /// Most that a count in a request may be: JSON's numbers are exact so far.
@@ -71,8 +76,8 @@ impl FromRequestParts<AppState> for Segment {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
         let path = Path::<String>::from_request_parts(parts, state).await;
-        path.map(|Path(name)| Self(name)).map_err(|rejection| {
-            let message = format!("there is nothing at this path: {}", rejection.body_text());
+        path.map(|Path(name)| Self(name)).map_err(|_| {
+            let message = "there is nothing at this path: it has bytes that are not UTF-8";
             ApiError::not_found("unknown_route", message)
         })
     }
@@ -109,7 +114,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     };
     read.map_err(|error| {
         if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
-            let message = format!("the body is not complete JSON: {error}");
+            let message = format!("the body is not JSON: {}", syntax_error(&error));
             return ApiError::invalid("invalid_json", message);
         }
         if other.is_some() {
@@ -134,42 +139,13 @@ fn other_than_object(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// What serde says of the value that `path` leads to, which is `.` for the whole.
-fn misfit(said: &str, path: String) -> ApiError {
-    let missing = quoted(said).filter(|_| said.starts_with("missing field"));
-    let (field, code) = match missing {
-        Some(name) if path == "." => (name.to_owned(), "missing_field"),
-        Some(name) => (format!("{path}.{name}"), "missing_field"),
-        None if said.starts_with("unknown field") => (path, "unknown_parameter"),
-        None => (path, "invalid_value"),
-    };
-    let said = in_plain_words(said);
-    if field == "." {
-        return ApiError::invalid(code, format!("the body does not fit: {said}"));
+/// The beginning of a value or a name.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
     }
-    let message = format!("the body does not fit at {field}: {said}");
-    ApiError::invalid_param(&field, message).with_code(code)
-}
-
-/// Says what is expected without Rust's names for it.
-fn in_plain_words(said: &str) -> String {
-    let names = [
-        ("expected u64", "expected a whole number, 0 or more"),
-        ("expected u32", "expected a whole number, 0 or more"),
-        ("expected a sequence", "expected an array"),
-        ("expected a map", "expected an object"),
-        ("expected struct WebhookRequest", "expected an object"),
-        (
-            "data did not match any variant of untagged enum Written",
-            "invalid type, expected a string or an array of strings",
-        ),
-    ];
-    names.iter().fold(said.to_owned(), |said, (rust, plain)| said.replace(rust, plain))
-}
-
-/// The name between the first backquotes of a message.
-fn quoted(message: &str) -> Option<&str> {
-    message.split('`').nth(1)
+    shown
 }
 
 /// `3.0` is a whole number, as JSON Schema has it.
@@ -187,9 +163,9 @@ pub(crate) fn number(
     let found = sent.as_number().and_then(whole).filter(|found| range.contains(found));
     found.ok_or_else(|| {
         let (least, most) = range.into_inner();
-        let shown: String = sent.to_string().chars().take(MAX_SHOWN).collect();
+        let sent = shown(&sent.to_string());
         let message =
-            format!("{param} must be a whole number from {least} to {most}; it is {shown}");
+            format!("{param} must be a whole number from {least} to {most}; it is {sent}");
         ApiError::invalid_param(param, message)
     })
 }

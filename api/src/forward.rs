@@ -67,7 +67,7 @@ pub enum InvalidPattern {
     Name(String),
     /// Causeway sets that header itself.
     #[error(
-        "{0:?} is never forwarded: Causeway sets it, it concerns one connection, or the answer would be a part"
+        "{0:?} is never forwarded: Causeway sets it, it concerns one connection, or it would bring a partial answer"
     )]
     Reserved(String),
 }
@@ -139,8 +139,9 @@ pub(crate) fn of_job(url: &str, named: Headers) -> Result<Headers, ApiError> {
         };
         if is_reserved(header.as_str()) {
             return wrong(
-                "a job cannot set this header: Causeway sends its own, it concerns one connection, or the answer \
-                 would be a part",
+                "a job cannot set this header; leave it out. Causeway sets the credentials and the headers of the \
+                 content itself, headers of one connection are not forwarded, and a range or a condition would \
+                 bring a partial answer",
             );
         }
         if !values.iter().all(is_sendable) {

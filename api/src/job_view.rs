@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
 use causeway_queue::{
-    Class, Job, JobId, RawJson, Status, TenantId,
+    Class, Job, JobId, RawJson, Status, TenantId, WaitingFor,
     clock::Millis,
     headers::Headers,
     job::{AttemptError, ChargedTo, FailedAttempt, Response, State, code_of_plain_end},
@@ -41,7 +41,8 @@ pub(crate) struct JobView<'a> {
     stalls: u32,
     #[schema(format = DateTime)]
     created_at: String,
-    /// Where it waits for a time.
+    /// When it may start, if it waits for `schedule` or `retry`. While something else keeps it (an upstream that is
+    /// down, a pause), its next start is not known.
     #[schema(format = DateTime)]
     scheduled_for: Option<String>,
     #[schema(format = DateTime)]
@@ -287,7 +288,9 @@ impl<'a> JobView<'a> {
                 self.waiting_details = WaitingView::of(waiting_for, None);
             }
             State::Scheduled { until, waiting_for } => {
-                self.scheduled_for = Some(moment(*until));
+                let own_time = matches!(waiting_for, WaitingFor::Schedule | WaitingFor::Retry)
+                    .then_some(*until);
+                self.scheduled_for = own_time.map(moment);
                 self.waiting_for = Some(waiting_for.as_str());
                 self.waiting_details = WaitingView::of(waiting_for, Some(*until));
             }

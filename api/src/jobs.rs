@@ -16,7 +16,7 @@ use crate::{
     access,
     auth::Caller,
     error::{ApiError, X_CAUSEWAY_JOB_ID},
-    extract::{Segment, seconds},
+    extract::{Segment, misfit_of_query, seconds},
     job_view, simulated,
     state::AppState,
 };
@@ -67,10 +67,7 @@ pub(crate) fn no_such_job(id: &str) -> ApiError {
 
 /// Reads the parameters of a query, and refuses those that are not known.
 pub(crate) fn query<T: serde::de::DeserializeOwned>(found: Asked<T>) -> Result<T, ApiError> {
-    found.map(|Query(query)| query).map_err(|rejection| {
-        let message = format!("the query does not fit: {}", rejection.body_text());
-        ApiError::invalid("invalid_query", message)
-    })
+    found.map(|Query(query)| query).map_err(|rejection| misfit_of_query(&rejection))
 }
 
 #[derive(Debug, Deserialize)]

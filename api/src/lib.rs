@@ -37,6 +37,7 @@ mod root;
 mod router;
 mod serve;
 mod settings;
+mod similar;
 mod simulated;
 mod state;
 mod submit;

@@ -1,5 +1,7 @@
 //! `GET /`: what runs here and what to try, for people and for programs.
 
+use std::cmp::Reverse;
+
 use axum::{
     Json,
     extract::State,
@@ -23,31 +25,58 @@ pub(crate) struct About {
     simulated: bool,
     /// The base URL of OpenAI's SDKs, relative to this page; those of Anthropic take `.`.
     openai_base: &'static str,
+    /// A command that submits a job and waits for its answer.
+    r#try: String,
     /// Where the reference is, as a page and as OpenAPI.
     docs: [&'static str; 2],
     /// Whether it can serve; Prometheus metrics.
     probes: [&'static str; 3],
 }
 
-/// Answers HTML to browsers and JSON to all others.
+/// Answers HTML to clients that prefer it, such as browsers, and JSON to all others.
 pub(crate) async fn page(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    let needs_key = !state.tenants.are_open();
     let about = About {
         name: "causeway",
         version: env!("CARGO_PKG_VERSION"),
-        needs_key: !state.tenants.are_open(),
+        needs_key,
         simulated: !state.settings.simulated_lanes.is_empty(),
         openai_base: "v1",
+        r#try: command(host(&headers), needs_key),
         docs: ["docs", "openapi.json"],
         probes: ["healthz", "readyz", "metrics"],
     };
-    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    let mut response = if accepted.is_some_and(|accepted| accepted.contains("text/html")) {
-        Html(html(&about, host(&headers))).into_response()
+    let mut response = if prefers_html(&headers) {
+        Html(html(&about)).into_response()
     } else {
         Json(about).into_response()
     };
     response.headers_mut().insert(header::VARY, header::ACCEPT.into());
     response
+}
+
+/// True if the client prefers HTML to JSON: by quality, then as it names HTML and JSON only by `*/*`.
+fn prefers_html(headers: &HeaderMap) -> bool {
+    let html = preference(headers, "text/html");
+    html.0 > 0.0 && html > preference(headers, "application/json")
+}
+
+/// The quality of the type `kind` for the client, 0 to 1, by the most specific range of `Accept` that has it
+/// (RFC 9110, section 12.5.1), and the place of that range: a lower one is more specific.
+fn preference(headers: &HeaderMap, kind: &str) -> (f32, Reverse<usize>) {
+    let family = kind.split('/').next().unwrap_or_default();
+    let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let found = ranges.flat_map(|ranges| ranges.split(',')).filter_map(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let range = parts.next()?;
+        let rank = [kind, &format!("{family}/*"), "*/*"]
+            .iter()
+            .position(|wanted| range.eq_ignore_ascii_case(wanted))?;
+        let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+        Some((rank, quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0))))
+    });
+    let found = found.min_by_key(|(rank, _)| *rank);
+    found.map_or((0.0, Reverse(usize::MAX)), |(rank, quality)| (quality, Reverse(rank)))
 }
 
 /// The name under which the page was called, if it needs no escaping.
@@ -58,7 +87,15 @@ fn host(headers: &HeaderMap) -> &str {
     host.filter(is_plain).unwrap_or("localhost:4004")
 }
 
-fn html(about: &About, host: &str) -> String {
+/// A command to try.
+fn command(host: &str, needs_key: bool) -> String {
+    let key = if needs_key { "-H \"authorization: Bearer $KEY\" " } else { "" };
+    format!(
+        r#"curl http://{host}/v1/jobs {key}-H 'content-type: application/json' -H 'prefer: wait=30' -d '{{"body":{{"model":"default","messages":[{{"role":"user","content":"hello"}}]}}}}'"#
+    )
+}
+
+fn html(about: &About) -> String {
     let keys = if about.needs_key {
         "Every call needs a key: <code>Authorization: Bearer KEY</code>."
     } else {
@@ -69,8 +106,7 @@ fn html(about: &About, host: &str) -> String {
     } else {
         ""
     };
-    let key = if about.needs_key { "-H \"authorization: Bearer $KEY\" " } else { "" };
-    let version = about.version;
+    let (version, command) = (about.version, &about.r#try);
     format!(
         r#"<!DOCTYPE html>
 <html lang="en">
@@ -79,14 +115,13 @@ fn html(about: &About, host: &str) -> String {
 <title>Causeway</title>
 <link rel="icon" href="data:,">
 <style>body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 45rem; margin: 2rem auto; padding: 0 1rem }}
-pre {{ background: #8882; padding: .75rem; overflow-x: auto }}</style>
+pre {{ background: #8882; padding: .75rem; white-space: pre-wrap }}</style>
 <h1>Causeway {version}</h1>
 <p>Every LLM request is a durable job here. {keys}</p>
 {simulated}
 <p>Let an SDK of OpenAI call it with this server's address and <code>/v1</code> as its <code>base_url</code>; those of
 Anthropic take the address alone. Or try:</p>
-<pre>curl http://{host}/v1/jobs {key}-H 'content-type: application/json' \
-  -H 'prefer: wait=30' -d '{{"body":{{"model":"default","messages":[{{"role":"user","content":"hello"}}]}}}}'</pre>
+<pre>{command}</pre>
 <ul>
 <li><a href="docs">Reference of all routes</a>, <a href="openapi.json">as OpenAPI</a></li>
 <li><a href="v1/queue">What waits and runs</a>, <a href="v1/jobs">the jobs</a></li>

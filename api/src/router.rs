@@ -14,12 +14,15 @@ use crate::{
     error::ApiError,
     events,
     gateway::{self, responses::conversation},
-    health, jobs, listing, models, openapi, origin, queue_view, request_id, root,
+    health, jobs, listing, models, openapi, origin, queue_view, request_id, root, similar,
     state::AppState,
     submit,
     tenants::routes,
     workers, ws,
 };
+
+/// How much is shown of a path that is not served, in characters.
+const MAX_SHOWN: usize = 100;
 
 /// Routes, each with the methods that it allows.
 #[derive(Default)]
@@ -153,9 +156,16 @@ pub fn router(state: AppState) -> Router {
 }
 
 async fn unknown_route(request: Request) -> ApiError {
-    let paths: Vec<&str> = served().into_iter().map(|(path, _)| path).collect();
-    let (asked, served) = (request.uri().path(), paths.join(", "));
-    let message = format!("there is no route {asked}; served are {served}");
+    let asked = request.uri().path();
+    let likely = similar::routes(asked, served().into_iter().map(|(path, _)| path));
+    let likely = match likely.as_slice() {
+        [] => String::new(),
+        routes => format!("did you mean {}? ", routes.join(" or ")),
+    };
+    let shown: String = asked.chars().take(MAX_SHOWN).collect();
+    let message = format!(
+        "there is no route {shown}; {likely}GET /openapi.json and /docs describe all routes"
+    );
     ApiError::not_found("unknown_route", message).in_shape_of(asked)
 }
 

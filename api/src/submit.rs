@@ -68,7 +68,7 @@ pub(crate) struct JobRequest {
     #[serde(default)]
     #[schema(value_type = Option<u64>, maximum = 2_592_000_000_u64)]
     delay_ms: Option<Value>,
-    /// By when it must have ended, counted from now; bounded as `delay_ms`.
+    /// By when it must have ended, counted from now; more than `delay_ms`, and bounded as it.
     #[serde(default)]
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 2_592_000_000_u64)]
     deadline_ms: Option<Value>,
@@ -335,6 +335,7 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
     let max = state.settings.max_delay;
     let delay = span("delay_ms", request.delay_ms, 0, max)?;
     let deadline = span("deadline_ms", request.deadline_ms, 1, max)?;
+    check_deadline(delay.unwrap_or_default(), deadline)?;
     let metadata = request.metadata.unwrap_or_default();
     check_metadata(&metadata)?;
     let headers = forward::of_job(&url, request.headers.unwrap_or_default())?;
@@ -354,6 +355,18 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
         keeps_events: stream,
         ..state.queue.draft(caller.tenant.clone(), spec, body, completion)
     })
+}
+
+/// Refuses a deadline that the job cannot meet, as it starts later.
+fn check_deadline(delay: Duration, deadline: Option<Duration>) -> Result<(), ApiError> {
+    let Some(deadline) = deadline.filter(|deadline| *deadline <= delay) else { return Ok(()) };
+    let message = format!(
+        "deadline_ms must be more than delay_ms, as both count from now: the job would start after {} ms, and would \
+         have to end within {} ms",
+        delay.as_millis(),
+        deadline.as_millis()
+    );
+    Err(ApiError::invalid_param("deadline_ms", message))
 }
 
 fn span(

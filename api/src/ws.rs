@@ -66,7 +66,10 @@ pub(crate) async fn connect(
         return Err(ApiError::foreign_page());
     }
     let upgrade = upgrade.map_err(|rejection| {
-        let message = format!("this route opens a WebSocket: {}", rejection.body_text());
+        let message = format!(
+            "this route opens a WebSocket; call it with a WebSocket client ({})",
+            rejection.body_text()
+        );
         ApiError::invalid("upgrade_required", message)
             .with_status(StatusCode::UPGRADE_REQUIRED)
             .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))

@@ -6,7 +6,7 @@ mod surrogates;
 use std::fmt;
 
 use serde::{Deserialize, Serialize, de};
-use serde_json::value::RawValue;
+use serde_json::{error::Category, value::RawValue};
 
 pub use self::{
     object::{RawObject, at, items, text},
@@ -55,6 +55,23 @@ impl RawJson {
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.as_str())
     }
+}
+
+/// Describes why a text is not JSON, and where, in plain words: "it ends too early, at line 1, column 9".
+#[must_use]
+pub fn syntax_error(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let said = match error.classify() {
+        Category::Eof => "it ends too early",
+        Category::Syntax | Category::Data | Category::Io => without_position(&said),
+    };
+    format!("{said}, at line {}, column {}", error.line(), error.column())
+}
+
+/// The words of an error of `serde_json`, without the position that it appends.
+#[must_use]
+pub fn without_position(said: &str) -> &str {
+    said.rsplit_once(" at line ").map_or(said, |(words, _)| words)
 }
 
 impl Default for RawJson {

@@ -255,9 +255,19 @@ fn is_denied(why: &str) -> bool {
     why.contains("NoPerm") || why.contains("NOPERM") || why.contains("can't publish to the channel")
 }
 
+/// Removes what the pool and the operating system add to an error.
+fn in_plain_words(why: &str) -> String {
+    let why = why.strip_prefix("Error occurred while creating a new object: ").unwrap_or(why);
+    let why = why.split(" (os error").next().unwrap_or_default();
+    if why == "Connection refused" {
+        return "the connection is refused: start a Redis there, or correct the address".to_owned();
+    }
+    why.to_owned()
+}
+
 /// The store cannot do its work.
 fn unavailable(error: impl std::fmt::Display) -> Error {
-    let why = error.to_string();
+    let why = in_plain_words(&error.to_string());
     let is_full = why.contains("used memory > 'maxmemory'");
     Error::Unavailable(if is_denied(&why) {
         format!(

@@ -36,7 +36,7 @@ async fn what_cannot_start_says_why_and_what_to_do() {
     for (arguments, code, parts) in [
         (vec!["up", "--bind", "0.0.0.0:0"], 1, ["0.0.0.0:0", "--allow-open-bind"]),
         (vec!["up", "--bind", &taken], 1, [taken.as_str(), "--bind"]),
-        (vec!["api", "--redis", &nowhere], 1, [nowhere.as_str(), "Redis"]),
+        (vec!["api", "--redis", &nowhere], 1, [nowhere.as_str(), "refused: start a Redis there"]),
         (vec!["worker"], 1, ["--redis", "causeway up"]),
         (vec!["worker", "--redis", &nowhere], 1, ["--upstream", "--simulate"]),
         (vec!["up", "--redis", &nowhere], 1, ["--upstream", "--simulate"]),

@@ -41,7 +41,7 @@ use crate::{
     access,
     auth::Caller,
     error::ApiError,
-    extract::{Segment, parse},
+    extract::{Segment, misfit_of_query, parse},
     jobs::name_job,
     openapi::schema,
     simulated,
@@ -215,11 +215,8 @@ pub(crate) async fn retrieve(
     reading: Result<Query<Reading>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(reading) = reading.map_err(|rejection| {
-        let message = format!(
-            "stream must be true or false, and starting_after the number of an event: {}",
-            rejection.body_text()
-        );
-        ApiError::invalid("invalid_query", message)
+        misfit_of_query(&rejection)
+            .with_hint("stream is true or false, and starting_after the number of an event")
     })?;
     let job = find(&state, &caller.tenant, &id).await?;
     if !reading.stream {

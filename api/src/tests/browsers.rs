@@ -113,6 +113,8 @@ async fn the_root_says_what_runs() {
         (&about.ok(200)["name"], &about.body["needs_key"]),
         (&"causeway".into(), &true.into())
     );
+    let try_it = about.body["try"].as_str().unwrap();
+    assert!(try_it.contains("/v1/jobs") && try_it.contains("Bearer $KEY"), "{try_it}");
     let mut request = Request::get("/").body(Body::empty()).unwrap();
     request.headers_mut().insert("accept", "text/html,*/*".parse().unwrap());
     request.headers_mut().insert("host", "<script>".parse().unwrap());
@@ -121,6 +123,26 @@ async fn the_root_says_what_runs() {
     let page = axum::body::to_bytes(page.into_body(), usize::MAX).await.unwrap();
     let page = std::str::from_utf8(&page).unwrap();
     assert!(page.contains("Bearer $KEY") && !page.contains("<script>"), "{page}");
+}
+
+#[tokio::test]
+async fn the_root_is_html_for_clients_that_prefer_it() {
+    let api = api(Tenants::open(), &[]);
+    let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    for (accept, kind) in [
+        (browser, "text/html"),
+        ("text/*", "text/html"),
+        ("application/json;q=0.5, TEXT/HTML ; Q=0.9", "text/html"),
+        ("*/*", "application/json"),
+        ("text/html;q=0", "application/json"),
+        ("application/json, text/html;q=0.1", "application/json"),
+        ("text/html-fragment", "application/json"),
+    ] {
+        let request = Request::get("/").header("accept", accept).body(Body::empty()).unwrap();
+        let answer = api.send(request).await;
+        let found = answer.headers()["content-type"].to_str().unwrap();
+        assert!(found.starts_with(kind), "{accept}: {found}");
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,17 @@ const JOB: &str = "/v1/jobs";
 const CHAT: &str = "/bridge/chat";
 const GATEWAY: &str = "/v1/chat/completions";
 
+/// Checks that a message is short, and has no words of serde.
+#[track_caller]
+fn assert_plain(message: &str) {
+    assert!(message.len() < 500, "{message}");
+    for word in
+        ["invalid type", "missing field", "unknown field", "at line 1 column", "u64", "struct "]
+    {
+        assert!(!message.contains(word), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn bodies_that_do_not_fit_are_refused_whole() {
     let api = Api::new();
@@ -20,16 +31,28 @@ async fn bodies_that_do_not_fit_are_refused_whole() {
     let long = format!(r#"{{"user_id":"u","message":"{}"}}"#, "x".repeat(40_000));
     for (path, body, status, code, part) in [
         (JOB, String::new(), 400, "invalid_json", "empty"),
-        (JOB, r#"{"body":{"#.to_owned(), 400, "invalid_json", "not complete JSON"),
+        (
+            JOB,
+            r#"{"body":{"#.to_owned(),
+            400,
+            "invalid_json",
+            "ends too early, at line 1, column 9",
+        ),
         (JOB, "[]".to_owned(), 400, "invalid_value", "object"),
         (JOB, r#""text""#.to_owned(), 400, "invalid_value", "object"),
-        (JOB, "text".to_owned(), 400, "invalid_json", "not complete JSON"),
+        (JOB, "text".to_owned(), 400, "invalid_json", "not JSON"),
         (JOB, r#" [{"messages":[]}]"#.to_owned(), 400, "invalid_value", "is an array"),
         (JOB, r#"{"jobs":[[{"messages":[]}]]}"#.to_owned(), 400, "invalid_value", "jobs[0]"),
         (JOB, r#"{"jobs":[[{"messages":[]}]]}"#.to_owned(), 400, "invalid_value", "is an array"),
         (JOB, "{}".to_owned(), 400, "missing_field", "body"),
         (JOB, r#"{"body":[]}"#.to_owned(), 400, "invalid_value", "JSON object"),
-        (JOB, r#"{"body":{"stream":"yes"}}"#.to_owned(), 400, "invalid_value", "boolean"),
+        (
+            JOB,
+            r#"{"body":{"stream":"yes"}}"#.to_owned(),
+            400,
+            "invalid_value",
+            "boolean; it is \"yes\"",
+        ),
         (JOB, job(r#","klass":"batch""#), 400, "unknown_parameter", "klass"),
         (JOB, job(r#","class":"urgent""#), 400, "invalid_value", "interactive"),
         (JOB, job(r#","url":"/v1/images""#), 400, "invalid_value", "/v1/chat/completions"),
@@ -39,6 +62,13 @@ async fn bodies_that_do_not_fit_are_refused_whole() {
         (JOB, job(r#","delay_ms":99999999999"#), 400, "invalid_value", "2592000000"),
         (JOB, job(r#","deadline_ms":0"#), 400, "invalid_value", "1 to"),
         (JOB, job(r#","delay_ms":1.5"#), 400, "invalid_value", "whole number"),
+        (
+            JOB,
+            job(r#","deadline_ms":5000,"delay_ms":5000"#),
+            400,
+            "invalid_value",
+            "more than delay_ms",
+        ),
         (JOB, job(r#","max_attempts":0"#), 400, "invalid_value", "1 to 100"),
         (JOB, job(r#","max_attempts":1000000000"#), 400, "invalid_value", "1 to 100"),
         (JOB, job(r#","metadata":{"a":1}"#), 400, "invalid_value", "string"),
@@ -49,13 +79,20 @@ async fn bodies_that_do_not_fit_are_refused_whole() {
         (CHAT, "{}".to_owned(), 400, "missing_field", "user_id"),
         (CHAT, r#"{"user_id":"u"}"#.to_owned(), 400, "missing_field", "message"),
         (CHAT, r#"{"user_id":"u","message":"  "}"#.to_owned(), 400, "invalid_value", "empty"),
-        (CHAT, r#"{"user_id":7,"message":"m"}"#.to_owned(), 400, "invalid_value", "string"),
+        (
+            CHAT,
+            r#"{"user_id":7,"message":"m"}"#.to_owned(),
+            400,
+            "invalid_value",
+            "a string; it is 7",
+        ),
         (CHAT, r#"{"user_id":"","message":"m"}"#.to_owned(), 400, "invalid_value", "user_id"),
         (CHAT, long, 400, "invalid_value", "32000"),
     ] {
         let answer = api.ask(post(path, &body)).await;
         let message = answer.refused(status, code);
         assert!(message.contains(part), "{body}: {message}");
+        assert_plain(message);
         assert_eq!(api.unfinished().await, 0, "{body} was accepted all the same");
     }
 }
@@ -75,7 +112,7 @@ async fn a_field_that_does_not_fit_is_named_alone_and_among_many() {
         ("metadata", "5", "expected an object"),
         ("metadata.order", "5", "expected a string"),
         ("webhook.url", "5", "expected a string"),
-        ("webhook.uri", "5", "unknown field"),
+        ("webhook.uri", "5", "there is no `uri`; known: `url`"),
         ("body.model", "5", "expected a string"),
     ] {
         let (outer, inner) = field.split_once('.').unwrap_or((field, ""));
@@ -92,6 +129,7 @@ async fn a_field_that_does_not_fit_is_named_alone_and_among_many() {
             let message = error["message"].as_str().unwrap();
             let name = if inner.is_empty() { outer } else { inner };
             assert!(message.contains(part) && message.contains(name), "{sent}: {message}");
+            assert_plain(message);
         }
     }
     let answer = api.ask(post(JOB, r#"{"jobs":[{"body":{}},{"class":"batch"}]}"#)).await;
@@ -103,8 +141,15 @@ async fn a_field_that_does_not_fit_is_named_alone_and_among_many() {
 #[tokio::test]
 async fn what_is_not_served_names_what_is() {
     let api = Api::new();
-    let message = api.get("/v1/nonsense").await.refused(404, "unknown_route").to_owned();
-    assert!(message.contains("/v1/nonsense") && message.contains("/v1/jobs"), "{message}");
+    for (path, part) in [
+        ("/v1/nonsense", "no route /v1/nonsense; GET /openapi.json"),
+        ("/v1/chat/completion", "did you mean /v1/chat/completions? GET /openapi.json"),
+        // Of audio and images, only the named endpoints are served.
+        ("/v1/audio/nope", "no route /v1/audio/nope"),
+    ] {
+        let message = api.ask(post(path, "{}")).await.refused(404, "unknown_route").to_owned();
+        assert!(message.contains(part) && message.len() < 200, "{path}: {message}");
+    }
 
     let answer = api.ask(Request::delete("/v1/jobs").body(Body::empty()).unwrap()).await;
     let message = answer.refused(405, "method_not_allowed");
@@ -170,7 +215,7 @@ async fn queries_and_headers_that_do_not_fit_are_refused() {
         (format!("/v1/jobs/{id}?wait=-1"), "invalid_value", "0 to 120"),
         (format!("/v1/jobs/{id}?wait=1e9"), "invalid_value", "0 to 120"),
         (format!("/v1/jobs/{id}?wait=soon"), "invalid_value", "seconds"),
-        (format!("/v1/jobs/{id}?weight=1"), "invalid_query", "wait"),
+        (format!("/v1/jobs/{id}?weight=1"), "invalid_query", "no `weight`; known: `wait`"),
         (format!("/v1/jobs/{id}/events?after=x"), "invalid_value", "number"),
         ("/v1/jobs?limit=0".to_owned(), "invalid_value", "1 to"),
         ("/v1/jobs?limit=100000".to_owned(), "invalid_value", "1 to"),

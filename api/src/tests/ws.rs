@@ -117,7 +117,7 @@ async fn what_is_refused_is_told_and_the_connection_goes_on() {
         api.ask(signed(super::post("/v1/jobs", r#"{"body":{}}"#), "key-of-ann")).await.id();
     let mut bob = Client::connect(&api, "bob", 100);
     for (frame, name, code, part) in [
-        ("{".to_owned(), None, "invalid_json", "not complete JSON"),
+        ("{".to_owned(), None, "invalid_json", "ends too early"),
         ("[]".to_owned(), None, "invalid_value", "object"),
         (r#"{"op":"dance","ref":"d"}"#.to_owned(), Some("d"), "invalid_value", "submit"),
         (r#"{"op":"ping","hop":1}"#.to_owned(), None, "unknown_parameter", "hop"),

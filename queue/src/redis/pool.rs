@@ -259,8 +259,11 @@ fn cluster(rest: &str, is_tls: bool) -> Result<(Source, String), Error> {
 }
 
 fn unusable(error: impl fmt::Display) -> Error {
+    // The client appends the kind of its error.
+    let error = error.to_string();
+    let why = error.split("- InvalidClientConfig").next().unwrap_or_default().trim_end();
     Error::Unavailable(format!(
-        "the store's URL cannot be used: {error}; it would be redis://host:port/db, or \
+        "the store's URL cannot be used: {why}; it would be redis://host:port/db, or \
          redis+cluster://host:port,host:port, each with rediss for TLS, or unix:///path"
     ))
 }

@@ -12,7 +12,13 @@ use causeway_queue::{
 use serde::Deserialize;
 
 use super::{find, history};
-use crate::{auth::Caller, error::ApiError, extract::Segment, jobs::respond, state::AppState};
+use crate::{
+    auth::Caller,
+    error::ApiError,
+    extract::{Segment, misfit_of_query},
+    jobs::respond,
+    state::AppState,
+};
 
 /// The numbers of items on a page: by default, and at most.
 pub(crate) const PAGE: (usize, usize) = (20, 100);
@@ -53,11 +59,8 @@ pub(crate) async fn input_items(
 /// Checks the page that a client asks for.
 pub(super) fn page(page: Result<Query<Page>, QueryRejection>) -> Result<Page, ApiError> {
     page.map(|Query(page)| page).map_err(|rejection| {
-        let message = format!(
-            "limit must be a number, after the id of an item, order asc or desc: {}",
-            rejection.body_text()
-        );
-        ApiError::invalid("invalid_query", message)
+        misfit_of_query(&rejection)
+            .with_hint("limit is a number, after the id of an item, order asc or desc")
     })
 }
 

@@ -1,0 +1,99 @@
+//! What is wrong with JSON and queries that do not fit, in plain words.
+//!
+//! serde and axum name types of Rust and positions in a text that clients may have generated; a field and what is
+//! expected in it help more.
+
+use axum::extract::rejection::QueryRejection;
+use causeway_queue::json::without_position;
+
+use super::shown;
+use crate::error::ApiError;
+
+/// What serde says of the value that `path` leads to, which is `.` for the whole.
+pub(super) fn misfit(said: &str, path: String) -> ApiError {
+    let said = without_position(said);
+    let missing = quoted(said).filter(|_| said.starts_with("missing field"));
+    let (field, code) = match missing {
+        Some(name) if path == "." => (name.to_owned(), "missing_field"),
+        Some(name) => (format!("{path}.{name}"), "missing_field"),
+        None if said.starts_with("unknown field") => (path, "unknown_parameter"),
+        None => (path, "invalid_value"),
+    };
+    if code == "missing_field" {
+        return ApiError::invalid_param(&field, format!("{field} is missing")).with_code(code);
+    }
+    let said = in_plain_words(said);
+    if field == "." {
+        return ApiError::invalid(code, format!("the JSON does not fit: {said}"));
+    }
+    let message = format!("the JSON does not fit at {field}: {said}");
+    ApiError::invalid_param(&field, message).with_code(code)
+}
+
+/// The query does not have the parameters of its route; `rejection` is axum's report of that.
+pub(crate) fn misfit_of_query(rejection: &QueryRejection) -> ApiError {
+    let text = rejection.body_text();
+    let said = text.split_once("query string: ").map_or(text.as_str(), |(_, said)| said);
+    // The name of the parameter precedes what serde says of it.
+    let said = said.find("unknown field").and_then(|start| said.get(start..)).unwrap_or(said);
+    let message = format!("the query does not fit: {}", in_plain_words(said));
+    ApiError::invalid("invalid_query", message)
+}
+
+/// Translates serde's words: it names types of Rust, and repeats a wrong value whole.
+fn in_plain_words(said: &str) -> String {
+    if let Some(rest) = said.strip_prefix("unknown field ") {
+        let (name, known) = rest.split_once(", expected ").unwrap_or((rest, "none"));
+        let known = known.trim_start_matches("one of ");
+        return format!("there is no {}; known: {known}", shown(name));
+    }
+    if let Some(rest) = said.strip_prefix("unknown variant ") {
+        let (found, known) = rest.split_once(", expected ").unwrap_or((rest, "another"));
+        return format!("expected {known}; it is {}", shown(found));
+    }
+    let found = ["invalid type: ", "invalid value: ", "invalid length "]
+        .iter()
+        .find_map(|start| said.strip_prefix(start)?.rsplit_once(", expected "));
+    match found {
+        Some((found, expected)) => {
+            format!("expected {}; it is {}", kind(expected), shown(&value(found)))
+        }
+        None => said
+            .replace(OF_TEXTS, "expected a string or an array of strings")
+            .replace("invalid digit found in string", "it is no whole number")
+            .replace("provided string was not `true` or `false`", "it is neither true nor false"),
+    }
+}
+
+/// What serde says of a header of a job that is neither.
+const OF_TEXTS: &str = "data did not match any variant of untagged enum Written";
+
+/// A type, as serde names what it expects.
+fn kind(expected: &str) -> &str {
+    match expected {
+        "u64" | "u32" | "u16" | "usize" => "a whole number, 0 or more",
+        "f64" => "a number",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        expected if expected.starts_with("struct ") => "an object",
+        expected => expected,
+    }
+}
+
+/// A value, as serde names what it has found.
+fn value(found: &str) -> String {
+    let quoted = ["integer `", "floating point `", "boolean `"];
+    if let Some(value) = quoted.iter().find_map(|start| found.strip_prefix(start)) {
+        return value.trim_end_matches('`').to_owned();
+    }
+    match found {
+        "sequence" => "an array".to_owned(),
+        "map" => "an object".to_owned(),
+        found => found.replacen("string ", "", 1),
+    }
+}
+
+/// The name between the first backquotes of a message.
+fn quoted(message: &str) -> Option<&str> {
+    message.split('`').nth(1)
+}

@@ -1,0 +1,70 @@
+//! The routes that a caller may have meant by a path that is not served.
+
+use strsim::normalized_damerau_levenshtein;
+
+/// Longest path that is compared, in bytes: the comparison takes its length times that of each route.
+const MAX_PATH: usize = 120;
+
+/// Most routes that are named.
+const MAX_ROUTES: usize = 2;
+
+/// The least similarity of a named route, where 1 is equality.
+const LEAST: f64 = 0.8;
+
+/// Returns the routes of `served` that `asked` resembles, the most similar one first.
+pub(crate) fn routes<'a>(asked: &str, served: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    if asked.len() > MAX_PATH {
+        return Vec::new();
+    }
+    let mut found: Vec<(f64, &str)> = served
+        .map(|route| (similarity(asked, route), route))
+        .filter(|(similarity, _)| *similarity >= LEAST)
+        .collect();
+    found.sort_by(|one, other| other.0.total_cmp(&one.0));
+    found.into_iter().take(MAX_ROUTES).map(|(_, route)| route).collect()
+}
+
+/// Compares a path with a route. A path may lack the `/v1`, or have it twice, as base URLs with and without it are
+/// mixed up.
+fn similarity(asked: &str, route: &str) -> f64 {
+    let bare = |path: &str| path.trim_start_matches("/v1").trim_end_matches('/').to_owned();
+    let (asked, route) = (bare(asked), bare(&filled(route, asked)));
+    if asked.is_empty() { 0.0 } else { normalized_damerau_levenshtein(&asked, &route) }
+}
+
+/// Puts the segments of `asked` into the places of `route` that stand for any name.
+fn filled(route: &str, asked: &str) -> String {
+    let mut names = asked.split('/');
+    let segments = route.split('/').map(|segment| {
+        let name = names.next().filter(|name| !name.is_empty());
+        if segment.starts_with('{') { name.unwrap_or(segment) } else { segment }
+    });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_path_names_its_route() {
+        let served = || crate::router::served().into_iter().map(|(path, _)| path);
+        let id = "job_default_0_01m85476ybecavrsb79me55wqz";
+        for (asked, route) in [
+            ("/v1/chat/completion", "/v1/chat/completions"),
+            ("/chat/completions", "/v1/chat/completions"),
+            ("/v1/v1/chat/completions", "/v1/chat/completions"),
+            ("/jobs", "/v1/jobs"),
+            (&format!("/v1/job/{id}"), "/v1/jobs/{id}"),
+            (&format!("/v1/jobs/{id}/event"), "/v1/jobs/{id}/events"),
+            ("/bridge/chats", "/bridge/chat"),
+            ("/metric", "/metrics"),
+        ] {
+            assert_eq!(routes(asked, served()).first(), Some(&route), "{asked}");
+        }
+        let long = format!("/v1/jobs/{}", "x".repeat(10_000));
+        for asked in ["/wp-admin", "/v1/nonsense", "/v1", "/v1/", long.as_str()] {
+            assert_eq!(routes(asked, served()), Vec::<&str>::new(), "{asked}");
+        }
+    }
+}
