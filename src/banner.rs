@@ -41,7 +41,7 @@ impl fmt::Display for Banner<'_> {
             writeln!(f, "  serving   http://{address}")?;
             match self.tenants {
                 0 if address.ip().is_loopback() => {}
-                0 => writeln!(f, "  open      NO KEYS: whoever reaches this address is let in")?,
+                0 => writeln!(f, "  open      NO KEYS: every client of this address is let in")?,
                 count => writeln!(f, "  tenants   {count}, each with its keys")?,
             }
         }
@@ -53,8 +53,22 @@ impl fmt::Display for Banner<'_> {
             )?,
         }
         match self.role {
-            Role::Up | Role::Worker => self.calls(f)?,
-            Role::Api => writeln!(f, "  worker    none here: `causeway worker` runs the jobs")?,
+            Role::Up | Role::Worker => {
+                self.upstreams(
+                    f,
+                    "SIMULATED: answers are made up; --upstream URL calls a real model",
+                )?;
+                let drain = span::format(self.config.drain);
+                let concurrency = self.config.concurrency;
+                writeln!(
+                    f,
+                    "  worker    {concurrency} calls at once, {drain} to finish them when stopped"
+                )?;
+            }
+            Role::Api => {
+                self.upstreams(f, "none here: workers have theirs; --upstream URL is for models, audio and images")?;
+                writeln!(f, "  worker    none here: `causeway worker` runs the jobs")?;
+            }
         }
         if let Some(address) = self.probe {
             writeln!(f, "  probe     http://{address}/healthz")?;
@@ -73,7 +87,8 @@ impl fmt::Display for Banner<'_> {
 }
 
 impl Banner<'_> {
-    fn calls(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Writes a line for each upstream, and `without` for the lanes that have none.
+    fn upstreams(&self, f: &mut fmt::Formatter<'_>, without: &str) -> fmt::Result {
         let call = |f: &mut fmt::Formatter<'_>, reached: &Reached, lane: &str| {
             let Reached { settings, key_env, proxy_from } = reached;
             let key =
@@ -94,16 +109,10 @@ impl Banner<'_> {
         let others = lanes.iter().any(|lane| is_own(&lane));
         let rest = if others { " (the other lanes)" } else { "" };
         match self.config.upstream_of(None) {
-            _ if others && lanes.iter().all(|lane| is_own(&lane)) => {}
-            Some(reached) => call(f, &reached, rest)?,
-            None => writeln!(
-                f,
-                "  upstream  SIMULATED: answers are made up; --upstream URL calls a real model{rest}"
-            )?,
+            _ if others && lanes.iter().all(|lane| is_own(&lane)) => Ok(()),
+            Some(reached) => call(f, &reached, rest),
+            None => writeln!(f, "  upstream  {without}{rest}"),
         }
-        let drain = span::format(self.config.drain);
-        let concurrency = self.config.concurrency;
-        writeln!(f, "  worker    {concurrency} calls at once, {drain} to finish them when stopped")
     }
 }
 
@@ -150,5 +159,15 @@ mod tests {
     fn an_open_address_is_told() {
         let text = lines(Role::Api, &Config::default(), Some("0.0.0.0:4004"));
         assert!(text.contains("NO KEYS") && text.contains("causeway worker"), "{text}");
+    }
+
+    #[test]
+    fn an_api_process_names_its_upstream() {
+        let text = lines(Role::Api, &Config::default(), Some("127.0.0.1:4711"));
+        assert!(text.contains("upstream  none here: workers have theirs"), "{text}");
+        let upstream = Some(Secret::new("http://127.0.0.1:9101/v1"));
+        let config = Config { upstream, ..Config::default() };
+        let text = lines(Role::Api, &config, Some("127.0.0.1:4711"));
+        assert!(text.contains("upstream  http://127.0.0.1:9101/v1\n"), "{text}");
     }
 }

@@ -282,13 +282,13 @@ pub(crate) struct Experiment {
     /// The Redis of the Causeway of its own [default: embedded]
     #[arg(long, value_name = "URL", conflicts_with = "target")]
     pub(crate) redis: Option<String>,
-    /// Write every user's wait and the summary to this file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    /// Print every user's wait and the summary as JSON; the table goes to standard error then
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Draw into this SVG file how many users are answered by when
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
-    /// Draw earlier runs beside this one: files that --json wrote
+    /// Draw earlier runs beside this one: files with what --json printed
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "plot")]
     pub(crate) beside: Vec<PathBuf>,
 }
@@ -329,6 +329,7 @@ mod tests {
             ("causeway up --drain soon", ["--drain", "250ms"]),
             ("causeway up --concurency 5", ["--concurency", "--concurrency"]),
             ("causeway submit", ["PROMPT", "required"]),
+            ("causeway submit ", ["PROMPT", "it is empty"]),
             ("causeway submit hello --class urgent", ["urgent", "interactive"]),
             ("causeway experiment --users 0", ["--users", "1..=50000"]),
             ("causeway jobs list --limit 5000", ["--limit", "1..=1000"]),

@@ -1,4 +1,6 @@
-//! Talks to a running Causeway over HTTP, for `submit`, `watch` and `jobs`.
+//! A client of a running Causeway, for the commands that call one.
+
+mod unreachable;
 
 use std::{fmt, time::Duration};
 
@@ -6,6 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use reqwest::{RequestBuilder, Response, StatusCode, Url, header::CONTENT_TYPE};
 use serde_json::Value;
 
+use self::unreachable::unreachable;
 use crate::{
     config::{Config, Secret},
     sse::{Decoder, Event},
@@ -29,9 +32,10 @@ impl Client {
     /// The Causeway that the configuration names.
     ///
     /// # Errors
-    /// When its address is none.
+    /// If its address is not a URL.
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
-        let base = Url::parse(&config.client.url).context("`client.url` is not an address")?;
+        let base = Url::parse(&config.client.url)
+            .map_err(|_| anyhow!("{:?} is not the URL of a server (--url)", config.client.url))?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
@@ -78,7 +82,7 @@ impl Client {
         match self.ask(self.http.post(self.url(&["jobs", id, "retry"])?)).await? {
             Ok(answer) => {
                 // Read to its end, so that the connection serves the next call.
-                answer.bytes().await.context("the answer broke off")?;
+                answer.bytes().await.map_err(|error| unreachable(&self.base, &error))?;
                 Ok(true)
             }
             Err(refusal) => match refusal.code.as_deref() {
@@ -120,7 +124,8 @@ impl Client {
             request = request.header("last-event-id", after);
         }
         let response = self.send(request).await?;
-        Ok(Events { response, decoder: Decoder::default(), read: Vec::new().into_iter() })
+        let (base, decoder, read) = (self.base.clone(), Decoder::default(), Vec::new().into_iter());
+        Ok(Events { base, response, decoder, read })
     }
 
     /// An address below `/v1`.
@@ -134,12 +139,14 @@ impl Client {
     }
 
     async fn json(&self, request: RequestBuilder) -> anyhow::Result<Value> {
-        let body = self.send(request).await?.bytes().await.context("the answer broke off")?;
-        serde_json::from_slice(&body).context("the answer is not JSON: is this Causeway?")
+        let body = self.send(request).await?.bytes().await;
+        let body = body.map_err(|error| unreachable(&self.base, &error))?;
+        serde_json::from_slice(&body)
+            .map_err(|_| anyhow!("{} answered without JSON: is this Causeway?", self.base))
     }
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        self.ask(request).await?.map_err(|refusal| anyhow!("{refusal}"))
+        Ok(self.ask(request).await??)
     }
 
     /// What the server answers, or what it says of a refusal.
@@ -147,7 +154,7 @@ impl Client {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose());
         }
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let response = request.send().await.map_err(|error| unreachable(&self.base, &error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(Ok(response));
@@ -155,7 +162,7 @@ impl Client {
         let body: Value =
             serde_json::from_slice(&response.bytes().await.unwrap_or_default()).unwrap_or_default();
         let Some(message) = body.pointer("/error/message").and_then(Value::as_str) else {
-            bail!("{} answered {status}: is this Causeway?", self.base);
+            bail!("{} answered {}: is this Causeway?", self.base, status.as_u16());
         };
         let code = body.pointer("/error/code").and_then(Value::as_str).map(str::to_owned);
         let mut message = message.to_owned();
@@ -164,26 +171,17 @@ impl Client {
         }
         Ok(Err(Refusal { status, code, message }))
     }
-
-    fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {
-        let base = &self.base;
-        if error.is_connect() {
-            return anyhow!(
-                "nothing answers at {base}: start Causeway with `causeway up`, or name another \
-                 with --url"
-            );
-        }
-        anyhow::Error::new(error.without_url()).context(format!("{base} did not answer"))
-    }
 }
 
-/// What the server refuses, in its words.
+/// The server's refusal of a request, in its words.
 #[derive(Debug)]
-struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     code: Option<String>,
-    message: String,
+    pub(crate) message: String,
 }
+
+impl std::error::Error for Refusal {}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -196,6 +194,7 @@ impl fmt::Display for Refusal {
 /// A stream of events.
 #[derive(Debug)]
 pub(crate) struct Events {
+    base: Url,
     response: Response,
     decoder: Decoder,
     read: std::vec::IntoIter<Event>,
@@ -211,7 +210,8 @@ impl Events {
             if let Some(event) = self.read.next() {
                 return Ok(Some(event));
             }
-            let chunk = self.response.chunk().await.context("the stream of events broke off")?;
+            let chunk = self.response.chunk().await;
+            let chunk = chunk.map_err(|error| unreachable(&self.base, &error))?;
             let Some(chunk) = chunk else { return Ok(None) };
             let events = self.decoder.push(&chunk);
             self.read = events.map_err(|_| anyhow!("an event is too long"))?.into_iter();

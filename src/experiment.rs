@@ -9,12 +9,12 @@ use std::{
     fs,
     io::{self, IsTerminal as _, Write as _},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use causeway_worker::StopHandle;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinSet;
@@ -42,13 +42,14 @@ pub(crate) async fn run(typed: Experiment) -> anyhow::Result<ExitCode> {
         }
         None => alone(&typed).await?,
     };
-    if let Some(path) = &typed.json {
+    if typed.json {
         let json = serde_json::to_string(&report).context("cannot write the report as JSON")?;
-        write(path, &json)?;
+        writeln!(io::stdout(), "{json}")?;
     }
     if let Some(path) = &typed.plot {
         let reports: Vec<Report> = beside.into_iter().chain([report]).collect();
-        write(path, &plot::svg(&reports)?)?;
+        fs::write(path, plot::svg(&reports)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -59,13 +60,14 @@ fn earlier(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
         let text =
             fs::read(path).with_context(|| format!("--beside: cannot read {}", path.display()))?;
         serde_json::from_slice(&text)
-            .with_context(|| format!("--beside: {} is no report that --json wrote", path.display()))
+            .map_err(|_| anyhow!("--beside: {} does not hold what --json printed", path.display()))
     };
     paths.iter().map(read).collect()
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+/// Where the text for people goes: to standard error if standard output is for JSON.
+fn text_output(typed: &Experiment) -> Box<dyn io::Write> {
+    if typed.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) }
 }
 
 /// Runs the experiment against a Causeway of its own in this process, with simulated calls.
@@ -88,7 +90,7 @@ async fn alone(typed: &Experiment) -> anyhow::Result<Report> {
     let node = Node::prepare(config, Role::Up).await?;
     let address = node.address().context("this Causeway has no address")?;
     writeln!(
-        io::stdout(),
+        text_output(typed),
         "a Causeway {store} serves on {address}: {concurrency} calls at once (--concurrency), each \
          simulated and {} s long",
         typed.call.as_secs_f64()
@@ -112,15 +114,18 @@ async fn against(target: &str, title: &str, typed: &Experiment) -> anyhow::Resul
         users: typed.users,
         timeout: typed.timeout,
     };
-    let mut out = io::stdout();
-    writeln!(out, "{} users send a message to {target} at the same moment", plan.users)?;
+    writeln!(
+        text_output(typed),
+        "{} users send a message to {target} at the same moment",
+        plan.users
+    )?;
     let started_at = jiff::Timestamp::now().to_string();
     let bar = progress_bar(plan.users, plan.timeout);
     let visits = load::run(plan, |_| bar.inc(1)).await;
     bar.finish_and_clear();
     let title = typed.title.as_deref().unwrap_or(title).to_owned();
     let report = Report::of(title, started_at, typed.timeout, visits);
-    write!(out, "{report}")?;
+    write!(text_output(typed), "{report}")?;
     Ok(report)
 }
 

@@ -52,13 +52,10 @@ pub(crate) async fn follow<O: Write, E: Write>(
                     return client.job(id).await;
                 }
             }
-            broken @ (Ok(None) | Err(_)) => {
+            Ok(None) | Err(_) => {
                 tries += 1;
                 if tries > TRIES {
-                    return match broken {
-                        Err(error) => Err(error),
-                        Ok(_) => client.job(id).await,
-                    };
+                    return client.job(id).await;
                 }
                 if tries > 1 {
                     sleep(PAUSE).await;

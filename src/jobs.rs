@@ -63,7 +63,7 @@ async fn retry_many(client: &Client, many: &JobsRetry, out: &mut impl Write) -> 
     if !RETRIED.contains(&status) {
         bail!("only failed, cancelled and expired jobs can be retried; --status is {status:?}");
     }
-    let found = find(client, &many.filter, None, usize::MAX).await?;
+    let found = find(client, &query(&many.filter), None, usize::MAX).await?;
     let ids: Vec<String> = found.jobs.iter().map(|job| word(&job["id"])).collect();
     let mut count = 0;
     for id in ids.iter().rev() {
@@ -81,18 +81,21 @@ struct Found {
     next: Option<String>,
 }
 
-/// The newest jobs of a filter, at most `limit`. A page of the server looks at so many jobs only: one with few jobs,
+/// The parameters of a list of jobs.
+type Query = Vec<(&'static str, String)>;
+
+/// The newest jobs that fit, at most `limit`. A page of the server looks at a limited number of jobs: one with few jobs,
 /// or none, need not be the last.
 async fn find(
     client: &Client,
-    filter: &JobFilter,
+    filter: &Query,
     after: Option<&str>,
     limit: usize,
 ) -> anyhow::Result<Found> {
     let mut found = Found { jobs: Vec::new(), next: after.map(str::to_owned) };
     loop {
         let wanted = (limit - found.jobs.len()).min(PAGE);
-        let mut query = query(filter);
+        let mut query = filter.clone();
         query.push(("limit", wanted.to_string()));
         query.extend(found.next.take().map(|after| ("after", after)));
         let mut answer = client.list(&query).await?;
@@ -110,7 +113,31 @@ fn class_name(class: Option<JobClass>) -> Option<String> {
     serde_json::to_value(class?).ok()?.as_str().map(str::to_owned)
 }
 
-fn query(filter: &JobFilter) -> Vec<(&'static str, String)> {
+/// The newest jobs of all tenants, at most `limit`: the newest of each, merged.
+async fn find_for_all(client: &Client, filter: &Query, limit: usize) -> anyhow::Result<Found> {
+    let tenants = client.get(&["tenants"]).await?;
+    let tenants = tenants["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let names: Vec<String> = tenants.iter().map(|tenant| word(&tenant["id"])).collect();
+    if names.is_empty() {
+        return find(client, filter, None, limit).await;
+    }
+    let mut all = Found { jobs: Vec::new(), next: None };
+    for name in names {
+        let mut filter = filter.clone();
+        filter.push(("tenant", name));
+        let found = find(client, &filter, None, limit).await?;
+        all.jobs.extend(found.jobs);
+        all.next = all.next.or(found.next);
+    }
+    all.jobs.sort_by(|one, other| other["created_at"].as_str().cmp(&one["created_at"].as_str()));
+    if all.jobs.len() > limit {
+        all.next = all.jobs.get(limit).map(|job| word(&job["id"]));
+        all.jobs.truncate(limit);
+    }
+    Ok(all)
+}
+
+fn query(filter: &JobFilter) -> Query {
     let given = [
         ("status", filter.status.clone()),
         ("class", class_name(filter.class)),
@@ -124,16 +151,28 @@ fn query(filter: &JobFilter) -> Vec<(&'static str, String)> {
 }
 
 async fn show_list(client: &Client, list: &JobsList, out: &mut impl Write) -> anyhow::Result<()> {
-    let found = find(client, &list.filter, list.after.as_deref(), list.limit.into()).await?;
+    let (filter, limit) = (query(&list.filter), list.limit.into());
+    let found = if list.all_tenants {
+        find_for_all(client, &filter, limit).await?
+    } else {
+        find(client, &filter, list.after.as_deref(), limit).await?
+    };
     if list.json {
         for job in &found.jobs {
             writeln!(out, "{job}")?;
         }
     } else {
-        write_table(&found.jobs, Timestamp::now(), out)?;
+        write_table(&found.jobs, list.all_tenants, Timestamp::now(), out)?;
     }
-    if let Some(last) = found.next {
-        writeln!(terminal::stderr(), "there are more: --after {last}")?;
+    match found.next {
+        None => {}
+        Some(_) if list.all_tenants => {
+            writeln!(
+                terminal::stderr(),
+                "there are more: raise --limit, or use --since or --tenant"
+            )?;
+        }
+        Some(last) => writeln!(terminal::stderr(), "there are more: --after {last}")?,
     }
     Ok(())
 }
@@ -144,8 +183,23 @@ const COLUMNS: [&str; 9] =
 /// Most characters of a reason in the list; `jobs show` has all of it.
 const SHOWN: usize = 100;
 
-fn write_table(jobs: &[Value], now: Timestamp, out: &mut impl Write) -> io::Result<()> {
-    table::write(&COLUMNS, jobs.iter().map(|job| row(job, now)), out)
+fn write_table(
+    jobs: &[Value],
+    with_tenants: bool,
+    now: Timestamp,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    if !with_tenants {
+        return table::write(&COLUMNS, jobs.iter().map(|job| row(job, now)), out);
+    }
+    let rows = jobs.iter().map(|job| behind(word(&job["tenant"]), row(job, now)));
+    table::write(&behind("TENANT", COLUMNS), rows, out)
+}
+
+/// `columns` behind a first one.
+fn behind<T>(first: T, columns: [T; 9]) -> [T; 10] {
+    let [a, b, c, d, e, f, g, h, i] = columns;
+    [first, a, b, c, d, e, f, g, h, i]
 }
 
 /// Why a job waits or has no answer, with the error of an ended job or of the last failed attempt of another.
@@ -266,7 +320,7 @@ mod tests {
             job("job_c", "running", &Value::Null),
         ];
         let mut out = Vec::new();
-        write_table(&jobs, now, &mut out).unwrap();
+        write_table(&jobs, false, now, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0].find("STATUS"), lines[1].find("queued"));

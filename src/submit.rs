@@ -1,10 +1,8 @@
 //! `causeway submit`: a prompt or a file of jobs.
 
-use std::{
-    io::{self, Read as _, Write as _},
-    path::Path,
-    process::ExitCode,
-};
+mod file;
+
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
@@ -13,9 +11,10 @@ use serde_json::{Map, Value, json};
 use crate::{
     answer,
     cli::{JobFlags, Submit},
-    client::Client,
+    client::{Client, Refusal},
     config::Config,
     follow::{Screen, Show, follow},
+    submit::file::Entry,
     terminal,
 };
 
@@ -25,23 +24,25 @@ const PER_CALL: usize = 1000;
 /// Submits; with `--wait` or `--stream` also waits and prints the answer.
 ///
 /// # Errors
-/// When the file is no JSON, or the server refuses or stays away.
+/// When the file has no jobs, or the server refuses or stays away.
 pub(crate) async fn run(config: &Config, typed: Submit) -> anyhow::Result<ExitCode> {
+    if let (Some(delay), Some(deadline)) = (typed.job.delay, typed.job.deadline)
+        && deadline <= delay
+    {
+        bail!("--deadline must be more than --delay, as both count from now");
+    }
     let mut jobs = match &typed.file {
-        Some(path) => of_file(&read(path)?, path)?,
+        Some(path) => file::read(path)?,
         None => vec![of_prompt(typed.prompt.as_deref().unwrap_or_default())],
     };
-    if jobs.is_empty() {
-        bail!("there are no jobs in the file");
-    }
-    for job in &mut jobs {
-        adjust(job, &typed.job, typed.stream);
+    for entry in &mut jobs {
+        adjust(&mut entry.job, &typed.job, typed.stream);
     }
     if typed.stream && jobs.len() > 1 {
         bail!("--stream shows one job's tokens: submit one job, or use --wait");
     }
     let client = Client::new(config)?;
-    let accepted = submit(&client, jobs, typed.idempotency_key.as_deref()).await?;
+    let accepted = submit(&client, &jobs, typed.idempotency_key.as_deref()).await?;
     let ids: Vec<&str> = accepted.iter().filter_map(|job| job["id"].as_str()).collect();
     if !typed.wait && !typed.stream {
         return announce(&accepted, &ids, typed.json);
@@ -53,23 +54,35 @@ pub(crate) async fn run(config: &Config, typed: Submit) -> anyhow::Result<ExitCo
 }
 
 /// Submits all jobs, many in several calls; answers with what was accepted.
-async fn submit(
-    client: &Client,
-    jobs: Vec<Value>,
-    key: Option<&str>,
-) -> anyhow::Result<Vec<Value>> {
-    if let [job] = jobs.as_slice() {
-        return Ok(vec![client.submit(job.to_string(), key).await?]);
+async fn submit(client: &Client, jobs: &[Entry], key: Option<&str>) -> anyhow::Result<Vec<Value>> {
+    if let [entry] = jobs {
+        return Ok(vec![client.submit(entry.job.to_string(), key).await?]);
     }
     let mut accepted = Vec::new();
     for (n, part) in jobs.chunks(PER_CALL).enumerate() {
         let key = key.map(|key| if n == 0 { key.to_owned() } else { format!("{key}/{n}") });
-        let answer = client.submit(json!({ "jobs": part }).to_string(), key.as_deref()).await;
-        let told = || format!("{} of {} jobs were accepted", accepted.len(), jobs.len());
-        let mut answer = answer.with_context(told)?;
+        let values: Vec<&Value> = part.iter().map(|entry| &entry.job).collect();
+        let answer = client.submit(json!({ "jobs": values }).to_string(), key.as_deref()).await;
+        let so_far = || format!("{} of {} jobs were accepted", accepted.len(), jobs.len());
+        let mut answer = answer.map_err(|error| in_file(error, part)).with_context(so_far)?;
         accepted.extend(answer["data"].as_array_mut().map(std::mem::take).unwrap_or_default());
     }
     Ok(accepted)
+}
+
+/// Names the place in the file of a refused job, which the server names by its place in the call: `jobs[3]: …`.
+fn in_file(error: anyhow::Error, part: &[Entry]) -> anyhow::Error {
+    let mut refusal = match error.downcast::<Refusal>() {
+        Ok(refusal) => refusal,
+        Err(other) => return other,
+    };
+    let named = refusal.message.strip_prefix("jobs[").and_then(|rest| rest.split_once(']'));
+    if let Some((index, rest)) = named
+        && let Some(entry) = index.parse::<usize>().ok().and_then(|index| part.get(index))
+    {
+        refusal.message = format!("{}{rest}", entry.place);
+    }
+    refusal.into()
 }
 
 /// Waits for all jobs, one after the other, and prints their answers. Of many a bar shows how many have ended,
@@ -128,44 +141,10 @@ fn announce(jobs: &[Value], ids: &[&str], as_json: bool) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-fn of_prompt(prompt: &str) -> Value {
+fn of_prompt(prompt: &str) -> Entry {
     let body = json!({"messages": [{"role": "user", "content": prompt}]});
-    json!({"url": "/v1/chat/completions", "body": body})
-}
-
-/// The jobs in a file: one JSON value, or one a line.
-fn of_file(text: &str, path: &Path) -> anyhow::Result<Vec<Value>> {
-    let path = path.display();
-    let whole = match serde_json::from_str(text) {
-        Ok(whole) => return of_value(whole).with_context(|| format!("cannot use {path}")),
-        Err(error) => error,
-    };
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let lines: Vec<(usize, &str)> = lines.collect();
-    if lines.len() < 2 || serde_json::from_str::<Value>(lines[0].1).is_err() {
-        return Err(whole).with_context(|| format!("{path} is not JSON"));
-    }
-    let mut jobs = Vec::with_capacity(lines.len());
-    for (place, line) in lines {
-        let told = || format!("line {} of {path}", place + 1);
-        let value = serde_json::from_str(line).with_context(told)?;
-        jobs.extend(of_value(value).with_context(told)?);
-    }
-    Ok(jobs)
-}
-
-/// The jobs that a value stands for: those in `jobs`; itself where it has a `body`; else a job with the value as
-/// its body.
-fn of_value(value: Value) -> anyhow::Result<Vec<Value>> {
-    let Value::Object(mut object) = value else {
-        bail!("it must be a JSON object: {{\"jobs\": […]}}, a job, or a job's body");
-    };
-    match object.remove("jobs") {
-        Some(Value::Array(jobs)) => Ok(jobs),
-        Some(_) => bail!("`jobs` must be an array"),
-        None if object.contains_key("body") => Ok(vec![Value::Object(object)]),
-        None => Ok(vec![json!({ "body": object })]),
-    }
+    let job = json!({"url": "/v1/chat/completions", "body": body});
+    Entry { job, place: "the prompt".to_owned() }
 }
 
 /// Lays the flags over a job.
@@ -202,15 +181,6 @@ fn set(object: &mut Map<String, Value>, key: &str, value: Value) {
     drop(object.insert(key.to_owned(), value));
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
-    if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -225,17 +195,13 @@ mod tests {
         }
     }
 
-    fn jobs(text: &str) -> anyhow::Result<Vec<Value>> {
-        of_file(text, Path::new("x"))
-    }
-
     #[test]
     fn a_prompt_becomes_a_job() {
         let typed = typed(
             "causeway submit hello --stream --class batch --session s --model m --delay 2s \
              --deadline 1h --metadata a=b=c --metadata d= --webhook http://h/",
         );
-        let mut job = of_prompt("hello");
+        let mut job = of_prompt("hello").job;
         adjust(&mut job, &typed.job, typed.stream);
         let body = json!({"messages": [{"role": "user", "content": "hello"}],
             "model": "m", "stream": true});
@@ -243,23 +209,6 @@ mod tests {
             "session": "s", "delay_ms": 2000, "deadline_ms": 3_600_000,
             "metadata": {"a": "b=c", "d": ""}, "webhook": {"url": "http://h/"}});
         assert_eq!(job, expected);
-    }
-
-    #[test]
-    fn a_file_is_jobs_or_a_job_or_a_body_or_lines_of_these() {
-        let job = json!({"body": {"model": "m"}, "class": "batch"});
-        assert_eq!(
-            jobs(&json!({"jobs": [job, job]}).to_string()).unwrap(),
-            [job.clone(), job.clone()]
-        );
-        assert_eq!(jobs(&format!("{job:#}")).unwrap(), std::slice::from_ref(&job));
-        let body = json!({"model": "m", "input": "x"});
-        let wrapped = json!({ "body": body });
-        assert_eq!(jobs(&body.to_string()).unwrap(), std::slice::from_ref(&wrapped));
-        assert_eq!(jobs(&format!("{job}\n\n{body}\n")).unwrap(), [job.clone(), wrapped]);
-        assert!(jobs("[1]").is_err());
-        let error = format!("{:#}", jobs(&format!("{job}\n{{")).unwrap_err());
-        assert!(error.contains("line 2 of x"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{cli::WorkerList, client::Client, config::Config, table};
 
-const COLUMNS: [&str; 6] = ["WORKER", "STATUS", "LAST BEAT", "RUNNING", "VERSION", "LANES"];
+const COLUMNS: [&str; 6] = ["WORKER", "STATUS", "LAST SEEN", "RUNNING", "VERSION", "LANES"];
 
 /// Shows the workers.
 ///

@@ -177,10 +177,11 @@ def experiment(args, title, users, url, directory, plot):
     earlier = sorted(directory.iterdir())
     report = directory / f"{len(earlier):02}.json"
     command = [args.causeway, "experiment", "--target", url, "--title", title]
-    command += ["--users", users, "--timeout", TIMEOUT_S, "--json", report]
+    command += ["--users", users, "--timeout", TIMEOUT_S, "--json"]
     if plot:
         command += ["--plot", plot] + (["--beside", *earlier] if earlier else [])
-    subprocess.run([str(part) for part in command], check=True)
+    with report.open("w") as out:
+        subprocess.run([str(part) for part in command], check=True, stdout=out)
     return json.loads(report.read_text())
 
 

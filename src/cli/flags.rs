@@ -17,7 +17,7 @@ pub(crate) struct ListenFlags {
     #[arg(long, value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bind: Option<SocketAddr>,
-    /// Let everybody in who reaches the port, although it is open beyond this machine
+    /// Let every client in, although the port is open beyond this machine and no tenant is configured
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) allow_open_bind: bool,

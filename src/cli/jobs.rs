@@ -21,6 +21,7 @@ pub(crate) enum JobClass {
 #[command(group = clap::ArgGroup::new("what").args(["prompt", "file"]).required(true))]
 pub(crate) struct Submit {
     /// The message to the model
+    #[arg(value_parser = prompt)]
     pub(crate) prompt: Option<String>,
     /// A file of jobs, `-` for standard input: one job (it has a `body`) or just its body as JSON,
     /// `{"jobs": […]}`, or a line of JSON for each job
@@ -68,6 +69,10 @@ pub(crate) struct JobFlags {
     /// Where its end is posted [default: the tenant's own, if any]
     #[arg(long, value_name = "URL")]
     pub(crate) webhook: Option<String>,
+}
+
+fn prompt(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("it is empty: write the message") } else { Ok(text.to_owned()) }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -143,6 +148,9 @@ pub(crate) struct JobsList {
     /// Only those older than this job
     #[arg(long, value_name = "JOB")]
     pub(crate) after: Option<String>,
+    /// Those of all tenants, for administrators; one call of the server for each tenant
+    #[arg(long, conflicts_with_all = ["tenant", "after"])]
+    pub(crate) all_tenants: bool,
     /// Print a line of JSON for each job instead of a table
     #[arg(long)]
     pub(crate) json: bool,

@@ -8,7 +8,11 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::json;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    task::JoinSet,
+};
 
 use super::*;
 use crate::follow::{Screen, Show, follow};
@@ -106,9 +110,49 @@ async fn a_missing_key_is_named_with_its_flag() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_told_with_a_remedy() {
+async fn each_command_names_a_server_that_is_not_there() {
     let (client, mut server) = served(Readers::default()).await;
     server.shutdown().await;
-    let error = client.job("job_1").await.unwrap_err().to_string();
-    assert!(error.contains("causeway up") && error.contains("--url"), "{error}");
+    let wanted = format!(
+        "cannot reach Causeway at {}: the connection is refused; is `causeway up` running? --url names \
+         another address",
+        client.base
+    );
+    let mut screen = Screen::new(Vec::new(), Vec::new(), Show::Text);
+    for error in [
+        client.submit("{}".to_owned(), None).await.unwrap_err(),
+        client.get(&["lanes"]).await.unwrap_err(),
+        client.put_back("job_1").await.unwrap_err(),
+        follow(&client, "job_1", &mut screen).await.unwrap_err(),
+    ] {
+        assert_eq!(format!("{error:#}"), wanted);
+    }
+}
+
+/// What the client says of a server that answers the first request with `bytes`, and closes the connection.
+async fn said_of(bytes: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (mut client, _server) = served(Readers::default()).await;
+    client.base = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        stream.write_all(bytes).await.unwrap();
+    };
+    let (error, ()) = tokio::join!(client.job("job_1"), serve);
+    format!("{:#}", error.unwrap_err())
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_one_is_named_in_plain_words() {
+    for (bytes, part) in [
+        (&b""[..], "the connection broke off; is"),
+        (b"-ERR unknown command\r\n", "it does not speak HTTP; is"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{", "the connection broke off; is"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", "answered without JSON: is this"),
+        (b"HTTP/1.1 502 Bad\r\ncontent-length: 2\r\n\r\nhi", "answered 502: is this Causeway?"),
+    ] {
+        let said = said_of(bytes).await;
+        assert!(said.contains(part), "{said}");
+    }
 }

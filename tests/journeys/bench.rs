@@ -1,4 +1,4 @@
-//! `causeway bench queue` on a Redis that is not its alone.
+//! `causeway bench queue` on a Redis that is not its alone, and `causeway experiment`.
 
 use serde_json::{Map, Value};
 
@@ -105,4 +105,16 @@ async fn a_cluster_is_measured_as_its_masters_together() {
     for node in cluster.nodes() {
         assert_eq!(left(node).await, [] as [String; 0]);
     }
+}
+
+#[tokio::test]
+async fn an_experiment_prints_its_report_as_json() {
+    let arguments = ["experiment", "--users", "2", "--call", "0.1", "--json"];
+    let printed = Causeway::command(&arguments, &[]).await;
+    let json = printed.lines().find(|line| line.starts_with('{')).expect("a line of JSON");
+    let report: Map<String, Value> = serde_json::from_str(json).expect("one JSON object");
+    assert_eq!(
+        (&report["completed"], report["visits"].as_array().map(Vec::len)),
+        (&2.into(), Some(2))
+    );
 }

@@ -121,6 +121,27 @@ async fn jobs_go_in_and_come_out_as_lines() {
 }
 
 #[tokio::test]
+async fn a_refused_line_of_a_file_is_named() {
+    let upstream = Upstream::echo().await;
+    let up = Causeway::up(&upstream.url(), &[]).await;
+    let url = up.url().await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let path = file.path().to_str().expect("a path");
+    let lines = ["\u{feff}", r#"{"body":{}}"#, "", r#"{"body":{},"class":"urgent"}"#];
+    for (text, flags, said) in [
+        (lines[..].join("\n"), &[][..], format!("line 4 of {path}: class must be one of")),
+        (String::new(), &[], format!("{path} is empty")),
+        (lines[1].to_owned(), &["--delay", "2s", "--deadline", "2s"], "than --delay".to_owned()),
+    ] {
+        std::fs::write(&file, text).expect("the file can be written");
+        let arguments = [&["submit", "--file", path, "--url", &url], flags].concat();
+        let mut refused = Causeway::launch(&arguments, &[]);
+        assert!(!refused.ended().await.success());
+        assert!(refused.text().contains(&said), "{}", refused.text());
+    }
+}
+
+#[tokio::test]
 async fn the_version_names_the_commit() {
     let text = Causeway::command(&["--version"], &[]).await;
     let words: Vec<&str> = text.split_whitespace().collect();

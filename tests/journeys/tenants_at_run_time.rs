@@ -52,6 +52,15 @@ async fn tenants_change_in_all_processes_while_they_run() {
     let lane = ann_here.get("/v1/queue").await.ok()["lanes"][0].clone();
     assert_eq!(lane["tenant_limits"]["max_running"], 3);
 
+    let list = ["jobs", "list", "--all-tenants", "--url", here.base(), "--key-env", "KEY"];
+    let listed = Causeway::command(&list, &[("KEY", &ops)]).await;
+    let own_of_ops = here.with_key(&ops).submit("hello").await;
+    assert!(listed.contains(&job) && listed.contains("TENANT"), "{listed}");
+    let list = [&list[..], &["--limit", "1"]].concat();
+    let listed = Causeway::command(&list, &[("KEY", &ops)]).await;
+    assert!(listed.contains(&own_of_ops) && !listed.contains(&format!("{job} ")), "{listed}");
+    assert!(listed.contains("there are more: raise --limit"), "{listed}");
+
     let limited = tenant(&there, &["limit", "ann", "--max-running", "none"], Some(&ops)).await;
     assert!(!limited.contains("3 run"), "{limited}");
     let rotated = key(&tenant(&there, &["rotate", "ann"], Some(&ops)).await);

@@ -1,0 +1,44 @@
+//! Why a Causeway cannot be reached, in one sentence for all commands.
+
+use std::{error::Error, io, iter::successors};
+
+use anyhow::anyhow;
+use reqwest::Url;
+
+use super::{CONNECT, SILENCE};
+
+/// Describes a call of the Causeway at `base` that got no whole answer.
+pub(super) fn unreachable(base: &Url, error: &reqwest::Error) -> anyhow::Error {
+    let why = reason(error);
+    anyhow!(
+        "cannot reach Causeway at {base}: {why}; is `causeway up` running? --url names another address"
+    )
+}
+
+/// The error and its causes, the outermost first.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |&error| error.source())
+}
+
+/// Describes what went wrong, without the words of the HTTP client.
+fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() && error.is_connect() {
+        return format!("no connection within {} s", CONNECT.as_secs());
+    }
+    if error.is_timeout() {
+        return format!("no answer within {} s", SILENCE.as_secs());
+    }
+    let causes = || chain(error);
+    if causes().any(|cause| cause.to_string() == "dns error") {
+        return "the host is not found".to_owned();
+    }
+    let root = causes().last().map(ToString::to_string).unwrap_or_default();
+    let kind = causes().find_map(|cause| cause.downcast_ref()).map(io::Error::kind);
+    match kind {
+        Some(io::ErrorKind::ConnectionRefused) => "the connection is refused".to_owned(),
+        Some(io::ErrorKind::InvalidData) => "it does not speak TLS; try http://".to_owned(),
+        _ if error.is_connect() => root.split(" (os error").next().unwrap_or_default().to_owned(),
+        _ if root.starts_with("invalid HTTP") => "it does not speak HTTP".to_owned(),
+        _ => "the connection broke off".to_owned(),
+    }
+}

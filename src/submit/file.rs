@@ -1,0 +1,144 @@
+//! The jobs of a file: one JSON value, or one a line.
+
+use std::{
+    io::{self, Read as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use causeway_queue::json::syntax_error;
+use serde_json::{Map, Value, json};
+
+/// What may begin a text file, and is no part of its text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The members by which an object is known as the body of a job.
+const OF_BODIES: [&str; 3] = ["messages", "input", "prompt"];
+
+/// A job of a file.
+#[derive(Debug, PartialEq)]
+pub(super) struct Entry {
+    /// The job as it is submitted.
+    pub(super) job: Value,
+    /// Where it stands: "line 3 of jobs.jsonl".
+    pub(super) place: String,
+}
+
+/// Reads the jobs of a file, or of standard input for `-`. There is one at least.
+///
+/// # Errors
+/// If the file cannot be read, or has no jobs.
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
+    let is_input = path == Path::new("-");
+    let name = if is_input { "standard input".to_owned() } else { path.display().to_string() };
+    let mut bytes = Vec::new();
+    let read = if is_input {
+        io::stdin().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    read.with_context(|| format!("cannot read {name}"))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let byte = error.utf8_error().valid_up_to() + 1;
+        anyhow!("{name} is not UTF-8 from byte {byte} on: save it as UTF-8")
+    })?;
+    entries(&text, &name)
+}
+
+/// The jobs in the text of the file `name`.
+fn entries(text: &str, name: &str) -> anyhow::Result<Vec<Entry>> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    ensure!(!text.trim().is_empty(), "{name} is empty: write one job, or a line of JSON for each");
+    let whole = match serde_json::from_str(text) {
+        Ok(value) => return of_value(value, name),
+        Err(error) => error,
+    };
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines: Vec<(usize, &str)> = lines.collect();
+    if lines.len() < 2 || serde_json::from_str::<Value>(lines[0].1).is_err() {
+        bail!("{name} is not JSON: {}", syntax_error(&whole));
+    }
+    let mut entries = Vec::with_capacity(lines.len());
+    for (index, line) in lines {
+        let place = format!("line {} of {name}", index + 1);
+        let value = serde_json::from_str(line).map_err(|error| {
+            let (said, column) = (syntax_error(&error), error.column());
+            let said = said.split(", at line ").next().unwrap_or_default();
+            anyhow!("{place} is not JSON: {said}, at column {column}")
+        })?;
+        entries.extend(of_value(value, &place)?);
+    }
+    Ok(entries)
+}
+
+/// The jobs that a value stands for: those in `jobs`; itself if it has a `body`; else a job with the value as its
+/// body.
+fn of_value(value: Value, place: &str) -> anyhow::Result<Vec<Entry>> {
+    let Value::Object(mut object) = value else {
+        bail!("{place} must be a JSON object: {{\"jobs\": […]}}, a job, or a job's body");
+    };
+    if let Some(jobs) = object.remove("jobs") {
+        return of_jobs(jobs, &object, place);
+    }
+    let job = if object.contains_key("body") {
+        Value::Object(object)
+    } else if OF_BODIES.iter().any(|name| object.contains_key(*name)) {
+        json!({ "body": object })
+    } else {
+        let names = OF_BODIES.join("`, `");
+        bail!("{place} has neither a `body`, as a job has, nor `{names}`, as a body has one of");
+    };
+    Ok(vec![Entry { job, place: place.to_owned() }])
+}
+
+fn of_jobs(jobs: Value, others: &Map<String, Value>, place: &str) -> anyhow::Result<Vec<Entry>> {
+    let Value::Array(jobs) = jobs else { bail!("{place}: `jobs` must be an array of jobs") };
+    ensure!(!jobs.is_empty(), "{place} has no jobs: `jobs` is empty");
+    if let Some(name) = others.keys().next() {
+        bail!("{place}: `{name}` cannot stand beside `jobs`; set it in each job, or by a flag");
+    }
+    let entry = |(index, job)| Entry { job, place: format!("jobs[{index}] of {place}") };
+    Ok(jobs.into_iter().enumerate().map(entry).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jobs(text: &str) -> Vec<Value> {
+        entries(text, "x").unwrap().into_iter().map(|entry| entry.job).collect()
+    }
+
+    #[test]
+    fn a_file_is_jobs_or_a_job_or_a_body_or_lines_of_these() {
+        let job = json!({"body": {"model": "m"}, "class": "batch"});
+        let body = json!({"model": "m", "input": "x"});
+        let wrapped = json!({ "body": body });
+        assert_eq!(jobs(&json!({"jobs": [job, job]}).to_string()), [job.clone(), job.clone()]);
+        assert_eq!(jobs(&format!("{job:#}")), std::slice::from_ref(&job));
+        assert_eq!(jobs(&format!("\u{feff}{body}")), std::slice::from_ref(&wrapped));
+        assert_eq!(jobs(&format!("\u{feff}{job}\r\n\r\n{body}\r\n")), [job.clone(), wrapped]);
+        let places = entries(&format!("{job}\n\n{{\"jobs\":[{job}]}}"), "x").unwrap();
+        let places: Vec<String> = places.into_iter().map(|entry| entry.place).collect();
+        assert_eq!(places, ["line 1 of x", "jobs[0] of line 3 of x"]);
+    }
+
+    #[test]
+    fn a_file_without_jobs_is_refused_with_the_place() {
+        let job = r#"{"body":{}}"#;
+        for (text, part) in [
+            ("", "x is empty"),
+            ("\u{feff}\n", "x is empty"),
+            ("[1]", "x must be a JSON object"),
+            ("{\"model\":\"m\"}", "x has neither a `body`"),
+            ("{\"jobs\":[]}", "x has no jobs"),
+            ("{\"jobs\":[],", "x is not JSON: it ends too early, at line 1, column 11"),
+            ("{\"jobs\":[{}],\"class\":\"batch\"}", "`class` cannot stand beside `jobs`"),
+            (&format!("{job}\n{{"), "line 2 of x is not JSON: it ends too early, at column 1"),
+            (&format!("{job}\n\n7"), "line 3 of x must be a JSON object"),
+        ] {
+            let error = entries(text, "x").unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}
