@@ -1,8 +1,12 @@
 //! The commands of README.md, pasted in order into fresh shells.
 //!
 //! A comment before a block of commands says how it is run: `<!-- test: MARK -->`. `server`: in a terminal of its
-//! own, where it stays; `restart`: the same, after all servers have ended; `fails`: a command in it fails; `skip,
-//! REASON`: not at all. Only ports are replaced, and `cargo run --release` runs the binary of these tests.
+//! own, where it stays; `restart`: the same, after all servers have ended; `fails`: a command in it fails; `varies`:
+//! its output differs from run to run; `skip, REASON`: not at all. Only ports are replaced, and `cargo run --release` runs the binary
+//! of these tests.
+//!
+//! A block of text behind commands is their output, where `…` stands for anything. It is compared without blanks,
+//! numbers and random names.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio, time::Duration};
 
@@ -26,9 +30,15 @@ const SKIPPED: [&str; 5] = [
     "needs Docker",
 ];
 
-/// The line that a server prints when it is ready, by its beginning or its end.
-const READY: [&str; 4] =
-    ["  try ", "  worker    2", "Ready to accept connections", "a receiver is ready"];
+/// The last line that a server prints before it is ready, by a part of its command; the others end with [`TRY`].
+const READY: [(&str, &str); 3] = [
+    ("causeway worker", "  worker    2"),
+    ("redis-server", "Ready to accept connections"),
+    ("HTTPServer", "a receiver is ready"),
+];
+
+/// The last line of a server with an API.
+const TRY: &str = "  try ";
 
 /// How long the commands of one block may be silent: the experiment takes 20 s.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -46,6 +56,7 @@ enum Mark {
     Server,
     Restart,
     Fails,
+    Varies,
     Skip(&'static str),
 }
 
@@ -56,6 +67,56 @@ struct Block {
     line: usize,
     mark: Mark,
     text: String,
+    /// The output that the page shows; empty if it shows none.
+    shown: String,
+}
+
+impl Block {
+    /// Compares what the page shows with what was printed; returns the difference.
+    fn differs(&self, printed: &str) -> Option<String> {
+        let found = comparable(printed);
+        let mut rest = found.as_str();
+        for part in comparable(&self.shown).split('…') {
+            let Some((_, behind)) = rest.split_once(part) else {
+                let line = self.line;
+                return Some(format!("README.md:{line} shows {part}\nprinted was {printed}"));
+            };
+            rest = behind;
+        }
+        None
+    }
+}
+
+/// `text` without blanks, with `0` for each number and `*` for each random name.
+fn comparable(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let (word, behind) = rest.split_at(end.max(first.len_utf8()));
+        rest = behind;
+        if word.len() == 26 || word.len() == 12 && word.chars().all(|c| c.is_ascii_hexdigit()) {
+            out.push('*');
+        } else if !word.trim().is_empty() {
+            out.push_str(&without_numbers(word));
+        }
+    }
+    while out.contains("0.0") {
+        out = out.replace("0.0", "0");
+    }
+    // A submitted job may have started meanwhile.
+    out.replace(r#""status":"running""#, r#""status":"queued""#)
+}
+
+/// `word` with `0` for each run of digits.
+fn without_numbers(word: &str) -> String {
+    let mut out = String::new();
+    for c in word.chars() {
+        let c = if c.is_ascii_digit() { '0' } else { c };
+        if c != '0' || !out.ends_with('0') {
+            out.push(c);
+        }
+    }
+    out
 }
 
 fn mark(line: &'static str) -> Option<Mark> {
@@ -64,6 +125,7 @@ fn mark(line: &'static str) -> Option<Mark> {
         None if text == "server" => Mark::Server,
         None if text == "restart" => Mark::Restart,
         None if text == "fails" => Mark::Fails,
+        None if text == "varies" => Mark::Varies,
         Some(("skip", reason)) => Mark::Skip(reason),
         _ => panic!("no such mark: {text}"),
     })
@@ -71,7 +133,7 @@ fn mark(line: &'static str) -> Option<Mark> {
 
 /// The blocks of commands in README.md.
 fn blocks() -> Vec<Block> {
-    let mut blocks = Vec::new();
+    let mut blocks: Vec<Block> = Vec::new();
     let mut next = None;
     let mut lines = README.lines().enumerate();
     while let Some((_, line)) = lines.next() {
@@ -79,10 +141,12 @@ fn blocks() -> Vec<Block> {
         if let Some(language) = line.strip_prefix("```") {
             let inside = lines.by_ref().take_while(|(_, line)| *line != "```");
             let inside: Vec<(usize, &str)> = inside.collect();
+            let text = inside.iter().map(|(_, line)| format!("{line}\n")).collect();
             if language == "sh" {
-                let line = inside[0].0 + 1;
-                let text = inside.iter().map(|(_, line)| format!("{line}\n")).collect();
-                blocks.push(Block { line, mark: next.take().unwrap_or(Mark::Paste), text });
+                let (line, mark) = (inside[0].0 + 1, next.take().unwrap_or(Mark::Paste));
+                blocks.push(Block { line, mark, text, shown: String::new() });
+            } else if language == "text" {
+                blocks.last_mut().expect("commands before their output").shown = text;
             }
         }
     }
@@ -152,12 +216,13 @@ impl Reader {
         shell
     }
 
-    /// Starts a server in a terminal of its own, and waits until it is ready.
-    async fn serve(&mut self, block: &Block) {
+    /// Starts a server in a terminal of its own, and waits until it is ready; returns what it has printed.
+    async fn serve(&mut self, block: &Block) -> String {
         let text = self.on_free_ports(&block.text);
         let mut server = Terminal::of(self.shell().args(["-c", &text]).spawn().expect("bash"));
-        server.ready(block).await;
+        let printed = server.ready(block).await;
         self.servers.push(server);
+        printed
     }
 }
 
@@ -167,14 +232,19 @@ impl Terminal {
         Self { child, lines }
     }
 
-    async fn ready(&mut self, block: &Block) {
-        let is_ready = |line: &str| READY.iter().any(|part| line.contains(part));
+    /// Waits until it is ready; returns what it has printed.
+    async fn ready(&mut self, block: &Block) -> String {
+        let mut printed = String::new();
+        let last = READY.iter().find(|(command, _)| block.text.contains(command));
+        let last = last.map_or(TRY, |(_, line)| line);
         loop {
             let line = soon("a ready server", self.lines.next_line()).await.expect("its output");
             let line = line.unwrap_or_else(|| panic!("README.md:{}: it has ended", block.line));
             eprintln!("server| {line}");
-            if is_ready(&line) {
-                return;
+            printed.push_str(&line);
+            printed.push('\n');
+            if line.contains(last) {
+                return printed;
             }
         }
     }
@@ -211,7 +281,8 @@ impl Prompt {
     async fn open(reader: &Reader) -> Self {
         let mut shell = reader.shell().stdin(Stdio::piped()).spawn().expect("bash");
         let mut input = shell.stdin.take().expect("its input");
-        let trap = format!("trap 'echo \"{FAILED}: $BASH_COMMAND\"' ERR\n");
+        // A terminal shows both outputs.
+        let trap = format!("exec 2>&1; trap 'echo \"{FAILED}: $BASH_COMMAND\"' ERR\n");
         input.write_all(trap.as_bytes()).await.expect("a shell that reads");
         Self { shell: Terminal::of(shell), input }
     }
@@ -239,19 +310,19 @@ impl Prompt {
 async fn the_commands_of_the_readme_work_in_order() {
     let mut reader = Reader::new().await;
     let mut prompt = Prompt::open(&reader).await;
-    let mut skipped = Vec::new();
+    let (mut skipped, mut differences) = (Vec::new(), Vec::new());
     for block in blocks() {
         eprintln!("README.md:{} {:?}\n{}", block.line, block.mark, block.text);
         match block.mark {
             Mark::Skip(reason) => skipped.push(reason),
-            Mark::Server => reader.serve(&block).await,
+            Mark::Server => differences.extend(block.differs(&reader.serve(&block).await)),
             Mark::Restart => {
                 while let Some(server) = reader.servers.pop() {
                     server.end().await;
                 }
-                reader.serve(&block).await;
+                differences.extend(block.differs(&reader.serve(&block).await));
             }
-            Mark::Paste | Mark::Fails => {
+            Mark::Paste | Mark::Fails | Mark::Varies => {
                 let printed = prompt.paste(&reader.on_free_ports(&block.text)).await;
                 let has_failed = printed.contains(FAILED);
                 assert_eq!(
@@ -260,10 +331,14 @@ async fn the_commands_of_the_readme_work_in_order() {
                     "README.md:{}: {printed}",
                     block.line
                 );
+                if block.mark != Mark::Varies {
+                    differences.extend(block.differs(&printed));
+                }
             }
         }
     }
     assert_eq!(skipped, SKIPPED);
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
 #[test]
