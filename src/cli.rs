@@ -227,9 +227,9 @@ pub(crate) struct Server {
 pub(crate) enum Lane {
     /// Show lanes in numbers, over all tenants
     List(Lanes),
-    /// Begin nothing more in a lane, or for one tenant in it; what runs goes on
+    /// Start nothing more in a lane, or for one tenant in it; what runs goes on
     Pause(LanesOf),
-    /// Go on
+    /// Start jobs again
     Resume(LanesOf),
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn refuse_open_bind(config: &Config, stores_tenants: bool) -> anyhow:
         return Ok(());
     }
     bail!(
-        "{address} can be reached from other machines, and there is no tenant, so everybody \
+        "{address} can be reached from other machines, and there is no tenant, so every client \
          would be let in: configure a [[tenant]], bind 127.0.0.1, or say --allow-open-bind if that \
          is what you want"
     )

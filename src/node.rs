@@ -218,7 +218,7 @@ impl Node {
         while let Some(part) = parts.join_next().await {
             part.context("a part of the process broke")??;
             if !heard.is_draining() {
-                bail!("a part of the process ended although nobody asked");
+                bail!("a part of the process ended by itself; the log says why");
             }
         }
         Ok(())

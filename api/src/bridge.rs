@@ -370,7 +370,9 @@ fn user(user_id: &str) -> Result<SessionKey, ApiError> {
 
 fn no_such_session(user_id: &str) -> ApiError {
     let user_id: String = user_id.chars().take(100).collect();
-    let message = format!("nobody of the name {user_id:?} has a conversation that is remembered");
+    let message = format!(
+        "there is no conversation of the user {user_id:?}; it never was, or it is forgotten"
+    );
     ApiError::not_found("session_not_found", message)
 }
 

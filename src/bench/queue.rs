@@ -79,7 +79,7 @@ async fn measure(subject: &Subject, options: &Options) -> anyhow::Result<Figures
     ensure!(!subject.stop.is_cancelled(), "the measurement was stopped");
     ensure!(
         drained == u64::from(options.jobs),
-        "{drained} of {} jobs came back; does somebody else take or delete what is in lane {}?",
+        "{drained} of {} jobs came back; does another process take or delete jobs of lane {}?",
         options.jobs,
         subject.shard.lane
     );

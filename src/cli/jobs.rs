@@ -63,7 +63,7 @@ pub(crate) struct JobFlags {
     /// How long it waits before it may run
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     pub(crate) delay: Option<Duration>,
-    /// How long it may take to its end, from now on
+    /// When it must have ended, counted from now; more than --delay
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     pub(crate) deadline: Option<Duration>,
     /// Where its end is posted [default: the tenant's own, if any]
@@ -96,7 +96,7 @@ pub(crate) enum Jobs {
     Show(JobsShow),
     /// Cancel a job, waiting or running
     Cancel(Watch),
-    /// Put a failed, cancelled or expired job back, or all of a state
+    /// Retry a failed, cancelled or expired job, or all of a state
     Retry(Box<JobsRetry>),
 }
 
@@ -148,7 +148,7 @@ pub(crate) struct JobsList {
     /// Only those older than this job
     #[arg(long, value_name = "JOB")]
     pub(crate) after: Option<String>,
-    /// Those of all tenants, for administrators; one call of the server for each tenant
+    /// Those of all tenants that `tenant list` shows, for administrators; one call for each tenant
     #[arg(long, conflicts_with_all = ["tenant", "after"])]
     pub(crate) all_tenants: bool,
     /// Print a line of JSON for each job instead of a table

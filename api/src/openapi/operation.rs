@@ -188,7 +188,7 @@ pub(super) const ERRORS: [(u16, &str); 16] = [
     (400, "The request is wrong; the error says how, and what would be right"),
     (401, "There is no key, or it is unknown"),
     (403, "This caller may not do that"),
-    (404, "There is nothing of that name, or it is somebody else's"),
+    (404, "There is nothing of that name, or it belongs to another tenant"),
     (406, "It is not to be had in a form that the client accepts"),
     (408, "The body came too slowly; the error says how fast it has to come"),
     (410, "It was there and is no more, or it has no result"),

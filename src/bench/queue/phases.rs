@@ -128,8 +128,8 @@ async fn pick_up(worker: Subject, idle: Sender<()>, picked: Sender<Instant>) -> 
             in_vain += 1;
             anyhow::ensure!(
                 in_vain < WAITS,
-                "a job did not come to the worker that waits for it; does somebody else take or \
-                 stop what is in lane {}?",
+                "a job did not come to the worker that waits for it; does another process take \
+                 or stop jobs of lane {}?",
                 worker.shard.lane
             );
             continue;
