@@ -65,7 +65,7 @@ fn earlier(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
     paths.iter().map(read).collect()
 }
 
-/// Where the text for people goes: to standard error if standard output is for JSON.
+/// Returns the output of the text for people: standard error if standard output is for JSON.
 fn text_output(typed: &Experiment) -> Box<dyn io::Write> {
     if typed.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) }
 }

@@ -84,7 +84,7 @@ struct Found {
 /// The parameters of a list of jobs.
 type Query = Vec<(&'static str, String)>;
 
-/// The newest jobs that fit, at most `limit`. A page of the server looks at a limited number of jobs: one with few jobs,
+/// Finds the newest jobs that fit, at most `limit`. A page of the server looks at a limited number of jobs: one with few jobs,
 /// or none, need not be the last.
 async fn find(
     client: &Client,
@@ -113,7 +113,7 @@ fn class_name(class: Option<JobClass>) -> Option<String> {
     serde_json::to_value(class?).ok()?.as_str().map(str::to_owned)
 }
 
-/// The newest jobs of all tenants, at most `limit`: the newest of each, merged.
+/// Finds the newest jobs of all tenants, at most `limit`: the newest of each, merged.
 async fn find_for_all(client: &Client, filter: &Query, limit: usize) -> anyhow::Result<Found> {
     let tenants = client.get(&["tenants"]).await?;
     let tenants = tenants["data"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -196,7 +196,7 @@ fn write_table(
     table::write(&behind("TENANT", COLUMNS), rows, out)
 }
 
-/// `columns` behind a first one.
+/// Puts `columns` behind a first one.
 fn behind<T>(first: T, columns: [T; 9]) -> [T; 10] {
     let [a, b, c, d, e, f, g, h, i] = columns;
     [first, a, b, c, d, e, f, g, h, i]

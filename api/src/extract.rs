@@ -139,7 +139,7 @@ fn other_than_object(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The beginning of a value or a name.
+/// Returns the beginning of a value or a name.
 fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(MAX_SHOWN).collect();
     if shown.len() < text.len() {

@@ -61,7 +61,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
     html.0 > 0.0 && html > preference(headers, "application/json")
 }
 
-/// The quality of the type `kind` for the client, 0 to 1, by the most specific range of `Accept` that has it
+/// Returns the quality of the type `kind` for the client, 0 to 1, by the most specific range of `Accept` that has it
 /// (RFC 9110, section 12.5.1), and the place of that range: a lower one is more specific.
 fn preference(headers: &HeaderMap, kind: &str) -> (f32, Reverse<usize>) {
     let family = kind.split('/').next().unwrap_or_default();
@@ -87,7 +87,7 @@ fn host(headers: &HeaderMap) -> &str {
     host.filter(is_plain).unwrap_or("localhost:4004")
 }
 
-/// A command to try.
+/// Returns a command to try.
 fn command(host: &str, needs_key: bool) -> String {
     let key = if needs_key { "-H \"authorization: Bearer $KEY\" " } else { "" };
     format!(

@@ -129,7 +129,15 @@ async fn each_command_names_a_server_that_is_not_there() {
     }
 }
 
-/// What the client says of a server that answers the first request with `bytes`, and closes the connection.
+#[tokio::test]
+async fn a_server_without_tls_is_named() {
+    let (mut client, _server) = served(Readers::default()).await;
+    client.base.set_scheme("https").unwrap();
+    let said = client.job("job_1").await.unwrap_err().to_string();
+    assert!(said.contains("it does not speak TLS; try http://"), "{said}");
+}
+
+/// Returns what the client says of a server that answers the first request with `bytes`, and closes the connection.
 async fn said_of(bytes: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (mut client, _server) = served(Readers::default()).await;

@@ -15,7 +15,7 @@ pub(super) fn unreachable(base: &Url, error: &reqwest::Error) -> anyhow::Error {
     )
 }
 
-/// The error and its causes, the outermost first.
+/// Returns the error and its causes, the outermost first.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |&error| error.source())
 }
@@ -36,7 +36,7 @@ fn reason(error: &reqwest::Error) -> String {
     let kind = causes().find_map(|cause| cause.downcast_ref()).map(io::Error::kind);
     match kind {
         Some(io::ErrorKind::ConnectionRefused) => "the connection is refused".to_owned(),
-        Some(io::ErrorKind::InvalidData) => "it does not speak TLS; try http://".to_owned(),
+        _ if root.contains("corrupt message") => "it does not speak TLS; try http://".to_owned(),
         _ if error.is_connect() => root.split(" (os error").next().unwrap_or_default().to_owned(),
         _ if root.starts_with("invalid HTTP") => "it does not speak HTTP".to_owned(),
         _ => "the connection broke off".to_owned(),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use causeway_queue::json::syntax_error;
 use serde_json::{Map, Value, json};
 
-/// What may begin a text file, and is no part of its text.
+/// A mark that may precede the text of a file, and is no part of it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The members by which an object is known as the body of a job.
@@ -45,7 +45,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
     entries(&text, &name)
 }
 
-/// The jobs in the text of the file `name`.
+/// Reads the jobs in the text of the file `name`.
 fn entries(text: &str, name: &str) -> anyhow::Result<Vec<Entry>> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     ensure!(!text.trim().is_empty(), "{name} is empty: write one job, or a line of JSON for each");
@@ -71,7 +71,7 @@ fn entries(text: &str, name: &str) -> anyhow::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// The jobs that a value stands for: those in `jobs`; itself if it has a `body`; else a job with the value as its
+/// Returns the jobs that a value stands for: those in `jobs`; itself if it has a `body`; else a job with the value as its
 /// body.
 fn of_value(value: Value, place: &str) -> anyhow::Result<Vec<Entry>> {
     let Value::Object(mut object) = value else {

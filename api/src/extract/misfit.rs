@@ -9,7 +9,8 @@ use causeway_queue::json::without_position;
 use super::shown;
 use crate::error::ApiError;
 
-/// What serde says of the value that `path` leads to, which is `.` for the whole.
+/// Returns the refusal of JSON that does not fit: `said` is serde's report of the value at `path`, which is `.` for the
+/// whole.
 pub(super) fn misfit(said: &str, path: String) -> ApiError {
     let said = without_position(said);
     let missing = quoted(said).filter(|_| said.starts_with("missing field"));
@@ -30,7 +31,7 @@ pub(super) fn misfit(said: &str, path: String) -> ApiError {
     ApiError::invalid_param(&field, message).with_code(code)
 }
 
-/// The query does not have the parameters of its route; `rejection` is axum's report of that.
+/// Returns the refusal of a query that does not fit its route; `rejection` is axum's report of it.
 pub(crate) fn misfit_of_query(rejection: &QueryRejection) -> ApiError {
     let text = rejection.body_text();
     let said = text.split_once("query string: ").map_or(text.as_str(), |(_, said)| said);
@@ -65,10 +66,10 @@ fn in_plain_words(said: &str) -> String {
     }
 }
 
-/// What serde says of a header of a job that is neither.
+/// The report of serde about a header of a job that is neither a string nor an array of strings.
 const OF_TEXTS: &str = "data did not match any variant of untagged enum Written";
 
-/// A type, as serde names what it expects.
+/// Names a type in words of JSON, as serde expects it.
 fn kind(expected: &str) -> &str {
     match expected {
         "u64" | "u32" | "u16" | "usize" => "a whole number, 0 or more",
@@ -80,7 +81,7 @@ fn kind(expected: &str) -> &str {
     }
 }
 
-/// A value, as serde names what it has found.
+/// Writes a value as JSON does, as serde has found it.
 fn value(found: &str) -> String {
     let quoted = ["integer `", "floating point `", "boolean `"];
     if let Some(value) = quoted.iter().find_map(|start| found.strip_prefix(start)) {
