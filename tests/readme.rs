@@ -2,8 +2,8 @@
 //!
 //! A comment before a block of commands says how it is run: `<!-- test: MARK -->`. `server`: in a terminal of its
 //! own, where it stays; `restart`: the same, after all servers have ended; `fails`: a command in it fails; `varies`:
-//! its output differs from run to run; `skip, REASON`: not at all. Only ports are replaced, and `cargo run --release` runs the binary
-//! of these tests.
+//! its output differs from run to run; `skip, REASON`: not at all. Only ports are replaced, and `cargo run --release`
+//! runs the binary of these tests.
 //!
 //! A block of text behind commands is their output, where `…` stands for anything. It is compared without blanks,
 //! numbers and random names.
