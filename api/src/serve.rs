@@ -162,7 +162,7 @@ impl Server {
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                self.connections.evict();
+                self.connections.free_handle();
                 self.warn(&error);
                 sleep(NO_HANDLE).await;
             }

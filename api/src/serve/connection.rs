@@ -1,11 +1,10 @@
 //! The connections of this process: how many there are, which may be closed for others, and when one is overdue.
 //!
 //! A connection is a *stranger* until one of its requests was let in, *busy* while such a request is answered, and
-//! *idle* between two of them. When all places are taken a newcomer takes that of the oldest stranger without a
-//! request; else that of the connection that has been idle for the longest time; and at last that of the oldest stranger
-//! whose request is being answered. Busy ones keep theirs, unless they send a body too slowly (see
-//! [`reading`](super::reading)). So clients without a key, however many, keep no client with a key out, nor close its
-//! idle connections.
+//! *idle* between two of them. A new connection that finds no free place takes the place of the oldest stranger without
+//! a request, else of the oldest stranger, else of the connection that has been idle for the longest time. Busy
+//! connections keep their places, unless they send a body too slowly (see [`reading`](super::reading)). Thus clients
+//! without a key, however many, neither keep out a client with a key nor close its idle connections.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -51,6 +50,8 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     open: usize,
+    /// The open connections that have lost their places and have not ended yet.
+    evicted: usize,
     /// Counts what enters a queue, so that the lowest number has been there for the longest time.
     next: u64,
     all: HashMap<u64, Arc<Connection>>,
@@ -123,7 +124,7 @@ impl Connections {
     /// Registers a new connection, and evicts another one where all places are taken. `None`: all are busy.
     pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Registered> {
         let mut table = self.table();
-        if table.open >= self.most && !table.evict() && !self.read.end_slow(None) {
+        if table.held() >= self.most && !table.evict() && !self.read.end_slow(None) {
             return None;
         }
         let id = table.number();
@@ -153,9 +154,13 @@ impl Connections {
         self.table().open > self.most + EVICTED_AT_ONCE
     }
 
-    /// Closes one connection that is not busy, if there is one, or else one whose body is slow.
-    pub(super) fn evict(&self) -> bool {
-        self.table().evict() || self.read.end_slow(None)
+    /// Frees a handle: closes one connection that is not busy, or else one whose body is slow. Does nothing while
+    /// another one is about to end.
+    pub(super) fn free_handle(&self) {
+        let mut table = self.table();
+        if table.evicted == 0 && !table.evict() {
+            self.read.end_slow(None);
+        }
     }
 
     /// True if a request is answered on any connection; `None` if there is no connection.
@@ -188,13 +193,20 @@ impl Table {
         self.next
     }
 
+    /// Returns the number of places that are taken.
+    fn held(&self) -> usize {
+        self.open - self.evicted
+    }
+
     fn evict(&mut self) -> bool {
         let unused = self.strangers.values().find(|one| !one.answers.load(Ordering::Acquire));
         let unused = unused.map(|one| one.id).and_then(|id| self.strangers.remove_entry(&id));
-        let evicted = unused.or_else(|| self.idle.pop_first());
-        let evicted = evicted.or_else(|| self.strangers.pop_first());
+        // A refused client that does not read its answer is a stranger that answers: it goes before idle connections.
+        let evicted = unused.or_else(|| self.strangers.pop_first());
+        let evicted = evicted.or_else(|| self.idle.pop_first());
         let Some((_, connection)) = evicted else { return false };
         connection.is_evicted.store(true, Ordering::Release);
+        self.evicted += 1;
         connection.attention.notify_one();
         true
     }
@@ -224,7 +236,7 @@ impl Connection {
         let mut place = self.place();
         let mut table = self.connections.table();
         // Otherwise connections that were evicted would pile up beyond the bound, and no other would be accepted.
-        if self.is_evicted() && table.open > self.connections.most {
+        if self.is_evicted() && table.held() >= self.connections.most {
             return Err(NoPlace::Evicted);
         }
         let busy = table.busy.get(tenant).copied().unwrap_or(0);
@@ -232,7 +244,9 @@ impl Connection {
         if shares && busy >= share && !self.connections.read.end_slow(Some(tenant)) {
             return Err(NoPlace::Share);
         }
-        self.is_evicted.store(false, Ordering::Release);
+        if self.is_evicted.swap(false, Ordering::AcqRel) {
+            table.evicted -= 1;
+        }
         table.leave(&place);
         table.busy.insert(tenant.clone(), busy + 1);
         *place = Place::Busy(tenant.clone());
@@ -389,6 +403,9 @@ impl Drop for Registered {
         table.leave(&place);
         table.all.remove(&self.0.id);
         table.open -= 1;
+        if self.0.is_evicted() {
+            table.evicted -= 1;
+        }
     }
 }
 
@@ -418,19 +435,32 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_answered_outlasts_idle_connections() {
+    fn strangers_leave_before_idle_connections() {
         let connections = connections(3);
         let all: Vec<_> = (0..3).map(|_| admit(&connections).unwrap()).collect();
         let [answering, idle, unused] = [&all[0].0, &all[1].0, &all[2].0];
         answering.begins();
         idle.let_in(&tenant("ann"), false).unwrap();
         idle.ends();
-        for next in [unused, idle, answering] {
+        for next in [unused, answering, idle] {
             assert!(!next.is_evicted());
-            assert!(connections.evict());
+            assert!(connections.table().evict());
             assert!(next.is_evicted());
         }
-        assert!(!connections.evict());
+        assert!(!connections.table().evict());
+    }
+
+    #[test]
+    fn an_evicted_connection_needs_no_place() {
+        let connections = connections(2);
+        let (stranger, idle) = (admit(&connections).unwrap(), admit(&connections).unwrap());
+        idle.0.let_in(&tenant("ann"), false).unwrap();
+        idle.0.ends();
+        drop(admit(&connections).unwrap());
+        assert!(stranger.0.is_evicted());
+        let _last = admit(&connections).unwrap();
+        connections.free_handle();
+        assert!(!idle.0.is_evicted(), "the stranger, which is about to end, makes room");
     }
 
     #[test]
