@@ -100,8 +100,8 @@ impl Reload {
         }
     }
 
-    /// Sets the bounds again that a store has lost or not taken, and divides them anew with former shards;
-    /// lets deadlines take effect while there is no worker.
+    /// Sets limits that the store has lost or not taken, or that a former shard does not have yet. Lets deadlines take
+    /// effect while there is no worker.
     async fn uphold(&self) {
         if self.registry.is_some()
             && let Err(error) = self.queue.let_in().await

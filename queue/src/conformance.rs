@@ -193,13 +193,12 @@ macro_rules! promises {
             a_profile_moves_with_its_tenant
             a_message_that_stays_behind_remembers
             a_pause_holds_in_new_shards
-            former_shards_share_in_the_bounds
+            a_former_shard_takes_the_share_of_a_current_one
+            limits_reach_a_shard_that_is_discovered_later
             a_cap_holds_for_former_delayed_jobs
             a_cap_holds_for_former_paused_jobs
             a_cap_holds_for_jobs_put_back
-            a_full_lane_waits_for_its_former_shards
             a_raised_rate_reaches_former_shards
-            a_closed_shard_keeps_its_debts
             jobs_of_two_lanes_go_together
             what_is_refused_is_taken_back
             a_lane_is_stopped_in_all_its_shards

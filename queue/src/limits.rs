@@ -44,7 +44,7 @@ impl Default for TenantLimits {
     }
 }
 
-/// What all tenants together may use of a lane. With several shards each gets an even part.
+/// What all tenants together may use of a lane. With several shards each takes an even share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LaneLimits {
@@ -70,36 +70,20 @@ impl Default for LaneLimits {
 }
 
 impl LaneLimits {
-    /// The part of shard `index` of `shards` (at least 1); the parts add up to the whole. A shard that
-    /// gets nothing of a rate is [closed](Self::closed).
+    /// Returns the share of shard `index` of `shards` (at least 1). The shares add up to the whole. The configuration
+    /// refuses a limit below the number of shards, so no share is zero.
     #[must_use]
-    pub fn part(&self, index: u16, shards: u16) -> Self {
-        let part = |whole: u64| {
+    pub fn share(&self, index: u16, shards: u16) -> Self {
+        let share = |whole: u64| {
             let (index, shards) = (u64::from(index), u64::from(shards.max(1)));
             whole / shards + u64::from(index < whole % shards)
         };
-        let part32 = |whole: u32| u32::try_from(part(whole.into())).unwrap_or(whole);
-        let requests_per_minute = self.requests_per_minute.map(part32);
-        let tokens_per_minute = self.tokens_per_minute.map(part);
-        let max_queued = part(self.max_queued);
-        if requests_per_minute == Some(0) || tokens_per_minute == Some(0) {
-            return Self { max_queued, ..self.closed() };
-        }
-        let max_running = self.max_running.map(part32);
-        Self { max_running, max_queued, requests_per_minute, tokens_per_minute }
-    }
-
-    /// What a shard gets that begins nothing for now, where there are bounds at all. Of a rate it gets the
-    /// least there is: without one, what was begun at its expense would be forgotten.
-    #[must_use]
-    pub fn closed(&self) -> Self {
-        let (requests, tokens) = (self.requests_per_minute, self.tokens_per_minute);
-        let is_bounded = self.max_running.is_some() || requests.is_some() || tokens.is_some();
+        let share32 = |whole: u32| u32::try_from(share(whole.into())).unwrap_or(whole);
         Self {
-            max_running: is_bounded.then_some(0),
-            max_queued: self.max_queued,
-            requests_per_minute: requests.map(|_| 1),
-            tokens_per_minute: tokens.map(|_| 1),
+            max_running: self.max_running.map(share32),
+            max_queued: share(self.max_queued),
+            requests_per_minute: self.requests_per_minute.map(share32),
+            tokens_per_minute: self.tokens_per_minute.map(share),
         }
     }
 }
@@ -259,10 +243,10 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_lane_add_up() {
+    fn shares_of_a_lane_add_up() {
         let whole = LaneLimits { max_running: Some(10), max_queued: 7, ..LaneLimits::default() };
-        let parts: Vec<LaneLimits> = (0..4).map(|index| whole.part(index, 4)).collect();
-        assert_eq!(parts.iter().filter_map(|part| part.max_running).sum::<u32>(), 10);
-        assert_eq!(parts.iter().map(|part| part.max_queued).sum::<u64>(), 7);
+        let shares: Vec<LaneLimits> = (0..4).map(|index| whole.share(index, 4)).collect();
+        assert_eq!(shares.iter().filter_map(|share| share.max_running).sum::<u32>(), 10);
+        assert_eq!(shares.iter().map(|share| share.max_queued).sum::<u64>(), 7);
     }
 }

@@ -1,11 +1,10 @@
 //! The queue as the API and the worker see it: jobs in lanes over one backend.
 
-mod bounds;
 mod fleet;
 mod lanes;
+mod limits;
 mod list;
 mod moved;
-mod parts;
 mod submit;
 mod survey;
 mod turn;
@@ -20,7 +19,7 @@ use bytes::Bytes;
 use tokio::{sync::Mutex, time::Instant};
 
 pub use self::lanes::Lane;
-use self::{bounds::Limits, fleet::Fleet, survey::Surveyed};
+use self::{fleet::Fleet, limits::LatestLimits, survey::Surveyed};
 use crate::{
     backend::Backend,
     error::Error,
@@ -40,7 +39,7 @@ pub struct Queue {
     backend: Arc<dyn Backend>,
     lanes: Arc<[Lane]>,
     surveyed: Arc<RwLock<Surveyed>>,
-    limits: Arc<RwLock<Option<Limits>>>,
+    limits: Arc<RwLock<Option<LatestLimits>>>,
     fleet: Arc<Mutex<Option<Fleet>>>,
 }
 

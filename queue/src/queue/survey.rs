@@ -1,12 +1,16 @@
 //! Shards that an earlier configuration used and the present one does not: which there are, and what is left in
 //! them.
 
-use std::{collections::BTreeSet, sync::PoisonError};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::PoisonError,
+};
 
 use super::Queue;
 use crate::{
     error::Error,
-    id::{Layout, Shard},
+    id::{LaneName, Layout, Shard},
+    limits::LaneLimits,
 };
 
 /// What the last survey found.
@@ -14,10 +18,6 @@ use crate::{
 pub(super) struct Surveyed {
     /// How lanes were spread before, otherwise than now.
     pub(super) former: Vec<Layout>,
-    /// The shards of these that hold jobs which have not ended, or which can be put back.
-    held: Vec<Shard>,
-    /// Of these, those in which something runs or can begin.
-    active: Vec<Shard>,
 }
 
 impl Queue {
@@ -40,22 +40,13 @@ impl Queue {
         }
         former.retain(|layout| self.layouts().all(|used| used != *layout));
         self.surveyed.write().unwrap_or_else(PoisonError::into_inner).former = former;
-        let (mut busy, mut held, mut active) = (Vec::new(), Vec::new(), Vec::new());
+        let mut busy = Vec::new();
         for shard in self.former_shards() {
             let stats = self.backend.stats(&shard, None).await?;
-            // What waits for its time, or is paused, needs nothing of the lane's bounds.
-            if stats.running > 0 || stats.oldest_wait_ms > 0 {
-                active.push(shard.clone());
-            }
-            if stats.queued + stats.running + stats.dead.unwrap_or(0) > 0 {
-                held.push(shard.clone());
-            }
             if stats.queued + stats.running > 0 {
                 busy.push(shard);
             }
         }
-        let mut surveyed = self.surveyed.write().unwrap_or_else(PoisonError::into_inner);
-        (surveyed.held, surveyed.active) = (held, active);
         Ok(busy)
     }
 
@@ -87,18 +78,18 @@ impl Queue {
         !self.former_shards().is_empty()
     }
 
-    /// The former shards in which something ran or could begin when the last survey came by.
-    pub(super) fn active_shards(&self) -> Vec<Shard> {
-        self.surveyed.read().unwrap_or_else(PoisonError::into_inner).active.clone()
-    }
-
-    /// Whether a former shard may hold jobs. Where a process that accepts jobs has ever been, it has set
-    /// bounds.
-    pub(super) async fn holds_something(&self, former: &Shard) -> Result<bool, Error> {
-        Ok(self.is_held(former) || self.backend.has_limits(former).await?)
-    }
-
-    fn is_held(&self, former: &Shard) -> bool {
-        self.surveyed.read().unwrap_or_else(PoisonError::into_inner).held.contains(former)
+    /// Returns each known shard of the lanes with its share of the limits of its lane. A former shard takes the share
+    /// of a current one, so a lane may run up to `known shards / current shards` times its limits.
+    pub(super) fn shares(
+        &self,
+        limits: &HashMap<LaneName, LaneLimits>,
+    ) -> Vec<(Shard, LaneLimits)> {
+        let share = |shard: Shard| {
+            let shards = self.layouts().find(|layout| layout.lane == shard.lane)?.shards;
+            let whole = limits.get(&shard.lane).cloned().unwrap_or_default();
+            let share = whole.share(shard.index % shards, shards);
+            Some((shard, share))
+        };
+        self.known_shards().into_iter().filter_map(share).collect()
     }
 }
