@@ -28,8 +28,8 @@ use crate::{
 /// How often the histograms of the metrics are drained.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How often an API process looks for shards of earlier configurations.
-const SURVEY: Duration = Duration::from_secs(60);
+/// The interval of discoveries of former shards by an API process.
+const DISCOVERY: Duration = Duration::from_secs(60);
 
 /// How long a claim loop may stand before the process counts as stuck.
 pub(crate) const STUCK: Duration = Duration::from_secs(30);
@@ -125,7 +125,7 @@ impl Node {
             Some(_) | None => None,
         };
         if serves {
-            queue.survey().await?;
+            queue.discover().await?;
         }
         let api = listener.map(|listener| {
             let health = worker.as_ref().map(Worker::health);
@@ -169,7 +169,8 @@ impl Node {
             upkeep.spawn(upstream::check::after_start(self.config.clone(), clients));
         }
         if self.worker.is_none() {
-            upkeep.spawn(keep_surveying(self.queue.clone()));
+            // Workers watch for themselves.
+            upkeep.spawn(self.queue.clone().watch(DISCOVERY, drop));
         }
         let mut probes = JoinSet::new();
         let mut parts = JoinSet::<anyhow::Result<()>>::new();
@@ -276,17 +277,6 @@ async fn tell_lost(queue: &Queue) -> anyhow::Result<()> {
         tracing::warn!(jobs = lost, "the store is in memory: jobs that have not ended are lost");
     }
     Ok(())
-}
-
-/// Knows of the shards of earlier configurations: where there is a worker, it looks for them.
-async fn keep_surveying(queue: Queue) {
-    let mut ticks = tokio::time::interval(SURVEY);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = queue.survey().await {
-            tracing::debug!(%error, "cannot look for former shards");
-        }
-    }
 }
 
 async fn keep_up(metrics: PrometheusHandle) {

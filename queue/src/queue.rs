@@ -4,9 +4,8 @@ mod fleet;
 mod lanes;
 mod limits;
 mod list;
-mod moved;
+mod resharding;
 mod submit;
-mod survey;
 mod turn;
 
 use std::{
@@ -19,12 +18,12 @@ use bytes::Bytes;
 use tokio::{sync::Mutex, time::Instant};
 
 pub use self::lanes::Lane;
-use self::{fleet::Fleet, limits::LatestLimits, survey::Surveyed};
+use self::{fleet::Fleet, limits::LatestLimits};
 use crate::{
     backend::Backend,
     error::Error,
     fair::Estimate,
-    id::{JobId, LaneName, SessionKey, Shard, TenantId},
+    id::{JobId, LaneName, Layout, SessionKey, Shard, TenantId},
     job::{Job, NewJob, Spec},
     limits::{Rate, Throttle},
     reader::{Follower, Waiter, look_until},
@@ -38,7 +37,8 @@ use crate::{
 pub struct Queue {
     backend: Arc<dyn Backend>,
     lanes: Arc<[Lane]>,
-    surveyed: Arc<RwLock<Surveyed>>,
+    /// The layouts that this process does not use, by the latest [discovery](Self::discover).
+    former: Arc<RwLock<Vec<Layout>>>,
     limits: Arc<RwLock<Option<LatestLimits>>>,
     fleet: Arc<Mutex<Option<Fleet>>>,
 }
@@ -49,8 +49,8 @@ impl Queue {
     pub fn new(backend: Arc<dyn Backend>, lanes: Vec<Lane>) -> Self {
         let lanes =
             if lanes.is_empty() { vec![Lane::named(LaneName::default_lane())] } else { lanes };
-        let (surveyed, limits, fleet) = Default::default();
-        Self { backend, lanes: lanes.into(), surveyed, limits, fleet }
+        let (former, limits, fleet) = Default::default();
+        Self { backend, lanes: lanes.into(), former, limits, fleet }
     }
 
     /// The store itself: for workers, and for what concerns one shard.
@@ -59,9 +59,9 @@ impl Queue {
         &self.backend
     }
 
-    /// The shard of the first lane that holds what belongs to a tenant rather than to a job:
-    /// conversations and rate buckets.
-    fn home(&self, tenant: &TenantId) -> Shard {
+    /// The shard of the first lane that holds what belongs to a tenant rather than to a job: rate buckets, and the
+    /// conversations that let one job run at a time.
+    fn home_shard(&self, tenant: &TenantId) -> Shard {
         Shard::of(&self.lanes[0].name, self.lanes[0].shards, tenant)
     }
 
@@ -222,7 +222,7 @@ impl Queue {
         name: &str,
         rate: Rate,
     ) -> Result<Throttle, Error> {
-        self.backend.throttle(&self.home(tenant), tenant, name, rate).await
+        self.backend.throttle(&self.home_shard(tenant), tenant, name, rate).await
     }
 
     /// The tenant's remembered conversations, the most recent first.

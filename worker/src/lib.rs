@@ -27,7 +27,6 @@ mod notice;
 mod presence;
 mod reaper;
 mod schedule;
-mod scout;
 mod settings;
 mod stop;
 pub mod upstream;

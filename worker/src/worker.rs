@@ -29,7 +29,6 @@ use crate::{
     presence::Presence,
     reaper::Reaper,
     schedule::Schedule,
-    scout,
     settings::Settings,
     stop::Stop,
     upstream::{Memory, Upstream},
@@ -148,7 +147,9 @@ impl Worker {
         let courier = Courier { queue: self.queue.clone(), nudges };
         crew.helpers.spawn(courier.run());
         let (found, mut former) = mpsc::channel(1);
-        crew.helpers.spawn(scout::run(self.queue.clone(), self.settings.reconcile_every, found));
+        // If the channel is full, the next discovery finds the same shards.
+        let found = move |shards| drop(found.try_send(shards));
+        crew.helpers.spawn(self.queue.clone().watch(self.settings.reconcile_every, found));
         for shard in self.queue.shards() {
             crew.serve(shard);
         }
@@ -268,7 +269,7 @@ impl<'a> Crew<'a> {
         self.consumers.spawn(consumer.run());
     }
 
-    /// Serves shards of an earlier configuration too.
+    /// Serves former shards with unfinished jobs, too, until this process ends.
     fn take_over(&mut self, shards: Vec<Shard>) {
         self.forlorn.retain(|shard| shards.contains(shard));
         for shard in shards {

@@ -26,7 +26,7 @@ async fn limit(queue: &Queue, lane: &LaneLimits, tenant: &TenantLimits) {
 /// The lane over so many shards, where every tenant may run one job at a time.
 async fn spread_otherwise(stage: &Stage, shards: u16) -> Queue {
     let queue = with_shards(stage, shards);
-    queue.survey().await.expect("the store answers");
+    queue.discover().await.expect("the store answers");
     let one = TenantLimits { max_running: Some(1), ..TenantLimits::default() };
     limit(&queue, &LaneLimits::default(), &one).await;
     queue
@@ -50,10 +50,10 @@ fn assert_one_each(leases: &[Lease]) {
 /// Each former shard runs as many jobs as a current one, and leaves the limits of the current ones as they are.
 pub async fn a_former_shard_takes_the_share_of_a_current_one(stage: Stage) {
     let before = with_shards(&stage, 4);
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     submit_one_each(&before, &stage).await;
     let after = with_shards(&stage, 2);
-    after.survey().await.unwrap();
+    after.discover().await.unwrap();
     let four = LaneLimits { max_running: Some(4), ..LaneLimits::default() };
     limit(&after, &four, &TenantLimits::default()).await;
     let mut ended = 0;
@@ -77,13 +77,13 @@ pub async fn a_former_shard_takes_the_share_of_a_current_one(stage: Stage) {
 pub async fn limits_reach_a_shard_that_is_discovered_later(stage: Stage) {
     let (before, after) = (with_shards(&stage, 4), with_shards(&stage, 1));
     let one = TenantLimits { max_running: Some(1), ..TenantLimits::default() };
-    after.survey().await.unwrap();
+    after.discover().await.unwrap();
     limit(&after, &LaneLimits::default(), &one).await;
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     for _ in 0..3 {
         submit_one_each(&before, &stage).await;
     }
-    after.survey().await.unwrap();
+    after.discover().await.unwrap();
     assert!(!after.uphold_limits().await.unwrap(), "nothing was lost");
     assert_one_each(&claim_all(&after).await);
 }
@@ -91,7 +91,7 @@ pub async fn limits_reach_a_shard_that_is_discovered_later(stage: Stage) {
 /// A tenant's cap holds for jobs that become due in a former shard.
 pub async fn a_cap_holds_for_former_delayed_jobs(stage: Stage) {
     let before = with_shards(&stage, 4);
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     for _ in 0..3 {
         submit_delayed(&before, &stage).await;
     }
@@ -103,7 +103,7 @@ pub async fn a_cap_holds_for_former_delayed_jobs(stage: Stage) {
 /// A tenant's cap holds when its pause in a former shard is over.
 pub async fn a_cap_holds_for_former_paused_jobs(stage: Stage) {
     let before = with_shards(&stage, 4);
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     let lane = &stage.shard.lane;
     for tenant in tenants() {
         before.pause(lane, Some(&tenant), true).await.unwrap();
@@ -121,7 +121,7 @@ pub async fn a_cap_holds_for_former_paused_jobs(stage: Stage) {
 /// A tenant's cap holds for what is put back into a former shard in which all had ended.
 pub async fn a_cap_holds_for_jobs_put_back(stage: Stage) {
     let before = with_shards(&stage, 4);
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     let mut ids: Vec<JobId> = Vec::new();
     for _ in 0..3 {
         ids.extend(submit_one_each(&before, &stage).await);
@@ -140,7 +140,7 @@ pub async fn a_cap_holds_for_jobs_put_back(stage: Stage) {
 /// Bounds that are raised are raised where the jobs of a tenant wait that has moved.
 pub async fn a_raised_rate_reaches_former_shards(stage: Stage) {
     let before = with_shards(&stage, 4);
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     let rate = |rate| TenantLimits { requests_per_minute: Some(rate), ..TenantLimits::default() };
     limit(&before, &LaneLimits::default(), &rate(1)).await;
     for _ in 0..2 {
@@ -148,7 +148,7 @@ pub async fn a_raised_rate_reaches_former_shards(stage: Stage) {
     }
     assert_one_each(&claim_all(&before).await);
     let after = with_shards(&stage, 1);
-    after.survey().await.unwrap();
+    after.discover().await.unwrap();
     limit(&after, &LaneLimits::default(), &rate(1)).await;
     assert_eq!(claim_all(&after).await.len(), 0);
     limit(&after, &LaneLimits::default(), &rate(6000)).await;

@@ -42,7 +42,7 @@ pub(super) async fn submit_one_each(queue: &Queue, stage: &Stage) -> Vec<JobId> 
 
 /// What is left in former shards of the lane; other stages may share the store.
 async fn left(queue: &Queue) -> Vec<u16> {
-    let busy = queue.survey().await.expect("the store answers").into_iter();
+    let busy = queue.discover().await.expect("the store answers").into_iter();
     busy.filter(|shard| shard.lane == queue.lanes()[0].name).map(|shard| shard.index).collect()
 }
 
@@ -129,13 +129,13 @@ pub async fn another_number_of_shards_loses_nothing(stage: Stage) {
 /// With more shards: a tenant that moves keeps its list, and its idempotency keys.
 pub async fn a_tenant_that_moves_keeps_what_it_has(stage: Stage) {
     let before = with_shards(&stage, 1);
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     let keyed_each = |queue: &Queue, digest| -> Vec<NewJob> {
         one_each(queue, &stage).into_iter().map(|job| keyed(job, "k", digest)).collect()
     };
     let old = before.submit(keyed_each(&before, 1)).await.unwrap();
     let after = with_shards(&stage, 3);
-    after.survey().await.unwrap();
+    after.discover().await.unwrap();
     let moved = one_each(&after, &stage).iter().filter(|job| job.id.shard().index > 0).count();
     assert!(moved > 0);
     let again = after.submit(keyed_each(&after, 1)).await.unwrap();
@@ -154,14 +154,14 @@ pub async fn a_tenant_that_moves_keeps_what_it_has(stage: Stage) {
 /// With more shards: the retry of a tenant that moved takes the orphan that was left before.
 pub async fn an_orphan_is_taken_from_a_former_shard(stage: Stage) {
     let before = with_shards(&stage, 1);
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     let left = one_each(&before, &stage);
     let call = |job: &NewJob| CallKey { tenant: job.tenant.clone(), digest: [1; 32] };
     for job in &left {
         stage.store().put_orphan(&call(job), &job.id, LEASE).await.unwrap();
     }
     let after = with_shards(&stage, 3);
-    after.survey().await.unwrap();
+    after.discover().await.unwrap();
     for (job, old) in one_each(&after, &stage).iter().zip(left) {
         let home = job.id.shard();
         assert_eq!(after.take_orphan(home, &call(job)).await.unwrap(), Some(old.id));
@@ -172,11 +172,11 @@ pub async fn an_orphan_is_taken_from_a_former_shard(stage: Stage) {
 /// With more shards: a conversation is found, and goes on where its tenant is now.
 pub async fn a_conversation_moves_with_its_tenant(stage: Stage) {
     let before = with_shards(&stage, 1);
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     let after = with_shards(&stage, 3);
     let session = session_key("s");
     for (queue, heard) in [(&before, 0), (&after, 1), (&after, 2)] {
-        queue.survey().await.unwrap();
+        queue.discover().await.unwrap();
         for tenant in tenants() {
             let talk = queue.conversation(&tenant, &session).await.unwrap();
             assert_eq!(talk.map_or(0, |talk| talk.turns.len()), heard);
@@ -205,11 +205,11 @@ pub async fn a_profile_moves_with_its_tenant(stage: Stage) {
         profile: RawJson::string(profile),
         ttl: LEASE,
     };
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     for tenant in tenants() {
         assert!(before.change_profile(&tenant, &session, &change(None, "one")).await.unwrap());
     }
-    after.survey().await.unwrap();
+    after.discover().await.unwrap();
     for tenant in tenants() {
         let found = after.profile(&tenant, &session).await.unwrap();
         assert_eq!(found, Some(RawJson::string("one")));
@@ -223,7 +223,7 @@ pub async fn a_profile_moves_with_its_tenant(stage: Stage) {
 /// A message that waits where its tenant was keeps its conversation when a newer one takes it along.
 pub async fn a_message_that_stays_behind_remembers(stage: Stage) {
     let (before, after) = (with_shards(&stage, 1), with_shards(&stage, 3));
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     let moved = |queue: &Queue| -> Vec<NewJob> {
         let homes = one_each(&after, &stage);
         let jobs = one_each(queue, &stage).into_iter().zip(homes);
@@ -236,7 +236,7 @@ pub async fn a_message_that_stays_behind_remembers(stage: Stage) {
         settle(&before, lease, answer).await;
     }
     before.submit(moved(&before)).await.unwrap();
-    after.survey().await.unwrap();
+    after.discover().await.unwrap();
     after.submit(moved(&after)).await.unwrap();
     let leases = claim_all(&after).await;
     assert_eq!(leases.len(), 2 * first.len());
@@ -246,13 +246,13 @@ pub async fn a_message_that_stays_behind_remembers(stage: Stage) {
 /// What is paused in a lane is paused in shards that come to it.
 pub async fn a_pause_holds_in_new_shards(stage: Stage) {
     let before = with_shards(&stage, 1);
-    before.survey().await.unwrap();
+    before.discover().await.unwrap();
     let lane = &stage.shard.lane;
     let last = tenant_id("tenant-39");
     before.pause(lane, None, true).await.unwrap();
     before.pause(lane, Some(&last), true).await.unwrap();
     let after = with_shards(&stage, 3);
-    after.survey().await.unwrap();
+    after.discover().await.unwrap();
     submit_one_each(&after, &stage).await;
     assert_eq!(claim_all(&after).await.len(), 0);
     after.pause(lane, None, false).await.unwrap();
@@ -260,7 +260,7 @@ pub async fn a_pause_holds_in_new_shards(stage: Stage) {
     after.pause(lane, Some(&last), false).await.unwrap();
     assert_eq!(claim_all(&after).await.len(), 1);
     let more = with_shards(&stage, 5);
-    more.survey().await.unwrap();
+    more.discover().await.unwrap();
     submit_one_each(&more, &stage).await;
     assert_eq!(claim_all(&more).await.len(), TENANTS);
 }
@@ -343,6 +343,6 @@ pub async fn a_made_up_shard_stays_unknown(stage: Stage) {
     assert_eq!(stage.queue.job(&ann, &id).await.unwrap(), None);
     assert_eq!(stage.queue.cancel(&ann, &id).await.unwrap(), None);
     assert_eq!(stage.queue.retry(&ann, &id).await.unwrap(), None);
-    stage.queue.survey().await.unwrap();
+    stage.queue.discover().await.unwrap();
     assert!(!stage.queue.known_shards().iter().any(|shard| shard.index == 77));
 }

@@ -68,9 +68,9 @@ impl Layout {
         (0..self.shards).map(move |index| Shard { lane: lane.clone(), index })
     }
 
-    /// Where a tenant is at home; see [`Shard::of`].
+    /// Returns the shard of a tenant; see [`Shard::of`].
     #[must_use]
-    pub fn home(&self, tenant: &TenantId) -> Shard {
+    pub fn home_shard(&self, tenant: &TenantId) -> Shard {
         Shard::of(&self.lane, self.shards, tenant)
     }
 }

@@ -1,6 +1,6 @@
 //! Lanes: which shards they have, how much lies in them, and who stops them.
 
-use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
+use std::{sync::PoisonError, time::Duration};
 
 use super::Queue;
 use crate::{
@@ -58,28 +58,14 @@ impl Queue {
         self.layouts().flat_map(|layout| layout.all()).collect()
     }
 
-    /// Every shard that may hold something: those of the lanes, and those that an earlier
-    /// configuration used, as the last [`survey`](Self::survey) found them.
-    #[must_use]
-    pub fn known_shards(&self) -> Vec<Shard> {
-        [self.shards(), self.former_shards()].concat()
-    }
-
-    /// Where in a lane a tenant was at home when the lane was spread otherwise; `home` is where it is now.
-    pub(super) fn former_homes(&self, home: &Shard, tenant: &TenantId) -> BTreeSet<Shard> {
-        let surveyed = self.surveyed.read().unwrap_or_else(PoisonError::into_inner);
-        let of_lane = surveyed.former.iter().filter(|layout| layout.lane == home.lane);
-        of_lane.map(|layout| layout.home(tenant)).filter(|shard| shard != home).collect()
-    }
-
     /// The shards that may hold something of `tenant`, but deliveries: where it is at home in each lane,
     /// then where it was.
     pub(super) fn shards_of(&self, tenant: &TenantId) -> Vec<Shard> {
-        let surveyed = self.surveyed.read().unwrap_or_else(PoisonError::into_inner);
-        let all = self.layouts().chain(surveyed.former.iter().cloned());
+        let former = self.former.read().unwrap_or_else(PoisonError::into_inner);
+        let all = self.layouts().chain(former.iter().cloned());
         let homes = all.filter(|layout| !is_of_deliveries(&layout.lane));
         let mut shards = Vec::new();
-        for home in homes.map(|layout| layout.home(tenant)) {
+        for home in homes.map(|layout| layout.home_shard(tenant)) {
             if !shards.contains(&home) {
                 shards.push(home);
             }
@@ -135,7 +121,7 @@ impl Queue {
     /// When the store does not answer.
     pub async fn stats(&self, lane: &LaneName, tenant: Option<&TenantId>) -> Result<Stats, Error> {
         let layout = self.layouts().find(|layout| layout.lane == *lane);
-        let own = layout.zip(tenant).map(|(layout, tenant)| layout.home(tenant));
+        let own = layout.zip(tenant).map(|(layout, tenant)| layout.home_shard(tenant));
         let mut sum = match &own {
             Some(shard) => self.backend.stats(shard, tenant).await?,
             None => Stats::default(),

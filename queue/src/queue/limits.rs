@@ -63,7 +63,7 @@ impl Queue {
         }
         if lost {
             // The layouts are lost too.
-            self.survey().await?;
+            self.discover().await?;
             latest.set_in.clear();
         }
         let is_set = |(shard, _): &(Shard, LaneLimits)| latest.set_in.contains(shard);

@@ -27,8 +27,8 @@ impl Queue {
     pub async fn submit(&self, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
         let mut by_shard = ByShard::new();
         let mut answers = Vec::new();
-        self.bring_conversations(&jobs).await?;
-        let mut known = self.accepted_elsewhere(&jobs).await?;
+        self.import_conversations(&jobs).await?;
+        let mut known = self.lookup_accepted(&jobs).await?;
         for (place, mut job) in jobs.into_iter().enumerate() {
             job.spec.deadline_ms = job.deadline.map(millis);
             let spanning = job.idempotency.as_ref().filter(|one| one.spans_job);

@@ -23,8 +23,8 @@ impl Queue {
         tenant: &TenantId,
         session: &SessionKey,
     ) -> Result<Option<RawJson>, Error> {
-        let home = self.home(tenant);
-        self.bring_conversation(&home, tenant, session).await?;
+        let home = self.home_shard(tenant);
+        self.import_conversation(&home, tenant, session).await?;
         let found = self.backend.conversation(&home, tenant, session).await?;
         Ok(found.map(|found| found.profile))
     }
@@ -40,7 +40,7 @@ impl Queue {
         session: &SessionKey,
         change: &ProfileChange,
     ) -> Result<bool, Error> {
-        self.backend.change_profile(&self.home(tenant), tenant, session, change).await
+        self.backend.change_profile(&self.home_shard(tenant), tenant, session, change).await
     }
 
     /// Changes the profile of a conversation and accepts `job` as its turn, or returns the job that has the
