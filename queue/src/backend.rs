@@ -96,10 +96,11 @@ pub trait Backend: fmt::Debug + Send + Sync {
         query: &ListQuery,
     ) -> Result<Page, Error>;
 
-    /// How lanes are spread, and ever were, as far as it was [remembered](Self::remember_layouts).
+    /// The layouts that are [remembered](Self::remember_layouts).
     async fn layouts(&self) -> Result<Vec<Layout>, Error>;
 
-    /// Remembers that lanes are spread so.
+    /// Remembers that these layouts are in use now, and forgets those that were not used for one retention and
+    /// [`LAYOUT_GRACE`](crate::policy::LAYOUT_GRACE).
     async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error>;
 
     /// What was accepted in this shard before under the idempotency keys of `jobs`, in their order.

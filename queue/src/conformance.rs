@@ -187,6 +187,9 @@ macro_rules! promises {
             a_tenant_has_one_shard
             a_tenant_is_told_the_wait_in_its_own_shard
             another_number_of_shards_loses_nothing
+            a_former_shard_is_forgotten_after_a_retention
+            a_smaller_layout_is_kept
+            a_pause_ends_in_a_forgotten_shard
             a_tenant_that_moves_keeps_what_it_has
             an_orphan_is_taken_from_a_former_shard
             a_conversation_moves_with_its_tenant

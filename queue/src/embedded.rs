@@ -13,7 +13,7 @@ mod view;
 mod workers;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -40,7 +40,7 @@ use crate::{
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::{News, Switchboard},
     orphan::CallKey,
-    policy::{MAX_CLAIM, Policy},
+    policy::{LAYOUT_GRACE, MAX_CLAIM, Policy},
     session::{Conversation, ProfileChange},
     webhook::{End, MAX_OUTBOX_PAGE},
     workers::{RegisteredWorker, WorkerId, WorkerReport},
@@ -52,7 +52,8 @@ pub struct Embedded {
     clock: Arc<dyn Clock>,
     news: Arc<Switchboard>,
     shards: Mutex<HashMap<Shard, Arc<Cell>>>,
-    layouts: Mutex<BTreeSet<Layout>>,
+    /// By the time of their last use.
+    layouts: Mutex<BTreeMap<Layout, Millis>>,
     directory: Mutex<Directory>,
     workers: Mutex<Registry>,
 }
@@ -250,11 +251,15 @@ impl Backend for Embedded {
     }
 
     async fn layouts(&self) -> Result<Vec<Layout>, Error> {
-        Ok(lock(&self.layouts).iter().cloned().collect())
+        Ok(lock(&self.layouts).keys().cloned().collect())
     }
 
     async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error> {
-        lock(&self.layouts).extend(used.iter().cloned());
+        let now = self.clock.now();
+        let kept_for = self.policy.retention.saturating_add(LAYOUT_GRACE);
+        let mut layouts = lock(&self.layouts);
+        layouts.extend(used.iter().map(|layout| (layout.clone(), now)));
+        layouts.retain(|_, used_at| now.since(*used_at) < kept_for);
         Ok(())
     }
 

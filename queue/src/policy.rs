@@ -50,6 +50,10 @@ impl Policy {
     }
 }
 
+/// How much longer than the retention an unused layout is remembered: processes report the used ones once a minute, and a
+/// job must not outlive the layout of its shard.
+pub const LAYOUT_GRACE: Duration = Duration::from_secs(3600);
+
 /// Most due jobs, parked flows, passed deadlines or expired leases that one transition handles;
 /// what is left is handled by the next.
 pub const PROMOTE_AT_ONCE: usize = 256;

@@ -66,7 +66,7 @@ async fn a_measurement_needs_no_store_to_itself_and_leaves_nothing_there() {
     measured(&server.url()).await;
     assert_eq!(upstream.seen().len(), 1, "no worker but its own took a job");
     assert_eq!(left(&server).await, [] as [String; 0]);
-    let known: Vec<String> = server.ask(&["SMEMBERS", "cw:layouts"]).await;
+    let known: Vec<String> = server.ask(&["ZRANGE", "cw:{fleet}:layouts", "0", "-1"]).await;
     assert!(known.iter().all(|layout| !layout.contains("bench")), "{known:?}");
 }
 

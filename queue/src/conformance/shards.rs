@@ -8,13 +8,14 @@ use super::{
     stage::{LEASE, Stage, session_key, succeeded, tenant_id},
 };
 use crate::{
-    Accepted, Error, JobId, Lane, LaneName, Lease, NewJob, Outcome, Queue, RawJson, Shard, Status,
-    TenantId,
+    Accepted, Error, JobId, Lane, LaneName, Lease, NewJob, Outcome, Policy, Queue, RawJson, Shard,
+    Status, TenantId,
     backend::ListQuery,
     error::Scope,
     lease::ClaimRequest,
     limits::{LaneLimits, TenantLimits},
     orphan::CallKey,
+    policy::LAYOUT_GRACE,
     session::ProfileChange,
 };
 
@@ -124,6 +125,66 @@ pub async fn another_number_of_shards_loses_nothing(stage: Stage) {
     assert!(left(&more).await.is_empty());
     submit_one_each(&more, &stage).await;
     assert_eq!(claim_all(&more).await.len(), TENANTS);
+}
+
+/// A former shard is forgotten once it has been empty for one retention, and no sooner.
+pub async fn a_former_shard_is_forgotten_after_a_retention(stage: Stage) {
+    let (before, after) = (with_shards(&stage, 3), with_shards(&stage, 2));
+    before.discover().await.unwrap();
+    submit_one_each(&before, &stage).await;
+    let is_known = async || {
+        after.discover().await.unwrap();
+        let lane = &stage.shard.lane;
+        after.known_shards().iter().any(|shard| shard.lane == *lane && shard.index == 2)
+    };
+    let day = Policy::default().retention;
+    for _ in 0..3 {
+        stage.pass(day);
+        assert!(is_known().await, "its jobs wait");
+    }
+    for lease in claim_all(&after).await {
+        settle(&after, lease, succeeded()).await;
+    }
+    stage.pass(day);
+    assert!(is_known().await, "its jobs are retained");
+    stage.pass(LAYOUT_GRACE);
+    // The first discovery forgets the layout, the second does not find it.
+    is_known().await;
+    assert!(!is_known().await);
+}
+
+/// A pause that ends after its former shard was forgotten does not come back with the shard.
+pub async fn a_pause_ends_in_a_forgotten_shard(stage: Stage) {
+    let (before, after) = (with_shards(&stage, 3), with_shards(&stage, 1));
+    before.discover().await.unwrap();
+    before.pause(&stage.shard.lane, None, true).await.unwrap();
+    after.discover().await.unwrap();
+    stage.pass(2 * Policy::default().retention);
+    for _ in 0..2 {
+        after.discover().await.unwrap();
+    }
+    after.pause(&stage.shard.lane, None, false).await.unwrap();
+    before.discover().await.unwrap();
+    submit_one_each(&before, &stage).await;
+    assert_eq!(claim_all(&before).await.len(), TENANTS);
+}
+
+/// The layout of fewer shards is kept: jobs of tenants that moved may wait in its shards, which are in use.
+pub async fn a_smaller_layout_is_kept(stage: Stage) {
+    let before = with_shards(&stage, 1);
+    before.discover().await.unwrap();
+    let old = submit_one_each(&before, &stage).await;
+    let after = with_shards(&stage, 3);
+    for _ in 0..2 {
+        after.discover().await.unwrap();
+        stage.pass(2 * Policy::default().retention);
+    }
+    after.discover().await.unwrap();
+    let everything = ListQuery { limit: 10, ..ListQuery::default() };
+    for (tenant, id) in tenants().iter().zip(&old) {
+        let listed = after.list(tenant, &everything).await.unwrap().jobs;
+        assert!(listed.iter().any(|job| job.id == *id), "{tenant}");
+    }
 }
 
 /// With more shards: a tenant that moves keeps its list, and its idempotency keys.

@@ -2,8 +2,9 @@
 //!
 //! A [`Layout`] is a lane with one number of shards, and the store remembers the layouts that were used. A *former
 //! shard* belongs to one of them, but not to the configuration of this process. No job moves: workers serve a
-//! former shard until it is empty. A tenant whose home shard has changed keeps its lists, idempotency keys, orphans
-//! and conversations, because they are looked up in its former home shards too.
+//! former shard until it is empty, and it is forgotten once it has been empty for one retention. A tenant whose home
+//! shard has changed keeps its lists, idempotency keys, orphans and conversations, because they are looked up in
+//! its former home shards too.
 //!
 //! A lane's limits are not divided anew meanwhile: each former shard takes the share of a current one.
 
@@ -36,24 +37,27 @@ impl Queue {
     /// When the store does not answer.
     pub async fn discover(&self) -> Result<Vec<Shard>, Error> {
         let known = self.backend.layouts().await?;
-        let current: Vec<Layout> = self.layouts().collect();
-        let new: Vec<Layout> =
-            current.iter().filter(|layout| !known.contains(layout)).cloned().collect();
-        if !new.is_empty() {
-            for layout in &new {
-                self.copy_pauses(layout, &known).await?;
-            }
-            self.backend.remember_layouts(&new).await?;
+        let mut used: Vec<Layout> = self.layouts().collect();
+        for new in used.iter().filter(|layout| !known.contains(layout)) {
+            self.copy_pauses(new, &known).await?;
         }
-        let former = known.into_iter().filter(|layout| !current.contains(layout)).collect();
-        *self.former.write().unwrap_or_else(PoisonError::into_inner) = former;
-        let mut busy = Vec::new();
-        for shard in self.former_shards() {
-            let stats = self.backend.stats(&shard, None).await?;
+        let former: Vec<Layout> =
+            known.into_iter().filter(|layout| !used.contains(layout)).collect();
+        self.former.write().unwrap_or_else(PoisonError::into_inner).clone_from(&former);
+        let (shards, mut busy) = (self.former_shards(), Vec::new());
+        for shard in &shards {
+            let stats = self.backend.stats(shard, None).await?;
             if stats.queued + stats.running > 0 {
-                busy.push(shard);
+                busy.push(shard.clone());
             }
         }
+        // A layout without former shards stays: its home shards are in use, and may hold jobs of tenants that moved.
+        let is_empty = |layout: &Layout| {
+            layout.all().any(|shard| shards.contains(&shard))
+                && !layout.all().any(|shard| busy.contains(&shard))
+        };
+        used.extend(former.into_iter().filter(|layout| !is_empty(layout)));
+        self.backend.remember_layouts(&used).await?;
         Ok(busy)
     }
 
@@ -70,13 +74,18 @@ impl Queue {
         }
     }
 
-    /// Pauses in the new shards of a lane what is paused in its first shard.
+    /// Pauses in the new shards of a lane what is paused in its first shard. A new shard that was in use long ago may
+    /// have pauses that ended elsewhere.
     async fn copy_pauses(&self, layout: &Layout, known: &[Layout]) -> Result<(), Error> {
         let of_lane = known.iter().filter(|known| known.lane == layout.lane);
         let Some(most) = of_lane.map(|known| known.shards).max() else { return Ok(()) };
         let first = Shard { lane: layout.lane.clone(), index: 0 };
-        for tenant in self.backend.paused(&first).await? {
-            for shard in layout.all().skip(most.into()) {
+        let paused = self.backend.paused(&first).await?;
+        for shard in layout.all().skip(most.into()) {
+            for tenant in self.backend.paused(&shard).await? {
+                self.backend.pause(&shard, tenant.as_ref(), false).await?;
+            }
+            for tenant in &paused {
                 self.backend.pause(&shard, tenant.as_ref(), true).await?;
             }
         }

@@ -13,14 +13,9 @@ pub(super) const NEWS: &str = "cw:*";
 /// A channel of the pattern that belongs to no shard: to publish there shows whether a user may.
 pub(super) const NO_NEWS: &str = "cw:{}:news";
 
-/// The set of all layouts that lanes ever had. It and [`SHARDS`] belong to no shard.
-pub(super) const LAYOUTS: &str = "cw:layouts";
-
-/// The set of all shards that were in use before layouts were remembered.
-pub(super) const SHARDS: &str = "cw:shards";
-
-/// What the keys of the registry of workers begin with. It belongs to no shard: a shard's name has a colon.
-pub(super) const REGISTRY: &str = "cw:{fleet}:";
+/// The prefix of the keys that belong to no shard: the registry of workers and the layouts. The name of a shard has a
+/// colon.
+pub(super) const FLEET: &str = "cw:{fleet}:";
 
 /// Nothing is ever there: to delete it shows whether a server takes writes.
 pub(super) const NOTHING: &str = "cw:nothing";

@@ -16,7 +16,7 @@ use crate::{
         CALM, FAILURES, FIRST_COOL_DOWN, KEPT_BACK, LONGEST_COOL_DOWN, MOST_PASSED_OVER,
         PROBE_AFTER, PROOF, SAME_JOB_AFTER, SUSPECTS,
     },
-    policy::{PROMOTE_AT_ONCE, Policy},
+    policy::{LAYOUT_GRACE, PROMOTE_AT_ONCE, Policy},
     workers::{FORGET_AFTER, MAX_WORKERS},
 };
 
@@ -57,7 +57,7 @@ functions!(
     // Work that was accepted goes on even then.
     "'allow-oom'": [
         adopt, beat, beat_worker, cancel, conversations, delete, emit, expire_keys, forget, limits, pause,
-        postpone, put_orphan, reap, reconcile, set_directory, step, stop, take_orphan,
+        postpone, put_orphan, reap, reconcile, remember_layouts, set_directory, step, stop, take_orphan,
     ],
     // These need no memory.
     "'no-writes'": [
@@ -89,7 +89,7 @@ impl Library {
         let give_up = millis(*give_up_after);
         let (first, longest) = (millis(FIRST_COOL_DOWN), millis(LONGEST_COOL_DOWN));
         let (calm, kept_back) = (millis(CALM), millis(KEPT_BACK));
-        let forget_worker = millis(FORGET_AFTER);
+        let (forget_worker, layout_grace) = (millis(FORGET_AFTER), millis(LAYOUT_GRACE));
         let (probe_after, probe_spread) = PROBE_AFTER;
         // A key must live for at least a millisecond to be written at all.
         let retention = millis((*retention).max(Duration::from_millis(1)));
@@ -105,6 +105,7 @@ impl Library {
              local PROBE_AFTER <const>, PROBE_SPREAD <const>, SAME_JOB_AFTER <const>, KEPT_BACK <const> = \
              {probe_after}, {probe_spread}, {SAME_JOB_AFTER}, {kept_back}\n\
              local FORGET_WORKER <const>, MAX_WORKERS <const> = {forget_worker}, {MAX_WORKERS}\n\
+             local LAYOUT_GRACE <const> = {layout_grace}\n\
              {}{}{}{}{}{}{}{}{}",
             policy.tenant_deliveries_queued,
             include_str!("lua/base.lua"),

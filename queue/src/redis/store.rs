@@ -197,29 +197,20 @@ impl Backend for RedisStore {
     }
 
     async fn layouts(&self) -> Result<Vec<Layout>, Error> {
-        let corrupt = |error: InvalidName| Error::Corrupt(error.to_string());
-        let names: Vec<String> =
-            self.server.read(redis::cmd("SMEMBERS").arg(keys::LAYOUTS)).await?;
-        let mut layouts = Vec::with_capacity(names.len());
-        for name in names {
-            layouts.push(name.parse().map_err(corrupt)?);
-        }
-        let names: Vec<String> = self.server.read(redis::cmd("SMEMBERS").arg(keys::SHARDS)).await?;
-        for name in names {
-            let Shard { lane, index } = name.parse().map_err(corrupt)?;
-            layouts.push(Layout { lane, shards: index.saturating_add(1) });
-        }
-        Ok(layouts)
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(format!("{}layouts", keys::FLEET)).arg(0).arg(-1);
+        let names: Vec<String> = self.server.read(&command).await?;
+        let parsed = names.iter().map(|name| name.parse());
+        parsed
+            .collect::<Result<_, InvalidName>>()
+            .map_err(|error| Error::Corrupt(error.to_string()))
     }
 
     async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error> {
-        let mut command = redis::cmd("SADD");
-        command.arg(keys::LAYOUTS);
-        for layout in used {
-            command.arg(layout.to_string());
-        }
-        let _added: i64 = self.server.ask(&command).await?;
-        Ok(())
+        let args = used.iter().map(Layout::to_string);
+        let script = &self.server.scripts.remember_layouts;
+        let command = self.server.command_at(keys::FLEET, script, args);
+        self.server.call_with(&command).await.map(drop)
     }
 
     async fn accepted(&self, shard: &Shard, jobs: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error> {

@@ -18,7 +18,7 @@ pub(super) async fn beat(
     let report =
         serde_json::to_string(report).map_err(|error| Error::Corrupt(error.to_string()))?;
     let (script, args) = (&server.scripts.beat_worker, [id.as_str(), report.as_str()]);
-    let command = server.command_at(keys::REGISTRY, script, args);
+    let command = server.command_at(keys::FLEET, script, args);
     let answer = server.call_with(&command).await?;
     Ok(answer == Value::Int(1))
 }
@@ -26,7 +26,7 @@ pub(super) async fn beat(
 /// Removes the entry of a worker process.
 pub(super) async fn remove(server: &Server, id: &WorkerId) -> Result<(), Error> {
     let mut command = redis::cmd("HDEL");
-    command.arg(format!("{}workers", keys::REGISTRY)).arg(id.as_str());
+    command.arg(format!("{}workers", keys::FLEET)).arg(id.as_str());
     let _removed: i64 = server.ask(&command).await?;
     Ok(())
 }
@@ -34,7 +34,7 @@ pub(super) async fn remove(server: &Server, id: &WorkerId) -> Result<(), Error> 
 /// The entries, in the order of their ids.
 pub(super) async fn list(server: &Server) -> Result<Vec<RegisteredWorker>, Error> {
     let nothing: [&str; 0] = [];
-    let command = server.command_at(keys::REGISTRY, &server.scripts.workers, nothing);
+    let command = server.command_at(keys::FLEET, &server.scripts.workers, nothing);
     let answer = server.view_with(&command).await?;
     let mut reply = Reply::new(answer)?;
     let now = Millis(reply.count()?.unwrap_or(0));
