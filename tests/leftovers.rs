@@ -138,13 +138,13 @@ async fn a_conversation_is_kept_until_it_is_forgotten() {
 
     // A newer message keeps all of it for longer, and another conversation none of it shorter.
     stage.accept(message(&stage, "s", 60 * MINUTE)).await;
-    let adopted = Conversation {
+    let imported = Conversation {
         session: session_key("t"),
         profile: RawJson::string("in the tower"),
         expires_at: stage.clock.now().after(MINUTE),
         turns: vec![Turn { user: "hello".to_owned(), assistant: "hi".to_owned() }],
     };
-    stage.store().adopt(&stage.shard, &tenant_id("ann"), &adopted).await.unwrap();
+    stage.store().import_conversation(&stage.shard, &tenant_id("ann"), &imported).await.unwrap();
     run(&stage, answered()).await;
     assert_eq!(lasting(&server, &stage).await, ["jobs:ann"]);
     for name in ["profile:ann:s", "turns:ann:s", "talks:ann"] {

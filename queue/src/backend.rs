@@ -204,8 +204,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
         change: &ProfileChange,
     ) -> Result<bool, Error>;
 
-    /// Takes a conversation over from another shard, unless its session has one here.
-    async fn adopt(
+    /// Imports a conversation from another shard, unless its session has one here.
+    async fn import_conversation(
         &self,
         shard: &Shard,
         tenant: &TenantId,

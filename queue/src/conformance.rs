@@ -209,7 +209,7 @@ macro_rules! promises {
             a_conversation_remembers_its_turns_and_no_others
             a_conversation_may_keep_nothing
             a_conversation_can_be_forgotten
-            a_conversation_is_taken_over_once
+            a_conversation_is_imported_once
             a_profile_changes_as_it_is_known
             one_of_equal_turns_is_taken
             a_refused_turn_is_given_back

@@ -381,13 +381,13 @@ impl Backend for Embedded {
         Ok(self.transition(shard, |engine, now| engine.sessions.change_profile(key, change, now)))
     }
 
-    async fn adopt(
+    async fn import_conversation(
         &self,
         shard: &Shard,
         tenant: &TenantId,
         conversation: &Conversation,
     ) -> Result<(), Error> {
-        self.transition(shard, |engine, now| engine.sessions.adopt(tenant, conversation, now));
+        self.transition(shard, |engine, now| engine.sessions.import(tenant, conversation, now));
         Ok(())
     }
 

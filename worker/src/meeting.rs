@@ -216,7 +216,12 @@ impl Backend for Meeting {
         unasked()
     }
 
-    async fn adopt(&self, _: &Shard, _: &TenantId, _: &Conversation) -> Result<(), Error> {
+    async fn import_conversation(
+        &self,
+        _: &Shard,
+        _: &TenantId,
+        _: &Conversation,
+    ) -> Result<(), Error> {
         unasked()
     }
 

@@ -156,10 +156,10 @@ pub async fn a_conversation_can_be_forgotten(stage: Stage) {
     assert!(stage.claim_one().await.turns.is_empty());
 }
 
-/// What is taken over from another shard replaces what is over, and nothing else.
-pub async fn a_conversation_is_taken_over_once(stage: Stage) {
+/// An imported conversation replaces an expired one only.
+pub async fn a_conversation_is_imported_once(stage: Stage) {
     let (ann, session) = (tenant_id("ann"), session_key("s"));
-    let taken_over = async |user: &str| {
+    let imported = async |user: &str| {
         let turn = Turn { user: user.to_owned(), assistant: "yes".to_owned() };
         let offered = Conversation {
             session: session.clone(),
@@ -167,15 +167,15 @@ pub async fn a_conversation_is_taken_over_once(stage: Stage) {
             expires_at: stage.clock.now().after(Duration::from_secs(60)),
             turns: vec![turn],
         };
-        stage.store().adopt(&stage.shard, &ann, &offered).await.unwrap();
+        stage.store().import_conversation(&stage.shard, &ann, &offered).await.unwrap();
         let held = stage.store().conversation(&stage.shard, &ann, &session).await.unwrap();
         held.as_ref() == Some(&offered)
     };
-    assert!(taken_over("first").await);
+    assert!(imported("first").await);
     stage.pass(Duration::from_secs(1));
-    assert!(!taken_over("second").await);
+    assert!(!imported("second").await);
     stage.pass(Duration::from_secs(60));
-    assert!(taken_over("third").await);
+    assert!(imported("third").await);
 }
 
 /// A change of a profile, or its creation.

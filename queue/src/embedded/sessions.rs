@@ -121,8 +121,8 @@ impl Sessions {
         remembered.expires = now.after(ttl);
     }
 
-    /// Takes a conversation over from another shard, unless its session has one here.
-    pub(super) fn adopt(&mut self, tenant: &TenantId, conversation: &Conversation, now: Millis) {
+    /// Imports a conversation from another shard, unless its session has one here.
+    pub(super) fn import(&mut self, tenant: &TenantId, conversation: &Conversation, now: Millis) {
         let Conversation { session, profile, expires_at, turns } = conversation.clone();
         if self.conversation(tenant, &session, now).is_none() {
             let remembered = Remembered { profile, expires: expires_at, turns: turns.into() };

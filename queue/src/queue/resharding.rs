@@ -191,7 +191,7 @@ impl Queue {
                 break;
             }
             if let Some(found) = self.backend.conversation(&shard, tenant, session).await? {
-                self.backend.adopt(home, tenant, &found).await?;
+                self.backend.import_conversation(home, tenant, &found).await?;
             }
         }
         Ok(())

@@ -56,7 +56,7 @@ functions!(
     "": [change_profile, enqueue, retry, throttle],
     // Work that was accepted goes on even then.
     "'allow-oom'": [
-        adopt, beat, beat_worker, cancel, conversations, delete, emit, expire_keys, forget, limits, pause,
+        beat, beat_worker, cancel, conversations, delete, emit, expire_keys, forget, import_conversation, limits, pause,
         postpone, put_orphan, reap, reconcile, remember_layouts, set_directory, step, stop, take_orphan,
     ],
     // These need no memory.

@@ -363,7 +363,7 @@ impl Backend for RedisStore {
         Ok(answer == Value::Int(1))
     }
 
-    async fn adopt(
+    async fn import_conversation(
         &self,
         shard: &Shard,
         tenant: &TenantId,
@@ -380,7 +380,7 @@ impl Backend for RedisStore {
             let turn = serde_json::to_string(turn);
             args.push(turn.map_err(|error| Error::Corrupt(format!("a turn: {error}")))?);
         }
-        self.server.call(shard, &self.server.scripts.adopt, &args).await.map(drop)
+        self.server.call(shard, &self.server.scripts.import_conversation, &args).await.map(drop)
     }
 
     async fn forget(

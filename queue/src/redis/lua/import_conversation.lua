@@ -1,7 +1,7 @@
--- Takes a conversation over from another shard, unless its session has one here.
+-- Imports a conversation from another shard, unless its session has one here.
 -- Arguments: 2: tenant; 3: session; 4: profile; 5: when it expires, in ms; then its turns as JSON.
 -- Returns 1.
-functions.adopt = function(args)
+functions.import_conversation = function(args)
   local talk = args[2] .. ':' .. args[3]
   local expires = call('ZSCORE', key('talks', args[2]), args[3])
   if expires and tonumber(expires) > now then return 1 end
