@@ -193,9 +193,8 @@ struct Crew<'a> {
     running: Arc<Running>,
     calls: Pool,
     deliveries: Pool,
+    /// The shards with loops here, and the former ones that cannot be served.
     served: HashSet<Shard>,
-    /// Shards that cannot be served here, of which that was said.
-    forlorn: HashSet<Shard>,
     ends: mpsc::Sender<Shard>,
     memory: Arc<Memory>,
     consumers: JoinSet<()>,
@@ -225,7 +224,6 @@ impl<'a> Crew<'a> {
             calls: Pool::new(*concurrency, Rules::Calls(*backoff)),
             deliveries: Pool::new(webhooks.concurrency, Rules::Deliveries(schedule)),
             served: HashSet::new(),
-            forlorn: HashSet::new(),
             ends,
             memory: Memory::new(*max_response_memory, *max_response_bytes),
             consumers: JoinSet::new(),
@@ -271,15 +269,16 @@ impl<'a> Crew<'a> {
 
     /// Serves former shards with unfinished jobs, too, until this process ends.
     fn take_over(&mut self, shards: Vec<Shard>) {
-        self.forlorn.retain(|shard| shards.contains(shard));
         for shard in shards {
+            if self.served.contains(&shard) {
+                continue;
+            }
             if self.worker.upstreams.contains_key(&shard.lane) {
-                if !self.served.contains(&shard) {
-                    tracing::info!(shard = %shard, "a former shard still holds jobs; it is served too");
-                }
+                tracing::info!(shard = %shard, "a former shard still holds jobs; it is served too");
                 self.serve(shard);
-            } else if self.forlorn.insert(shard.clone()) {
+            } else {
                 tracing::warn!(shard = %shard, "jobs wait in a lane that has no upstream here");
+                self.served.insert(shard);
             }
         }
     }
