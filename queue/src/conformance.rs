@@ -196,7 +196,7 @@ macro_rules! promises {
             a_profile_moves_with_its_tenant
             a_message_that_stays_behind_remembers
             a_pause_holds_in_new_shards
-            a_former_shard_takes_the_share_of_a_current_one
+            former_shards_at_most_double_the_limits
             limits_reach_a_shard_that_is_discovered_later
             a_cap_holds_for_former_delayed_jobs
             a_cap_holds_for_former_paused_jobs

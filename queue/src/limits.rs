@@ -70,13 +70,13 @@ impl Default for LaneLimits {
 }
 
 impl LaneLimits {
-    /// Returns the share of shard `index` of `shards` (at least 1). The shares add up to the whole. The configuration
-    /// refuses a limit below the number of shards, so no share is zero.
+    /// Returns the share of shard `index` of `shards` (at least 1): at least 1, so that no shard stands still. The shares
+    /// of a limit that is not below the number of shards add up to the whole.
     #[must_use]
     pub fn share(&self, index: u16, shards: u16) -> Self {
         let share = |whole: u64| {
             let (index, shards) = (u64::from(index), u64::from(shards.max(1)));
-            whole / shards + u64::from(index < whole % shards)
+            (whole / shards + u64::from(index < whole % shards)).max(1)
         };
         let share32 = |whole: u32| u32::try_from(share(whole.into())).unwrap_or(whole);
         Self {

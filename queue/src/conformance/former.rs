@@ -17,7 +17,7 @@ use crate::{
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Sets the limits of the lane, and the same limits of every tenant.
-async fn limit(queue: &Queue, lane: &LaneLimits, tenant: &TenantLimits) {
+async fn set_limits(queue: &Queue, lane: &LaneLimits, tenant: &TenantLimits) {
     let lanes = HashMap::from([(queue.lanes()[0].name.clone(), lane.clone())]);
     let tenants: Vec<_> = tenants().into_iter().map(|id| (id, tenant.clone())).collect();
     queue.set_limits(lanes, &tenants).await.expect("the store answers");
@@ -28,7 +28,7 @@ async fn spread_otherwise(stage: &Stage, shards: u16) -> Queue {
     let queue = with_shards(stage, shards);
     queue.discover().await.expect("the store answers");
     let one = TenantLimits { max_running: Some(1), ..TenantLimits::default() };
-    limit(&queue, &LaneLimits::default(), &one).await;
+    set_limits(&queue, &LaneLimits::default(), &one).await;
     queue
 }
 
@@ -47,30 +47,24 @@ fn assert_one_each(leases: &[Lease]) {
     assert!(begun.len() == TENANTS && begun.values().all(|count| *count == 1), "{begun:?}");
 }
 
-/// Each former shard runs as many jobs as a current one, and leaves the limits of the current ones as they are.
-pub async fn a_former_shard_takes_the_share_of_a_current_one(stage: Stage) {
+/// The lane runs fewer jobs than twice its limit: current shards divide it, and former shards take a share of the larger
+/// layout, but at least one job.
+pub async fn former_shards_at_most_double_the_limits(stage: Stage) {
     let before = with_shards(&stage, 4);
     before.discover().await.unwrap();
     submit_one_each(&before, &stage).await;
     let after = with_shards(&stage, 2);
     after.discover().await.unwrap();
-    let four = LaneLimits { max_running: Some(4), ..LaneLimits::default() };
-    limit(&after, &four, &TenantLimits::default()).await;
-    let mut ended = 0;
-    while ended < TENANTS {
-        let leases = claim_all(&after).await;
-        let mut running: BTreeMap<u16, usize> = BTreeMap::new();
-        for lease in &leases {
-            *running.entry(lease.key.job.shard().index).or_default() += 1;
-        }
-        assert!(!running.is_empty() && running.values().all(|count| *count <= 2), "{running:?}");
-        ended += leases.len();
-        for lease in leases {
+    for (limit, shares) in [(10, [5, 5, 2, 2]), (2, [1, 1, 1, 1])] {
+        let limits = LaneLimits { max_running: Some(limit), ..LaneLimits::default() };
+        set_limits(&after, &limits, &TenantLimits::default()).await;
+        let mut running = [0; 4];
+        for lease in claim_all(&after).await {
+            running[usize::from(lease.key.job.shard().index)] += 1;
             settle(&after, lease, succeeded()).await;
         }
+        assert_eq!(running, shares);
     }
-    submit_one_each(&after, &stage).await;
-    assert_eq!(claim_all(&after).await.len(), 4);
 }
 
 /// A former shard that is discovered after the limits were set gets them.
@@ -78,7 +72,7 @@ pub async fn limits_reach_a_shard_that_is_discovered_later(stage: Stage) {
     let (before, after) = (with_shards(&stage, 4), with_shards(&stage, 1));
     let one = TenantLimits { max_running: Some(1), ..TenantLimits::default() };
     after.discover().await.unwrap();
-    limit(&after, &LaneLimits::default(), &one).await;
+    set_limits(&after, &LaneLimits::default(), &one).await;
     before.discover().await.unwrap();
     for _ in 0..3 {
         submit_one_each(&before, &stage).await;
@@ -142,15 +136,15 @@ pub async fn a_raised_rate_reaches_former_shards(stage: Stage) {
     let before = with_shards(&stage, 4);
     before.discover().await.unwrap();
     let rate = |rate| TenantLimits { requests_per_minute: Some(rate), ..TenantLimits::default() };
-    limit(&before, &LaneLimits::default(), &rate(1)).await;
+    set_limits(&before, &LaneLimits::default(), &rate(1)).await;
     for _ in 0..2 {
         submit_one_each(&before, &stage).await;
     }
     assert_one_each(&claim_all(&before).await);
     let after = with_shards(&stage, 1);
     after.discover().await.unwrap();
-    limit(&after, &LaneLimits::default(), &rate(1)).await;
+    set_limits(&after, &LaneLimits::default(), &rate(1)).await;
     assert_eq!(claim_all(&after).await.len(), 0);
-    limit(&after, &LaneLimits::default(), &rate(6000)).await;
+    set_limits(&after, &LaneLimits::default(), &rate(6000)).await;
     assert_one_each(&claim_all(&after).await);
 }

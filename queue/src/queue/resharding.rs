@@ -6,7 +6,8 @@
 //! shard has changed keeps its lists, idempotency keys, orphans and conversations, because they are looked up in
 //! its former home shards too.
 //!
-//! A lane's limits are not divided anew meanwhile: each former shard takes the share of a current one.
+//! A lane's limits are not divided exactly meanwhile: current shards divide them as if there were no former shards, and a
+//! former shard takes its share of the larger layout. So a lane stays below twice its limits.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -105,16 +106,20 @@ impl Queue {
         self.shards().into_iter().chain(self.former_shards()).collect()
     }
 
-    /// Returns each known shard of the lanes with its share of the limits of its lane. A former shard takes the share
-    /// of a current one, so a lane may run up to `known shards / current shards` times its limits.
+    /// Returns each known shard of the lanes with its share of the limits of its lane. Current shards divide the limits;
+    /// a former shard takes what it would get in the largest layout of the lane. So a lane stays below twice its limits.
     pub(super) fn shares(
         &self,
         limits: &HashMap<LaneName, LaneLimits>,
     ) -> Vec<(Shard, LaneLimits)> {
         let share = |shard: Shard| {
-            let shards = self.layouts().find(|layout| layout.lane == shard.lane)?.shards;
+            let current = self.layouts().find(|layout| layout.lane == shard.lane)?.shards;
+            let former = self.former.read().unwrap_or_else(PoisonError::into_inner);
+            let of_lane = former.iter().filter(|layout| layout.lane == shard.lane);
+            let largest = of_lane.map(|layout| layout.shards).max();
+            let shards = largest.filter(|_| shard.index >= current).unwrap_or(current);
             let whole = limits.get(&shard.lane).cloned().unwrap_or_default();
-            let share = whole.share(shard.index % shards, shards);
+            let share = whole.share(shard.index, shards);
             Some((shard, share))
         };
         self.known_shards().into_iter().filter_map(share).collect()
