@@ -1,4 +1,4 @@
-//! The trait behind which the two engines stand, and what it speaks of.
+//! The trait that both engines implement, and its types.
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
@@ -25,17 +25,17 @@ use crate::{
     workers::{RegisteredWorker, WorkerId, WorkerReport},
 };
 
-/// One store. Every operation is one atomic transition of one shard; each is described by what it
-/// promises, and the module `conformance` checks the promises on every backend.
+/// One store. Every operation is one atomic transition of one shard. The documentation of an operation is its
+/// promise; the module `conformance` checks the promises on every backend.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync {
-    /// Accepts all of `jobs` or none; answers in their order. All must belong to `shard`. Who goes away
-    /// before the answer leaves open which of both it was.
+    /// Accepts all of `jobs` or none, and returns the results in their order. All must belong to `shard`. If the
+    /// future is dropped early, the jobs may or may not have been accepted.
     async fn enqueue(&self, shard: &Shard, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error>;
 
-    /// Ends attempts and begins new ones, in this order, in one round trip. Due jobs and parked
-    /// flows are promoted first. The settlements are taken out as the store takes them: what is
-    /// left after an error is to be sent again.
+    /// Settles attempts and starts new ones, in this order, in one round trip. Before the claim, it promotes due jobs
+    /// and parked flows. The store removes each settlement from `settlements` as it accepts it; after an error the
+    /// caller sends the rest again.
     async fn step(
         &self,
         shard: &Shard,
@@ -51,44 +51,42 @@ pub trait Backend: fmt::Debug + Send + Sync {
         lease: Duration,
     ) -> Result<Beat, Error>;
 
-    /// Takes expired leases back: a stall each, and the job runs again or, out of stalls, fails.
+    /// Ends expired leases. Each adds a stall to its job, which is requeued, or fails at `max_stalls`.
     async fn reap(&self, shard: &Shard) -> Result<Reaped, Error>;
 
-    /// Ends a job of `tenant`: at once while it waits, by its worker while it runs; one that has
-    /// ended stays as it is. `false`: the tenant has no such job.
+    /// Cancels a job of `tenant`. A waiting job ends at once; a running one is ended by its worker; an ended one
+    /// stays as it is. `false`: the tenant has no such job.
     async fn cancel(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error>;
 
-    /// Puts an ended job of `tenant` back, with all its attempts. `false`: the tenant has no such
-    /// job. [`Error::NotRetryable`] unless it failed, was cancelled or expired.
+    /// Retries an ended job of `tenant`, with all its attempts. `false`: the tenant has no such job.
+    /// [`Error::NotRetryable`] unless it failed, was cancelled or expired.
     async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error>;
 
-    /// Deletes an ended job of `tenant`, with all that is kept of it. `false`: the tenant has no such job, or it
-    /// has not ended.
+    /// Deletes an ended job of `tenant` and all its data. `false`: the tenant has no such job, or it has not ended.
     async fn delete(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error>;
 
-    /// Attaches bytes of the API to a job, of which the engine knows nothing; once, and kept at least as long as
-    /// the job.
+    /// Attaches opaque bytes of the API to a job. They are written once and kept at least as long as the job.
     async fn attach(&self, id: &JobId, bytes: Bytes) -> Result<(), Error>;
 
-    /// The bytes that were attached to a job; `None` if none were, or the job is gone.
+    /// Returns the bytes that were attached to a job; `None` if there are none, or the job is gone.
     async fn attached(&self, id: &JobId) -> Result<Option<Bytes>, Error>;
 
-    /// Recounts what is derivable and repairs what differs; all that it reports is a bug. Forgets what
-    /// is over: ends too that nobody has handed on within the retention.
+    /// Recounts derived data and repairs differences; every reported repair is a bug. Deletes expired data, also
+    /// outbox entries that were not delivered within the retention.
     async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error>;
 
-    /// Appends to the event logs of running jobs. Answers which leases are no longer held; nothing
-    /// is appended for those.
+    /// Appends to the event logs of running jobs. Returns the leases that are no longer held; nothing is appended for
+    /// those.
     async fn emit(&self, shard: &Shard, emissions: Vec<Emission>) -> Result<Vec<LeaseKey>, Error>;
 
-    /// The jobs of these names, in order; `None` for what does not exist.
+    /// Returns the jobs with these ids, in order; `None` for one that does not exist.
     async fn get(&self, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error>;
 
-    /// The body of a job, as it was submitted; `None` when there is no such job, or it has succeeded: only a
-    /// job that may run again keeps its body.
+    /// Returns the body of a job as it was submitted; `None` if the job does not exist or has succeeded. Only a job
+    /// that may run again keeps its body.
     async fn body(&self, id: &JobId) -> Result<Option<Bytes>, Error>;
 
-    /// A tenant's jobs in this shard, the one that was accepted last first. Looks at [`MAX_LOOKED_AT`] at most.
+    /// Lists a tenant's jobs in this shard, latest acceptance first. Reads at most [`MAX_LOOKED_AT`] jobs.
     async fn list(
         &self,
         shard: &Shard,
@@ -103,26 +101,27 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// [`LAYOUT_GRACE`](crate::policy::LAYOUT_GRACE).
     async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error>;
 
-    /// What was accepted in this shard before under the idempotency keys of `jobs`, in their order.
-    /// [`Error::IdempotencyKeyReused`] when one was for another request.
+    /// Returns the jobs that this shard accepted before under the idempotency keys of `jobs`, in their order.
+    /// [`Error::IdempotencyKeyReused`] if a key was used for another request.
     async fn accepted(&self, shard: &Shard, jobs: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error>;
 
-    /// The shard in numbers, for one tenant or for all.
+    /// Returns the counts of the shard, for one tenant or for all.
     async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error>;
 
-    /// How many jobs are ready, by class, most urgent first. While tenants come, a few may be counted twice.
+    /// Returns the number of ready jobs by class, most urgent first. While new tenants arrive, a few jobs may be
+    /// counted twice.
     async fn ready(&self, shard: &Shard) -> Result<[u64; 3], Error>;
 
-    /// The kept events of a job from number `from` on; empty when none are kept.
+    /// Returns the kept events of a job from number `from` on; empty if none are kept.
     async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error>;
 
-    /// Waits until work may be visible in `shard`, at most `at_most`. A wake-up that comes before
-    /// the call is not lost.
+    /// Waits until work may be visible in `shard`, at most `at_most`. A wake-up that arrives before the call is not
+    /// lost.
     async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error>;
 
-    /// Waits as [`wait_for_work`](Self::wait_for_work) does, or until `stop` ends, and then begins
-    /// attempts as [`step`](Self::step) does; where the store can, in one round trip. To be awaited to
-    /// its end: attempts that it begins would otherwise be held by nobody until their leases run out.
+    /// Waits as [`wait_for_work`](Self::wait_for_work) does, or until `stop` completes, and then claims jobs as
+    /// [`step`](Self::step) does; in one round trip where the store can. The caller must await it to the end:
+    /// attempts that a dropped call has started stay leased, without a worker, until their leases expire.
     async fn claim_when_woken(
         &self,
         shard: &Shard,
@@ -133,8 +132,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         wait_then_claim(self, shard, at_most, claim, stop).await
     }
 
-    /// Sets the bounds of the shard's lane (this shard's part) and of tenants; takes effect on
-    /// everything that waits.
+    /// Sets the limits of the lane (the share of this shard) and of tenants. They apply to waiting jobs too.
     async fn set_limits(
         &self,
         shard: &Shard,
@@ -142,7 +140,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         tenants: &[(TenantId, TenantLimits)],
     ) -> Result<(), Error>;
 
-    /// Whether the bounds of this shard were ever set: a store that lost its data has none.
+    /// Returns true if the limits of this shard were ever set. A store that lost its data has none.
     async fn has_limits(&self, shard: &Shard) -> Result<bool, Error>;
 
     /// Pauses or resumes the claims of a whole shard (`None`) or of one tenant in it.
@@ -153,14 +151,14 @@ pub trait Backend: fmt::Debug + Send + Sync {
         paused: bool,
     ) -> Result<(), Error>;
 
-    /// Begins nothing in the shard for so long: an upstream asked its lane to wait, by an attempt in
-    /// another shard. One in this shard says so when it is settled.
+    /// Starts no attempt in the shard for `delay`, because the upstream refused an attempt in another shard. For an
+    /// attempt in this shard, the settlement has the same effect.
     async fn stop(&self, shard: &Shard, delay: Duration) -> Result<(), Error>;
 
-    /// What is paused: the whole shard (`None`), or a tenant in it.
+    /// Returns the pauses: the whole shard (`None`), or a tenant in it.
     async fn paused(&self, shard: &Shard) -> Result<Vec<Option<TenantId>>, Error>;
 
-    /// Takes one from the bucket `name` of a tenant.
+    /// Takes one token from the bucket `name` of a tenant.
     async fn throttle(
         &self,
         shard: &Shard,
@@ -169,24 +167,24 @@ pub trait Backend: fmt::Debug + Send + Sync {
         rate: Rate,
     ) -> Result<Throttle, Error>;
 
-    /// Keeps `job` as an orphan of `call` for `ttl`; to do so again changes nothing but the time.
+    /// Keeps `job` as an orphan of `call` for `ttl`. A second call only changes the time.
     async fn put_orphan(&self, call: &CallKey, job: &JobId, ttl: Duration) -> Result<(), Error>;
 
-    /// Takes the orphan of `call` in this shard that would be forgotten first. Each is taken once. Its job may
-    /// never have been accepted.
+    /// Takes the orphan of `call` in this shard that expires first. Each is taken once. Its job may never have been
+    /// accepted.
     async fn take_orphan(&self, shard: &Shard, call: &CallKey) -> Result<Option<JobId>, Error>;
 
-    /// Removes an orphan; `false` when it was taken, or is forgotten.
+    /// Removes an orphan; `false` if it was taken or has expired.
     async fn remove_orphan(&self, call: &CallKey, job: &JobId) -> Result<bool, Error>;
 
-    /// The tenant's remembered conversations.
+    /// Returns the tenant's remembered conversations.
     async fn conversations(
         &self,
         shard: &Shard,
         tenant: &TenantId,
     ) -> Result<Vec<Conversation>, Error>;
 
-    /// One remembered conversation.
+    /// Returns one remembered conversation.
     async fn conversation(
         &self,
         shard: &Shard,
@@ -212,7 +210,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         conversation: &Conversation,
     ) -> Result<(), Error>;
 
-    /// Forgets a conversation; `false` when there was none.
+    /// Deletes a conversation; `false` if there was none.
     async fn forget(
         &self,
         shard: &Shard,
@@ -220,30 +218,31 @@ pub trait Backend: fmt::Debug + Send + Sync {
         session: &SessionKey,
     ) -> Result<bool, Error>;
 
-    /// Returns the ends of jobs with a webhook that are to be handed on now, at most `most` (1 to
-    /// [`MAX_OUTBOX_PAGE`](crate::webhook::MAX_OUTBOX_PAGE)), by time. Where there are more, half of them are the
-    /// oldest and half the newest: a new end does not wait behind a backlog. What cannot be read is left out.
+    /// Returns the outbox entries that are due, at most `most` (1 to
+    /// [`MAX_OUTBOX_PAGE`](crate::webhook::MAX_OUTBOX_PAGE)), by time. If there are more, half of the page are the
+    /// oldest and half the newest, so that a new entry does not wait behind a backlog. Unreadable entries are left
+    /// out.
     async fn outbox(&self, shard: &Shard, most: usize) -> Result<Vec<End>, Error>;
 
-    /// Takes ends that were handed on out of the outbox; one that is not there any more was taken out
-    /// by somebody else.
+    /// Acknowledges outbox entries whose delivery was accepted. An entry that is missing was acknowledged by another
+    /// caller.
     async fn take_out(&self, shard: &Shard, ends: &[End]) -> Result<(), Error>;
 
     /// Writes the entry of a worker process into the registry, which belongs to no shard. `false`: the registry has
-    /// [`MAX_WORKERS`](crate::workers::MAX_WORKERS) entries, and takes no new one.
+    /// [`MAX_WORKERS`](crate::workers::MAX_WORKERS) entries and accepts no new one.
     async fn beat_worker(&self, id: &WorkerId, report: &WorkerReport) -> Result<bool, Error>;
 
     /// Removes the entry of a worker process that has stopped.
     async fn remove_worker(&self, id: &WorkerId) -> Result<(), Error>;
 
-    /// The entries of the registry, in the order of their ids, without those that were silent for
+    /// Returns the entries of the registry in the order of their ids, without those that were silent for
     /// [`FORGET_AFTER`](crate::workers::FORGET_AFTER).
     async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error>;
 
-    /// Has ends wait in the outbox for `delay`. An end that is not there any more stays away.
+    /// Delays outbox entries by `delay`. An entry that was acknowledged is not restored.
     async fn postpone(&self, shard: &Shard, ends: &[End], delay: Duration) -> Result<(), Error>;
 
-    /// Has idempotency keys of `shard` live for `ttl` from now. A key that is not there stays away.
+    /// Lets idempotency keys of `shard` expire `ttl` from now. A missing key is not restored.
     async fn expire_keys(
         &self,
         shard: &Shard,
@@ -251,23 +250,23 @@ pub trait Backend: fmt::Debug + Send + Sync {
         ttl: Duration,
     ) -> Result<(), Error>;
 
-    /// Returns the directory, `None` if its version is `known`.
+    /// Returns the directory; `None` if its version is `known`.
     async fn directory(&self, known: u64) -> Result<Option<Directory>, Error>;
 
-    /// Replaces the directory by `new`; `false` if its version is not `known` any more.
+    /// Replaces the directory by `new`; `false` if its version is no longer `known`.
     async fn set_directory(&self, known: u64, new: &Directory) -> Result<bool, Error>;
 
-    /// Where the news of all shards arrive.
+    /// Returns the switchboard that receives the news of all shards.
     fn news(&self) -> &Arc<Switchboard>;
 
-    /// Whether the store answers.
+    /// Checks that the store answers.
     async fn ping(&self) -> Result<(), Error>;
 
-    /// What the store is, for people: e.g. `embedded, in memory`. Without secrets.
+    /// Describes the store for people, e.g. `embedded, in memory`. Without secrets.
     fn describe(&self) -> String;
 }
 
-/// [`Backend::claim_when_woken`] in two round trips.
+/// Runs [`Backend::claim_when_woken`] in two round trips.
 pub(crate) async fn wait_then_claim(
     backend: &(impl Backend + ?Sized),
     shard: &Shard,
@@ -282,32 +281,32 @@ pub(crate) async fn wait_then_claim(
     backend.step(shard, &mut Vec::new(), claim).await
 }
 
-/// More of a running job's output.
+/// One piece of a running job's output.
 #[derive(Debug, Clone)]
 pub struct Emission {
-    /// The attempt that it comes from.
+    /// The attempt that emitted it.
     pub lease: LeaseKey,
-    /// Its number among the emissions of the attempt, from 1.
+    /// The number among the emissions of the attempt, from 1.
     pub number: u32,
-    /// Whether it may have been appended before: the store gave no answer then. If so, it is not
-    /// appended again.
+    /// True if it may have been appended before, because the store did not answer then. The store then appends it
+    /// only if it is missing.
     pub repeated: bool,
-    /// What kind of event: `Delta` or `Reset`.
+    /// The kind of the event: `Delta` or `Reset`.
     pub kind: EventKind,
     /// The event's data.
     pub data: RawJson,
 }
 
-/// What a reap did.
+/// The jobs whose leases a reap ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reaped {
-    /// Jobs that will run again.
+    /// Jobs that run again.
     pub requeued: Vec<JobId>,
-    /// Jobs that ended: they lost too many workers, or a cancel was under way.
+    /// Jobs that ended: too many workers were lost, or the job was cancelled before.
     pub ended: Vec<JobId>,
 }
 
-/// What a reconcile had to repair. All zero, unless there is a bug.
+/// The repairs of a reconcile. All zero, unless there is a bug.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Repairs {
     /// Tenants whose count of running jobs differed from their leases.
@@ -319,40 +318,39 @@ pub struct Repairs {
 }
 
 impl Repairs {
-    /// How many there were in all.
+    /// Returns the sum of all repairs.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.running + self.queued + self.flows
     }
 }
 
-/// Which jobs to list.
+/// The filters of a list. A job must match all that are set.
 #[derive(Debug, Clone, Default)]
 pub struct ListQuery {
-    /// Only jobs that are there.
+    /// The status of the job.
     pub status: Option<Status>,
-    /// Only jobs of this class.
+    /// The class of the job.
     pub class: Option<Class>,
-    /// Only jobs of this session.
+    /// The session of the job.
     pub session: Option<SessionKey>,
-    /// Only jobs that were accepted at this moment or later.
+    /// The earliest time of acceptance.
     pub since: Option<Millis>,
-    /// Only jobs of this model.
+    /// The model of the job.
     pub model: Option<String>,
-    /// Only jobs that ended with this error code.
+    /// The error code with which the job ended.
     pub error_code: Option<String>,
-    /// How many at most, 1 to [`MAX_PAGE`].
+    /// The most jobs on the page, 1 to [`MAX_PAGE`].
     pub limit: usize,
-    /// Only jobs older than this one.
+    /// The cursor: only jobs older than this one.
     pub after: Option<JobId>,
 }
 
-/// Most jobs on one page of a list.
+/// The most jobs on one page of a list.
 pub const MAX_PAGE: usize = 1000;
 
-/// Most jobs of a shard that are looked at for one page. Where few of them are asked for, the page is short, or
-/// empty, and says where the next one goes on. So a filter that finds nothing keeps a store busy for
-/// milliseconds, however many jobs there are.
+/// The most jobs of a shard that are read for one page. If few of them match, the page is short or empty and has a
+/// cursor. So a filter that matches nothing costs a store milliseconds, whatever the number of jobs.
 pub const MAX_LOOKED_AT: usize = 2000;
 
 /// A page of a list.
@@ -360,70 +358,74 @@ pub const MAX_LOOKED_AT: usize = 2000;
 pub struct Page {
     /// The jobs, newest first.
     pub jobs: Vec<Job>,
-    /// The job after which the next page goes on, which need not be one of these; `None` at the end.
+    /// The cursor of the next page, which may be a job that is not on this page; `None` at the end.
     pub next: Option<JobId>,
 }
 
-/// A lane whose upstream fails: see [`crate::health`].
+/// The outage of a lane whose upstream fails: see [`crate::health`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Down {
-    /// Since when.
+    /// The start of the outage.
     pub since: Millis,
-    /// When the next job probes the upstream; in the past while one does.
+    /// The time of the next probe; in the past while a probe runs.
     pub probe_at: Millis,
     /// The latest error.
     pub error: Option<AttemptError>,
 }
 
-/// A shard, or one tenant's part of it, in numbers.
+/// The counts of a shard, or of one tenant in it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats {
-    /// Jobs that wait: for a worker, for their session, or for a time.
+    /// Waiting jobs: for a worker, for their session, or for a time.
     pub queued: u64,
-    /// Jobs that run.
+    /// Running jobs.
     pub running: u64,
-    /// Of the waiting ones, those that wait for a time.
+    /// Of the waiting jobs, those that wait for a time.
     pub scheduled: u64,
-    /// Failed jobs in the list of the dead, of all tenants; `None` when asked for one tenant.
+    /// Failed jobs in the list of the dead, of all tenants; `None` for one tenant.
     pub dead: Option<u64>,
-    /// How long the oldest job has waited whose turn is to come, in milliseconds: of one tenant even where
-    /// a cap, a rate or a pause keeps it waiting; over all tenants the oldest that a worker could take now,
-    /// and only the 1,000 flows that come next are looked at.
+    /// The wait so far of the oldest ready job, in milliseconds. For one tenant, this includes jobs that a cap, a
+    /// rate or a pause holds; for all tenants, only jobs that a worker can claim now, and only the first 1,000 flows
+    /// are read.
     pub oldest_wait_ms: u64,
-    /// Jobs that ended per second while others waited: a mean of windows of 2 s, each halving the weight of
-    /// those before it.
+    /// Jobs that ended per second while others waited: a mean of windows of 2 s, each of which halves the weight of
+    /// the earlier ones.
     pub drain_per_s: f64,
-    /// Whether claims are paused.
+    /// True if claims are paused.
     pub paused: bool,
     /// The outage of the lane's upstream, if any.
     pub down: Option<Down>,
-    /// Why a ready job would not start now, of the tenant, or of one without limits.
+    /// The reason why a ready job of the tenant would not start now; without a tenant, that of a tenant without
+    /// limits.
     pub waiting_for: WaitingFor,
-    /// Jobs of all tenants that wait in the shard, and how many may.
+    /// Jobs of all tenants that wait in the shard; at most [`shard_max_queued`](Self::shard_max_queued).
     pub shard_queued: u64,
-    /// See [`shard_queued`](Self::shard_queued).
+    /// The limit of [`shard_queued`](Self::shard_queued).
     pub shard_max_queued: u64,
-    /// In how long a job of class standard should begin that the tenant would submit now, its answer as
-    /// long as most, in milliseconds; `None` while nothing was measured, and when asked for all.
+    /// The estimated wait, in milliseconds, of a new standard job of average length of the tenant; `None` while the
+    /// drain rate is unknown, and for all tenants.
     pub estimated_wait_ms: Option<u64>,
-    /// The tenant's bounds; `None` when asked for all.
+    /// The tenant's limits; `None` for all tenants.
     pub limits: Option<TenantLimits>,
-    /// What the tenant has left of its rates; of no meaning when asked for all.
+    /// The remaining rates of the tenant; meaningless for all tenants.
     pub allowance: Allowance,
 }
 
 impl Stats {
-    /// Adds what another shard counts. What is the tenant's in its own shard stays.
+    /// Adds the counts of another shard. Values of the tenant's own shard stay.
     pub(crate) fn add(&mut self, other: &Self) {
         self.queued += other.queued;
         self.running += other.running;
         self.scheduled += other.scheduled;
+        // Only the counts for all tenants have a list of the dead; keep `None` for one tenant.
         self.dead = self.dead.map(|dead| dead + other.dead.unwrap_or(0)).or(other.dead);
         self.oldest_wait_ms = self.oldest_wait_ms.max(other.oldest_wait_ms);
         self.drain_per_s += other.drain_per_s;
         self.paused |= other.paused;
+        // One outage is enough to report; the first shard's stands for the lane.
         self.down = self.down.take().or_else(|| other.down.clone());
         let is_of_all = self.limits.is_none();
+        // A tenant waits in its own shard only; for all tenants the reason that binds first is reported.
         if is_of_all && other.waiting_for.precedence() < self.waiting_for.precedence() {
             self.waiting_for = other.waiting_for.clone();
         }

@@ -1,4 +1,4 @@
-//! The job: what is submitted, and what is seen of it.
+//! The job: the submitted request, and its view from outside.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,47 +17,47 @@ use crate::{
     webhook::Webhook,
 };
 
-/// What a job asks of its upstream, apart from the body. Written once, at acceptance; of all this the
-/// engine heeds only whether there is a webhook. `u` and `m` are written first, in this order: lists look for the
-/// model there.
+/// The request of a job to its upstream, without the body. It is written once, at acceptance. The engine reads only
+/// whether there is a webhook. `u` and `m` are written first, in this order: a list looks for the model there without
+/// parsing the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// Which endpoint of the upstream; the usual one, `/v1/chat/completions`, is not written.
+    /// The path of the upstream endpoint; the usual one, `/v1/chat/completions`, is not written.
     #[serde(rename = "u", default = "usual_url", skip_serializing_if = "is_usual")]
     pub url: String,
-    /// The body's `model`, by which the lane was chosen.
+    /// The body's `model`, which selected the lane.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Whether the body asks for a stream.
+    /// True if the body asks for a stream.
     #[serde(rename = "s", default, skip_serializing_if = "is_false")]
     pub stream: bool,
     /// The client's own labels.
     #[serde(rename = "d", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
-    /// What the job's session remembers.
+    /// The settings of the conversation that the job belongs to.
     #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
     /// Headers for the upstream, e.g. `anthropic-version`.
     #[serde(rename = "h", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: Headers,
-    /// What the API wants to know again when it reads the job: its own, the engine and the worker
-    /// pass it through.
+    /// Opaque data of the API, returned with the job; the engine and the worker do not read it.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub api: Option<RawJson>,
-    /// The deadline that its client gave it, in milliseconds from its acceptance; set by
-    /// [`Queue::submit`](crate::Queue::submit). The engine's own, after `give_up_after`, is not written here.
+    /// The client's deadline, in milliseconds from acceptance; set by [`Queue::submit`](crate::Queue::submit). The
+    /// engine's own deadline, `give_up_after`, is not written here.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
-    /// The idempotency key that lives as long as the job; set by [`Queue::submit`](crate::Queue::submit). A store whose
-    /// keys expire extends it when the job is retried.
+    /// The idempotency key, if it lives as long as the job; set by [`Queue::submit`](crate::Queue::submit). A store
+    /// with expiring keys extends it when the job is retried.
     #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<IdempotencyKey>,
-    /// Who is told when it ends: the one thing here that the engine heeds.
+    /// The receiver of the job's webhook event.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
 }
 
-/// What most jobs ask: every byte of a record is hashed each time that a script holds it.
+/// The endpoint of most jobs. It is left out of records, because Redis hashes every byte of a record each time that a
+/// script holds it as a string.
 const USUAL_URL: &str = "/v1/chat/completions";
 
 fn usual_url() -> String {
@@ -69,7 +69,7 @@ fn is_usual(url: &str) -> bool {
 }
 
 impl Spec {
-    /// True if the deadline of a job is the one that its client gave it.
+    /// Returns true if `deadline` was set by the client.
     pub(crate) fn set_deadline(&self, created_at: Millis, deadline: Option<Millis>) -> bool {
         let own = self.deadline_ms.map(|ms| created_at.after(Duration::from_millis(ms)));
         own.is_some() && own == deadline
@@ -81,59 +81,59 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// By what a repeated submission is recognised.
+/// The idempotency key of a submission, to recognise repetitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
-    /// The client's key; its own per tenant.
+    /// The client's key, unique within its tenant.
     pub key: IdempotencyKey,
-    /// SHA-256 of the request. The same key with another digest is refused.
+    /// The SHA-256 of the request. A repetition with another digest is refused.
     pub digest: [u8; 32],
-    /// How long the key is remembered, from the time in its job's id on.
+    /// The time until the key expires, from the time in its job's id.
     pub ttl: Duration,
-    /// True if the key is remembered for longer than `ttl` where its job is: until that is forgotten.
+    /// True if the key lives at least as long as its job is retained.
     pub spans_job: bool,
 }
 
-/// A job to accept. Made by [`Queue::draft`](crate::Queue::draft), which routes it to a lane.
+/// A job to accept. Created by [`Queue::draft`](crate::Queue::draft), which selects the lane.
 #[derive(Debug, Clone)]
 pub struct NewJob {
-    /// Its name.
+    /// The id.
     pub id: JobId,
-    /// Whose it is.
+    /// The owner.
     pub tenant: TenantId,
-    /// How urgent it is.
+    /// The urgency.
     pub class: Class,
-    /// The session in whose order it runs.
+    /// The session, whose jobs run in order.
     pub session: Option<SessionKey>,
-    /// What it asks of the upstream.
+    /// The request to the upstream.
     pub spec: Spec,
-    /// The JSON sent upstream.
+    /// The JSON body for the upstream.
     pub body: Bytes,
-    /// What it is expected to cost.
+    /// The expected cost, in tokens.
     pub cost: Estimate,
-    /// How long to wait before the first attempt.
+    /// The wait before the first attempt.
     pub delay: Duration,
-    /// After how long it must have ended.
+    /// The time, from acceptance, within which the job must end.
     pub deadline: Option<Duration>,
-    /// How many attempts it may spend, from 1.
+    /// The number of attempts that the job may spend, from 1.
     pub max_attempts: u32,
-    /// By what a repetition is recognised.
+    /// The idempotency key, if the client sent one.
     pub idempotency: Option<Idempotency>,
-    /// Whether its events are kept (it streams, or its reader may come late).
+    /// True if its events are kept: the job streams, or a reader may connect late.
     pub keeps_events: bool,
 }
 
-/// What became of one [`NewJob`].
+/// The result of submitting one [`NewJob`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Accepted {
-    /// It is in the queue.
+    /// The job is in the queue.
     New(JobId),
-    /// The same request was accepted before, as this job.
+    /// An equal request was accepted before, as this job.
     Replayed(JobId),
 }
 
 impl Accepted {
-    /// The job that answers the request.
+    /// Returns the job that answers the request.
     #[must_use]
     pub fn id(&self) -> &JobId {
         match self {
@@ -142,79 +142,79 @@ impl Accepted {
     }
 }
 
-/// A job as it is seen from outside.
+/// A job as clients see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Its name.
+    /// The id.
     pub id: JobId,
-    /// Whose it is.
+    /// The owner.
     pub tenant: TenantId,
-    /// How urgent it is.
+    /// The urgency.
     pub class: Class,
-    /// The session in whose order it runs.
+    /// The session, whose jobs run in order.
     pub session: Option<SessionKey>,
-    /// What it asks of the upstream.
+    /// The request to the upstream.
     pub spec: Spec,
-    /// Attempts spent, the running one included.
+    /// The number of spent attempts, with the running one.
     pub attempts: u32,
-    /// How many attempts it may spend.
+    /// The number of attempts that the job may spend.
     pub max_attempts: u32,
-    /// How often its worker was lost.
+    /// The number of lost workers.
     pub stalls: u32,
-    /// When it was accepted.
+    /// The time of acceptance.
     pub created_at: Millis,
-    /// When its last attempt began.
+    /// The start of the latest attempt.
     pub started_at: Option<Millis>,
-    /// By when it must have ended.
+    /// The time by which the job must end.
     pub deadline: Option<Millis>,
-    /// Whether its events are kept.
+    /// True if its events are kept.
     pub keeps_events: bool,
-    /// Where it is.
+    /// The state.
     pub state: State,
-    /// The failed attempts after which the job went on, oldest first; the last [`MAX_ERRORS`].
+    /// The failed attempts after which the job continued, oldest first; the last [`MAX_ERRORS`].
     pub errors: Vec<FailedAttempt>,
 }
 
-/// Most failed attempts that are kept with a job.
+/// The most failed attempts that are kept with a job.
 pub const MAX_ERRORS: usize = 20;
 
-/// Where a job is, with what is known only there.
+/// The state of a job, with the data that exists only in that state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     /// See [`Status::Queued`].
     Queued {
-        /// How many jobs of its flow run before it; `None` behind an earlier job of its session.
+        /// The number of jobs of its flow that run before it; `None` behind an earlier job of its session.
         position: Option<u64>,
-        /// What it waits for.
+        /// The reason why it does not run.
         waiting_for: WaitingFor,
-        /// When it is expected to start, in milliseconds from now; `None` when that is unknown.
+        /// The estimated time until its start, in milliseconds; `None` if unknown.
         estimated_wait_ms: Option<u64>,
     },
     /// See [`Status::Scheduled`].
     Scheduled {
-        /// Until when it waits.
+        /// The end of the wait.
         until: Millis,
-        /// What it waits for: its time, or what keeps its lane from starting jobs.
+        /// The reason why it does not run: its time, or a block on its lane.
         waiting_for: WaitingFor,
     },
     /// See [`Status::Running`].
     Running {
-        /// Whether its owner asked for its end.
+        /// True if the job was cancelled and its worker has not settled yet.
         cancelling: bool,
     },
     /// It has ended.
     Ended {
-        /// How: one of the terminal ones.
+        /// The terminal status.
         status: Status,
-        /// When.
+        /// The time of the end.
         at: Millis,
-        /// With what; `None` when its owner or its deadline ended it.
+        /// The output; `None` if a cancel or the deadline ended the job.
         output: Option<Output>,
     },
 }
 
 impl State {
-    /// True if no attempt runs, and one may come.
+    /// Returns true if the job waits for an attempt.
     pub(crate) fn is_waiting(&self) -> bool {
         match self {
             Self::Queued { .. } | Self::Scheduled { .. } => true,
@@ -222,7 +222,7 @@ impl State {
         }
     }
 
-    /// Reports of a waiting job that no live worker serves its lane.
+    /// Changes the reason of a waiting job to the lack of a live worker for its lane.
     pub(crate) fn lose_workers(&mut self) {
         match self {
             Self::Queued { waiting_for, estimated_wait_ms, .. } => {
@@ -238,7 +238,7 @@ impl State {
 }
 
 impl Job {
-    /// Where the job is, in one word.
+    /// Returns the status.
     #[must_use]
     pub fn status(&self) -> Status {
         match &self.state {
@@ -249,7 +249,7 @@ impl Job {
         }
     }
 
-    /// True if the job ended without an answer because of `give_up_after`, not by its client's deadline.
+    /// Returns true if the job expired by `give_up_after` and not by its client's deadline.
     #[must_use]
     pub fn gave_up(&self) -> bool {
         let has_own = self.spec.set_deadline(self.created_at, self.deadline);
@@ -257,7 +257,8 @@ impl Job {
     }
 }
 
-/// The error code of a job that was ended by its owner, its deadline or its age, and not by an attempt.
+/// Returns the error code of a job that was ended by a cancel, its deadline or `give_up_after`, and not by an
+/// attempt.
 #[must_use]
 pub fn code_of_plain_end(status: Status, gave_up: bool) -> Option<&'static str> {
     match status {
@@ -272,96 +273,96 @@ pub fn code_of_plain_end(status: Status, gave_up: bool) -> Option<&'static str> 
     }
 }
 
-/// What a job ended with.
+/// The output of an ended job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
-    /// Why there is no good answer. Written first: a list finds the code at the start, however long the
-    /// answer is.
+    /// The error, if there is no good answer. It is written first, so that a list finds the code at the start of a
+    /// long output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<AttemptError>,
-    /// What the upstream answered; also the answer to a refused request.
+    /// The upstream's answer; also that of a refused request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<Response>,
-    /// Tokens used.
+    /// The used tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
-    /// Whether a simulation answered, and no model.
+    /// True if the answer is simulated and no model was called.
     #[serde(default, skip_serializing_if = "is_false")]
     pub simulated: bool,
 }
 
-/// An upstream's answer.
+/// The answer of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// The HTTP status.
     pub status_code: u16,
-    /// The body as the upstream sent it; text that is not JSON becomes a JSON string.
+    /// The body as the upstream sent it; a text that is not JSON becomes a JSON string.
     pub body: RawJson,
 }
 
 /// Tokens that an attempt used, as the upstream counted them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Tokens read.
+    /// Tokens of the prompt.
     pub prompt_tokens: u64,
-    /// Tokens written.
+    /// Tokens of the completion.
     pub completion_tokens: u64,
 }
 
 impl Usage {
-    /// Tokens read and written: what fairness counts.
+    /// Returns the sum of both, which fair queueing charges.
     #[must_use]
     pub fn total(self) -> u64 {
         self.prompt_tokens.saturating_add(self.completion_tokens)
     }
 }
 
-/// Why an attempt gave no answer.
+/// The error of an attempt without an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptError {
-    /// Which attempt, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// A name that programs can match, e.g. `upstream_timeout`.
+    /// The error code for programs, e.g. `upstream_timeout`.
     pub code: String,
-    /// What went wrong, for a person.
+    /// The message for people.
     pub message: String,
-    /// The upstream's status, if it answered.
+    /// The HTTP status of the upstream, if it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_code: Option<u16>,
 }
 
-/// A failed attempt after which its job went on.
+/// A failed attempt after which its job continued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedAttempt {
-    /// Why it gave no answer.
+    /// The error.
     #[serde(flatten)]
     pub error: AttemptError,
-    /// When it was settled.
+    /// The time of the settlement.
     pub at: Millis,
-    /// The owner of the failure.
+    /// The party that the failure is charged to.
     #[serde(rename = "to")]
     pub charged_to: ChargedTo,
 }
 
-/// The owner of a failed attempt. Only an attempt that is charged to the job is spent: the attempt after any
-/// other has the same number again.
+/// The party that a failed attempt is charged to. Only an attempt that is charged to the job is spent; after any
+/// other the next attempt has the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChargedTo {
     /// The job.
     Job,
-    /// The lane: its upstream failed, or refused for the rate.
+    /// The lane: its upstream failed, or refused the request because of a rate.
     Lane,
     /// The worker, which was lost.
     Worker,
 }
 
-/// The error of an attempt whose lease expired.
+/// Returns the error of an attempt whose lease expired.
 pub(crate) fn worker_lost(attempt: u32) -> AttemptError {
     AttemptError {
         attempt,
         code: "worker_lost".to_owned(),
-        message: "the worker stopped answering in mid-call; its lease expired".to_owned(),
+        message: "the worker stopped during the call, so its lease expired".to_owned(),
         status_code: None,
     }
 }

@@ -1,8 +1,7 @@
-//! The lease: a worker's ticket for one attempt, and what may be done with it.
+//! The lease: the right of one worker to run one attempt.
 //!
-//! Only a [`Lease`] can be settled, and settling consumes it. The store accepts a settlement only
-//! while this very lease (job and epoch) is still held, so a worker that was given up for dead can
-//! neither finish a job nor keep it.
+//! Only a [`Lease`] can be settled, and settling consumes it. The store accepts a settlement only while this lease
+//! (job and epoch) is still held. So a worker whose lease expired can neither finish nor keep the job.
 
 use std::{fmt, time::Duration};
 
@@ -18,12 +17,12 @@ use crate::{
     state::Class,
 };
 
-/// What names a lease: a job, its flow, and the attempt's epoch.
+/// The identity of a lease: a job, its flow, and the attempt's epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeaseKey {
     /// The job.
     pub job: JobId,
-    /// Grows with every attempt of the job.
+    /// The epoch, which grows with every attempt of the job.
     pub epoch: u32,
     /// The class half of the job's flow.
     pub class: Class,
@@ -31,38 +30,37 @@ pub struct LeaseKey {
     pub tenant: TenantId,
 }
 
-/// One attempt at a job.
+/// The lease of one attempt.
 #[derive(Debug)]
 pub struct Lease {
-    /// Its name.
+    /// The identity.
     pub key: LeaseKey,
     /// The job's session.
     pub session: Option<SessionKey>,
-    /// What the job asks.
+    /// The request to the upstream.
     pub spec: Spec,
-    /// The JSON to send upstream.
+    /// The JSON body for the upstream.
     pub body: Bytes,
-    /// Which attempt this is, from 1.
+    /// The number of the attempt, from 1.
     pub attempt: u32,
-    /// How many attempts the job may spend.
+    /// The number of attempts that the job may spend.
     pub max_attempts: u32,
-    /// Whether earlier attempts passed output on, or may have.
+    /// True if the job's events are kept, so that readers may have seen output of earlier attempts.
     pub keeps_events: bool,
-    /// By when the job must have ended.
+    /// The time by which the job must end.
     pub deadline: Option<Millis>,
-    /// When the job was accepted.
+    /// The time at which the job was accepted.
     pub created_at: Millis,
-    /// When this attempt was claimed, by the store's clock.
+    /// The time of the claim, by the store's clock.
     pub claimed_at: Millis,
-    /// What the session's conversation remembers, oldest first.
+    /// The remembered turns of the session's conversation, oldest first.
     pub turns: Vec<Turn>,
-    /// See [`Receipt`].
+    /// Opaque backend state: see [`Receipt`].
     pub(crate) receipt: Receipt,
 }
 
-/// What a store hands out with a lease and wants back with its settlement, so that it need not look
-/// it up, and a clock that goes as the store's: of no meaning to anybody else, and `None` where the
-/// store needs nothing.
+/// Opaque backend state carried from claim to settlement, to save a lookup: record prefix and store clock. `None` if
+/// the backend needs none.
 #[derive(Clone, Default)]
 pub(crate) struct Receipt(pub(crate) Option<(Bytes, SystemClock)>);
 
@@ -72,73 +70,73 @@ impl fmt::Debug for Receipt {
     }
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// With an answer.
     Succeeded {
         /// The answer.
         output: Output,
-        /// What the session's conversation shall remember of it.
+        /// The turn to append to the session's conversation.
         turn: Option<Turn>,
     },
     /// Without an answer, and another attempt would not help or is not allowed.
     Failed {
-        /// Why, and what the upstream said.
+        /// The error, and the upstream's answer if there is one.
         output: Output,
     },
-    /// Without an answer; try again.
+    /// Without an answer; the job is retried.
     Retry {
-        /// After how long.
+        /// The wait before the next attempt.
         delay: Duration,
-        /// Why.
+        /// The error.
         error: AttemptError,
     },
-    /// Without an answer, for a reason that says something about the upstream, or may do so: the store decides
-    /// whether the job or its lane is charged, see [`crate::health`].
+    /// Without an answer, for a reason that may lie with the upstream. The store charges the job or its lane, see
+    /// [`crate::health`].
     Faulted {
-        /// What happened.
+        /// The fault.
         fault: Fault,
-        /// How long until the next attempt, if the job is charged or the lane stays open.
+        /// The wait before the next attempt, if the job is charged or the lane stays open.
         delay: Duration,
         /// A random number in [0, 1): the random part of a cool-down.
         unit: f64,
-        /// What the job ends with, if it is charged and this was its last attempt.
+        /// The output of the job, if it is charged and this was its last attempt.
         output: Output,
-        /// Why.
+        /// The error.
         error: AttemptError,
     },
-    /// The worker gives the job back untried: it shuts down, or another worker or a later time suits the job
-    /// better. Spends no attempt.
+    /// The worker hands the job back untried: it shuts down, or another worker or a later time suits the job better.
+    /// Spends no attempt.
     Released {
-        /// For how long the job then waits at least; zero for a place among the ready jobs.
+        /// The minimum wait of the job; zero returns it to the ready jobs.
         delay: Duration,
     },
-    /// Its owner asked for its end.
+    /// The call was stopped because the job was cancelled.
     Cancelled,
-    /// Its deadline passed.
+    /// The call was stopped because the deadline passed.
     Expired,
 }
 
-/// The end of one attempt, to be handed to [`step`](crate::Backend::step).
+/// The end of one attempt, for [`step`](crate::Backend::step).
 #[derive(Debug)]
 pub struct Settlement {
-    /// Whose end.
+    /// The lease that it ends.
     pub key: LeaseKey,
-    /// How many turns the conversation keeps and for how long, from the job's spec.
+    /// The number of turns that the conversation keeps, and their TTL, from the job's spec.
     pub(crate) memory: Option<(u32, Duration)>,
     pub(crate) has_webhook: bool,
-    /// How.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What it used, as far as is known; `None` keeps the estimate.
+    /// The tokens that the attempt used, as far as known; `None` keeps the estimate.
     pub usage: Option<Usage>,
-    /// The job's model, of an attempt that was faulted.
+    /// The job's model; only for an attempt that was faulted.
     pub model: Option<String>,
     pub(crate) receipt: Receipt,
 }
 
 impl Lease {
-    /// Ends the attempt. `usage` is what it used, as far as is known; of each count at most
+    /// Ends the attempt. `usage` is the tokens that it used, as far as known; each count is capped at
     /// [`MOST_TOKENS`].
     #[must_use]
     pub fn settle(self, outcome: Outcome, usage: Option<Usage>) -> Settlement {
@@ -148,6 +146,7 @@ impl Lease {
             prompt_tokens: usage.prompt_tokens.min(MOST_TOKENS),
             completion_tokens: usage.completion_tokens.min(MOST_TOKENS),
         });
+        // The model names a failure in logs only, so it is not carried for other outcomes.
         let is_faulted = matches!(outcome, Outcome::Faulted { .. });
         let model = self.spec.model.filter(|_| is_faulted);
         let (key, receipt) = (self.key, self.receipt);
@@ -156,13 +155,13 @@ impl Lease {
 }
 
 impl Settlement {
-    /// Whether its job has a webhook, so that its end, if this is it, is to be told.
+    /// Returns true if the job has a webhook, so that its end is published.
     #[must_use]
     pub fn has_webhook(&self) -> bool {
         self.has_webhook
     }
 
-    /// A job whose owner asked for its end while it ran does not run again.
+    /// Turns an outcome that would run the job again into a cancel, if the job was cancelled while it ran.
     pub(crate) fn unless_cancelled(mut self, cancelling: bool) -> Self {
         let again = match self.outcome {
             Outcome::Retry { .. } | Outcome::Faulted { .. } | Outcome::Released { .. } => true,
@@ -178,48 +177,48 @@ impl Settlement {
     }
 }
 
-/// What a settlement came to.
+/// The result of a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// It is recorded.
+    /// Recorded.
     Done,
-    /// It is recorded, and the whole lane waits, as its upstream asked for.
+    /// Recorded; the whole lane waits, because its upstream refused the rate.
     LaneWaits,
-    /// It is recorded, and the job has failed: the failure was charged to it, and no attempt is left.
+    /// Recorded; the job has failed, because the failure was charged to it and no attempt is left.
     Failed,
-    /// It is recorded, and the lane cools down: its upstream fails.
+    /// Recorded; the lane cools down, because its upstream fails.
     LaneDown,
-    /// It is recorded, and the lane is open again.
+    /// Recorded; the lane is open again.
     LaneUp,
-    /// The lease was no longer held: the job was given to another, or ended. Nothing was recorded.
+    /// Not recorded: the lease was no longer held, because the job was leased again or ended.
     Lost,
 }
 
-/// What one turn of a worker's loop asks of a shard.
+/// The claim of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClaimRequest {
-    /// How many attempts to begin at most.
+    /// The most attempts to start.
     pub max: usize,
-    /// How long a lease lasts unless it is extended.
+    /// The duration of each lease, unless it is extended.
     pub lease: Duration,
 }
 
-/// What one turn of a worker's loop brought.
+/// The result of one step.
 #[derive(Debug, Default)]
 pub struct Step {
-    /// What each settlement came to, in their order.
+    /// The results of the settlements, in their order.
     pub settled: Vec<Settled>,
-    /// The attempts that began.
+    /// The attempts that started.
     pub leases: Vec<Lease>,
-    /// When there may be work again without a wake-up: the next due job, parked flow or lane.
+    /// The time until work may be visible without a wake-up: the next due job, parked flow or lane.
     pub look_again: Option<Duration>,
 }
 
-/// What a heartbeat found.
+/// The result of a heartbeat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Beat {
-    /// Leases that are no longer held: stop the calls, settle nothing.
+    /// Leases that are no longer held: the worker stops the calls and settles nothing.
     pub lost: Vec<LeaseKey>,
-    /// Jobs whose owner asked for their end: stop the calls and settle.
+    /// Jobs that were cancelled: the worker stops the calls and settles.
     pub cancelled: Vec<LeaseKey>,
 }

@@ -1,8 +1,7 @@
-//! Causeway's engine: jobs, leases, fair order and limits, on Redis or inside the process.
+//! The queue of Causeway: jobs, leases, fair order and limits, on Redis or inside the process.
 //!
-//! [`Queue`] is what the API and the worker use. Behind it stands one [`Backend`]:
-//! [`embedded`], the executable specification, or [`redis`], where every transition is one script.
-//! This crate knows no HTTP and no model.
+//! The API and the worker use [`Queue`]. It calls one [`Backend`]: [`embedded`], the executable specification, or
+//! [`redis`], where every transition is one script. This crate depends on no HTTP and on no model.
 
 pub mod address;
 pub mod backend;

@@ -1,15 +1,29 @@
-//! The states of a job, and who moves it between them.
+//! The states of a job, and the transitions between them.
 //!
 //! ```text
-//!             enqueue ─┬─▶ scheduled ──step──▶ queued ◀─┬─ enqueue
-//!                      │      ▲  │               │      │
-//!                      │      │  └── cancel ──┐  │      ├─ reap (a lease expired)
-//!        settle: retry ┴──────┤               │  │ step ├─ settle: handed back
-//!                             │               ▼  ▼      │
-//!                          running ◀──────────(claim)───┘
-//!                             │
-//!      settle ────────────────┴──▶ succeeded, failed, cancelled, expired
+//!  enqueue                                          enqueue with a delay
+//!     │                                                      │
+//!     ▼               the time has come: step                ▼
+//!   queued ◀──────────────────────────────────────────── scheduled
+//!    │ ▲ │                                                 ▲  │
+//!    │ │ └── cancel, deadline ───────────────────────────┐ │  │
+//!    │ │                                                 │ │  │
+//!    │ └── lease expired: reap                           │ │  │
+//!    │ │   retry at once, handed back: settle            │ │  │
+//!    │ │                                                 │ │  │
+//!    ▼ │           retry after a delay: settle           │ │  │
+//!  running ──────────────────────────────────────────────┼─┘  │
+//!    │                                                   │    │
+//!    │ settle, reap                                      ▼    ▼
+//!    └──▶ succeeded, failed, cancelled, expired    cancelled, expired
+//!                      │
+//!                      └── retry, unless succeeded ──▶ queued
+//!         every ended job ── retention over, delete ──▶ forgotten
 //! ```
+//!
+//! API processes call `enqueue`, `cancel`, `retry` and `delete`. Worker processes call `step`, which settles attempts
+//! and claims jobs; the reaper of each worker process calls `reap` and `reconcile`. The state of a job is in the store
+//! only. So the crash of a process changes no state, except that the leases of a worker expire.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -17,35 +31,70 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a job is.
+/// The state of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Runs as soon as its turn comes. In: `enqueue`, `step` (its time has come, or the job before it in
-    /// its session ended), `reap` (its worker died), `settle` (handed back, its lane stopped, or tried
-    /// again at once), `retry`. Out: `step` claims it, `cancel`, its deadline.
+    /// Ready for a worker, or behind an earlier job of its session.
+    ///
+    /// In: `enqueue`; `step`, when a scheduled job is due; `settle`, when the attempt is handed back or retried at
+    /// once; `reap`, when the lease expired; `retry`.
+    ///
+    /// Out: `step` claims the job; `cancel`; the deadline or `give_up_after`, by `step`, `reap` or `reconcile`. The
+    /// job becomes scheduled if its start time has not come when the session reaches it, or if `step` passes it over
+    /// as the probe of a failing lane.
+    ///
+    /// Crash: no effect. Deletion: refused until the job has ended.
     Queued,
-    /// Waits for a time. In: `enqueue` with a delay, `settle` with a retry. Out: `step` when the
-    /// time has come, `cancel`, its deadline.
+    /// Waits for a time: its start, the next attempt, or the recovery of its lane.
+    ///
+    /// In: `enqueue` with a delay; `settle`, when the attempt is retried or handed back with a delay; `step` and the
+    /// end of an earlier job, see [`Queued`](Self::Queued).
+    ///
+    /// Out: `step`, when the time has come; `settle` or a resumed lane, when a job was kept back by a failing lane;
+    /// `cancel`; the deadline, by `step`, `reap` or `reconcile`.
+    ///
+    /// Crash: no effect. Deletion: refused until the job has ended.
     Scheduled,
-    /// Leased by a worker. In: `step`. Out: `settle`; `reap` when the lease expires.
+    /// Leased by a worker.
+    ///
+    /// In: `step`. Out: `settle` by the worker; `reap` when the lease expires. `cancel` only marks the job; its
+    /// worker then stops the call and settles. A worker also stops the call at the deadline and settles the job as
+    /// expired.
+    ///
+    /// Crash of the worker: its heartbeat stops, the lease expires, and `reap` requeues the job with one stall more.
+    /// The job fails after `max_stalls`. Deletion: refused until the job has ended.
     Running,
-    /// Ended with an answer. In: `settle`. Out: its TTL.
+    /// Ended with an answer.
+    ///
+    /// In: `settle`. Out: never; only deletion. The body is deleted at once, for the job cannot run again.
+    ///
+    /// Crash: no effect. Deletion: by `delete`, or after the retention.
     Succeeded,
-    /// Ended without an answer. In: `settle` (fatal, or out of attempts), `reap` (out of stalls).
-    /// Out: `retry`, its TTL.
+    /// Ended without an answer.
+    ///
+    /// In: `settle`, if the failure is fatal or the last attempt is spent; `reap`, if too many workers were lost.
+    /// Out: `retry`.
+    ///
+    /// Crash: no effect. Deletion: by `delete`, or after the retention.
     Failed,
-    /// Ended by its owner. In: `cancel` while it waits, `settle` while it runs, `reap` when its
-    /// worker died while a cancel was under way. Out: `retry`, its TTL.
+    /// Ended by a client.
+    ///
+    /// In: `cancel`, if the job waits; `settle`, if it ran; `reap`, if its lease expired after the cancel. Out:
+    /// `retry`.
+    ///
+    /// Crash: no effect. Deletion: by `delete`, or after the retention.
     Cancelled,
-    /// Did not end before its deadline. In: `step`, `reap` and `reconcile` while it waits, `settle` and
-    /// `reap` while it runs.
-    /// Out: `retry`, its TTL.
+    /// Not ended before its deadline, or before `give_up_after` if it has no deadline.
+    ///
+    /// In: `step`, `reap` and `reconcile`, if the job waits; `settle` and `reap`, if it ran. Out: `retry`.
+    ///
+    /// Crash: no effect. Deletion: by `delete`, or after the retention.
     Expired,
 }
 
 impl Status {
-    /// All of them, in the order of a job's life.
+    /// All states, in the order of a job's life.
     pub const ALL: [Self; 7] = [
         Self::Queued,
         Self::Scheduled,
@@ -56,7 +105,7 @@ impl Status {
         Self::Expired,
     ];
 
-    /// Whether the job has ended.
+    /// Returns true if the job has ended.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         match self {
@@ -65,7 +114,7 @@ impl Status {
         }
     }
 
-    /// Whether a job that ended so can be put back.
+    /// Returns true if a job that ended with this status can be retried.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         match self {
@@ -74,7 +123,7 @@ impl Status {
         }
     }
 
-    /// The name that clients see.
+    /// Returns the name that clients see.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -88,7 +137,7 @@ impl Status {
         }
     }
 
-    /// The letter that stands for it in a stored record.
+    /// Returns the letter of the status in a stored record.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Queued => b'q',
@@ -101,7 +150,7 @@ impl Status {
         }
     }
 
-    /// The status whose letter is `code`.
+    /// Returns the status with this letter; `None` for any other letter.
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.code() == code)
     }
@@ -113,26 +162,26 @@ impl fmt::Display for Status {
     }
 }
 
-/// How urgent a job is. Claims prefer higher classes without starving lower ones.
+/// The urgency of a job. Claims prefer higher classes without starving lower ones.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
-    /// Somebody is watching.
+    /// A user waits for the answer.
     Interactive,
     /// The default.
     #[default]
     Standard,
-    /// Whenever there is room.
+    /// Runs when capacity is left over.
     Batch,
 }
 
 impl Class {
-    /// All of them, most urgent first.
+    /// All classes, most urgent first.
     pub const ALL: [Self; 3] = [Self::Interactive, Self::Standard, Self::Batch];
 
-    /// The class's factor in a flow's weight.
+    /// Returns the factor of the class in a flow's weight.
     #[must_use]
     pub fn weight(self) -> u32 {
         match self {
@@ -142,7 +191,7 @@ impl Class {
         }
     }
 
-    /// The name that clients see.
+    /// Returns the name that clients see.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -152,8 +201,8 @@ impl Class {
         }
     }
 
-    /// Place in [`Class::ALL`]; as a digit it begins a flow's name, so that among equal tags the
-    /// more urgent flow sorts first.
+    /// Returns the index in [`Class::ALL`]. A flow's name starts with this digit, so that the more urgent of two
+    /// flows with equal tags sorts first.
     #[must_use]
     pub fn rank(self) -> usize {
         match self {
