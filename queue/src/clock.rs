@@ -1,10 +1,10 @@
-//! Time. Redis keeps its own (the server's TIME); the embedded engine is given a [`Clock`].
+//! Time. Redis uses the server's TIME; the embedded engine uses an injected [`Clock`].
 
 use std::{fmt, sync::atomic::AtomicU64, sync::atomic::Ordering, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// A moment: milliseconds since 1970-01-01 UTC. Stays below 2^53, so that a Redis score holds it.
+/// A moment: milliseconds since 1970-01-01 UTC. It stays below 2^53, so that a Redis score can hold it.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -12,33 +12,33 @@ use serde::{Deserialize, Serialize};
 pub struct Millis(pub u64);
 
 impl Millis {
-    /// The moment `duration` later.
+    /// Returns the moment `duration` later.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// How long it is from `earlier` to here; zero when `earlier` is later.
+    /// Returns the time from `earlier` to this moment; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// Whole milliseconds of `duration`, at most 2^53 - 1.
+/// Returns the whole milliseconds of `duration`, at most 2^53 - 1.
 #[must_use]
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min((1 << 53) - 1)
 }
 
-/// Tells the time.
+/// A source of the current time.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// Now.
+    /// Returns the current time.
     fn now(&self) -> Millis;
 }
 
-/// The system's time when it was made, carried on by tokio's monotonic clock: it never goes back,
-/// and a test that pauses tokio's time pauses it.
+/// The system's time at its creation, advanced by tokio's monotonic clock: it never goes back, and a test that pauses
+/// tokio's time pauses it.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     origin: Millis,
@@ -46,7 +46,7 @@ pub struct SystemClock {
 }
 
 impl Default for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everyone else takes")]
+    #[expect(clippy::disallowed_methods, reason = "the one clock that reads the system's time")]
     fn default() -> Self {
         let since_epoch = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -56,7 +56,7 @@ impl Default for SystemClock {
 }
 
 impl SystemClock {
-    /// A clock on which it is `now`.
+    /// Returns a clock that shows `now`.
     pub(crate) fn set(now: Millis) -> Self {
         Self { origin: now, started: tokio::time::Instant::now() }
     }
@@ -68,18 +68,18 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that a test sets.
+/// A clock that a test advances.
 #[derive(Debug)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// A clock that stands at `start`.
+    /// Returns a clock that shows `start`.
     #[must_use]
     pub fn new(start: Millis) -> Self {
         Self(AtomicU64::new(start.0))
     }
 
-    /// Moves the hands forward.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(millis(by), Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! What happens to a job, as its readers see it.
+//! The events of a job, as its readers see them.
 
 use std::time::Duration;
 
@@ -9,51 +9,51 @@ use crate::{clock::millis, job::AttemptError, json::RawJson, state::Status};
 /// One entry of a job's event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Its place in the log, from 0 without gaps.
+    /// The index in the log, from 0 without gaps.
     pub seq: u64,
-    /// What happened.
+    /// The kind of the event.
     pub kind: EventKind,
-    /// More about it; `null` where the kind says all.
+    /// Further data; `null` if the kind is enough.
     ///
     /// `Delta`: an array of the upstream's stream objects, in order. `Retrying`: `{"in_ms", "code",
     /// "message"}`. `Started`: `{"attempt"}`.
     pub data: RawJson,
 }
 
-/// What happened.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum EventKind {
-    /// The job was accepted, or put back.
+    /// The job was accepted, requeued or retried.
     #[serde(rename = "job.queued")]
     Queued,
-    /// An attempt began.
+    /// An attempt started.
     #[serde(rename = "job.started")]
     Started,
-    /// The upstream sent more of its answer.
+    /// The upstream sent more output.
     #[serde(rename = "output.delta")]
     Delta,
-    /// An attempt ended without an answer, another will follow.
+    /// An attempt ended without an answer, and another will follow.
     #[serde(rename = "job.retrying")]
     Retrying,
-    /// A new attempt begins from the start: what was sent so far is void.
+    /// A new attempt starts from the beginning: earlier output is void.
     #[serde(rename = "output.reset")]
     Reset,
-    /// The job ended so; always the last event.
+    /// The job succeeded; always the last event.
     #[serde(rename = "job.succeeded")]
     Succeeded,
-    /// The job ended so; always the last event.
+    /// The job failed; always the last event.
     #[serde(rename = "job.failed")]
     Failed,
-    /// The job ended so; always the last event.
+    /// The job was cancelled; always the last event.
     #[serde(rename = "job.cancelled")]
     Cancelled,
-    /// The job ended so; always the last event.
+    /// The job expired; always the last event.
     #[serde(rename = "job.expired")]
     Expired,
 }
 
 impl EventKind {
-    /// The kind that tells of a job's end as `status`; `None` for a status that is not terminal.
+    /// Returns the kind of the event of a job's end; `None` for a status that is not terminal.
     #[must_use]
     pub fn of_end(status: Status) -> Option<Self> {
         match status {
@@ -65,7 +65,7 @@ impl EventKind {
         }
     }
 
-    /// Whether no event follows.
+    /// Returns true if no event follows.
     #[must_use]
     pub fn is_last(self) -> bool {
         match self {
@@ -74,7 +74,7 @@ impl EventKind {
         }
     }
 
-    /// The name that clients see.
+    /// Returns the name that clients see.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,12 +91,12 @@ impl EventKind {
     }
 }
 
-/// The data of [`EventKind::Started`].
+/// Returns the data of [`EventKind::Started`].
 pub(crate) fn started(attempt: u32) -> RawJson {
     RawJson::of(&serde_json::json!({ "attempt": attempt })).unwrap_or_default()
 }
 
-/// The event of an attempt that ended without an answer and will be repeated.
+/// Returns the event of an attempt that ended without an answer and will be retried.
 pub(crate) fn retrying(delay: Duration, error: &AttemptError) -> (EventKind, RawJson) {
     let data = serde_json::json!({
         "in_ms": millis(delay),

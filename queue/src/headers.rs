@@ -1,4 +1,4 @@
-//! Headers that a job sends upstream: by name, each with one value or several.
+//! The headers that a job sends upstream: by name, each with one value or several.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Header lines by name, in lower case. Lines of one name stay in their order.
 pub type Headers = BTreeMap<String, HeaderValues>;
 
-/// The values of all header lines of one name. As JSON, one value is a text and several are a list.
+/// The values of all header lines of one name. As JSON, one value is a string and several are a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct HeaderValues(Vec<String>);
@@ -31,6 +31,7 @@ impl From<Written> for HeaderValues {
 
 impl From<HeaderValues> for Written {
     fn from(HeaderValues(mut values): HeaderValues) -> Self {
+        // A single value is written as a string, which most records have and which is shorter.
         match values.pop() {
             Some(value) if values.is_empty() => Self::One(value),
             last => {

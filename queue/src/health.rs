@@ -1,30 +1,29 @@
-//! Lane health: whose fault a failed attempt is, and when a failing lane is tried again.
+//! Lane health: the party that a failed attempt is charged to, and the recovery of a failing lane.
 //!
-//! Some failures say something about the upstream and nothing about the job. They are counted for the
-//! lane: after [`FAILURES`] in a row without a success between, the lane cools down, which means that
-//! nothing is claimed from it. When the cool-down is over, one job probes the upstream. Its success opens the lane;
-//! its failure doubles the cool-down, from [`FIRST_COOL_DOWN`] to [`LONGEST_COOL_DOWN`]. This is the circuit
-//! breaker of Nygard, "Release It!", 2nd edition, chapter 5.
+//! Some failures are caused by the upstream and not by the job. They are counted for the lane: after [`FAILURES`] in
+//! a row without a success between, the lane cools down, so nothing is claimed from it. After the cool-down, one job
+//! probes the upstream. A success opens the lane; a failure doubles the cool-down, from [`FIRST_COOL_DOWN`] to
+//! [`LONGEST_COOL_DOWN`]. This is the circuit breaker of Nygard, "Release It!", 2nd edition, chapter 5.
 //!
 //! A failure that is charged to the lane spends no attempt of its job, and the job keeps its place.
 //!
-//! - An *unclear* failure is charged to the job, unless [`SUSPECTS`] different jobs met one in a row: then
-//!   the lane cools down, and these jobs get their attempts back.
-//! - A lane failure is charged to the job once the lane had [`PROOF`] successes since the job's first failure.
-//! - After as many successes, a refusal for the rate stops the other jobs no more. It is charged to the job only when
-//!   it cannot be chance: a rate refuses whichever job comes too early. See `Health::is_exception`.
+//! - An *unclear* failure is charged to the job, unless [`SUSPECTS`] different jobs in a row had one: then the lane
+//!   cools down, and these jobs get their attempts back.
+//! - A lane failure is charged to the job if the lane had [`PROOF`] successes since the job's first failure.
+//! - After as many successes, a refusal because of a rate no longer stops the other jobs. It is charged to the job
+//!   only if it cannot be chance, for a rate refuses any job that is sent too early. See `Health::is_exception`.
 
 use std::time::Duration;
 
 use crate::clock::{Millis, millis};
 
-/// Failures of the upstream in a row after which a lane cools down.
+/// The failures of the upstream in a row after which a lane cools down.
 pub const FAILURES: u32 = 3;
 
-/// Different jobs in a row with an unclear failure after which a lane cools down.
+/// The different jobs in a row with an unclear failure after which a lane cools down.
 pub const SUSPECTS: usize = 5;
 
-/// Successes of the lane that prove one job wrong.
+/// The successes of the lane after which a job's failures are charged to the job.
 pub const PROOF: i64 = 5;
 
 /// The first cool-down of a lane. Each further one is twice as long.
@@ -33,40 +32,40 @@ pub const FIRST_COOL_DOWN: Duration = Duration::from_secs(1);
 /// The longest cool-down of a lane.
 pub const LONGEST_COOL_DOWN: Duration = Duration::from_secs(60);
 
-/// How long a certain failure counts like any other after a cool-down has ended: the failures of single jobs
-/// (a model that does not exist) must not close a lane again and again in which others succeed.
+/// The time after a recovery for which a certain failure counts like any other. Otherwise failures of single jobs (a
+/// model that does not exist) would close a lane again and again in which other jobs succeed.
 pub const CALM: Duration = Duration::from_secs(60);
 
-/// The shortest part of a cool-down until the probe, and how much of it is random.
+/// The start of the probe as a part of the cool-down: the fixed part, and the most that is added at random. The
+/// random part spreads the probes of lanes that failed together.
 pub(crate) const PROBE_AFTER: (f64, f64) = (0.8, 0.3);
 
-/// When the job whose failure began the cool-down may run again, as a part of the cool-down, if no other job can
-/// probe.
+/// The next start of the job whose failure started the cool-down, as a part of the cool-down. It is later than the
+/// latest probe, so that another job probes first if there is one.
 pub(crate) const SAME_JOB_AFTER: f64 = 1.15;
 
-/// How long a job that has failed is kept back where another job can probe, unless the lane opens before: jobs
-/// that always fail must not probe for all others.
+/// The time for which a failed job is kept back if another job can probe, unless the lane opens before: a job that
+/// always fails must not probe for all others.
 pub(crate) const KEPT_BACK: Duration = Duration::from_secs(600);
 
-/// How many jobs that have not failed a probe passes over at most. Each failed probe passes over twice as many as the
-/// one before, so that bad jobs in a row do not keep the lane closed.
+/// The most jobs without failures that a probe passes over. Each failed probe passes over twice as many as the one
+/// before, so that bad jobs in a row do not keep the lane closed.
 pub(crate) const MOST_PASSED_OVER: usize = 31;
 
-/// What a failed attempt says about its upstream.
+/// The meaning of a failed attempt for its upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The upstream refuses more requests for so long.
+    /// The upstream refuses further requests for this time.
     Rate(Duration),
-    /// The upstream failed, whatever the job asked.
+    /// The upstream failed, whatever the request.
     Upstream,
-    /// The upstream is unavailable until a named time, which is the attempt's delay. The lane cools down with the
-    /// first such failure, and nothing of it starts before that time.
+    /// The upstream is unavailable until a named time, which is the attempt's delay. The lane cools down at the first
+    /// such failure, and nothing of it starts before that time.
     Unavailable,
-    /// The upstream failed, and it will not pass by itself: a refused key, a missing model, a spent budget. The lane
-    /// cools down with the first.
+    /// The upstream failed, and it will not recover by itself: a refused key, a missing model, a spent budget. The
+    /// lane cools down at the first.
     Certain,
-    /// The upstream failed, perhaps because of what the job asked: an internal error, a broken answer, a
-    /// time-out.
+    /// The upstream failed, perhaps because of the request: an internal error, a broken answer, a time-out.
     Unclear,
 }
 
@@ -76,101 +75,101 @@ pub(crate) struct Health {
     tally: Tally,
     /// Failures of the upstream in a row.
     failures: u32,
-    /// The jobs in a row that met an unclear failure, each with how many attempts it spent on them.
+    /// The jobs in a row with an unclear failure, each with the number of attempts that it spent on them.
     suspects: Vec<(u128, u32)>,
     /// Cool-downs in a row; 0 while the lane is open.
     cool_downs: u32,
-    /// When the first of them began.
+    /// The start of the first of them.
     since: Millis,
-    /// When the next probe may start.
+    /// The earliest start of the next probe.
     probe_at: Millis,
-    /// The attempt that probes, as job and epoch.
+    /// The attempt that probes the upstream, as job and epoch.
     probe: Option<(u128, u32)>,
-    /// When the last cool-down ended by an answer.
+    /// The time at which the latest cool-down was ended by an answer.
     recovered: Millis,
-    /// Jobs that are kept back until the lane opens: see [`KEPT_BACK`].
+    /// The jobs that are kept back until the lane opens: see [`KEPT_BACK`].
     kept_back: Vec<u128>,
 }
 
-/// What a lane has met so far.
+/// The counts of a lane's attempts so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     successes: i64,
-    /// Failures that were charged to the lane, but unclear ones.
+    /// Failures that were charged to the lane, without unclear ones.
     faults: i64,
 }
 
-/// What a job that has failed had met before.
+/// The history of a job that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Faults {
-    /// What the lane had met at the job's first failure, and the job's own faults since.
+    /// The lane's tally at the job's first failure, plus the job's own faults since.
     before: Tally,
-    /// The job's own faults.
+    /// The number of the job's own faults.
     own: i64,
 }
 
-/// Whom a failure is charged to.
+/// The party that a failure is charged to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Charge {
     /// The job: the attempt is spent.
     Job,
     /// The lane: the attempt is not spent, and the job may run again at `again_at`.
     Lane {
-        /// The earliest start of the next attempt; may be in the past.
+        /// The earliest start of the next attempt; it may be in the past.
         again_at: Millis,
-        /// Whether its failure began a cool-down.
+        /// True if the failure started a cool-down.
         cools_down: bool,
-        /// Until when nothing of the lane starts.
+        /// The time before which nothing of the lane starts.
         stops_until: Option<Millis>,
-        /// Other jobs that get attempts back, and how many.
+        /// The other jobs that get attempts back, and the number of these.
         give_back: Vec<(u128, u32)>,
     },
 }
 
-/// A failed attempt, as [`Health::charge`] needs it.
+/// A failed attempt, as input of [`Health::charge`].
 #[derive(Debug)]
 pub(crate) struct Failed {
     /// The job and the epoch of the attempt.
     pub(crate) attempt: (u128, u32),
-    /// What happened.
+    /// The fault.
     pub(crate) fault: Fault,
-    /// How long the job waits before its next attempt while the lane is open.
+    /// The wait before the job's next attempt while the lane is open.
     pub(crate) delay: Duration,
     /// A random number in [0, 1).
     pub(crate) unit: f64,
 }
 
 impl Health {
-    /// Since when the lane is down, and when it is probed next; `None` while it is open.
+    /// Returns the start of the outage and the time of the next probe; `None` while the lane is open.
     pub(crate) fn down(&self) -> Option<(Millis, Millis)> {
         (self.cool_downs > 0).then_some((self.since, self.probe_at))
     }
 
-    /// The attempt that probes.
+    /// Returns the attempt that probes the upstream.
     #[cfg(feature = "conformance")]
     pub(crate) fn probe(&self) -> Option<(u128, u32)> {
         self.probe
     }
 
-    /// When the lane may start an attempt: in the past while it is open, `None` while a probe runs.
+    /// Returns the earliest start of an attempt: in the past while the lane is open, `None` while a probe runs.
     pub(crate) fn open_at(&self) -> Option<Millis> {
         self.probe.is_none().then_some(if self.cool_downs > 0 { self.probe_at } else { Millis(0) })
     }
 
-    /// How many jobs that have not failed the next probe passes over.
+    /// Returns the number of jobs without failures that the next probe passes over.
     pub(crate) fn passes_over(&self) -> usize {
         let doubled = 1_usize.checked_shl(self.cool_downs.saturating_sub(1));
         doubled.map_or(MOST_PASSED_OVER, |count| (count - 1).min(MOST_PASSED_OVER))
     }
 
-    /// An attempt was claimed: while the lane is down it is the probe.
+    /// Records a claimed attempt: while the lane is down, it is the probe.
     pub(crate) fn claimed(&mut self, attempt: (u128, u32)) {
         if self.cool_downs > 0 {
             self.probe = Some(attempt);
         }
     }
 
-    /// An attempt succeeded.
+    /// Records a successful attempt.
     pub(crate) fn succeeded(&mut self, attempt: (u128, u32), now: Millis) {
         self.tally.successes += 1;
         if self.probe == Some(attempt) {
@@ -181,12 +180,12 @@ impl Health {
         self.suspects.clear();
     }
 
-    /// An attempt ended in a way that says nothing about the upstream. If it was the probe, the next job probes.
+    /// Records an attempt that ended without evidence about the upstream. If it was the probe, the next job probes.
     pub(crate) fn ended(&mut self, attempt: (u128, u32)) {
         self.probe = self.probe.filter(|probe| *probe != attempt);
     }
 
-    /// Opens the lane, as an operator asks for.
+    /// Opens the lane, also on an operator's request.
     pub(crate) fn open(&mut self) {
         self.cool_downs = 0;
         self.probe = None;
@@ -206,7 +205,7 @@ impl Health {
         if self.cool_downs > 0 { Vec::new() } else { std::mem::take(&mut self.kept_back) }
     }
 
-    /// Decides whom a failure is charged to. `faults` are the job's own.
+    /// Decides which party a failure is charged to. `faults` is the history of the job.
     pub(crate) fn charge(
         &mut self,
         failed: &Failed,
@@ -225,13 +224,16 @@ impl Health {
         if is_proven && (!is_rate || self.is_exception(known)) {
             return Charge::Job;
         }
+        // The job's own fault counts for the lane and is subtracted on the job's side: `is_exception` compares it
+        // with others.
         self.tally.faults += 1;
         let before = Tally { faults: known.before.faults + 1, ..known.before };
         *faults = Some(Faults { before, own: known.own + 1 });
         let weight = match failed.fault {
+            // The lane works for others, so the refusal delays this job only.
             Fault::Rate(_) if is_proven => return lane(now.after(failed.delay), None),
             Fault::Rate(wait) => {
-                // An upstream that refuses for the rate is there.
+                // A refusal because of a rate proves that the upstream is reachable.
                 if is_probe {
                     self.open();
                     self.recovered = now;
@@ -242,6 +244,7 @@ impl Health {
             Fault::Upstream | Fault::Certain | Fault::Unavailable | Fault::Unclear => 1,
         };
         let stops_until = (failed.fault == Fault::Unavailable).then(|| now.after(failed.delay));
+        // A straggler that started before the cool-down: it is evidence of the same outage and must not prolong it.
         if is_down && !is_probe {
             return lane(now, stops_until);
         }
@@ -256,8 +259,8 @@ impl Health {
         self.tally.successes - job.before.successes
     }
 
-    /// True if a job is refused for the rate more often than by chance: had it fared like the others, as many tries as
-    /// it had refusals would have brought [`PROOF`] successes.
+    /// Returns true if a job is refused because of a rate more often than by chance: with the success rate of the
+    /// other jobs, as many attempts as its refusals would have brought [`PROOF`] successes.
     fn is_exception(&self, job: Faults) -> bool {
         let others = self.tally.faults - job.before.faults;
         self.successes_since(job) * job.own >= PROOF * (others + 1)
@@ -287,7 +290,8 @@ impl Health {
         if self.suspects.len() < SUSPECTS {
             return Charge::Job;
         }
-        // This attempt was never counted; earlier ones are subtracted.
+        // `suspects` counts spent attempts only. This one is handed back by the lane's charge, so it is taken off
+        // again.
         if let Some((_, spent)) = self.suspects.iter_mut().find(|(suspect, _)| *suspect == key) {
             *spent -= 1;
         }
@@ -313,11 +317,12 @@ impl Health {
     }
 }
 
+/// Returns a charge to the lane without a cool-down.
 fn lane(again_at: Millis, stops_until: Option<Millis>) -> Charge {
     Charge::Lane { again_at, cools_down: false, stops_until, give_back: Vec::new() }
 }
 
-/// `part` of `length` after `now`, in whole milliseconds.
+/// Returns the moment `part` of `length` after `now`, in whole milliseconds.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The request of a job to its upstream, without the body. It is written once, at acceptance. The engine reads only
-/// whether there is a webhook. `u` and `m` are written first, in this order: a list looks for the model there without
+/// the webhook and the idempotency key. `u` and `m` are written first, in this order: a list looks for the model there without
 /// parsing the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {

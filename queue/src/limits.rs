@@ -1,8 +1,8 @@
-//! Bounds of tenants and lanes, and the arithmetic of rates.
+//! Limits of tenants and lanes, and the arithmetic of rates.
 //!
-//! Rates follow the generic cell rate algorithm (ITU-T I.371, the "virtual scheduling" form): a
-//! bucket that holds one minute's allowance and is refilled evenly. State is one number, the
-//! theoretical arrival time (TAT), so a transition reads and writes it in place.
+//! Rates follow the generic cell rate algorithm (ITU-T I.371, the "virtual scheduling" form): a bucket that holds one
+//! minute's allowance and is refilled evenly. Its state is one number, the theoretical arrival time (TAT), so a
+//! transition reads and writes it in place.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use crate::{
 /// A minute, in milliseconds.
 pub(crate) const MINUTE_MS: f64 = 60_000.0;
 
-/// What one tenant may use of a lane shard.
+/// The limits of one tenant in a lane shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TenantLimits {
-    /// Share of the lane's tokens relative to other tenants, 1 to 1,000. Default 1.
+    /// The share of the lane's tokens relative to other tenants, 1 to 1,000. Default 1.
     pub weight: u32,
-    /// Most jobs that run at once. Default: no bound.
+    /// The most jobs that run at once. Default: no limit.
     pub max_running: Option<u32>,
-    /// Most jobs that wait. Default: only the lane's bound.
+    /// The most jobs that wait. Default: only the lane's limit.
     pub max_queued: Option<u64>,
-    /// Most attempts begun per minute. Default: no bound.
+    /// The most attempts started per minute. Default: no limit.
     pub requests_per_minute: Option<u32>,
-    /// Most tokens per minute. Default: no bound.
+    /// The most tokens per minute. Default: no limit.
     pub tokens_per_minute: Option<u64>,
 }
 
@@ -48,13 +48,13 @@ impl Default for TenantLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LaneLimits {
-    /// Most jobs that run at once, over the whole fleet. Default: no bound.
+    /// The most jobs that run at once, over all workers. Default: no limit.
     pub max_running: Option<u32>,
-    /// Most jobs that wait. Default 1,000,000.
+    /// The most jobs that wait. Default 1,000,000.
     pub max_queued: u64,
-    /// Most attempts begun per minute. Default: no bound.
+    /// The most attempts started per minute. Default: no limit.
     pub requests_per_minute: Option<u32>,
-    /// Most tokens per minute. Default: no bound.
+    /// The most tokens per minute. Default: no limit.
     pub tokens_per_minute: Option<u64>,
 }
 
@@ -91,38 +91,38 @@ impl LaneLimits {
 /// A rate: a bucket of `limit` tokens that is refilled evenly within `window`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many fit. At least 1.
+    /// The capacity of the bucket. At least 1.
     pub limit: u64,
-    /// How long an empty bucket takes to fill.
+    /// The time in which an empty bucket fills.
     pub window: Duration,
 }
 
-/// What a rate said to one request.
+/// The decision of a rate about one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttle {
-    /// Whether it may pass.
+    /// True if the request may pass.
     pub allowed: bool,
-    /// How many more may pass now.
+    /// The number of further requests that may pass now.
     pub remaining: u64,
-    /// How long until one may pass again; zero when one may pass now.
+    /// The time until a request may pass; zero if one may pass now.
     pub retry_after: Duration,
-    /// How long until the bucket is full again.
+    /// The time until the bucket is full.
     pub reset_after: Duration,
 }
 
-/// What a tenant has left of a rate per minute.
+/// The remaining allowance of a tenant under a rate per minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headroom {
-    /// How many a minute allows.
+    /// The number per minute.
     pub limit: u64,
-    /// How many more may be begun or used now.
+    /// The number that may still be started or used now.
     pub remaining: u64,
-    /// How long until the bucket is full again.
+    /// The time until the bucket is full.
     pub reset_after: Duration,
 }
 
 impl Headroom {
-    /// Of a bucket that is full again in `backlog_ms`.
+    /// Returns the headroom of a bucket that is full in `backlog_ms`.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
@@ -136,7 +136,7 @@ impl Headroom {
     }
 }
 
-/// What a tenant has left of its rates in a lane; `None` where it has no such bound.
+/// The remaining rates of a tenant in a lane; `None` where it has no such limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Allowance {
     /// Attempts per minute.
@@ -151,20 +151,20 @@ impl Rate {
         millis(self.window) as f64
     }
 
-    /// The longest that a TAT may lie ahead for a request to pass.
+    /// Returns the largest distance of the TAT from now at which a request passes.
     fn tolerance_ms(&self) -> f64 {
         self.window_ms() - self.interval_ms()
     }
 
-    /// Milliseconds between two requests at an even pace.
+    /// Returns the milliseconds between two requests at an even pace.
     fn interval_ms(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "limits lie far below 2^52")]
         let limit = self.limit.max(1) as f64;
         self.window_ms() / limit
     }
 
-    /// Takes one from the bucket whose TAT (milliseconds since 1970, 0 when new) is `tat`; answers
-    /// with the new TAT.
+    /// Takes one token from the bucket with the TAT `tat` (milliseconds since 1970, 0 for a new bucket); returns the
+    /// new TAT.
     #[must_use]
     pub fn take(&self, tat: f64, now: Millis) -> (f64, Throttle) {
         #[expect(clippy::cast_precision_loss, reason = "milliseconds lie below 2^53")]
@@ -177,6 +177,7 @@ impl Rate {
             clippy::cast_sign_loss,
             reason = "a share of the limit, floored at zero"
         )]
+        // The small addend keeps rounding errors from hiding a whole token.
         let remaining =
             ((self.tolerance_ms() + self.interval_ms() - (next - now)) / self.interval_ms() + 1e-9)
                 .max(0.0) as u64;
@@ -186,8 +187,7 @@ impl Rate {
     }
 }
 
-/// In how many milliseconds `excess` jobs have ended, while `per_s` end each second; `None` while nothing
-/// was measured.
+/// Returns the milliseconds in which `excess` jobs end at `per_s` jobs per second; `None` if the rate is unknown.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -198,22 +198,22 @@ pub(crate) fn drain_ms(excess: u64, per_s: f64) -> Option<u64> {
     (per_s > 0.0).then(|| (excess as f64 * 1000.0 / per_s) as u64)
 }
 
-/// When to come again that was refused, where there should be room in so many milliseconds: 1 to 120 s,
-/// and 5 s where nobody knows.
+/// Returns the `Retry-After` of a refused request, if there is room in `room_in_ms`: 1 to 120 s, and 5 s if that is
+/// unknown.
 #[must_use]
 pub(crate) fn come_again(room_in_ms: Option<u64>) -> Duration {
     Duration::from_secs(room_in_ms.map_or(5, |ms| ms.div_ceil(1000).clamp(1, 120)))
 }
 
-/// Refuses more new jobs than there is room for beside those that wait; `room_in_ms` tells in how many
-/// milliseconds there should be room for so many too many.
+/// Refuses new jobs that do not fit beside the waiting ones; `room_in_ms` estimates the milliseconds until there is
+/// room for that excess.
 pub(crate) fn check_bound(
     scope: Scope,
     limit: Option<u64>,
     (waiting, new): (u64, u64),
     room_in_ms: impl FnOnce(u64) -> Option<u64>,
 ) -> Result<(), Error> {
-    // Bounds may have been lowered below what waits: what brings nothing new may come all the same.
+    // A call without new jobs passes: the limit may have been lowered below the number of waiting jobs.
     let full = limit.filter(|limit| new > 0 && waiting + new > *limit);
     let Some(limit) = full else { return Ok(()) };
     let retry_after = come_again(room_in_ms(waiting + new - limit));

@@ -1,16 +1,16 @@
-//! Orphans: jobs whose callers left, or were told to retry, and may do so.
+//! Orphans: jobs whose callers disconnected, or were asked to retry, and may retry.
 //!
-//! SDKs retry a call without an idempotency key. A retry takes one orphan of an equal call, and an orphan is
-//! taken once, so callers of equal calls never share a job.
+//! SDKs retry a call without an idempotency key. A retry takes one orphan of an equal call, and an orphan is taken
+//! once, so callers of equal calls never share a job.
 
 use std::fmt::Write as _;
 
 use crate::id::TenantId;
 
-/// Most orphans of equal calls that a store keeps; the oldest give way to newer ones.
+/// The most orphans of equal calls that a store keeps; newer ones replace the oldest.
 pub const MAX_ORPHANS: usize = 10_000;
 
-/// The key that equal calls of one tenant have in common.
+/// The common key of equal calls of one tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CallKey {
     /// The tenant that calls.
@@ -20,7 +20,7 @@ pub struct CallKey {
 }
 
 impl CallKey {
-    /// Returns the digest in hexadecimal digits.
+    /// Returns the digest as hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> String {
         self.digest.iter().fold(String::with_capacity(64), |mut hex, byte| {

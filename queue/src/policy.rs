@@ -1,25 +1,24 @@
-//! The engine's bounds, each with its default.
+//! The engine's limits and durations, each with its default.
 
 use std::time::Duration;
 
 use crate::{id::LaneName, limits::TenantLimits, webhook::is_of_deliveries};
 
-/// How the engine treats jobs; the same for both backends.
+/// The rules by which the engine treats jobs; the same for both backends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// How long an ended job, its result and its events are kept. Default 24 h.
+    /// The time for which an ended job, its result and its events are kept. Default 24 h.
     pub retention: Duration,
-    /// How long after its acceptance a job ends that has no deadline and still has no answer. Default 24 h.
+    /// The time from acceptance after which a job without a deadline and without an answer expires. Default 24 h.
     pub give_up_after: Duration,
-    /// How many workers a job may lose before it fails. Default 3.
+    /// The number of lost workers at which a job fails. Default 3.
     pub max_stalls: u32,
-    /// How many failed jobs a shard keeps in its list of the dead; older ones leave the list.
-    /// Default 10,000.
+    /// The most failed jobs in a shard's list of the dead; older ones leave the list. Default 10,000.
     pub max_dead: u32,
-    /// Most deliveries of one tenant that run at once, over all workers. Default 64.
+    /// The most deliveries of one tenant that run at once, over all workers. Default 64.
     pub tenant_deliveries: u32,
-    /// Most deliveries of one tenant that wait; further ends stay in the outbox. Default 100,000, a tenth of
-    /// what a lane holds.
+    /// The most deliveries of one tenant that wait; further webhook events stay in the outbox. Default 100,000, a
+    /// tenth of the default limit of a lane.
     pub tenant_deliveries_queued: u64,
 }
 
@@ -38,8 +37,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Returns the limits of each tenant in the lane of deliveries, `None` for other lanes. Only the weight of a
-    /// tenant can be set there: without the limits, one receiver that does not answer would take all workers.
+    /// Returns the limits of each tenant in the lane of deliveries, `None` for other lanes. Only a tenant's weight
+    /// can be set there. Without the limits, one receiver that does not answer would occupy all workers.
     #[must_use]
     pub fn delivery_limits(&self, lane: &LaneName) -> Option<TenantLimits> {
         is_of_deliveries(lane).then(|| TenantLimits {
@@ -50,16 +49,16 @@ impl Policy {
     }
 }
 
-/// How much longer than the retention an unused layout is remembered: processes report the used ones once a minute, and a
+/// The time beyond the retention for which an unused layout is remembered: processes report the used ones once a minute, and a
 /// job must not outlive the layout of its shard.
 pub const LAYOUT_GRACE: Duration = Duration::from_secs(3600);
 
-/// Most due jobs, parked flows, passed deadlines or expired leases that one transition handles;
-/// what is left is handled by the next.
+/// The most due jobs, parked flows, passed deadlines or expired leases that one transition handles; the next one
+/// handles the rest. It bounds the time for which a transition blocks the store.
 pub const PROMOTE_AT_ONCE: usize = 256;
 
-/// Most attempts that one step begins.
+/// The most attempts that one step starts.
 pub const MAX_CLAIM: usize = 1000;
 
-/// Most jobs that one enqueue accepts.
+/// The most jobs that one enqueue accepts.
 pub const MAX_ENQUEUE: usize = 10_000;

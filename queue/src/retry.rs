@@ -1,29 +1,31 @@
-//! When to try again: arithmetic, nothing else.
+//! The arithmetic of retry delays.
 
 use std::time::Duration;
 
-/// Exponential backoff with full jitter: the n-th delay is drawn evenly from zero to
-/// `min(max, base * 2^(n-1))`. Source: Brooker, "Exponential Backoff And Jitter", AWS 2015.
+/// Exponential backoff with full jitter: the n-th delay is drawn evenly from zero to `min(max, base * 2^(n-1))`.
+/// Source: Brooker, "Exponential Backoff And Jitter", AWS 2015.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     base: Duration,
     max: Duration,
 }
 
-/// Why two durations do not make a [`Backoff`].
+/// The reason why two durations do not form a [`Backoff`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBackoff {
     /// The base is zero.
     #[error("the base of a backoff must be more than zero")]
     ZeroBase,
-    /// The maximum lies below the base.
+    /// The maximum is less than the base.
     #[error("the maximum of a backoff must not be less than its base")]
     MaxBelowBase,
 }
 
 impl Backoff {
+    /// Returns a backoff with these limits.
+    ///
     /// # Errors
-    /// When `base` is zero or `max` lies below it.
+    /// When `base` is zero or `max` is less than it.
     pub fn new(base: Duration, max: Duration) -> Result<Self, InvalidBackoff> {
         if base.is_zero() {
             return Err(InvalidBackoff::ZeroBase);
@@ -34,14 +36,14 @@ impl Backoff {
         Ok(Self { base, max })
     }
 
-    /// The longest delay that may follow the `attempt`-th attempt (from 1).
+    /// Returns the longest delay that may follow the `attempt`-th attempt (from 1).
     #[must_use]
     pub fn ceiling(&self, attempt: u32) -> Duration {
         let factor = 1_u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
         self.base.saturating_mul(factor.max(1)).min(self.max)
     }
 
-    /// The delay after the `attempt`-th attempt (from 1); `unit` is a random number in [0, 1).
+    /// Returns the delay after the `attempt`-th attempt (from 1); `unit` is a random number in [0, 1).
     #[must_use]
     pub fn delay(&self, attempt: u32, unit: f64) -> Duration {
         self.ceiling(attempt).mul_f64(unit.clamp(0.0, 1.0))
@@ -49,7 +51,7 @@ impl Backoff {
 }
 
 impl Default for Backoff {
-    /// From half a second, at most a minute.
+    /// Half a second at first, at most a minute.
     fn default() -> Self {
         Self { base: Duration::from_millis(500), max: Duration::from_secs(60) }
     }
@@ -79,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backoff_without_sense_is_refused() {
+    fn an_invalid_backoff_is_refused() {
         let second = Duration::from_secs(1);
         assert_eq!(Backoff::new(Duration::ZERO, second), Err(InvalidBackoff::ZeroBase));
         assert_eq!(Backoff::new(second * 2, second), Err(InvalidBackoff::MaxBelowBase));

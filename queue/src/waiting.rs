@@ -1,28 +1,29 @@
-//! Why a job that has not ended is not running: one reason, although several may hold at once.
+//! The reason why a waiting job does not run: one reason, although several may hold at once.
 //!
-//! The reported reason is the first that holds in the order of [`WaitingFor::ALL`]: first the job's own start time, then what
-//! stops the whole lane, then the job's own waits, then limits, then its turn. So each reason is worth acting on: nothing
-//! behind it would let the job start sooner. README.md has the order as a table, which a test holds against this file.
+//! The reported reason is the first that holds in the order of [`WaitingFor::ALL`]: first the job's own start time,
+//! then blocks on the whole lane, then the job's own waits, then limits, then its turn. So each reason is worth
+//! acting on: nothing behind it would let the job start sooner. README.md has the order as a table; a test compares
+//! it with this file.
 //!
-//! The engines collect the facts (`Gate`, `LaneGate`) and decide here. Workers belong to no shard, so
+//! The engines collect the facts (`Gate`, `LaneGate`), and this module decides. Workers belong to no shard, so
 //! [`Queue`](crate::Queue) adds [`WaitingFor::NoWorker`].
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use crate::{backend::Down, clock::Millis};
 
-/// What a job waits for.
+/// The reason why a job waits.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum WaitingFor {
     /// Its start time: it was submitted with a delay.
     Schedule,
-    /// An operator, who paused its lane, or its tenant in the lane.
+    /// A pause of its lane, or of its tenant in the lane, by an operator.
     Paused,
     /// A live worker that serves its lane.
     NoWorker,
-    /// The upstream of its lane, which fails; one job at a time probes it.
+    /// The recovery of its lane's failing upstream; one job at a time probes it.
     UpstreamDown(Down),
-    /// The time that its lane's upstream named when it refused a request.
+    /// The time that the upstream of its lane named when it refused a request.
     UpstreamRate {
         /// The named time.
         until: Millis,
@@ -31,18 +32,18 @@ pub enum WaitingFor {
     Retry,
     /// An earlier job of its session.
     Session,
-    /// The end of an attempt of its tenant, which is at its cap.
+    /// The end of an attempt of its tenant, which runs as many as its cap allows.
     TenantCap,
     /// The rates of its tenant.
     TenantRate {
-        /// When they permit the next attempt of the tenant.
+        /// The time of the tenant's next permitted attempt.
         until: Millis,
     },
-    /// The end of an attempt in its lane, which is at its cap.
+    /// The end of an attempt in its lane, which runs as many as its cap allows.
     LaneCap,
     /// The rates of its lane.
     LaneRate {
-        /// When they permit the next attempt in the lane.
+        /// The time of the lane's next permitted attempt.
         until: Millis,
     },
     /// Its turn: jobs before it, or a worker with a free permit.
@@ -51,7 +52,7 @@ pub enum WaitingFor {
 }
 
 impl WaitingFor {
-    /// All reasons in the order of precedence: the name that clients see, and what such a job waits for.
+    /// All reasons in the order of precedence: the name that clients see, and its explanation.
     pub const ALL: [(&str, &str); 12] = [
         ("schedule", "its start time, which `delay_ms` set"),
         ("paused", "an operator, who paused its lane, or its tenant in the lane"),
@@ -67,13 +68,13 @@ impl WaitingFor {
         ("turn", "its turn, or a worker with a free permit"),
     ];
 
-    /// The name that clients see.
+    /// Returns the name that clients see.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         Self::ALL[self.precedence()].0
     }
 
-    /// The place in [`ALL`](Self::ALL): a lower one is reported before a higher one.
+    /// Returns the index in [`ALL`](Self::ALL): a lower one is reported before a higher one.
     pub(crate) fn precedence(&self) -> usize {
         match self {
             Self::Schedule => 0,
@@ -91,7 +92,7 @@ impl WaitingFor {
         }
     }
 
-    /// Returns the reason of a job in this place, without regard to workers.
+    /// Returns the reason of a job in this place, ignoring workers.
     pub(crate) fn of(place: WaitingPlace, tenant: &Gate, lane: &LaneGate) -> Self {
         if place == WaitingPlace::Delayed {
             return Self::Schedule;
@@ -117,44 +118,44 @@ impl WaitingFor {
         cap.or(rate).or(cap_of_lane).or(rate_of_lane).unwrap_or_default()
     }
 
-    /// Returns the reason where no live worker serves the lane.
+    /// Returns the reason if no live worker serves the lane.
     pub(crate) fn without_worker(self) -> Self {
         if self.precedence() > Self::NoWorker.precedence() { Self::NoWorker } else { self }
     }
 }
 
-/// Where a waiting job is.
+/// The set that holds a waiting job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitingPlace {
     /// In its flow's ready set.
     Ready,
     /// Behind an earlier job of its session.
     Held,
-    /// In the due set, between two attempts; also kept back while its lane is down.
+    /// In the due set, between two attempts, or kept back while its lane is down.
     BetweenAttempts,
     /// In the due set, before its first attempt.
     Delayed,
 }
 
-/// What may keep the jobs of a lane, or those of a tenant, from starting.
+/// The facts that may block the jobs of a lane, or those of a tenant.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Gate {
     /// True if an operator paused it.
     pub(crate) is_paused: bool,
-    /// True if as many of its jobs run as may run.
+    /// True if its running jobs are at its cap.
     pub(crate) is_at_cap: bool,
-    /// When its rates permit the next attempt; `None` if they do now.
+    /// The time of the next attempt that its rates permit; `None` if they permit one now.
     pub(crate) rate_until: Option<Millis>,
 }
 
-/// What may keep all jobs of a lane from starting.
+/// The facts that may block all jobs of a lane.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct LaneGate {
     /// The lane's own limits.
     pub(crate) gate: Gate,
     /// The outage of its upstream.
     pub(crate) down: Option<Down>,
-    /// Until when its upstream refuses requests; `None` if it does not.
+    /// The end of the refusal by its upstream; `None` if there is none.
     pub(crate) refused_until: Option<Millis>,
 }
 

@@ -1,9 +1,9 @@
-//! What a job's owner wants to be told at its end, and the ends that wait to be told.
+//! Webhooks: the receiver of a job's end, and the outbox of ends to publish (the pattern is *transactional outbox*).
 //!
-//! The transition that ends a job with a webhook puts the end into the shard's outbox, so that no end
-//! is lost, whoever brought it about. Whoever hands ends on makes a delivery of each in the lane
-//! [`webhooks`](LaneName::webhooks) and then takes them out: an end is handed on at least once, and by
-//! its [`name`](End::name) recognised the second time. Nothing here sends anything.
+//! The transition that ends a job with a webhook also writes an entry into the shard's outbox, so no end is lost,
+//! whichever transition caused it. The outbox relay creates a delivery for each entry in the lane
+//! [`webhooks`](LaneName::webhooks) and then acknowledges the entry. So an entry is relayed at least once; the second
+//! time, its [`name`](End::name) is recognised as the idempotency key. This module sends nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,28 +13,28 @@ use crate::{
     state::Status,
 };
 
-/// Most ends on one page of an outbox.
+/// The most entries on one page of an outbox.
 pub const MAX_OUTBOX_PAGE: usize = 256;
 
-/// Where the end of a job is told.
+/// The receiver of a job's webhook event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {
     /// The `http` or `https` URL of the receiver.
     #[serde(rename = "u")]
     pub url: String,
-    /// As what the job is spoken of.
+    /// The object that the event describes.
     #[serde(rename = "o", default, skip_serializing_if = "Subject::is_job")]
     pub subject: Subject,
 }
 
-/// As what a job is spoken of in the event that tells its end.
+/// The object that the webhook event describes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Subject {
-    /// As the job that it is.
+    /// The job.
     #[default]
     #[serde(rename = "j")]
     Job,
-    /// As the response of this id that it makes: its owner speaks OpenAI's `/v1/responses`.
+    /// The response with this id, which the job computes: its client uses OpenAI's `/v1/responses`.
     #[serde(rename = "r")]
     Response(String),
 }
@@ -45,34 +45,34 @@ impl Subject {
     }
 }
 
-/// One end of a job with a webhook: a job that is put back ends again.
+/// An outbox entry: one end of a job with a webhook. A retried job ends again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// The job.
     pub job: JobId,
-    /// How it ended.
+    /// The terminal status.
     pub status: Status,
-    /// When.
+    /// The time of the end.
     pub at: Millis,
-    /// In which life: the number under which the shard accepted the job, or put it back.
+    /// The generation: the order number that the shard gave the job at acceptance or at its latest retry.
     pub life: u64,
 }
 
 impl End {
-    /// A name that no other end has, in any shard: 26 characters, `_` and a number.
+    /// Returns a name that no other end has, in any shard: 26 characters, `_` and a number.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}_{}", self.job.key(), self.life)
     }
 }
 
-/// Returns the shard that holds all deliveries.
+/// Returns the shard of all deliveries.
 #[must_use]
 pub fn shard_of_deliveries() -> Shard {
     Shard { lane: LaneName::webhooks(), index: 0 }
 }
 
-/// Whether `lane` is where deliveries wait for their turn, which no client may use.
+/// Returns true if `lane` is the lane of deliveries, which clients cannot use.
 #[must_use]
 pub fn is_of_deliveries(lane: &LaneName) -> bool {
     *lane == LaneName::webhooks()

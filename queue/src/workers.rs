@@ -1,8 +1,8 @@
-//! The registry of worker processes: which live, and which lanes they serve.
+//! The registry of worker processes: the live ones, and the lanes they serve.
 //!
-//! Each worker process writes one entry every [`BEAT_INTERVAL`], whatever number of jobs it runs, and removes it when it stops
-//! in good order. An entry that is silent for longer than [`LIVE_FOR`] is that of a lost worker; it is listed until
-//! [`FORGET_AFTER`]. The registry informs people only: leases decide which jobs run again.
+//! Each worker process writes one entry every [`BEAT_INTERVAL`], regardless of the number of jobs it runs, and
+//! removes it at an orderly stop. An entry that is silent for longer than [`LIVE_FOR`] is that of a lost worker; it
+//! is listed until [`FORGET_AFTER`]. The registry is informational: only leases decide which jobs run again.
 
 use std::{fmt, time::Duration};
 
@@ -11,16 +11,16 @@ use uuid::Uuid;
 
 use crate::{clock::Millis, id::LaneName};
 
-/// How often a worker process writes its entry.
+/// The interval between two heartbeats of a worker process.
 pub const BEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long after its latest beat a worker counts as live: two beats may be lost.
+/// The silence after which a worker is lost: two heartbeats may fail.
 pub const LIVE_FOR: Duration = Duration::from_secs(6);
 
-/// How long the entry of a lost worker is listed.
+/// The silence after which the entry of a lost worker is removed.
 pub const FORGET_AFTER: Duration = Duration::from_secs(600);
 
-/// Most entries in the registry. A worker beyond that works, but is not listed.
+/// The most entries in the registry. A worker beyond that works, but is not listed.
 pub const MAX_WORKERS: usize = 1000;
 
 /// The name of one run of a worker process, unique in a store.
@@ -28,18 +28,18 @@ pub const MAX_WORKERS: usize = 1000;
 pub struct WorkerId(String);
 
 impl WorkerId {
-    /// A new name, later in order than those made before.
+    /// Returns a new id, which sorts after earlier ones.
     #[must_use]
     pub fn random() -> Self {
         Self(format!("worker_{}", Uuid::now_v7().simple()))
     }
 
-    /// The name as a store holds it.
+    /// Returns the id that a store holds as text.
     pub(crate) fn stored(text: String) -> Self {
         Self(text)
     }
 
-    /// The name as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -52,46 +52,46 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// What a worker process reports with each beat.
+/// The report of a worker process, sent with each heartbeat.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerReport {
-    /// Its name for people: host and process id, unless configured.
+    /// The name for people: host and process id, unless configured.
     pub name: String,
-    /// Its version.
+    /// The version.
     pub version: String,
     /// The lanes that it serves.
     pub lanes: Vec<LaneName>,
-    /// How many calls it runs at once.
+    /// The most calls that it runs at once.
     pub concurrency: u64,
-    /// How many calls it runs now.
+    /// The calls that it runs now.
     pub running: u64,
-    /// How many deliveries to webhooks it runs now, beside the calls.
+    /// The webhook deliveries that it runs now, besides the calls.
     pub deliveries: u64,
-    /// True once it claims nothing more because it stops.
+    /// True if it claims no more jobs because it stops.
     pub is_draining: bool,
 }
 
 /// An entry of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegisteredWorker {
-    /// The process.
+    /// The id of the process.
     pub id: WorkerId,
-    /// When it last reported, by the store's clock.
+    /// The time of the latest report, by the store's clock.
     pub beat_at: Millis,
-    /// How long that was ago.
+    /// The time since then.
     pub silent_for: Duration,
-    /// What it reported then.
+    /// The latest report.
     pub report: WorkerReport,
 }
 
-/// Whether a worker process works.
+/// The health of a worker process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerStatus {
     /// It reports, and claims jobs.
     Live,
     /// It reports, and finishes what it runs.
     Draining,
-    /// It has not reported for [`LIVE_FOR`]: it was killed, hangs, or does not reach the store.
+    /// It has not reported for [`LIVE_FOR`]: it was killed, hangs, or cannot reach the store.
     Lost,
 }
 
@@ -99,7 +99,7 @@ impl WorkerStatus {
     /// The names that clients see.
     pub const NAMES: [&str; 3] = ["live", "draining", "lost"];
 
-    /// The name that clients see.
+    /// Returns the name that clients see.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -111,9 +111,10 @@ impl WorkerStatus {
 }
 
 impl RegisteredWorker {
-    /// Whether it works.
+    /// Returns the health of the worker.
     #[must_use]
     pub fn status(&self) -> WorkerStatus {
+        // Silence outweighs the last report: a draining worker that was killed is lost.
         match (self.silent_for > LIVE_FOR, self.report.is_draining) {
             (true, _) => WorkerStatus::Lost,
             (false, true) => WorkerStatus::Draining,
@@ -121,7 +122,7 @@ impl RegisteredWorker {
         }
     }
 
-    /// True if it claims jobs of `lane`.
+    /// Returns true if it claims jobs of `lane`.
     #[must_use]
     pub fn serves(&self, lane: &LaneName) -> bool {
         self.status() == WorkerStatus::Live && self.report.lanes.contains(lane)

@@ -4,7 +4,7 @@ const README: &str = include_str!("../../../README.md");
 
 const NOW: Millis = Millis(1_000);
 
-/// The reasons that stem from facts, and not from the place of the job.
+/// The reasons that follow from gates, and not from the place of the job.
 const FACTS: [&str; 7] = [
     "paused",
     "upstream_down",
@@ -66,7 +66,7 @@ fn a_paused_tenant_is_paused() {
 }
 
 #[test]
-fn a_missing_worker_precedes_what_follows_it() {
+fn a_missing_worker_precedes_later_reasons() {
     for (subset, reported) in [
         (&["paused", "upstream_down"][..], "paused"),
         (&["upstream_down"], "no_worker"),
