@@ -1,9 +1,9 @@
-//! Which addresses a webhook may be sent to. Tenants name the receivers, so whatever only this machine
-//! or its network can reach is forbidden, unless the configuration allows it: else a webhook would be a
-//! way into that network (server-side request forgery).
+//! The addresses that webhooks may be sent to. Tenants name the receivers, so addresses that only this machine or its
+//! network can reach are forbidden, unless the configuration allows them. Otherwise a webhook would be a way into
+//! that network (server-side request forgery).
 //!
-//! Arithmetic only: the API asks for what a URL spells out, the worker for every address that a name
-//! resolves to, at each attempt.
+//! This module does no lookups: the API checks the host as written in a URL, the worker checks every address that a
+//! name resolves to, at each attempt.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -12,20 +12,20 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// The networks and hosts that are allowed although they would be forbidden.
+/// The networks and hosts that are allowed by the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
     networks: Vec<IpNet>,
     hosts: Vec<String>,
 }
 
-/// Why a text names neither a network nor a host.
+/// The error of a text that is neither a network nor a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither a network such as 10.1.0.0/16, nor an address, nor a host's name")]
+#[error("{0:?} is neither a network such as 10.1.0.0/16, nor an address, nor a host name")]
 pub struct InvalidAllowed(String);
 
 impl Allowed {
-    /// Reads what is allowed: networks (`10.1.0.0/16`), addresses and names of hosts.
+    /// Parses the allowed networks (`10.1.0.0/16`), addresses and host names.
     ///
     /// # Errors
     /// When a text is none of these.
@@ -45,13 +45,13 @@ impl Allowed {
         Ok(allowed)
     }
 
-    /// Whether `host` is allowed by its name, whatever it resolves to.
+    /// Returns true if `host` is allowed by its name, whatever it resolves to.
     #[must_use]
     pub fn names(&self, host: &str) -> bool {
         self.hosts.contains(&normal(host))
     }
 
-    /// Whether something may be sent to `address`.
+    /// Returns true if a webhook may be sent to `address`.
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
         let address = embedded(address).map_or(address, IpAddr::V4);
@@ -59,8 +59,8 @@ impl Allowed {
         is_allowed(&address) || is_public(address)
     }
 
-    /// Whether something may be sent to `host` as far as its spelling tells: an address, or one of the
-    /// names that always stand for this machine. Other names are judged when they are resolved.
+    /// Returns true if a webhook may be sent to `host`, as far as its text decides: an address, or a name that always
+    /// means this machine. Other names are checked when they are resolved.
     #[must_use]
     pub fn permits_spelling(&self, host: &str) -> bool {
         let host = normal(host.trim_start_matches('[').trim_end_matches(']'));
@@ -83,6 +83,7 @@ fn is_host(text: &str) -> bool {
         (1..=63).contains(&label.len()) && label.bytes().all(fits)
     };
     let text = text.strip_suffix('.').unwrap_or(text);
+    // A name whose last label is a number is a misspelled address, such as 1.2.3 (WHATWG URL, "ends in a number").
     let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
     text.len() <= 253 && text.split('.').all(is_label) && !text.rsplit('.').all(is_number)
 }
@@ -91,7 +92,8 @@ fn normal(host: &str) -> String {
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }
 
-/// The IPv4 address that an IPv6 address stands for: mapped, NAT64 (RFC 6052) or 6to4 (RFC 3056).
+/// Returns the IPv4 address inside an IPv6 address: mapped, NAT64 (RFC 6052) or 6to4 (RFC 3056). Without it,
+/// ::ffff:127.0.0.1 would pass as a public address.
 fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     let [a, b, c, d, e, f, g, h] = address.segments();
@@ -106,7 +108,7 @@ fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Networks of IPv4 that are not the public Internet (IANA's registry of special-purpose addresses).
+/// The networks of IPv4 that are not the public Internet (IANA's registry of special-purpose addresses).
 const SPECIAL_V4: [(Ipv4Addr, u8); 15] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -125,7 +127,7 @@ const SPECIAL_V4: [(Ipv4Addr, u8); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// The one network of IPv6 from which public addresses are given out, and those in it that are none.
+/// The one network of IPv6 with public addresses, and the networks in it that are not public.
 const PUBLIC_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 const SPECIAL_V6: [(Ipv6Addr, u8); 3] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_is_permitted() {
+    fn allowed_addresses_are_permitted() {
         let allowed = ["127.0.0.0/8", "10.1.2.3", "fd00::/8", "Hooks.Internal."];
         for address in ["127.0.0.1", "::ffff:127.0.0.1", "10.1.2.3", "fd00::1", "1.1.1.1"] {
             assert!(permits(&allowed, address), "{address}");
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spelling_is_judged_as_far_as_it_tells() {
+    fn a_literal_address_is_checked_by_its_text() {
         let none = Allowed::default();
         for host in ["127.0.0.1", "[::1]", "localhost", "LOCALHOST.", "a.localhost", "10.0.0.1"] {
             assert!(!none.permits_spelling(host), "{host}");
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_network_nor_host_is_refused() {
+    fn an_invalid_allowance_is_refused() {
         for text in ["", "10.0.0.0/33", "a b", "http://x", "1.2.3", "x/8", "-.-/"] {
             assert!(Allowed::new([text]).is_err(), "{text:?}");
         }

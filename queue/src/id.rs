@@ -1,8 +1,7 @@
 //! Names: lanes, shards, tenants, sessions and jobs.
 //!
-//! A name that parsed is a name that can be part of a Redis key: no braces, no colons in lanes, no
-//! separators of the lease member. A [`JobId`] carries its lane and shard, so that no index is
-//! needed to find a job.
+//! A parsed name can be part of a Redis key: it has no braces, a lane has no colon, and no name has the separators of
+//! a lease member. A [`JobId`] contains its lane and shard, so a job is found without an index.
 
 mod shard;
 
@@ -15,14 +14,14 @@ use crate::clock::Millis;
 
 pub use self::shard::{Layout, Shard};
 
-/// Longest lane name, in bytes.
+/// The longest lane name, in bytes.
 pub const MAX_LANE_BYTES: usize = 32;
-/// Longest tenant id, in bytes.
+/// The longest tenant id, in bytes.
 pub const MAX_TENANT_BYTES: usize = 64;
-/// Longest session key and longest idempotency key, in bytes.
+/// The longest session key and idempotency key, in bytes.
 pub const MAX_KEY_BYTES: usize = 255;
 
-/// Why a text is not a name of the wanted kind.
+/// The reason why a text is not a name of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {kind}: {rule}")]
 pub struct InvalidName {
@@ -31,7 +30,7 @@ pub struct InvalidName {
     text: String,
 }
 
-/// Declares a validated, cheaply cloned name.
+/// Declares a validated name that is cheap to clone.
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal, $rule:literal, $valid:expr) => {
         $(#[$doc])*
@@ -48,12 +47,13 @@ macro_rules! name {
                 if valid(text) {
                     Ok(Self(text.into()))
                 } else {
+                    // A rejected text may be as long as a body; the error quotes its start only.
                     let text = text.chars().take(80).collect();
                     Err(InvalidName { kind: $kind, rule: $rule, text })
                 }
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -104,7 +104,7 @@ name!(
 );
 
 name!(
-    /// The authenticated owner of jobs; what fairness and limits are counted by.
+    /// The authenticated owner of jobs. Fair queueing and limits apply per tenant.
     TenantId,
     "tenant id",
     "1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'",
@@ -121,7 +121,7 @@ name!(
 );
 
 name!(
-    /// A client's name for one submission, by which a repeated submission is recognised.
+    /// A client's name for one submission, by which a repetition is recognised.
     IdempotencyKey,
     "idempotency key",
     "1 to 255 bytes without control characters",
@@ -133,7 +133,7 @@ fn valid_key(text: &str) -> bool {
 }
 
 impl TenantId {
-    /// The tenant of every request while no tenant is configured.
+    /// Returns the tenant of every request if no tenant is configured.
     #[must_use]
     pub fn default_tenant() -> Self {
         Self("default".into())
@@ -141,21 +141,21 @@ impl TenantId {
 }
 
 impl LaneName {
-    /// The lane of every model that no other lane claims.
+    /// Returns the lane of every model that no other lane claims.
     #[must_use]
     pub fn default_lane() -> Self {
         Self("default".into())
     }
 
-    /// The lane of the deliveries of webhooks: reserved, no model is routed to it.
+    /// Returns the lane of webhook deliveries. It is reserved: no model is routed to it.
     #[must_use]
     pub fn webhooks() -> Self {
         Self("webhooks".into())
     }
 }
 
-/// A job's name: `job_<lane>_<shard>_<26 characters>`; the characters are a UUID version 7
-/// (RFC 9562) in Crockford's base 32, so they sort by time.
+/// The id of a job: `job_<lane>_<shard>_<26 characters>`. The characters are a UUID version 7 (RFC 9562) in
+/// Crockford's base 32, so ids sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId {
     shard: Shard,
@@ -163,9 +163,10 @@ pub struct JobId {
 }
 
 const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+// 26 digits of five bits hold the 128 bits of a UUID.
 const KEY_CHARS: usize = 26;
 
-/// What each byte stands for in [`CROCKFORD`].
+/// The value of each byte as a digit of [`CROCKFORD`].
 const DIGITS: [u8; 256] = {
     let mut digits = [NO_DIGIT; 256];
     let mut value = 0_u8;
@@ -178,20 +179,20 @@ const DIGITS: [u8; 256] = {
 const NO_DIGIT: u8 = u8::MAX;
 
 impl JobId {
-    /// A new name in `shard`.
+    /// Returns a new id in `shard`.
     #[must_use]
     pub fn new(shard: Shard) -> Self {
         Self { shard, uuid: Uuid::now_v7() }
     }
 
-    /// The time at which the job was named, by the clock of the process that did; it is part of the name.
+    /// Returns the time at which the id was created, by the clock of the process that created it.
     #[must_use]
     pub fn named_at(&self) -> Millis {
         let [a, b, c, d, e, f, ..] = *self.uuid.as_bytes();
         Millis(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 
-    /// The job whose key inside `shard` is `key`; `None` when that is not a key.
+    /// Returns the id whose key inside `shard` is `key`; `None` if `key` is invalid.
     #[must_use]
     pub fn in_shard(shard: Shard, key: &str) -> Option<Self> {
         if key.len() != KEY_CHARS {
@@ -208,23 +209,23 @@ impl JobId {
         Some(Self { shard, uuid: Uuid::from_u128(value) })
     }
 
-    /// The shard that holds the job.
+    /// Returns the shard that holds the job.
     #[must_use]
     pub fn shard(&self) -> &Shard {
         &self.shard
     }
 
-    /// The job whose name inside `shard` is this number.
+    /// Returns the id whose key inside `shard` is this number.
     pub(crate) fn numbered(shard: Shard, number: u128) -> Self {
         Self { shard, uuid: Uuid::from_u128(number) }
     }
 
-    /// The name inside the shard, as a number.
+    /// Returns the key inside the shard as a number.
     pub(crate) fn number(&self) -> u128 {
         self.uuid.as_u128()
     }
 
-    /// The name inside the shard: 26 characters.
+    /// Returns the key inside the shard: 26 characters.
     #[must_use]
     pub fn key(&self) -> String {
         let value = self.uuid.as_u128();
@@ -251,7 +252,7 @@ impl FromStr for JobId {
             let lane = LaneName::new(parts.next()?).ok()?;
             let index = parts.next()?.parse().ok()?;
             let id = Self::in_shard(Shard { lane, index }, parts.next()?)?;
-            // A number has several spellings, such as `+0`, and a job only one id.
+            // A number has several spellings, such as `+0`, but a job has only one id.
             (parts.next().is_none() && id.to_string() == text).then_some(id)
         };
         parse().ok_or_else(|| InvalidName {
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn an_invalid_name_is_refused() {
         for text in ["", "A", "a_b", "a:b", "{a}", &"a".repeat(33)] {
             assert!(LaneName::new(text).is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! JSON that passes through unread: kept to the byte as it was sent.
+//! JSON that passes through unparsed: every byte stays as it was sent.
 
 mod object;
 mod surrogates;
@@ -13,8 +13,7 @@ pub use self::{
     surrogates::repair_surrogates,
 };
 
-/// A JSON value as it was written. `Debug` shows its length only: prompts and completions are
-/// never logged.
+/// A JSON value as it was written. `Debug` shows its length only, because prompts and completions are never logged.
 #[derive(Clone, Serialize)]
 #[serde(transparent)]
 pub struct RawJson(Box<RawValue>);
@@ -23,12 +22,12 @@ impl RawJson {
     /// Checks that `text` is one JSON value.
     ///
     /// # Errors
-    /// When it is not; the error says where.
+    /// When it is not; the error names the position.
     pub fn parse(text: String) -> Result<Self, serde_json::Error> {
         RawValue::from_string(text).map(Self)
     }
 
-    /// `value` as JSON.
+    /// Returns `value` as JSON.
     ///
     /// # Errors
     /// When the value cannot be written as JSON (a map whose keys are not strings).
@@ -36,19 +35,19 @@ impl RawJson {
         serde_json::value::to_raw_value(value).map(Self)
     }
 
-    /// `text` as a JSON string.
+    /// Returns `text` as a JSON string.
     #[must_use]
     pub fn string(text: &str) -> Self {
         Self::of(text).unwrap_or_default()
     }
 
-    /// The JSON text.
+    /// Returns the JSON text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.get()
     }
 
-    /// Reads the value as a `T`.
+    /// Parses the value as a `T`.
     ///
     /// # Errors
     /// When the value is not a `T`.

@@ -1,7 +1,7 @@
-//! From the store to whoever waits: one subscription per process, many listeners.
+//! The distribution of the store's news: one subscription per process, many listeners.
 //!
-//! A listener registers first and reads the store then, so nothing falls between. News may be
-//! lost (the connection broke, the listener was slow); a listener that is told so reads again.
+//! A listener registers first and then reads the store, so it misses nothing between the two. News may be lost if the
+//! connection breaks or the listener is slow. The listener then receives [`News::Missed`] and reads the store again.
 
 use std::{
     collections::HashMap,
@@ -15,87 +15,87 @@ use tokio::sync::broadcast::{
 
 use crate::{event::Event, id::JobId, state::Status};
 
-/// How many news of one job a listener may be behind before it has to read the store again.
+/// The most unread news of one job before its listener has to read the store again.
 const BACKLOG: usize = 16;
 
-/// What is told of a job.
+/// A change of a job.
 #[derive(Debug, Clone)]
 pub enum News {
-    /// It has ended.
+    /// The job has ended.
     Ended(Status),
-    /// One more event of its log.
+    /// The job's log has a new event.
     Event(Arc<Event>),
-    /// Its owner asked for the end of the running attempt.
+    /// The job was cancelled while an attempt runs.
     Cancel,
-    /// Something may have been missed: read the store again.
+    /// News may have been lost: the listener must read the store again.
     Missed,
 }
 
-/// Hands the news of each job to those who listen for it.
+/// The dispatcher of each job's news to its listeners.
 #[derive(Debug, Default)]
 pub struct Switchboard {
-    lines: Mutex<Lines>,
+    lines: Mutex<Subscriptions>,
 }
 
-/// Who listens, by job.
+/// The listeners, by job.
 #[derive(Debug, Default)]
-struct Lines {
-    /// For everything.
+struct Subscriptions {
+    /// Listeners for everything.
     followed: HashMap<JobId, broadcast::Sender<News>>,
-    /// For all but the events: a stream has many, and few listeners need them.
+    /// Listeners for all news but events: a stream has many, and few listeners need them.
     others: HashMap<JobId, broadcast::Sender<News>>,
 }
 
-impl Lines {
-    fn of(&mut self, wish: Wish) -> &mut HashMap<JobId, broadcast::Sender<News>> {
-        match wish {
-            Wish::Everything => &mut self.followed,
-            Wish::NoEvents => &mut self.others,
+impl Subscriptions {
+    fn of(&mut self, interest: Interest) -> &mut HashMap<JobId, broadcast::Sender<News>> {
+        match interest {
+            Interest::All => &mut self.followed,
+            Interest::NoEvents => &mut self.others,
         }
     }
 }
 
-/// What a listener wants to hear.
+/// The news that a listener receives.
 #[derive(Debug, Clone, Copy)]
-enum Wish {
-    Everything,
+enum Interest {
+    All,
     NoEvents,
 }
 
 impl Switchboard {
-    fn lines(&self) -> MutexGuard<'_, Lines> {
+    fn lines(&self) -> MutexGuard<'_, Subscriptions> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Listens for the news of `id` from now on, apart from its events.
     #[must_use]
     pub fn listen(self: &Arc<Self>, id: &JobId) -> Listener {
-        self.join(id, Wish::NoEvents)
+        self.join(id, Interest::NoEvents)
     }
 
     /// Listens for all news of `id` from now on, with its events.
     #[must_use]
     pub fn follow(self: &Arc<Self>, id: &JobId) -> Listener {
-        self.join(id, Wish::Everything)
+        self.join(id, Interest::All)
     }
 
-    fn join(self: &Arc<Self>, id: &JobId, wish: Wish) -> Listener {
+    fn join(self: &Arc<Self>, id: &JobId, interest: Interest) -> Listener {
         let mut lines = self.lines();
-        let line = lines.of(wish).entry(id.clone());
+        let line = lines.of(interest).entry(id.clone());
         let receiver = line.or_insert_with(|| broadcast::channel(BACKLOG).0).subscribe();
-        Listener { receiver, id: id.clone(), wish, board: Arc::clone(self) }
+        Listener { receiver, id: id.clone(), interest, board: Arc::clone(self) }
     }
 
-    /// Whether somebody listens for the events of `id`.
+    /// Returns true if a listener follows the events of `id`.
     #[must_use]
     pub fn is_followed(&self, id: &JobId) -> bool {
         self.lines().followed.contains_key(id)
     }
 
-    /// Tells those who listen for `id`.
+    /// Publishes news to the listeners for `id`.
     pub fn tell(&self, id: &JobId, news: News) {
         let lines = self.lines();
-        // A send fails only when the last listener has just gone.
+        // A send fails only if the last listener was dropped just now.
         if !matches!(news, News::Event(_))
             && let Some(sender) = lines.others.get(id)
         {
@@ -106,7 +106,7 @@ impl Switchboard {
         }
     }
 
-    /// Tells everybody that something may have been missed.
+    /// Publishes to every listener that news may have been lost.
     pub fn tell_all_missed(&self) {
         let lines = self.lines();
         for sender in lines.followed.values().chain(lines.others.values()) {
@@ -114,31 +114,31 @@ impl Switchboard {
         }
     }
 
-    /// On how many lines somebody listens.
+    /// Returns the number of jobs with listeners, counted once for each kind of listener.
     #[must_use]
     pub fn len(&self) -> usize {
         let lines = self.lines();
         lines.followed.len() + lines.others.len()
     }
 
-    /// Whether nobody listens.
+    /// Returns true if there is no listener.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Somebody who listens for the news of one job.
+/// A subscription to the news of one job.
 #[derive(Debug)]
 pub struct Listener {
     receiver: broadcast::Receiver<News>,
     id: JobId,
-    wish: Wish,
+    interest: Interest,
     board: Arc<Switchboard>,
 }
 
 impl Listener {
-    /// The next news. Safe to cancel.
+    /// Waits for the next news. Safe to cancel.
     pub async fn next(&mut self) -> News {
         match self.receiver.recv().await {
             Ok(news) => news,
@@ -146,7 +146,7 @@ impl Listener {
         }
     }
 
-    /// The next news, if it has come already.
+    /// Returns the next news, if it has arrived already.
     pub(crate) fn at_hand(&mut self) -> Option<News> {
         match self.receiver.try_recv() {
             Ok(news) => Some(news),
@@ -159,7 +159,8 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         let mut lines = self.board.lines();
-        let line = lines.of(self.wish);
+        let line = lines.of(self.interest);
+        // The last listener removes its job: a job without listeners takes no memory.
         if line.get(&self.id).is_some_and(|sender| sender.receiver_count() <= 1) {
             line.remove(&self.id);
         }
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_are_told_to_followers_only() {
+    async fn only_followers_receive_events() {
         let (board, id) = board();
         let (mut listener, mut follower) = (board.listen(&id), board.follow(&id));
         let event = Event { seq: 0, kind: EventKind::Queued, data: RawJson::default() };

@@ -1,5 +1,5 @@
-//! Those who wait for one job: for its end, or for each of its events. They hear the news and look
-//! at the store only when these say that there is something, or that some may have been missed.
+//! Readers of one job, which wait for its end or for each of its events. They listen for news, and read the store
+//! only if the news call for it, or may have been lost.
 
 use std::{pin::Pin, time::Duration};
 
@@ -15,17 +15,17 @@ use crate::{
     queue::Queue,
 };
 
-/// How often the store is looked at although nothing was heard: what a lost message costs.
-const LOOK_ANYWAY: Duration = Duration::from_secs(15);
+/// The interval at which the store is read without news: the cost of a lost message.
+const POLL_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The pause before a store that failed is read again.
+/// The pause before a failing store is read again.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Reads the store with `look`, and again after each failure of the store until the time `until`: then returns
-/// the last failure.
+/// Reads the store with `look`, and repeats this while the store is unavailable, until the time `until`; then it
+/// returns the latest error.
 ///
 /// # Errors
-/// When the store does not answer until then; other errors at once.
+/// When the store is still unavailable at `until`; other errors at once.
 pub async fn look_until<T, F>(until: Instant, look: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
@@ -40,7 +40,7 @@ where
     }
 }
 
-/// Waits for the end of one job, of which it hears from its making on.
+/// A subscription to the end of one job, started before the job is created.
 #[derive(Debug)]
 pub struct Waiter {
     pub(crate) listener: Listener,
@@ -50,16 +50,15 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Waits until the job has ended, at most `at_most`, and answers with the job as it is then;
-    /// `None` when the tenant has no such job. Holds no thread and no connection. An outage of the store
-    /// does not end the wait.
+    /// Waits until the job has ended, at most `at_most`, and returns the job; `None` if the tenant has no such job.
+    /// Uses no thread and no connection. An outage of the store does not end the wait.
     ///
     /// # Errors
     /// When the store does not answer at the end of the wait.
     pub async fn wait(mut self, at_most: Duration) -> Result<Option<Job>, Error> {
         let until = Instant::now() + at_most;
         loop {
-            let look = until.min(Instant::now() + LOOK_ANYWAY);
+            let look = until.min(Instant::now() + POLL_INTERVAL);
             while let Ok(news) = timeout_at(look, self.listener.next()).await {
                 match news {
                     News::Ended(_) | News::Missed => break,
@@ -75,7 +74,7 @@ impl Waiter {
     }
 }
 
-/// A reader of one job's events: first what is kept, then what comes.
+/// A reader of one job's events: first the kept ones, then new ones.
 #[derive(Debug)]
 pub struct Follower {
     listener: Listener,
@@ -86,8 +85,9 @@ pub struct Follower {
     read: Vec<Event>,
     look: bool,
     ended: bool,
-    /// Set anew only when it has run out: to do so for each event costs more than to hear it.
-    anyway: Pin<Box<Sleep>>,
+    /// The timer of the next poll. It is reset only when it has fired: a reset for each event costs more than the
+    /// event.
+    poll_timer: Pin<Box<Sleep>>,
     heard: Instant,
 }
 
@@ -102,12 +102,12 @@ impl Follower {
             read: Vec::new(),
             look: true,
             ended: false,
-            anyway: Box::pin(sleep(LOOK_ANYWAY)),
+            poll_timer: Box::pin(sleep(POLL_INTERVAL)),
             heard: Instant::now(),
         }
     }
 
-    /// Of a job that is not there yet: all that happens to it will be heard.
+    /// Returns a follower of a job that does not exist yet, so it will receive all events.
     pub(crate) fn of_new(queue: &Queue, id: &JobId) -> Self {
         Self {
             listener: queue.backend().news().follow(id),
@@ -118,15 +118,15 @@ impl Follower {
             read: Vec::new(),
             look: false,
             ended: false,
-            anyway: Box::pin(sleep(LOOK_ANYWAY)),
+            poll_timer: Box::pin(sleep(POLL_INTERVAL)),
             heard: Instant::now(),
         }
     }
 
-    /// The next event; `None` after the last one, or when the job is gone. Safe to cancel.
+    /// Returns the next event; `None` after the last one, or if the job is gone. Safe to cancel.
     ///
     /// # Errors
-    /// When the store does not answer; the reader may call again.
+    /// When the store is unavailable; the reader may call again.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.at_hand() {
@@ -144,10 +144,12 @@ impl Follower {
             let news = tokio::select! {
                 biased;
                 news = self.listener.next() => news,
-                () = &mut self.anyway => {
-                    self.look = self.heard.elapsed() >= LOOK_ANYWAY;
+                () = &mut self.poll_timer => {
+                    // The timer is not reset by news, so it may fire early: poll only if nothing was heard for the
+                    // whole interval.
+                    self.look = self.heard.elapsed() >= POLL_INTERVAL;
                     let from = if self.look { Instant::now() } else { self.heard };
-                    self.anyway.as_mut().reset(from + LOOK_ANYWAY);
+                    self.poll_timer.as_mut().reset(from + POLL_INTERVAL);
                     continue;
                 }
             };
@@ -155,7 +157,7 @@ impl Follower {
         }
     }
 
-    /// The next event, if it has been read or heard already.
+    /// Returns the next event, if it was read or received already.
     pub fn at_hand(&mut self) -> Option<Event> {
         while self.read.is_empty() && !self.look && !self.ended {
             let news = self.listener.at_hand()?;
@@ -171,13 +173,14 @@ impl Follower {
         self.heard = Instant::now();
         match news {
             News::Event(event) if event.seq == self.next => self.read.push(Event::clone(event)),
+            // A gap in the numbers: news was lost. A smaller number is a repetition.
             News::Event(event) => self.look = event.seq > self.next,
             News::Cancel => {}
             News::Ended(_) | News::Missed => self.look = true,
         }
     }
 
-    /// All that is known now from the next event on, without waiting for more.
+    /// Returns all known events from the next one on, without waiting for more.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -186,7 +189,7 @@ impl Follower {
         self.look().await
     }
 
-    /// What the store holds from the next event on. Sets `ended` when nothing can follow.
+    /// Reads the store from the next event on. Sets `ended` if no event can follow.
     async fn look(&mut self) -> Result<Vec<Event>, Error> {
         let job =
             self.queue.jobs(std::slice::from_ref(&self.id)).await?.into_iter().flatten().next();
@@ -199,6 +202,7 @@ impl Follower {
             self.ended = events.is_empty() && job.status().is_terminal();
             return Ok(events);
         }
+        // Without a kept log, the events that the job's state implies are returned.
         let start = job.started_at.map(|_| (EventKind::Started, started(job.attempts)));
         let end = EventKind::of_end(job.status()).map(|kind| (kind, RawJson::default()));
         let events: Vec<Event> = [Some((EventKind::Queued, RawJson::default())), start, end]

@@ -1,8 +1,7 @@
-//! The engine on Redis (7.0 or newer, Valkey 7.2 or newer): every transition is one script, the
-//! server's TIME is the only clock, and what [`embedded`](crate::embedded) does is what the scripts
-//! do, number for number.
+//! The engine on Redis (7.0 or newer, Valkey 7.2 or newer). Every transition is one script, the server's TIME is the
+//! only clock, and the scripts compute the same numbers as [`embedded`](crate::embedded).
 //!
-//! This module knows Redis; no other does.
+//! Only this module uses Redis.
 
 mod bodies;
 mod connector;
@@ -52,10 +51,11 @@ use crate::{
     policy::Policy,
 };
 
-/// Most groups of jobs that one call accepts, most jobs that it reads, most buckets that it takes from.
+/// The most groups of jobs that one call accepts, jobs that it reads, and buckets that it takes from. It bounds the
+/// time for which one script blocks the server.
 const GATHERED: usize = 256;
 
-/// Most leases that one call extends, and most settlements and emissions that one call takes.
+/// The most leases that one call extends, and the most settlements and emissions in one call.
 const MOST_LEASES: usize = 1000;
 
 /// The arguments of a call.
@@ -67,14 +67,14 @@ pub struct RedisStore {
     server: Arc<Server>,
     board: Arc<Switchboard>,
     gathers: Mutex<HashMap<Shard, Gathers>>,
-    /// The turns of large groups, which do not gather.
+    /// Permits for large groups, which bypass the batchers.
     alone: Semaphore,
-    /// The connections on which workers wait, one a shard; taken out while somebody waits.
+    /// The connections on which workers wait, one a shard; removed while a worker waits on it.
     waiting: Mutex<HashMap<Shard, Held>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
-/// What the calls of one shard gather in.
+/// The batchers of one shard.
 #[derive(Debug, Clone)]
 struct Gathers {
     enqueue: Gather<Vec<NewJob>, Result<Vec<Accepted>, Error>>,
@@ -82,21 +82,21 @@ struct Gathers {
     throttle: Gather<(String, Rate), Throttle>,
 }
 
-/// The server and the scripts: what calls need.
+/// The connections and the scripts that calls need.
 #[derive(Debug)]
 struct Server {
     connections: Arc<Connections>,
     scripts: Scripts,
-    /// How long bytes that are attached to a job are kept.
+    /// The time for which attached bytes of a job are kept.
     attached_for: Duration,
     /// Set by tests only; otherwise the server's TIME is the clock.
     clock: Option<Arc<dyn Clock>>,
-    /// Clocks that go as those of the servers, by the last step in each shard.
+    /// Estimates of the servers' clocks, from the last step in each shard.
     seen: Mutex<HashMap<Shard, SystemClock>>,
 }
 
 impl Server {
-    /// The command that calls one of the scripts for `shard`.
+    /// Returns the command that calls a script for `shard`.
     fn command(
         &self,
         shard: &Shard,
@@ -106,7 +106,7 @@ impl Server {
         self.command_at(&keys::prefix(shard), script, args)
     }
 
-    /// The command that calls one of the scripts for the keys with this prefix.
+    /// Returns the command that calls a script for the keys with this prefix.
     fn command_at(
         &self,
         prefix: &str,
@@ -122,7 +122,7 @@ impl Server {
         command
     }
 
-    /// Calls one of the scripts for `shard`; a server that does not know them is told them.
+    /// Calls a script for `shard`. If the server does not have the scripts, it loads them first.
     async fn call(
         &self,
         shard: &Shard,
@@ -164,14 +164,15 @@ impl Server {
         }
     }
 
-    /// That it was `now` in a shard; answers a clock that goes on from there.
+    /// Records that it is `now` in a shard, and returns a clock that continues from there.
     fn sees(&self, shard: &Shard, now: Millis) -> SystemClock {
         let clock = SystemClock::set(now);
         lock(&self.seen).insert(shard.clone(), clock);
         clock
     }
 
-    /// The time in a shard when somebody who waits so long for an answer gives up, as far as it is known.
+    /// Returns the time, by the shard's clock, at which a caller with this `patience` stops waiting; `None` if the
+    /// clock is unknown.
     fn waits_until(&self, shard: &Shard, patience: Duration) -> Option<Millis> {
         let seen = lock(&self.seen).get(shard).copied().filter(|_| self.clock.is_none());
         seen.map(|clock| clock.now().after(patience))
@@ -182,20 +183,20 @@ impl Server {
         let mut command = redis::cmd("FUNCTION");
         command.arg("LOAD").arg(&self.scripts.library);
         match self.ask::<Value>(&command).await {
-            // Somebody else was faster.
+            // Another process loaded the same library first.
             Err(Error::Unavailable(why)) if why.contains("already exists") => Ok(()),
             answer => answer.map(drop),
         }
     }
 
-    /// Sends one command, once: what got no answer may have been executed.
+    /// Sends one command once: a command without a reply may have been executed.
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
         let mut loan = self.connections.shared().await?;
         self.ask_over(&mut loan, command).await.map_err(unavailable)
     }
 
-    /// Sends a command that changes nothing. Where the connection had died, as it does when the server is
-    /// restarted, sends it once more over a new one.
+    /// Sends a command that changes nothing. If the connection was broken, as after a restart of the server, sends it
+    /// once more over a new one.
     async fn read<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Error> {
         let mut loan = self.connections.shared().await?;
         match self.ask_over(&mut loan, command).await {
@@ -207,7 +208,7 @@ impl Server {
         }
     }
 
-    /// Sends one command over a connection, which is given up where it is of no use any more.
+    /// Sends one command over a connection, and closes the connection if it became useless.
     async fn ask_over<T: FromRedisValue>(
         &self,
         loan: &mut Loan,
@@ -225,37 +226,37 @@ impl Server {
     }
 }
 
-/// True if the server does not know the scripts.
+/// Returns true if the server does not have the scripts.
 fn is_unknown(error: &Error) -> bool {
     matches!(error, Error::Unavailable(why) if why.contains("Function not found"))
 }
 
-/// True if a new connection may do better at once. One whose answer is late has had all the time there is.
+/// Returns true if a new connection may succeed at once. After a time-out it would not: the server is slow.
 fn has_died(error: &RedisError) -> bool {
     breaks(error) && !error.is_timeout()
 }
 
-/// Whether the connection is of no use after `error`.
+/// Returns true if the connection is useless after `error`.
 fn breaks(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error() || is_replaced(error)
 }
 
-/// Whether the server says that it is a replica. After a failover connections to the former master may
-/// stay open, and new ones to the same address lead to the new master.
+/// Returns true if the server reports that it is a replica. After a failover, connections to the former master may
+/// stay open, while new ones to the same address reach the new master.
 fn is_replaced(error: &RedisError) -> bool {
     let kind = error.kind();
     matches!(kind, ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown))
 }
 
-/// The rights that a user needs.
+/// The rights that the user of the store needs.
 const RIGHTS: &str = "~cw:* &cw:* +@all -@admin -@dangerous";
 
-/// True if the server says that a user may not do something.
+/// Returns true if the server reports that the user lacks a right.
 fn is_denied(why: &str) -> bool {
     why.contains("NoPerm") || why.contains("NOPERM") || why.contains("can't publish to the channel")
 }
 
-/// Removes what the pool and the operating system add to an error.
+/// Returns the message of an error without the additions of the pool and the operating system.
 fn in_plain_words(why: &str) -> String {
     let why = why.strip_prefix("Error occurred while creating a new object: ").unwrap_or(why);
     let why = why.split(" (os error").next().unwrap_or_default();
@@ -265,7 +266,7 @@ fn in_plain_words(why: &str) -> String {
     why.to_owned()
 }
 
-/// The store cannot do its work.
+/// Returns the error of a store that cannot do its work, with advice where the cause is known.
 fn unavailable(error: impl std::fmt::Display) -> Error {
     let why = in_plain_words(&error.to_string());
     let is_full = why.contains("used memory > 'maxmemory'");
@@ -276,8 +277,8 @@ fn unavailable(error: impl std::fmt::Display) -> Error {
         )
     } else if is_full {
         format!(
-            "it is full and takes no new work, nor processes of another version, retention, \
-             max_stalls or max_dead: raise maxmemory, or wait until ended jobs are forgotten: {why}"
+            "its memory is full, so it accepts no new work, nor processes of another version, retention, \
+             max_stalls or max_dead: raise maxmemory, or wait until ended jobs expire: {why}"
         )
     } else {
         why
@@ -293,14 +294,14 @@ impl RedisStore {
     /// `redis+cluster://[user:password@]host:port[,host:port…]`, each with `rediss` for TLS; or `unix:///path`.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the URL is not one of these, nothing answers there within two seconds, its
-    /// certificate is not trusted, or its user lacks the right to channels.
+    /// [`Error::Unavailable`] when the URL is not one of these, no server answers within two seconds, its certificate
+    /// is not trusted, or its user lacks the right to channels.
     pub async fn connect(url: &str, policy: Policy) -> Result<Self, Error> {
         Self::open(url, &policy, None).await
     }
 
-    /// As [`connect`](Self::connect), with `clock` instead of the server's TIME: for tests that move
-    /// the time. Expiry of keys still goes by the server's.
+    /// Connects like [`connect`](Self::connect), with `clock` instead of the server's TIME: for tests that advance
+    /// the time. Keys still expire by the server's clock.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -321,7 +322,7 @@ impl RedisStore {
         connections.shared().await?;
         let scripts = Scripts::new(policy);
         let seen = Mutex::default();
-        // As long as the job may last, its end included.
+        // The longest life of a job, from acceptance to deletion.
         let attached_for = policy.give_up_after.saturating_add(policy.retention);
         let shared = Arc::clone(&connections);
         let server = Server { connections: shared, scripts, attached_for, clock, seen };
@@ -340,7 +341,7 @@ impl RedisStore {
         })
     }
 
-    /// What `lua/audit.lua` found.
+    /// Returns the faults that `lua/audit.lua` finds.
     #[cfg(feature = "conformance")]
     pub(crate) async fn inspect(
         &self,
@@ -353,8 +354,8 @@ impl RedisStore {
         (0..reply.len()).map(|_| reply.text()).collect()
     }
 
-    /// Where calls for a shard gather, if a job of it was accepted or found here. Clients name shards that never were:
-    /// nothing is kept for these.
+    /// Returns the batchers of a shard, if a job of it was accepted or found here. Clients may name shards that never
+    /// existed; nothing is kept for these.
     fn known_gathers(&self, shard: &Shard) -> Option<Gathers> {
         lock(&self.gathers).get(shard).cloned()
     }

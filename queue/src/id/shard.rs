@@ -1,15 +1,15 @@
-//! The shards of a lane, and which of them is a tenant's home.
+//! The shards of a lane, and the assignment of tenants to them.
 
 use std::{fmt, str::FromStr};
 
 use super::{InvalidName, LaneName, TenantId};
 
-/// One shard of a lane: the unit within which everything is exact. Shown as `lane:index`.
+/// One shard of a lane: the unit within which order and limits are exact. Shown as `lane:index`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shard {
     /// The lane.
     pub lane: LaneName,
-    /// Which of the lane's shards, from 0.
+    /// The index among the lane's shards, from 0.
     pub index: u16,
 }
 
@@ -31,18 +31,18 @@ impl FromStr for Shard {
 }
 
 impl Shard {
-    /// The shard of `tenant` among `shards` (at least 1) of a lane: highest random weight
-    /// ("rendezvous") hashing, Thaler and Ravishankar 1998, so that changing the number of shards
-    /// moves as few tenants as possible.
+    /// Returns the shard of `tenant` among `shards` (at least 1) of a lane by highest random weight ("rendezvous")
+    /// hashing (Thaler and Ravishankar 1998), so that a new number of shards moves as few tenants as possible.
     #[must_use]
     pub fn of(lane: &LaneName, shards: u16, tenant: &TenantId) -> Self {
         let weight = |index: &u16| {
+            // FNV-1a: stable over processes and versions, because stored jobs depend on the assignment.
             let text = format!("{tenant}\0{index}");
             text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
                 (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
             })
         };
-        // A single one needs no draw.
+        // A single shard needs no hash.
         let index = if shards > 1 {
             (0..shards).max_by_key(|index| mix(weight(index))).unwrap_or(0)
         } else {
@@ -52,17 +52,17 @@ impl Shard {
     }
 }
 
-/// Over how many shards a lane is spread. Shown as `lane:shards`.
+/// The number of shards of a lane. Shown as `lane:shards`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Layout {
     /// The lane.
     pub lane: LaneName,
-    /// How many shards it has, from 1.
+    /// The number of shards, from 1.
     pub shards: u16,
 }
 
 impl Layout {
-    /// All shards of the lane.
+    /// Returns all shards of the lane.
     pub fn all(&self) -> impl Iterator<Item = Shard> + use<> {
         let lane = self.lane.clone();
         (0..self.shards).map(move |index| Shard { lane: lane.clone(), index })
@@ -90,8 +90,8 @@ impl FromStr for Layout {
     }
 }
 
-/// The finaliser of `SplitMix64` (Steele, Lea and Flood 2014): FNV alone leaves the last byte's
-/// influence in the low bits, which would make the last shard win too often.
+/// Applies the finaliser of `SplitMix64` (Steele, Lea and Flood 2014). FNV alone leaves the influence of the last
+/// byte in the low bits, so the last shard would win too often.
 fn mix(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,5 +1,5 @@
-//! One level of JSON at a time: the values stay as they are written, so that no digit of a number
-//! and no half of a surrogate pair is lost on the way.
+//! JSON parsed one level at a time. The values stay as they are written, so no digit of a number and no half of a
+//! surrogate pair is lost.
 
 use std::fmt;
 
@@ -13,34 +13,33 @@ use super::repair_surrogates;
 pub struct RawObject<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> RawObject<'a> {
-    /// Reads the fields of `json`.
+    /// Parses the fields of `json`.
     ///
     /// # Errors
-    /// When `json` is not one JSON object; the category of the error is `Data` when it is another
-    /// JSON value.
+    /// When `json` is not one JSON object; the category of the error is `Data` for another JSON value.
     pub fn parse(json: &'a str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(json)
     }
 
-    /// The value of the field `name` as it is written; of several with this name the last one.
+    /// Returns the value of the field `name` as it is written; the last one, if there are several.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.0.iter().rev().find(|(field, _)| *field == name).map(|(_, value)| *value)
     }
 
-    /// The text of the field `name`, if it is one.
+    /// Returns the text of the field `name`, if it is a string.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<String> {
         text(self.get(name)?)
     }
 
-    /// The fields of the object `name`, if it is one.
+    /// Returns the fields of the object `name`, if it is an object.
     #[must_use]
     pub fn object(&self, name: &str) -> Option<Self> {
         Self::parse(self.get(name)?).ok()
     }
 
-    /// The fields: name and value, both as they are written, the name without its quotes.
+    /// Returns the fields: name and value, both as they are written, the name without its quotes.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.iter().copied()
     }
@@ -59,6 +58,7 @@ impl<'de> Deserialize<'de> for RawObject<'de> {
 
             fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::new();
+                // `RawValue` borrows the name with its escapes, so that a rewritten object is equal to the byte.
                 while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                     let name = name.get().strip_prefix('"').and_then(|name| name.strip_suffix('"'));
                     fields.push((name.unwrap_or_default(), value.get()));
@@ -71,21 +71,21 @@ impl<'de> Deserialize<'de> for RawObject<'de> {
     }
 }
 
-/// The items of a JSON list as they are written; `None` when `json` is something else.
+/// Returns the items of a JSON list as they are written; `None` if `json` is not a list.
 #[must_use]
 pub fn items(json: &str) -> Option<Vec<&str>> {
     let items: Vec<&RawValue> = serde_json::from_str(json).ok()?;
     Some(items.into_iter().map(RawValue::get).collect())
 }
 
-/// The text that `json` is, with U+FFFD for lone surrogates; `None` when it is something else.
+/// Returns the text of the JSON string `json`, with U+FFFD for lone surrogates; `None` if it is not a string.
 #[must_use]
 pub fn text(json: &str) -> Option<String> {
     serde_json::from_str(&repair_surrogates(json)).ok()
 }
 
-/// The value at `path` below `json`, as it is written: names of fields, and `0` for the first
-/// item of a list.
+/// Returns the value at `path` below `json` as it is written. A path has names of fields and indexes of items, such
+/// as `0`.
 #[must_use]
 pub fn at<'a>(json: &'a str, path: &[&str]) -> Option<&'a str> {
     path.iter().try_fold(json, |json, step| match json.as_bytes().first()? {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_are_no_objects() {
+    fn other_values_are_not_objects() {
         assert!(RawObject::parse("[1]").unwrap_err().is_data());
         assert!(!RawObject::parse("{oops").unwrap_err().is_data());
         assert_eq!((items("{}"), text("1")), (None, None));

@@ -1,12 +1,11 @@
-//! Halves of surrogate pairs in JSON: `"\ud83d"` is allowed by the grammar (RFC 8259, section 8.2),
-//! and no text of Rust can hold it.
+//! Lone halves of surrogate pairs in JSON: the grammar allows `"\ud83d"` (RFC 8259, section 8.2), but a Rust string
+//! cannot hold it.
 
 use std::borrow::Cow;
 
 /// Replaces every lone surrogate escape in `json` by U+FFFD, as decoders of UTF-16 do.
 ///
-/// `json` is valid JSON. Nothing else of it changes, and where there is nothing to replace it is
-/// returned as it is.
+/// `json` must be valid JSON. Nothing else changes; without a lone surrogate, `json` is returned as it is.
 #[must_use]
 pub fn repair_surrogates(json: &str) -> Cow<'_, str> {
     let mut repaired = String::new();
@@ -28,12 +27,13 @@ pub fn repair_surrogates(json: &str) -> Cow<'_, str> {
     Cow::Owned(repaired)
 }
 
-/// The lengths of `\n`, of `\u0041` and of a pair of the latter, in bytes.
+/// The lengths of `
+/// `, of `\u0041` and of a surrogate pair, in bytes.
 const SHORT: usize = 2;
 const SINGLE: usize = 6;
 const PAIR: usize = 12;
 
-/// The length of the escape at the beginning of `text`; true if it is a lone surrogate.
+/// Returns the length of the escape at the start of `text`, and true if it is a lone surrogate.
 fn escape(text: &str) -> (usize, bool) {
     match unit(text) {
         None => (SHORT, false),
@@ -46,7 +46,7 @@ fn escape(text: &str) -> (usize, bool) {
     }
 }
 
-/// The code unit of a `\uXXXX` at the beginning of `text`.
+/// Returns the code unit of a `\uXXXX` at the start of `text`.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     u16::from_str_radix(digits, 16).ok()

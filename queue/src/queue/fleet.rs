@@ -1,4 +1,4 @@
-//! The workers that serve the lanes, as the API shows them, and what their absence means for jobs that wait.
+//! The workers that serve the lanes, and the effect of their absence on waiting jobs.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -7,11 +7,11 @@ use tokio::time::{Instant, timeout};
 use super::Queue;
 use crate::{backend::Stats, error::Error, id::LaneName, job::Job, workers::RegisteredWorker};
 
-/// How long a view of the registry is used again. With [`LIVE_FOR`](crate::workers::LIVE_FOR) it bounds how long a lost
-/// worker counts as live.
+/// The time for which a view of the registry is reused. Together with [`LIVE_FOR`](crate::workers::LIVE_FOR) it
+/// bounds the time for which a lost worker counts as live.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
-/// Longest wait for the registry where it only adds to an answer.
+/// The longest wait for the registry where it only adds a detail to an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The latest view of the registry; `None` if the store did not answer.
@@ -22,8 +22,8 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    /// True if the view may be used again for `lane`. A missing worker is looked up each time: it may just have
-    /// started.
+    /// Returns true if the view may be reused for `lane`. A missing worker is always looked up again, because it may
+    /// just have started.
     fn is_usable(&self, lane: &LaneName) -> bool {
         let is_served = |workers: &Arc<[RegisteredWorker]>| workers.iter().any(|w| w.serves(lane));
         self.read_at.elapsed() < FRESH_FOR && self.workers.as_ref().is_none_or(is_served)
@@ -31,7 +31,7 @@ impl Fleet {
 }
 
 impl Queue {
-    /// All entries of the registry of workers, lost ones included, in the order of their start.
+    /// Returns all entries of the registry of workers, lost ones too, in the order of their start.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -39,7 +39,7 @@ impl Queue {
         self.backend.workers().await
     }
 
-    /// How many live workers serve `lane`; `None` if the registry does not answer within a second.
+    /// Returns the number of live workers that serve `lane`; `None` if the registry does not answer within a second.
     pub async fn workers_of(&self, lane: &LaneName) -> Option<usize> {
         let mut fleet = self.fleet.lock().await;
         if !fleet.as_ref().is_some_and(|fleet| fleet.is_usable(lane)) {
@@ -55,7 +55,7 @@ impl Queue {
         self.workers_of(lane).await == Some(0)
     }
 
-    /// Reports of each waiting job if no live worker serves its lane.
+    /// Changes the reason of each waiting job whose lane no live worker serves.
     pub(super) async fn add_workers(&self, jobs: impl Iterator<Item = &mut Job>) {
         let mut lanes: HashMap<LaneName, bool> = HashMap::new();
         for job in jobs.filter(|job| job.state.is_waiting()) {
@@ -70,7 +70,7 @@ impl Queue {
         }
     }
 
-    /// Reports in a lane's numbers if no live worker serves it.
+    /// Changes the reason in a lane's counts if no live worker serves it.
     pub(super) async fn add_workers_to(&self, stats: &mut Stats, lane: &LaneName) {
         if self.is_unserved(lane).await {
             stats.waiting_for = std::mem::take(&mut stats.waiting_for).without_worker();

@@ -1,7 +1,7 @@
-//! What is listed of a tenant, over all shards that may hold something of it.
+//! Lists of a tenant's jobs, over all shards that may hold some.
 //!
-//! A shard lists in the order in which it accepted. A job's id cannot stand for that: whoever submits
-//! makes it, so that of jobs of two processes the one accepted later may have the older id.
+//! A shard lists jobs in the order of acceptance. The order of ids is different: the submitting process creates the
+//! id, so of two jobs of different processes the one accepted later may have the older id.
 
 use std::collections::VecDeque;
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Queue {
-    /// A tenant's deliveries, newest first.
+    /// Returns a tenant's deliveries, newest first.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -23,8 +23,8 @@ impl Queue {
         self.backend.list(&shard_of_deliveries(), tenant, query).await
     }
 
-    /// A tenant's jobs over all lanes, newest first, without its deliveries. Those of one shard are in
-    /// the order in which they were accepted.
+    /// Returns a tenant's jobs over all lanes, newest first, without its deliveries. Jobs of one shard are in the
+    /// order of acceptance.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -39,9 +39,9 @@ impl Queue {
     }
 }
 
-/// One page of the parts of several shards, none of which changes its order: in its own shard the last
-/// job of the page is where the list goes on. In the others its id is, so by ids they are merged. The page
-/// ends where one of the shards was not looked at any further, as newer jobs may follow there.
+/// Merges the pages of several shards into one, by the ids of their first jobs, and keeps the order of each shard.
+/// The last job of the merged page is the cursor: its own shard continues after that job, the others continue after
+/// its id. The page ends where a shard stopped reading, because newer jobs of that shard may follow.
 fn merge(parts: Vec<Page>, limit: usize) -> Page {
     let mut page = Page::default();
     let mut parts: Vec<VecDeque<Front>> = parts.into_iter().map(fronts).collect();
@@ -62,7 +62,7 @@ fn merge(parts: Vec<Page>, limit: usize) -> Page {
     page
 }
 
-/// A job of a shard's part; `None` stands for the end of a part whose shard was looked at no further.
+/// A job of a shard's page; `None` marks the point at which the shard stopped reading.
 type Front = (JobId, Option<Job>);
 
 fn fronts(part: Page) -> VecDeque<Front> {

@@ -11,15 +11,14 @@ use crate::{
     limits::{check_bound, drain_ms},
 };
 
-/// The jobs of each shard, with their places in the call.
+/// The jobs of each shard, with their indexes in the call.
 type ByShard = BTreeMap<Shard, Vec<(usize, NewJob)>>;
 
 impl Queue {
-    /// Accepts jobs; answers in their order. Atomic per shard, and one tenant's jobs of one lane
-    /// are in one shard. Where there are several, keys and room are looked at in all of them before
-    /// anything is accepted. When one refuses its part all the same, because its room was taken meanwhile,
-    /// the jobs that others have accepted are cancelled, but for those with an idempotency key: who
-    /// sends these again is answered with them.
+    /// Accepts jobs, and returns the results in their order. The call is atomic per shard; one tenant's jobs of one
+    /// lane are in one shard. With several shards, keys and room are checked in all of them before anything is
+    /// accepted. If a shard still refuses its jobs, because its room was taken meanwhile, the jobs that other shards
+    /// have accepted are cancelled. Jobs with an idempotency key are not cancelled: a repeated call returns them.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::IdempotencyKeyReused`], [`Error::Unavailable`]; of the shard that
@@ -60,16 +59,16 @@ impl Queue {
         Ok(answers.into_iter().map(|(_, accepted)| accepted).collect())
     }
 
-    /// Cancels jobs of a call that is refused.
+    /// Cancels jobs of a refused call.
     async fn cancel_all(&self, jobs: &[(TenantId, JobId)]) {
         for (tenant, id) in jobs {
             if let Err(error) = self.backend.cancel(tenant, id).await {
-                tracing::warn!(%id, "a job of a call that was refused goes on: {error}");
+                tracing::warn!(%id, "cannot cancel a job of a refused call, so it will run: {error}");
             }
         }
     }
 
-    /// Refuses all where one shard would refuse its part.
+    /// Refuses the call if a shard would refuse its jobs.
     async fn check_all(&self, by_shard: &ByShard) -> Result<(), Error> {
         for (shard, jobs) in by_shard {
             let jobs: Vec<&NewJob> = jobs.iter().map(|(_, job)| job).collect();

@@ -1,5 +1,5 @@
-//! Bodies that lie apart from their records, fetched in pieces: many large ones in one answer would take
-//! longer over a slow link than an answer may, and the whole claim would be in vain, again and again.
+//! Bodies that are stored apart from their records, fetched in pieces. Many large bodies in one reply would exceed
+//! the time limit of a reply over a slow link, and the whole claim would fail again and again.
 
 use std::time::Duration;
 
@@ -11,34 +11,33 @@ use crate::{
     lease::{Lease, Outcome, Settlement},
 };
 
-/// How many bytes of bodies are asked for at once: as many as one body may have by default. A larger one
-/// is fetched alone.
+/// The bytes of bodies that are requested at once: the default limit of one body. A larger body is fetched alone.
 const PIECE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How long after the first piece others are begun. What is left then is given back: with the last piece
-/// that is under way it is 10 s, which the leases of what has come outlast.
-const BEGUN_WITHIN: Duration = ANSWER;
+/// The time after the first piece within which further pieces are started. The remaining jobs are handed back then:
+/// with the last started piece it is 10 s, which is less than the leases of the fetched jobs.
+const START_WITHIN: Duration = ANSWER;
 
-/// A body to fetch: the place of its lease, and how many bytes it has at most, as far as is known.
+/// A body to fetch: the index of its lease, and the most bytes that it has, as far as is known.
 #[derive(Debug)]
 pub(super) struct Apart {
     pub(super) place: usize,
     pub(super) most_bytes: u64,
 }
 
-/// How many of the first of `apart` are fetched together.
+/// Returns the number of the first bodies of `apart` that are fetched together.
 fn piece(apart: &[Apart]) -> usize {
     let mut bytes = 0_u64;
     let fits = apart.iter().take_while(|one| {
-        // A delivery's estimate says nothing of its body.
+        // A delivery's estimate does not depend on its body.
         bytes = bytes.saturating_add(one.most_bytes.max(INLINE_BODY_BYTES as u64));
         bytes <= PIECE_BYTES
     });
     fits.count().max(1)
 }
 
-/// Fetches the bodies of `leases` that are `apart`. A job whose body is gone fails. What does not come is
-/// given back; that is an error only where nothing is left to run.
+/// Fetches the bodies of `leases` that are `apart`. A job whose body is missing fails. Jobs whose bodies could not be
+/// fetched are handed back; that is an error only if no job is left to run.
 pub(super) async fn fetch(
     server: &Server,
     leases: &mut [Option<Lease>],
@@ -46,9 +45,9 @@ pub(super) async fn fetch(
     settlements: &mut Vec<Settlement>,
 ) -> Result<(), Error> {
     apart.retain(|one| leases[one.place].is_some());
-    let began = Instant::now();
+    let started = Instant::now();
     let (mut rest, mut failure) = (&apart[..], None);
-    while !rest.is_empty() && began.elapsed() < BEGUN_WITHIN {
+    while !rest.is_empty() && started.elapsed() < START_WITHIN {
         let (first, later) = rest.split_at(piece(rest));
         match fetch_piece(server, leases, first).await {
             Ok(lost) => settlements.extend(lost),
@@ -59,21 +58,21 @@ pub(super) async fn fetch(
         }
         rest = later;
     }
-    let given_back = rest.iter().filter_map(|one| leases[one.place].take());
+    let handed_back = rest.iter().filter_map(|one| leases[one.place].take());
     let at_once = || Outcome::Released { delay: Duration::ZERO };
-    settlements.extend(given_back.map(|lease| lease.settle(at_once(), None)));
+    settlements.extend(handed_back.map(|lease| lease.settle(at_once(), None)));
     match failure {
         Some(error) if leases.iter().all(Option::is_none) => Err(error),
         Some(error) => {
-            let given_back = rest.len();
-            tracing::warn!(%error, given_back, "jobs are given back, as their bodies did not come");
+            let handed_back = rest.len();
+            tracing::warn!(%error, handed_back, "cannot fetch the bodies of jobs, so the jobs are handed back");
             Ok(())
         }
         None => Ok(()),
     }
 }
 
-/// Fetches bodies in one call; the ends of jobs whose bodies are gone.
+/// Fetches bodies in one call, and returns the settlements of jobs whose bodies are missing.
 async fn fetch_piece(
     server: &Server,
     leases: &mut [Option<Lease>],
@@ -95,7 +94,7 @@ async fn fetch_piece(
     Ok(lost)
 }
 
-/// The end of an attempt that has nothing to send.
+/// Returns the settlement of an attempt whose job has lost its body.
 fn without_body(lease: Lease) -> Settlement {
     let message = "the store has lost the job's body; submit the job again";
     let outcome = failed(lease.attempt, "body_lost", message);
@@ -106,7 +105,7 @@ fn without_body(lease: Lease) -> Settlement {
 mod tests {
     use super::*;
 
-    /// How bodies of so many bytes are cut into pieces.
+    /// Returns the numbers of bodies in each piece, for bodies of these sizes.
     fn pieces(bytes: &[u64]) -> Vec<usize> {
         let apart = bytes.iter().map(|bytes| Apart { place: 0, most_bytes: *bytes });
         let apart: Vec<Apart> = apart.collect();

@@ -16,15 +16,17 @@ use super::{
     tls,
 };
 
-/// Every command is sent at once: small as they are, they would wait for one another (RFC 896).
+/// Returns settings that send every command at once (TCP_NODELAY). Otherwise small commands would wait for earlier
+/// ones (Nagle's algorithm, RFC 896).
 pub(super) fn promptly() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
-/// How long to wait for a connection over TLS: less than the pool waits, which cannot say what was amiss.
-const OPEN: Duration = Duration::from_millis(1800);
+/// The time limit for opening a connection over TLS. It is less than the pool's limit, whose error does not name the
+/// cause.
+const TLS_OPEN_TIMEOUT: Duration = Duration::from_millis(1800);
 
-/// One server, and how to reach it.
+/// One server, with the parameters to connect.
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
     info: ConnectionInfo,
@@ -33,16 +35,17 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Reads `url`, whose scheme is `redis` or `unix`, or `rediss` for TLS.
+    /// Parses `url`, whose scheme is `redis` or `unix`, or `rediss` for TLS.
     pub(super) fn new(url: &str) -> RedisResult<Self> {
         let plain = url.strip_prefix("rediss://").map(|rest| format!("redis://{rest}"));
+        // The client's own TLS is not compiled in; `tls` opens the stream, so the client gets a plain URL.
         let info = plain.as_deref().unwrap_or(url).into_connection_info()?;
         let info = info.set_tcp_settings(promptly());
         let client = Client::open(info.clone())?;
         Ok(Self { info, client, is_tls: plain.is_some() })
     }
 
-    /// Returns where the server is, without secrets.
+    /// Returns the server's address, without secrets.
     pub(super) fn address(&self) -> String {
         self.info.addr().to_string()
     }
@@ -68,7 +71,7 @@ impl Connector {
     }
 }
 
-/// Opens a connection for commands over TLS, within [`OPEN`].
+/// Opens a connection for commands over TLS, within [`TLS_OPEN_TIMEOUT`].
 pub(super) async fn open_tls(
     info: &ConnectionInfo,
     config: AsyncConnectionConfig,
@@ -77,15 +80,16 @@ pub(super) async fn open_tls(
         let stream = tls::connect(info.addr()).await?;
         MultiplexedConnection::new_with_config(info.redis_settings(), stream, config).await
     };
-    let (connection, driver) = timeout(OPEN, opening).await.map_err(|_| silent(info.addr()))??;
+    let opened = timeout(TLS_OPEN_TIMEOUT, opening).await;
+    let (connection, driver) = opened.map_err(|_| handshake_timed_out(info.addr()))??;
     #[expect(clippy::disallowed_methods, reason = "it ends with the last clone of the connection")]
     tokio::spawn(driver);
     Ok(connection)
 }
 
-/// The error of a server that says nothing, as one without TLS does, which waits for a line.
-fn silent(address: &ConnectionAddr) -> RedisError {
-    let after = OPEN.as_secs_f64();
+/// Returns the error of a server that stays silent, as one without TLS does: it waits for a line.
+fn handshake_timed_out(address: &ConnectionAddr) -> RedisError {
+    let after = TLS_OPEN_TIMEOUT.as_secs_f64();
     let message =
         format!("{address} completed no TLS handshake within {after} s; redis:// is without TLS");
     std::io::Error::other(message).into()

@@ -1,4 +1,4 @@
-//! Acceptance: what `lua/enqueue.lua` is sent, and what its answer means.
+//! Acceptance: the arguments and the reply of `lua/enqueue.lua`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,19 +19,19 @@ use crate::{
     state::Class,
 };
 
-/// About how many jobs one call accepts; a group of so many or more goes alone.
+/// The approximate number of jobs that one call accepts; a group of at least this size is sent alone. It bounds the
+/// time for which one script blocks the server.
 const ACCEPTED_AT_ONCE: usize = 256;
 
-/// How many groups that go alone are under way at once; more wait for their turn, which does not
-/// count as waiting for the store's answer.
+/// The most groups that are sent alone at once. Further groups wait for a permit; that wait does not count against
+/// the time limit of a reply.
 pub(super) const ALONE_AT_ONCE: usize = 8;
 
-/// How long the numbers of a run of plain jobs are, and those of each job behind them, as in
-/// `lua/enqueue.lua`.
+/// The lengths of a packed run of plain jobs: its head, and each job after it. `lua/enqueue.lua` has the same.
 const RUN_BYTES: usize = 3;
 const JOB_BYTES: usize = 16;
 
-/// Accepts jobs, all or none. A group that fills a call by itself does not wait for others to go with.
+/// Accepts jobs, all or none. A group that fills a call by itself is not batched with others.
 pub(super) async fn enqueue(
     store: &RedisStore,
     shard: &Shard,
@@ -43,10 +43,10 @@ pub(super) async fn enqueue(
     let gone = |_| Error::Unavailable("the store was closed".to_owned());
     let _turn = store.alone.acquire().await.map_err(gone)?;
     let mut answers = try_enqueue(&store.server, shard, vec![jobs]).await?;
-    answers.pop().unwrap_or_else(|| Err(Error::Corrupt("enqueue answered nothing".to_owned())))
+    answers.pop().unwrap_or_else(|| Err(Error::Corrupt("enqueue returned nothing".to_owned())))
 }
 
-/// Accepts groups of jobs in one call.
+/// Returns the function that accepts groups of jobs in one call.
 pub(super) fn enqueuer(
     server: &Arc<Server>,
     shard: &Shard,
@@ -58,8 +58,8 @@ pub(super) fn enqueuer(
     })
 }
 
-/// Cuts the groups into calls of about [`ACCEPTED_AT_ONCE`] jobs, so that none holds the server for
-/// long, and makes them at once.
+/// Splits the groups into calls of about [`ACCEPTED_AT_ONCE`] jobs, so that none blocks the server for long, and
+/// sends them concurrently.
 async fn enqueue_groups(
     server: &Server,
     shard: &Shard,
@@ -81,7 +81,7 @@ async fn enqueue_groups(
     Ok(answers.into_iter().flatten().collect())
 }
 
-/// One call. Its failure is the failure of every group in it.
+/// Sends one call. If it fails, every group in it fails.
 async fn enqueue_once(
     server: &Server,
     shard: &Shard,
@@ -112,10 +112,10 @@ async fn try_enqueue(
         }
     }
     let mut reply = Reply::new(server.call(shard, &server.scripts.enqueue, &args).await?)?;
-    // Nil says that all of a group are new: an answer that is too short must not be taken for it.
+    // Nil means that all jobs of a group are new, so a reply that is too short must not be padded with nil.
     if reply.len() != groups.len() {
         let (answers, asked) = (reply.len(), groups.len());
-        return Err(Error::Corrupt(format!("enqueue answered {answers} of {asked} groups")));
+        return Err(Error::Corrupt(format!("enqueue returned {answers} results for {asked} groups")));
     }
     groups.into_iter().map(|jobs| accepted(shard, jobs, reply.maybe_array()?)).collect()
 }
@@ -138,11 +138,11 @@ fn accepted(
         }
         "reused" => Ok(Err(Error::IdempotencyKeyReused { key: reply.text()? })),
         "full" => Ok(Err(full(&mut reply)?)),
-        other => Err(Error::Corrupt(format!("enqueue answered {other:?}"))),
+        other => Err(Error::Corrupt(format!("enqueue returned {other:?}"))),
     }
 }
 
-/// What says that there is no room.
+/// Parses the refusal of a group that does not fit.
 pub(super) fn full(reply: &mut Reply) -> Result<Error, Error> {
     let scope = if reply.text()? == "tenant" { Scope::Tenant } else { Scope::Lane };
     let mut count = || Ok::<_, Error>(reply.count()?.unwrap_or(0));
@@ -150,7 +150,8 @@ pub(super) fn full(reply: &mut Reply) -> Result<Error, Error> {
     Ok(Error::Full { scope, limit, waiting, new, retry_after: come_again(reply.count()?) })
 }
 
-/// Whether a job has nothing but a record and a place in its ready set.
+/// Returns true if a job has no state besides its record and its entry in the ready set. Such jobs are sent in a
+/// shorter form.
 fn is_plain(job: &NewJob) -> bool {
     job.session.is_none()
         && job.delay.is_zero()
@@ -161,7 +162,7 @@ fn is_plain(job: &NewJob) -> bool {
         && job.body.len() <= INLINE_BODY_BYTES
 }
 
-/// What was accepted before under the idempotency keys of `jobs`.
+/// Returns the jobs that were accepted before under the idempotency keys of `jobs`.
 pub(super) async fn accepted_before(
     server: &Server,
     shard: &Shard,
@@ -194,7 +195,7 @@ pub(super) async fn accepted_before(
     Ok(accepted)
 }
 
-/// True as long as a key stands for this job: see `known_by` in `lua/enqueue.lua`.
+/// Returns true if a key still belongs to this job: see `known_by` in `lua/enqueue.lua`.
 async fn is_valid(server: &Server, job: &JobId, ttl: Duration) -> Result<bool, Error> {
     let now =
         server.clock.as_ref().map_or_else(|| SystemClock::default().now(), |clock| clock.now());
@@ -204,7 +205,7 @@ async fn is_valid(server: &Server, job: &JobId, ttl: Duration) -> Result<bool, E
     server.read(redis::cmd("EXISTS").arg(keys::job(job))).await
 }
 
-/// By what a job is found again, as `lua/enqueue.lua` reads it; nothing when by nothing.
+/// Returns the idempotency data of a job as `lua/enqueue.lua` reads it; empty without a key.
 fn idempotency_of(job: &NewJob) -> Vec<u8> {
     let mut packed = Vec::new();
     if let Some(one) = &job.idempotency {
@@ -216,7 +217,7 @@ fn idempotency_of(job: &NewJob) -> Vec<u8> {
     packed
 }
 
-/// What jobs of one run have in common.
+/// Returns the values that jobs of one run share.
 fn run_of(job: &NewJob) -> (&TenantId, Class, u32) {
     (&job.tenant, job.class, job.max_attempts)
 }
@@ -232,11 +233,12 @@ fn push_run(run: &[NewJob], args: &mut Args) -> Result<(), Error> {
     for job in run {
         push_cost(job, &mut numbers);
     }
-    debug_assert_eq!(numbers.len(), length, "it tells how many jobs follow");
+    debug_assert_eq!(numbers.len(), length, "the script derives the number of jobs from the length");
     args.extend([tenant.to_vec(), numbers]);
     for job in run {
         let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
         let mut rest = Vec::with_capacity(14 + tenant.len() + spec.len() + job.body.len());
+        // This is the record from its deadline on: no deadline, the lengths of tenant and session, then the parts.
         rest.extend(double(0.0));
         rest.extend([u8::try_from(tenant.len()).unwrap_or(u8::MAX), 0]);
         rest.extend(u32_of(spec.len()).to_le_bytes());
@@ -252,7 +254,7 @@ fn rank(job: &NewJob) -> u8 {
     u8::try_from(job.class.rank()).unwrap_or(0)
 }
 
-/// Appends what a job is thought to cost: prompt tokens; completion tokens or -1.
+/// Appends the estimated cost of a job: prompt tokens; completion tokens or -1.
 fn push_cost(job: &NewJob, numbers: &mut Vec<u8>) {
     numbers.extend(double_of(job.cost.prompt));
     numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));

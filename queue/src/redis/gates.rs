@@ -1,4 +1,4 @@
-//! What `lua/waiting.lua` answers.
+//! Parsing of the reply of `lua/waiting.lua`.
 
 use super::{reply::Reply, views::json};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     waiting::{Gate, LaneGate},
 };
 
-/// Reads what keeps the jobs of a lane or of a tenant from starting.
+/// Parses the facts that may block the jobs of a lane or of a tenant.
 pub(super) fn gate(reply: &mut Reply) -> Result<Gate, Error> {
     Ok(Gate {
         is_paused: reply.int()? == 1,
@@ -17,14 +17,14 @@ pub(super) fn gate(reply: &mut Reply) -> Result<Gate, Error> {
     })
 }
 
-/// Reads what keeps all jobs of a lane from starting.
+/// Parses the facts that may block all jobs of a lane.
 pub(super) fn lane_gate(mut reply: Reply) -> Result<LaneGate, Error> {
     let gate = gate(&mut reply)?;
     let refused_until = reply.count()?.map(Millis);
     Ok(LaneGate { gate, refused_until, down: down(&mut reply)? })
 }
 
-/// Reads the outage of the lane's upstream.
+/// Parses the outage of the lane's upstream.
 fn down(reply: &mut Reply) -> Result<Option<Down>, Error> {
     let (since, probe_at, error) = (reply.count()?, reply.count()?, reply.bytes()?);
     let error = if error.is_empty() { None } else { Some(json(&error)?) };

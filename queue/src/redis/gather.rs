@@ -1,5 +1,5 @@
-//! Many small calls as one large one: while a call to the store is under way, those that come
-//! gather, and go together next. An idle store sees each call at once; a busy one sees batches.
+//! Batches of small calls: while a call to the store is under way, new calls queue up and are sent together next. An
+//! idle store receives each call at once; a busy one receives batches.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -7,10 +7,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
 
-/// Most calls that wait to be gathered; more wait before they are let in.
+/// The most calls in the queue of a batcher; further callers wait for a free place.
 const WAITING: usize = 4096;
 
-/// What sends a batch: answers one for each question, in order.
+/// The function that sends a batch; it returns one answer for each question, in order.
 pub(super) type Send<Q, A> = Arc<
     dyn Fn(Vec<Q>) -> Pin<Box<dyn Future<Output = Result<Vec<A>, Error>> + std::marker::Send>>
         + std::marker::Send
@@ -19,7 +19,7 @@ pub(super) type Send<Q, A> = Arc<
 
 type Waiting<Q, A> = (Q, oneshot::Sender<Result<A, Error>>);
 
-/// Where callers hand in their questions.
+/// The handle through which callers submit their questions.
 #[derive(Debug)]
 pub(super) struct Gather<Q, A>(mpsc::Sender<Waiting<Q, A>>);
 
@@ -30,7 +30,7 @@ impl<Q, A> Clone for Gather<Q, A> {
 }
 
 impl<Q, A> Gather<Q, A> {
-    /// A gatherer, and the loop that somebody has to run for it; `most` questions go together.
+    /// Returns a batcher, and the loop that the caller must run for it; at most `most` questions are sent together.
     pub(super) fn new(
         most: usize,
         send: Send<Q, A>,
@@ -39,7 +39,7 @@ impl<Q, A> Gather<Q, A> {
         (Self(sender), run(most, send, receiver))
     }
 
-    /// Asks, and waits for the answer. Whoever stops waiting does not stop the call.
+    /// Submits a question and waits for the answer. Dropping the future does not cancel the call.
     pub(super) async fn ask(&self, question: Q) -> Result<A, Error> {
         let (sender, answer) = oneshot::channel();
         let gone = || Error::Unavailable("the store was closed".to_owned());
@@ -57,13 +57,14 @@ async fn run<Q, A>(most: usize, send: Send<Q, A>, mut receiver: mpsc::Receiver<W
             Err(error) => waiting.iter().map(|_| Err(again(&error))).collect::<Vec<_>>(),
         };
         for (waiting, answer) in waiting.into_iter().zip(answers) {
-            // Whoever asked may have gone away; the call was made all the same.
+            // The caller may have dropped its future; the call was still made.
             drop(waiting.send(answer));
         }
     }
 }
 
-/// The same failure for each of those who asked together.
+/// Returns the same failure for each caller of a batch. Errors cannot be cloned, and only these kinds concern a whole
+/// batch.
 pub(super) fn again(error: &Error) -> Error {
     match error {
         Error::Corrupt(what) => Error::Corrupt(what.clone()),

@@ -1,26 +1,26 @@
-//! What measurements need of a server: what it counts of itself, and that it forgets what they made.
+//! Warnings about the server's settings, and the server statistics and clean-up that measurements need.
 
 use redis::{Cmd, FromRedisValue as _, Value};
 
 use super::{RedisStore, Server, keys, unavailable};
 use crate::{error::Error, id::Shard};
 
-/// Deletes the keys that begin as `KEYS[1]` says, of those that one step of a scan sees. ARGV: where the
-/// scan goes on. Returns where it goes on next, `0` at its end. A script, because it runs where the shard is.
+/// A script that deletes the keys with the prefix `KEYS[1]` that one step of a scan returns. ARGV: the cursor of the
+/// scan. Returns the next cursor, `0` at the end. It is a script because that runs on the node of the shard.
 const ERASE: &str = "
 local scan = redis.call('SCAN', ARGV[1], 'MATCH', KEYS[1] .. '*', 'COUNT', 1000)
 for _, key in ipairs(scan[2]) do redis.call('UNLINK', key) end
 return scan[1]
 ";
 
-/// The line of INFO of a server without an append-only file.
+/// The line of INFO that shows a server without an append-only file.
 const NO_AOF: &str = "aof_enabled:0";
 
-/// The policy of a server that keeps all it has accepted.
+/// The eviction policy of a server that keeps all data.
 const KEEPS_ALL: &str = "noeviction";
 
 /// Warns of a server that would lose accepted jobs: by evicting keys when its memory is full, or at its next restart.
-/// A server that does not report its settings is not warned of.
+/// A server that does not report its settings causes no warning.
 pub(super) async fn warn_of_losses(server: &Server) {
     warn_of_eviction(server).await;
     let persistence = texts(server, redis::cmd("INFO").arg("persistence")).await;
@@ -33,11 +33,11 @@ pub(super) async fn warn_of_losses(server: &Server) {
 }
 
 async fn warn_of_eviction(server: &Server) {
-    let mut told = texts(server, redis::cmd("INFO").arg("memory")).await;
-    if told.is_empty() {
-        told = texts(server, redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy")).await;
+    let mut replies = texts(server, redis::cmd("INFO").arg("memory")).await;
+    if replies.is_empty() {
+        replies = texts(server, redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy")).await;
     }
-    let policies = told.iter().flat_map(|text| text.lines().filter_map(policy));
+    let policies = replies.iter().flat_map(|text| text.lines().filter_map(policy));
     if let Some(policy) = policies.into_iter().find(|policy| *policy != KEEPS_ALL) {
         tracing::warn!(
             policy,
@@ -47,7 +47,7 @@ async fn warn_of_eviction(server: &Server) {
     }
 }
 
-/// The policy in a line of INFO, or of the answer to CONFIG GET.
+/// Returns the policy in a line of INFO, or of the reply to CONFIG GET.
 fn policy(line: &str) -> Option<&str> {
     line.trim_end().strip_prefix("maxmemory_policy:").or_else(|| {
         let policies = [KEEPS_ALL, "allkeys-", "volatile-"];
@@ -55,7 +55,7 @@ fn policy(line: &str) -> Option<&str> {
     })
 }
 
-/// All texts in the answer to a command, of every node; none where it is refused.
+/// Returns all texts in the reply to a command, of every node; none if the command is refused.
 async fn texts(server: &Server, command: &Cmd) -> Vec<String> {
     fn collect(value: Value, into: &mut Vec<String>) {
         match value {
@@ -71,21 +71,21 @@ async fn texts(server: &Server, command: &Cmd) -> Vec<String> {
     found
 }
 
-/// Totals since the server's start.
+/// The server's totals since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ServerStats {
-    /// Commands run, those inside scripts included.
+    /// Executed commands, with those inside scripts.
     pub commands: u64,
-    /// Commands that clients sent: `commands` without those inside scripts.
+    /// Commands that clients sent, without those inside scripts.
     pub calls: u64,
-    /// Time that the server spent in what clients sent, in microseconds.
+    /// The time that the server spent on commands of clients, in microseconds.
     pub busy_us: f64,
-    /// Memory in use, in bytes.
+    /// The used memory, in bytes.
     pub memory_bytes: u64,
 }
 
 impl ServerStats {
-    /// Adds what a server tells of itself. Replicas do again what their masters did: they are left out.
+    /// Adds the figures of one server. Replicas repeat the work of their masters, so they are left out.
     fn add(&mut self, info: &str) {
         if info.lines().any(|line| line.trim_end() == "role:slave") {
             return;
@@ -109,7 +109,7 @@ impl ServerStats {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
         let calls = number("calls") as u64;
         self.commands += calls;
-        // What a script runs is counted under its own name too, and its time within the script's.
+        // INFO counts commands inside a script also under their own names, and their time within the script's.
         if ["fcall", "bzpopmin", "ping"].contains(&name) {
             self.calls += calls;
             self.busy_us += number("usec");
@@ -118,25 +118,25 @@ impl ServerStats {
 }
 
 impl RedisStore {
-    /// What the server has done and holds; of a cluster, what all its masters have together.
+    /// Returns the totals of the server; in a cluster, the sums over all masters.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn server_stats(&self) -> Result<ServerStats, Error> {
         let mut stats = ServerStats::default();
-        // A cluster tells of each node under its address.
-        let told = match self.server.ask(redis::cmd("INFO").arg("everything")).await? {
-            Value::Map(nodes) => nodes.into_iter().map(|(_, told)| told).collect(),
+        // A cluster returns the reply of each node under its address.
+        let replies = match self.server.ask(redis::cmd("INFO").arg("everything")).await? {
+            Value::Map(nodes) => nodes.into_iter().map(|(_, reply)| reply).collect(),
             one => vec![one],
         };
-        for one in told {
-            stats.add(&String::from_redis_value(one).map_err(unavailable)?);
+        for reply in replies {
+            stats.add(&String::from_redis_value(reply).map_err(unavailable)?);
         }
         Ok(stats)
     }
 
-    /// Deletes all that a shard holds, whatever it is; for a shard that nobody else uses. Looks at all keys
-    /// of the server, a thousand a call.
+    /// Deletes all keys of a shard; only for a shard without other users. Scans all keys of the server, a thousand a
+    /// call.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -171,8 +171,8 @@ mod tests {
                       cmdstat_fcall:calls=3,usec=60,usec_per_call=20.00\r\n\
                       cmdstat_zadd:calls=5,usec=10,usec_per_call=2.00\r\n";
         let mut stats = ServerStats::default();
-        for told in [master, master, &master.replace("role:master", "role:slave")] {
-            stats.add(told);
+        for info in [master, master, &master.replace("role:master", "role:slave")] {
+            stats.add(info);
         }
         let twice = ServerStats { commands: 16, calls: 6, busy_us: 120.0, memory_bytes: 2000 };
         assert_eq!(stats, twice);

@@ -1,4 +1,4 @@
-//! The names that Redis knows, apart from those that scripts make from the prefix.
+//! The names of keys in Redis, besides those that scripts derive from the prefix.
 
 use crate::{
     id::{IdempotencyKey, JobId, Shard, TenantId},
@@ -6,88 +6,87 @@ use crate::{
     webhook::shard_of_deliveries,
 };
 
-/// Pattern of the channels on which scripts publish the news: one channel per shard. It is written as the right
-/// to all channels of Causeway is (`&cw:*`): Redis permits a pattern only to users with the very same right.
+/// The pattern of the channels on which scripts publish the news, one channel per shard. It has the form of the right
+/// to all channels of Causeway (`&cw:*`), because Redis permits a pattern only to users with exactly that right.
 pub(super) const NEWS: &str = "cw:*";
 
-/// A channel of the pattern that belongs to no shard: to publish there shows whether a user may.
+/// A channel of the pattern that belongs to no shard. Publishing to it shows whether the user may publish.
 pub(super) const NO_NEWS: &str = "cw:{}:news";
 
 /// The prefix of the keys that belong to no shard: the registry of workers and the layouts. The name of a shard has a
 /// colon.
 pub(super) const FLEET: &str = "cw:{fleet}:";
 
-/// Nothing is ever there: to delete it shows whether a server takes writes.
+/// A key that never exists. Deleting it shows whether the server accepts writes.
 pub(super) const NOTHING: &str = "cw:nothing";
 
-/// What every key of a shard begins with. The braces put them all into one slot of a cluster.
+/// Returns the prefix of every key of a shard. The braces map all of them to one slot of a cluster.
 pub(super) fn prefix(shard: &Shard) -> String {
     format!("cw:{{{shard}}}:")
 }
 
-/// The shard whose news come over `channel`.
+/// Returns the shard of the news channel `channel`.
 pub(super) fn shard_of_channel(channel: &str) -> Option<Shard> {
     channel.strip_prefix("cw:{")?.strip_suffix("}:news")?.parse().ok()
 }
 
-/// Where idle workers wait: a sorted set with at most one member. Whoever takes it looks for work, and
-/// what is left wakes another.
+/// Returns the key on which idle workers wait: a sorted set with at most one member. The worker that pops it looks
+/// for work, and wakes another one if work is left.
 pub(super) fn wake(shard: &Shard) -> String {
     format!("{}wake", prefix(shard))
 }
 
-/// A job's record.
+/// Returns the key of a job's record.
 pub(super) fn job(id: &JobId) -> String {
     format!("{}job:{}", prefix(id.shard()), id.key())
 }
 
-/// The body of a job whose body is too large for its record.
+/// Returns the key of a body that is too large for its job's record.
 pub(super) fn body(id: &JobId) -> String {
     format!("{}body:{}", prefix(id.shard()), id.key())
 }
 
-/// The bytes that the API has attached to a job.
+/// Returns the key of the bytes that the API has attached to a job.
 pub(super) fn attached(id: &JobId) -> String {
     format!("{}attached:{}", prefix(id.shard()), id.key())
 }
 
-/// Which job was accepted under an idempotency key: the digest of the request (32 bytes), then the job's
-/// key.
+/// Returns the key of an idempotency key. Its value is the digest of the request (32 bytes), then the job's key.
 pub(super) fn idempotency(shard: &Shard, tenant: &TenantId, key: &IdempotencyKey) -> String {
     format!("{}idem:{tenant}:{key}", prefix(shard))
 }
 
-/// The orphans of a call: a sorted set of job keys, by the time at which each is forgotten.
+/// Returns the key of a call's orphans: a sorted set of job keys, by the time at which each expires.
 pub(super) fn orphans(shard: &Shard, of: &CallKey) -> String {
     format!("{}orphans:{}", prefix(shard), call(of))
 }
 
-/// The part of a name that stands for a call.
+/// Returns the part of a key that identifies a call.
 pub(super) fn call(call: &CallKey) -> String {
     format!("{}:{}", call.tenant, call.hex())
 }
 
-/// The shard beside whose keys the directory is kept: every configuration has it.
+/// Returns the shard that holds the directory: one that every configuration has.
 pub(super) fn home() -> Shard {
     shard_of_deliveries()
 }
 
-/// Is there once the bounds of a shard were set.
+/// Returns the key that exists if the limits of a shard were ever set.
 pub(super) fn bounded(shard: &Shard) -> String {
     format!("{}bounded", prefix(shard))
 }
 
-/// The names of paused tenants; an empty one says that the whole shard is.
+/// Returns the key of the set of paused tenants; an empty name means the whole shard.
 pub(super) fn paused(shard: &Shard) -> String {
     format!("{}paused", prefix(shard))
 }
 
-/// The ends of a shard that are to be handed on: a sorted set, by time.
+/// Returns the key of a shard's outbox: a sorted set of ends, by the time at which each is due.
 pub(super) fn outbox(shard: &Shard) -> String {
     format!("{}outbox", prefix(shard))
 }
 
-/// A job's event log: a stream.
+/// Returns the key of a job's event log: a stream.
 pub(super) fn events(id: &JobId) -> String {
     format!("{}events:{}", prefix(id.shard()), id.key())
 }

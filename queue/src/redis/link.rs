@@ -1,5 +1,5 @@
-//! A connection, to one server or to a cluster, and when a command is sent twice: never, unless a node of
-//! a cluster said that it had not executed it.
+//! A connection to one server or to a cluster, and its rule for retries: a command is sent again only if a node of a
+//! cluster reported that it did not execute it.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tokio::time::sleep;
 
 use super::tls::TlsNode;
 
-/// How often a command is sent again that a node of a cluster turned away, and how long after the first
-/// time; the pause doubles, so that all of them take 1.3 s.
+/// The most repetitions of a command that a node of a cluster refused, and the pause before the first. The pause
+/// doubles, so all of them take 1.3 s, longer than a node needs to learn of a moved slot.
 const TURNED_AWAY: u32 = 7;
 const TURNED_AWAY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -26,7 +26,7 @@ pub(super) enum Link {
 }
 
 impl Link {
-    /// Waits so long for answers; a client of a cluster keeps what it was made with.
+    /// Sets the time limit of replies; the client of a cluster keeps the limit of its creation.
     pub(super) fn answer_within(&mut self, at_most: Duration) {
         if let Self::One(link) = self {
             link.set_response_timeout(at_most);
@@ -65,8 +65,8 @@ impl ConnectionLike for Link {
     }
 }
 
-/// Sends a command to a cluster, and again where a node turned it away. Its client learns from that where
-/// the slots are now, and by itself sends nothing twice: what got no answer may have been executed.
+/// Sends a command to a cluster, and repeats it if a node refused it. The client learns the new slots from the
+/// refusal. By itself it repeats nothing, because a command without a reply may have been executed.
 async fn ask_cluster(link: &mut impl ConnectionLike, command: &Cmd) -> RedisResult<Value> {
     let mut times = 0;
     loop {
@@ -80,9 +80,9 @@ async fn ask_cluster(link: &mut impl ConnectionLike, command: &Cmd) -> RedisResu
     }
 }
 
-/// Whether `error` says that the command was certainly not executed, and may be soon. ASK does not count:
-/// its slot is being moved, and who follows it finds a part of a shard. Nor do LOADING and MASTERDOWN,
-/// with which the client also answers what was under way when it looked for the slots in vain.
+/// Returns true if `error` proves that the command was not executed and may succeed soon. ASK does not count: its
+/// slot is being moved, and a command sent after it would see only a part of a shard. Nor do LOADING and MASTERDOWN,
+/// which the client also returns for commands under way when it could not read the slots.
 fn is_turned_away(error: &RedisError) -> bool {
     matches!(
         error.kind(),

@@ -1,9 +1,8 @@
-//! One subscription per process: what scripts publish goes to whoever listens here.
+//! The subscription of this process, which passes published news to the local listeners.
 //!
-//! A message holds one or more news, framed as the scripts write them: `E` id letter (ended), `C`
-//! id (cancel), `V` id letter seq length data (event). Messages can be lost while the connection is
-//! down; afterwards every listener is told that it may have missed something. A connection can be gone
-//! without a word: the server is asked over it again and again whether it is still there.
+//! A message holds one or more news, framed as the scripts write them: `E` id letter (ended), `C` id (cancel), `V` id
+//! letter seq length data (event). Messages are lost while the connection is down; afterwards every listener receives
+//! [`News::Missed`]. A connection may also fail silently, so the server is pinged periodically.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -24,11 +23,11 @@ use crate::{
     state::Status,
 };
 
-/// How long to wait before a broken subscription is renewed; doubles up to the second.
+/// The first and the longest pause before a broken subscription is renewed; the pause doubles.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// How long after an answer the server is asked again whether it is still there.
-const STILL_THERE: Duration = Duration::from_secs(3);
+/// The pause after each reply to a ping before the next ping.
+const PING_INTERVAL: Duration = Duration::from_secs(3);
 
 const ID_BYTES: usize = 26;
 
@@ -45,12 +44,12 @@ const KINDS: [(u8, EventKind); 9] = [
     (b'x', EventKind::Expired),
 ];
 
-/// The letter that stands for `kind` in an event log.
+/// Returns the letter of `kind` in an event log.
 pub(super) fn letter(kind: EventKind) -> u8 {
     KINDS.iter().find(|(_, other)| *other == kind).map_or(b'?', |(letter, _)| *letter)
 }
 
-/// The kind of event that `letter` stands for.
+/// Returns the kind of event of `letter`.
 pub(super) fn kind(letter: u8) -> Option<EventKind> {
     KINDS.iter().find(|(other, _)| *other == letter).map(|(_, kind)| *kind)
 }
@@ -62,7 +61,7 @@ pub(super) async fn listen(connections: Arc<Connections>, board: Arc<Switchboard
         match subscribe(&connections, &board).await {
             Ok(()) => pause = RECONNECT.0,
             Err(error) => {
-                tracing::debug!(%error, pause_ms = pause.as_millis(), "no subscription to the store's news");
+                tracing::debug!(%error, pause_ms = pause.as_millis(), "cannot subscribe to the store's news");
             }
         }
         sleep(pause).await;
@@ -70,7 +69,7 @@ pub(super) async fn listen(connections: Arc<Connections>, board: Arc<Switchboard
     }
 }
 
-/// Checks that this user may publish and subscribe. Without that right every end would be noticed late.
+/// Checks that the user may publish and subscribe. Without that right, every end would be noticed only by polling.
 pub(super) async fn check(server: &Server) -> Result<(), Error> {
     let _receivers: i64 = server.ask(redis::cmd("PUBLISH").arg(keys::NO_NEWS).arg("")).await?;
     let mut subscription = server.connections.subscription().await?;
@@ -78,60 +77,60 @@ pub(super) async fn check(server: &Server) -> Result<(), Error> {
     subscribed.map_err(super::unavailable)?.map_err(super::unavailable)
 }
 
-/// One subscription, from its begin to its end.
+/// Runs one subscription until it ends.
 async fn subscribe(connections: &Connections, board: &Switchboard) -> Result<(), Error> {
     let replaced = connections.replaced();
     let subscription = connections.subscription().await?;
     tokio::select! {
         ended = follow(subscription, board) => ended,
-        // What is published by the new master comes late to a replica, or never.
+        // A replica receives messages of the new master late, or never.
         () = replaced => Ok(()),
     }
 }
 
-/// Tells what comes until the subscription ends, or nobody answers on it.
+/// Passes messages on until the subscription ends, or the server stops answering.
 async fn follow(subscription: PubSub, board: &Switchboard) -> Result<(), Error> {
     let (mut sink, mut messages) = subscription.split();
     let subscribed = timeout(ANSWER, sink.psubscribe(keys::NEWS)).await;
     subscribed.map_err(super::unavailable)?.map_err(super::unavailable)?;
     board.tell_all_missed();
-    let mut silence = pin!(silence(sink));
+    let mut silent = pin!(until_silent(sink));
     loop {
         let message = tokio::select! {
             message = messages.next() => message,
-            () = &mut silence => None,
+            () = &mut silent => None,
         };
         let Some(message) = message else { break };
         if let Some(shard) = keys::shard_of_channel(message.get_channel_name()) {
-            tell_all(&shard, message.get_payload_bytes(), board);
+            publish_all(&shard, message.get_payload_bytes(), board);
         }
     }
     board.tell_all_missed();
     Ok(())
 }
 
-/// Ends when the server does not answer any more.
-async fn silence(mut sink: PubSubSink) {
+/// Completes when the server stops answering.
+async fn until_silent(mut sink: PubSubSink) {
     loop {
-        sleep(STILL_THERE).await;
+        sleep(PING_INTERVAL).await;
         if !matches!(timeout(ANSWER, sink.ping::<Value>()).await, Ok(Ok(_))) {
             return;
         }
     }
 }
 
-fn tell_all(shard: &Shard, mut message: &[u8], board: &Switchboard) {
+fn publish_all(shard: &Shard, mut message: &[u8], board: &Switchboard) {
     while !message.is_empty() {
-        if tell(shard, &mut message, board).is_none() {
-            tracing::warn!(shard = %shard, "unreadable news from the store");
+        if publish(shard, &mut message, board).is_none() {
+            tracing::warn!(shard = %shard, "cannot read news from the store, so listeners read the store again");
             return board.tell_all_missed();
         }
     }
 }
 
-/// Takes one news from the front of `message` and tells it; `None` when it cannot be read. The data
-/// of an event is read only where somebody wants it.
-fn tell(shard: &Shard, message: &mut &[u8], board: &Switchboard) -> Option<()> {
+/// Takes one news from the front of `message` and passes it on; `None` if it cannot be read. The data of an event is
+/// parsed only if a listener follows the job.
+fn publish(shard: &Shard, message: &mut &[u8], board: &Switchboard) -> Option<()> {
     let what = take(message, 1)?[0];
     let key = std::str::from_utf8(take(message, ID_BYTES)?).ok()?;
     let id = record::job_id(shard, key).ok()?;

@@ -1,4 +1,4 @@
-//! Orphans: a sorted set of job keys for each call, by the time at which each is forgotten.
+//! Orphans: a sorted set of job keys for each call, by the time at which each expires.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(super) async fn take(
     match server.call(shard, &server.scripts.take_orphan, [keys::call(call)]).await? {
         Value::Nil => Ok(None),
         Value::BulkString(key) => record::job_id(shard, &reply::text(key)?).map(Some),
-        other => Err(Error::Corrupt(format!("take_orphan answered {other:?}"))),
+        other => Err(Error::Corrupt(format!("take_orphan returned {other:?}"))),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Ends to be handed on: the other side of what `lua/ends.lua` and `lua/postpone.lua` write.
+//! The outbox: entries as `lua/ends.lua` and `lua/postpone.lua` write them.
 //!
-//! A member is the job's key (26 characters), its life in hexadecimal (16) and the letter of the
-//! status; the score is the time of the end in milliseconds. A postponed end has its time in hexadecimal (16)
-//! behind the letter, and as its score the time until which it waits.
+//! A member is the job's key (26 characters), its generation in hexadecimal (16) and the letter of the status; the
+//! score is the time of the end in milliseconds. A delayed entry has the time of the end in hexadecimal (16) after
+//! the letter, and as its score the time at which it is due.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::{
 const KEY_CHARS: usize = 26;
 const LIFE_CHARS: usize = 16;
 
-/// Returns ends that are due, at most `most`. Members that cannot be read are removed: they would stand before all
-/// others.
+/// Returns the entries that are due, at most `most`. Members that cannot be parsed are removed, because they would
+/// stay at the front.
 pub(super) async fn read(server: &Server, shard: &Shard, most: usize) -> Result<Vec<End>, Error> {
     let args = [most.clamp(1, MAX_OUTBOX_PAGE).to_string()];
     let answer = server.call(shard, &server.scripts.outbox, args).await?;
@@ -36,19 +36,20 @@ pub(super) async fn read(server: &Server, shard: &Shard, most: usize) -> Result<
 }
 
 async fn discard(server: &Server, shard: &Shard, member: &str) -> Result<(), Error> {
-    tracing::error!(shard = %shard, member, "an outbox entry is damaged and was removed");
+    tracing::error!(shard = %shard, member, "removed an outbox entry that cannot be read");
     let mut command = redis::cmd("ZREM");
     command.arg(keys::outbox(shard)).arg(member);
     let _removed: u64 = server.ask(&command).await?;
     Ok(())
 }
 
-/// Takes these ends out.
+/// Acknowledges these entries, which removes them.
 pub(super) async fn take_out(server: &Server, shard: &Shard, ends: &[End]) -> Result<(), Error> {
     for part in ends.chunks(MAX_OUTBOX_PAGE) {
         let mut command = redis::cmd("ZREM");
         command.arg(keys::outbox(shard));
         for end in part {
+            // An entry is stored under one of two names, depending on whether it was delayed.
             command.arg(member(end)).arg(postponed(end));
         }
         let _removed: u64 = server.ask(&command).await?;
@@ -56,7 +57,7 @@ pub(super) async fn take_out(server: &Server, shard: &Shard, ends: &[End]) -> Re
     Ok(())
 }
 
-/// Has these ends wait for `delay`.
+/// Delays these entries by `delay`.
 pub(super) async fn postpone(
     server: &Server,
     shard: &Shard,

@@ -1,8 +1,8 @@
-//! Connections: a few that everybody shares, and one for each blocking call.
+//! Connections: a few shared ones, and one for each blocking call.
 //!
-//! The client multiplexes, so a handful of connections carries any number of concurrent calls. The
-//! pool (deadpool) opens them and bounds how many there are; a shared connection stays
-//! checked out until it breaks, because checking one out costs a round trip.
+//! The client multiplexes, so a few connections carry any number of concurrent calls. The pool (deadpool) opens
+//! connections and bounds their number. A shared connection stays checked out until it breaks, because a checkout
+//! costs a round trip.
 
 use std::{
     fmt,
@@ -30,37 +30,37 @@ use super::{
 };
 use crate::error::Error;
 
-/// How many connections the calls of a process share.
+/// The number of connections that the calls of a process share.
 const SHARED: usize = 2;
 
-/// Most connections of one process: the shared ones and one for each shard that a worker waits on.
+/// The most connections of one process: the shared ones and one for each shard that a worker waits on.
 const MOST: usize = 1024;
 
-/// How long to wait for a connection.
+/// The time limit for a connection.
 pub(super) const CONNECT: Duration = Duration::from_secs(2);
 
-/// How long to wait for an answer, blocking calls included, before the connection is given up.
+/// The time limit for a reply, blocking calls included; the connection is closed after it.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
-/// Where connections come from.
+/// The origin of connections.
 enum Source {
     One { pool: Pool<Connector>, server: Box<Connector> },
     Cluster { client: Box<ClusterClient>, nodes: Vec<Connector>, is_tls: bool },
 }
 
-/// A connection that somebody holds, with its place in the pool.
+/// A checked-out connection, with its slot in the pool.
 pub(super) struct Held {
     pub(super) link: Link,
-    /// How its server calls it; `None` in a cluster, where a client has many connections, and
-    /// where a server does not tell.
+    /// The server's id of the connection; `None` in a cluster, where a client has many connections, and for servers
+    /// that do not report it.
     pub(super) client_id: Option<i64>,
     pub(super) generation: usize,
     place: Option<Object<Connector>>,
 }
 
 impl Held {
-    /// Gives it up for good. A place that is dropped goes back to the pool with its connection, which is
-    /// used again if a PING is answered; that a replica does too.
+    /// Closes the connection. Dropping `place` would return it to the pool, which reuses a connection that answers a
+    /// PING; a replica answers that too.
     pub(super) fn break_off(self) {
         drop(self.place.map(Object::take));
     }
@@ -79,7 +79,7 @@ pub(super) struct Connections {
     shared: [Mutex<Option<Held>>; SHARED],
     turn: AtomicUsize,
     generation: AtomicUsize,
-    /// The first generation that may still lead to the master.
+    /// The first generation that may still belong to the master.
     current: AtomicUsize,
     replaced: Notify,
 }
@@ -90,7 +90,7 @@ impl fmt::Debug for Connections {
     }
 }
 
-/// A shared connection on loan, and where it came from.
+/// A shared connection on loan, with its slot.
 pub(super) struct Loan {
     pub(super) link: Link,
     slot: usize,
@@ -98,9 +98,9 @@ pub(super) struct Loan {
 }
 
 impl Connections {
-    /// Reads `url`: `redis://[user:password@]host[:port][/db]`, or
-    /// `redis+cluster://[user:password@]host:port[,host:port…]`, each with `rediss` for TLS; or `unix:///path`.
-    /// Connects to nothing yet.
+    /// Parses `url`: `redis://[user:password@]host[:port][/db]`, or
+    /// `redis+cluster://[user:password@]host:port[,host:port…]`, each with `rediss` for TLS; or `unix:///path`. Opens
+    /// no connection yet.
     pub(super) fn new(url: &str) -> Result<Self, Error> {
         let (plain, tls) =
             (url.strip_prefix("redis+cluster://"), url.strip_prefix("rediss+cluster://"));
@@ -119,17 +119,17 @@ impl Connections {
         })
     }
 
-    /// Where the store is, without secrets.
+    /// Returns the store's address, without secrets.
     pub(super) fn address(&self) -> &str {
         &self.address
     }
 
-    /// One of the shared connections.
+    /// Returns one of the shared connections, in turn.
     pub(super) async fn shared(&self) -> Result<Loan, Error> {
         self.shared_in(self.turn.fetch_add(1, Ordering::Relaxed) % SHARED).await
     }
 
-    /// The connection in place of one that was given up. All others may have died with it.
+    /// Returns the connection in the slot of a broken one. All other connections may be broken too.
     pub(super) async fn renewed(&self, loan: &Loan) -> Result<Loan, Error> {
         self.shared_in(loan.slot).await
     }
@@ -143,7 +143,7 @@ impl Connections {
         Ok(Loan { link: held.link.clone(), slot, generation: held.generation })
     }
 
-    /// Gives a shared connection up that broke.
+    /// Closes a shared connection that broke, unless another caller has replaced it.
     pub(super) async fn discard(&self, loan: &Loan) {
         let mut held = self.shared[loan.slot].lock().await;
         if let Some(broken) = held.take_if(|held| held.generation == loan.generation) {
@@ -151,10 +151,11 @@ impl Connections {
         }
     }
 
-    /// Gives up all connections that are there, as the server of one that was made then has become a
-    /// replica: at the same address there is another now, or soon.
+    /// Closes all existing connections, because the server of one of them has become a replica: the same address
+    /// belongs to another server now, or soon.
     pub(super) fn retire(&self, generation: usize) {
         if generation < self.current.load(Ordering::Relaxed) {
+            // An earlier caller has already replaced this generation.
             return;
         }
         self.current.store(self.generation.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -164,12 +165,13 @@ impl Connections {
         self.replaced.notify_waiters();
     }
 
-    /// Ends when the connections that are there are given up: from the call on, polled or not.
+    /// Returns a future that completes when the existing connections are closed, counted from this call, polled or
+    /// not.
     pub(super) fn replaced(&self) -> Notified<'_> {
         self.replaced.notified()
     }
 
-    /// `held`, unless it has been given up meanwhile.
+    /// Returns `held`, unless it was closed meanwhile.
     pub(super) fn if_current(&self, held: Held) -> Option<Held> {
         if held.generation < self.current.load(Ordering::Relaxed) {
             held.break_off();
@@ -178,7 +180,7 @@ impl Connections {
         Some(held)
     }
 
-    /// A connection of one's own.
+    /// Opens a connection for one user.
     pub(super) async fn dedicated(&self) -> Result<Held, Error> {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed);
         let (link, client_id, place) = match &self.source {
@@ -200,7 +202,7 @@ impl Connections {
         Ok(Held { link, client_id, generation, place })
     }
 
-    /// A connection for news. In a cluster any node serves: messages reach all of them.
+    /// Opens a connection for news. In a cluster any node will do: messages reach all of them.
     pub(super) async fn subscription(&self) -> Result<PubSub, Error> {
         match &self.source {
             Source::One { server, .. } => subscription_at(server).await,
@@ -245,12 +247,12 @@ fn cluster(rest: &str, is_tls: bool) -> Result<(Source, String), Error> {
     let nodes = urls(if is_tls { "rediss" } else { "redis" });
     let nodes: Result<Vec<_>, _> =
         nodes.iter().map(|url| Connector::new(url).map_err(unusable)).collect();
-    // TLS is made by `TlsNode`, of which the client knows nothing.
+    // `TlsNode` adds TLS, so the client gets plain URLs.
     let client = ClusterClientBuilder::new(urls("redis"))
         .connection_timeout(CONNECT)
         .response_timeout(ANSWER)
         .tcp_settings(promptly())
-        // What it would repeat may have been executed; see link.rs.
+        // A repeated command may have been executed before; see link.rs.
         .retries(0)
         .build()
         .map_err(unusable)?;
@@ -263,7 +265,7 @@ fn unusable(error: impl fmt::Display) -> Error {
     let error = error.to_string();
     let why = error.split("- InvalidClientConfig").next().unwrap_or_default().trim_end();
     Error::Unavailable(format!(
-        "the store's URL cannot be used: {why}; it would be redis://host:port/db, or \
+        "cannot use the store's URL: {why}; write redis://host:port/db, or \
          redis+cluster://host:port,host:port, each with rediss for TLS, or unix:///path"
     ))
 }

@@ -1,9 +1,9 @@
-//! Jobs as bytes: the other side of `lua/jobs.lua`.
+//! Jobs as bytes, in the format of `lua/jobs.lua`.
 //!
-//! A record is a packed header of [`HEAD_BYTES`], of which the first 31 change in a job's
-//! life; then tenant, session, spec (JSON), the output (JSON) once there is one, and, up to
-//! [`INLINE_BODY_BYTES`] and as long as it is needed, the body. One string instead of a hash of
-//! fields: measured a third cheaper in commands, time and memory.
+//! A record is a packed header of [`HEAD_BYTES`], of which the first 31 bytes change during a job's life. Then follow
+//! tenant, session, spec (JSON), the output (JSON) if there is one, and the body, if it has at most
+//! [`INLINE_BODY_BYTES`] and as long as it is needed. One string instead of a hash of fields needs a third fewer
+//! commands, and a third less time and memory, as measured.
 
 use bytes::Bytes;
 
@@ -16,14 +16,14 @@ use crate::{
     state::{Class, Status},
 };
 
-/// Length of the packed header.
+/// The length of the packed header.
 const HEAD_BYTES: usize = 72;
 
-/// Up to this size a body is part of the record; a larger one gets a key of its own, so that
-/// scripts do not carry it around.
+/// The size up to which a body is part of the record. A larger one gets a key of its own, so that scripts do not copy
+/// it.
 pub(super) const INLINE_BODY_BYTES: usize = 2048;
 
-/// Where in a record some of its parts begin.
+/// The offsets of some fields of a record.
 const STATE: usize = 0;
 const ATTEMPTS: usize = 3;
 const EPOCH: usize = 7;
@@ -39,10 +39,10 @@ const HAS_ERRORS: u8 = 16;
 const BETWEEN_ATTEMPTS: u8 = 32;
 pub(super) const HAS_WEBHOOK: u8 = 64;
 
-/// The letter of a job that is held by its session; all other letters are [`Status::code`].
+/// The letter of a job that is held by its session. All other letters are [`Status::code`].
 const HELD: u8 = b'h';
 
-/// What a record's header says.
+/// The header of a record.
 #[derive(Debug)]
 pub(super) struct Header {
     state: u8,
@@ -63,7 +63,7 @@ pub(super) struct Header {
     output_len: usize,
 }
 
-/// Takes fixed-width numbers, least significant byte first, from the front of `bytes`.
+/// A reader of fixed-width numbers, least significant byte first.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
@@ -91,7 +91,7 @@ impl Fields<'_> {
     }
 }
 
-/// A time that stands by itself, as in a record.
+/// Parses a time that is stored as in a record.
 pub(super) fn moment(bytes: &[u8]) -> Result<Millis, Error> {
     Fields(bytes).moment()
 }
@@ -105,7 +105,7 @@ pub(super) fn corrupt(what: &str) -> impl FnOnce(serde_json::Error) -> Error {
 }
 
 impl Header {
-    /// Reads the header at the front of `bytes`.
+    /// Parses the header at the front of `bytes`.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let mut fields = Fields(bytes);
         let [state, flags, class] = fields.take()?;
@@ -137,18 +137,18 @@ impl Header {
         })
     }
 
-    /// The status; `None` for a letter that nobody wrote.
+    /// Returns the status; `None` for an unknown letter.
     pub(super) fn status(&self) -> Option<Status> {
         if self.state == HELD { Some(Status::Queued) } else { Status::from_code(self.state) }
     }
 
-    /// Whether the job has ended and no errors are kept apart from its record.
+    /// Returns true if the job has ended and no errors are stored apart from its record.
     pub(super) fn is_settled(&self) -> bool {
         let ended = self.status().is_some_and(Status::is_terminal);
         ended && self.flags & HAS_ERRORS == 0
     }
 
-    /// Whether there is nothing of the job but its record, and nobody waits for it in a line.
+    /// Returns true if the job has no state besides its record: no session, deadline, events or other flags.
     fn is_plain(&self) -> bool {
         self.flags == 0 && self.session_len == 0 && self.deadline.0 == 0
     }
@@ -157,7 +157,7 @@ impl Header {
         self.state == HELD
     }
 
-    /// True if the body has a key of its own.
+    /// Returns true if the body has a key of its own.
     pub(super) fn has_body_apart(&self) -> bool {
         self.flags & BODY_APART != 0
     }
@@ -188,18 +188,18 @@ impl Header {
     }
 }
 
-/// What follows a record's header.
+/// The parts of a record after its header.
 #[derive(Debug)]
 pub(super) struct Tail {
     pub(super) session: Option<SessionKey>,
-    /// Why not, where it cannot be read: the job can still be seen, and end.
+    /// The spec, or the reason why it cannot be parsed: the job can still be read, and end.
     pub(super) spec: Result<Spec, Error>,
     pub(super) output: Option<Output>,
     pub(super) body: Bytes,
 }
 
 impl Tail {
-    /// Reads what follows the header in `record`.
+    /// Parses the parts after the header in `record`.
     pub(super) fn parse(header: &Header, mut rest: Bytes) -> Result<Self, Error> {
         let mut part = |length: usize| {
             if rest.len() < length { Err(short()) } else { Ok(rest.split_to(length)) }
@@ -221,7 +221,7 @@ impl Tail {
     }
 }
 
-/// Whose job it is.
+/// Returns the owner of a job.
 pub(super) fn tenant(header: &Header, record: &[u8]) -> Result<TenantId, Error> {
     let name = record.get(HEAD_BYTES..HEAD_BYTES + header.tenant_len).ok_or_else(short)?;
     TenantId::new(&text(name)?).map_err(|error| Error::Corrupt(error.to_string()))
@@ -231,10 +231,10 @@ fn text(bytes: &[u8]) -> Result<String, Error> {
     super::reply::text(bytes.to_vec())
 }
 
-/// A job that was claimed just now, and whose record cannot be read.
+/// A claimed job whose record cannot be parsed.
 #[derive(Debug)]
 pub(super) struct Damaged {
-    /// Its lease and which attempt this is, as far as they can be read.
+    /// Its lease and the number of the attempt, as far as they can be parsed.
     pub(super) lease: Option<(LeaseKey, u32)>,
     pub(super) why: Error,
 }
@@ -245,10 +245,9 @@ impl From<Error> for Damaged {
     }
 }
 
-/// Reads a job that was claimed just now from its record as it was before. Where its body still has to be
-/// fetched from its own key, also how many bytes that has at most: four for each token that the job was
-/// thought to cost, see [`Estimate`](crate::fair::Estimate). `clock` goes as the store's, on which it was
-/// `now`.
+/// Parses a claimed job from its record before the claim. If its body is stored under its own key, also returns the
+/// most bytes of the body: four for each token of the job's estimate, see [`Estimate`](crate::fair::Estimate).
+/// `clock` runs with the store's clock, which showed `now`.
 pub(super) fn lease(
     shard: &Shard,
     key: &str,
@@ -259,6 +258,7 @@ pub(super) fn lease(
         return Err(short().into());
     }
     let before = Header::parse(&record)?;
+    // The script returns the record before the claim, to save a copy; these are the claim's changes.
     put(&mut record, STATE, &[Status::Running.code()]);
     put(&mut record, ATTEMPTS, &u16_of(before.attempts + 1));
     put(&mut record, EPOCH, &(before.epoch + 1).to_le_bytes());
@@ -297,15 +297,17 @@ pub(super) fn lease(
     Ok((lease, header.has_body_apart().then(|| header.cost.saturating_mul(4))))
 }
 
-/// What a plain job that succeeded leaves.
+/// The record of a plain job that succeeded.
 pub(super) struct Plain {
     pub(super) cost: u64,
     /// Its record.
     pub(super) record: Vec<u8>,
 }
 
-/// What `one` leaves with this output; `None` when its job is not a plain one. It has ended now: by
-/// `clock`, or by the one that came with its lease.
+/// Returns the final record of the job of `one` with this output; `None` if the job is not plain.
+///
+/// Exception: the time of the end is not the script's TIME. It is read from `clock`, or from the clock that was
+/// carried with the lease.
 pub(super) fn succeeded(
     one: &Settlement,
     output: &[u8],
@@ -321,18 +323,18 @@ pub(super) fn succeeded(
     Ok(Some(Plain { cost: Header::parse(before)?.cost, record }))
 }
 
-/// The job whose key inside `shard` is `key`.
+/// Returns the id of the job whose key inside `shard` is `key`.
 pub(super) fn job_id(shard: &Shard, key: &str) -> Result<JobId, Error> {
     JobId::in_shard(shard.clone(), key)
         .ok_or_else(|| Error::Corrupt(format!("{key:?} is not the key of a job")))
 }
 
-/// The lease's member in `leases`, which is what the fence compares: id (26 bytes), epoch (8), flow.
+/// Returns the member of a lease in `leases`, which the fence compares: id (26 bytes), epoch (8), flow.
 pub(super) fn member(lease: &LeaseKey) -> String {
     format!("{}{:08x}{}:{}", lease.job.key(), lease.epoch, lease.class.rank(), lease.tenant)
 }
 
-/// The letters of the stored states that are `status`.
+/// Returns the letters of the stored states with this status.
 pub(super) fn letters(status: Status) -> String {
     let letter = char::from(status.code());
     match status {
@@ -346,18 +348,18 @@ pub(super) fn letters(status: Status) -> String {
     }
 }
 
-/// What a stored spec names `model` with: see [`Spec`], which writes it second, behind a url that is not the usual
-/// one.
+/// Returns the text by which a stored spec names `model`: see [`Spec`], which writes the model second, after an
+/// unusual URL.
 pub(super) fn model(model: &str) -> String {
     format!("\"m\":{}", crate::RawJson::string(model).as_str())
 }
 
-/// `number` as eight bytes that `struct.unpack('<d')` reads.
+/// Returns `number` as eight bytes for `struct.unpack('<d')`.
 pub(super) fn double(number: f64) -> [u8; 8] {
     number.to_le_bytes()
 }
 
-/// `count` as a double.
+/// Returns `count` as a packed double.
 #[expect(clippy::cast_precision_loss, reason = "counts and milliseconds lie below 2^53")]
 pub(super) fn double_of(count: u64) -> [u8; 8] {
     double(count as f64)

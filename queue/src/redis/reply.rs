@@ -1,10 +1,10 @@
-//! Reading what scripts answer.
+//! Parsing of the replies of scripts.
 
 use redis::Value;
 
 use crate::error::Error;
 
-/// What a script answered, read from front to back.
+/// The reply of a script, read from front to back.
 #[derive(Debug)]
 pub(super) struct Reply(std::vec::IntoIter<Value>);
 
@@ -13,11 +13,11 @@ fn unexpected(wanted: &str, found: &Value) -> Error {
         Value::BulkString(bytes) => format!("{} bytes", bytes.len()),
         other => format!("{other:?}"),
     };
-    Error::Corrupt(format!("a script answered {found} where {wanted} was expected"))
+    Error::Corrupt(format!("a script returned {found} where {wanted} was expected"))
 }
 
 impl Reply {
-    /// An array.
+    /// Returns the reader of an array.
     pub(super) fn new(value: Value) -> Result<Self, Error> {
         match value {
             Value::Array(values) => Ok(Self(values.into_iter())),
@@ -25,7 +25,7 @@ impl Reply {
         }
     }
 
-    /// How many values are left.
+    /// Returns the number of remaining values.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -34,17 +34,17 @@ impl Reply {
         self.0.next().unwrap_or_default()
     }
 
-    /// The next value, as bytes.
+    /// Returns the next value as bytes.
     pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Error> {
         bytes(self.value())
     }
 
-    /// The next value, as text.
+    /// Returns the next value as text.
     pub(super) fn text(&mut self) -> Result<String, Error> {
         text(self.bytes()?)
     }
 
-    /// The next value, as a whole number.
+    /// Returns the next value as a whole number.
     pub(super) fn int(&mut self) -> Result<i64, Error> {
         match self.value() {
             Value::Int(number) => Ok(number),
@@ -52,23 +52,23 @@ impl Reply {
         }
     }
 
-    /// The next value, as a count; `None` when it is negative.
+    /// Returns the next value as a count; `None` if it is negative.
     pub(super) fn count(&mut self) -> Result<Option<u64>, Error> {
         Ok(u64::try_from(self.int()?).ok())
     }
 
-    /// The next value, as a number written out.
+    /// Returns the next value as a decimal number in text form.
     pub(super) fn float(&mut self) -> Result<f64, Error> {
         let text = self.text()?;
         text.parse().map_err(|_| Error::Corrupt(format!("{text:?} is not a number")))
     }
 
-    /// The next value, as an array.
+    /// Returns the next value as an array.
     pub(super) fn array(&mut self) -> Result<Self, Error> {
         Self::new(self.value())
     }
 
-    /// The next value, as an array; `None` when it is nil.
+    /// Returns the next value as an array; `None` if it is nil.
     pub(super) fn maybe_array(&mut self) -> Result<Option<Self>, Error> {
         match self.value() {
             Value::Nil => Ok(None),
@@ -77,7 +77,7 @@ impl Reply {
     }
 }
 
-/// `value` as bytes.
+/// Returns `value` as bytes.
 pub(super) fn bytes(value: Value) -> Result<Vec<u8>, Error> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),
@@ -87,7 +87,7 @@ pub(super) fn bytes(value: Value) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// `bytes` as text.
+/// Returns `bytes` as text.
 pub(super) fn text(bytes: Vec<u8>) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::Corrupt("a text that is not UTF-8".to_owned()))
 }

@@ -1,9 +1,8 @@
-//! The scripts: the files of `lua/`, one library of functions (FUNCTION LOAD, Redis 7.0). A server
-//! makes a library's closures once, when it loads it; a script of EVALSHA makes all of them anew for
-//! each call.
+//! The scripts: the files of `lua/`, loaded as one library of functions (FUNCTION LOAD, Redis 7.0). A server creates
+//! the closures of a library once, at its first call; a script of EVALSHA creates all of them at each call.
 //!
-//! Redis's Lua is 5.1, where every constant is a variable that each function has to capture. So the
-//! scripts declare numbers as Lua 5.4 does, `local RUNNING <const> = 3`, and the loader puts them in.
+//! Lua 5.1, the version in Redis, has no constants: each is a variable that every function must capture. So the
+//! scripts declare numbers as Lua 5.4 does, `local RUNNING <const> = 3`, and the loader inserts the values.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -20,20 +19,20 @@ use crate::{
     workers::{FORGET_AFTER, MAX_WORKERS},
 };
 
-/// Declares the functions by their file names, after the flags of FUNCTION LOAD; each file puts the
-/// function that it is named for into `functions`.
+/// Declares the functions by their file names, grouped by the flags of FUNCTION LOAD. Each file stores the function
+/// with its name in `functions`.
 macro_rules! functions {
     ($($flags:literal: [$($(#[$only:meta])* $name:ident),+ $(,)?]),+ $(,)?) => {
-        /// Every transition and every view, by the name under which the server knows it.
+        /// All transitions and views, by the names of their functions on the server.
         #[derive(Debug)]
         pub(super) struct Scripts {
-            /// The library, as FUNCTION LOAD takes it.
+            /// The text of the library for FUNCTION LOAD.
             pub(super) library: String,
             $($($(#[$only])* pub(super) $name: String,)+)+
         }
 
         impl Scripts {
-            /// The scripts under `policy`.
+            /// Returns the scripts with the constants of `policy`.
             pub(super) fn new(policy: &Policy) -> Self {
                 let mut library = Library::new(policy);
                 $($($(#[$only])* library.add(
@@ -52,9 +51,9 @@ macro_rules! functions {
 }
 
 functions!(
-    // New work is refused by a server that has reached its bound of memory.
+    // A server at its memory limit refuses new work.
     "": [change_profile, enqueue, retry, throttle],
-    // Work that was accepted goes on even then.
+    // Accepted work continues even then.
     "'allow-oom'": [
         beat, beat_worker, cancel, conversations, delete, emit, expire_keys, forget, import_conversation, limits, pause,
         postpone, put_orphan, reap, reconcile, remember_layouts, set_directory, step, stop, take_orphan,
@@ -73,12 +72,12 @@ functions!(
     ],
 );
 
-/// The library as it grows.
+/// The library under construction.
 struct Library {
-    /// What runs with the first call: while a library is loaded, Lua has neither its own functions nor
-    /// Redis's.
+    /// The code that runs at the first call: while a library is loaded, Lua has neither its own functions nor those
+    /// of Redis.
     made: String,
-    /// What runs when it is loaded.
+    /// The code that runs when the library is loaded.
     registered: String,
 }
 
@@ -91,7 +90,7 @@ impl Library {
         let (calm, kept_back) = (millis(CALM), millis(KEPT_BACK));
         let (forget_worker, layout_grace) = (millis(FORGET_AFTER), millis(LAYOUT_GRACE));
         let (probe_after, probe_spread) = PROBE_AFTER;
-        // A key must live for at least a millisecond to be written at all.
+        // Redis writes a key only with an expiry of at least a millisecond.
         let retention = millis((*retention).max(Duration::from_millis(1)));
         let made = format!(
             "local RETENTION <const>, GIVE_UP <const>, MAX_STALLS <const>, MAX_DEAD <const> = \
@@ -121,7 +120,7 @@ impl Library {
         Self { made, registered: String::new() }
     }
 
-    /// Adds a function; what its file declares besides is its own.
+    /// Adds a function; other declarations in its file are local to it.
     fn add(&mut self, name: &str, flags: &str, file: &str) {
         self.made += &format!("do\n{file}end\n");
         self.registered += &format!(
@@ -133,8 +132,8 @@ impl Library {
         );
     }
 
-    /// Its name and its text. The name tells what is in it, so that processes of several versions or
-    /// policies share a server.
+    /// Returns the name and the text of the library. The name contains a digest of the text, so processes of several
+    /// versions or policies can share a server.
     fn finished(self) -> (String, String) {
         let made = inlined(&self.made);
         let digest = Sha256::digest(format!("{made}{}", self.registered));
@@ -150,7 +149,7 @@ impl Library {
     }
 }
 
-/// `script` with its constants put in; every line stays where it was.
+/// Returns `script` with its constants inserted; line numbers do not change.
 fn inlined(script: &str) -> String {
     let mut constants = HashMap::new();
     let mut lines = Vec::new();
@@ -169,7 +168,7 @@ fn inlined(script: &str) -> String {
     lines.join("\n")
 }
 
-/// `line` with each word that is a constant's name replaced by its value.
+/// Returns `line` with each name of a constant replaced by its value.
 fn replaced(line: &str, constants: &HashMap<String, &str>) -> String {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut text = String::with_capacity(line.len());

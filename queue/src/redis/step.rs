@@ -1,4 +1,4 @@
-//! Begins and ends of attempts: what `lua/step.lua` is sent, and what its answer means.
+//! Claims and settlements: the arguments and the reply of `lua/step.lua`.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::{
     policy::MAX_CLAIM,
 };
 
-/// Ends attempts, then begins new ones; see [`Backend::step`](crate::backend::Backend::step).
+/// Settles attempts, then starts new ones; see [`Backend::step`](crate::backend::Backend::step).
 pub(super) async fn step(
     server: &Server,
     shard: &Shard,
@@ -35,12 +35,14 @@ pub(super) async fn step(
         let is_last = part.len() == settlements.len();
         let mut settling = Settling::default();
         for one in part {
+            // Only the last call claims, so that no attempt starts before all settlements are recorded.
             settling.push(server, one)?;
         }
         let until = server.waits_until(shard, ANSWER);
         let args = args(if is_last { claim.max } else { 0 }, claim, until, settling);
         let taken = part.len();
         let answer = server.call(shard, &server.scripts.step, &args).await?;
+        // Removed only after the reply: after an error the caller sends them again.
         settlements.drain(..taken);
         let mut step = read(server, shard, answer, settlements).await?;
         settled.append(&mut step.settled);
@@ -50,8 +52,8 @@ pub(super) async fn step(
     }
 }
 
-/// The command that begins attempts, for somebody who sends it by himself and waits so long for the
-/// answer; [`read`] reads that.
+/// Returns the command that claims jobs, for a caller that sends it over its own connection and waits `patience` for
+/// the reply; [`read`] parses the reply.
 pub(super) fn command(
     server: &Server,
     shard: &Shard,
@@ -63,7 +65,7 @@ pub(super) fn command(
     server.command(shard, &server.scripts.step, args)
 }
 
-/// The arguments of a step that begins at most `max` attempts, none after `until`.
+/// Returns the arguments of a step that starts at most `max` attempts, none after `until`.
 fn args(max: usize, claim: ClaimRequest, until: Option<Millis>, settling: Settling<'_>) -> Args {
     let max = max.min(MAX_CLAIM).to_string().into_bytes();
     let lease = millis(claim.lease).to_string().into_bytes();
@@ -73,12 +75,12 @@ fn args(max: usize, claim: ClaimRequest, until: Option<Millis>, settling: Settli
     args
 }
 
-/// Settlements as `lua/step.lua` reads them.
+/// Settlements in the form that `lua/step.lua` reads.
 #[derive(Default)]
 struct Settling<'a> {
     numbers: Vec<u8>,
     texts: Args,
-    /// The tenant of the last one, when its job is a plain one.
+    /// The tenant of the latest settlement, if its job is plain.
     plain: Option<&'a TenantId>,
 }
 
@@ -134,9 +136,11 @@ impl<'a> Settling<'a> {
         };
         self.texts.push(record::member(&one.key).into_bytes());
         let plain =
+            // Exception: a plain job that succeeded is sent as its final record, which the script stores as it is.
             if how == b's' { record::succeeded(one, &out, server.clock.as_deref())? } else { None };
         let before = self.plain.take();
         if let Some(plain) = plain {
+            // `T` continues a run of one tenant, for which the script reads the tenant only once.
             let same = before == Some(&one.key.tenant);
             let cost = record::double_of(plain.cost);
             self.push_numbers(if same { b'T' } else { b'S' }, one, [cost, record::double(0.0)]);
@@ -160,8 +164,8 @@ impl<'a> Settling<'a> {
     }
 }
 
-/// Reads what a step brought. What was begun and cannot be run is settled at once: that goes to
-/// `settlements`, and with the next step to the store.
+/// Parses the reply of a step. Attempts that cannot run are settled at once: their settlements are appended to
+/// `settlements`, and the next step sends them.
 pub(super) async fn read(
     server: &Server,
     shard: &Shard,
@@ -207,8 +211,7 @@ pub(super) async fn read(
     Ok(Step { settled, leases, look_again })
 }
 
-/// Gives the leases of jobs that remember what was said before. A job for which that cannot be read
-/// fails.
+/// Adds the remembered turns to the leases of jobs with a conversation. A job whose turns cannot be parsed fails.
 fn recall(
     leases: &mut [Option<Lease>],
     mut remembered: Reply,
@@ -229,7 +232,7 @@ fn recall(
         if turns().is_ok() {
             *lease = Some(one);
         } else {
-            // What is wrong with it would quote what was said.
+            // The detailed error would quote the conversation in a log.
             let why = Error::Corrupt("a turn of its conversation".to_owned());
             let job = one.key.job.key();
             let damaged = Damaged { lease: Some((one.key, one.attempt)), why };
@@ -239,10 +242,10 @@ fn recall(
     Ok(())
 }
 
-/// The end of an attempt of which cannot be read what to send, as far as it can be read whose it is: else
-/// its lease runs out, as often as a job may stall.
+/// Returns the settlement of an attempt whose record cannot be parsed, if at least its lease can. Otherwise the lease
+/// expires, until the job has reached its stalls.
 fn unreadable(job: &str, Damaged { lease, why }: Damaged) -> Option<Settlement> {
-    tracing::error!(job.id = job, error = %why, "a job cannot be run, as its record is damaged");
+    tracing::error!(job.id = job, error = %why, "cannot run a job, because its record is damaged");
     let (key, attempt) = lease?;
     let message = "the store holds a damaged record of the job; submit the job again";
     let outcome = failed(attempt, "record_damaged", message);
@@ -250,7 +253,7 @@ fn unreadable(job: &str, Damaged { lease, why }: Damaged) -> Option<Settlement> 
     Some(Settlement { key, memory: None, has_webhook: false, outcome, usage, model, receipt })
 }
 
-/// An end without an answer, for which the store is to blame.
+/// Returns the outcome of an attempt that failed because of the store.
 pub(super) fn failed(attempt: u32, code: &str, message: &str) -> Outcome {
     let (code, message) = (code.to_owned(), message.to_owned());
     let error = AttemptError { attempt, code, message, status_code: None };

@@ -1,4 +1,4 @@
-//! The transitions: each to the script or the module that does it.
+//! The implementation of [`Backend`]: each method calls its script or its module.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -177,7 +177,7 @@ impl Backend for RedisStore {
             jobs.extend(views::get(&self.server, shard, part).await?);
         }
         if jobs.iter().any(Option::is_some) {
-            // The shard is one that was: further reads gather.
+            // The shard exists: further reads are batched.
             self.gathers(shard);
         }
         Ok(jobs)
@@ -457,7 +457,7 @@ impl Backend for RedisStore {
 
     async fn ping(&self) -> Result<(), Error> {
         let _pong: Value = self.server.ask(&redis::cmd("PING")).await?;
-        // A replica answers that too.
+        // A replica answers a PING too, so test a write.
         let _none: i64 = self.server.ask(redis::cmd("DEL").arg(keys::NOTHING)).await?;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Rate limits of the users' own: what `lua/throttle.lua` is sent, and what its answer means.
+//! Rate limits of callers: the arguments and the reply of `lua/throttle.lua`.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     limits::{Rate, Throttle},
 };
 
-/// Takes one from each of these buckets in one call.
+/// Returns the function that takes one token from each of several buckets in one call.
 pub(super) fn throttler(
     server: &Arc<Server>,
     shard: &Shard,
@@ -35,5 +35,6 @@ async fn throttle(
     }
     let mut reply = Reply::new(server.call(shard, &server.scripts.throttle, &args).await?)?;
     let now = reply.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?;
+    // The script only stores the TAT; the decision is computed here, by the code of the embedded engine.
     takes.iter().map(|(_, rate)| Ok(rate.take(reply.float()?, Millis(now)).1)).collect()
 }

@@ -1,4 +1,4 @@
-//! TLS to the store: the system's roots, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+//! TLS to the store, with the roots of the system, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 
 use std::{
     io,
@@ -28,7 +28,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::connector::open_tls;
 
-/// The configuration of all connections of a process, or why there is none.
+/// The configuration of all connections of a process, or the reason why there is none.
 static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> =
     LazyLock::new(|| config().map(Arc::new));
 
@@ -41,7 +41,7 @@ fn config() -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs.iter().cloned());
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-    // Fails only without roots.
+    // Fails only without any root.
     let inner = inner.build().map_err(|_| {
         Error::General(
             "no root certificate is trusted: install the system's (ca-certificates), or name a \
@@ -64,7 +64,7 @@ pub(super) async fn connect(address: &ConnectionAddr) -> RedisResult<TlsStream<T
     };
     let config = CONFIG.as_ref().map_err(|error| io::Error::other(error.clone()))?;
     let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-    // Tries all addresses of the name.
+    // This tries all addresses of the name.
     let stream = TcpStream::connect((host.as_str(), *port)).await?;
     stream.set_nodelay(true)?;
     let connector = TlsConnector::from(Arc::clone(config));
@@ -72,7 +72,7 @@ pub(super) async fn connect(address: &ConnectionAddr) -> RedisResult<TlsStream<T
     Ok(connected.map_err(|error| io::Error::other(explain(address, &error)))?)
 }
 
-/// Says what is wrong with a handshake, and what to do.
+/// Explains the failure of a handshake, with advice.
 fn explain(address: &ConnectionAddr, error: &io::Error) -> String {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
     let advice = match cause {
@@ -89,9 +89,9 @@ fn explain(address: &ConnectionAddr, error: &io::Error) -> String {
     format!("no TLS with {address}: {error}; {advice}")
 }
 
-/// Verifies servers by `WebPKI` and, as curl does, by the certificate itself where it is among the trusted ones.
-/// `WebPKI` takes a trusted certificate as an issuer only, so it refuses the usual self-signed certificate, which
-/// OpenSSL marks as a CA.
+/// A verifier of server certificates by `WebPKI` and, as in curl, by equality with a trusted certificate. `WebPKI`
+/// accepts a trusted certificate as an issuer only, so it refuses the usual self-signed certificate, which OpenSSL
+/// marks as a CA.
 #[derive(Debug)]
 struct Verifier {
     inner: Arc<WebPkiServerVerifier>,
@@ -99,9 +99,10 @@ struct Verifier {
     provider: Arc<CryptoProvider>,
 }
 
-/// True if the certificate is good but for its issuer, or is marked as a CA, which `WebPKI` takes for no server's.
+/// Returns true if only the issuer is wrong, or the certificate is marked as a CA, which `WebPKI` refuses for
+/// servers.
 fn is_about_issuer(error: &CertificateError) -> bool {
-    // An authority that was made anew has the name of the old one, and other signatures.
+    // A newly created authority has the name of the old one, and other signatures.
     if matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature) {
         return true;
     }
@@ -126,7 +127,7 @@ impl ServerCertVerifier for Verifier {
             now,
         );
         match verified {
-            // WebPKI checks the dates before it looks for the issuer, so they hold in both cases.
+            // WebPKI checks the dates before it looks for the issuer, so the dates are valid in both cases.
             Err(Error::InvalidCertificate(why)) if is_about_issuer(&why) => {
                 if !self.trusted.iter().any(|trusted| trusted == end_entity) {
                     return Err(CertificateError::UnknownIssuer.into());
@@ -163,7 +164,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// A connection to one node of a cluster that speaks TLS.
+/// A TLS connection to one node of a cluster.
 #[derive(Clone)]
 pub(super) struct TlsNode(MultiplexedConnection);
 

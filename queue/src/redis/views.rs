@@ -1,4 +1,4 @@
-//! The views: jobs, lists, numbers, events and conversations as scripts answer them.
+//! The views: parsing of jobs, lists, statistics, events and conversations from the replies of scripts.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::{
     waiting::{Gate, LaneGate, WaitingFor, WaitingPlace},
 };
 
-/// Reads jobs in one call.
+/// Returns the function that reads jobs in one call.
 pub(super) fn reader(server: &Arc<Server>, shard: &Shard) -> gather::Send<JobId, Option<Job>> {
     let (server, shard) = (Arc::clone(server), shard.clone());
     Arc::new(move |ids| {
@@ -34,8 +34,8 @@ pub(super) fn reader(server: &Arc<Server>, shard: &Shard) -> gather::Send<JobId,
     })
 }
 
-/// Those that have ended say all in their record, and most that are read have; only the others need
-/// the script, which knows where they stand.
+/// Reads jobs. The record of an ended job is complete, and most requested jobs have ended. Only the others need the
+/// script, which knows their position.
 pub(super) async fn get(
     server: &Server,
     shard: &Shard,
@@ -79,7 +79,7 @@ pub(super) async fn get(
     Ok(jobs)
 }
 
-/// What the script tells of a job beside its record.
+/// The script's data of a job besides its record.
 #[derive(Debug, Default)]
 struct Standing {
     errors: Vec<FailedAttempt>,
@@ -115,7 +115,7 @@ fn job(
         tenant,
         class: header.class()?,
         session: tail.session,
-        // Of a damaged one nothing is told but the job's state; it fails when it is to run.
+        // Of a damaged job only the state is returned; the job fails when it is claimed.
         spec: tail.spec.unwrap_or_default(),
         attempts: header.attempts,
         max_attempts: header.max_attempts,
@@ -164,12 +164,12 @@ pub(super) fn json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, 
     serde_json::from_slice(bytes).map_err(|error| Error::Corrupt(error.to_string()))
 }
 
-/// A turn of a conversation.
+/// Parses a turn of a conversation.
 pub(super) fn turn(bytes: &[u8]) -> Result<Turn, Error> {
     json(bytes)
 }
 
-/// The body of a job, as far as it is kept.
+/// Returns the body of a job, if it is kept.
 pub(super) async fn body(server: &Server, id: &JobId) -> Result<Option<Bytes>, Error> {
     let record: Option<Vec<u8>> = server.read(redis::cmd("GET").arg(keys::job(id))).await?;
     let Some(record) = record else { return Ok(None) };
@@ -184,10 +184,10 @@ pub(super) async fn body(server: &Server, id: &JobId) -> Result<Option<Bytes>, E
     Ok(Some(Tail::parse(&header, record.into())?.body))
 }
 
-/// How many entries of a list one call looks at: it holds the server up for some milliseconds.
+/// The most entries of a list that one call reads: it blocks the server for some milliseconds.
 const LOOKED_AT_ONCE: usize = 500;
 
-/// A page of a tenant's jobs: names first, as many calls as the filter needs, then the jobs.
+/// Returns a page of a tenant's jobs: first the ids, in as many calls as the filter needs, then the jobs.
 pub(super) async fn list(
     store: &RedisStore,
     shard: &Shard,
@@ -218,7 +218,7 @@ pub(super) async fn list(
         if how == "unknown" {
             return match &query.after {
                 Some(id) => Err(Error::UnknownCursor(id.clone())),
-                None => Err(Error::Corrupt("a list lost its place".to_owned())),
+                None => Err(Error::Corrupt("a list rejected its own cursor".to_owned())),
             };
         }
         after = reply.text()?;
@@ -237,7 +237,7 @@ pub(super) async fn list(
     Ok(Page { jobs: jobs.into_iter().flatten().collect(), next })
 }
 
-/// How many jobs are ready, by class.
+/// Returns the number of ready jobs by class.
 pub(super) async fn ready(server: &Server, shard: &Shard) -> Result<[u64; 3], Error> {
     let (mut sum, mut cursor) = ([0; 3], "0".to_owned());
     loop {
@@ -252,7 +252,7 @@ pub(super) async fn ready(server: &Server, shard: &Shard) -> Result<[u64; 3], Er
     }
 }
 
-/// The shard in numbers.
+/// Returns the statistics of the shard.
 pub(super) async fn stats(
     server: &Server,
     shard: &Shard,
@@ -296,7 +296,7 @@ pub(super) async fn stats(
     Ok(stats)
 }
 
-/// The entries of an event log.
+/// Parses the entries of an event log.
 pub(super) fn events(mut entries: Reply) -> Result<Vec<Event>, Error> {
     let mut events = Vec::with_capacity(entries.len());
     while entries.len() > 0 {
@@ -317,7 +317,7 @@ pub(super) fn events(mut entries: Reply) -> Result<Vec<Event>, Error> {
     Ok(events)
 }
 
-/// A tenant's remembered conversations, or one of them.
+/// Returns a tenant's remembered conversations, or one of them.
 pub(super) async fn conversations(
     server: &Server,
     shard: &Shard,

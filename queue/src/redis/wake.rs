@@ -1,4 +1,4 @@
-//! Waiting for work of a shard, on a connection that nobody else uses meanwhile.
+//! Waiting for work of a shard, on a dedicated connection.
 
 use std::{
     pin::{Pin, pin},
@@ -16,18 +16,19 @@ use crate::{
     lease::{ClaimRequest, Step},
 };
 
-/// How long a wait that was ended may take to end.
+/// The time within which an unblocked wait must end before it is unblocked again.
 const UNBLOCK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The command that waits.
+/// Returns the command that waits.
 fn command(shard: &Shard, at_most: Duration) -> Cmd {
+    // Half of the reply's time limit, so that a wait without work is no time-out. Zero would wait for ever.
     let seconds = at_most.min(ANSWER / 2).as_secs_f64().max(0.001);
     let mut command = redis::cmd("BZPOPMIN");
     command.arg(keys::wake(shard)).arg(format!("{seconds:.3}"));
     command
 }
 
-/// The connection on which somebody waits for work of `shard`.
+/// Returns a connection for waiting on work of `shard`.
 async fn connection(store: &RedisStore, shard: &Shard) -> Result<Held, Error> {
     let kept = lock(&store.waiting).remove(shard);
     match kept.and_then(|held| store.server.connections.if_current(held)) {
@@ -36,7 +37,7 @@ async fn connection(store: &RedisStore, shard: &Shard) -> Result<Held, Error> {
     }
 }
 
-/// Gives a connection up on which `error` came.
+/// Closes a connection after `error`.
 fn give_up(store: &RedisStore, held: Held, error: &RedisError) {
     if is_replaced(error) {
         store.server.connections.retire(held.generation);
@@ -44,12 +45,12 @@ fn give_up(store: &RedisStore, held: Held, error: &RedisError) {
     held.break_off();
 }
 
-/// Keeps a connection for who waits next.
+/// Keeps a connection for the next wait.
 fn keep(store: &RedisStore, shard: &Shard, held: Held) {
     lock(&store.waiting).insert(shard.clone(), held);
 }
 
-/// See [`Backend::wait_for_work`](crate::backend::Backend::wait_for_work).
+/// Waits for work; see [`Backend::wait_for_work`](crate::backend::Backend::wait_for_work).
 pub(super) async fn wait(
     store: &RedisStore,
     shard: &Shard,
@@ -69,7 +70,7 @@ pub(super) async fn wait(
     }
 }
 
-/// See [`Backend::claim_when_woken`](crate::backend::Backend::claim_when_woken).
+/// Waits and claims; see [`Backend::claim_when_woken`](crate::backend::Backend::claim_when_woken).
 pub(super) async fn claim_when_woken(
     store: &RedisStore,
     shard: &Shard,
@@ -82,7 +83,7 @@ pub(super) async fn claim_when_woken(
         keep(store, shard, held);
         return wait_then_claim(store, shard, at_most, claim, stop).await;
     };
-    // A blocked client's next command waits in the server, and runs as soon as it is woken.
+    // The server holds the next command of a blocked client, and runs it at the wake-up. That saves a round trip.
     let mut both = redis::pipe();
     both.add_command(command(shard, at_most)).ignore();
     let patience = at_most.min(ANSWER / 2) + ANSWER;
@@ -96,7 +97,7 @@ pub(super) async fn claim_when_woken(
             let mut unblock = redis::cmd("CLIENT");
             unblock.arg("UNBLOCK").arg(client_id);
             drop(store.server.ask::<Value>(&unblock).await);
-            // Again, where the wait was still on its way to the server.
+            // Repeat: the wait may not have reached the server yet.
             if let Ok(answer) = timeout(UNBLOCK_AGAIN, &mut asked).await {
                 break answer;
             }
@@ -112,12 +113,12 @@ pub(super) async fn claim_when_woken(
             give_up(store, held, &error);
             Err(unavailable(error))
         }
-        // A server that does not know the scripts, above all.
+        // Any other error, above all a server without the scripts: a plain step loads them.
         Err(_) => step::step(&store.server, shard, &mut settlements, claim).await,
     };
     if !settlements.is_empty() {
         let claim = ClaimRequest { max: 0, ..claim };
-        // What is not taken now runs out.
+        // If this fails, the leases expire.
         drop(step::step(&store.server, shard, &mut settlements, claim).await);
     }
     step

@@ -31,7 +31,7 @@ pub(super) async fn remove(server: &Server, id: &WorkerId) -> Result<(), Error> 
     Ok(())
 }
 
-/// The entries, in the order of their ids.
+/// Returns the entries, in the order of their ids.
 pub(super) async fn list(server: &Server) -> Result<Vec<RegisteredWorker>, Error> {
     let nothing: [&str; 0] = [];
     let command = server.command_at(keys::FLEET, &server.scripts.workers, nothing);

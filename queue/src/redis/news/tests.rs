@@ -7,8 +7,8 @@ use tokio::{
 use super::*;
 use crate::{JobId, LaneName, news::News};
 
-/// A server that takes a subscription and answers so many pings, and then nothing, as one does that
-/// is gone without a word.
+/// Acts as a server that accepts a subscription and answers this number of pings, and then stays silent, like one
+/// that failed without closing the connection.
 async fn serve(mut client: DuplexStream, mut pings: usize) {
     let mut command = [0; 1024];
     loop {
@@ -27,20 +27,20 @@ async fn serve(mut client: DuplexStream, mut pings: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_on_which_nobody_answers_is_given_up() {
+async fn a_silent_subscription_is_closed() {
     let board = Arc::new(Switchboard::default());
     let mut listener =
         board.listen(&JobId::new(Shard { lane: LaneName::default_lane(), index: 0 }));
     let (ours, theirs) = tokio::io::duplex(1024);
     let address = RedisConnectionInfo::default().set_skip_set_lib_name();
     let subscription = PubSub::new(&address, ours).await.expect("nothing is asked yet");
-    let began = Instant::now();
+    let started = Instant::now();
     tokio::select! {
         () = serve(theirs, 2) => panic!("it serves for ever"),
         ended = follow(subscription, &board) => ended.expect("it was subscribed"),
     }
-    assert_eq!(began.elapsed(), STILL_THERE * 3 + ANSWER);
-    // Once when it begins, and once when it ends.
+    assert_eq!(started.elapsed(), PING_INTERVAL * 3 + ANSWER);
+    // The first at the start of the subscription, the second at its end.
     for _ in 0..2 {
         assert!(matches!(listener.at_hand(), Some(News::Missed)));
     }
