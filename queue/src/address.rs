@@ -83,7 +83,7 @@ fn is_host(text: &str) -> bool {
         (1..=63).contains(&label.len()) && label.bytes().all(fits)
     };
     let text = text.strip_suffix('.').unwrap_or(text);
-    // A name whose last label is a number is a misspelled address, such as 1.2.3 (WHATWG URL, "ends in a number").
+    // A text of numbers only is a misspelled address, such as 1.2.3.
     let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
     text.len() <= 253 && text.split('.').all(is_label) && !text.rsplit('.').all(is_number)
 }

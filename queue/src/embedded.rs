@@ -1,5 +1,5 @@
-//! The engine inside the process: the default store, in memory, and the specification that the
-//! Redis backend is held against. Nothing survives the process.
+//! The engine inside the process: the default store, in memory, and the specification that the Redis engine must
+//! equal. No state survives the process.
 
 #[cfg(feature = "conformance")]
 mod audit;
@@ -58,7 +58,7 @@ pub struct Embedded {
     workers: Mutex<Registry>,
 }
 
-/// One shard: its engine, and where its idle workers wait.
+/// One shard: its engine, and the signal for its idle workers.
 #[derive(Debug)]
 struct Cell {
     engine: Mutex<Engine>,
@@ -67,11 +67,11 @@ struct Cell {
     work: Notify,
 }
 
-/// When each client's bucket is full again.
+/// The rate limits of callers: the TAT of each bucket.
 #[derive(Debug, Default)]
 struct Buckets {
     tats: HashMap<(TenantId, String), f64>,
-    /// From how many on the full ones are forgotten.
+    /// The number of buckets at which full ones are removed.
     crowded: usize,
 }
 
@@ -86,7 +86,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Embedded {
-    /// An empty store that takes its time from `clock`.
+    /// Returns an empty store that takes the time from `clock`.
     #[must_use]
     pub fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
         let news = Arc::new(Switchboard::default());
@@ -113,13 +113,13 @@ impl Embedded {
         }
     }
 
-    /// The shard's cell, or an empty one that nobody keeps: clients may name shards that never were.
+    /// Returns the shard's cell, or an empty one that is not stored: clients may name shards that never existed.
     fn peek(&self, shard: &Shard) -> Arc<Cell> {
         let found = lock(&self.shards).get(shard).map(Arc::clone);
         found.unwrap_or_else(|| Arc::new(self.new_cell(shard)))
     }
 
-    /// Runs one transition, then wakes and tells whom it concerns.
+    /// Runs one transition, then wakes a worker and publishes the news.
     fn transition<T>(&self, shard: &Shard, run: impl FnOnce(&mut Engine, Millis) -> T) -> T {
         self.transition_of(&self.cell(shard), run)
     }
@@ -130,6 +130,7 @@ impl Embedded {
             let answer = run(&mut engine, self.clock.now());
             (answer, std::mem::take(&mut engine.told), std::mem::take(&mut engine.wake))
         };
+        // Only after the lock is released: a woken worker or listener may call the engine at once.
         if wake {
             cell.work.notify_one();
         }
@@ -149,13 +150,13 @@ impl Embedded {
         self.look(shard, Engine::audit)
     }
 
-    /// What a shard keeps, by name.
+    /// Returns the names of all data of a shard.
     #[cfg(feature = "conformance")]
     pub(crate) fn names(&self, shard: &Shard) -> Vec<String> {
         self.look(shard, |engine, _| engine.kept())
     }
 
-    /// Makes the counts of what runs wrong.
+    /// Corrupts the counts of running jobs.
     #[cfg(feature = "conformance")]
     pub(crate) fn spoil(&self, shard: &Shard) {
         self.transition(shard, |engine, _| engine.miscount());
@@ -281,7 +282,7 @@ impl Backend for Embedded {
 
     async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error> {
         let cell = self.cell(shard);
-        // Running into the time-out is one of the two ways in which this is meant to end.
+        // The time-out is one of the two regular ends of the wait.
         drop(tokio::time::timeout(at_most, cell.work.notified()).await);
         Ok(())
     }
@@ -329,6 +330,7 @@ impl Backend for Embedded {
         let cell = self.cell(shard);
         let now = self.clock.now();
         let mut buckets = lock(&cell.buckets);
+        // A full bucket equals a missing one. The threshold doubles, so that the scan costs O(1) per call on average.
         if buckets.tats.len() >= buckets.crowded {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds lie below 2^53")]
             buckets.tats.retain(|_, tat| *tat > now.0 as f64);

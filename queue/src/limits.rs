@@ -172,12 +172,12 @@ impl Rate {
         let base = tat.max(now);
         let allowed = base - now <= self.tolerance_ms();
         let next = if allowed { base + self.interval_ms() } else { base };
+        // The small addend keeps rounding errors from hiding a whole token.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a share of the limit, floored at zero"
         )]
-        // The small addend keeps rounding errors from hiding a whole token.
         let remaining =
             ((self.tolerance_ms() + self.interval_ms() - (next - now)) / self.interval_ms() + 1e-9)
                 .max(0.0) as u64;

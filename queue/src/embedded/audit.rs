@@ -1,4 +1,4 @@
-//! The engine's invariants, checked from the outside of its transitions. For tests.
+//! A check of the engine's invariants from outside its transitions. For tests.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ impl Engine {
         audit
     }
 
-    /// What it keeps, by name, whether it is still seen or not.
+    /// Returns the names of all stored data, visible or not.
     pub(super) fn kept(&self) -> Vec<String> {
         let jobs = self.jobs.values().map(|job| format!("job:{}", job.id));
         let tenants = self.flows.tenants().map(|(tenant, _)| format!("tenant:{tenant}"));
@@ -83,7 +83,7 @@ impl Engine {
         kept
     }
 
-    /// Counts one more that runs than does, of the lane and of each tenant.
+    /// Adds one to the counts of running jobs, of the lane and of each tenant.
     pub(super) fn miscount(&mut self) {
         self.flows.lane.running += 1;
         let tenants: Vec<TenantId> =
@@ -95,7 +95,7 @@ impl Engine {
 }
 
 impl Flows {
-    /// Whether `active`, `parked` and the sum of weights are what the tenants say.
+    /// Returns the differences between `active`, `parked`, the sum of weights, and the tenants.
     fn audit(&self, now: Millis) -> Vec<String> {
         let mut faults = Vec::new();
         let mut weights = 0.0;

@@ -1,14 +1,14 @@
 //! The transitions of one shard: the executable specification of Causeway's queue.
 //!
-//! Every public function is one transition; time is an argument. Invariants, checked after every
-//! step of the random histories:
+//! Every public function is one transition, and takes the time as an argument. The random histories check these
+//! invariants after every step:
 //!
-//! 1. a job is in exactly one [`Place`], and each set holds exactly the jobs whose place says so;
-//! 2. a tenant's `running` is the number of its leases, its `queued` that of its waiting jobs and
-//!    its `scheduled` that of its jobs in `due`;
+//! 1. a job is in exactly one [`Place`], and each set holds exactly the jobs with that place;
+//! 2. a tenant's `running` is the number of its leases, its `queued` that of its waiting jobs and its `scheduled`
+//!    that of its jobs in `due`;
 //! 3. `active` holds exactly the servable flows (see [`flows`](super::flows));
-//! 4. of a session only the first unfinished job is ready, due or leased;
-//! 5. virtual time never goes back.
+//! 4. of the jobs of a session, only the first unfinished one is ready, due or leased;
+//! 5. virtual time never decreases.
 
 mod ends;
 mod enqueue;
@@ -39,14 +39,14 @@ use crate::{
     webhook::End,
 };
 
-/// Something to be told once the transition is over.
+/// News to publish after the transition.
 #[derive(Debug)]
 pub(super) enum Told {
     /// A job has ended.
     Ended(JobId, Status),
     /// A job's log has one more event.
     Event(JobId, Event),
-    /// A running job shall end.
+    /// A running job was cancelled.
     Cancel(JobId),
 }
 
@@ -69,11 +69,11 @@ pub(super) struct Engine {
     pub(super) known: HashMap<(TenantId, IdempotencyKey), Known>,
     accepted: u64,
     pub(super) told: Vec<Told>,
-    /// Whether servable work was left over or became visible: somebody must be woken.
+    /// True if servable work is left over or became visible, so that a worker must be woken.
     pub(super) wake: bool,
 }
 
-/// What was accepted under an idempotency key.
+/// The job that was accepted under an idempotency key.
 #[derive(Debug)]
 pub(super) struct Known {
     digest: [u8; 32],
@@ -140,6 +140,7 @@ impl Engine {
             let Some(job) = self.jobs.get_mut(&key) else { continue };
             let Place::Running { expires, cancelling } = job.place else { continue };
             self.leases.remove(&(expires, key));
+            // A stall spends no attempt; the epoch is not reset, so the lost worker stays fenced.
             job.stalls += 1;
             job.attempts -= 1;
             let (flow, cost, epoch, id) = (job.flow(), job.cost, job.epoch, job.id.clone());
@@ -155,6 +156,7 @@ impl Engine {
                 let output = Output { error: Some(error), ..Output::default() };
                 self.end(key, Status::Failed, Some(output), now);
             } else {
+                // `put_back` expires the job if its deadline has passed.
                 let event = retrying(std::time::Duration::ZERO, &error);
                 self.put_back(key, now, event, now);
             }
@@ -243,7 +245,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Sets the bounds of the lane and of tenants.
+    /// Sets the limits of the lane and of tenants.
     pub(super) fn set_limits(
         &mut self,
         lane: LaneLimits,
@@ -254,12 +256,13 @@ impl Engine {
         self.wake_if_servable(now);
     }
 
-    /// Stops or lets go on the claims of the whole shard or of one tenant.
+    /// Pauses or resumes the claims of the whole shard or of one tenant.
     pub(super) fn pause(&mut self, tenant: Option<&TenantId>, paused: bool, now: Millis) {
         match tenant {
             None => {
                 self.flows.lane.paused = paused;
                 if !paused {
+                    // The operator decides: to resume a lane also ends its cool-down and the wait that its upstream named.
                     self.flows.lane.health.open();
                     self.flows.lane.not_before = Millis(0);
                     self.free_kept_back();
@@ -271,7 +274,7 @@ impl Engine {
         self.wake_if_servable(now);
     }
 
-    /// Recounts what runs from the leases, and forgets what nobody needs.
+    /// Recounts running jobs from the leases, and deletes expired data.
     pub(super) fn reconcile(&mut self, now: Millis) -> Repairs {
         self.tidy(now);
         self.promote(now);
@@ -288,26 +291,26 @@ impl Engine {
         repairs
     }
 
-    /// The oldest ends that are to be handed on.
+    /// Returns the outbox entries that are due.
     pub(super) fn outbox(&self, most: usize, now: Millis) -> Vec<End> {
         self.outbox.page(most, now)
     }
 
-    /// Takes out ends that were handed on.
+    /// Acknowledges outbox entries.
     pub(super) fn take_out(&mut self, ends: &[End]) {
         for end in ends {
             self.outbox.take_out(end);
         }
     }
 
-    /// Has ends wait until `due`.
+    /// Delays outbox entries until `due`.
     pub(super) fn postpone(&mut self, ends: &[End], due: Millis) {
         for end in ends {
             self.outbox.postpone(end, due);
         }
     }
 
-    /// Has idempotency keys that are known live until `expires`.
+    /// Lets known idempotency keys expire at `expires`.
     pub(super) fn expire_keys(&mut self, keys: &[(TenantId, IdempotencyKey)], expires: Millis) {
         for key in keys {
             if let Some(known) = self.known.get_mut(key) {
@@ -321,7 +324,7 @@ impl Engine {
     }
 }
 
-/// The first members of `set` whose time has come.
+/// Returns the first members of `set` whose time has come.
 fn due(set: &BTreeSet<(Millis, u128)>, now: Millis) -> Vec<u128> {
     set.iter().take_while(|(at, _)| *at <= now).take(PROMOTE_AT_ONCE).map(|(_, key)| *key).collect()
 }

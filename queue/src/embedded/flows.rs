@@ -1,8 +1,8 @@
-//! Who is served next: tenants, their flows, and the one function that decides what is servable.
+//! The order of service: tenants, their flows, and the one function that decides which flows are servable.
 //!
-//! Invariant: after [`Flows::place_touched`], `active` holds exactly the flows whose tenant is open
-//! (not paused, below its cap, within its rates) and that have ready jobs; `parked` holds exactly
-//! the tenants with ready jobs that a rate keeps closed until a known time.
+//! Invariant: after [`Flows::place_touched`], `active` holds exactly the flows that have ready jobs and whose tenant
+//! is open (not paused, below its cap, within its rates); `parked` holds exactly the tenants with ready jobs that a
+//! rate blocks until a known time.
 
 mod estimate;
 mod gates;
@@ -26,14 +26,14 @@ use crate::{
     state::Class,
 };
 
-/// What a claim or a release needs to know about its job.
+/// A class and a tenant: the key by which claims and releases find the flow of a job.
 #[derive(Debug, Clone)]
 pub(super) struct Flow {
     pub(super) class: Class,
     pub(super) tenant: TenantId,
 }
 
-/// The order of the shard.
+/// The tenants and flows of a shard, and their order.
 #[derive(Debug)]
 pub(super) struct Flows {
     pub(super) lane: Lane,
@@ -41,7 +41,7 @@ pub(super) struct Flows {
     active: BTreeSet<(Score, usize, TenantId)>,
     parked: BTreeSet<(Score, TenantId)>,
     touched: Vec<TenantId>,
-    /// The limits of every tenant, where only weights can be set.
+    /// The limits of every tenant, in a lane where only weights can be set.
     fixed: Option<TenantLimits>,
 }
 
@@ -71,14 +71,14 @@ impl Flows {
         self.tenants.iter()
     }
 
-    /// What is paused: the whole shard (`None`), or a tenant in it.
+    /// Returns the pauses: the whole shard (`None`), or a tenant in it.
     pub(super) fn paused(&self) -> Vec<Option<TenantId>> {
         let tenants = self.tenants.iter().filter(|(_, tenant)| tenant.paused);
         let tenants = tenants.map(|(id, _)| Some(id.clone()));
         tenants.chain(self.lane.paused.then_some(None)).collect()
     }
 
-    /// The tenant, to be changed: its flows are placed anew by the next `place_touched`.
+    /// Returns a tenant to change: the next `place_touched` places its flows again.
     pub(super) fn touch(&mut self, id: &TenantId) -> &mut Tenant {
         let limits = || Tenant::new(self.fixed.clone().unwrap_or_default());
         let tenant = self.tenants.entry(id.clone()).or_insert_with(limits);
@@ -89,7 +89,7 @@ impl Flows {
         tenant
     }
 
-    /// Decides for every touched tenant which of its flows are offered: the only place that does.
+    /// Decides for every touched tenant which of its flows are offered. No other function does.
     pub(super) fn place_touched(&mut self, now: Millis) {
         let mut entering = Vec::new();
         for id in std::mem::take(&mut self.touched) {
@@ -98,7 +98,7 @@ impl Flows {
         self.enter(entering);
     }
 
-    /// Moves the flows of a tenant that stand in `active`, or takes them out; names those that enter it.
+    /// Moves the flows of a tenant within `active`, or removes them; collects those that enter it.
     fn place(&mut self, id: TenantId, now: Millis, entering: &mut Vec<Flow>) {
         let Some(tenant) = self.tenants.get_mut(&id) else { return };
         tenant.touched = false;
@@ -108,6 +108,7 @@ impl Flows {
             let weight = fair::weight(class, &tenant.limits);
             let state = &mut tenant.classes[class.rank()];
             let wanted = open && !state.ready.is_empty();
+            // Removed under its old tag before it is inserted again: the set is ordered by the tag.
             if let Some(score) = state.offered.take() {
                 self.active.remove(&(score, class.rank(), id.clone()));
                 if wanted {
@@ -129,9 +130,8 @@ impl Flows {
         }
     }
 
-    /// Puts flows into `active`. A flow that was away gains nothing by it: it returns no earlier than
-    /// now. Where attempts cost less than was thought, the tags of those that stand there may be behind
-    /// virtual time, and it returns as the first of them.
+    /// Inserts flows into `active`. A flow gains nothing by its absence: its tag is raised to virtual time, or to the
+    /// lowest tag in `active` if that is lower, because attempts cost less than estimated.
     fn enter(&mut self, entering: Vec<Flow>) {
         let first = self.active.first().map_or(f64::INFINITY, |(score, _, _)| score.0);
         let floor = self.lane.vtime.min(first);
@@ -145,14 +145,14 @@ impl Flows {
         }
     }
 
-    /// Puts a job into its flow's ready set.
+    /// Inserts a job into its flow's ready set.
     pub(super) fn make_ready(&mut self, flow: &Flow, order: u64, key: u128) {
         let state = &mut self.touch(&flow.tenant).classes[flow.class.rank()];
         let place = state.before(order);
         state.ready.insert(place, (order, key));
     }
 
-    /// Takes a job out of its flow's ready set.
+    /// Removes a job from its flow's ready set.
     pub(super) fn withdraw_ready(&mut self, flow: &Flow, order: u64) {
         let state = &mut self.touch(&flow.tenant).classes[flow.class.rank()];
         let place = state.before(order);
@@ -161,7 +161,7 @@ impl Flows {
         }
     }
 
-    /// Touches up to `at_most` tenants whose rate lets them go on.
+    /// Touches at most `at_most` tenants whose rate permits an attempt again.
     pub(super) fn promote_parked(&mut self, now: Millis, at_most: usize) {
         let due: Vec<TenantId> = self
             .parked
@@ -175,36 +175,36 @@ impl Flows {
         }
     }
 
-    /// When the first parked tenant may go on.
+    /// Returns the time at which the first parked tenant may continue.
     pub(super) fn next_parked(&self) -> Option<f64> {
         self.parked.first().map(|(at, _)| at.0)
     }
 
-    /// The flow that is served next, and its first job.
+    /// Returns the flow that is served next, and its first job.
     pub(super) fn first(&self) -> Option<(Flow, u128)> {
         let (_, rank, tenant) = self.active.first()?;
         let key = self.tenants.get(tenant)?.classes[*rank].front()?;
         Some((Flow { class: Class::ALL[*rank], tenant: tenant.clone() }, key))
     }
 
-    /// All flows.
+    /// Returns all flows.
     pub(super) fn all(&self) -> Vec<Flow> {
         let of = |tenant: &TenantId| Class::ALL.map(|class| Flow { class, tenant: tenant.clone() });
         self.tenants.keys().flat_map(of).collect()
     }
 
-    /// The first ready jobs of a flow, at most `most`.
+    /// Returns the first ready jobs of a flow, at most `most`.
     pub(super) fn first_ready(&self, flow: &Flow, most: usize) -> Vec<u128> {
         let tenant = self.tenants.get(&flow.tenant);
         tenant.map_or(Vec::new(), |tenant| tenant.classes[flow.class.rank()].first(most))
     }
 
-    /// Whether some flow can be served.
+    /// Returns true if a flow can be served.
     pub(super) fn has_active(&self) -> bool {
         !self.active.is_empty()
     }
 
-    /// Begins an attempt of the flow that stands first: moves virtual time, charges the estimate.
+    /// Starts an attempt of the first flow: advances virtual time and charges the estimate.
     pub(super) fn serve(&mut self, flow: &Flow, cost: u64, now: Millis) {
         let cost = number(cost);
         let lane_rates = self.lane.rates();
@@ -226,11 +226,12 @@ impl Flows {
         self.place_touched(now);
     }
 
-    /// Ends an attempt: frees the slot and settles what it really cost.
+    /// Ends an attempt: frees its slot and replaces the estimate by the actual cost.
     pub(super) fn release(&mut self, flow: &Flow, estimate: u64, actual: u64) {
         let estimate = number(estimate);
         let difference = number(actual) - estimate;
         let lane_rates = self.lane.rates();
+        // Saturating: `recount` may have corrected the count while this attempt ran.
         self.lane.running = self.lane.running.saturating_sub(1);
         self.lane.meters.correct(lane_rates, difference);
         let tenant = self.touch(&flow.tenant);
@@ -243,26 +244,27 @@ impl Flows {
         state.unsettled -= estimate;
     }
 
-    /// Lets other flows go first, as if the flow had used so many tokens: it has met a failure that may be its own.
+    /// Charges a flow as if it had used `cost` tokens, so that other flows go first: it had a failure that may be its
+    /// own.
     pub(super) fn fall_behind(&mut self, flow: &Flow, cost: u64) {
         let tenant = self.touch(&flow.tenant);
         let weight = fair::weight(flow.class, &tenant.limits);
         tenant.classes[flow.class.rank()].tag += number(cost) / weight;
     }
 
-    /// Learns how long a tenant's attempts last from one that began at `started`.
+    /// Updates the mean duration of a tenant's attempts by one that started at `started`.
     pub(super) fn learn_duration(&mut self, id: &TenantId, started: Millis, now: Millis) {
         self.touch(id).learn((ms(now) - ms(started)).max(0.0));
     }
 
-    /// Learns from an answer how long answers are.
+    /// Updates the mean length of answers by one answer.
     pub(super) fn learn(&mut self, usage: Usage) {
         let surprise = number(usage.completion_tokens) - self.lane.mean_completion;
         self.lane.mean_completion += surprise * LEARNING_RATE;
     }
 }
 
-/// What an audit looks at.
+/// Access for the audit.
 #[cfg(feature = "conformance")]
 impl Flows {
     pub(super) fn vtime(&self) -> f64 {

@@ -1,4 +1,4 @@
-//! Orphans of one shard, in memory.
+//! The orphans of one shard, in memory.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,19 +11,20 @@ use crate::{
     orphan::{CallKey, MAX_ORPHANS},
 };
 
-/// From how many kept calls on the expired ones are forgotten.
+/// The number of kept calls at which expired ones are deleted.
 const CROWDED: usize = 1000;
 
-/// The orphans of each call, by the time at which each is forgotten.
+/// The orphans of each call, by the time at which each expires.
 #[derive(Debug, Default)]
 pub(super) struct Orphans {
     calls: HashMap<CallKey, BTreeSet<(Millis, JobId)>>,
-    /// How many calls were left when expired ones were forgotten last.
+    /// The number of calls that were left after the last deletion of expired ones.
     kept: usize,
 }
 
 impl Orphans {
     pub(super) fn put(&mut self, call: &CallKey, job: &JobId, ttl: Duration, now: Millis) {
+        // The threshold doubles, so that the scan costs O(1) per call on average.
         if self.calls.len() >= 2 * self.kept + CROWDED {
             self.calls.retain(|_, jobs| jobs.last().is_some_and(|(until, _)| *until > now));
             self.kept = self.calls.len();

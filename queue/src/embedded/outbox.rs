@@ -1,15 +1,16 @@
-//! The ends of a shard that wait for their delivery.
+//! The outbox of a shard: ended jobs with a webhook whose delivery is not accepted yet.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::{clock::Millis, webhook::End};
 
-/// The ends, in the order in which they are to be handed on.
+/// The entries, in the order in which they are due.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// By the time when an end is due, its job and its life.
+    /// The entries, by the time at which each is due, its job and its generation.
     entries: BTreeMap<(Millis, u128, u64), End>,
-    /// The times when postponed ends are due, by job and life; every other end is due at once.
+    /// The times at which delayed entries are due, by job and generation; every other entry is due at the time of its
+    /// end.
     postponed: HashMap<(u128, u64), Millis>,
 }
 
@@ -18,8 +19,8 @@ impl Outbox {
         self.entries.insert((end.at, end.job.number(), end.life), end);
     }
 
-    /// Returns ends that are due, at most `most`: where there are more, half of them the oldest and half the newest.
-    /// So no end waits behind all those that were there before.
+    /// Returns the entries that are due, at most `most`. If there are more, half of the page are the oldest and half
+    /// the newest, so that a new entry does not wait behind a backlog.
     pub(super) fn page(&self, most: usize, now: Millis) -> Vec<End> {
         let due = || self.entries.range(..=(now, u128::MAX, u64::MAX)).map(|(_, end)| end.clone());
         if due().nth(most).is_none() {
@@ -33,14 +34,14 @@ impl Outbox {
         page
     }
 
-    /// Removes an end; `None` if it is not there any more.
+    /// Removes an entry; `None` if it is missing.
     pub(super) fn take_out(&mut self, end: &End) -> Option<End> {
         let name = (end.job.number(), end.life);
         let due = self.postponed.remove(&name).unwrap_or(end.at);
         self.entries.remove(&(due, name.0, name.1))
     }
 
-    /// Has an end wait until `due`.
+    /// Delays an entry until `due`.
     pub(super) fn postpone(&mut self, end: &End, due: Millis) {
         let Some(end) = self.take_out(end) else { return };
         let name = (end.job.number(), end.life);
@@ -48,7 +49,7 @@ impl Outbox {
         self.entries.insert((due, name.0, name.1), end);
     }
 
-    /// Forgets the ends that were due before that time, or then.
+    /// Deletes the entries for whose due time `before` is true.
     pub(super) fn forget(&mut self, before: impl Fn(Millis) -> bool) {
         self.entries.retain(|(due, _, _), _| !before(*due));
         self.postponed.retain(|_, due| !before(*due));

@@ -1,4 +1,4 @@
-//! A job as the engine keeps it.
+//! The record of a job in the engine.
 
 use std::time::Duration;
 
@@ -30,26 +30,26 @@ pub(super) struct Record {
     pub(super) attempts: u32,
     pub(super) stalls: u32,
     pub(super) epoch: u32,
-    /// Place in the order of acceptance; a retry returns to it.
+    /// The number in the order of acceptance; a requeued job returns to it.
     pub(super) order: u64,
     pub(super) created: Millis,
     pub(super) started: Option<Millis>,
     pub(super) deadline: Option<Millis>,
-    /// Not before this moment, for a job that was accepted with a delay.
+    /// The earliest start of a job that was accepted with a delay.
     pub(super) not_before: Millis,
     pub(super) place: Place,
     pub(super) errors: Vec<FailedAttempt>,
-    /// The bytes that the API has attached.
+    /// The bytes that the API attached.
     pub(super) attached: Option<Bytes>,
     /// The event log, if it is kept.
     pub(super) events: Option<Vec<Event>>,
-    /// How many of the events its attempt has emitted.
+    /// The number of events that the current attempt has emitted.
     pub(super) emitted: u32,
-    /// The lane's tally at the job's first failure that was charged to the lane.
+    /// The job's history of failures that were charged to the lane.
     pub(super) faults: Option<Faults>,
 }
 
-/// Where a job is: in exactly one place.
+/// The place of a job: exactly one.
 #[derive(Debug)]
 pub(super) enum Place {
     /// In its flow's ready set.
@@ -58,34 +58,34 @@ pub(super) enum Place {
     Held,
     /// In the due set.
     Due {
-        /// Until when.
+        /// The end of the wait.
         until: Millis,
-        /// Whether it is between two attempts.
+        /// True if it is between two attempts.
         retry: bool,
     },
     /// Leased.
     Running {
-        /// Until when.
+        /// The end of the lease.
         expires: Millis,
-        /// Whether its owner asked for its end.
+        /// True if the job was cancelled.
         cancelling: bool,
     },
     /// At its end.
     Ended {
-        /// How.
+        /// The terminal status.
         status: Status,
-        /// When.
+        /// The time of the end.
         at: Millis,
-        /// When it is forgotten.
+        /// The time at which the record is deleted.
         expires: Millis,
-        /// With what.
+        /// The output.
         output: Option<Output>,
     },
 }
 
 impl Record {
-    /// A job without a deadline has `give_up_after`: from its acceptance, or, where it is delayed, from the
-    /// time at which it may run; only then it is written down as a deadline.
+    /// Returns the record of an accepted job. A job without a deadline expires after `give_up_after`, counted from
+    /// its acceptance, or from its earliest start if it is delayed. Only the latter is stored as a deadline.
     pub(super) fn new(
         job: NewJob,
         (cost, order): (u64, u64),
@@ -128,12 +128,12 @@ impl Record {
         }
     }
 
-    /// True if the job has ended and its time is over.
+    /// Returns true if the job has ended and its retention is over.
     pub(super) fn is_over(&self, now: Millis) -> bool {
         matches!(self.place, Place::Ended { expires, .. } if expires <= now)
     }
 
-    /// The code of the error with which the job ended.
+    /// Returns the code of the error with which the job ended.
     pub(super) fn error_code(&self) -> Option<&str> {
         let Place::Ended { status, output, .. } = &self.place else { return None };
         let gave_up = !self.spec.set_deadline(self.created, self.deadline);
@@ -154,12 +154,12 @@ impl Record {
         }
     }
 
-    /// Whether the job has run out of time: of its deadline, else of `give_up_after` since its acceptance.
+    /// Returns true if the job's deadline has passed, or without one `give_up_after` since its acceptance.
     pub(super) fn is_out_of_time(&self, give_up_after: Duration, now: Millis) -> bool {
         self.deadline.unwrap_or_else(|| self.created.after(give_up_after)) <= now
     }
 
-    /// Appends to the event log, if it is kept, and answers with the event; only then `data` is made.
+    /// Appends to the event log, if it is kept, and returns the event. `data` is computed only then.
     pub(super) fn log(&mut self, kind: EventKind, data: impl FnOnce() -> RawJson) -> Option<Event> {
         let events = self.events.as_mut()?;
         let event = Event { seq: events.len() as u64, kind, data: data() };

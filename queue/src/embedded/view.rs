@@ -1,4 +1,4 @@
-//! What is seen of the engine from outside; nothing here changes anything.
+//! The views of the engine; nothing here changes anything.
 
 use bytes::Bytes;
 
@@ -40,7 +40,7 @@ impl Engine {
         })
     }
 
-    /// `None` for a job whose time is over.
+    /// Returns the state; `None` for a job whose retention is over.
     fn state(&self, record: &Record, now: Millis) -> Option<State> {
         match &record.place {
             Place::Ready => {
@@ -98,9 +98,11 @@ impl Engine {
                 .iter()
                 .rposition(|key| *key == id.number())
                 .ok_or_else(|| Error::UnknownCursor(id.clone()))?,
+            // The cursor may be a job of another shard, since lists of several shards are merged by id.
             Some(id) => list.partition_point(|key| *key < id.number()),
         };
         let mut last = None;
+        // Bounded even if nothing matches; the cursor lets the caller continue.
         for (looked_at, key) in list.range(..end).rev().enumerate() {
             if looked_at == MAX_LOOKED_AT {
                 page.next = last.map(|key| JobId::numbered(self.shard().clone(), key));
@@ -110,6 +112,7 @@ impl Engine {
             let Some(record) = self.jobs.get(key).filter(|record| !record.is_over(now)) else {
                 continue;
             };
+            // The list is in the order of acceptance, so all further jobs are older.
             if query.since.is_some_and(|since| record.created < since) {
                 break;
             }
@@ -125,13 +128,13 @@ impl Engine {
         Ok(page)
     }
 
-    /// The body of a job, as far as it is kept.
+    /// Returns the body of a job, if it is kept.
     pub(super) fn body(&self, id: &JobId, now: Millis) -> Option<Bytes> {
         let record = self.jobs.get(&id.number()).filter(|record| !record.is_over(now))?;
         (record.status() != Status::Succeeded).then(|| record.body.clone())
     }
 
-    /// How many jobs are ready, by class.
+    /// Returns the number of ready jobs by class.
     pub(super) fn ready(&self) -> [u64; 3] {
         let mut ready = [0; 3];
         for (_, tenant) in self.flows.tenants() {
@@ -154,7 +157,7 @@ impl Engine {
         record.attached.clone().filter(|_| !is_over)
     }
 
-    /// What a job of class standard would be told that the tenant submitted now.
+    /// Returns the estimated wait of a new standard job of the tenant.
     fn wait_of_next(&self, id: &TenantId, now: Millis) -> Option<u64> {
         let standard = Class::Standard.rank();
         let ready = self.flows.tenant(id).map_or(0, |tenant| tenant.classes[standard].len());
@@ -190,7 +193,7 @@ impl Engine {
     }
 }
 
-/// True if a job is one of those asked for; since when they were accepted is not looked at here.
+/// Returns true if a job matches the filters, apart from `since`.
 fn selects(query: &ListQuery, record: &Record) -> bool {
     let session = query.session.as_ref();
     let (model, error_code) = (query.model.as_deref(), query.error_code.as_deref());

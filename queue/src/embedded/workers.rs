@@ -1,4 +1,4 @@
-//! The registry of worker processes, which belongs to no shard. There is usually one: this process.
+//! The registry of worker processes, which belongs to no shard. Usually it has one entry: this process.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ impl Registry {
         self.0.remove(id);
     }
 
-    /// The entries, in the order of their ids.
+    /// Returns the entries, in the order of their ids.
     pub(super) fn list(&self, now: Millis) -> Vec<RegisteredWorker> {
         let entry = |(id, (beat_at, report)): (&WorkerId, &(Millis, WorkerReport))| {
             let (id, beat_at, silent_for) = (id.clone(), *beat_at, now.since(*beat_at));

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::tls::TlsNode;
 
 /// The most repetitions of a command that a node of a cluster refused, and the pause before the first. The pause
-/// doubles, so all of them take 1.3 s, longer than a node needs to learn of a moved slot.
+/// doubles, so all of them take 1.3 s.
 const TURNED_AWAY: u32 = 7;
 const TURNED_AWAY_PAUSE: Duration = Duration::from_millis(10);
 

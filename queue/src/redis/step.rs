@@ -35,10 +35,10 @@ pub(super) async fn step(
         let is_last = part.len() == settlements.len();
         let mut settling = Settling::default();
         for one in part {
-            // Only the last call claims, so that no attempt starts before all settlements are recorded.
             settling.push(server, one)?;
         }
         let until = server.waits_until(shard, ANSWER);
+        // Only the last call claims, so that no attempt starts before all settlements are recorded.
         let args = args(if is_last { claim.max } else { 0 }, claim, until, settling);
         let taken = part.len();
         let answer = server.call(shard, &server.scripts.step, &args).await?;
@@ -135,8 +135,8 @@ impl<'a> Settling<'a> {
             Outcome::Expired => b'x',
         };
         self.texts.push(record::member(&one.key).into_bytes());
+        // Exception: a plain job that succeeded is sent as its final record, which the script stores as it is.
         let plain =
-            // Exception: a plain job that succeeded is sent as its final record, which the script stores as it is.
             if how == b's' { record::succeeded(one, &out, server.clock.as_deref())? } else { None };
         let before = self.plain.take();
         if let Some(plain) = plain {

@@ -35,6 +35,6 @@ async fn throttle(
     }
     let mut reply = Reply::new(server.call(shard, &server.scripts.throttle, &args).await?)?;
     let now = reply.text()?.parse().map_err(|_| Error::Corrupt("a time".to_owned()))?;
-    // The script only stores the TAT; the decision is computed here, by the code of the embedded engine.
+    // The script returns each TAT before the call, from which the same arithmetic gives the decision.
     takes.iter().map(|(_, rate)| Ok(rate.take(reply.float()?, Millis(now)).1)).collect()
 }

@@ -1,4 +1,4 @@
-//! How attempts and jobs end, and what becomes of jobs that have ended.
+//! The ends of attempts and jobs, and the deletion of ended jobs.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Engine {
-    /// Lets a job wait again that held a lease, with its old order, unless its deadline has passed.
+    /// Requeues a job after its attempt, in its old order; expires it if its deadline has passed.
     pub(super) fn put_back(
         &mut self,
         key: u128,
@@ -39,11 +39,11 @@ impl Engine {
         }
     }
 
-    /// Ends a job that is in no set any more, and hands its session on.
+    /// Ends a job that is in no set any more, and starts the next job of its session.
     pub(super) fn end(&mut self, key: u128, status: Status, output: Option<Output>, now: Millis) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         let expires = now.after(self.policy.retention);
-        // What ended unbegun says nothing of how fast jobs are worked off.
+        // A job that ended without an attempt says nothing about the drain rate.
         if matches!(job.place, Place::Running { .. }) {
             self.flows.lane.count_ended(now);
         }
@@ -55,6 +55,7 @@ impl Engine {
             let event = job.log(kind, RawJson::default);
             tell_event(&mut self.told, &job.id, event);
         }
+        // A succeeded job cannot be retried, so its body is no longer needed.
         if status == Status::Succeeded {
             job.body = bytes::Bytes::new();
         }
@@ -76,7 +77,7 @@ impl Engine {
         }
     }
 
-    /// Lets in what has come due: deadlines first, then jobs, then tenants.
+    /// Promotes due work: deadlines first, then jobs, then tenants. A job that is due and expired at once ends.
     pub(super) fn promote(&mut self, now: Millis) {
         for key in due(&self.deadlines, now) {
             self.expire(key, now);
@@ -88,7 +89,7 @@ impl Engine {
         self.flows.promote_parked(now, PROMOTE_AT_ONCE);
     }
 
-    /// A deadline has passed: a waiting job ends; a running one is its worker's business.
+    /// Ends a waiting job at its deadline. A running job is ended by its worker, or when its lease ends.
     fn expire(&mut self, key: u128, now: Millis) {
         let Some(job) = self.jobs.get(&key) else { return };
         if let Some(deadline) = job.deadline {
@@ -100,7 +101,7 @@ impl Engine {
         self.expire_waiting(key, now);
     }
 
-    /// Ends a waiting job whose time is over. If its lane is down and it knows no failure of its own, its output has
+    /// Ends a waiting job whose time is over. If its lane is down and the job has no error of its own, its output has
     /// the latest error of the lane.
     fn expire_waiting(&mut self, key: u128, now: Millis) {
         self.withdraw(key);
@@ -110,7 +111,8 @@ impl Engine {
         self.end(key, Status::Expired, output, now);
     }
 
-    /// Ends jobs that have waited for too long: among the first ready jobs of each flow, where the oldest are.
+    /// Ends jobs that have waited for `give_up_after`. It reads the first ready jobs of each flow, where the oldest
+    /// are.
     pub(super) fn give_up(&mut self, now: Millis) {
         for flow in self.flows.all() {
             for key in self.flows.first_ready(&flow, PROMOTE_AT_ONCE) {
@@ -124,7 +126,7 @@ impl Engine {
         }
     }
 
-    /// Forgets ended jobs whose time is over.
+    /// Deletes ended jobs after the retention.
     pub(super) fn forget_ended(&mut self, now: Millis) {
         for key in due(&self.ended, now) {
             let Some(job) = self.jobs.remove(&key) else { continue };
@@ -136,7 +138,7 @@ impl Engine {
         }
     }
 
-    /// Takes jobs that are gone out of the end of a tenant's list.
+    /// Removes deleted jobs from the front of a tenant's list.
     fn shorten_list(&mut self, tenant: &TenantId) {
         let Some(list) = self.lists.get_mut(tenant) else { return };
         while list.front().is_some_and(|first| !self.jobs.contains_key(first)) {
@@ -147,7 +149,7 @@ impl Engine {
         }
     }
 
-    /// Deletes an ended job of `tenant`. False: there is none.
+    /// Deletes an ended job of `tenant`; false if there is none.
     pub(in crate::embedded) fn delete(&mut self, tenant: &TenantId, id: &JobId) -> bool {
         let key = id.number();
         let Some(job) = self.jobs.get(&key).filter(|job| job.tenant == *tenant) else {
@@ -161,11 +163,10 @@ impl Engine {
         true
     }
 
-    /// Forgets what nobody needs: idempotency keys past their time, tenants that hold nothing, ends
-    /// whose jobs are forgotten.
+    /// Deletes expired idempotency keys, idle tenants, and old outbox entries.
     pub(super) fn tidy(&mut self, now: Millis) {
         self.forget_ended(now);
-        // What is gone behind a job that stays.
+        // Deleted jobs behind a kept one: `shorten_list` does not reach them.
         if self.lists.values().map(VecDeque::len).sum::<usize>() > 2 * self.jobs.len() {
             for list in self.lists.values_mut() {
                 list.retain(|key| self.jobs.contains_key(key));

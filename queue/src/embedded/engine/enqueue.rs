@@ -1,4 +1,4 @@
-//! Acceptance: of a group of jobs all or none.
+//! Acceptance of a group of jobs: all or none.
 
 use std::collections::HashMap;
 
@@ -20,6 +20,7 @@ impl Engine {
     ) -> Result<Vec<Accepted>, Error> {
         self.forget_ended(now);
         let accepted = self.recognise(&jobs, now)?;
+        // Check everything before the first change: the group is accepted as a whole or refused as a whole.
         let fresh = |(job, accepted): &(&NewJob, &Accepted)| *accepted.id() == job.id;
         self.check_room(jobs.iter().zip(&accepted).filter(fresh).map(|(job, _)| job), now)?;
         for (job, accepted) in jobs.into_iter().zip(&accepted) {
@@ -32,7 +33,7 @@ impl Engine {
         Ok(accepted)
     }
 
-    /// Which of `jobs` were accepted before, by their idempotency keys.
+    /// Returns for each of `jobs` whether it was accepted before, by its idempotency key.
     fn recognise(&self, jobs: &[NewJob], now: Millis) -> Result<Vec<Accepted>, Error> {
         let mut fresh: HashMap<(&TenantId, &IdempotencyKey), (&[u8; 32], &JobId)> = HashMap::new();
         let mut answers = Vec::with_capacity(jobs.len());
@@ -41,6 +42,7 @@ impl Engine {
                 answers.push(Accepted::New(job.id.clone()));
                 continue;
             };
+            // A key may also repeat within the group.
             let again = fresh.get(&(&job.tenant, &idempotency.key)).copied();
             let known = || self.known(&job.tenant, &idempotency.key, now);
             match again.or_else(known) {
@@ -54,7 +56,7 @@ impl Engine {
         Ok(answers)
     }
 
-    /// The job that was accepted before under the idempotency key of `job`.
+    /// Returns the job that was accepted before under the idempotency key of `job`.
     pub(in crate::embedded) fn accepted(
         &self,
         job: &NewJob,
@@ -65,7 +67,7 @@ impl Engine {
         before.map(|before| same(idempotency, before)).transpose()
     }
 
-    /// What was accepted under that key: the digest of the request, and the job.
+    /// Returns the digest and the job that were accepted under a key.
     fn known(
         &self,
         tenant: &TenantId,
@@ -76,7 +78,7 @@ impl Engine {
         self.is_valid(known, now).then_some((&known.digest, &known.job))
     }
 
-    /// True as long as a key stands for its job.
+    /// Returns true if a key still belongs to its job.
     pub(super) fn is_valid(&self, known: &Known, now: Millis) -> bool {
         known.expires > now || known.spans_job && self.jobs.contains_key(&known.job.number())
     }
@@ -101,8 +103,8 @@ impl Engine {
         self.check_lane(total, now)
     }
 
-    /// Refuses more new jobs of a tenant than there is room for: its jobs may begin later than those of
-    /// others.
+    /// Refuses new jobs of a tenant that do not fit. The retry delay is the tenant's own, for its jobs may start
+    /// later than those of others.
     pub(super) fn check_tenant(&self, id: &TenantId, new: u64, now: Millis) -> Result<(), Error> {
         let queued = self.flows.tenant(id).map_or(0, |tenant| tenant.queued);
         let room_in_ms = |excess| self.flows.estimated_wait_of_new(id, excess - 1, now);
@@ -110,7 +112,7 @@ impl Engine {
         check_bound(Scope::Tenant, limit, (queued, new), room_in_ms)
     }
 
-    /// Refuses more new jobs than the lane has room for.
+    /// Refuses new jobs that do not fit into the lane.
     pub(super) fn check_lane(&self, new: u64, now: Millis) -> Result<(), Error> {
         let lane = &self.flows.lane;
         let room_in_ms = |excess| self.flows.estimated_drain_ms(excess, now);
@@ -141,7 +143,7 @@ impl Engine {
     }
 }
 
-/// The job that was accepted before under the key of `idempotency`, if it was for the same request.
+/// Returns the job that was accepted before under the key of `idempotency`, if it was for the same request.
 fn same(idempotency: &Idempotency, before: (&[u8; 32], &JobId)) -> Result<JobId, Error> {
     let (digest, job) = before;
     if *digest == idempotency.digest {

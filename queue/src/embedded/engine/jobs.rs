@@ -1,4 +1,4 @@
-//! Jobs, and the places where they wait.
+//! Jobs, and the sets in which they wait.
 
 use bytes::Bytes;
 
@@ -6,7 +6,7 @@ use super::{Engine, tell_event};
 use crate::{clock::Millis, embedded::record::Place, event::EventKind, id::JobId, json::RawJson};
 
 impl Engine {
-    /// Lets a job that is in no place wait: for its session, its time, or its turn.
+    /// Queues a job that is in no set: for its session, its time, or its turn.
     pub(super) fn admit(&mut self, key: u128, now: Millis) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         self.flows.lane.queued += 1;
@@ -19,6 +19,7 @@ impl Engine {
             Some(session) => self.sessions.join(&job.tenant, session, key),
             None => true,
         };
+        // Held until `dispatch` says otherwise, so that the job is in a valid place at each step.
         job.place = Place::Held;
         tell_event(&mut self.told, &job.id, event);
         if may_run {
@@ -26,7 +27,7 @@ impl Engine {
         }
     }
 
-    /// Moves a held job on: into `due` when its time has not come, else into its ready set.
+    /// Moves a held job into `due` if its time has not come, else into its ready set.
     pub(super) fn dispatch(&mut self, key: u128, now: Millis) {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         if job.not_before > now {
@@ -47,7 +48,7 @@ impl Engine {
         let Some(job) = self.jobs.get_mut(&key) else { return };
         job.place = Place::Due { until, retry };
         self.due.insert((until, key));
-        // Whoever is idle has to learn that it must look earlier.
+        // Idle workers must learn that they have to poll earlier.
         self.wake = true;
         self.flows.touch(&job.tenant).scheduled += 1;
     }
@@ -66,7 +67,7 @@ impl Engine {
         }
     }
 
-    /// Takes a waiting job out of the set that its place names.
+    /// Removes a waiting job from the set of its place.
     pub(super) fn withdraw(&mut self, key: u128) {
         let Some(job) = self.jobs.get(&key) else { return };
         match job.place {

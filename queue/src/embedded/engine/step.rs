@@ -1,4 +1,4 @@
-//! Ends of attempts, and begins of new ones.
+//! Settlements and claims.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -29,6 +29,7 @@ impl Engine {
         self.forget_ended(now);
         let settled = settlements.into_iter().map(|one| self.settle(one, now)).collect();
         self.promote(now);
+        // Settlements come first: they free slots that the claim may use.
         self.flows.place_touched(now);
         let mut leases = Vec::new();
         if claim.max > 0 {
@@ -81,10 +82,12 @@ impl Engine {
     fn settle(&mut self, settlement: Settlement, now: Millis) -> Settled {
         let key = settlement.key.job.number();
         let Some(job) = self.jobs.get_mut(&key) else { return Settled::Lost };
+        // The fence: only the worker that holds this very lease may settle.
         let Place::Running { expires, cancelling } = job.place else { return Settled::Lost };
         if job.epoch != settlement.key.epoch {
             return Settled::Lost;
         }
+        // Without usage, an attempt that was faulted or handed back is charged nothing; any other keeps its estimate.
         self.leases.remove(&(expires, key));
         let actual = match (&settlement.outcome, settlement.usage) {
             (_, Some(usage)) => usage.total(),
@@ -121,7 +124,7 @@ impl Engine {
     }
 
     fn learn(&mut self, settlement: &Settlement, started: Option<Millis>, now: Millis) {
-        // A failed attempt says nothing of how long an attempt lasts.
+        // The duration of an attempt that was faulted or handed back says nothing about a complete one.
         let unspent =
             matches!(settlement.outcome, Outcome::Faulted { .. } | Outcome::Released { .. });
         if let Some(started) = started.filter(|_| !unspent) {
@@ -133,8 +136,9 @@ impl Engine {
         }
     }
 
-    /// Where a job goes whose attempt has ended.
+    /// Moves a job whose attempt has ended to its next state.
     fn conclude(&mut self, key: u128, settlement: Settlement, now: Millis) {
+        // `unless_cancelled` has already turned retries of a cancelled job into its end.
         let attempt = (key, settlement.key.epoch);
         match settlement.outcome {
             Outcome::Succeeded { output, turn } => {
@@ -181,10 +185,11 @@ impl Engine {
                 if let Some(until) = stops_until {
                     self.flows.lane.stop(until);
                 }
+                // Another flow's job probes first, if there is one.
                 if cools_down {
                     self.flows.fall_behind(&flow, cost);
                 }
-                // In this order: a running job keeps one attempt, which then is not spent.
+                // In this order: `give_back` leaves a running job one attempt, which `unspend` then hands back.
                 self.give_back(&give_back);
                 self.unspend(key);
                 let is_kept_back = cools_down && self.flows.has_active();
@@ -199,7 +204,7 @@ impl Engine {
         self.put_back(key, again_at, event, now);
     }
 
-    /// Has a job probe a lane that is down which has not failed, if there is one: those before it are kept back.
+    /// Chooses the probe of a failing lane: a job that has not failed, if there is one. Jobs before it are kept back.
     fn choose_probe(&mut self, now: Millis) {
         let lane = &self.flows.lane;
         if lane.health.down().is_none() || !lane.is_open(now) {
@@ -207,6 +212,7 @@ impl Engine {
         }
         let mut passes_over = lane.health.passes_over();
         let mut kept_back = None;
+        // Bounded: kept-back jobs stay in the due set, so the next step continues behind them.
         for _ in 0..PROMOTE_AT_ONCE {
             let Some((_, key)) = self.flows.first() else { break };
             if self.jobs.get(&key).is_none_or(|job| job.faults.is_none()) {
@@ -218,7 +224,7 @@ impl Engine {
             self.keep_back(key, now);
             kept_back = Some(key);
         }
-        // No job is left: the last that was kept back probes.
+        // No job is left, so the last one that was kept back probes.
         if let Some(key) = kept_back.filter(|_| !self.flows.has_active()) {
             self.unschedule(key);
             self.make_ready(key);
@@ -234,10 +240,11 @@ impl Engine {
         self.flows.place_touched(now);
     }
 
-    /// Lets the jobs run that were kept back while the lane was down.
+    /// Makes the jobs ready that were kept back while the lane was down.
     pub(super) fn free_kept_back(&mut self) {
         for key in self.flows.lane.health.set_free() {
             let place = self.jobs.get(&key).map(|job| &job.place);
+            // A job may have left the due set meanwhile: cancelled, expired, or already due.
             if matches!(place, Some(Place::Due { retry: true, .. })) {
                 self.unschedule(key);
                 self.make_ready(key);
@@ -245,7 +252,7 @@ impl Engine {
         }
     }
 
-    /// Gives jobs that have not ended attempts back; a running one keeps that which it runs.
+    /// Hands attempts back to jobs that have not ended; a running job keeps the one that it runs.
     fn give_back(&mut self, suspects: &[(u128, u32)]) {
         for (key, spent) in suspects {
             let Some(job) = self.jobs.get_mut(key).filter(|job| !job.status().is_terminal()) else {
@@ -290,7 +297,7 @@ impl Engine {
         }
     }
 
-    /// In how long there may be work without a wake-up.
+    /// Returns the time until work may be visible without a wake-up.
     fn look_again(&self, now: Millis) -> Option<Duration> {
         let first = |set: &BTreeSet<(Millis, u128)>| set.first().map(|(at, _)| ms(*at));
         let lane = self.flows.lane.open_at().filter(|_| self.flows.has_active());
@@ -302,7 +309,7 @@ impl Engine {
     }
 }
 
-/// Milliseconds until a moment that is not before now, rounded up.
+/// Returns the milliseconds until a moment that is not before now, rounded up.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
 fn whole_ms(ms: f64) -> u64 {
     ms.ceil().max(0.0) as u64

@@ -1,4 +1,4 @@
-//! In how long a waiting job should begin: what stands before it, at the pace of whatever is slowest.
+//! The estimated wait of a job: the work ahead of it, at the pace of the slowest limit.
 
 use super::{
     Flow, Flows,
@@ -6,16 +6,17 @@ use super::{
 };
 use crate::{clock::Millis, fair, id::TenantId, limits::drain_ms, state::Class};
 
-/// No estimate is longer: 2^53, up to which every client can count.
+/// The longest estimate: 2^53, up to which every JSON client can count.
 const LONGEST_MS: f64 = 9_007_199_254_740_992.0;
 
 impl Flows {
-    /// In how many milliseconds a job that costs `cost` and has `ahead` jobs of its flow before it should
-    /// begin; `None` while nothing was measured of late, while it is paused and while the lane is down. The longest of:
+    /// Returns the estimated milliseconds until the start of a job with the cost `cost` and `ahead` jobs of its flow
+    /// before it; `None` while the drain rate is unknown or outdated, in a pause, and while the lane is down. It is
+    /// the longest of:
     ///
-    /// - its turn, by weight, at the rate at which the lane's jobs end;
-    /// - until the rates of its tenant, and those of the lane, let in as many as come before it;
-    /// - until so many of its tenant's attempts have ended that its cap lets it in.
+    /// - its turn, by weight, at the drain rate of the lane;
+    /// - the wait until the rates of its tenant, and those of the lane, permit the jobs before it;
+    /// - the wait until enough of its tenant's attempts have ended for its cap.
     pub(in crate::embedded) fn estimated_wait_ms(
         &self,
         flow: &Flow,
@@ -43,8 +44,7 @@ impl Flows {
         Some(wait.min(LONGEST_MS).floor() as u64)
     }
 
-    /// What a job of class standard would be told whose answer is as long as most, with so many of its
-    /// tenant's ready ones of that class ahead.
+    /// Returns the estimated wait of a new standard job of average length behind `ahead` ready jobs of its tenant.
     pub(in crate::embedded) fn estimated_wait_of_new(
         &self,
         tenant: &TenantId,
@@ -55,7 +55,7 @@ impl Flows {
         self.estimated_wait_ms(&flow, (ahead, self.lane.mean_completion()), now)
     }
 
-    /// In how many milliseconds so many jobs of the lane should have begun; `None` as above.
+    /// Returns the estimated milliseconds until `jobs` jobs of the lane have started; `None` as above.
     pub(in crate::embedded) fn estimated_drain_ms(&self, jobs: u64, now: Millis) -> Option<u64> {
         let lane = &self.lane;
         let is_closed = lane.paused || lane.health.down().is_some();
@@ -67,7 +67,7 @@ impl Flows {
         Some(drained.max(wait as u64))
     }
 
-    /// How many jobs of the lane begin until that one has, it included.
+    /// Returns the number of the lane's jobs that start until this one has, itself included.
     fn turns(&self, tenant: &Tenant, class: Class, ahead: u64) -> f64 {
         let weight = fair::weight(class, &tenant.limits);
         let is_offered = tenant.classes[class.rank()].is_offered();
@@ -77,7 +77,7 @@ impl Flows {
 }
 
 impl Tenant {
-    /// How many of its own jobs begin until that one has, it included: those of its other classes too.
+    /// Returns the number of the tenant's jobs, of all classes, that start until this one has, itself included.
     fn turns(&self, class: Class, ahead: u64) -> f64 {
         let weight = |class| fair::weight(class, &self.limits);
         let own = number(ahead) + 1.0;
@@ -88,7 +88,7 @@ impl Tenant {
         })
     }
 
-    /// In how many milliseconds the last of that many jobs finds a slot below its cap.
+    /// Returns the milliseconds until the last of `turns` jobs finds a slot below the tenant's cap.
     fn wait_for_slot(&self, turns: f64) -> f64 {
         let Some(cap) = self.limits.max_running.filter(|cap| *cap > 0) else { return 0.0 };
         let free = cap.saturating_sub(self.running);

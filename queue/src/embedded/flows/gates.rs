@@ -1,4 +1,4 @@
-//! What keeps the jobs of the lane or of a tenant from starting: the facts from which [`crate::waiting`] chooses one.
+//! The facts that block the jobs of the lane or of a tenant, from which [`crate::waiting`] chooses one reason.
 
 use super::owners::{Lane, Meters, Rates, Tenant, ms};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Tenant {
-    /// What keeps the tenant's jobs from starting.
+    /// Returns the facts that may block the tenant's jobs.
     pub(in crate::embedded) fn gate(&self, now: Millis) -> Gate {
         Gate {
             is_paused: self.paused,
@@ -18,7 +18,7 @@ impl Tenant {
 }
 
 impl Lane {
-    /// What keeps all jobs of the lane from starting.
+    /// Returns the facts that may block all jobs of the lane.
     pub(in crate::embedded) fn gate(&self, now: Millis) -> LaneGate {
         let gate = Gate {
             is_paused: self.paused,
@@ -30,7 +30,7 @@ impl Lane {
     }
 }
 
-/// When the rates permit the next attempt, rounded up; `None` if they do now.
+/// Returns the time of the next attempt that the rates permit, rounded up; `None` if they permit one now.
 fn rate_until(meters: &Meters, rates: Rates, now: Millis) -> Option<Millis> {
     let at = meters.open_at(rates);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "later than now")]

@@ -1,4 +1,4 @@
-//! What is done to many tenants at once: new bounds, recounts, forgetting.
+//! Operations on many tenants at once: new limits, recounts, deletion.
 
 use std::collections::HashMap;
 
@@ -13,9 +13,8 @@ use crate::{
 };
 
 impl Flows {
-    /// Sets the bounds of the lane and of tenants. Those that were configured before and are not named
-    /// keep what they have: until nothing of them is left, or where none is named, as by a process
-    /// that knows of none.
+    /// Sets the limits of the lane and of tenants. A tenant missing from the list keeps its limits until it is idle.
+    /// An empty list changes no tenant, because it may come from a process that knows no tenants.
     pub(in crate::embedded) fn set_limits(
         &mut self,
         lane: LaneLimits,
@@ -34,9 +33,10 @@ impl Flows {
                 || limits.clone(),
                 |fixed| TenantLimits { weight: limits.weight, ..fixed },
             );
-            // Leave `active` under the old weight, so that the sum of weights stays right.
+            // Removed from `active` under the old weight, so that the sum of weights stays correct.
             self.withdraw(id);
             let tenant = self.touch(id);
+            // The mean is kept for tenants with a cap only; an old value would mislead a later estimate.
             if limits.max_running.is_none() {
                 tenant.attempt_ms = 0.0;
             }
@@ -50,7 +50,7 @@ impl Flows {
         }
     }
 
-    /// Takes a tenant's flows out of `active`; their tags stay.
+    /// Removes a tenant's flows from `active`; their tags stay.
     fn withdraw(&mut self, id: &TenantId) {
         let Some(tenant) = self.tenants.get_mut(id) else { return };
         for class in Class::ALL {
@@ -62,8 +62,8 @@ impl Flows {
         }
     }
 
-    /// Sets every count of running jobs to what the leases say, and places every tenant anew;
-    /// answers with what differed.
+    /// Sets every count of running jobs to the number of leases, and places every tenant again; returns the number of
+    /// differences.
     pub(in crate::embedded) fn recount(
         &mut self,
         leases: &HashMap<TenantId, u32>,
@@ -89,7 +89,8 @@ impl Flows {
         repairs
     }
 
-    /// Forgets tenants that hold nothing: no jobs, no tag ahead of virtual time, no rate in use.
+    /// Deletes idle tenants: without jobs, without a tag ahead of virtual time, and without a used rate. Deleting any
+    /// other would lift its debt.
     pub(in crate::embedded) fn forget_idle(
         &mut self,
         now: Millis,
