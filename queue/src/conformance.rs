@@ -1,8 +1,7 @@
-//! What every backend promises, as tests that run on each of them.
+//! The promises of every backend, as tests that run on each of them.
 //!
-//! A promise is a function that takes a [`Stage`]: a fresh store and the clock that it obeys. The
-//! macro [`promises!`](crate::promises) makes a test of each. Semantics are tested here, never in
-//! one backend's own tests.
+//! A promise is a function that takes a [`Stage`]: a fresh store and the clock that it uses. The macro
+//! [`promises!`](crate::promises) turns each into a test. Behaviour is tested here, never in one backend's own tests.
 
 #![expect(
     clippy::expect_used,
@@ -43,11 +42,11 @@ pub use self::{
     shards::*, stage::*, stream::*, unsettled::*, waiting::*, wake::*, workers::*,
 };
 
-/// Makes a test of every promise; `$stage` is an async function that sets up a [`Stage`] and what
-/// keeps it alive: `async fn() -> (Stage, impl Sized)`.
+/// Turns every promise into a test. `$stage` is an async function that creates a [`Stage`] and the value that keeps
+/// it alive: `async fn() -> (Stage, impl Sized)`.
 ///
-/// With `together`, makes one async function `all` of them, which calls `$stage` with the name of
-/// each promise: for a store that is slow to start.
+/// With `together`, it creates one async function `all`, which calls `$stage` with the name of each promise: for a
+/// store that is slow to start.
 #[macro_export]
 macro_rules! promises {
     ($stage:path) => {

@@ -20,7 +20,7 @@ pub(super) fn keyed(job: NewJob, key: &str, digest: u8) -> NewJob {
     NewJob { idempotency: Some(idempotency), ..job }
 }
 
-/// An accepted job waits for a worker, first in its line.
+/// An accepted job waits for a worker, in order.
 pub async fn a_job_is_accepted_and_seen(stage: Stage) {
     let first = stage.accept(stage.job("ann")).await;
     let second = stage.accept(stage.job("ann")).await;
@@ -33,7 +33,7 @@ pub async fn a_job_is_accepted_and_seen(stage: Stage) {
     assert_eq!(stage.claim_one().await.key.job, first);
 }
 
-/// A repetition is answered with the job that is there, in the same call and in a later one.
+/// A repetition is answered with the existing job, in the same call and in a later one.
 pub async fn the_same_key_and_request_is_the_same_job(stage: Stage) {
     let twice = vec![keyed(stage.job("ann"), "k", 1), keyed(stage.job("ann"), "k", 1)];
     let first = twice[0].id.clone();
@@ -45,7 +45,7 @@ pub async fn the_same_key_and_request_is_the_same_job(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Another request under a used key is refused, and all that came with it.
+/// Another request under a used key is refused, with all jobs of the call.
 pub async fn the_same_key_and_another_request_is_refused(stage: Stage) {
     stage.accept(keyed(stage.job("ann"), "k", 1)).await;
     let jobs = vec![stage.job("ann"), keyed(stage.job("ann"), "k", 2)];
@@ -54,7 +54,7 @@ pub async fn the_same_key_and_another_request_is_refused(stage: Stage) {
     assert_eq!(stage.claim(10).await.len(), 1);
 }
 
-/// A key stands for its job until that is forgotten, however late that is, and for its TTL at least.
+/// A key belongs to its job until the job is deleted, however late that is, and at least for its TTL.
 pub async fn a_key_lives_as_long_as_its_job(stage: Stage) {
     let ttl = Duration::from_secs(3600);
     let delayed = NewJob { delay: 3 * ttl, ..stage.job("ann") };
@@ -87,14 +87,14 @@ pub async fn a_key_outlives_a_late_retry(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A key is a tenant's own.
+/// A key is unique within its tenant only.
 pub async fn keys_of_two_tenants_do_not_meet(stage: Stage) {
     let ann = stage.accept(keyed(stage.job("ann"), "k", 1)).await;
     let bob = stage.accept(keyed(stage.job("bob"), "k", 2)).await;
     assert_ne!(ann, bob);
 }
 
-/// Over the lane's bound nothing is accepted, and the answer says so.
+/// Above the lane's limit nothing is accepted, and the error names the limit.
 pub async fn a_full_lane_accepts_all_or_nothing(stage: Stage) {
     let lane = LaneLimits { max_queued: 2, ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &lane, &[]).await.unwrap();
@@ -109,7 +109,7 @@ pub async fn a_full_lane_accepts_all_or_nothing(stage: Stage) {
     stage.queue.submit(vec![stage.job("ann"), stage.job("bob")]).await.unwrap();
 }
 
-/// A tenant at its bound does not close the door to others.
+/// A tenant at its limit does not block other tenants.
 pub async fn a_full_tenant_leaves_room_for_others(stage: Stage) {
     let limits = TenantLimits { max_queued: Some(1), ..TenantLimits::default() };
     let lane = LaneLimits::default();
@@ -123,7 +123,7 @@ pub async fn a_full_tenant_leaves_room_for_others(stage: Stage) {
     }
 }
 
-/// Who finds no room is told how many wait, and how many of its jobs are new.
+/// A refusal reports how many jobs wait and how many jobs of the call are new.
 pub async fn a_refusal_counts_what_waits_and_what_is_new(stage: Stage) {
     let bound = TenantLimits { max_queued: Some(3), ..TenantLimits::default() };
     let lane = LaneLimits { max_queued: 5, ..LaneLimits::default() };
@@ -131,7 +131,7 @@ pub async fn a_refusal_counts_what_waits_and_what_is_new(stage: Stage) {
     stage.accept(keyed(stage.job("ann"), "k", 1)).await;
     let known = || keyed(stage.job("ann"), "k", 1);
     let jobs = |name: &str, count| (0..count).map(|_| stage.job(name)).collect::<Vec<_>>();
-    for (jobs, told) in [
+    for (jobs, reported) in [
         (jobs("ann", 3), (Scope::Tenant, 3, 1, 3)),
         (jobs("ann", 300), (Scope::Tenant, 3, 1, 300)),
         ([vec![known()], jobs("ann", 4)].concat(), (Scope::Tenant, 3, 1, 4)),
@@ -142,17 +142,17 @@ pub async fn a_refusal_counts_what_waits_and_what_is_new(stage: Stage) {
         let Err(Error::Full { scope, limit, waiting, new, .. }) = refused else {
             panic!("{refused:?}")
         };
-        assert_eq!((scope, limit, waiting, new), told);
+        assert_eq!((scope, limit, waiting, new), reported);
     }
     let fits = [vec![known()], jobs("ann", 2)].concat();
     assert_eq!(stage.queue.submit(fits).await.unwrap().len(), 3);
-    // Where less has room than waits already, what is known is answered all the same.
+    // A call without new jobs is answered even if the limit is below the number of waiting jobs.
     let lane = LaneLimits { max_queued: 1, ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &lane, &[]).await.unwrap();
     assert_eq!(stage.queue.submit(vec![known()]).await.unwrap().len(), 1);
 }
 
-/// Of several tenants without room the first is named, however the jobs are mixed.
+/// Of several tenants without room, the error names the first, in any mixture of their jobs.
 pub async fn the_first_tenant_without_room_is_named(stage: Stage) {
     let bounds = [("ann", 1), ("bob", 2), ("cem", 3), ("dan", 4)];
     let tenants = bounds.map(|(name, bound)| {
@@ -175,8 +175,8 @@ pub async fn the_first_tenant_without_room_is_named(stage: Stage) {
     }
 }
 
-/// Jobs of one flow begin in the order of their acceptance, whatever their names, in groups of any size
-/// and among jobs of others.
+/// Jobs of one flow start in the order of their acceptance, whatever their ids, in groups of any size and between
+/// jobs of other flows.
 pub async fn jobs_of_a_flow_begin_as_they_were_accepted(stage: Stage) {
     let mut accepted = Vec::new();
     for (count, keeps_events) in [(1, false), (2, true), (98, false), (300, false), (7, true)] {
@@ -187,16 +187,16 @@ pub async fn jobs_of_a_flow_begin_as_they_were_accepted(stage: Stage) {
         accepted.extend(backwards.iter().map(|job| (job.tenant.clone(), job.id.clone())));
         stage.queue.submit(backwards).await.unwrap();
     }
-    let mut begun = Vec::new();
-    while begun.len() < accepted.len() {
+    let mut started = Vec::new();
+    while started.len() < accepted.len() {
         let leases = stage.claim(64).await;
-        assert!(!leases.is_empty(), "{} have begun", begun.len());
-        begun.extend(leases.into_iter().map(|lease| (lease.key.tenant, lease.key.job)));
+        assert!(!leases.is_empty(), "{} have started", started.len());
+        started.extend(leases.into_iter().map(|lease| (lease.key.tenant, lease.key.job)));
     }
-    // Stable: within a tenant the order stays.
+    // The sort is stable, so the order within a tenant does not change.
     accepted.sort_by(|(ours, _), (theirs, _)| ours.cmp(theirs));
-    begun.sort_by(|(ours, _), (theirs, _)| ours.cmp(theirs));
-    assert_eq!(begun, accepted);
+    started.sort_by(|(ours, _), (theirs, _)| ours.cmp(theirs));
+    assert_eq!(started, accepted);
     stage.assert_sound().await;
 }
 
@@ -217,7 +217,7 @@ pub async fn a_delayed_job_waits_for_its_time(stage: Stage) {
     assert_eq!(stage.status(&id).await, Status::Running);
 }
 
-/// A body of any size reaches the worker as it was.
+/// A body of any size reaches the worker unchanged.
 pub async fn a_large_body_arrives_whole(stage: Stage) {
     for size in [0, 1, 2048, 2049, 1_000_000] {
         let body = Bytes::from(vec![b'x'; size]);

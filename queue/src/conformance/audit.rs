@@ -1,4 +1,4 @@
-//! Looking inside a store for what must never be.
+//! An audit of a store's data.
 
 use crate::{
     embedded::Embedded,
@@ -7,12 +7,12 @@ use crate::{
     redis::RedisStore,
 };
 
-/// What an audit found.
+/// The result of an audit.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Audit {
-    /// What must never be, in words; empty in a store that is sound.
+    /// The violated invariants, in words; empty in a sound store.
     pub faults: Vec<String>,
-    /// The shard's virtual time, which never goes back.
+    /// The shard's virtual time, which never decreases.
     pub vtime: f64,
 }
 
@@ -23,13 +23,13 @@ impl Embedded {
         self.inspect(shard)
     }
 
-    /// What a shard keeps, sorted: `job:…`, `tenant:…`, `key:…` and `talk:…`, seen or not.
+    /// Returns the names of all data of a shard, visible or not, sorted: `job:…`, `tenant:…`, `key:…` and `talk:…`.
     #[must_use]
     pub fn kept(&self, shard: &Shard) -> Vec<String> {
         self.names(shard)
     }
 
-    /// Counts one more that runs than does, of the lane and of each tenant: for `reconcile` to repair.
+    /// Adds one to the counts of running jobs, of the lane and of each tenant: for `reconcile` to repair.
     pub fn miscount(&self, shard: &Shard) {
         self.spoil(shard);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::stage::{LEASE, RELEASED, Stage, retry_after, tenant_id};
 use crate::{NewJob, Outcome, Status, job::State, lease::Settled, news::News};
 
-/// A waiting job ends when its owner says so, wherever it waits.
+/// A waiting job is cancelled at once, in any place.
 pub async fn a_waiting_job_is_cancelled_at_once(stage: Stage) {
     let ready = stage.accept(stage.job("ann")).await;
     let delayed = NewJob { delay: Duration::from_secs(60), ..stage.job("ann") };
@@ -21,7 +21,7 @@ pub async fn a_waiting_job_is_cancelled_at_once(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A running job's worker hears of the cancel at once, and again with its heartbeat.
+/// The worker of a running job receives the cancel at once, and again with its heartbeat.
 pub async fn a_running_job_is_cancelled_by_its_worker(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
@@ -31,7 +31,7 @@ pub async fn a_running_job_is_cancelled_by_its_worker(stage: Stage) {
     loop {
         match listener.next().await {
             News::Cancel => break,
-            // The subscription may have begun only now, and the cancel come before it.
+            // The subscription may have started after the cancel.
             News::Missed => break,
             News::Ended(_) | News::Event(_) => {}
         }
@@ -45,12 +45,12 @@ pub async fn a_running_job_is_cancelled_by_its_worker(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Whatever ends the attempt of a job that is to end, the job does not run again.
+/// A cancelled job does not run again, whatever the outcome of its attempt.
 pub async fn a_cancelled_job_does_not_run_again(stage: Stage) {
     let ends = [
         Some(RELEASED),
         Some(retry_after(Duration::ZERO, 1)),
-        None, // its worker dies
+        None, // its worker is lost
     ];
     for end in ends {
         let id = stage.accept(stage.job("ann")).await;
@@ -68,7 +68,7 @@ pub async fn a_cancelled_job_does_not_run_again(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Who was given up for dead is told so, and not that its job shall end, which another runs.
+/// A worker whose lease expired is told that it lost the lease, and receives no cancel of the job's new attempt.
 pub async fn a_zombie_is_not_told_of_a_cancel(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let zombie = stage.claim_one().await;
@@ -81,7 +81,7 @@ pub async fn a_zombie_is_not_told_of_a_cancel(stage: Stage) {
     assert_eq!((beat.lost, beat.cancelled), (keys[..1].to_vec(), keys[1..].to_vec()));
 }
 
-/// To a stranger the job is not there.
+/// A job of another tenant does not exist for the caller.
 pub async fn a_foreign_job_cannot_be_cancelled_or_retried(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     assert!(!stage.store().cancel(&tenant_id("bob"), &id).await.unwrap());

@@ -1,11 +1,11 @@
-//! Promises about jobs that are deleted, and about what is attached to one.
+//! Promises about the deletion of jobs, and about attached bytes.
 
 use bytes::Bytes;
 
 use super::stage::{Stage, failed, tenant_id};
 use crate::{NewJob, Status, backend::ListQuery};
 
-/// Nothing of a deleted job can be read, and its tenant goes on.
+/// A deleted job cannot be read, and other jobs of its tenant are not affected.
 pub async fn a_deleted_job_is_gone(stage: Stage) {
     let body = Bytes::from(vec![b'x'; 5000]);
     let id = stage.accept(NewJob { body, keeps_events: true, ..stage.job("ann") }).await;
@@ -30,7 +30,7 @@ pub async fn a_deleted_job_is_gone(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A job that waits or runs, or is another tenant's, stays.
+/// A waiting or running job is not deleted, nor one of another tenant.
 pub async fn only_an_ended_job_is_deleted(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let ann = tenant_id("ann");
@@ -43,7 +43,7 @@ pub async fn only_an_ended_job_is_deleted(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Attached bytes outlast the success of the job, whose own body does not.
+/// Attached bytes are kept after the success of the job, unlike its body.
 pub async fn what_is_attached_to_a_job_can_be_read(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     assert_eq!(stage.store().attached(&id).await.unwrap(), None);

@@ -3,7 +3,8 @@
 use super::stage::Stage;
 use crate::directory::Directory;
 
-/// Of writers that know the same version one wins, and readers are sent the directory when it is new to them.
+/// Of several writers with the same known version one succeeds, and readers receive the directory only if it is new
+/// to them.
 pub async fn a_directory_is_replaced_by_one_writer(stage: Stage) {
     let store = stage.store();
     let first = store.directory(1).await.unwrap().expect("it is another version");

@@ -1,4 +1,4 @@
-//! Promises about what a waiting job is told of its wait.
+//! Promises about the estimated wait of a job.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -14,18 +14,18 @@ use crate::{
     limits::{LaneLimits, TenantLimits},
 };
 
-/// A fleet at work, and those that are asked, once, how long they will wait. A turn takes 100 ms.
+/// A run of a fleet, and the jobs whose estimates are read once. A turn takes 100 ms.
 struct Play {
     asked: Vec<JobId>,
-    /// At which turn.
+    /// The turn at which the estimates are read.
     at: u64,
     turns: u64,
-    /// How many turns the attempt takes that a tenant begins as the n-th of all.
+    /// The number of turns of the n-th attempt, which is one of this tenant.
     takes: fn(&str, u64) -> u64,
 }
 
 impl Play {
-    /// Plays it; answers how far off each was that was told a time, sorted.
+    /// Runs the fleet, and returns the relative errors of the estimates, sorted.
     async fn errors(self, stage: &Stage) -> Vec<f64> {
         let mut running: Vec<(u64, Lease)> = Vec::new();
         let mut told = HashMap::new();
@@ -59,7 +59,7 @@ impl Play {
     }
 }
 
-/// What a job that waits for its turn is told.
+/// Returns the estimated wait of a queued job.
 async fn told_wait(stage: &Stage, id: &JobId) -> Option<Duration> {
     match stage.see(id).await.state {
         State::Queued { estimated_wait_ms, .. } => estimated_wait_ms.map(Duration::from_millis),
@@ -69,7 +69,7 @@ async fn told_wait(stage: &Stage, id: &JobId) -> Option<Duration> {
     }
 }
 
-/// Tells how far off so many estimates were, which must be no more than that: the median, and p90.
+/// Prints the errors of the estimates, and asserts their number and the largest median and p90.
 #[track_caller]
 fn check(what: &str, count: usize, errors: &[f64], (median, p90): (f64, f64)) {
     assert_eq!(errors.len(), count, "all begin that were told a time");
@@ -88,8 +88,8 @@ fn cap(most: u32) -> TenantLimits {
     TenantLimits { max_running: Some(most), ..TenantLimits::default() }
 }
 
-/// It comes true, nearly: for tenants of unlike weights, whose attempts take one to three turns and
-/// cost 50 to 150 tokens.
+/// The estimate is accurate for tenants of different weights, whose attempts take one to three turns and cost 50 to
+/// 150 tokens.
 pub async fn the_estimate_comes_true(stage: Stage) {
     let weight = |weight| TenantLimits { weight, ..TenantLimits::default() };
     let tenants = [("a", weight(1)), ("b", weight(2)), ("c", weight(4))];
@@ -104,21 +104,21 @@ pub async fn the_estimate_comes_true(stage: Stage) {
     check("turns by weight", count, &play.errors(&stage).await, (0.15, 0.5));
 }
 
-/// It heeds what a tenant may run at once, beside others that are served much faster.
+/// The estimate includes a tenant's cap, beside tenants that are served much faster.
 pub async fn the_estimate_heeds_a_cap(stage: Stage) {
     limit(&stage, &[("ann", cap(1)), ("bob", cap(2)), ("cem", cap(3))]).await;
     let mut asked = backlog(&stage, "ann", Class::Standard, 40).await.split_off(10);
     asked.extend(backlog(&stage, "cem", Class::Standard, 120).await.split_off(30));
     backlog(&stage, "bob", Class::Standard, 1000).await;
-    // Bob's take a turn each, and twenty end in a second.
+    // An attempt of bob takes a turn, and twenty end in a second.
     let takes = |tenant: &str, begun| if tenant == "bob" { 1 } else { 9 + begun % 3 };
     let count = asked.len();
     let play = Play { asked, at: 50, turns: 450, takes };
     check("a cap", count, &play.errors(&stage).await, (0.1, 0.3));
 }
 
-/// It heeds how many attempts, and how many tokens, a tenant may begin in a minute, beside another that
-/// is served much faster.
+/// The estimate includes a tenant's limits of attempts and tokens per minute, beside a tenant that is served much
+/// faster.
 pub async fn the_estimate_heeds_a_tenants_rates(stage: Stage) {
     let requests = TenantLimits { requests_per_minute: Some(60), ..TenantLimits::default() };
     let tokens = TenantLimits { tokens_per_minute: Some(6000), ..TenantLimits::default() };
@@ -132,7 +132,7 @@ pub async fn the_estimate_heeds_a_tenants_rates(stage: Stage) {
     check("a tenant's rates", count, &play.errors(&stage).await, (0.05, 0.1));
 }
 
-/// It heeds how many attempts a lane may begin in a minute, for all its tenants.
+/// The estimate includes a lane's limit of attempts per minute, for all its tenants.
 pub async fn the_estimate_heeds_a_lanes_rates(stage: Stage) {
     let requests = LaneLimits { requests_per_minute: Some(60), ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &requests, &[]).await.unwrap();
@@ -143,7 +143,7 @@ pub async fn the_estimate_heeds_a_lanes_rates(stage: Stage) {
     check("a lane's rates", count, &play.errors(&stage).await, (0.05, 0.1));
 }
 
-/// Who has too many waiting is told when its own are fewer, however fast those of others are served.
+/// The retry time of a full tenant depends on its own jobs, however fast other tenants are served.
 pub async fn a_full_tenant_is_told_when_it_has_room(stage: Stage) {
     let slow = TenantLimits {
         requests_per_minute: Some(60),
@@ -155,7 +155,7 @@ pub async fn a_full_tenant_is_told_when_it_has_room(stage: Stage) {
     backlog(&stage, "bob", Class::Standard, 1500).await;
     let play = Play { asked: Vec::new(), at: u64::MAX, turns: 150, takes: |_, _| 1 };
     play.errors(&stage).await;
-    // Of ann's, 60 have begun at once and then one a second; a hundred of bob's end each second.
+    // 60 jobs of ann have started at once, then one each second; a hundred jobs of bob end each second.
     let waiting = stage.store().stats(&stage.shard, Some(&tenant_id("ann"))).await.unwrap().queued;
     let more = 100 - waiting + 20;
     let jobs = (0..more).map(|_| stage.job("ann")).collect();
@@ -165,10 +165,10 @@ pub async fn a_full_tenant_is_told_when_it_has_room(stage: Stage) {
     assert!((19..=21).contains(&retry_after.as_secs()), "{retry_after:?}");
 }
 
-/// How long a tenant's attempts last is learnt from those that were spent, whatever became of them; an
-/// attempt that was given back, or whose worker died, says nothing of it.
+/// The mean duration of a tenant's attempts includes every spent attempt, whatever its outcome. An attempt that was
+/// handed back, or whose worker was lost, does not count.
 pub async fn the_estimate_knows_how_long_attempts_last(stage: Stage) {
-    // Bob's jobs end so fast that it is the cap which ann's wait for.
+    // Bob's jobs end so fast that only the cap delays ann's.
     backlog(&stage, "bob", Class::Standard, 250).await;
     let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
     play.errors(&stage).await;
@@ -189,16 +189,16 @@ pub async fn the_estimate_knows_how_long_attempts_last(stage: Stage) {
     spend(5 * second, |_| RELEASED).await;
     stage.claim_one().await;
     stage.pass(20 * second);
-    // The measure of the drain is outdated by now; a job that ends renews it.
+    // The drain rate is outdated by now; a job that ends renews it.
     stage.accept(stage.job("bob")).await;
     let renewing = stage.claim_one().await;
     stage.succeed(renewing).await;
     stage.reap().await;
     assert_eq!(told_wait(&stage, last).await, Some(55 * second));
-    // One of 17 s moves the mean by its sixteenth part.
+    // One attempt of 17 s moves the mean by a sixteenth of the difference.
     spend(17 * second, failed).await;
     assert_eq!(told_wait(&stage, last).await, Some(54 * 2 * second));
-    // It is kept as long as the cap is.
+    // The mean is kept as long as the cap exists.
     limit(&stage, &[("ann", cap(2))]).await;
     assert_eq!(told_wait(&stage, last).await, Some(53 * second));
     limit(&stage, &[("ann", TenantLimits::default())]).await;
@@ -206,8 +206,7 @@ pub async fn the_estimate_knows_how_long_attempts_last(stage: Stage) {
     assert!(told_wait(&stage, last).await.is_some_and(|wait| wait < 53 * second));
 }
 
-/// How fast jobs are worked off is learnt from those that have begun: not from a backlog that is cancelled,
-/// or comes too late.
+/// The drain rate counts only jobs that had started: not a backlog that is cancelled or expires.
 pub async fn what_ends_unbegun_is_not_taken_for_drain(stage: Stage) {
     let play = |turns| Play { asked: Vec::new(), at: u64::MAX, turns, takes: |_, _| 10 };
     let drain = async || stage.store().stats(&stage.shard, None).await.unwrap().drain_per_s;
@@ -226,7 +225,7 @@ pub async fn what_ends_unbegun_is_not_taken_for_drain(stage: Stage) {
     assert!((8.0..12.0).contains(&after), "{after} jobs end per second, not {before}");
 }
 
-/// The estimate is none once no job of a lane in which jobs wait has ended for ten seconds, and comes back with the next.
+/// The estimate disappears if no job has ended for ten seconds while jobs wait, and returns with the next end.
 pub async fn an_estimate_expires_with_its_measure(stage: Stage) {
     let last = backlog(&stage, "ann", Class::Standard, 300).await.pop().expect("a job");
     let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
@@ -242,7 +241,7 @@ pub async fn an_estimate_expires_with_its_measure(stage: Stage) {
     assert!(told_wait(&stage, &last).await.is_some());
 }
 
-/// A lane with long calls has an estimate between two ends, too, but none if no call runs.
+/// A lane with long calls keeps its estimate between two ends, as long as a call runs.
 pub async fn an_estimate_lasts_as_long_as_calls(stage: Stage) {
     let last = backlog(&stage, "ann", Class::Standard, 5).await.pop().expect("a job");
     for _ in 0..2 {
@@ -261,7 +260,7 @@ pub async fn an_estimate_lasts_as_long_as_calls(stage: Stage) {
     assert_eq!(told_wait(&stage, &last).await, None);
 }
 
-/// Nobody knows how long a pause lasts.
+/// The duration of a pause is unknown, so a paused job has no estimate.
 pub async fn the_estimate_of_a_paused_job_is_none(stage: Stage) {
     let last = backlog(&stage, "ann", Class::Standard, 300).await.pop().expect("a job");
     let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };

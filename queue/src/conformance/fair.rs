@@ -10,13 +10,13 @@ use crate::{
     limits::{LaneLimits, TenantLimits},
 };
 
-/// How many attempts run at once.
+/// The number of attempts that run at once.
 pub(super) const SLOTS: usize = 10;
 
-/// Who was served, in order.
+/// The served tenants and classes, in order.
 type Starts = Vec<(String, Class)>;
 
-/// A fleet with [`SLOTS`] places, each attempt of which takes one turn of the clock.
+/// A fleet with [`SLOTS`] slots, in which each attempt takes one turn of the clock.
 struct Fleet<'a> {
     stage: &'a Stage,
     running: Vec<Lease>,
@@ -27,8 +27,7 @@ impl<'a> Fleet<'a> {
         Self { stage, running: Vec::new() }
     }
 
-    /// Ends what runs, at a cost of `tokens`, and begins as much anew; until `count` attempts have
-    /// begun.
+    /// Settles all running attempts at a cost of `tokens`, and claims new ones, until `count` attempts have started.
     async fn serve(&mut self, count: usize, tokens: fn(&str) -> u64) -> Starts {
         let mut starts = Starts::new();
         while starts.len() < count {
@@ -47,7 +46,7 @@ impl<'a> Fleet<'a> {
     }
 }
 
-/// Lets `count` jobs of `tenant` wait, each thought to cost 100 tokens.
+/// Submits `count` jobs of `tenant`, each with an estimate of 100 tokens.
 pub(super) async fn backlog(stage: &Stage, tenant: &str, class: Class, count: usize) -> Vec<JobId> {
     let cost = Estimate { prompt: 0, completion: Some(100) };
     let jobs = (0..count).map(|_| NewJob { class, cost, ..stage.job(tenant) }).collect();
@@ -61,7 +60,7 @@ fn share<T>(starts: &[T], of: impl Fn(&T) -> bool) -> f64 {
     part(starts.iter().filter(|start| of(start)).count()) / part(starts.len())
 }
 
-/// Twenty jobs beside a hundred thousand of another tenant have all begun within forty starts.
+/// Twenty jobs beside a hundred thousand of another tenant have all started within forty starts.
 pub async fn a_light_tenant_does_not_wait_behind_a_heavy_one(stage: Stage) {
     for _ in 0..10 {
         backlog(&stage, "heavy", Class::Standard, 10_000).await;
@@ -72,11 +71,11 @@ pub async fn a_light_tenant_does_not_wait_behind_a_heavy_one(stage: Stage) {
     let starts = fleet.serve(40, |_| 100).await;
     let light = |start: &(String, Class)| start.0 == "light";
     let last = starts.iter().rposition(light).map_or(0, |place| place + 1);
-    tell(&format!("the last of the light tenant's is start {last}"));
+    tell(&format!("the last job of the light tenant is start {last}"));
     assert_eq!(starts.iter().filter(|start| light(start)).count(), 20);
 }
 
-/// Three backlogged tenants are served by their weights.
+/// Three tenants with backlogs are served by their weights.
 pub async fn turns_go_by_weight(stage: Stage) {
     let weighted = |name, weight| (tenant_id(name), TenantLimits { weight, ..Default::default() });
     let tenants = [weighted("a", 1), weighted("b", 3), weighted("c", 6)];
@@ -93,8 +92,8 @@ pub async fn turns_go_by_weight(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// What counts is what an answer really cost: a tenant with answers twelve times as long is served
-/// a twelfth as often, although all were thought to cost the same.
+/// Actual costs count: a tenant with answers twelve times as long is served a twelfth as often, although all
+/// estimates are equal.
 pub async fn turns_are_paid_in_tokens(stage: Stage) {
     let cost = |tenant: &str| if tenant == "long" { 6000 } else { 500 };
     backlog(&stage, "long", Class::Standard, 600).await;
@@ -113,7 +112,7 @@ pub async fn turns_are_paid_in_tokens(stage: Stage) {
     assert!((jobs * 13.0 - 1.0).abs() <= 0.05, "long answers were {jobs} of all, not 1 of 13");
 }
 
-/// Higher classes come first, by 16 : 4 : 1, and none starves.
+/// Higher classes are preferred by 16 : 4 : 1, and none starves.
 pub async fn classes_are_served_by_weight(stage: Stage) {
     for class in Class::ALL {
         backlog(&stage, "ann", class, 1700).await;
@@ -126,14 +125,14 @@ pub async fn classes_are_served_by_weight(stage: Stage) {
     }
 }
 
-/// Tells what was measured, for those who run it with `--no-capture`.
+/// Prints measured figures, shown with `--no-capture`.
 #[expect(clippy::print_stderr, reason = "the figures of a test")]
 pub(super) fn tell(figures: &str) {
     eprintln!("{figures}");
 }
 
-/// Bursts of interactive jobs wait beside a flood of batch jobs nearly as long as they do alone, and
-/// the flood goes on.
+/// Bursts of interactive jobs wait hardly longer beside a flood of batch jobs than alone, and the flood is still
+/// served.
 pub async fn a_flood_of_batch_jobs_is_hardly_felt(stage: Stage) {
     let (alone, none) = interactive_waits(&stage).await;
     backlog(&stage, "bulk", Class::Batch, 5000).await;
@@ -142,11 +141,11 @@ pub async fn a_flood_of_batch_jobs_is_hardly_felt(stage: Stage) {
     let (alone, beside) = (p99(&alone), p99(&beside));
     tell(&format!("p99 {alone:?} alone, {beside:?} beside {batch} batch jobs"));
     assert!(beside <= 2 * alone, "{beside:?} instead of {alone:?}");
-    assert!(none == 0 && batch > 1000, "{batch} of the flood began");
+    assert!(none == 0 && batch > 1000, "{batch} of the flood started");
 }
 
-/// The waits of interactive jobs, sorted, where forty come at once and half of the
-/// fleet would do; and how many batch jobs began meanwhile.
+/// Returns the waits of interactive jobs, sorted, if forty arrive at once and half of the fleet is enough; and the
+/// number of batch jobs that started meanwhile.
 async fn interactive_waits(stage: &Stage) -> (Vec<Duration>, usize) {
     let (mut waits, mut batch) = (Vec::new(), 0);
     let mut running: Vec<Lease> = Vec::new();
@@ -169,7 +168,7 @@ async fn interactive_waits(stage: &Stage) -> (Vec<Duration>, usize) {
     (waits, batch)
 }
 
-/// Where a flow is closed in the middle of a claim, its neighbours' turns stay what they were.
+/// A flow that closes during a claim does not change the turns of its neighbours.
 pub async fn a_flow_that_closes_gives_nobody_two_turns(stage: Stage) {
     let cap = TenantLimits { max_running: Some(1), ..TenantLimits::default() };
     stage.queue.set_limits(HashMap::new(), &[(tenant_id("a"), cap)]).await.unwrap();
@@ -182,7 +181,7 @@ pub async fn a_flow_that_closes_gives_nobody_two_turns(stage: Stage) {
     assert_eq!(turns, ["a", "b", "c"]);
 }
 
-/// Whoever was away comes back as an equal: nothing was saved up, nothing was lost.
+/// A tenant that was idle returns as an equal: it saved no turns and lost none.
 pub async fn being_away_saves_nothing_up(stage: Stage) {
     backlog(&stage, "ann", Class::Standard, 2000).await;
     backlog(&stage, "bob", Class::Standard, 10).await;
@@ -194,7 +193,7 @@ pub async fn being_away_saves_nothing_up(stage: Stage) {
     assert!((share - 0.5).abs() <= 0.03, "bob came back to {share}");
 }
 
-/// A tenant that asks for far more than it uses does not keep one waiting that comes later.
+/// A tenant that estimates far more than it uses does not delay a tenant that arrives later.
 pub async fn an_estimate_that_was_too_high_delays_nobody(stage: Stage) {
     let cost = Estimate { prompt: 0, completion: Some(1 << 30) };
     let greedy: Vec<_> = (0..2 * SLOTS).map(|_| NewJob { cost, ..stage.job("greedy") }).collect();
@@ -210,7 +209,7 @@ pub async fn an_estimate_that_was_too_high_delays_nobody(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Jobs that are thought to cost nothing cost something: others have their turns beside them.
+/// Jobs with an estimate of zero tokens cost something, so other tenants have their turns beside them.
 pub async fn what_costs_nothing_takes_turns(stage: Stage) {
     for (tenant, completion) in [("ann", Some(0)), ("bob", Some(1))] {
         let cost = Estimate { prompt: 0, completion };
@@ -221,8 +220,7 @@ pub async fn what_costs_nothing_takes_turns(stage: Stage) {
     assert_eq!(leases.iter().filter(|lease| lease.key.tenant == tenant_id("bob")).count(), 5);
 }
 
-/// What a tenant asks for beyond all reason closes a lane with a rate no longer than the most that an
-/// attempt may cost.
+/// An absurd estimate closes a lane with a rate no longer than the largest possible cost of an attempt.
 pub async fn what_is_asked_for_beyond_reason_closes_no_lane_for_long(stage: Stage) {
     let rate = LaneLimits { tokens_per_minute: Some(MOST_TOKENS), ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &rate, &[]).await.unwrap();
@@ -236,7 +234,7 @@ pub async fn what_is_asked_for_beyond_reason_closes_no_lane_for_long(stage: Stag
     assert_eq!(stage.claim(1).await.len(), 1);
 }
 
-/// An attempt that is begun and given back costs its tenant nothing.
+/// An attempt that is started and handed back costs its tenant nothing.
 pub async fn what_is_given_back_costs_nothing(stage: Stage) {
     let one = LaneLimits { max_running: Some(1), ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &one, &[]).await.unwrap();

@@ -1,4 +1,4 @@
-//! Promises about what is found among a tenant's jobs, and what can be read of each.
+//! Promises about the filters of lists, and about the data that can be read of a job.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ fn ids(page: &Page) -> Vec<JobId> {
     page.jobs.iter().map(|job| job.id.clone()).collect()
 }
 
-/// A page over two lanes ends where one of them was not looked at any further.
+/// A page over two lanes ends at the point at which one of them stopped reading.
 pub async fn a_page_stops_where_a_lane_does(stage: Stage) {
     let name = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
     let other = Lane { models: vec!["b".to_owned()], ..Lane::named(name) };
@@ -39,7 +39,7 @@ pub async fn a_page_stops_where_a_lane_does(stage: Stage) {
     assert_eq!((seen, query.after), (vec![Vec::new(), wanted.to_vec()], None));
 }
 
-/// Only jobs of a model, or with an error code, or since a moment, are listed.
+/// A list can be limited to jobs of a model, with an error code, or since a moment.
 pub async fn a_list_tells_what_went_wrong(stage: Stage) {
     let of = |url: &str, model: &str| {
         let job = stage.job("ann");
@@ -93,7 +93,7 @@ pub async fn a_body_can_be_read_until_it_is_answered(stage: Stage) {
     assert_eq!(body(&stage.job("ann").id).await, None);
 }
 
-/// Ready jobs are counted by class, whatever else their tenants do.
+/// Ready jobs are counted by class, whatever other jobs their tenants have.
 pub async fn ready_jobs_are_counted_by_class(stage: Stage) {
     let of = |tenant: &str, class| NewJob { class, ..stage.job(tenant) };
     for (tenant, class) in [

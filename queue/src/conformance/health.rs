@@ -1,4 +1,4 @@
-//! Promises about whom a failed attempt is charged to, and about lanes whose upstream fails.
+//! Promises about the charging of failed attempts, and about lanes whose upstream fails.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn accept(stage: &Stage, count: usize) -> Vec<JobId> {
     ids
 }
 
-/// Fails the attempts one after the other, without a delay before the next.
+/// Fails the attempts one after the other, each without a delay before the next attempt.
 async fn fail(stage: &Stage, leases: impl IntoIterator<Item = Lease>, fault: Fault) {
     for lease in leases {
         let outcome = faulted(fault, Duration::ZERO, lease.attempt);
@@ -32,25 +32,25 @@ async fn fail(stage: &Stage, leases: impl IntoIterator<Item = Lease>, fault: Fau
     }
 }
 
-/// Who was charged for the failed attempts of a job.
+/// Returns the parties that the failed attempts of a job were charged to.
 async fn charges(stage: &Stage, id: &JobId) -> Vec<ChargedTo> {
     stage.see(id).await.errors.iter().map(|failed| failed.charged_to).collect()
 }
 
-/// Lets the lane cool down.
+/// Makes the lane cool down.
 async fn break_down(stage: &Stage) {
     let lease = stage.claim_one().await;
     fail(stage, [lease], Fault::Certain).await;
     assert!(stage.claim(10).await.is_empty(), "the lane is not down");
 }
 
-/// In how long the lane, which is down, is probed.
+/// Returns the time until the next probe of the lane, which must be down.
 async fn probe_in(stage: &Stage) -> Duration {
     let down = stage.store().stats(&stage.shard, None).await.unwrap().down;
     down.expect("the lane is down").probe_at.since(stage.clock.now())
 }
 
-/// Three failures of the upstream in a row close the lane; nothing is spent and nothing is claimed.
+/// Three failures of the upstream in a row cool the lane down; no attempt is spent and none is started.
 pub async fn failures_in_a_row_close_the_lane(stage: Stage) {
     let ids = accept(&stage, 10).await;
     let leases = stage.claim(5).await;
@@ -70,7 +70,7 @@ pub async fn failures_in_a_row_close_the_lane(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A success between them starts the count anew.
+/// A success between failures resets the count.
 pub async fn a_success_starts_the_count_anew(stage: Stage) {
     accept(&stage, 20).await;
     for _ in 0..3 {
@@ -83,14 +83,14 @@ pub async fn a_success_starts_the_count_anew(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A refused key closes the lane with the first failure.
+/// A refused key cools the lane down at the first failure.
 pub async fn a_certain_failure_closes_the_lane_at_once(stage: Stage) {
     accept(&stage, 3).await;
     break_down(&stage).await;
     stage.assert_sound().await;
 }
 
-/// An upstream that names the time at which it is back is probed then, by one job.
+/// An upstream that names the time of its recovery is probed then, by one job.
 pub async fn an_unavailable_lane_is_probed_at_the_named_time(stage: Stage) {
     accept(&stage, 4).await;
     let lease = stage.claim_one().await;
@@ -104,7 +104,7 @@ pub async fn an_unavailable_lane_is_probed_at_the_named_time(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Soon after a recovery a certain failure counts like any other: one bad job does not close the lane again.
+/// Soon after a recovery, a certain failure counts like any other: one bad job does not cool the lane down again.
 pub async fn a_recovered_lane_waits_for_more_certain_failures(stage: Stage) {
     accept(&stage, 10).await;
     break_down(&stage).await;
@@ -117,7 +117,7 @@ pub async fn a_recovered_lane_waits_for_more_certain_failures(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// After the cool-down one job probes, and its success lets the others start, in their places.
+/// After the cool-down one job probes, and its success lets the others start, in their order.
 pub async fn one_job_probes_and_its_success_opens_the_lane(stage: Stage) {
     let ids = accept(&stage, 4).await;
     break_down(&stage).await;
@@ -156,7 +156,7 @@ pub async fn bad_jobs_do_not_keep_the_lane_closed(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// After a job of one tenant has closed the lane, a job of another tenant probes.
+/// After a job of one tenant has cooled the lane down, a job of another tenant probes.
 pub async fn another_tenant_probes(stage: Stage) {
     accept(&stage, 40).await;
     let leases = stage.claim(SUSPECTS).await;
@@ -167,7 +167,7 @@ pub async fn another_tenant_probes(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A job that has not failed probes before those that have, although these stand before it.
+/// A job that has not failed probes before failed ones, even if it was accepted later.
 pub async fn a_job_that_has_not_failed_probes_first(stage: Stage) {
     for fault in [Fault::Certain, Fault::Unclear] {
         let bad = accept(&stage, 8).await;
@@ -187,7 +187,7 @@ pub async fn a_job_that_has_not_failed_probes_first(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Jobs that always fail are charged once five others have succeeded, and then close the lane no more.
+/// Jobs that always fail are charged after five successes of other jobs, and then no longer cool the lane down.
 pub async fn jobs_that_always_fail_are_charged(stage: Stage) {
     for fault in [Fault::Certain, Fault::Upstream, Fault::Unclear] {
         let bad = accept(&stage, 8).await;
@@ -216,7 +216,7 @@ pub async fn jobs_that_always_fail_are_charged(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A probe that is refused for the rate has met an upstream that is there.
+/// A probe that is refused because of a rate shows that the upstream is reachable, so it opens the lane.
 pub async fn a_refused_probe_opens_the_lane(stage: Stage) {
     let ids = accept(&stage, 3).await;
     break_down(&stage).await;
@@ -230,7 +230,7 @@ pub async fn a_refused_probe_opens_the_lane(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Each probe that fails doubles the cool-down, up to a minute.
+/// Each failed probe doubles the cool-down, up to a minute.
 pub async fn failed_probes_double_the_cool_down(stage: Stage) {
     accept(&stage, 2).await;
     break_down(&stage).await;
@@ -238,7 +238,7 @@ pub async fn failed_probes_double_the_cool_down(stage: Stage) {
         let wait = probe_in(&stage).await;
         let length = (SECOND * 2_u32.pow(exponent - 1)).min(LONGEST_COOL_DOWN);
         assert!(wait >= length * 8 / 10 && wait <= length * 12 / 10, "{exponent}: {wait:?}");
-        // The same job probes, as the other one is kept back: a little later.
+        // The other job is kept back, so the same one probes, a little later.
         stage.pass(length * 115 / 100);
         let probe = stage.claim_one().await;
         assert_eq!(probe.attempt, 1);
@@ -248,7 +248,7 @@ pub async fn failed_probes_double_the_cool_down(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A probe whose worker is lost, or that ends without an answer, makes room for the next.
+/// A probe whose worker is lost, or that ends without an answer, is followed by another.
 pub async fn a_lost_probe_makes_room_for_the_next(stage: Stage) {
     accept(&stage, 4).await;
     break_down(&stage).await;
@@ -262,7 +262,7 @@ pub async fn a_lost_probe_makes_room_for_the_next(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// An answer to an attempt of before the cool-down does not open the lane.
+/// The success of an attempt from before the cool-down does not open the lane.
 pub async fn only_the_probe_opens_the_lane(stage: Stage) {
     accept(&stage, 5).await;
     let before = stage.claim_one().await;
@@ -272,7 +272,7 @@ pub async fn only_the_probe_opens_the_lane(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A lane that is resumed is open at once, even before a time that its upstream named.
+/// A resumed lane is open at once, even before a time that its upstream named.
 pub async fn a_resumed_lane_is_open(stage: Stage) {
     accept(&stage, 3).await;
     let lease = stage.claim_one().await;
@@ -284,7 +284,7 @@ pub async fn a_resumed_lane_is_open(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// An unclear failure is charged to its job, and the last one ends it.
+/// An unclear failure is charged to its job, and the last attempt ends it.
 pub async fn an_unclear_failure_is_the_jobs(stage: Stage) {
     let job = NewJob { max_attempts: 2, ..stage.job("ann") };
     let id = stage.accept(job).await;
@@ -297,7 +297,7 @@ pub async fn an_unclear_failure_is_the_jobs(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Unclear failures of five different jobs in a row are the lane's, and the attempts are given back.
+/// Unclear failures of five different jobs in a row are charged to the lane, and the jobs get their attempts back.
 pub async fn unclear_failures_of_many_jobs_are_the_lanes(stage: Stage) {
     let ids = accept(&stage, SUSPECTS + 3).await;
     let mut leases = stage.claim(SUSPECTS + 1).await;
@@ -316,7 +316,7 @@ pub async fn unclear_failures_of_many_jobs_are_the_lanes(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// However often one job has an unclear failure, it is one of the five.
+/// Several unclear failures of one job count as one of the five.
 pub async fn unclear_failures_of_one_job_count_once(stage: Stage) {
     let job = NewJob { max_attempts: 20, ..stage.job("ann") };
     let id = stage.accept(job).await;
@@ -329,7 +329,7 @@ pub async fn unclear_failures_of_one_job_count_once(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A success of the lane proves that unclear failures are the jobs'.
+/// After a success in the lane, unclear failures are charged to their jobs.
 pub async fn a_success_proves_unclear_failures_the_jobs(stage: Stage) {
     let ids = accept(&stage, 2 * SUSPECTS).await;
     let mut leases = stage.claim(2 * SUSPECTS - 1).await;
@@ -343,8 +343,8 @@ pub async fn a_success_proves_unclear_failures_the_jobs(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A job that is refused for the rate while five others succeed spends its own attempts from then on, and
-/// stops the lane no more.
+/// A job that is refused because of a rate while five others succeed spends its own attempts from then on, and no
+/// longer stops the lane.
 pub async fn a_job_that_alone_is_refused_is_charged(stage: Stage) {
     let refused = stage.accept(stage.job("ann")).await;
     let rate = Fault::Rate(SECOND);
@@ -365,7 +365,7 @@ pub async fn a_job_that_alone_is_refused_is_charged(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Many jobs that are always refused while others succeed end, and stop the others no more.
+/// Many jobs that are always refused while others succeed end, and no longer stop the others.
 pub async fn many_jobs_that_are_always_refused_are_charged(stage: Stage) {
     let refused = accept(&stage, 10).await;
     let rate = Fault::Rate(SECOND);
@@ -391,7 +391,7 @@ pub async fn many_jobs_that_are_always_refused_are_charged(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Where the upstream refuses many jobs, none of them is the exception.
+/// If the upstream refuses many jobs, none of them is charged.
 pub async fn a_rate_that_all_meet_charges_nobody(stage: Stage) {
     let ids = accept(&stage, 12).await;
     for _ in 0..6 {
@@ -410,7 +410,7 @@ pub async fn a_rate_that_all_meet_charges_nobody(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A job that expires untried in an outage knows the outage; one that failed knows its own errors.
+/// A job that expires untried in an outage reports the outage; one that failed reports its own errors.
 pub async fn a_job_that_expires_in_an_outage_names_it(stage: Stage) {
     let tried = accept(&stage, 1).await.remove(0);
     break_down(&stage).await;
@@ -434,7 +434,7 @@ pub async fn a_job_that_expires_in_an_outage_names_it(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A job that never gets through ends by its age: at a failure, or while it waits.
+/// A job without success expires after `give_up_after`: at a failure, or while it waits.
 pub async fn a_job_is_given_up_by_its_age(stage: Stage) {
     let mut ids = accept(&stage, 1).await;
     let patient = NewJob { deadline: Some(SECOND * 900_000), ..stage.job("ann") };
@@ -460,7 +460,7 @@ pub async fn a_job_is_given_up_by_its_age(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// The end by age of a delayed job, and of one that was put back, is told from a deadline.
+/// A delayed or retried job that expires by `give_up_after` does not report a deadline.
 pub async fn an_end_by_age_is_no_deadline(stage: Stage) {
     let late = stage.accept(NewJob { deadline: Some(SECOND), ..stage.job("ann") }).await;
     let delayed = stage.accept(NewJob { delay: SECOND, ..stage.job("ann") }).await;
@@ -478,13 +478,13 @@ pub async fn an_end_by_age_is_no_deadline(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// What a request allows beyond reason is charged as eight usual answers.
+/// A request that allows an absurd number of tokens is charged eight mean answers.
 pub async fn a_huge_bound_costs_eight_usual_answers(stage: Stage) {
     let lane = LaneLimits { tokens_per_minute: Some(60_000), ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &lane, &[]).await.unwrap();
     let cost = Estimate { prompt: 0, completion: Some(10_000_000) };
     stage.accept(NewJob { cost, ..stage.job("ann") }).await;
     stage.accept(stage.job("bob")).await;
-    assert_eq!(stage.claim(2).await.len(), 2, "the lane is closed by what was only asked for");
+    assert_eq!(stage.claim(2).await.len(), 2, "the lane is closed by the allowed tokens");
     stage.assert_sound().await;
 }

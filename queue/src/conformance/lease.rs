@@ -10,7 +10,7 @@ use crate::{
     lease::Settled,
 };
 
-/// No two claims bring the same job, and together they bring all.
+/// No two claims return the same job, and together they return all.
 pub async fn a_claim_takes_each_job_once(stage: Stage) {
     let jobs: Vec<NewJob> = (0..100).map(|n| stage.job(&format!("t{}", n % 7))).collect();
     let wanted: BTreeSet<_> = jobs.iter().map(|job| job.id.clone()).collect();
@@ -24,7 +24,7 @@ pub async fn a_claim_takes_each_job_once(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A heartbeat moves the expiry.
+/// A heartbeat extends the lease.
 pub async fn a_lease_that_is_beaten_lives_on(stage: Stage) {
     stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
@@ -38,7 +38,7 @@ pub async fn a_lease_that_is_beaten_lives_on(stage: Stage) {
     assert_eq!(stage.succeed(lease).await, Settled::Done);
 }
 
-/// A dead worker's job runs again, with its attempts as they were.
+/// The job of a lost worker runs again, and no attempt is spent.
 pub async fn a_lease_that_expires_is_a_stall_and_not_an_attempt(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let first = stage.claim_one().await;
@@ -54,7 +54,7 @@ pub async fn a_lease_that_expires_is_a_stall_and_not_an_attempt(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A job that kills its workers does not kill all of them.
+/// A job that crashes its workers does not crash all of them.
 pub async fn a_job_that_loses_too_many_workers_fails(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     for _ in 0..3 {
@@ -72,7 +72,7 @@ pub async fn a_job_that_loses_too_many_workers_fails(stage: Stage) {
     assert_eq!(charged, [1, 2, 3].map(|lost| (at(lost), ChargedTo::Worker)));
 }
 
-/// Whoever was given up for dead can do nothing any more.
+/// A worker whose lease expired cannot settle, extend or emit.
 pub async fn a_zombie_can_neither_settle_nor_beat_nor_emit(stage: Stage) {
     let job = NewJob { keeps_events: true, ..stage.job("ann") };
     let id = stage.accept(job).await;
@@ -102,7 +102,7 @@ pub async fn a_zombie_can_neither_settle_nor_beat_nor_emit(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Nor can one that comes along with others of its tenant that are still held.
+/// An expired lease that is settled together with valid ones of its tenant ends nothing.
 pub async fn a_zombie_among_others_ends_nothing(stage: Stage) {
     let first = stage.accept(stage.job("ann")).await;
     let second = stage.accept(stage.job("ann")).await;
@@ -122,7 +122,7 @@ pub async fn a_zombie_among_others_ends_nothing(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// What a worker gives back is as if it had not been taken.
+/// A job that a worker hands back is as if it had not been claimed.
 pub async fn a_job_given_back_has_spent_no_attempt(stage: Stage) {
     let first = stage.accept(stage.job("ann")).await;
     stage.accept(stage.job("ann")).await;
@@ -134,7 +134,7 @@ pub async fn a_job_given_back_has_spent_no_attempt(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A job that is given back for later waits for its time, spends no attempt, and lets others run meanwhile.
+/// A job that is handed back with a delay waits for it, spends no attempt, and lets others run meanwhile.
 pub async fn a_job_given_back_for_later_waits(stage: Stage) {
     let later = Duration::from_secs(3);
     let first = stage.accept(stage.job("ann")).await;
@@ -152,7 +152,7 @@ pub async fn a_job_given_back_for_later_waits(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// The answer is there for whoever asks, once, as it was given.
+/// The answer is kept as it was given, and the attempt's lease has ended.
 pub async fn an_answer_is_kept_for_its_reader(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
@@ -166,7 +166,7 @@ pub async fn an_answer_is_kept_for_its_reader(stage: Stage) {
     assert_eq!(beat.lost.len(), 1, "the lease has ended with the attempt");
 }
 
-/// One attempt ends once, even when the same end comes twice in one call, beside others.
+/// One attempt ends once, even if the same settlement is twice in one call, beside others.
 pub async fn an_attempt_ends_once_in_a_call(stage: Stage) {
     for _ in 0..2 {
         stage.accept(stage.job("ann")).await;

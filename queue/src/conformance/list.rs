@@ -1,4 +1,4 @@
-//! Promises about what is seen of many jobs.
+//! Promises about lists and counts of jobs.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ fn ids(page: &Page) -> Vec<JobId> {
     page.jobs.iter().map(|job| job.id.clone()).collect()
 }
 
-/// A tenant pages through its own jobs, newest first.
+/// A tenant lists its own jobs in pages, newest first.
 pub async fn jobs_are_listed_newest_first_in_pages(stage: Stage) {
     let mut accepted = Vec::new();
     for _ in 0..5 {
@@ -25,7 +25,7 @@ pub async fn jobs_are_listed_newest_first_in_pages(stage: Stage) {
     assert_eq!(paged(&stage.queue, 2).await, accepted);
 }
 
-/// What ann sees, page for page.
+/// Returns ann's list, read page by page.
 async fn paged(queue: &Queue, limit: usize) -> Vec<JobId> {
     let mut query = ListQuery { limit, ..ListQuery::default() };
     let mut seen = Vec::new();
@@ -41,8 +41,8 @@ async fn paged(queue: &Queue, limit: usize) -> Vec<JobId> {
     }
 }
 
-/// Of two processes that submit at once, the one that is accepted later may have made the older id:
-/// what counts is when a job was accepted, and no page repeats it.
+/// Of two processes that submit at the same time, the one accepted later may have created the older id. The order is
+/// that of acceptance, and no page repeats a job.
 pub async fn a_list_is_in_the_order_of_acceptance(stage: Stage) {
     let drafts: Vec<NewJob> = (0..6).map(|_| stage.job("ann")).collect();
     let drafted: Vec<JobId> = drafts.iter().map(|job| job.id.clone()).collect();
@@ -55,7 +55,7 @@ pub async fn a_list_is_in_the_order_of_acceptance(stage: Stage) {
     }
 }
 
-/// Jobs of two lanes stand in one list, in which each lane keeps its order.
+/// Jobs of two lanes are in one list, which keeps the order of each lane.
 pub async fn two_lanes_are_listed_as_one(stage: Stage) {
     let name = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
     let other = Lane { models: vec!["b".to_owned()], ..Lane::named(name) };
@@ -77,14 +77,14 @@ pub async fn two_lanes_are_listed_as_one(stage: Stage) {
     }
 }
 
-/// Jobs with their places, the two of each pair swapped.
+/// Returns jobs with their indexes, the two of each pair swapped.
 fn swapped(drafts: Vec<NewJob>) -> Vec<(usize, NewJob)> {
     let mut drafts: Vec<(usize, NewJob)> = drafts.into_iter().enumerate().collect();
     drafts.chunks_mut(2).for_each(<[_]>::reverse);
     drafts
 }
 
-/// Only what was asked for is listed.
+/// A list contains only jobs that match its filters.
 pub async fn a_list_is_filtered(stage: Stage) {
     let running = stage.accept(stage.job("ann")).await;
     stage.claim_one().await;
@@ -114,7 +114,7 @@ pub async fn a_list_does_not_go_on_after_a_stranger(stage: Stage) {
     assert!(matches!(refused, Err(Error::UnknownCursor(id)) if id == stranger));
 }
 
-/// A cursor of another shard stands where its job would: after it come the older ones only.
+/// A cursor of another shard is compared by its id: only older jobs follow.
 pub async fn a_list_goes_on_after_a_job_of_another_shard(stage: Stage) {
     let mut accepted = Vec::new();
     for _ in 0..3 {
@@ -127,7 +127,7 @@ pub async fn a_list_goes_on_after_a_job_of_another_shard(stage: Stage) {
     assert_eq!((ids(&page), page.next), (accepted[..1].to_vec(), None));
 }
 
-/// A job among thousands that do not match is found, though no page looks at more than its bound.
+/// A matching job among thousands is found, though no page reads more than its limit.
 pub async fn a_list_finds_one_among_thousands(stage: Stage) {
     let oldest = stage.accept(NewJob { class: Class::Batch, ..stage.job("ann") }).await;
     let many = MAX_LOOKED_AT + 100;
@@ -141,7 +141,7 @@ pub async fn a_list_finds_one_among_thousands(stage: Stage) {
     assert_eq!((ids(&page), page.next), (vec![oldest], None));
 }
 
-/// The numbers are those of the tenant, or of all.
+/// The counts are those of the tenant, or of all tenants.
 pub async fn numbers_tell_what_waits_and_runs(stage: Stage) {
     for tenant in ["ann", "ann", "bob"] {
         stage.accept(stage.job(tenant)).await;
@@ -159,8 +159,7 @@ pub async fn numbers_tell_what_waits_and_runs(stage: Stage) {
     assert_eq!((none.queued, none.running), (0, 0));
 }
 
-/// A tenant whose cap keeps it waiting sees its own bounds, how long its oldest job has waited, and what
-/// the next one will be told.
+/// A tenant at its cap sees its own limits, the wait of its oldest job, and the estimated wait of a new one.
 pub async fn a_tenant_sees_its_bounds_and_what_a_new_job_would_wait(stage: Stage) {
     let limits = TenantLimits {
         weight: 3,
@@ -192,7 +191,7 @@ pub async fn a_tenant_sees_its_bounds_and_what_a_new_job_would_wait(stage: Stage
     stage.pass(Duration::from_secs(2));
     let ann = seen(Some("ann")).await;
     assert_eq!((ann.queued, ann.oldest_wait_ms), (6, 6000));
-    // Five of its class and one of a higher class go before it, a second each.
+    // Five jobs of its class and one of a higher class start before it, a second each.
     assert_eq!(ann.estimated_wait_ms, Some(7000));
     let next = stage.accept(stage.job("ann")).await;
     let State::Queued { estimated_wait_ms, .. } = stage.see(&next).await.state else {

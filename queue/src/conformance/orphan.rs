@@ -11,7 +11,7 @@ fn call(tenant: &str, digest: u8) -> CallKey {
     CallKey { tenant: tenant_id(tenant), digest: [digest; 32] }
 }
 
-/// Each is taken once, the oldest first, by equal calls of its tenant only.
+/// Each orphan is taken once, the oldest first, only by equal calls of its tenant.
 pub async fn an_orphan_is_taken_once(stage: Stage) {
     let (mine, store) = (call("ann", 1), stage.store());
     let jobs = [(); 3].map(|()| JobId::new(stage.shard.clone()));
@@ -27,7 +27,7 @@ pub async fn an_orphan_is_taken_once(stage: Stage) {
     assert_eq!(store.take_orphan(&stage.shard, &mine).await.unwrap(), None);
 }
 
-/// An orphan whose caller had its time is not taken, and another one may have longer.
+/// An expired orphan is not taken, and each orphan has its own TTL.
 pub async fn an_orphan_is_taken_within_its_time(stage: Stage) {
     let (mine, store) = (call("ann", 1), stage.store());
     let [a, b, c] = [(); 3].map(|()| JobId::new(stage.shard.clone()));
@@ -41,7 +41,7 @@ pub async fn an_orphan_is_taken_within_its_time(stage: Stage) {
     assert_eq!(store.take_orphan(&stage.shard, &mine).await.unwrap(), None);
 }
 
-/// What was removed is not taken, and what was taken cannot be removed.
+/// A removed orphan is not taken, and a taken one cannot be removed.
 pub async fn an_orphan_is_removed_unless_it_was_taken(stage: Stage) {
     let (mine, store) = (call("ann", 1), stage.store());
     let [a, b] = [(); 2].map(|()| JobId::new(stage.shard.clone()));

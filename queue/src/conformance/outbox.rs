@@ -1,4 +1,4 @@
-//! Promises about ends that are to be told.
+//! Promises about the outbox.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn told(stage: &Stage) -> Vec<(JobId, Status)> {
     outbox(stage).await.into_iter().map(|end| (end.job, end.status)).collect()
 }
 
-/// However a job with a webhook ends, and by whom: it is told. One without a webhook is not.
+/// Every end of a job with a webhook enters the outbox, whatever its cause. A job without a webhook does not.
 pub async fn every_end_with_a_webhook_is_to_be_told(stage: Stage) {
     let ann = tenant_id("ann");
     let accept = async |job| stage.accept(with_webhook(job)).await;
@@ -41,7 +41,7 @@ pub async fn every_end_with_a_webhook_is_to_be_told(stage: Stage) {
             let id = accept(job).await;
             let lease = stage.claim_one().await;
             stage.settle(lease, retry_after(Duration::ZERO, 1)).await;
-            assert_eq!(told(&stage).await, wanted, "a job that has not ended is not told");
+            assert_eq!(told(&stage).await, wanted, "a job that has not ended is not in the outbox");
             let lease = stage.claim_one().await;
             stage.settle(lease, outcome.clone()).await;
             wanted.push((id, status));
@@ -71,7 +71,7 @@ pub async fn every_end_with_a_webhook_is_to_be_told(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// An end that was handed on is not handed on again; a page that is too small has the oldest and the newest ends.
+/// An acknowledged entry is not returned again; a page that is too small has the oldest and the newest entries.
 pub async fn an_end_that_was_handed_on_is_told_no_more(stage: Stage) {
     for _ in 0..3 {
         stage.accept(with_webhook(stage.job("ann"))).await;
@@ -90,7 +90,7 @@ pub async fn an_end_that_was_handed_on_is_told_no_more(stage: Stage) {
     stage.store().take_out(&stage.shard, &[]).await.unwrap();
 }
 
-/// A job that is put back and ends again is told again, even where the first end was not handed on.
+/// A retried job that ends again has another entry, even if the first was not acknowledged.
 pub async fn each_end_of_a_job_is_told(stage: Stage) {
     let id = stage.accept(with_webhook(stage.job("ann"))).await;
     let cancel = async || stage.store().cancel(&tenant_id("ann"), &id).await.unwrap();
@@ -108,7 +108,7 @@ pub async fn each_end_of_a_job_is_told(stage: Stage) {
     assert_eq!(names.len(), 3, "each end has a name of its own: {names:?}");
 }
 
-/// An end that nobody hands on is forgotten with its job.
+/// An entry without an acknowledgement is deleted after the retention.
 pub async fn an_end_is_not_kept_for_ever(stage: Stage) {
     stage.accept(with_webhook(stage.job("ann"))).await;
     let lease = stage.claim_one().await;
@@ -121,7 +121,7 @@ pub async fn an_end_is_not_kept_for_ever(stage: Stage) {
     assert!(outbox(&stage).await.is_empty());
 }
 
-/// A postponed end waits for its time, stays the same, and is taken out as every other.
+/// A delayed entry is not returned before its time, stays the same, and is acknowledged like any other.
 pub async fn a_postponed_end_waits_for_its_time(stage: Stage) {
     for _ in 0..3 {
         stage.accept(with_webhook(stage.job("ann"))).await;
@@ -133,7 +133,7 @@ pub async fn a_postponed_end_waits_for_its_time(stage: Stage) {
     let later = Duration::from_secs(9);
     stage.store().postpone(&stage.shard, &all[..1], later).await.unwrap();
     assert_eq!(outbox(&stage).await, all[1..]);
-    // What another worker has taken out is not put back.
+    // An entry that another worker has acknowledged is not restored.
     stage.store().take_out(&stage.shard, &all[1..2]).await.unwrap();
     stage.store().postpone(&stage.shard, &all[..2], later).await.unwrap();
     stage.pass(later - Duration::from_millis(1));
@@ -164,7 +164,7 @@ pub async fn a_key_can_be_made_to_expire(stage: Stage) {
     assert!(matches!(other, Err(Error::IdempotencyKeyReused { .. })), "{other:?}");
 }
 
-/// One tenant's deliveries leave room for those of others, whatever limits are set.
+/// The deliveries of one tenant leave room for those of others, whatever limits are set.
 pub async fn a_tenant_runs_few_deliveries(stage: Stage) {
     let most = usize::try_from(Policy::default().tenant_deliveries).unwrap();
     let (eve, fay) = (tenant_id("eve"), tenant_id("fay"));
@@ -190,7 +190,7 @@ pub async fn a_tenant_runs_few_deliveries(stage: Stage) {
     assert_eq!(max_queued, Some(Policy::default().tenant_deliveries_queued));
 }
 
-/// Deliveries have a list of their own.
+/// Deliveries are in a separate list.
 pub async fn deliveries_are_not_among_the_jobs(stage: Stage) {
     let (ann, spec) = (tenant_id("ann"), stage.job("ann").spec);
     let body = stage.job("ann").body;

@@ -7,7 +7,7 @@ use crate::{
     Error, Fault, Status, clock::Clock as _, job::State, lease::Settled, waiting::WaitingFor,
 };
 
-/// A retry waits for its time and then stands where it stood.
+/// A retried job waits for its time and then returns to its old place.
 pub async fn a_retry_waits_and_returns_to_its_place(stage: Stage) {
     let first = stage.accept(stage.job("ann")).await;
     let second = stage.accept(stage.job("ann")).await;
@@ -22,7 +22,7 @@ pub async fn a_retry_waits_and_returns_to_its_place(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// The last twenty errors of a job can be read.
+/// The last twenty errors of a job are kept.
 pub async fn errors_of_earlier_attempts_are_kept(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     for attempt in 1..=25 {
@@ -38,7 +38,7 @@ pub async fn errors_of_earlier_attempts_are_kept(stage: Stage) {
     assert_eq!((status, output.error), (Status::Failed, Some(error(26))));
 }
 
-/// A failed job that is put back is as new.
+/// A failed job that is retried is like a new one.
 pub async fn a_failed_job_can_be_put_back(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let body = stage.job("ann").body;
@@ -56,7 +56,7 @@ pub async fn a_failed_job_can_be_put_back(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// What is done, waits or runs cannot be put back.
+/// A succeeded, waiting or running job cannot be retried.
 pub async fn a_job_that_succeeded_cannot_be_put_back(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let refused = async |wanted: Status| {
@@ -70,7 +70,7 @@ pub async fn a_job_that_succeeded_cannot_be_put_back(stage: Stage) {
     refused(Status::Succeeded).await;
 }
 
-/// When the upstream asks for quiet, the whole lane is quiet until then.
+/// If the upstream refuses a rate, the whole lane waits for the named time.
 pub async fn a_stopped_lane_waits_and_spends_no_attempt(stage: Stage) {
     let first = stage.accept(stage.job("ann")).await;
     let second = stage.accept(stage.job("bob")).await;

@@ -1,4 +1,4 @@
-//! What a promise is tried on.
+//! The environment in which a promise is tested.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
     workers::{WorkerId, WorkerReport},
 };
 
-/// How long a lease lasts on a stage.
+/// The duration of a lease on a stage.
 pub const LEASE: Duration = Duration::from_secs(15);
 
-/// A fresh store, and the clock that it obeys.
+/// A fresh store, and the clock that it uses.
 #[derive(Debug, Clone)]
 pub struct Stage {
     /// The queue over the store: one lane, one shard.
@@ -31,83 +31,83 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage over `backend`, which obeys `clock`.
+    /// Returns a stage over `backend`, which uses `clock`.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, clock: Arc<ManualClock>) -> Self {
         Self::in_lane(backend, clock, LaneName::default_lane())
     }
 
-    /// A stage in a lane of that name, which nothing else uses.
+    /// Returns a stage in a lane of that name, which nothing else uses.
     #[must_use]
     pub fn in_lane(backend: Arc<dyn Backend>, clock: Arc<ManualClock>, lane: LaneName) -> Self {
         let shard = Shard { lane: lane.clone(), index: 0 };
         Self { queue: Queue::new(backend, vec![Lane::named(lane)]), clock, shard }
     }
 
-    /// The store.
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &dyn Backend {
         self.queue.backend().as_ref()
     }
 
-    /// A job of `tenant`, not yet accepted.
+    /// Returns a new job of `tenant`, not yet accepted.
     #[must_use]
     pub fn job(&self, tenant: &str) -> NewJob {
         let spec = Spec { url: "/v1/chat/completions".to_owned(), ..Spec::default() };
         self.queue.draft(tenant_id(tenant), spec, Bytes::from_static(b"{\"n\":1}"), Some(10))
     }
 
-    /// A job of `tenant` in the session `session`.
+    /// Returns a new job of `tenant` in the session `session`.
     #[must_use]
     pub fn in_session(&self, tenant: &str, session: &str) -> NewJob {
         NewJob { session: Some(session_key(session)), ..self.job(tenant) }
     }
 
-    /// Accepts `job` and answers with its id.
+    /// Submits `job` and returns its id.
     pub async fn accept(&self, job: NewJob) -> JobId {
         let accepted = self.queue.submit(vec![job]).await.expect("the job is accepted");
         accepted[0].id().clone()
     }
 
-    /// Begins up to `max` attempts.
+    /// Starts at most `max` attempts.
     pub async fn claim(&self, max: usize) -> Vec<Lease> {
         self.step(Vec::new(), max).await.leases
     }
 
-    /// Begins one attempt, which must be there.
+    /// Starts one attempt; panics if there is no job.
     pub async fn claim_one(&self) -> Lease {
         self.claim(1).await.pop().expect("a job can be claimed")
     }
 
-    /// Ends attempts and begins up to `max` new ones.
+    /// Settles attempts and starts at most `max` new ones.
     pub async fn step(&self, mut settlements: Vec<crate::Settlement>, max: usize) -> Step {
         let claim = ClaimRequest { max, lease: LEASE };
         self.store().step(&self.shard, &mut settlements, claim).await.expect("the store answers")
     }
 
-    /// Ends an attempt; whether it still was the holder's to end.
+    /// Settles an attempt, and returns the result.
     pub async fn settle(&self, lease: Lease, outcome: Outcome) -> Settled {
         self.step(vec![lease.settle(outcome, None)], 0).await.settled[0]
     }
 
-    /// Ends an attempt well.
+    /// Settles an attempt as successful.
     pub async fn succeed(&self, lease: Lease) -> Settled {
         self.settle(lease, succeeded()).await
     }
 
-    /// The job as it is now.
+    /// Returns the job as it is now.
     pub async fn see(&self, id: &JobId) -> Job {
         let found = self.store().get(&self.shard, std::slice::from_ref(id)).await;
         let found = found.expect("the store answers").pop().flatten();
         found.expect("the job is there")
     }
 
-    /// Where the job is now.
+    /// Returns the status of the job.
     pub async fn status(&self, id: &JobId) -> Status {
         self.see(id).await.status()
     }
 
-    /// What a waiting job waits for.
+    /// Returns the reason why a waiting job does not run.
     pub async fn waiting_for(&self, id: &JobId) -> WaitingFor {
         match self.see(id).await.state {
             State::Queued { waiting_for, .. } | State::Scheduled { waiting_for, .. } => waiting_for,
@@ -115,7 +115,7 @@ impl Stage {
         }
     }
 
-    /// The name of what a waiting job waits for.
+    /// Returns the name of the reason why a waiting job does not run.
     pub async fn reason(&self, id: &JobId) -> &'static str {
         self.waiting_for(id).await.as_str()
     }
@@ -129,36 +129,36 @@ impl Stage {
         id
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn pass(&self, time: Duration) {
         self.clock.advance(time);
     }
 
-    /// Takes expired leases back.
+    /// Ends expired leases.
     pub async fn reap(&self) -> crate::backend::Reaped {
         self.store().reap(&self.shard).await.expect("the store answers")
     }
 
-    /// Nothing may be left that `reconcile` has to repair.
+    /// Asserts that `reconcile` has nothing to repair.
     pub async fn assert_sound(&self) {
         let repairs = self.store().reconcile(&self.shard).await.expect("the store answers");
         assert_eq!(repairs.total(), 0, "{repairs:?}");
     }
 }
 
-/// A tenant of that name.
+/// Returns the tenant of that name.
 #[must_use]
 pub fn tenant_id(name: &str) -> TenantId {
     TenantId::new(name).expect("a tenant's name")
 }
 
-/// A session of that name.
+/// Returns the session of that name.
 #[must_use]
 pub fn session_key(name: &str) -> SessionKey {
     SessionKey::new(name).expect("a session's name")
 }
 
-/// A good end.
+/// Returns a successful outcome.
 #[must_use]
 pub fn succeeded() -> Outcome {
     let response = Response { status_code: 200, body: RawJson::string("fine") };
@@ -169,7 +169,7 @@ pub fn succeeded() -> Outcome {
     }
 }
 
-/// What went wrong, for outcomes that need to say so.
+/// Returns an error, for outcomes that need one.
 #[must_use]
 pub fn error(attempt: u32) -> AttemptError {
     AttemptError {
@@ -180,23 +180,23 @@ pub fn error(attempt: u32) -> AttemptError {
     }
 }
 
-/// An end that is to be tried again after `delay`.
+/// Returns an outcome that is retried after `delay`.
 #[must_use]
 pub fn retry_after(delay: Duration, attempt: u32) -> Outcome {
     Outcome::Retry { delay, error: error(attempt) }
 }
 
-/// An end that the store charges to the job or to its lane.
+/// Returns an outcome that the store charges to the job or to its lane.
 #[must_use]
 pub fn faulted(fault: Fault, delay: Duration, attempt: u32) -> Outcome {
     let output = Output { error: Some(error(attempt)), ..Output::default() };
     Outcome::Faulted { fault, delay, unit: 0.5, output, error: error(attempt) }
 }
 
-/// An attempt that is given back at once.
+/// The outcome of an attempt that is handed back at once.
 pub const RELEASED: Outcome = Outcome::Released { delay: Duration::ZERO };
 
-/// A bad end.
+/// Returns a failed outcome.
 #[must_use]
 pub fn failed(attempt: u32) -> Outcome {
     Outcome::Failed { output: Output { error: Some(error(attempt)), ..Output::default() } }

@@ -28,7 +28,7 @@ const LIFE: [EventKind; 8] = [
     EventKind::Succeeded,
 ];
 
-/// Leads a job through the events of [`LIFE`].
+/// Runs a job through the events of [`LIFE`].
 async fn live(stage: &Stage) {
     let lease = stage.claim_one().await;
     emit(stage, &lease, "a").await;
@@ -47,8 +47,8 @@ fn assert_life(events: &[Event], from: usize) {
     }
 }
 
-/// What is said again, since the store gave no answer, stands in the log once; even if it was the same text
-/// that had just been said.
+/// An emission that is repeated because the store did not answer is in the log once, even if an earlier one had the
+/// same text.
 pub async fn what_is_said_again_is_kept_once(stage: Stage) {
     let id = stage.accept(NewJob { keeps_events: true, ..stage.job("ann") }).await;
     let emit = async |lease: &Lease, numbers: &[u32], repeated| {
@@ -74,7 +74,7 @@ pub async fn what_is_said_again_is_kept_once(stage: Stage) {
     assert_eq!(emit(&lease, &[1], true).await, 4);
 }
 
-/// A late reader sees all of it, or what comes after what it has.
+/// A late reader receives all events, or those after its last one.
 pub async fn events_are_numbered_and_kept(stage: Stage) {
     let id = stage.accept(NewJob { keeps_events: true, ..stage.job("ann") }).await;
     live(&stage).await;
@@ -88,7 +88,7 @@ pub async fn events_are_numbered_and_kept(stage: Stage) {
     assert!(stage.store().events(&silent, 0).await.unwrap().is_empty());
 }
 
-/// A follower that comes in the middle misses nothing and sees nothing twice.
+/// A follower that connects in the middle misses no event and receives none twice.
 pub async fn a_follower_hears_what_comes_after_it_came(stage: Stage) {
     let id = stage.accept(NewJob { keeps_events: true, ..stage.job("ann") }).await;
     let job = stage.see(&id).await;
@@ -107,7 +107,7 @@ pub async fn a_follower_hears_what_comes_after_it_came(stage: Stage) {
     assert_life(&late, 3);
 }
 
-/// So many and no more, and again as time passes; each bucket by itself.
+/// A bucket permits its limit, and more as time passes; each bucket is independent.
 pub async fn a_bucket_refuses_what_is_too_much(stage: Stage) {
     let rate = Rate { limit: 3, window: Duration::from_secs(60) };
     let take = async |tenant: &str, name: &str| {

@@ -1,4 +1,4 @@
-//! Promises about turns while attempts run whose estimates are wrong.
+//! Promises about the order while attempts with wrong estimates run.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,20 +11,20 @@ use super::{
 };
 use crate::{Class, Lease, NewJob, Settlement, fair::Estimate, job::Usage, limits::TenantLimits};
 
-/// How many attempts run at once.
+/// The number of attempts that run at once.
 const SLOTS: usize = 64;
 
-/// What every attempt really uses.
+/// The actual cost of every attempt.
 const TOKENS: u64 = 100;
 
-/// Lets `count` jobs of `tenant` wait, each thought to cost that much.
+/// Submits `count` jobs of `tenant`, each with an estimate of `completion` tokens.
 async fn thought_to_cost(stage: &Stage, tenant: &str, completion: u64, count: usize) {
     let cost = Estimate { prompt: 0, completion: Some(completion) };
     let jobs = (0..count).map(|_| NewJob { cost, ..stage.job(tenant) }).collect();
     stage.queue.submit(jobs).await.expect("there is room");
 }
 
-/// A fleet with [`SLOTS`] places, where the attempt that began first ends first, and another begins.
+/// A fleet with [`SLOTS`] slots, in which the oldest attempt ends first and another one starts.
 struct Fleet<'a> {
     stage: &'a Stage,
     running: VecDeque<Lease>,
@@ -37,12 +37,12 @@ impl<'a> Fleet<'a> {
         Self { stage, running }
     }
 
-    /// Begins so many; answers whose they are.
+    /// Starts `count` attempts, and returns their tenants.
     async fn serve(&mut self, count: usize) -> Vec<String> {
         let mut starts = Vec::new();
         for _ in 0..count {
             self.stage.pass(Duration::from_millis(10));
-            let lease = self.running.pop_front().expect("what runs");
+            let lease = self.running.pop_front().expect("a running attempt");
             let step = self.stage.step(vec![settled(lease)], 1).await;
             starts.extend(step.leases.iter().map(|lease| lease.key.tenant.to_string()));
             self.running.extend(step.leases);
@@ -59,8 +59,8 @@ fn count(starts: &[String], tenant: &str) -> usize {
     starts.iter().filter(|start| *start == tenant).count()
 }
 
-/// Who comes while attempts run that were thought to cost far more than they use has its turns at once,
-/// not when others have used what was thought.
+/// A tenant that arrives while attempts with far too high estimates run has its turns at once, not only after others
+/// have used the estimated tokens.
 pub async fn who_comes_does_not_wait_for_estimates(stage: Stage) {
     thought_to_cost(&stage, "greedy", 1 << 20, SLOTS).await;
     let mut fleet = Fleet::full(&stage).await;
@@ -71,7 +71,7 @@ pub async fn who_comes_does_not_wait_for_estimates(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// So it is where all ask for far more than they use.
+/// The same holds if every tenant's estimates are far too high.
 pub async fn a_light_tenant_is_served_at_once_where_all_ask_for_much(stage: Stage) {
     thought_to_cost(&stage, "heavy", 16_384, 400).await;
     let mut fleet = Fleet::full(&stage).await;
@@ -81,7 +81,7 @@ pub async fn a_light_tenant_is_served_at_once_where_all_ask_for_much(stage: Stag
     assert_eq!(count(&starts, "light"), 20, "{starts:?}");
 }
 
-/// Who comes stands beside the one that is behind the others, as its attempts cost less than was thought.
+/// A new tenant starts at the lowest tag, which is behind virtual time because attempts cost less than estimated.
 pub async fn who_comes_stands_beside_the_last(stage: Stage) {
     thought_to_cost(&stage, "greedy", 1 << 20, SLOTS).await;
     backlog(&stage, "greedy", Class::Standard, 200).await;
@@ -95,7 +95,7 @@ pub async fn who_comes_stands_beside_the_last(stage: Stage) {
     assert_eq!(count(&starts, "light"), 20, "{starts:?}");
 }
 
-/// A tenant's new weight is that of what runs too.
+/// A tenant's new weight also applies to its running attempts.
 pub async fn a_new_weight_holds_for_what_runs(stage: Stage) {
     let weigh = async |weight| {
         let limits = TenantLimits { weight, ..TenantLimits::default() };

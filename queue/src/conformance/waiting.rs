@@ -1,11 +1,12 @@
-//! Promises about the reason that a waiting job reports. Those of caps, rates, sessions and retries stand with these.
+//! Promises about the reason that a waiting job reports. The promises about caps, rates, sessions and retries are in
+//! their own modules.
 
 use std::time::Duration;
 
 use super::stage::{Stage, error, faulted, tenant_id};
 use crate::{Fault, JobId, NewJob, Status, clock::Clock as _, waiting::WaitingFor};
 
-/// Lets the upstream of the lane fail for good, by an attempt of the first of these jobs.
+/// Submits `jobs` jobs and cools the lane down by an attempt of the first one.
 async fn break_down(stage: &Stage, jobs: usize) -> Vec<JobId> {
     let mut ids = Vec::new();
     for _ in 0..jobs {
@@ -16,7 +17,7 @@ async fn break_down(stage: &Stage, jobs: usize) -> Vec<JobId> {
     ids
 }
 
-/// A paused lane is paused, whatever its upstream does; resumed, it is open.
+/// A paused lane reports its pause, whatever the state of its upstream; resumed, it is open.
 pub async fn a_pause_precedes_an_outage(stage: Stage) {
     let ids = break_down(&stage, 2).await;
     assert_eq!(stage.reason(&ids[1]).await, "upstream_down");
@@ -33,8 +34,8 @@ pub async fn a_pause_precedes_an_outage(stage: Stage) {
     assert_eq!(stage.reason(&ids[1]).await, "turn");
 }
 
-/// A job between two attempts, also one that is kept back, waits for the upstream while its lane is down, and knows since
-/// when and in which words.
+/// A job between two attempts, also one that is kept back, waits for the upstream while its lane is down, and reports
+/// the start and the error of the outage.
 pub async fn a_retry_waits_for_a_lane_that_is_down(stage: Stage) {
     let since = stage.clock.now();
     let ids = break_down(&stage, 2).await;
@@ -50,7 +51,7 @@ pub async fn a_retry_waits_for_a_lane_that_is_down(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Every job of a lane whose upstream named a time waits for it, those behind an earlier job of their session too.
+/// Every job of a lane whose upstream named a time waits for it, also one behind an earlier job of its session.
 pub async fn a_rate_of_the_upstream_names_its_end(stage: Stage) {
     let hour = Duration::from_secs(3600);
     stage.accept(stage.job("bob")).await;
@@ -73,7 +74,7 @@ pub async fn a_delayed_job_reports_its_schedule(stage: Stage) {
     assert_eq!(stage.reason(&id).await, "schedule");
 }
 
-/// The numbers of a lane name what a new job would wait for: that of the tenant, and that of all.
+/// The statistics of a lane report the reason of a new job: for one tenant, and for all.
 pub async fn the_numbers_of_a_lane_name_the_reason(stage: Stage) {
     let ann = tenant_id("ann");
     let reasons = async || {

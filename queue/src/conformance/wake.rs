@@ -8,7 +8,7 @@ use crate::{Fault, NewJob, lease::ClaimRequest};
 /// Far longer than any wake-up takes, and shorter than a test may last.
 const LONG: Duration = Duration::from_secs(30);
 
-/// A worker that waits returns long before its time.
+/// Asserts that a waiting worker is woken long before its time-out.
 async fn assert_woken(stage: &Stage) {
     let began = tokio::time::Instant::now();
     while began.elapsed() < LONG {
@@ -18,24 +18,24 @@ async fn assert_woken(stage: &Stage) {
             return;
         }
     }
-    panic!("nobody was woken");
+    panic!("no worker was woken");
 }
 
-/// A worker that waits does so to the end of its time.
+/// Asserts that a waiting worker is not woken before its time-out.
 async fn assert_nobody_is_woken(stage: &Stage) {
     let (time, began) = (Duration::from_millis(100), tokio::time::Instant::now());
     stage.store().wait_for_work(&stage.shard, time).await.unwrap();
-    assert!(began.elapsed() > time / 2, "somebody was woken");
+    assert!(began.elapsed() > time / 2, "a worker was woken");
 }
 
-/// Uses up what was told before.
+/// Consumes earlier wake-ups.
 async fn drain_wake_ups(stage: &Stage) {
     for _ in 0..3 {
         stage.store().wait_for_work(&stage.shard, Duration::from_millis(1)).await.unwrap();
     }
 }
 
-/// Every transition that makes work visible wakes somebody.
+/// Every transition that makes work visible wakes a worker.
 pub async fn new_work_wakes_a_worker(stage: Stage) {
     let ann = tenant_id("ann");
 
@@ -79,7 +79,7 @@ pub async fn new_work_wakes_a_worker(stage: Stage) {
     assert_woken(&stage).await;
 }
 
-/// A wake-up is told to one worker. One that has no room hands it on by the step that it makes.
+/// A wake-up reaches one worker. If that has no room, its step wakes another.
 pub async fn a_step_that_leaves_work_wakes_another(stage: Stage) {
     stage.accept(stage.job("ann")).await;
     stage.accept(stage.job("ann")).await;
@@ -90,7 +90,8 @@ pub async fn a_step_that_leaves_work_wakes_another(stage: Stage) {
     }
 }
 
-/// A step that may begin nothing now wakes nobody, who would find nothing either, for the work that waits.
+/// A step that cannot start anything now wakes no worker for the waiting jobs, because it could not start them
+/// either.
 pub async fn a_stopped_lane_keeps_nobody_busy(stage: Stage) {
     stage.accept(stage.job("ann")).await;
     stage.accept(stage.job("ann")).await;
@@ -103,7 +104,7 @@ pub async fn a_stopped_lane_keeps_nobody_busy(stage: Stage) {
     assert_nobody_is_woken(&stage).await;
 }
 
-/// Looking for work and then waiting for it leaves no gap.
+/// A wake-up between a step and the following wait is not lost.
 pub async fn a_wake_up_before_the_wait_is_not_lost(stage: Stage) {
     assert!(stage.claim(1).await.is_empty());
     drain_wake_ups(&stage).await;
@@ -112,7 +113,7 @@ pub async fn a_wake_up_before_the_wait_is_not_lost(stage: Stage) {
     assert_eq!(stage.claim(1).await.len(), 1);
 }
 
-/// Whoever waits for work can have it with the wake-up.
+/// A worker that waits receives a job with the wake-up.
 pub async fn a_wake_up_brings_a_job_along(stage: Stage) {
     let claim = ClaimRequest { max: 1, lease: LEASE };
     drain_wake_ups(&stage).await;
@@ -124,7 +125,7 @@ pub async fn a_wake_up_brings_a_job_along(stage: Stage) {
     let step = step.unwrap();
     let first = step.leases.into_iter().next().unwrap();
     assert_eq!(first.key.job, ids[0]);
-    // It took one, and another is there.
+    // A second job is left.
     let never = pin!(pending());
     let second = stage.store().claim_when_woken(&stage.shard, LONG, claim, never).await.unwrap();
     let second = second.leases.into_iter().next().unwrap();
@@ -133,7 +134,7 @@ pub async fn a_wake_up_brings_a_job_along(stage: Stage) {
     stage.succeed(second).await;
 }
 
-/// A wait ends when it is told to, and begins nothing that nobody holds.
+/// A stopped wait ends at once and leaves no attempt without a worker.
 pub async fn a_wait_that_is_stopped_leaves_nothing_running(stage: Stage) {
     let claim = ClaimRequest { max: 1, lease: LEASE };
     drain_wake_ups(&stage).await;

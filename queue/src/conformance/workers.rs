@@ -1,4 +1,4 @@
-//! Promises about the registry of workers. Stages may share a store: each looks at its own lane only.
+//! Promises about the registry of workers. Stages may share a store, so each reads its own lane only.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn seen(stage: &Stage) -> Vec<RegisteredWorker> {
     workers
 }
 
-/// A worker is live while it beats, lost when it is silent, and forgotten later.
+/// A worker is live while it sends heartbeats, lost when it is silent, and removed later.
 pub async fn a_lost_worker_is_not_live(stage: Stage) {
     let (first, second) = (stage.start_worker().await, stage.start_worker().await);
     stage.store().beat_worker(&first, &report(&stage)).await.unwrap();
@@ -47,7 +47,7 @@ pub async fn a_lost_worker_is_not_live(stage: Stage) {
     assert_eq!(statuses().await, [WorkerStatus::Lost]);
 }
 
-/// A worker that drains is seen, but claims nothing more.
+/// A draining worker is listed, but claims no jobs.
 pub async fn a_draining_worker_serves_no_lane(stage: Stage) {
     let id = stage.start_worker().await;
     assert_eq!(stage.queue.workers_of(&stage.shard.lane).await, Some(1));
@@ -58,7 +58,7 @@ pub async fn a_draining_worker_serves_no_lane(stage: Stage) {
     assert!(!worker.serves(&stage.shard.lane));
 }
 
-/// A worker that stops in good order leaves nothing behind.
+/// A worker that stops in good order leaves no entry.
 pub async fn a_stopped_worker_is_forgotten(stage: Stage) {
     let id = stage.start_worker().await;
     stage.store().remove_worker(&id).await.unwrap();
@@ -66,7 +66,7 @@ pub async fn a_stopped_worker_is_forgotten(stage: Stage) {
     stage.store().remove_worker(&id).await.unwrap();
 }
 
-/// Jobs of a lane without a live worker say so, and have no estimate; so do the numbers of the lane.
+/// Jobs of a lane without a live worker report that, and have no estimate; so do the statistics of the lane.
 pub async fn jobs_without_a_worker_report_it(stage: Stage) {
     let ann = tenant_id("ann");
     let id = stage.accept(stage.job("ann")).await;

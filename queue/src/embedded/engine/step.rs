@@ -27,9 +27,9 @@ impl Engine {
         now: Millis,
     ) -> Step {
         self.forget_ended(now);
+        // Settlements come first: they free slots that the claim may use.
         let settled = settlements.into_iter().map(|one| self.settle(one, now)).collect();
         self.promote(now);
-        // Settlements come first: they free slots that the claim may use.
         self.flows.place_touched(now);
         let mut leases = Vec::new();
         if claim.max > 0 {
@@ -87,8 +87,8 @@ impl Engine {
         if job.epoch != settlement.key.epoch {
             return Settled::Lost;
         }
-        // Without usage, an attempt that was faulted or handed back is charged nothing; any other keeps its estimate.
         self.leases.remove(&(expires, key));
+        // Without usage, an attempt that was faulted or handed back is charged nothing; any other keeps its estimate.
         let actual = match (&settlement.outcome, settlement.usage) {
             (_, Some(usage)) => usage.total(),
             (Outcome::Faulted { .. } | Outcome::Released { .. }, None) => 0,
@@ -138,8 +138,8 @@ impl Engine {
 
     /// Moves a job whose attempt has ended to its next state.
     fn conclude(&mut self, key: u128, settlement: Settlement, now: Millis) {
-        // `unless_cancelled` has already turned retries of a cancelled job into its end.
         let attempt = (key, settlement.key.epoch);
+        // `unless_cancelled` has already turned retries of a cancelled job into its end.
         match settlement.outcome {
             Outcome::Succeeded { output, turn } => {
                 self.flows.lane.health.succeeded(attempt, now);
