@@ -62,12 +62,12 @@ macro_rules! promises {
             the_same_key_and_another_request_is_refused
             a_key_lives_as_long_as_its_job
             a_key_outlives_a_late_retry
-            keys_of_two_tenants_do_not_meet
+            keys_of_two_tenants_are_independent
             a_full_lane_accepts_all_or_nothing
             a_full_tenant_leaves_room_for_others
-            a_refusal_counts_what_waits_and_what_is_new
+            a_refusal_counts_waiting_and_new_jobs
             the_first_tenant_without_room_is_named
-            jobs_of_a_flow_begin_as_they_were_accepted
+            jobs_of_a_flow_start_in_accepted_order
             a_delayed_job_waits_for_its_time
             a_large_body_arrives_whole
             a_tenant_never_runs_more_than_its_cap
@@ -85,42 +85,42 @@ macro_rules! promises {
             a_waiting_job_is_cancelled_at_once
             a_running_job_is_cancelled_by_its_worker
             a_cancelled_job_does_not_run_again
-            a_zombie_is_not_told_of_a_cancel
+            a_lost_worker_receives_no_cancel
             a_foreign_job_cannot_be_cancelled_or_retried
             a_light_tenant_does_not_wait_behind_a_heavy_one
             turns_go_by_weight
             turns_are_paid_in_tokens
             classes_are_served_by_weight
-            a_flood_of_batch_jobs_is_hardly_felt
-            a_flow_that_closes_gives_nobody_two_turns
-            being_away_saves_nothing_up
-            an_estimate_that_was_too_high_delays_nobody
-            what_costs_nothing_takes_turns
-            what_is_asked_for_beyond_reason_closes_no_lane_for_long
-            what_is_given_back_costs_nothing
-            who_comes_does_not_wait_for_estimates
-            a_light_tenant_is_served_at_once_where_all_ask_for_much
-            who_comes_stands_beside_the_last
-            a_new_weight_holds_for_what_runs
-            the_estimate_comes_true
-            the_estimate_heeds_a_cap
-            the_estimate_heeds_a_tenants_rates
-            the_estimate_heeds_a_lanes_rates
-            the_estimate_knows_how_long_attempts_last
+            batch_jobs_hardly_delay_interactive_jobs
+            a_closing_flow_gives_no_extra_turns
+            an_idle_flow_saves_no_turns
+            a_high_estimate_delays_no_other_tenant
+            free_jobs_take_turns
+            an_absurd_estimate_closes_a_lane_briefly
+            a_job_handed_back_costs_nothing
+            a_new_tenant_does_not_wait_for_estimates
+            a_light_tenant_starts_despite_high_estimates
+            a_new_tenant_starts_at_the_lowest_tag
+            a_new_weight_applies_to_running_attempts
+            the_estimate_is_accurate
+            the_estimate_includes_a_cap
+            the_estimate_includes_a_tenants_rates
+            the_estimate_includes_a_lanes_rates
+            the_estimate_includes_the_mean_attempt
             the_estimate_of_a_paused_job_is_none
-            a_full_tenant_is_told_when_it_has_room
-            what_ends_unbegun_is_not_taken_for_drain
+            a_full_tenant_receives_its_retry_time
+            unstarted_jobs_do_not_count_as_drain
             a_claim_takes_each_job_once
-            failures_in_a_row_close_the_lane
-            a_success_starts_the_count_anew
-            a_certain_failure_closes_the_lane_at_once
+            failures_in_a_row_cool_the_lane_down
+            a_success_resets_the_failure_count
+            a_certain_failure_cools_the_lane_down
             an_unavailable_lane_is_probed_at_the_named_time
             a_recovered_lane_waits_for_more_certain_failures
             one_job_probes_and_its_success_opens_the_lane
             bad_jobs_do_not_keep_the_lane_closed
             another_tenant_probes
             unclear_failures_of_one_job_count_once
-            many_jobs_that_are_always_refused_are_charged
+            always_refused_jobs_are_charged
             a_job_that_has_not_failed_probes_first
             jobs_that_always_fail_are_charged
             a_refused_probe_opens_the_lane
@@ -128,47 +128,47 @@ macro_rules! promises {
             a_lost_probe_makes_room_for_the_next
             only_the_probe_opens_the_lane
             a_resumed_lane_is_open
-            an_unclear_failure_is_the_jobs
-            unclear_failures_of_many_jobs_are_the_lanes
-            a_success_proves_unclear_failures_the_jobs
-            a_job_that_alone_is_refused_is_charged
-            a_rate_that_all_meet_charges_nobody
-            a_job_is_given_up_by_its_age
-            an_end_by_age_is_no_deadline
-            a_job_that_expires_in_an_outage_names_it
-            a_huge_bound_costs_eight_usual_answers
-            a_lease_that_is_beaten_lives_on
-            a_lease_that_expires_is_a_stall_and_not_an_attempt
+            an_unclear_failure_is_charged_to_its_job
+            unclear_failures_of_many_jobs_charge_the_lane
+            a_success_charges_unclear_failures_to_jobs
+            a_job_refused_alone_is_charged
+            a_common_refusal_charges_no_job
+            a_job_expires_by_its_age
+            expiry_by_age_is_not_a_deadline
+            a_job_expired_in_an_outage_reports_it
+            a_huge_limit_costs_eight_mean_answers
+            a_heartbeat_extends_a_lease
+            an_expired_lease_is_a_stall
             a_job_that_loses_too_many_workers_fails
-            a_zombie_can_neither_settle_nor_beat_nor_emit
-            a_zombie_among_others_ends_nothing
+            an_expired_lease_cannot_settle_or_emit
+            an_expired_lease_in_a_batch_ends_nothing
             an_attempt_ends_once_in_a_call
-            a_job_given_back_has_spent_no_attempt
-            a_job_given_back_for_later_waits
-            an_answer_is_kept_for_its_reader
+            a_job_handed_back_spends_no_attempt
+            a_job_handed_back_with_a_delay_waits
+            an_answer_is_kept
             jobs_are_listed_newest_first_in_pages
             a_list_is_in_the_order_of_acceptance
             two_lanes_are_listed_as_one
             a_list_is_filtered
-            a_list_does_not_go_on_after_a_stranger
-            a_list_goes_on_after_a_job_of_another_shard
+            a_foreign_cursor_is_an_error
+            a_list_continues_after_another_shards_job
             a_list_finds_one_among_thousands
-            a_page_stops_where_a_lane_does
-            a_list_tells_what_went_wrong
+            a_page_stops_with_a_lane
+            a_list_is_filtered_by_model_and_error
             a_body_can_be_read_until_it_is_answered
             ready_jobs_are_counted_by_class
-            numbers_tell_what_waits_and_runs
-            a_tenant_sees_its_bounds_and_what_a_new_job_would_wait
+            stats_count_waiting_and_running_jobs
+            a_tenant_sees_its_limits_and_wait
             a_deleted_job_is_gone
             only_an_ended_job_is_deleted
-            what_is_attached_to_a_job_can_be_read
+            attached_bytes_can_be_read
             an_orphan_is_taken_once
             an_orphan_is_taken_within_its_time
             an_orphan_is_removed_unless_it_was_taken
-            every_end_with_a_webhook_is_to_be_told
-            an_end_that_was_handed_on_is_told_no_more
-            each_end_of_a_job_is_told
-            an_end_is_not_kept_for_ever
+            every_end_with_a_webhook_is_stored
+            an_acknowledged_end_leaves_the_outbox
+            each_end_of_a_job_is_published
+            an_unacknowledged_end_expires
             a_postponed_end_waits_for_its_time
             a_key_can_be_made_to_expire
             a_tenant_runs_few_deliveries
@@ -176,9 +176,9 @@ macro_rules! promises {
             a_directory_is_replaced_by_one_writer
             a_retry_waits_and_returns_to_its_place
             errors_of_earlier_attempts_are_kept
-            a_failed_job_can_be_put_back
-            a_job_that_succeeded_cannot_be_put_back
-            a_stopped_lane_waits_and_spends_no_attempt
+            a_failed_job_can_be_retried
+            a_succeeded_job_cannot_be_retried
+            a_refused_rate_spends_no_attempt
             jobs_of_a_session_run_one_at_a_time_in_order
             a_session_is_of_one_lane
             a_session_goes_on_when_its_first_job_is_cancelled
@@ -213,21 +213,21 @@ macro_rules! promises {
             one_of_equal_turns_is_taken
             a_refused_turn_is_given_back
             events_are_numbered_and_kept
-            what_is_said_again_is_kept_once
-            a_follower_hears_what_comes_after_it_came
-            a_bucket_refuses_what_is_too_much
+            a_repeated_emission_is_kept_once
+            a_late_follower_misses_no_event
+            a_bucket_refuses_more_than_its_limit
             new_work_wakes_a_worker
-            a_step_that_leaves_work_wakes_another
-            a_stopped_lane_keeps_nobody_busy
+            a_step_that_leaves_work_wakes_another_worker
+            a_waiting_lane_wakes_no_worker
             a_wake_up_before_the_wait_is_not_lost
-            a_wake_up_brings_a_job_along
-            a_wait_that_is_stopped_leaves_nothing_running
+            a_wake_up_returns_a_job
+            a_stopped_wait_leaves_nothing_running
             a_pause_precedes_an_outage
             a_retry_waits_for_a_lane_that_is_down
             a_rate_of_the_upstream_names_its_end
             a_delayed_job_reports_its_schedule
-            the_numbers_of_a_lane_name_the_reason
-            an_estimate_expires_with_its_measure
+            the_stats_of_a_lane_name_the_reason
+            an_estimate_expires_with_the_drain_rate
             an_estimate_lasts_as_long_as_calls
             a_lost_worker_is_not_live
             a_draining_worker_serves_no_lane

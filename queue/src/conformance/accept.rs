@@ -88,7 +88,7 @@ pub async fn a_key_outlives_a_late_retry(stage: Stage) {
 }
 
 /// A key is unique within its tenant only.
-pub async fn keys_of_two_tenants_do_not_meet(stage: Stage) {
+pub async fn keys_of_two_tenants_are_independent(stage: Stage) {
     let ann = stage.accept(keyed(stage.job("ann"), "k", 1)).await;
     let bob = stage.accept(keyed(stage.job("bob"), "k", 2)).await;
     assert_ne!(ann, bob);
@@ -124,7 +124,7 @@ pub async fn a_full_tenant_leaves_room_for_others(stage: Stage) {
 }
 
 /// A refusal reports how many jobs wait and how many jobs of the call are new.
-pub async fn a_refusal_counts_what_waits_and_what_is_new(stage: Stage) {
+pub async fn a_refusal_counts_waiting_and_new_jobs(stage: Stage) {
     let bound = TenantLimits { max_queued: Some(3), ..TenantLimits::default() };
     let lane = LaneLimits { max_queued: 5, ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &lane, &[(tenant_id("ann"), bound)]).await.unwrap();
@@ -177,7 +177,7 @@ pub async fn the_first_tenant_without_room_is_named(stage: Stage) {
 
 /// Jobs of one flow start in the order of their acceptance, whatever their ids, in groups of any size and between
 /// jobs of other flows.
-pub async fn jobs_of_a_flow_begin_as_they_were_accepted(stage: Stage) {
+pub async fn jobs_of_a_flow_start_in_accepted_order(stage: Stage) {
     let mut accepted = Vec::new();
     for (count, keeps_events) in [(1, false), (2, true), (98, false), (300, false), (7, true)] {
         let tenant = |n: usize| if n % 7 < 4 { "ann" } else { "bob" };

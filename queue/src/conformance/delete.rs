@@ -44,7 +44,7 @@ pub async fn only_an_ended_job_is_deleted(stage: Stage) {
 }
 
 /// Attached bytes are kept after the success of the job, unlike its body.
-pub async fn what_is_attached_to_a_job_can_be_read(stage: Stage) {
+pub async fn attached_bytes_can_be_read(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     assert_eq!(stage.store().attached(&id).await.unwrap(), None);
     let bytes = Bytes::from_static(b"\x00bytes");

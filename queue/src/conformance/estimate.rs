@@ -90,7 +90,7 @@ fn cap(most: u32) -> TenantLimits {
 
 /// The estimate is accurate for tenants of different weights, whose attempts take one to three turns and cost 50 to
 /// 150 tokens.
-pub async fn the_estimate_comes_true(stage: Stage) {
+pub async fn the_estimate_is_accurate(stage: Stage) {
     let weight = |weight| TenantLimits { weight, ..TenantLimits::default() };
     let tenants = [("a", weight(1)), ("b", weight(2)), ("c", weight(4))];
     limit(&stage, &tenants).await;
@@ -105,7 +105,7 @@ pub async fn the_estimate_comes_true(stage: Stage) {
 }
 
 /// The estimate includes a tenant's cap, beside tenants that are served much faster.
-pub async fn the_estimate_heeds_a_cap(stage: Stage) {
+pub async fn the_estimate_includes_a_cap(stage: Stage) {
     limit(&stage, &[("ann", cap(1)), ("bob", cap(2)), ("cem", cap(3))]).await;
     let mut asked = backlog(&stage, "ann", Class::Standard, 40).await.split_off(10);
     asked.extend(backlog(&stage, "cem", Class::Standard, 120).await.split_off(30));
@@ -119,7 +119,7 @@ pub async fn the_estimate_heeds_a_cap(stage: Stage) {
 
 /// The estimate includes a tenant's limits of attempts and tokens per minute, beside a tenant that is served much
 /// faster.
-pub async fn the_estimate_heeds_a_tenants_rates(stage: Stage) {
+pub async fn the_estimate_includes_a_tenants_rates(stage: Stage) {
     let requests = TenantLimits { requests_per_minute: Some(60), ..TenantLimits::default() };
     let tokens = TenantLimits { tokens_per_minute: Some(6000), ..TenantLimits::default() };
     limit(&stage, &[("ann", requests), ("cem", tokens), ("bob", cap(2))]).await;
@@ -133,7 +133,7 @@ pub async fn the_estimate_heeds_a_tenants_rates(stage: Stage) {
 }
 
 /// The estimate includes a lane's limit of attempts per minute, for all its tenants.
-pub async fn the_estimate_heeds_a_lanes_rates(stage: Stage) {
+pub async fn the_estimate_includes_a_lanes_rates(stage: Stage) {
     let requests = LaneLimits { requests_per_minute: Some(60), ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &requests, &[]).await.unwrap();
     let asked = backlog(&stage, "ann", Class::Standard, 60).await.split_off(35);
@@ -144,7 +144,7 @@ pub async fn the_estimate_heeds_a_lanes_rates(stage: Stage) {
 }
 
 /// The retry time of a full tenant depends on its own jobs, however fast other tenants are served.
-pub async fn a_full_tenant_is_told_when_it_has_room(stage: Stage) {
+pub async fn a_full_tenant_receives_its_retry_time(stage: Stage) {
     let slow = TenantLimits {
         requests_per_minute: Some(60),
         max_queued: Some(100),
@@ -167,7 +167,7 @@ pub async fn a_full_tenant_is_told_when_it_has_room(stage: Stage) {
 
 /// The mean duration of a tenant's attempts includes every spent attempt, whatever its outcome. An attempt that was
 /// handed back, or whose worker was lost, does not count.
-pub async fn the_estimate_knows_how_long_attempts_last(stage: Stage) {
+pub async fn the_estimate_includes_the_mean_attempt(stage: Stage) {
     // Bob's jobs end so fast that only the cap delays ann's.
     backlog(&stage, "bob", Class::Standard, 250).await;
     let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
@@ -207,7 +207,7 @@ pub async fn the_estimate_knows_how_long_attempts_last(stage: Stage) {
 }
 
 /// The drain rate counts only jobs that had started: not a backlog that is cancelled or expires.
-pub async fn what_ends_unbegun_is_not_taken_for_drain(stage: Stage) {
+pub async fn unstarted_jobs_do_not_count_as_drain(stage: Stage) {
     let play = |turns| Play { asked: Vec::new(), at: u64::MAX, turns, takes: |_, _| 10 };
     let drain = async || stage.store().stats(&stage.shard, None).await.unwrap().drain_per_s;
     let waiting = backlog(&stage, "ann", Class::Standard, 600).await;
@@ -226,7 +226,7 @@ pub async fn what_ends_unbegun_is_not_taken_for_drain(stage: Stage) {
 }
 
 /// The estimate disappears if no job has ended for ten seconds while jobs wait, and returns with the next end.
-pub async fn an_estimate_expires_with_its_measure(stage: Stage) {
+pub async fn an_estimate_expires_with_the_drain_rate(stage: Stage) {
     let last = backlog(&stage, "ann", Class::Standard, 300).await.pop().expect("a job");
     let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
     play.errors(&stage).await;

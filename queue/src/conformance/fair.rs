@@ -133,7 +133,7 @@ pub(super) fn tell(figures: &str) {
 
 /// Bursts of interactive jobs wait hardly longer beside a flood of batch jobs than alone, and the flood is still
 /// served.
-pub async fn a_flood_of_batch_jobs_is_hardly_felt(stage: Stage) {
+pub async fn batch_jobs_hardly_delay_interactive_jobs(stage: Stage) {
     let (alone, none) = interactive_waits(&stage).await;
     backlog(&stage, "bulk", Class::Batch, 5000).await;
     let (beside, batch) = interactive_waits(&stage).await;
@@ -169,7 +169,7 @@ async fn interactive_waits(stage: &Stage) -> (Vec<Duration>, usize) {
 }
 
 /// A flow that closes during a claim does not change the turns of its neighbours.
-pub async fn a_flow_that_closes_gives_nobody_two_turns(stage: Stage) {
+pub async fn a_closing_flow_gives_no_extra_turns(stage: Stage) {
     let cap = TenantLimits { max_running: Some(1), ..TenantLimits::default() };
     stage.queue.set_limits(HashMap::new(), &[(tenant_id("a"), cap)]).await.unwrap();
     backlog(&stage, "a", Class::Interactive, 2).await;
@@ -182,7 +182,7 @@ pub async fn a_flow_that_closes_gives_nobody_two_turns(stage: Stage) {
 }
 
 /// A tenant that was idle returns as an equal: it saved no turns and lost none.
-pub async fn being_away_saves_nothing_up(stage: Stage) {
+pub async fn an_idle_flow_saves_no_turns(stage: Stage) {
     backlog(&stage, "ann", Class::Standard, 2000).await;
     backlog(&stage, "bob", Class::Standard, 10).await;
     let mut fleet = Fleet::new(&stage);
@@ -194,7 +194,7 @@ pub async fn being_away_saves_nothing_up(stage: Stage) {
 }
 
 /// A tenant that estimates far more than it uses does not delay a tenant that arrives later.
-pub async fn an_estimate_that_was_too_high_delays_nobody(stage: Stage) {
+pub async fn a_high_estimate_delays_no_other_tenant(stage: Stage) {
     let cost = Estimate { prompt: 0, completion: Some(1 << 30) };
     let greedy: Vec<_> = (0..2 * SLOTS).map(|_| NewJob { cost, ..stage.job("greedy") }).collect();
     stage.queue.submit(greedy).await.expect("there is room");
@@ -210,7 +210,7 @@ pub async fn an_estimate_that_was_too_high_delays_nobody(stage: Stage) {
 }
 
 /// Jobs with an estimate of zero tokens cost something, so other tenants have their turns beside them.
-pub async fn what_costs_nothing_takes_turns(stage: Stage) {
+pub async fn free_jobs_take_turns(stage: Stage) {
     for (tenant, completion) in [("ann", Some(0)), ("bob", Some(1))] {
         let cost = Estimate { prompt: 0, completion };
         let jobs = (0..10).map(|_| NewJob { cost, ..stage.job(tenant) });
@@ -221,7 +221,7 @@ pub async fn what_costs_nothing_takes_turns(stage: Stage) {
 }
 
 /// An absurd estimate closes a lane with a rate no longer than the largest possible cost of an attempt.
-pub async fn what_is_asked_for_beyond_reason_closes_no_lane_for_long(stage: Stage) {
+pub async fn an_absurd_estimate_closes_a_lane_briefly(stage: Stage) {
     let rate = LaneLimits { tokens_per_minute: Some(MOST_TOKENS), ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &rate, &[]).await.unwrap();
     let beyond = Estimate { prompt: 1 << 40, completion: Some(1 << 40) };
@@ -235,7 +235,7 @@ pub async fn what_is_asked_for_beyond_reason_closes_no_lane_for_long(stage: Stag
 }
 
 /// An attempt that is started and handed back costs its tenant nothing.
-pub async fn what_is_given_back_costs_nothing(stage: Stage) {
+pub async fn a_job_handed_back_costs_nothing(stage: Stage) {
     let one = LaneLimits { max_running: Some(1), ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &one, &[]).await.unwrap();
     backlog(&stage, "ann", Class::Standard, 5).await;

@@ -15,7 +15,7 @@ fn ids(page: &Page) -> Vec<JobId> {
 }
 
 /// A page over two lanes ends at the point at which one of them stopped reading.
-pub async fn a_page_stops_where_a_lane_does(stage: Stage) {
+pub async fn a_page_stops_with_a_lane(stage: Stage) {
     let name = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
     let other = Lane { models: vec!["b".to_owned()], ..Lane::named(name) };
     let lanes = vec![Lane::named(stage.shard.lane.clone()), other];
@@ -40,7 +40,7 @@ pub async fn a_page_stops_where_a_lane_does(stage: Stage) {
 }
 
 /// A list can be limited to jobs of a model, with an error code, or since a moment.
-pub async fn a_list_tells_what_went_wrong(stage: Stage) {
+pub async fn a_list_is_filtered_by_model_and_error(stage: Stage) {
     let of = |url: &str, model: &str| {
         let job = stage.job("ann");
         let (url, model) = (url.to_owned(), Some(model.to_owned()));

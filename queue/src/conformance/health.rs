@@ -51,7 +51,7 @@ async fn probe_in(stage: &Stage) -> Duration {
 }
 
 /// Three failures of the upstream in a row cool the lane down; no attempt is spent and none is started.
-pub async fn failures_in_a_row_close_the_lane(stage: Stage) {
+pub async fn failures_in_a_row_cool_the_lane_down(stage: Stage) {
     let ids = accept(&stage, 10).await;
     let leases = stage.claim(5).await;
     fail(&stage, leases, Fault::Upstream).await;
@@ -71,7 +71,7 @@ pub async fn failures_in_a_row_close_the_lane(stage: Stage) {
 }
 
 /// A success between failures resets the count.
-pub async fn a_success_starts_the_count_anew(stage: Stage) {
+pub async fn a_success_resets_the_failure_count(stage: Stage) {
     accept(&stage, 20).await;
     for _ in 0..3 {
         let mut leases = stage.claim(FAILURES as usize).await;
@@ -84,7 +84,7 @@ pub async fn a_success_starts_the_count_anew(stage: Stage) {
 }
 
 /// A refused key cools the lane down at the first failure.
-pub async fn a_certain_failure_closes_the_lane_at_once(stage: Stage) {
+pub async fn a_certain_failure_cools_the_lane_down(stage: Stage) {
     accept(&stage, 3).await;
     break_down(&stage).await;
     stage.assert_sound().await;
@@ -285,7 +285,7 @@ pub async fn a_resumed_lane_is_open(stage: Stage) {
 }
 
 /// An unclear failure is charged to its job, and the last attempt ends it.
-pub async fn an_unclear_failure_is_the_jobs(stage: Stage) {
+pub async fn an_unclear_failure_is_charged_to_its_job(stage: Stage) {
     let job = NewJob { max_attempts: 2, ..stage.job("ann") };
     let id = stage.accept(job).await;
     let lease = stage.claim_one().await;
@@ -298,7 +298,7 @@ pub async fn an_unclear_failure_is_the_jobs(stage: Stage) {
 }
 
 /// Unclear failures of five different jobs in a row are charged to the lane, and the jobs get their attempts back.
-pub async fn unclear_failures_of_many_jobs_are_the_lanes(stage: Stage) {
+pub async fn unclear_failures_of_many_jobs_charge_the_lane(stage: Stage) {
     let ids = accept(&stage, SUSPECTS + 3).await;
     let mut leases = stage.claim(SUSPECTS + 1).await;
     let late = leases.pop().unwrap();
@@ -330,7 +330,7 @@ pub async fn unclear_failures_of_one_job_count_once(stage: Stage) {
 }
 
 /// After a success in the lane, unclear failures are charged to their jobs.
-pub async fn a_success_proves_unclear_failures_the_jobs(stage: Stage) {
+pub async fn a_success_charges_unclear_failures_to_jobs(stage: Stage) {
     let ids = accept(&stage, 2 * SUSPECTS).await;
     let mut leases = stage.claim(2 * SUSPECTS - 1).await;
     let good = leases.pop().unwrap();
@@ -345,7 +345,7 @@ pub async fn a_success_proves_unclear_failures_the_jobs(stage: Stage) {
 
 /// A job that is refused because of a rate while five others succeed spends its own attempts from then on, and no
 /// longer stops the lane.
-pub async fn a_job_that_alone_is_refused_is_charged(stage: Stage) {
+pub async fn a_job_refused_alone_is_charged(stage: Stage) {
     let refused = stage.accept(stage.job("ann")).await;
     let rate = Fault::Rate(SECOND);
     let lease = stage.claim_one().await;
@@ -366,7 +366,7 @@ pub async fn a_job_that_alone_is_refused_is_charged(stage: Stage) {
 }
 
 /// Many jobs that are always refused while others succeed end, and no longer stop the others.
-pub async fn many_jobs_that_are_always_refused_are_charged(stage: Stage) {
+pub async fn always_refused_jobs_are_charged(stage: Stage) {
     let refused = accept(&stage, 10).await;
     let rate = Fault::Rate(SECOND);
     let leases = stage.claim(10).await;
@@ -392,7 +392,7 @@ pub async fn many_jobs_that_are_always_refused_are_charged(stage: Stage) {
 }
 
 /// If the upstream refuses many jobs, none of them is charged.
-pub async fn a_rate_that_all_meet_charges_nobody(stage: Stage) {
+pub async fn a_common_refusal_charges_no_job(stage: Stage) {
     let ids = accept(&stage, 12).await;
     for _ in 0..6 {
         let mut leases = stage.claim(12).await;
@@ -411,7 +411,7 @@ pub async fn a_rate_that_all_meet_charges_nobody(stage: Stage) {
 }
 
 /// A job that expires untried in an outage reports the outage; one that failed reports its own errors.
-pub async fn a_job_that_expires_in_an_outage_names_it(stage: Stage) {
+pub async fn a_job_expired_in_an_outage_reports_it(stage: Stage) {
     let tried = accept(&stage, 1).await.remove(0);
     break_down(&stage).await;
     let untried = accept(&stage, 1).await.remove(0);
@@ -435,7 +435,7 @@ pub async fn a_job_that_expires_in_an_outage_names_it(stage: Stage) {
 }
 
 /// A job without success expires after `give_up_after`: at a failure, or while it waits.
-pub async fn a_job_is_given_up_by_its_age(stage: Stage) {
+pub async fn a_job_expires_by_its_age(stage: Stage) {
     let mut ids = accept(&stage, 1).await;
     let patient = NewJob { deadline: Some(SECOND * 900_000), ..stage.job("ann") };
     let patient = stage.accept(patient).await;
@@ -461,7 +461,7 @@ pub async fn a_job_is_given_up_by_its_age(stage: Stage) {
 }
 
 /// A delayed or retried job that expires by `give_up_after` does not report a deadline.
-pub async fn an_end_by_age_is_no_deadline(stage: Stage) {
+pub async fn expiry_by_age_is_not_a_deadline(stage: Stage) {
     let late = stage.accept(NewJob { deadline: Some(SECOND), ..stage.job("ann") }).await;
     let delayed = stage.accept(NewJob { delay: SECOND, ..stage.job("ann") }).await;
     stage.pass(SECOND);
@@ -479,7 +479,7 @@ pub async fn an_end_by_age_is_no_deadline(stage: Stage) {
 }
 
 /// A request that allows an absurd number of tokens is charged eight mean answers.
-pub async fn a_huge_bound_costs_eight_usual_answers(stage: Stage) {
+pub async fn a_huge_limit_costs_eight_mean_answers(stage: Stage) {
     let lane = LaneLimits { tokens_per_minute: Some(60_000), ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &lane, &[]).await.unwrap();
     let cost = Estimate { prompt: 0, completion: Some(10_000_000) };

@@ -25,7 +25,7 @@ pub async fn a_claim_takes_each_job_once(stage: Stage) {
 }
 
 /// A heartbeat extends the lease.
-pub async fn a_lease_that_is_beaten_lives_on(stage: Stage) {
+pub async fn a_heartbeat_extends_a_lease(stage: Stage) {
     stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
     for _ in 0..5 {
@@ -39,7 +39,7 @@ pub async fn a_lease_that_is_beaten_lives_on(stage: Stage) {
 }
 
 /// The job of a lost worker runs again, and no attempt is spent.
-pub async fn a_lease_that_expires_is_a_stall_and_not_an_attempt(stage: Stage) {
+pub async fn an_expired_lease_is_a_stall(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let first = stage.claim_one().await;
     stage.pass(LEASE - Duration::from_millis(1));
@@ -73,7 +73,7 @@ pub async fn a_job_that_loses_too_many_workers_fails(stage: Stage) {
 }
 
 /// A worker whose lease expired cannot settle, extend or emit.
-pub async fn a_zombie_can_neither_settle_nor_beat_nor_emit(stage: Stage) {
+pub async fn an_expired_lease_cannot_settle_or_emit(stage: Stage) {
     let job = NewJob { keeps_events: true, ..stage.job("ann") };
     let id = stage.accept(job).await;
     let zombie = stage.claim_one().await;
@@ -103,7 +103,7 @@ pub async fn a_zombie_can_neither_settle_nor_beat_nor_emit(stage: Stage) {
 }
 
 /// An expired lease that is settled together with valid ones of its tenant ends nothing.
-pub async fn a_zombie_among_others_ends_nothing(stage: Stage) {
+pub async fn an_expired_lease_in_a_batch_ends_nothing(stage: Stage) {
     let first = stage.accept(stage.job("ann")).await;
     let second = stage.accept(stage.job("ann")).await;
     let leases = stage.claim(2).await;
@@ -123,7 +123,7 @@ pub async fn a_zombie_among_others_ends_nothing(stage: Stage) {
 }
 
 /// A job that a worker hands back is as if it had not been claimed.
-pub async fn a_job_given_back_has_spent_no_attempt(stage: Stage) {
+pub async fn a_job_handed_back_spends_no_attempt(stage: Stage) {
     let first = stage.accept(stage.job("ann")).await;
     stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
@@ -135,7 +135,7 @@ pub async fn a_job_given_back_has_spent_no_attempt(stage: Stage) {
 }
 
 /// A job that is handed back with a delay waits for it, spends no attempt, and lets others run meanwhile.
-pub async fn a_job_given_back_for_later_waits(stage: Stage) {
+pub async fn a_job_handed_back_with_a_delay_waits(stage: Stage) {
     let later = Duration::from_secs(3);
     let first = stage.accept(stage.job("ann")).await;
     let second = stage.accept(stage.job("ann")).await;
@@ -153,7 +153,7 @@ pub async fn a_job_given_back_for_later_waits(stage: Stage) {
 }
 
 /// The answer is kept as it was given, and the attempt's lease has ended.
-pub async fn an_answer_is_kept_for_its_reader(stage: Stage) {
+pub async fn an_answer_is_kept(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
     let key = lease.key.clone();

@@ -106,7 +106,7 @@ pub async fn a_list_is_filtered(stage: Stage) {
 }
 
 /// A cursor that is not in the list is an error, not an empty page.
-pub async fn a_list_does_not_go_on_after_a_stranger(stage: Stage) {
+pub async fn a_foreign_cursor_is_an_error(stage: Stage) {
     stage.accept(stage.job("ann")).await;
     let stranger = stage.accept(stage.job("bob")).await;
     let query = ListQuery { limit: 10, after: Some(stranger.clone()), ..ListQuery::default() };
@@ -115,7 +115,7 @@ pub async fn a_list_does_not_go_on_after_a_stranger(stage: Stage) {
 }
 
 /// A cursor of another shard is compared by its id: only older jobs follow.
-pub async fn a_list_goes_on_after_a_job_of_another_shard(stage: Stage) {
+pub async fn a_list_continues_after_another_shards_job(stage: Stage) {
     let mut accepted = Vec::new();
     for _ in 0..3 {
         accepted.push(stage.accept(stage.job("ann")).await);
@@ -142,7 +142,7 @@ pub async fn a_list_finds_one_among_thousands(stage: Stage) {
 }
 
 /// The counts are those of the tenant, or of all tenants.
-pub async fn numbers_tell_what_waits_and_runs(stage: Stage) {
+pub async fn stats_count_waiting_and_running_jobs(stage: Stage) {
     for tenant in ["ann", "ann", "bob"] {
         stage.accept(stage.job(tenant)).await;
     }
@@ -160,7 +160,7 @@ pub async fn numbers_tell_what_waits_and_runs(stage: Stage) {
 }
 
 /// A tenant at its cap sees its own limits, the wait of its oldest job, and the estimated wait of a new one.
-pub async fn a_tenant_sees_its_bounds_and_what_a_new_job_would_wait(stage: Stage) {
+pub async fn a_tenant_sees_its_limits_and_wait(stage: Stage) {
     let limits = TenantLimits {
         weight: 3,
         max_running: Some(1),

@@ -26,7 +26,7 @@ async fn told(stage: &Stage) -> Vec<(JobId, Status)> {
 }
 
 /// Every end of a job with a webhook enters the outbox, whatever its cause. A job without a webhook does not.
-pub async fn every_end_with_a_webhook_is_to_be_told(stage: Stage) {
+pub async fn every_end_with_a_webhook_is_stored(stage: Stage) {
     let ann = tenant_id("ann");
     let accept = async |job| stage.accept(with_webhook(job)).await;
     let mut wanted = Vec::new();
@@ -72,7 +72,7 @@ pub async fn every_end_with_a_webhook_is_to_be_told(stage: Stage) {
 }
 
 /// An acknowledged entry is not returned again; a page that is too small has the oldest and the newest entries.
-pub async fn an_end_that_was_handed_on_is_told_no_more(stage: Stage) {
+pub async fn an_acknowledged_end_leaves_the_outbox(stage: Stage) {
     for _ in 0..3 {
         stage.accept(with_webhook(stage.job("ann"))).await;
         let lease = stage.claim_one().await;
@@ -91,7 +91,7 @@ pub async fn an_end_that_was_handed_on_is_told_no_more(stage: Stage) {
 }
 
 /// A retried job that ends again has another entry, even if the first was not acknowledged.
-pub async fn each_end_of_a_job_is_told(stage: Stage) {
+pub async fn each_end_of_a_job_is_published(stage: Stage) {
     let id = stage.accept(with_webhook(stage.job("ann"))).await;
     let cancel = async || stage.store().cancel(&tenant_id("ann"), &id).await.unwrap();
     cancel().await;
@@ -109,7 +109,7 @@ pub async fn each_end_of_a_job_is_told(stage: Stage) {
 }
 
 /// An entry without an acknowledgement is deleted after the retention.
-pub async fn an_end_is_not_kept_for_ever(stage: Stage) {
+pub async fn an_unacknowledged_end_expires(stage: Stage) {
     stage.accept(with_webhook(stage.job("ann"))).await;
     let lease = stage.claim_one().await;
     stage.succeed(lease).await;

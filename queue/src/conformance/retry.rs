@@ -39,7 +39,7 @@ pub async fn errors_of_earlier_attempts_are_kept(stage: Stage) {
 }
 
 /// A failed job that is retried is like a new one.
-pub async fn a_failed_job_can_be_put_back(stage: Stage) {
+pub async fn a_failed_job_can_be_retried(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let body = stage.job("ann").body;
     let lease = stage.claim_one().await;
@@ -57,7 +57,7 @@ pub async fn a_failed_job_can_be_put_back(stage: Stage) {
 }
 
 /// A succeeded, waiting or running job cannot be retried.
-pub async fn a_job_that_succeeded_cannot_be_put_back(stage: Stage) {
+pub async fn a_succeeded_job_cannot_be_retried(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let refused = async |wanted: Status| {
         let refused = stage.store().retry(&tenant_id("ann"), &id).await;
@@ -71,7 +71,7 @@ pub async fn a_job_that_succeeded_cannot_be_put_back(stage: Stage) {
 }
 
 /// If the upstream refuses a rate, the whole lane waits for the named time.
-pub async fn a_stopped_lane_waits_and_spends_no_attempt(stage: Stage) {
+pub async fn a_refused_rate_spends_no_attempt(stage: Stage) {
     let first = stage.accept(stage.job("ann")).await;
     let second = stage.accept(stage.job("bob")).await;
     let lease = stage.claim_one().await;

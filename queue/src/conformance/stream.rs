@@ -49,7 +49,7 @@ fn assert_life(events: &[Event], from: usize) {
 
 /// An emission that is repeated because the store did not answer is in the log once, even if an earlier one had the
 /// same text.
-pub async fn what_is_said_again_is_kept_once(stage: Stage) {
+pub async fn a_repeated_emission_is_kept_once(stage: Stage) {
     let id = stage.accept(NewJob { keeps_events: true, ..stage.job("ann") }).await;
     let emit = async |lease: &Lease, numbers: &[u32], repeated| {
         let one = |number: &u32| Emission {
@@ -89,7 +89,7 @@ pub async fn events_are_numbered_and_kept(stage: Stage) {
 }
 
 /// A follower that connects in the middle misses no event and receives none twice.
-pub async fn a_follower_hears_what_comes_after_it_came(stage: Stage) {
+pub async fn a_late_follower_misses_no_event(stage: Stage) {
     let id = stage.accept(NewJob { keeps_events: true, ..stage.job("ann") }).await;
     let job = stage.see(&id).await;
     let mut follower = stage.queue.follow(&job, 0);
@@ -108,7 +108,7 @@ pub async fn a_follower_hears_what_comes_after_it_came(stage: Stage) {
 }
 
 /// A bucket permits its limit, and more as time passes; each bucket is independent.
-pub async fn a_bucket_refuses_what_is_too_much(stage: Stage) {
+pub async fn a_bucket_refuses_more_than_its_limit(stage: Stage) {
     let rate = Rate { limit: 3, window: Duration::from_secs(60) };
     let take = async |tenant: &str, name: &str| {
         stage.queue.throttle(&tenant_id(tenant), name, rate).await.unwrap()

@@ -61,7 +61,7 @@ fn count(starts: &[String], tenant: &str) -> usize {
 
 /// A tenant that arrives while attempts with far too high estimates run has its turns at once, not only after others
 /// have used the estimated tokens.
-pub async fn who_comes_does_not_wait_for_estimates(stage: Stage) {
+pub async fn a_new_tenant_does_not_wait_for_estimates(stage: Stage) {
     thought_to_cost(&stage, "greedy", 1 << 20, SLOTS).await;
     let mut fleet = Fleet::full(&stage).await;
     backlog(&stage, "greedy", Class::Standard, 200).await;
@@ -72,7 +72,7 @@ pub async fn who_comes_does_not_wait_for_estimates(stage: Stage) {
 }
 
 /// The same holds if every tenant's estimates are far too high.
-pub async fn a_light_tenant_is_served_at_once_where_all_ask_for_much(stage: Stage) {
+pub async fn a_light_tenant_starts_despite_high_estimates(stage: Stage) {
     thought_to_cost(&stage, "heavy", 16_384, 400).await;
     let mut fleet = Fleet::full(&stage).await;
     fleet.serve(200).await;
@@ -82,7 +82,7 @@ pub async fn a_light_tenant_is_served_at_once_where_all_ask_for_much(stage: Stag
 }
 
 /// A new tenant starts at the lowest tag, which is behind virtual time because attempts cost less than estimated.
-pub async fn who_comes_stands_beside_the_last(stage: Stage) {
+pub async fn a_new_tenant_starts_at_the_lowest_tag(stage: Stage) {
     thought_to_cost(&stage, "greedy", 1 << 20, SLOTS).await;
     backlog(&stage, "greedy", Class::Standard, 200).await;
     let slow = stage.claim(SLOTS).await;
@@ -96,7 +96,7 @@ pub async fn who_comes_stands_beside_the_last(stage: Stage) {
 }
 
 /// A tenant's new weight also applies to its running attempts.
-pub async fn a_new_weight_holds_for_what_runs(stage: Stage) {
+pub async fn a_new_weight_applies_to_running_attempts(stage: Stage) {
     let weigh = async |weight| {
         let limits = TenantLimits { weight, ..TenantLimits::default() };
         stage.queue.set_limits(HashMap::new(), &[(tenant_id("ann"), limits)]).await.unwrap();

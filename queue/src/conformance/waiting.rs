@@ -75,7 +75,7 @@ pub async fn a_delayed_job_reports_its_schedule(stage: Stage) {
 }
 
 /// The statistics of a lane report the reason of a new job: for one tenant, and for all.
-pub async fn the_numbers_of_a_lane_name_the_reason(stage: Stage) {
+pub async fn the_stats_of_a_lane_name_the_reason(stage: Stage) {
     let ann = tenant_id("ann");
     let reasons = async || {
         let one = stage.store().stats(&stage.shard, Some(&ann)).await.unwrap().waiting_for;

@@ -22,7 +22,7 @@ async fn assert_woken(stage: &Stage) {
 }
 
 /// Asserts that a waiting worker is not woken before its time-out.
-async fn assert_nobody_is_woken(stage: &Stage) {
+async fn assert_no_worker_is_woken(stage: &Stage) {
     let (time, began) = (Duration::from_millis(100), tokio::time::Instant::now());
     stage.store().wait_for_work(&stage.shard, time).await.unwrap();
     assert!(began.elapsed() > time / 2, "a worker was woken");
@@ -80,7 +80,7 @@ pub async fn new_work_wakes_a_worker(stage: Stage) {
 }
 
 /// A wake-up reaches one worker. If that has no room, its step wakes another.
-pub async fn a_step_that_leaves_work_wakes_another(stage: Stage) {
+pub async fn a_step_that_leaves_work_wakes_another_worker(stage: Stage) {
     stage.accept(stage.job("ann")).await;
     stage.accept(stage.job("ann")).await;
     for room in [0, 1] {
@@ -92,7 +92,7 @@ pub async fn a_step_that_leaves_work_wakes_another(stage: Stage) {
 
 /// A step that cannot start anything now wakes no worker for the waiting jobs, because it could not start them
 /// either.
-pub async fn a_stopped_lane_keeps_nobody_busy(stage: Stage) {
+pub async fn a_waiting_lane_wakes_no_worker(stage: Stage) {
     stage.accept(stage.job("ann")).await;
     stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
@@ -101,7 +101,7 @@ pub async fn a_stopped_lane_keeps_nobody_busy(stage: Stage) {
     drain_wake_ups(&stage).await;
     let step = stage.step(Vec::new(), 1).await;
     assert_eq!((step.leases.len(), step.look_again), (0, Some(LONG)));
-    assert_nobody_is_woken(&stage).await;
+    assert_no_worker_is_woken(&stage).await;
 }
 
 /// A wake-up between a step and the following wait is not lost.
@@ -114,7 +114,7 @@ pub async fn a_wake_up_before_the_wait_is_not_lost(stage: Stage) {
 }
 
 /// A worker that waits receives a job with the wake-up.
-pub async fn a_wake_up_brings_a_job_along(stage: Stage) {
+pub async fn a_wake_up_returns_a_job(stage: Stage) {
     let claim = ClaimRequest { max: 1, lease: LEASE };
     drain_wake_ups(&stage).await;
     let never = pin!(pending());
@@ -135,7 +135,7 @@ pub async fn a_wake_up_brings_a_job_along(stage: Stage) {
 }
 
 /// A stopped wait ends at once and leaves no attempt without a worker.
-pub async fn a_wait_that_is_stopped_leaves_nothing_running(stage: Stage) {
+pub async fn a_stopped_wait_leaves_nothing_running(stage: Stage) {
     let claim = ClaimRequest { max: 1, lease: LEASE };
     drain_wake_ups(&stage).await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
