@@ -224,8 +224,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// out.
     async fn outbox(&self, shard: &Shard, most: usize) -> Result<Vec<End>, Error>;
 
-    /// Acknowledges outbox entries whose delivery was accepted. An entry that is missing was acknowledged by another
-    /// caller.
+    /// Acknowledges outbox entries after their deliveries were accepted. An entry that is missing was acknowledged by
+    /// another caller.
     async fn take_out(&self, shard: &Shard, ends: &[End]) -> Result<(), Error>;
 
     /// Writes the entry of a worker process into the registry, which belongs to no shard. `false`: the registry has
@@ -297,7 +297,7 @@ pub struct Emission {
     pub data: RawJson,
 }
 
-/// The jobs whose leases a reap ended.
+/// The jobs of the leases that a reap ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reaped {
     /// Jobs that run again.
@@ -309,9 +309,9 @@ pub struct Reaped {
 /// The repairs of a reconcile. All zero, unless there is a bug.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Repairs {
-    /// Tenants whose count of running jobs differed from their leases.
+    /// Tenants with a count of running jobs that differed from their leases.
     pub running: u64,
-    /// Flows whose count of ready jobs differed; the embedded engine has no such count.
+    /// Flows with a wrong count of ready jobs; the embedded engine has no such count.
     pub queued: u64,
     /// Flows that were servable and not offered, or offered and not servable.
     pub flows: u64,
@@ -362,7 +362,7 @@ pub struct Page {
     pub next: Option<JobId>,
 }
 
-/// The outage of a lane whose upstream fails: see [`crate::health`].
+/// The outage of a lane with a failing upstream: see [`crate::health`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Down {
     /// The start of the outage.

@@ -40,8 +40,8 @@ pub const CALM: Duration = Duration::from_secs(60);
 /// random part spreads the probes of lanes that failed together.
 pub(crate) const PROBE_AFTER: (f64, f64) = (0.8, 0.3);
 
-/// The next start of the job whose failure started the cool-down, as a part of the cool-down. It is later than the
-/// latest probe, so that another job probes first if there is one.
+/// The next start of the job that caused the cool-down, as a part of the cool-down. It is later than the latest
+/// probe, so that another job probes first if there is one.
 pub(crate) const SAME_JOB_AFTER: f64 = 1.15;
 
 /// The time for which a failed job is kept back if another job can probe, unless the lane opens before: a job that

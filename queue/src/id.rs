@@ -192,7 +192,7 @@ impl JobId {
         Millis(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 
-    /// Returns the id whose key inside `shard` is `key`; `None` if `key` is invalid.
+    /// Returns the id with the key `key` inside `shard`; `None` if `key` is invalid.
     #[must_use]
     pub fn in_shard(shard: Shard, key: &str) -> Option<Self> {
         if key.len() != KEY_CHARS {
@@ -215,7 +215,7 @@ impl JobId {
         &self.shard
     }
 
-    /// Returns the id whose key inside `shard` is this number.
+    /// Returns the id with this number as its key inside `shard`.
     pub(crate) fn numbered(shard: Shard, number: u128) -> Self {
         Self { shard, uuid: Uuid::from_u128(number) }
     }

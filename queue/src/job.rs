@@ -103,7 +103,7 @@ pub struct NewJob {
     pub tenant: TenantId,
     /// The urgency.
     pub class: Class,
-    /// The session, whose jobs run in order.
+    /// The session; its jobs run in order.
     pub session: Option<SessionKey>,
     /// The request to the upstream.
     pub spec: Spec,
@@ -151,7 +151,7 @@ pub struct Job {
     pub tenant: TenantId,
     /// The urgency.
     pub class: Class,
-    /// The session, whose jobs run in order.
+    /// The session; its jobs run in order.
     pub session: Option<SessionKey>,
     /// The request to the upstream.
     pub spec: Spec,
@@ -357,7 +357,7 @@ pub enum ChargedTo {
     Worker,
 }
 
-/// Returns the error of an attempt whose lease expired.
+/// Returns the error of an attempt with an expired lease.
 pub(crate) fn worker_lost(attempt: u32) -> AttemptError {
     AttemptError {
         attempt,

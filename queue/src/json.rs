@@ -29,8 +29,7 @@ impl RawJson {
 
     /// Returns `value` as JSON.
     ///
-    /// # Errors
-    /// When the value cannot be written as JSON (a map whose keys are not strings).
+    /// # Errors When the value cannot be written as JSON (a map with keys that are not strings).
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
         serde_json::value::to_raw_value(value).map(Self)
     }

@@ -1,7 +1,7 @@
 //! The lease: the right of one worker to run one attempt.
 //!
 //! Only a [`Lease`] can be settled, and settling consumes it. The store accepts a settlement only while this lease
-//! (job and epoch) is still held. So a worker whose lease expired can neither finish nor keep the job.
+//! (job and epoch) is still held. So after its lease expired, a worker can neither finish nor keep the job.
 
 use std::{fmt, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Orphans: jobs whose callers disconnected, or were asked to retry, and may retry.
+//! Orphans: jobs of callers that disconnected, or received a request to retry, and may retry.
 //!
 //! SDKs retry a call without an idempotency key. A retry takes one orphan of an equal call, and an orphan is taken
 //! once, so callers of equal calls never share a job.

@@ -68,7 +68,7 @@ pub async fn a_cancelled_job_does_not_run_again(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A worker whose lease expired is told that it lost the lease, and receives no cancel of the job's new attempt.
+/// After its lease expired, a worker learns that the lease is lost, and receives no cancel of the job's new attempt.
 pub async fn a_lost_worker_receives_no_cancel(stage: Stage) {
     let id = stage.accept(stage.job("ann")).await;
     let zombie = stage.claim_one().await;

@@ -14,7 +14,7 @@ use crate::{
     limits::{LaneLimits, TenantLimits},
 };
 
-/// A run of a fleet, and the jobs whose estimates are read once. A turn takes 100 ms.
+/// A run of a fleet, and the jobs with estimates that are read once. A turn takes 100 ms.
 struct Play {
     asked: Vec<JobId>,
     /// The turn at which the estimates are read.
@@ -88,8 +88,8 @@ fn cap(most: u32) -> TenantLimits {
     TenantLimits { max_running: Some(most), ..TenantLimits::default() }
 }
 
-/// The estimate is accurate for tenants of different weights, whose attempts take one to three turns and cost 50 to
-/// 150 tokens.
+/// The estimate is accurate for tenants of different weights, with attempts that take one to three turns and cost 50
+/// to 150 tokens.
 pub async fn the_estimate_is_accurate(stage: Stage) {
     let weight = |weight| TenantLimits { weight, ..TenantLimits::default() };
     let tenants = [("a", weight(1)), ("b", weight(2)), ("c", weight(4))];
@@ -166,7 +166,7 @@ pub async fn a_full_tenant_receives_its_retry_time(stage: Stage) {
 }
 
 /// The mean duration of a tenant's attempts includes every spent attempt, whatever its outcome. An attempt that was
-/// handed back, or whose worker was lost, does not count.
+/// handed back, or lost its worker, does not count.
 pub async fn the_estimate_includes_the_mean_attempt(stage: Stage) {
     // Bob's jobs end so fast that only the cap delays ann's.
     backlog(&stage, "bob", Class::Standard, 250).await;

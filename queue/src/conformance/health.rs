@@ -1,4 +1,4 @@
-//! Promises about the charging of failed attempts, and about lanes whose upstream fails.
+//! Promises about the charging of failed attempts, and about lanes with a failing upstream.
 
 use std::time::Duration;
 
@@ -248,7 +248,7 @@ pub async fn failed_probes_double_the_cool_down(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// A probe whose worker is lost, or that ends without an answer, is followed by another.
+/// If the worker of a probe is lost, or the probe ends without an answer, another job probes.
 pub async fn a_lost_probe_makes_room_for_the_next(stage: Stage) {
     accept(&stage, 4).await;
     break_down(&stage).await;

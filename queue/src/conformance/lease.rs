@@ -72,7 +72,7 @@ pub async fn a_job_that_loses_too_many_workers_fails(stage: Stage) {
     assert_eq!(charged, [1, 2, 3].map(|lost| (at(lost), ChargedTo::Worker)));
 }
 
-/// A worker whose lease expired cannot settle, extend or emit.
+/// After its lease expired, a worker cannot settle, extend or emit.
 pub async fn an_expired_lease_cannot_settle_or_emit(stage: Stage) {
     let job = NewJob { keeps_events: true, ..stage.job("ann") };
     let id = stage.accept(job).await;

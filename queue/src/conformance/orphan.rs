@@ -1,4 +1,4 @@
-//! Promises about jobs whose callers may retry.
+//! Promises about jobs of callers that may retry.
 
 use std::time::Duration;
 

@@ -51,7 +51,7 @@ pub async fn a_retry_waits_for_a_lane_that_is_down(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// Every job of a lane whose upstream named a time waits for it, also one behind an earlier job of its session.
+/// If the upstream named a time, every job of the lane waits for it, also one behind an earlier job of its session.
 pub async fn a_rate_of_the_upstream_names_its_end(stage: Stage) {
     let hour = Duration::from_secs(3600);
     stage.accept(stage.job("bob")).await;

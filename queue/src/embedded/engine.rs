@@ -324,7 +324,7 @@ impl Engine {
     }
 }
 
-/// Returns the first members of `set` whose time has come.
+/// Returns the first members of `set` that are due.
 fn due(set: &BTreeSet<(Millis, u128)>, now: Millis) -> Vec<u128> {
     set.iter().take_while(|(at, _)| *at <= now).take(PROMOTE_AT_ONCE).map(|(_, key)| *key).collect()
 }

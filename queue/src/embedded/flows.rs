@@ -1,8 +1,8 @@
 //! The order of service: tenants, their flows, and the one function that decides which flows are servable.
 //!
-//! Invariant: after [`Flows::place_touched`], `active` holds exactly the flows that have ready jobs and whose tenant
-//! is open (not paused, below its cap, within its rates); `parked` holds exactly the tenants with ready jobs that a
-//! rate blocks until a known time.
+//! Invariant: after [`Flows::place_touched`], `active` holds exactly the flows with ready jobs and an open tenant
+//! (not paused, below its cap, within its rates); `parked` holds exactly the tenants with ready jobs that a rate
+//! blocks until a known time.
 
 mod estimate;
 mod gates;
@@ -161,7 +161,7 @@ impl Flows {
         }
     }
 
-    /// Touches at most `at_most` tenants whose rate permits an attempt again.
+    /// Touches at most `at_most` parked tenants after their rates permit an attempt again.
     pub(super) fn promote_parked(&mut self, now: Millis, at_most: usize) {
         let due: Vec<TenantId> = self
             .parked

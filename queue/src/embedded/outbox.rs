@@ -1,4 +1,4 @@
-//! The outbox of a shard: ended jobs with a webhook whose delivery is not accepted yet.
+//! The outbox of a shard: ended jobs with a webhook, until their deliveries are accepted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -49,7 +49,7 @@ impl Outbox {
         self.entries.insert((due, name.0, name.1), end);
     }
 
-    /// Deletes the entries for whose due time `before` is true.
+    /// Deletes the entries with a due time for which `before` is true.
     pub(super) fn forget(&mut self, before: impl Fn(Millis) -> bool) {
         self.entries.retain(|(due, _, _), _| !before(*due));
         self.postponed.retain(|_, due| !before(*due));

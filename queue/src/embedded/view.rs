@@ -40,7 +40,7 @@ impl Engine {
         })
     }
 
-    /// Returns the state; `None` for a job whose retention is over.
+    /// Returns the state; `None` after the retention of the job.
     fn state(&self, record: &Record, now: Millis) -> Option<State> {
         match &record.place {
             Place::Ready => {

@@ -55,7 +55,7 @@ impl Queue {
         self.workers_of(lane).await == Some(0)
     }
 
-    /// Changes the reason of each waiting job whose lane no live worker serves.
+    /// Changes the reason of each waiting job if no live worker serves its lane.
     pub(super) async fn add_workers(&self, jobs: impl Iterator<Item = &mut Job>) {
         let mut lanes: HashMap<LaneName, bool> = HashMap::new();
         for job in jobs.filter(|job| job.state.is_waiting()) {

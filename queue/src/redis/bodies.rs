@@ -36,8 +36,8 @@ fn piece(apart: &[Apart]) -> usize {
     fits.count().max(1)
 }
 
-/// Fetches the bodies of `leases` that are `apart`. A job whose body is missing fails. Jobs whose bodies could not be
-/// fetched are handed back; that is an error only if no job is left to run.
+/// Fetches the bodies of `leases` that are `apart`. A job without a body fails. If a body cannot be fetched, its job
+/// is handed back; that is an error only if no job is left to run.
 pub(super) async fn fetch(
     server: &Server,
     leases: &mut [Option<Lease>],
@@ -72,7 +72,7 @@ pub(super) async fn fetch(
     }
 }
 
-/// Fetches bodies in one call, and returns the settlements of jobs whose bodies are missing.
+/// Fetches bodies in one call, and returns the settlements of jobs without a body.
 async fn fetch_piece(
     server: &Server,
     leases: &mut [Option<Lease>],
@@ -94,7 +94,7 @@ async fn fetch_piece(
     Ok(lost)
 }
 
-/// Returns the settlement of an attempt whose job has lost its body.
+/// Returns the settlement of an attempt without a body.
 fn without_body(lease: Lease) -> Settlement {
     let message = "the store has lost the job's body; submit the job again";
     let outcome = failed(lease.attempt, "body_lost", message);

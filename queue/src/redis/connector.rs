@@ -22,8 +22,8 @@ pub(super) fn promptly() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
-/// The time limit for opening a connection over TLS. It is less than the pool's limit, whose error does not name the
-/// cause.
+/// The time limit for opening a connection over TLS. It is less than the pool's limit, because the pool's error does
+/// not name the cause.
 const TLS_OPEN_TIMEOUT: Duration = Duration::from_millis(1800);
 
 /// One server, with the parameters to connect.
@@ -35,7 +35,7 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    /// Parses `url`, whose scheme is `redis` or `unix`, or `rediss` for TLS.
+    /// Parses `url`. Its scheme is `redis` or `unix`, or `rediss` for TLS.
     pub(super) fn new(url: &str) -> RedisResult<Self> {
         let plain = url.strip_prefix("rediss://").map(|rest| format!("redis://{rest}"));
         // The client's own TLS is not compiled in; `tls` opens the stream, so the client gets a plain URL.

@@ -231,7 +231,7 @@ fn text(bytes: &[u8]) -> Result<String, Error> {
     super::reply::text(bytes.to_vec())
 }
 
-/// A claimed job whose record cannot be parsed.
+/// A claimed job with a record that cannot be parsed.
 #[derive(Debug)]
 pub(super) struct Damaged {
     /// Its lease and the number of the attempt, as far as they can be parsed.
@@ -323,7 +323,7 @@ pub(super) fn succeeded(
     Ok(Some(Plain { cost: Header::parse(before)?.cost, record }))
 }
 
-/// Returns the id of the job whose key inside `shard` is `key`.
+/// Returns the id of the job with this key inside `shard`.
 pub(super) fn job_id(shard: &Shard, key: &str) -> Result<JobId, Error> {
     JobId::in_shard(shard.clone(), key)
         .ok_or_else(|| Error::Corrupt(format!("{key:?} is not the key of a job")))

@@ -211,7 +211,8 @@ pub(super) async fn read(
     Ok(Step { settled, leases, look_again })
 }
 
-/// Adds the remembered turns to the leases of jobs with a conversation. A job whose turns cannot be parsed fails.
+/// Adds the remembered turns to the leases of jobs with a conversation. If the turns of a job cannot be parsed, the
+/// job fails.
 fn recall(
     leases: &mut [Option<Lease>],
     mut remembered: Reply,
@@ -242,8 +243,8 @@ fn recall(
     Ok(())
 }
 
-/// Returns the settlement of an attempt whose record cannot be parsed, if at least its lease can. Otherwise the lease
-/// expires, until the job has reached its stalls.
+/// Returns the settlement of an attempt with a damaged record, if at least its lease can be parsed. Otherwise the
+/// lease expires, until the job has reached its stalls.
 fn unreadable(job: &str, Damaged { lease, why }: Damaged) -> Option<Settlement> {
     tracing::error!(job.id = job, error = %why, "cannot run a job, because its record is damaged");
     let (key, attempt) = lease?;

@@ -101,8 +101,8 @@ impl Engine {
         self.expire_waiting(key, now);
     }
 
-    /// Ends a waiting job whose time is over. If its lane is down and the job has no error of its own, its output has
-    /// the latest error of the lane.
+    /// Ends a waiting job after its time. If its lane is down and the job has no error of its own, its output has the
+    /// latest error of the lane.
     fn expire_waiting(&mut self, key: u128, now: Millis) {
         self.withdraw(key);
         let is_untried = self.jobs.get(&key).is_some_and(|job| job.errors.is_empty());

@@ -136,7 +136,7 @@ impl Engine {
         }
     }
 
-    /// Moves a job whose attempt has ended to its next state.
+    /// Moves a job to its next state after the end of an attempt.
     fn conclude(&mut self, key: u128, settlement: Settlement, now: Millis) {
         let attempt = (key, settlement.key.epoch);
         // `unless_cancelled` has already turned retries of a cancelled job into its end.
