@@ -54,6 +54,7 @@ impl Allowed {
     /// Returns true if a webhook may be sent to `address`.
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
+        // The embedded address is the one that is reached.
         let address = embedded(address).map_or(address, IpAddr::V4);
         let is_allowed = |address: &IpAddr| self.networks.iter().any(|net| net.contains(address));
         is_allowed(&address) || is_public(address)
@@ -69,6 +70,7 @@ impl Allowed {
         }
         match IpAddr::from_str(&host) {
             Ok(address) => self.permits(address),
+            // RFC 6761: these names always mean this machine.
             Err(_) if host == "localhost" || host.ends_with(".localhost") => {
                 self.permits(Ipv4Addr::LOCALHOST.into()) || self.permits(Ipv6Addr::LOCALHOST.into())
             }
@@ -80,6 +82,7 @@ impl Allowed {
 fn is_host(text: &str) -> bool {
     let is_label = |label: &str| {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        // The limits of DNS names (RFC 1035).
         (1..=63).contains(&label.len()) && label.bytes().all(fits)
     };
     let text = text.strip_suffix('.').unwrap_or(text);

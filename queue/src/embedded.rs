@@ -67,6 +67,9 @@ struct Cell {
     work: Notify,
 }
 
+/// The number of buckets below which full ones are not removed.
+const CROWDED: usize = 1000;
+
 /// The rate limits of callers: the TAT of each bucket.
 #[derive(Debug, Default)]
 struct Buckets {
@@ -82,6 +85,7 @@ impl fmt::Debug for Embedded {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic in another thread must not disable the store.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -179,6 +183,7 @@ impl Backend for Embedded {
         settlements: &mut Vec<Settlement>,
         claim: ClaimRequest,
     ) -> Result<Step, Error> {
+        // The same bound as in Redis: both engines must give the same answers.
         let claim = ClaimRequest { max: claim.max.min(MAX_CLAIM), ..claim };
         let settlements = std::mem::take(settlements);
         Ok(self.transition(shard, |engine, now| engine.step(settlements, claim, now)))
@@ -298,6 +303,7 @@ impl Backend for Embedded {
     }
 
     async fn has_limits(&self, _shard: &Shard) -> Result<bool, Error> {
+        // The store and the process that set its limits live and end together.
         Ok(true)
     }
 
@@ -334,7 +340,7 @@ impl Backend for Embedded {
         if buckets.tats.len() >= buckets.crowded {
             #[expect(clippy::cast_precision_loss, reason = "milliseconds lie below 2^53")]
             buckets.tats.retain(|_, tat| *tat > now.0 as f64);
-            buckets.crowded = 2 * buckets.tats.len() + 1000;
+            buckets.crowded = 2 * buckets.tats.len() + CROWDED;
         }
         let tat = buckets.tats.entry((tenant.clone(), name.to_owned())).or_default();
         let (next, answer) = rate.take(*tat, now);
@@ -452,6 +458,7 @@ impl Backend for Embedded {
     async fn set_directory(&self, known: u64, new: &Directory) -> Result<bool, Error> {
         let mut directory = lock(&self.directory);
         let is_known = directory.version == known;
+        // Compare and swap: a writer that read an older version must read again.
         if is_known {
             *directory = new.clone();
         }

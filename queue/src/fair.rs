@@ -37,6 +37,9 @@ pub const MOST_COMPLETION_OF_MEAN: f64 = 8.0;
 /// The weight of one answer in the lane's running mean of completions.
 pub const LEARNING_RATE: f64 = 1.0 / 16.0;
 
+/// The bytes of a body that are estimated as one token: the usual rule of thumb for English text.
+pub(crate) const BYTES_PER_TOKEN: u64 = 4;
+
 /// The expected cost of a job, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
@@ -47,10 +50,10 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Returns an estimate from the size of a body (four bytes a token) and its limit of completion tokens.
+    /// Returns an estimate from the size of a body (`BYTES_PER_TOKEN`) and its limit of completion tokens.
     #[must_use]
     pub fn of_body(bytes: usize, completion: Option<u64>) -> Self {
-        Self { prompt: (bytes as u64).div_ceil(4), completion }
+        Self { prompt: (bytes as u64).div_ceil(BYTES_PER_TOKEN), completion }
     }
 
     /// Returns the estimate as one number, from 1 to [`MOST_TOKENS`]. `mean` is the lane's mean completion; one

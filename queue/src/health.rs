@@ -176,6 +176,7 @@ impl Health {
             self.open();
             self.recovered = now;
         }
+        // The upstream works, so earlier unclear failures were not its own.
         self.failures = 0;
         self.suspects.clear();
     }
@@ -240,6 +241,7 @@ impl Health {
                 }
                 return lane(now, Some(now.after(wait)));
             }
+            // Enough to cool the lane down by itself.
             Fault::Certain | Fault::Unavailable if now >= self.recovered.after(CALM) => FAILURES,
             Fault::Upstream | Fault::Certain | Fault::Unavailable | Fault::Unclear => 1,
         };
@@ -274,9 +276,11 @@ impl Health {
         now: Millis,
     ) -> Charge {
         if is_probe {
+            // A failed probe closes the lane, whatever its fault.
             return self.cool_down(failed, None, now);
         }
         if self.cool_downs > 0 {
+            // A straggler that started before the cool-down, as in `charge`.
             return lane(now, None);
         }
         if is_proven {
@@ -299,6 +303,7 @@ impl Health {
     }
 
     fn cool_down(&mut self, failed: &Failed, stops_until: Option<Millis>, now: Millis) -> Charge {
+        // The outage lasts from the first cool-down to the recovery.
         if self.cool_downs == 0 {
             self.since = now;
         }

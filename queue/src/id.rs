@@ -21,6 +21,9 @@ pub const MAX_TENANT_BYTES: usize = 64;
 /// The longest session key and idempotency key, in bytes.
 pub const MAX_KEY_BYTES: usize = 255;
 
+/// The most characters of an invalid text that its error quotes: the text may be as long as a body.
+const QUOTED_CHARS: usize = 80;
+
 /// The reason why a text is not a name of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {kind}: {rule}")]
@@ -47,8 +50,7 @@ macro_rules! name {
                 if valid(text) {
                     Ok(Self(text.into()))
                 } else {
-                    // A rejected text may be as long as a body; the error quotes its start only.
-                    let text = text.chars().take(80).collect();
+                    let text = text.chars().take(QUOTED_CHARS).collect();
                     Err(InvalidName { kind: $kind, rule: $rule, text })
                 }
             }
@@ -201,6 +203,7 @@ impl JobId {
         let mut value: u128 = 0;
         for byte in key.bytes() {
             let digit = DIGITS[usize::from(byte)];
+            // 26 digits hold 130 bits, so a large first digit overflows.
             value = value.checked_mul(32)?.checked_add(u128::from(digit))?;
             if digit == NO_DIGIT {
                 return None;
@@ -258,7 +261,7 @@ impl FromStr for JobId {
         parse().ok_or_else(|| InvalidName {
             kind: "job id",
             rule: "job_<lane>_<shard>_<26 characters>",
-            text: text.chars().take(80).collect(),
+            text: text.chars().take(QUOTED_CHARS).collect(),
         })
     }
 }

@@ -142,6 +142,7 @@ impl Lease {
     pub fn settle(self, outcome: Outcome, usage: Option<Usage>) -> Settlement {
         let memory = self.spec.memory.as_ref().map(|memory| (memory.turns, memory.ttl()));
         let has_webhook = self.spec.webhook.is_some();
+        // An invented count must not outweigh other tenants.
         let usage = usage.map(|usage| Usage {
             prompt_tokens: usage.prompt_tokens.min(MOST_TOKENS),
             completion_tokens: usage.completion_tokens.min(MOST_TOKENS),

@@ -198,11 +198,17 @@ pub(crate) fn drain_ms(excess: u64, per_s: f64) -> Option<u64> {
     (per_s > 0.0).then(|| (excess as f64 * 1000.0 / per_s) as u64)
 }
 
-/// Returns the `Retry-After` of a refused request, if there is room in `room_in_ms`: 1 to 120 s, and 5 s if that is
-/// unknown.
+/// The `Retry-After` of a refused request while the drain rate is unknown, in seconds.
+const RETRY_AFTER_UNKNOWN_S: u64 = 5;
+
+/// The longest `Retry-After`, in seconds: an estimate far ahead is often too long.
+const MAX_RETRY_AFTER_S: u64 = 120;
+
+/// Returns the `Retry-After` of a refused request, if there is room in `room_in_ms`: 1 s to [`MAX_RETRY_AFTER_S`].
 #[must_use]
 pub(crate) fn come_again(room_in_ms: Option<u64>) -> Duration {
-    Duration::from_secs(room_in_ms.map_or(5, |ms| ms.div_ceil(1000).clamp(1, 120)))
+    let in_s = |ms: u64| ms.div_ceil(1000).clamp(1, MAX_RETRY_AFTER_S);
+    Duration::from_secs(room_in_ms.map_or(RETRY_AFTER_UNKNOWN_S, in_s))
 }
 
 /// Refuses new jobs that do not fit beside the waiting ones; `room_in_ms` estimates the milliseconds until there is

@@ -64,6 +64,7 @@ enum Interest {
 
 impl Switchboard {
     fn lines(&self) -> MutexGuard<'_, Subscriptions> {
+        // A panic in another thread must not disable the listeners.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

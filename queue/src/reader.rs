@@ -66,6 +66,7 @@ impl Waiter {
                 }
             }
             let job = look_until(until, || self.queue.job(&self.tenant, &self.id)).await?;
+            // A missing job cannot end any more.
             let ended = job.as_ref().is_none_or(|job| job.status().is_terminal());
             if ended || Instant::now() >= until {
                 return Ok(job);
@@ -116,6 +117,7 @@ impl Follower {
             keeps_events: true,
             next: 0,
             read: Vec::new(),
+            // Nothing to read: the job does not exist yet.
             look: false,
             ended: false,
             poll_timer: Box::pin(sleep(POLL_INTERVAL)),
@@ -137,6 +139,7 @@ impl Follower {
             }
             if self.look {
                 self.read = self.look().await?;
+                // `at_hand` pops from the back.
                 self.read.reverse();
                 self.look = false;
                 continue;

@@ -115,6 +115,7 @@ impl Server {
     ) -> Cmd {
         let mut command = redis::cmd("FCALL");
         command.arg(script).arg(1).arg(prefix);
+        // An empty argument: the script reads the server's TIME.
         command.arg(self.clock.as_ref().map_or(String::new(), |clock| clock.now().0.to_string()));
         for arg in args {
             command.arg(arg.as_ref());
@@ -135,6 +136,7 @@ impl Server {
     /// Sends the command of a script, as [`call`](Self::call) does.
     async fn call_with(&self, command: &Cmd) -> Result<Value, Error> {
         match self.ask(command).await {
+            // A restarted server, or a new master, may have lost the functions.
             Err(error) if is_unknown(&error) => {
                 self.load().await?;
                 self.ask(command).await
@@ -228,6 +230,7 @@ impl Server {
 
 /// Returns true if the server does not have the scripts.
 fn is_unknown(error: &Error) -> bool {
+    // The client has no error kind for this.
     matches!(error, Error::Unavailable(why) if why.contains("Function not found"))
 }
 
@@ -286,6 +289,7 @@ fn unavailable(error: impl std::fmt::Display) -> Error {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic in another thread must not disable the store.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -319,6 +323,7 @@ impl RedisStore {
         clock: Option<Arc<dyn Clock>>,
     ) -> Result<Self, Error> {
         let connections = Arc::new(Connections::new(url)?);
+        // Fail at the start if the store cannot be reached.
         connections.shared().await?;
         let scripts = Scripts::new(policy);
         let seen = Mutex::default();

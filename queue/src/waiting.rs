@@ -94,6 +94,7 @@ impl WaitingFor {
 
     /// Returns the reason of a job in this place, ignoring workers.
     pub(crate) fn of(place: WaitingPlace, tenant: &Gate, lane: &LaneGate) -> Self {
+        // In the order of `ALL`: the first reason that holds is the one to act on.
         if place == WaitingPlace::Delayed {
             return Self::Schedule;
         }

@@ -119,6 +119,7 @@ impl Engine {
         for held in leases {
             let key = held.job.number();
             let job = self.jobs.get_mut(&key).filter(|job| job.epoch == held.epoch);
+            // Another epoch, or no longer running: the lease is lost.
             let Some(Place::Running { expires, cancelling }) = job.map(|job| &mut job.place) else {
                 beat.lost.push(held.clone());
                 continue;
@@ -148,7 +149,9 @@ impl Engine {
             let out_of_stalls = job.stalls >= self.policy.max_stalls;
             let charged_to = ChargedTo::Worker;
             job.remember_error(FailedAttempt { error: error.clone(), at: now, charged_to });
+            // The actual cost is unknown, so the estimate stands.
             self.flows.release(&flow, cost, cost);
+            // A lost worker says nothing about the upstream.
             self.flows.lane.health.ended((key, epoch));
             if cancelling {
                 self.end(key, Status::Cancelled, None, now);
@@ -176,8 +179,10 @@ impl Engine {
             return false;
         };
         match &mut job.place {
+            // An expired record is invisible, even before it is deleted.
             Place::Ended { expires, .. } => return *expires > now,
             Place::Running { cancelling, .. } => {
+                // Only the worker can stop the call. It settles the job then.
                 *cancelling = true;
                 self.told.push(Told::Cancel(id.clone()));
             }
@@ -212,12 +217,14 @@ impl Engine {
         if status == Status::Succeeded {
             return Err(Error::NotRetryable { id: id.clone(), status });
         }
+        // A retried job needs room like a new one.
         self.check_tenant(tenant, 1, now)?;
         self.check_lane(1, now)?;
         self.ended.remove(&(expires, key));
         self.dead.remove(&(at, key));
         self.accepted += 1;
         let Some(job) = self.jobs.get_mut(&key) else { return Ok(false) };
+        // A new order, so the job goes behind those that wait. The outbox uses it as the generation.
         job.order = self.accepted;
         job.attempts = 0;
         job.stalls = 0;
@@ -236,6 +243,7 @@ impl Engine {
         let Emission { lease, number, repeated, kind, data } = one;
         let job = self.jobs.get_mut(&lease.job.number()).filter(|job| job.epoch == lease.epoch);
         let job = job.filter(|job| matches!(job.place, Place::Running { .. })).ok_or(())?;
+        // The emission was stored before, but its reply was lost.
         if repeated && number <= job.emitted {
             return Ok(());
         }
@@ -280,6 +288,7 @@ impl Engine {
         self.promote(now);
         self.give_up(now);
         self.flows.place_touched(now);
+        // All of them: `recount` would report a tenant that is due and still parked as a repair.
         self.flows.promote_parked(now, usize::MAX);
         self.flows.place_touched(now);
         let mut running: HashMap<TenantId, u32> = HashMap::new();
@@ -314,6 +323,7 @@ impl Engine {
     pub(super) fn expire_keys(&mut self, keys: &[(TenantId, IdempotencyKey)], expires: Millis) {
         for key in keys {
             if let Some(known) = self.known.get_mut(key) {
+                // The caller sets the end, so the job no longer extends the life of the key.
                 (known.expires, known.spans_job) = (expires, false);
             }
         }

@@ -210,6 +210,7 @@ impl Flows {
         let lane_rates = self.lane.rates();
         self.lane.running += 1;
         self.lane.queued -= 1;
+        // The estimate is charged at the start and corrected at the end.
         self.lane.meters.charge(lane_rates, cost, ms(now));
         let tenant = self.touch(&flow.tenant);
         tenant.running += 1;
@@ -219,10 +220,12 @@ impl Flows {
         let weight = fair::weight(flow.class, &tenant.limits);
         let state = &mut tenant.classes[flow.class.rank()];
         state.ready.pop_front();
+        // Virtual time leaves out unsettled cost: see `fair`.
         let settled = state.tag - state.unsettled / weight;
         state.tag += cost / weight;
         state.unsettled += cost;
         self.lane.vtime = self.lane.vtime.max(settled);
+        // The next pop of the same claim must see the new tag.
         self.place_touched(now);
     }
 

@@ -32,6 +32,7 @@ impl Orphans {
         let jobs = self.calls.entry(call.clone()).or_default();
         jobs.retain(|(_, orphan)| orphan != job);
         jobs.insert((now.after(ttl), job.clone()));
+        // The orphan that expires first makes room.
         if jobs.len() > MAX_ORPHANS {
             jobs.pop_first();
         }

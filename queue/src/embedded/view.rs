@@ -170,6 +170,7 @@ impl Engine {
         let owners = self.flows.tenants().filter(|(id, _)| tenant.is_none_or(|one| *id == one));
         let oldest = owners
             .flat_map(|(_, owner)| &owner.classes)
+            // For all tenants, only flows that a worker could serve now count.
             .filter(|class| tenant.is_some() || class.is_offered())
             .filter_map(|class| self.jobs.get(&class.front()?))
             .map(|job| job.created)

@@ -14,6 +14,7 @@ pub(super) struct Registry(BTreeMap<WorkerId, (Millis, WorkerReport)>);
 impl Registry {
     /// Writes the entry of a worker process; `false` if the registry is full.
     pub(super) fn beat(&mut self, id: &WorkerId, report: &WorkerReport, now: Millis) -> bool {
+        // Only a new worker needs room.
         if !self.0.contains_key(id) {
             self.0.retain(|_, (at, _)| now.since(*at) < FORGET_AFTER);
             if self.0.len() >= MAX_WORKERS {

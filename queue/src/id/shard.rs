@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{InvalidName, LaneName, TenantId};
+use super::{InvalidName, LaneName, QUOTED_CHARS, TenantId};
 
 /// One shard of a lane: the unit within which order and limits are exact. Shown as `lane:index`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ impl FromStr for Shard {
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         let (lane, index) = text.split_once(':').unwrap_or((text, ""));
-        let text = text.chars().take(80).collect();
+        let text = text.chars().take(QUOTED_CHARS).collect();
         let wrong = InvalidName { kind: "shard", rule: "a lane, ':' and a number", text };
         Ok(Self { lane: lane.parse()?, index: index.parse().map_err(|_| wrong)? })
     }

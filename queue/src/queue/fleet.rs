@@ -41,10 +41,12 @@ impl Queue {
 
     /// Returns the number of live workers that serve `lane`; `None` if the registry does not answer within a second.
     pub async fn workers_of(&self, lane: &LaneName) -> Option<usize> {
+        // Held during the read, so that concurrent callers share one.
         let mut fleet = self.fleet.lock().await;
         if !fleet.as_ref().is_some_and(|fleet| fleet.is_usable(lane)) {
             let read = timeout(PATIENCE, self.backend.workers()).await;
             let workers = read.ok().and_then(Result::ok).map(Into::into);
+            // A failed read is kept too, so a store that does not answer is not called for each request.
             *fleet = Some(Fleet { read_at: Instant::now(), workers });
         }
         let workers = fleet.as_ref()?.workers.as_ref()?;
@@ -60,6 +62,7 @@ impl Queue {
         let mut lanes: HashMap<LaneName, bool> = HashMap::new();
         for job in jobs.filter(|job| job.state.is_waiting()) {
             let lane = &job.id.shard().lane;
+            // One lookup for each lane, not for each job.
             let is_unserved = match lanes.get(lane) {
                 Some(known) => *known,
                 None => *lanes.entry(lane.clone()).or_insert(self.is_unserved(lane).await),

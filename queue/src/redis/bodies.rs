@@ -44,6 +44,7 @@ pub(super) async fn fetch(
     mut apart: Vec<Apart>,
     settlements: &mut Vec<Settlement>,
 ) -> Result<(), Error> {
+    // A job with damaged turns has already lost its lease.
     apart.retain(|one| leases[one.place].is_some());
     let started = Instant::now();
     let (mut rest, mut failure) = (&apart[..], None);
@@ -52,6 +53,7 @@ pub(super) async fn fetch(
         match fetch_piece(server, leases, first).await {
             Ok(lost) => settlements.extend(lost),
             Err(error) => {
+                // The next pieces would fail too, and their jobs are to be handed back in time.
                 failure = Some(error);
                 break;
             }

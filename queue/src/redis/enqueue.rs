@@ -105,6 +105,7 @@ async fn try_enqueue(
         let kind = if are_plain { b"p" } else { b"m" };
         args.extend([kind.to_vec(), jobs.len().to_string().into_bytes()]);
         if are_plain {
+            // The jobs of a run share tenant, class and number of attempts, which are sent once.
             let mut runs = jobs.chunk_by(|one, next| run_of(one) == run_of(next));
             runs.try_for_each(|run| push_run(run, &mut args))?;
         } else {
@@ -182,6 +183,7 @@ pub(super) async fn accepted_before(
     let found: Vec<Option<Vec<u8>>> = server.read(&command).await?;
     for ((found, (_, idempotency)), place) in found.into_iter().zip(keyed).zip(places) {
         let Some(found) = found else { continue };
+        // The format of `keys::idempotency`.
         let (digest, job) = found.split_at_checked(32).unwrap_or_default();
         let job = record::job_id(shard, &reply::text(job.to_vec())?)?;
         if !is_valid(server, &job, idempotency.ttl).await? {
@@ -197,6 +199,7 @@ pub(super) async fn accepted_before(
 
 /// Returns true if a key still belongs to this job: see `known_by` in `lua/enqueue.lua`.
 async fn is_valid(server: &Server, job: &JobId, ttl: Duration) -> Result<bool, Error> {
+    // MGET returns no time, so the clock of this process must do.
     let now =
         server.clock.as_ref().map_or_else(|| SystemClock::default().now(), |clock| clock.now());
     if job.named_at().after(ttl) > now {
@@ -280,6 +283,7 @@ fn push_new_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
     numbers.extend(u16_of(job.max_attempts));
     push_cost(job, &mut numbers);
     numbers.extend(double_of(millis(job.delay)));
+    // The script reads 0 as no deadline.
     numbers.extend(double_of(job.deadline.map_or(0, |deadline| millis(deadline).max(1))));
     numbers.push(u8::try_from(job.tenant.as_str().len()).unwrap_or(u8::MAX));
     numbers.push(u8::try_from(session.len()).unwrap_or(u8::MAX));
@@ -298,6 +302,7 @@ fn push_new_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
 
     let tenant = job.tenant.as_str().as_bytes().to_vec();
     args.extend([job.id.key().into_bytes(), tenant, numbers, idempotency_of(job), tail, body]);
+    // Two more arguments, which the flag REMEMBERS announces.
     if let Some(memory) = memory {
         args.push(millis(memory.ttl()).max(1).to_string().into_bytes());
         args.push(memory.profile.as_str().as_bytes().to_vec());

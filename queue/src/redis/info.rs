@@ -34,6 +34,7 @@ pub(super) async fn warn_of_losses(server: &Server) {
 
 async fn warn_of_eviction(server: &Server) {
     let mut replies = texts(server, redis::cmd("INFO").arg("memory")).await;
+    // A server may refuse INFO to this user; CONFIG reports the policy too.
     if replies.is_empty() {
         replies = texts(server, redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy")).await;
     }

@@ -93,6 +93,7 @@ async fn follow(subscription: PubSub, board: &Switchboard) -> Result<(), Error> 
     let (mut sink, mut messages) = subscription.split();
     let subscribed = timeout(ANSWER, sink.psubscribe(keys::NEWS)).await;
     subscribed.map_err(super::unavailable)?.map_err(super::unavailable)?;
+    // All earlier news was lost.
     board.tell_all_missed();
     let mut silent = pin!(until_silent(sink));
     loop {
@@ -101,6 +102,7 @@ async fn follow(subscription: PubSub, board: &Switchboard) -> Result<(), Error> 
             () = &mut silent => None,
         };
         let Some(message) = message else { break };
+        // Other channels of the pattern, such as `NO_NEWS`, have no news.
         if let Some(shard) = keys::shard_of_channel(message.get_channel_name()) {
             publish_all(&shard, message.get_payload_bytes(), board);
         }

@@ -86,6 +86,7 @@ fn parse(shard: &Shard, member: &str, score: f64) -> Option<End> {
     let (letter, at) = rest.split_at_checked(1)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
     let scored = score.max(0.0) as u64;
+    // The score of a delayed entry is its due time, so the time of the end is part of the member.
     let at = if at.is_empty() { scored } else { u64::from_str_radix(at, 16).ok()? };
     Some(End {
         job: record::job_id(shard, key).ok()?,

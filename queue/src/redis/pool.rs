@@ -135,6 +135,7 @@ impl Connections {
     }
 
     async fn shared_in(&self, slot: usize) -> Result<Loan, Error> {
+        // Held while connecting, so that callers of one slot do not open several connections.
         let mut held = self.shared[slot].lock().await;
         let held = match held.take().and_then(|held| self.if_current(held)) {
             Some(current) => held.insert(current),
@@ -159,6 +160,7 @@ impl Connections {
             return;
         }
         self.current.store(self.generation.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Idle connections in the pool lead to the replica too.
         if let Source::One { pool, .. } = &self.source {
             drop(pool.retain(|_, _| false));
         }
@@ -187,6 +189,7 @@ impl Connections {
             Source::One { pool, .. } => {
                 let object = Box::pin(pool.get()).await.map_err(unavailable)?;
                 let mut link = MultiplexedConnection::clone(&object);
+                // Without the id, a blocked wait cannot be ended: see `wake::claim_when_woken`.
                 let client_id = redis::cmd("CLIENT").arg("ID").query_async(&mut link).await.ok();
                 (Link::One(link), client_id, Some(object))
             }

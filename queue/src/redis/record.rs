@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::{
     clock::{Clock, Millis, SystemClock},
     error::Error,
+    fair::BYTES_PER_TOKEN,
     id::{JobId, SessionKey, Shard, TenantId},
     job::{Output, Spec},
     lease::{Lease, LeaseKey, Receipt, Settlement},
@@ -271,8 +272,10 @@ pub(super) fn lease(
         class: header.class()?,
         tenant: tenant(&header, &record)?,
     };
+    // The part that the final record keeps: a succeeded job has no body.
     let kept = HEAD_BYTES + header.tenant_len + header.session_len + header.spec_len;
     let is_plain = header.is_plain() && kept <= record.len();
+    // Only the record of a plain job can be written without reading anything else.
     let receipt = is_plain.then(|| (record.slice(..kept), clock));
     let tail = Tail::parse(&header, record)
         .and_then(|Tail { session, spec, body, .. }| Ok((session, spec?, body)));
@@ -294,7 +297,7 @@ pub(super) fn lease(
         turns: Vec::new(),
         receipt: Receipt(receipt),
     };
-    Ok((lease, header.has_body_apart().then(|| header.cost.saturating_mul(4))))
+    Ok((lease, header.has_body_apart().then(|| header.cost.saturating_mul(BYTES_PER_TOKEN))))
 }
 
 /// The record of a plain job that succeeded.

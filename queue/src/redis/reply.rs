@@ -31,6 +31,7 @@ impl Reply {
     }
 
     fn value(&mut self) -> Value {
+        // A missing value reads as nil, which the typed readers refuse.
         self.0.next().unwrap_or_default()
     }
 

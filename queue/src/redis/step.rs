@@ -92,6 +92,7 @@ impl<'a> Settling<'a> {
         let (mut out, mut turn, mut error, mut event) = Default::default();
         let mut pause = Duration::ZERO;
         let mut more = record::double_of(one.memory.map_or(0, |(keep, _)| keep.into()));
+        // The letters of `lua/step.lua`.
         let how = match &one.outcome {
             Outcome::Succeeded { output, turn: said } => {
                 out = json(serde_json::to_vec(output))?;
@@ -174,6 +175,7 @@ pub(super) async fn read(
 ) -> Result<Step, Error> {
     let mut reply = Reply::new(answer)?;
     let settled = reply.bytes()?;
+    // The letters of `lua/step.lua`.
     let settled = settled.iter().map(|letter| match letter {
         b'1' => Settled::Done,
         b'2' => Settled::LaneWaits,

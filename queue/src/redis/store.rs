@@ -227,6 +227,7 @@ impl Backend for RedisStore {
 
     async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error> {
         let mut command = redis::cmd("XRANGE");
+        // An entry's id is `1-SEQ`, so a number is found without a scan.
         command.arg(keys::events(id)).arg(format!("1-{from}")).arg("+");
         views::events(Reply::new(self.server.read(&command).await?)?)
     }

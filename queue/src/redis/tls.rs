@@ -132,6 +132,7 @@ impl ServerCertVerifier for Verifier {
                 if !self.trusted.iter().any(|trusted| trusted == end_entity) {
                     return Err(CertificateError::UnknownIssuer.into());
                 }
+                // A trusted certificate is trusted for its own names only.
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }

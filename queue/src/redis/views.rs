@@ -203,6 +203,7 @@ pub(super) async fn list(
     let error_code = query.error_code.as_deref().unwrap_or_default();
     let looks = LOOKED_AT_ONCE.to_string();
     let mut after = query.after.as_ref().map_or(String::new(), JobId::key);
+    // The script finds a cursor of this shard by its place, and one of another shard by its id.
     let mut is_here = query.after.as_ref().is_some_and(|id| id.shard() == shard);
     let mut ids: Vec<JobId> = Vec::new();
     let mut looked_at = 0;
@@ -227,6 +228,7 @@ pub(super) async fn list(
         }
         looked_at += LOOKED_AT_ONCE;
         match how.as_str() {
+            // Continue until the page is full, or the bound of one page is reached.
             "more" if looked_at < MAX_LOOKED_AT => is_here = true,
             "more" => break Some(record::job_id(shard, &after)?),
             "full" => break ids.last().cloned(),
@@ -305,6 +307,7 @@ pub(super) fn events(mut entries: Reply) -> Result<Vec<Event>, Error> {
         let seq = name.strip_prefix("1-").and_then(|seq| seq.parse().ok());
         let seq = seq.ok_or_else(|| Error::Corrupt(format!("an event named {name:?}")))?;
         let mut fields = entry.array()?;
+        // An entry is its field names and values in turn: the kind, then the data.
         fields.bytes()?;
         let letter = fields.bytes()?.first().copied().unwrap_or_default();
         let kind = news::kind(letter)

@@ -79,6 +79,7 @@ pub(super) async fn claim_when_woken(
     stop: Pin<&mut (dyn Future<Output = ()> + Send)>,
 ) -> Result<Step, Error> {
     let held = connection(store, shard).await?;
+    // Without the connection's id, `stop` could not end the blocked wait.
     let Some(client_id) = held.client_id else {
         keep(store, shard, held);
         return wait_then_claim(store, shard, at_most, claim, stop).await;
@@ -88,6 +89,7 @@ pub(super) async fn claim_when_woken(
     both.add_command(command(shard, at_most)).ignore();
     let patience = at_most.min(ANSWER / 2) + ANSWER;
     both.add_command(step::command(&store.server, shard, claim, patience));
+    // The clone shares the connection; `held` is kept or closed after the reply.
     let mut link = held.link.clone();
     link.answer_within(patience);
     let mut asked = pin!(both.query_async::<(Value,)>(&mut link));

@@ -68,6 +68,7 @@ impl Engine {
         self.ended.insert((expires, key));
         if status == Status::Failed {
             self.dead.insert((now, key));
+            // A bounded list: the oldest failed jobs leave it, but stay readable until they are deleted.
             while self.dead.len() > self.policy.max_dead as usize {
                 self.dead.pop_first();
             }

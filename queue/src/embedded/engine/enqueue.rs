@@ -88,6 +88,7 @@ impl Engine {
         jobs: impl Iterator<Item = &'a NewJob>,
         now: Millis,
     ) -> Result<(), Error> {
+        // In the order of the call, so that both engines name the same tenant.
         let mut by_tenant: Vec<(&TenantId, u64)> = Vec::new();
         let mut total = 0;
         for job in jobs {

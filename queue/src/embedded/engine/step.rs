@@ -32,6 +32,7 @@ impl Engine {
         self.promote(now);
         self.flows.place_touched(now);
         let mut leases = Vec::new();
+        // The choice keeps other jobs back, so a claim of the chosen job must follow.
         if claim.max > 0 {
             self.choose_probe(now);
         }
@@ -52,6 +53,7 @@ impl Engine {
         let expires = now.after(claim.lease);
         self.leases.insert((expires, key));
         job.place = Place::Running { expires, cancelling: false };
+        // A new epoch invalidates every earlier lease of the job.
         job.epoch += 1;
         job.emitted = 0;
         job.attempts += 1;
@@ -106,6 +108,7 @@ impl Engine {
         self.learn(&settlement, started, now);
         let attempt = (key, settlement.key.epoch);
         let is_faulted = matches!(settlement.outcome, Outcome::Faulted { .. });
+        // Compared below with the lane after the settlement, to report what it changed.
         let (not_before, down) = (self.flows.lane.not_before, self.flows.lane.health.down());
         self.conclude(key, settlement.unless_cancelled(cancelling), now);
         self.flows.lane.health.ended(attempt);
@@ -260,6 +263,7 @@ impl Engine {
             };
             let least = u32::from(matches!(job.place, Place::Running { .. }));
             job.attempts = job.attempts.saturating_sub(*spent).max(least);
+            // The attempts were charged to the job when they failed; now they are the lane's.
             let latest = job.errors.iter_mut().rev();
             let paid = latest.filter(|failed| failed.charged_to == ChargedTo::Job);
             paid.take(*spent as usize).for_each(|failed| failed.charged_to = ChargedTo::Lane);

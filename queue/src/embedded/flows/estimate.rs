@@ -72,6 +72,7 @@ impl Flows {
         let weight = fair::weight(class, &tenant.limits);
         let is_offered = tenant.classes[class.rank()].is_offered();
         let weights = self.lane.active_weight + if is_offered { 0.0 } else { weight };
+        // Not more than all waiting jobs of the lane.
         ((number(ahead) + 1.0) * (weights / weight)).min(number(self.lane.queued))
     }
 }
@@ -90,6 +91,7 @@ impl Tenant {
 
     /// Returns the milliseconds until the last of `turns` jobs finds a slot below the tenant's cap.
     fn wait_for_slot(&self, turns: f64) -> f64 {
+        // A cap of 0 opens at no time that an estimate could name.
         let Some(cap) = self.limits.max_running.filter(|cap| *cap > 0) else { return 0.0 };
         let free = cap.saturating_sub(self.running);
         (turns - f64::from(free)) * self.attempt_ms / f64::from(cap)
