@@ -21,17 +21,17 @@ const POLL_INTERVAL: Duration = Duration::from_secs(15);
 /// The pause before a failing store is read again.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Reads the store with `look`, and repeats this while the store is unavailable, until the time `until`; then it
+/// Reads the store with `read`, and repeats this while the store is unavailable, until the time `until`; then it
 /// returns the latest error.
 ///
 /// # Errors
 /// When the store is still unavailable at `until`; other errors at once.
-pub async fn look_until<T, F>(until: Instant, look: impl Fn() -> F) -> Result<T, Error>
+pub async fn look_until<T, F>(until: Instant, read: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
 {
     loop {
-        let found = look().await;
+        let found = read().await;
         let now = Instant::now();
         if now >= until || !matches!(found, Err(Error::Unavailable(_))) {
             return found;
@@ -58,8 +58,8 @@ impl Waiter {
     pub async fn wait(mut self, at_most: Duration) -> Result<Option<Job>, Error> {
         let until = Instant::now() + at_most;
         loop {
-            let look = until.min(Instant::now() + POLL_INTERVAL);
-            while let Ok(news) = timeout_at(look, self.listener.next()).await {
+            let poll_at = until.min(Instant::now() + POLL_INTERVAL);
+            while let Ok(news) = timeout_at(poll_at, self.listener.next()).await {
                 match news {
                     News::Ended(_) | News::Missed => break,
                     News::Event(_) | News::Cancel => {}
@@ -83,13 +83,13 @@ pub struct Follower {
     id: JobId,
     keeps_events: bool,
     next: u64,
-    read: Vec<Event>,
-    look: bool,
+    buffered: Vec<Event>,
+    must_read: bool,
     ended: bool,
     /// The timer of the next poll. It is reset only when it has fired: a reset for each event costs more than the
     /// event.
     poll_timer: Pin<Box<Sleep>>,
-    heard: Instant,
+    received_at: Instant,
 }
 
 impl Follower {
@@ -100,11 +100,11 @@ impl Follower {
             id: job.id.clone(),
             keeps_events: job.keeps_events,
             next: from,
-            read: Vec::new(),
-            look: true,
+            buffered: Vec::new(),
+            must_read: true,
             ended: false,
             poll_timer: Box::pin(sleep(POLL_INTERVAL)),
-            heard: Instant::now(),
+            received_at: Instant::now(),
         }
     }
 
@@ -116,12 +116,12 @@ impl Follower {
             id: id.clone(),
             keeps_events: true,
             next: 0,
-            read: Vec::new(),
+            buffered: Vec::new(),
             // Nothing to read: the job does not exist yet.
-            look: false,
+            must_read: false,
             ended: false,
             poll_timer: Box::pin(sleep(POLL_INTERVAL)),
-            heard: Instant::now(),
+            received_at: Instant::now(),
         }
     }
 
@@ -137,49 +137,49 @@ impl Follower {
             if self.ended {
                 return Ok(None);
             }
-            if self.look {
-                self.read = self.look().await?;
+            if self.must_read {
+                self.buffered = self.read_store().await?;
                 // `at_hand` pops from the back.
-                self.read.reverse();
-                self.look = false;
+                self.buffered.reverse();
+                self.must_read = false;
                 continue;
             }
             let news = tokio::select! {
                 biased;
                 news = self.listener.next() => news,
                 () = &mut self.poll_timer => {
-                    // The timer is not reset by news, so it may fire early: poll only if nothing was heard for the
+                    // The timer is not reset by news, so it may fire early: poll only if no news arrived for the
                     // whole interval.
-                    self.look = self.heard.elapsed() >= POLL_INTERVAL;
-                    let from = if self.look { Instant::now() } else { self.heard };
+                    self.must_read = self.received_at.elapsed() >= POLL_INTERVAL;
+                    let from = if self.must_read { Instant::now() } else { self.received_at };
                     self.poll_timer.as_mut().reset(from + POLL_INTERVAL);
                     continue;
                 }
             };
-            self.hear(&news);
+            self.receive(&news);
         }
     }
 
     /// Returns the next event, if it was read or received already.
     pub fn at_hand(&mut self) -> Option<Event> {
-        while self.read.is_empty() && !self.look && !self.ended {
+        while self.buffered.is_empty() && !self.must_read && !self.ended {
             let news = self.listener.at_hand()?;
-            self.hear(&news);
+            self.receive(&news);
         }
-        let event = self.read.pop()?;
+        let event = self.buffered.pop()?;
         self.next = event.seq + 1;
         self.ended = event.kind.is_last();
         Some(event)
     }
 
-    fn hear(&mut self, news: &News) {
-        self.heard = Instant::now();
+    fn receive(&mut self, news: &News) {
+        self.received_at = Instant::now();
         match news {
-            News::Event(event) if event.seq == self.next => self.read.push(Event::clone(event)),
+            News::Event(event) if event.seq == self.next => self.buffered.push(Event::clone(event)),
             // A gap in the numbers: news was lost. A smaller number is a repetition.
-            News::Event(event) => self.look = event.seq > self.next,
+            News::Event(event) => self.must_read = event.seq > self.next,
             News::Cancel => {}
-            News::Ended(_) | News::Missed => self.look = true,
+            News::Ended(_) | News::Missed => self.must_read = true,
         }
     }
 
@@ -188,12 +188,12 @@ impl Follower {
     /// # Errors
     /// When the store does not answer.
     pub async fn known(&mut self) -> Result<Vec<Event>, Error> {
-        self.read.clear();
-        self.look().await
+        self.buffered.clear();
+        self.read_store().await
     }
 
     /// Reads the store from the next event on. Sets `ended` if no event can follow.
-    async fn look(&mut self) -> Result<Vec<Event>, Error> {
+    async fn read_store(&mut self) -> Result<Vec<Event>, Error> {
         let job =
             self.queue.jobs(std::slice::from_ref(&self.id)).await?.into_iter().flatten().next();
         let Some(job) = job else {

@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// A run of a fleet, and the jobs with estimates that are read once. A turn takes 100 ms.
-struct Play {
-    asked: Vec<JobId>,
+struct Run {
+    observed: Vec<JobId>,
     /// The turn at which the estimates are read.
     at: u64,
     turns: u64,
@@ -24,18 +24,18 @@ struct Play {
     takes: fn(&str, u64) -> u64,
 }
 
-impl Play {
+impl Run {
     /// Runs the fleet, and returns the relative errors of the estimates, sorted.
     async fn errors(self, stage: &Stage) -> Vec<f64> {
         let mut running: Vec<(u64, Lease)> = Vec::new();
-        let mut told = HashMap::new();
-        let (mut begun, mut errors) = (0, Vec::new());
+        let mut estimates = HashMap::new();
+        let (mut started, mut errors) = (0, Vec::new());
         for turn in 0..self.turns {
             stage.pass(Duration::from_millis(100));
             if turn == self.at {
-                for id in &self.asked {
-                    let wait = told_wait(stage, id).await.expect("a wait");
-                    told.insert(id.clone(), (wait, stage.clock.now()));
+                for id in &self.observed {
+                    let wait = estimated_wait(stage, id).await.expect("a wait");
+                    estimates.insert(id.clone(), (wait, stage.clock.now()));
                 }
             }
             let (over, rest) = running.into_iter().partition(|(end, _)| *end <= turn);
@@ -46,12 +46,12 @@ impl Play {
             });
             let step = stage.step(settled.collect(), SLOTS - running.len()).await;
             for lease in step.leases {
-                if let Some((wait, then)) = told.remove(&lease.key.job) {
+                if let Some((wait, then)) = estimates.remove(&lease.key.job) {
                     let really = lease.claimed_at.since(then).as_secs_f64();
                     errors.push((wait.as_secs_f64() / really - 1.0).abs());
                 }
-                begun += 1;
-                running.push((turn + (self.takes)(lease.key.tenant.as_str(), begun), lease));
+                started += 1;
+                running.push((turn + (self.takes)(lease.key.tenant.as_str(), started), lease));
             }
         }
         errors.sort_by(f64::total_cmp);
@@ -60,7 +60,7 @@ impl Play {
 }
 
 /// Returns the estimated wait of a queued job.
-async fn told_wait(stage: &Stage, id: &JobId) -> Option<Duration> {
+async fn estimated_wait(stage: &Stage, id: &JobId) -> Option<Duration> {
     match stage.see(id).await.state {
         State::Queued { estimated_wait_ms, .. } => estimated_wait_ms.map(Duration::from_millis),
         state @ (State::Scheduled { .. } | State::Running { .. } | State::Ended { .. }) => {
@@ -72,7 +72,7 @@ async fn told_wait(stage: &Stage, id: &JobId) -> Option<Duration> {
 /// Prints the errors of the estimates, and asserts their number and the largest median and p90.
 #[track_caller]
 fn check(what: &str, count: usize, errors: &[f64], (median, p90): (f64, f64)) {
-    assert_eq!(errors.len(), count, "all begin that were told a time");
+    assert_eq!(errors.len(), count, "every observed job starts");
     let at = |percent| errors[errors.len() * percent / 100];
     tell(&format!("{what}: off by {:.2} (median), {:.2} (p90)", at(50), at(90)));
     assert!(at(50) <= median && at(90) <= p90, "{what}: off by {}, {}", at(50), at(90));
@@ -94,27 +94,27 @@ pub async fn the_estimate_is_accurate(stage: Stage) {
     let weight = |weight| TenantLimits { weight, ..TenantLimits::default() };
     let tenants = [("a", weight(1)), ("b", weight(2)), ("c", weight(4))];
     limit(&stage, &tenants).await;
-    let mut asked = Vec::new();
+    let mut observed = Vec::new();
     for (tenant, _) in &tenants {
         let jobs = backlog(&stage, tenant, Class::Standard, 1000).await;
-        asked.extend(jobs.into_iter().skip(300).step_by(20));
+        observed.extend(jobs.into_iter().skip(300).step_by(20));
     }
-    let count = asked.len();
-    let play = Play { asked, at: 100, turns: 900, takes: |_, begun| 1 + begun % 3 };
-    check("turns by weight", count, &play.errors(&stage).await, (0.15, 0.5));
+    let count = observed.len();
+    let run = Run { observed, at: 100, turns: 900, takes: |_, started| 1 + started % 3 };
+    check("turns by weight", count, &run.errors(&stage).await, (0.15, 0.5));
 }
 
 /// The estimate includes a tenant's cap, beside tenants that are served much faster.
 pub async fn the_estimate_includes_a_cap(stage: Stage) {
     limit(&stage, &[("ann", cap(1)), ("bob", cap(2)), ("cem", cap(3))]).await;
-    let mut asked = backlog(&stage, "ann", Class::Standard, 40).await.split_off(10);
-    asked.extend(backlog(&stage, "cem", Class::Standard, 120).await.split_off(30));
+    let mut observed = backlog(&stage, "ann", Class::Standard, 40).await.split_off(10);
+    observed.extend(backlog(&stage, "cem", Class::Standard, 120).await.split_off(30));
     backlog(&stage, "bob", Class::Standard, 1000).await;
     // An attempt of bob takes a turn, and twenty end in a second.
-    let takes = |tenant: &str, begun| if tenant == "bob" { 1 } else { 9 + begun % 3 };
-    let count = asked.len();
-    let play = Play { asked, at: 50, turns: 450, takes };
-    check("a cap", count, &play.errors(&stage).await, (0.1, 0.3));
+    let takes = |tenant: &str, started| if tenant == "bob" { 1 } else { 9 + started % 3 };
+    let count = observed.len();
+    let run = Run { observed, at: 50, turns: 450, takes };
+    check("a cap", count, &run.errors(&stage).await, (0.1, 0.3));
 }
 
 /// The estimate includes a tenant's limits of attempts and tokens per minute, beside a tenant that is served much
@@ -128,19 +128,19 @@ pub async fn the_estimate_includes_a_tenants_rates(stage: Stage) {
     backlog(&stage, "bob", Class::Standard, 1500).await;
     of_requests.extend(of_tokens);
     let count = of_requests.len();
-    let play = Play { asked: of_requests, at: 50, turns: 650, takes: |_, _| 1 };
-    check("a tenant's rates", count, &play.errors(&stage).await, (0.05, 0.1));
+    let run = Run { observed: of_requests, at: 50, turns: 650, takes: |_, _| 1 };
+    check("a tenant's rates", count, &run.errors(&stage).await, (0.05, 0.1));
 }
 
 /// The estimate includes a lane's limit of attempts per minute, for all its tenants.
 pub async fn the_estimate_includes_a_lanes_rates(stage: Stage) {
     let requests = LaneLimits { requests_per_minute: Some(60), ..LaneLimits::default() };
     stage.store().set_limits(&stage.shard, &requests, &[]).await.unwrap();
-    let asked = backlog(&stage, "ann", Class::Standard, 60).await.split_off(35);
+    let observed = backlog(&stage, "ann", Class::Standard, 60).await.split_off(35);
     backlog(&stage, "bob", Class::Standard, 60).await;
-    let count = asked.len();
-    let play = Play { asked, at: 50, turns: 650, takes: |_, _| 1 };
-    check("a lane's rates", count, &play.errors(&stage).await, (0.05, 0.1));
+    let count = observed.len();
+    let run = Run { observed, at: 50, turns: 650, takes: |_, _| 1 };
+    check("a lane's rates", count, &run.errors(&stage).await, (0.05, 0.1));
 }
 
 /// The retry time of a full tenant depends on its own jobs, however fast other tenants are served.
@@ -153,8 +153,8 @@ pub async fn a_full_tenant_receives_its_retry_time(stage: Stage) {
     limit(&stage, &[("ann", slow)]).await;
     backlog(&stage, "ann", Class::Standard, 100).await;
     backlog(&stage, "bob", Class::Standard, 1500).await;
-    let play = Play { asked: Vec::new(), at: u64::MAX, turns: 150, takes: |_, _| 1 };
-    play.errors(&stage).await;
+    let run = Run { observed: Vec::new(), at: u64::MAX, turns: 150, takes: |_, _| 1 };
+    run.errors(&stage).await;
     // 60 jobs of ann have started at once, then one each second; a hundred jobs of bob end each second.
     let waiting = stage.store().stats(&stage.shard, Some(&tenant_id("ann"))).await.unwrap().queued;
     let more = 100 - waiting + 20;
@@ -170,8 +170,8 @@ pub async fn a_full_tenant_receives_its_retry_time(stage: Stage) {
 pub async fn the_estimate_includes_the_mean_attempt(stage: Stage) {
     // Bob's jobs end so fast that only the cap delays ann's.
     backlog(&stage, "bob", Class::Standard, 250).await;
-    let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
-    play.errors(&stage).await;
+    let run = Run { observed: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
+    run.errors(&stage).await;
     limit(&stage, &[("ann", cap(1))]).await;
     let jobs = backlog(&stage, "ann", Class::Standard, 60).await;
     let last = &jobs[59];
@@ -185,7 +185,7 @@ pub async fn the_estimate_includes_the_mean_attempt(stage: Stage) {
     for _ in 0..4 {
         spend(second, |_| succeeded()).await;
     }
-    assert_eq!(told_wait(&stage, last).await, Some(55 * second));
+    assert_eq!(estimated_wait(&stage, last).await, Some(55 * second));
     spend(5 * second, |_| RELEASED).await;
     stage.claim_one().await;
     stage.pass(20 * second);
@@ -194,24 +194,24 @@ pub async fn the_estimate_includes_the_mean_attempt(stage: Stage) {
     let renewing = stage.claim_one().await;
     stage.succeed(renewing).await;
     stage.reap().await;
-    assert_eq!(told_wait(&stage, last).await, Some(55 * second));
+    assert_eq!(estimated_wait(&stage, last).await, Some(55 * second));
     // One attempt of 17 s moves the mean by a sixteenth of the difference.
     spend(17 * second, failed).await;
-    assert_eq!(told_wait(&stage, last).await, Some(54 * 2 * second));
+    assert_eq!(estimated_wait(&stage, last).await, Some(54 * 2 * second));
     // The mean is kept as long as the cap exists.
     limit(&stage, &[("ann", cap(2))]).await;
-    assert_eq!(told_wait(&stage, last).await, Some(53 * second));
+    assert_eq!(estimated_wait(&stage, last).await, Some(53 * second));
     limit(&stage, &[("ann", TenantLimits::default())]).await;
     limit(&stage, &[("ann", cap(1))]).await;
-    assert!(told_wait(&stage, last).await.is_some_and(|wait| wait < 53 * second));
+    assert!(estimated_wait(&stage, last).await.is_some_and(|wait| wait < 53 * second));
 }
 
 /// The drain rate counts only jobs that had started: not a backlog that is cancelled or expires.
 pub async fn unstarted_jobs_do_not_count_as_drain(stage: Stage) {
-    let play = |turns| Play { asked: Vec::new(), at: u64::MAX, turns, takes: |_, _| 10 };
+    let run = |turns| Run { observed: Vec::new(), at: u64::MAX, turns, takes: |_, _| 10 };
     let drain = async || stage.store().stats(&stage.shard, None).await.unwrap().drain_per_s;
     let waiting = backlog(&stage, "ann", Class::Standard, 600).await;
-    play(50).errors(&stage).await;
+    run(50).errors(&stage).await;
     let before = drain().await;
     assert!((8.0..12.0).contains(&before), "{before} jobs end per second");
     for id in &waiting[500..] {
@@ -220,7 +220,7 @@ pub async fn unstarted_jobs_do_not_count_as_drain(stage: Stage) {
     let deadline = Some(Duration::from_millis(1));
     let late = (0..100).map(|_| NewJob { deadline, ..stage.job("ann") });
     stage.queue.submit(late.collect()).await.unwrap();
-    play(50).errors(&stage).await;
+    run(50).errors(&stage).await;
     let after = drain().await;
     assert!((8.0..12.0).contains(&after), "{after} jobs end per second, not {before}");
 }
@@ -228,17 +228,17 @@ pub async fn unstarted_jobs_do_not_count_as_drain(stage: Stage) {
 /// The estimate disappears if no job has ended for ten seconds while jobs wait, and returns with the next end.
 pub async fn an_estimate_expires_with_the_drain_rate(stage: Stage) {
     let last = backlog(&stage, "ann", Class::Standard, 300).await.pop().expect("a job");
-    let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
-    play.errors(&stage).await;
+    let run = Run { observed: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
+    run.errors(&stage).await;
     stage.pass(Duration::from_secs(10));
-    assert!(told_wait(&stage, &last).await.is_some());
+    assert!(estimated_wait(&stage, &last).await.is_some());
     stage.pass(Duration::from_millis(1));
-    assert_eq!(told_wait(&stage, &last).await, None);
+    assert_eq!(estimated_wait(&stage, &last).await, None);
     let ann = stage.store().stats(&stage.shard, Some(&tenant_id("ann"))).await.unwrap();
     assert_eq!(ann.estimated_wait_ms, None);
     let next = stage.claim_one().await;
     stage.succeed(next).await;
-    assert!(told_wait(&stage, &last).await.is_some());
+    assert!(estimated_wait(&stage, &last).await.is_some());
 }
 
 /// A lane with long calls keeps its estimate between two ends, as long as a call runs.
@@ -250,26 +250,26 @@ pub async fn an_estimate_lasts_as_long_as_calls(stage: Stage) {
         stage.succeed(lease).await;
     }
     stage.pass(Duration::from_secs(10));
-    assert!(told_wait(&stage, &last).await.is_some());
+    assert!(estimated_wait(&stage, &last).await.is_some());
     stage.pass(Duration::from_secs(1));
-    assert_eq!(told_wait(&stage, &last).await, None, "nothing has started for 10 s");
+    assert_eq!(estimated_wait(&stage, &last).await, None, "nothing has started for 10 s");
     stage.claim_one().await;
     stage.pass(Duration::from_secs(79));
-    assert!(told_wait(&stage, &last).await.is_some());
+    assert!(estimated_wait(&stage, &last).await.is_some());
     stage.pass(Duration::from_secs(1));
-    assert_eq!(told_wait(&stage, &last).await, None);
+    assert_eq!(estimated_wait(&stage, &last).await, None);
 }
 
 /// The duration of a pause is unknown, so a paused job has no estimate.
 pub async fn the_estimate_of_a_paused_job_is_none(stage: Stage) {
     let last = backlog(&stage, "ann", Class::Standard, 300).await.pop().expect("a job");
-    let play = Play { asked: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
-    play.errors(&stage).await;
+    let run = Run { observed: Vec::new(), at: 0, turns: 26, takes: |_, _| 1 };
+    run.errors(&stage).await;
     let ann = tenant_id("ann");
     for whose in [None, Some(&ann)] {
-        assert!(told_wait(&stage, &last).await.is_some());
+        assert!(estimated_wait(&stage, &last).await.is_some());
         stage.store().pause(&stage.shard, whose, true).await.unwrap();
-        assert_eq!(told_wait(&stage, &last).await, None);
+        assert_eq!(estimated_wait(&stage, &last).await, None);
         stage.store().pause(&stage.shard, whose, false).await.unwrap();
     }
 }

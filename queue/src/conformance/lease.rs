@@ -67,8 +67,8 @@ pub async fn a_job_that_loses_too_many_workers_fails(stage: Stage) {
     let State::Ended { output: Some(output), .. } = seen.state else { panic!("no output") };
     assert_eq!(output.error.unwrap().code, "worker_lost");
     let charged: Vec<_> = seen.errors.iter().map(|failed| (failed.at, failed.charged_to)).collect();
-    let began = seen.created_at;
-    let at = |lost: u32| began.after(LEASE * lost);
+    let started = seen.created_at;
+    let at = |lost: u32| started.after(LEASE * lost);
     assert_eq!(charged, [1, 2, 3].map(|lost| (at(lost), ChargedTo::Worker)));
 }
 

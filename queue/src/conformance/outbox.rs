@@ -21,7 +21,7 @@ async fn outbox(stage: &Stage) -> Vec<End> {
     stage.store().outbox(&stage.shard, MAX_OUTBOX_PAGE).await.expect("the store answers")
 }
 
-async fn told(stage: &Stage) -> Vec<(JobId, Status)> {
+async fn pending(stage: &Stage) -> Vec<(JobId, Status)> {
     outbox(stage).await.into_iter().map(|end| (end.job, end.status)).collect()
 }
 
@@ -41,7 +41,7 @@ pub async fn every_end_with_a_webhook_is_stored(stage: Stage) {
             let id = accept(job).await;
             let lease = stage.claim_one().await;
             stage.settle(lease, retry_after(Duration::ZERO, 1)).await;
-            assert_eq!(told(&stage).await, wanted, "a job that has not ended is not in the outbox");
+            assert_eq!(pending(&stage).await, wanted, "a job that has not ended is not in the outbox");
             let lease = stage.claim_one().await;
             stage.settle(lease, outcome.clone()).await;
             wanted.push((id, status));
@@ -67,7 +67,7 @@ pub async fn every_end_with_a_webhook_is_stored(stage: Stage) {
     stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
     stage.succeed(lease).await;
-    assert_eq!(told(&stage).await, wanted);
+    assert_eq!(pending(&stage).await, wanted);
     stage.assert_sound().await;
 }
 

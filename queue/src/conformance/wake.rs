@@ -10,8 +10,8 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// Asserts that a waiting worker is woken long before its time-out.
 async fn assert_woken(stage: &Stage) {
-    let began = tokio::time::Instant::now();
-    while began.elapsed() < LONG {
+    let started = tokio::time::Instant::now();
+    while started.elapsed() < LONG {
         let waited = tokio::time::Instant::now();
         stage.store().wait_for_work(&stage.shard, Duration::from_secs(2)).await.unwrap();
         if waited.elapsed() < Duration::from_secs(1) {
@@ -23,9 +23,9 @@ async fn assert_woken(stage: &Stage) {
 
 /// Asserts that a waiting worker is not woken before its time-out.
 async fn assert_no_worker_is_woken(stage: &Stage) {
-    let (time, began) = (Duration::from_millis(100), tokio::time::Instant::now());
+    let (time, started) = (Duration::from_millis(100), tokio::time::Instant::now());
     stage.store().wait_for_work(&stage.shard, time).await.unwrap();
-    assert!(began.elapsed() > time / 2, "a worker was woken");
+    assert!(started.elapsed() > time / 2, "a worker was woken");
 }
 
 /// Consumes earlier wake-ups.
@@ -139,12 +139,12 @@ pub async fn a_stopped_wait_leaves_nothing_running(stage: Stage) {
     let claim = ClaimRequest { max: 1, lease: LEASE };
     drain_wake_ups(&stage).await;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let mut told = pin!(async { drop(stopped.await) });
-    let began = tokio::time::Instant::now();
-    let wait = stage.store().claim_when_woken(&stage.shard, LONG, claim, told.as_mut());
+    let mut stopping = pin!(async { drop(stopped.await) });
+    let started = tokio::time::Instant::now();
+    let wait = stage.store().claim_when_woken(&stage.shard, LONG, claim, stopping.as_mut());
     let (step, ()) = tokio::join!(wait, async { stop.send(()).unwrap() });
     assert!(step.unwrap().leases.is_empty());
-    assert!(began.elapsed() < Duration::from_secs(2));
+    assert!(started.elapsed() < Duration::from_secs(2));
     let id = stage.accept(stage.job("ann")).await;
     let lease = stage.claim_one().await;
     assert_eq!(lease.key.job, id);

@@ -76,9 +76,9 @@ impl Engine {
         let jobs = self.jobs.values().map(|job| format!("job:{}", job.id));
         let tenants = self.flows.tenants().map(|(tenant, _)| format!("tenant:{tenant}"));
         let keys = self.known.keys().map(|(tenant, key)| format!("key:{tenant}:{key}"));
-        let talks = self.sessions.held();
-        let talks = talks.map(|(tenant, session)| format!("talk:{tenant}:{session}"));
-        let mut kept: Vec<String> = jobs.chain(tenants).chain(keys).chain(talks).collect();
+        let conversations = self.sessions.held();
+        let conversations = conversations.map(|(tenant, session)| format!("talk:{tenant}:{session}"));
+        let mut kept: Vec<String> = jobs.chain(tenants).chain(keys).chain(conversations).collect();
         kept.sort_unstable();
         kept
     }
