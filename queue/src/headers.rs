@@ -12,7 +12,7 @@ pub type Headers = BTreeMap<String, HeaderValues>;
 #[serde(from = "Written", into = "Written")]
 pub struct HeaderValues(Vec<String>);
 
-/// The two forms as JSON. Records of earlier versions have only the first.
+/// The two JSON forms of header values.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Written {

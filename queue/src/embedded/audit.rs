@@ -22,6 +22,7 @@ impl Engine {
         let mut unsettled: BTreeMap<&TenantId, [f64; 3]> = BTreeMap::new();
         for (key, job) in &self.jobs {
             let id = &job.id;
+            // A job must be in the set of its place, and in no other.
             let is_ready = self.flows.is_ready(&job.flow(), job.order, *key);
             let is_due = self.due.iter().any(|(_, other)| other == key);
             let is_leased = self.leases.iter().any(|(_, other)| other == key);
@@ -32,6 +33,7 @@ impl Engine {
                 Place::Held | Place::Ended { .. } => (false, false, false),
             };
             check((is_ready, is_due, is_leased) == wanted, format!("{id} is not where it says"));
+            // Waiting, leased and due jobs of the tenant.
             let counts = waiting.entry(&job.tenant).or_default();
             let is_live = !job.status().is_terminal();
             counts[0] += u64::from(is_live && !is_leased);
@@ -104,6 +106,7 @@ impl Flows {
             let parked = self.is_parked(id);
             for class in Class::ALL {
                 let state = &tenant.classes[class.rank()];
+                // Exactly the servable flows are offered, unless a rate parks their tenant.
                 let servable = !state.is_empty() && tenant.may_open();
                 if state.is_offered() {
                     offered += 1;

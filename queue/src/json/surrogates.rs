@@ -20,6 +20,7 @@ pub fn repair_surrogates(json: &str) -> Cow<'_, str> {
             kept = at;
         }
     }
+    // Still 0 only if nothing was replaced.
     if kept == 0 {
         return Cow::Borrowed(json);
     }

@@ -49,10 +49,12 @@ fn merge(parts: Vec<Page>, limit: usize) -> Page {
     while let Some((id, job)) = parts.iter_mut().max_by_key(newest).and_then(VecDeque::pop_front) {
         match job {
             Some(job) if page.jobs.len() < limit => page.jobs.push(job),
+            // The page is full, and this shard has more.
             Some(_) => {
                 page.next = page.jobs.last().map(|job| job.id.clone());
                 break;
             }
+            // This shard stopped reading here.
             None => {
                 page.next = Some(id);
                 break;

@@ -44,6 +44,7 @@ impl Queue {
         let mut to_cancel = Vec::new();
         for (shard, jobs) in by_shard {
             let (places, jobs): (Vec<usize>, Vec<NewJob>) = jobs.into_iter().unzip();
+            // A repeated call returns the keyed jobs, so only the others are cancelled.
             let unkeyed = jobs.iter().filter(|job| several && job.idempotency.is_none());
             let its: Vec<_> = unkeyed.map(|job| (job.tenant.clone(), job.id.clone())).collect();
             match self.backend.enqueue(&shard, jobs).await {
@@ -72,6 +73,7 @@ impl Queue {
     async fn check_all(&self, by_shard: &ByShard) -> Result<(), Error> {
         for (shard, jobs) in by_shard {
             let jobs: Vec<&NewJob> = jobs.iter().map(|(_, job)| job).collect();
+            // A job that was accepted before needs no room.
             let known = self.backend.accepted(shard, &jobs).await?;
             let new = jobs.iter().zip(known).filter(|(_, known)| known.is_none());
             let mut by_tenant: HashMap<&TenantId, u64> = HashMap::new();

@@ -89,6 +89,7 @@ async fn fetch_piece(
     for (one, body) in apart.iter().zip(bodies) {
         match (body, &mut leases[one.place]) {
             (Some(body), Some(lease)) => lease.body = body.into(),
+            // A missing body does not return, so the job ends.
             (None, lease) => lost.extend(lease.take().map(without_body)),
             (Some(_), None) => {}
         }

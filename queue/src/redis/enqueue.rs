@@ -74,6 +74,7 @@ async fn enqueue_groups(
             jobs = 0;
         }
     }
+    // The rest; it is empty if the last group filled its call.
     calls.push(call);
     calls.retain(|call| !call.is_empty());
     let calls = calls.into_iter().map(|groups| enqueue_once(server, shard, groups));

@@ -109,6 +109,7 @@ impl Header {
     /// Parses the header at the front of `bytes`.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let mut fields = Fields(bytes);
+        // In the order of HOT and COLD in `lua/jobs.lua`.
         let [state, flags, class] = fields.take()?;
         let (attempts, stalls, epoch) = (fields.u16()?, fields.u16()?, fields.u32()?);
         let output_len = usize::try_from(fields.u32()?).map_err(|_| short())?;
@@ -205,6 +206,7 @@ impl Tail {
         let mut part = |length: usize| {
             if rest.len() < length { Err(short()) } else { Ok(rest.split_to(length)) }
         };
+        // Header and tenant are parsed by their own functions.
         part(HEAD_BYTES + header.tenant_len)?;
         let session = text(&part(header.session_len)?)?;
         let session = match session.as_str() {

@@ -58,6 +58,7 @@ impl Backend for RedisStore {
             let answer = self.server.call(shard, &self.server.scripts.beat, &args).await?;
             for (key, letter) in part.iter().zip(reply::bytes(answer)?) {
                 match letter {
+                    // The letters of `lua/beat.lua`; any other means extended.
                     b'0' => beat.lost.push(key.clone()),
                     b'c' => beat.cancelled.push(key.clone()),
                     _ => {}
@@ -161,6 +162,7 @@ impl Backend for RedisStore {
             }
             let answer = self.server.call(shard, &self.server.scripts.emit, &args).await?;
             let letters = super::reply::bytes(answer)?;
+            // The letters of `lua/emit.lua`: 0 for a lease that is no longer held.
             let gone = part.iter().zip(letters).filter(|(_, letter)| *letter == b'0');
             lost.extend(gone.map(|(one, _)| one.lease.clone()));
         }
@@ -252,6 +254,7 @@ impl Backend for RedisStore {
         lane: &LaneLimits,
         tenants: &[(TenantId, TenantLimits)],
     ) -> Result<(), Error> {
+        // The scripts read -1 as no limit.
         let bound = |bound: Option<u64>| bound.map_or(record::double(-1.0), record::double_of);
         let mut args = Args::with_capacity(1 + tenants.len() * 2);
         args.push(

@@ -57,6 +57,7 @@ pub(super) async fn get(
             Some(record) => {
                 let header = Header::parse(&record)?;
                 if header.is_settled() {
+                    // An ended job has no position and waits for nothing.
                     let nothing = (Standing::default(), &LaneGate::default());
                     Some(job(id.clone(), &header, record, nothing)?)
                 } else {
@@ -278,6 +279,7 @@ pub(super) async fn stats(
     stats.paused = lane.gate.is_paused || own.is_paused;
     stats.waiting_for = WaitingFor::of(WaitingPlace::Ready, &own, &lane);
     stats.down = lane.down;
+    // The script appends these for one tenant only.
     if tenant.is_some() {
         let mut headroom = || {
             let (limit, backlog_ms) = (reply.count()?, reply.float()?);

@@ -59,6 +59,7 @@ pub(super) async fn wait(
     let mut held = connection(store, shard).await?;
     let wait = command(shard, at_most);
     match wait.query_async::<Value>(&mut held.link).await {
+        // A time-out is a reply too: nil.
         Ok(_popped) => {
             keep(store, shard, held);
             Ok(())

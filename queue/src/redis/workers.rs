@@ -42,6 +42,7 @@ pub(super) async fn list(server: &Server) -> Result<Vec<RegisteredWorker>, Error
     let mut workers = Vec::with_capacity(entries.len() / 2);
     while entries.len() > 0 {
         let (id, entry) = (WorkerId::stored(entries.text()?), entries.text()?);
+        // An entry is the time of the report, a space, and the report as JSON.
         let (at, report) = entry.split_once(' ').unwrap_or_default();
         let beat_at = at.parse().map(Millis);
         let beat_at = beat_at.map_err(|_| Error::Corrupt("a worker's entry".to_owned()))?;

@@ -30,6 +30,7 @@ impl Engine {
         }
         let event = job.log(kind, || data);
         tell_event(&mut self.told, &job.id, event);
+        // The claim took the job out of these counts; `schedule` and `make_ready` do not change them.
         self.flows.lane.queued += 1;
         self.flows.touch(&job.tenant).queued += 1;
         if until > now {

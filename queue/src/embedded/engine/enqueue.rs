@@ -135,6 +135,7 @@ impl Engine {
         if let (Some(session), Some(memory)) = (&job.session, &job.spec.memory) {
             self.sessions.greet(&job.tenant, session, memory, now);
         }
+        // Fixed at acceptance, so that charge and correction use the same number.
         let cost = job.cost.total(self.flows.lane.mean_completion());
         self.lists.entry(job.tenant.clone()).or_default().push_back(key);
         let give_up_after = self.policy.give_up_after;

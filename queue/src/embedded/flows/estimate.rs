@@ -30,6 +30,7 @@ impl Flows {
         if rate <= 0.0 || is_closed || tenant.paused {
             return None;
         }
+        // Each limit alone gives a lower bound, so the wait is the longest of them.
         let turns = self.turns(tenant, flow.class, ahead);
         let own = tenant.turns(flow.class, ahead);
         let of_tenant = tenant.meters.wait_behind(tenant.rates(), own - 1.0, cost, ms(now));

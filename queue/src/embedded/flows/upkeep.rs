@@ -74,6 +74,7 @@ impl Flows {
         for id in ids {
             let counted = leases.get(&id).copied().unwrap_or(0);
             let offered = |flows: &Self| flows.tenants.get(&id).map(Tenant::offers);
+            // If the placement changes an offer, that was wrong before.
             let before = offered(self);
             let tenant = self.touch(&id);
             if tenant.running != counted {
