@@ -41,7 +41,7 @@ pub async fn every_end_with_a_webhook_is_stored(stage: Stage) {
             let id = accept(job).await;
             let lease = stage.claim_one().await;
             stage.settle(lease, retry_after(Duration::ZERO, 1)).await;
-            assert_eq!(pending(&stage).await, wanted, "a job that has not ended is not in the outbox");
+            assert_eq!(pending(&stage).await, wanted, "it has not ended");
             let lease = stage.claim_one().await;
             stage.settle(lease, outcome.clone()).await;
             wanted.push((id, status));

@@ -79,7 +79,8 @@ impl Engine {
         let tenants = self.flows.tenants().map(|(tenant, _)| format!("tenant:{tenant}"));
         let keys = self.known.keys().map(|(tenant, key)| format!("key:{tenant}:{key}"));
         let conversations = self.sessions.held();
-        let conversations = conversations.map(|(tenant, session)| format!("talk:{tenant}:{session}"));
+        let conversations =
+            conversations.map(|(tenant, session)| format!("talk:{tenant}:{session}"));
         let mut kept: Vec<String> = jobs.chain(tenants).chain(keys).chain(conversations).collect();
         kept.sort_unstable();
         kept

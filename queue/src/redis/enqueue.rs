@@ -117,7 +117,7 @@ async fn try_enqueue(
     // Nil means that all jobs of a group are new, so a reply that is too short must not be padded with nil.
     if reply.len() != groups.len() {
         let (answers, asked) = (reply.len(), groups.len());
-        return Err(Error::Corrupt(format!("enqueue returned {answers} results for {asked} groups")));
+        return Err(Error::Corrupt(format!("enqueue returned {answers} of {asked} results")));
     }
     groups.into_iter().map(|jobs| accepted(shard, jobs, reply.maybe_array()?)).collect()
 }
@@ -237,7 +237,7 @@ fn push_run(run: &[NewJob], args: &mut Args) -> Result<(), Error> {
     for job in run {
         push_cost(job, &mut numbers);
     }
-    debug_assert_eq!(numbers.len(), length, "the script derives the number of jobs from the length");
+    debug_assert_eq!(numbers.len(), length, "the script counts by the length");
     args.extend([tenant.to_vec(), numbers]);
     for job in run {
         let spec = serde_json::to_vec(&job.spec).map_err(corrupt("spec"))?;
