@@ -96,7 +96,7 @@ fn normal(host: &str) -> String {
 }
 
 /// Returns the IPv4 address inside an IPv6 address: mapped, NAT64 (RFC 6052) or 6to4 (RFC 3056). Without it,
-/// ::ffff:127.0.0.1 would pass as a public address.
+/// `::ffff:127.0.0.1` would pass as a public address.
 fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(address) = address else { return None };
     let [a, b, c, d, e, f, g, h] = address.segments();

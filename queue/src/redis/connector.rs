@@ -16,7 +16,7 @@ use super::{
     tls,
 };
 
-/// Returns settings that send every command at once (TCP_NODELAY). Otherwise small commands would wait for earlier
+/// Returns settings that send every command at once (`TCP_NODELAY`). Otherwise small commands would wait for earlier
 /// ones (Nagle's algorithm, RFC 896).
 pub(super) fn promptly() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
