@@ -43,7 +43,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         claim: ClaimRequest,
     ) -> Result<Step, Error>;
 
-    /// Extends leases to `lease` from now.
+    /// Extends leases, which then expire `lease` from now. Returns the lost and the cancelled ones.
     async fn beat(
         &self,
         shard: &Shard,
