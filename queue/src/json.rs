@@ -55,7 +55,7 @@ impl RawJson {
     }
 }
 
-/// Describes why a text is not JSON, and where, in plain words: "it ends too early, at line 1, column 9".
+/// Describes why and where a text is not JSON, in plain words: "it ends too early, at line 1, column 9".
 #[must_use]
 pub fn syntax_error(error: &serde_json::Error) -> String {
     let said = error.to_string();
@@ -66,7 +66,7 @@ pub fn syntax_error(error: &serde_json::Error) -> String {
     format!("{said}, at line {}, column {}", error.line(), error.column())
 }
 
-/// The words of an error of `serde_json`, without the position that it appends.
+/// Returns the message of an error of `serde_json` without the position at its end.
 #[must_use]
 pub fn without_position(said: &str) -> &str {
     said.rsplit_once(" at line ").map_or(said, |(words, _)| words)
