@@ -1,9 +1,8 @@
-//! Sessions: jobs in order, and what their conversation remembers.
+//! Sessions: jobs in order, and their conversation.
 //!
-//! A job whose [`Spec`](crate::Spec) carries a [`Memory`] is part of a conversation: the claim
-//! hands the worker the turns remembered so far, and the settlement that records the answer
-//! appends the new turn in the same transition. Since the jobs of one session never overlap, every
-//! turn sees all earlier ones.
+//! A job with a [`Memory`] in its [`Spec`](crate::Spec) is part of a conversation. The claim gives the worker the
+//! turns remembered so far, and the settlement appends the new turn in the same transition as the answer. The jobs of
+//! one session never overlap, so every turn sees all earlier ones.
 
 use std::time::Duration;
 
@@ -11,54 +10,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::{clock::Millis, id::SessionKey, json::RawJson};
 
-/// How long a conversation is remembered.
+/// The settings of a job's conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// How many turns are kept; older ones are forgotten.
+    /// The number of turns that are kept; older ones are deleted.
     pub turns: u32,
-    /// How long after its last message the conversation is forgotten, in seconds.
+    /// The time after its last message at which the conversation is deleted, in seconds.
     pub ttl_s: u64,
-    /// Who is talking, as JSON: the caller's own, replaced by every message.
+    /// The profile of the user, as JSON of the caller; every message replaces it.
     pub profile: RawJson,
 }
 
 impl Memory {
-    /// How long after its last message the conversation is forgotten.
+    /// Returns the time after its last message at which the conversation is deleted.
     #[must_use]
     pub fn ttl(&self) -> Duration {
         Duration::from_secs(self.ttl_s)
     }
 }
 
-/// One exchange: what was asked and what was answered.
+/// One exchange of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
-    /// What the user said.
+    /// The message of the user.
     pub user: String,
-    /// What the model answered.
+    /// The answer of the model.
     pub assistant: String,
 }
 
-/// A change of a conversation's profile, made only if its profile is the one that the caller knows.
+/// A change of a conversation's profile, which is made only if the caller knows the current profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileChange {
-    /// The profile that the caller has read; `None`: there is no such conversation.
+    /// The profile that the caller has read; `None` if there was no such conversation.
     pub known: Option<RawJson>,
     /// The new profile.
     pub profile: RawJson,
-    /// How long after this change the conversation is forgotten, in whole milliseconds; at least one.
+    /// The time after this change at which the conversation is deleted, in whole milliseconds; at least one.
     pub ttl: Duration,
 }
 
 /// A remembered conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conversation {
-    /// The session it belongs to.
+    /// The session of the conversation.
     pub session: SessionKey,
-    /// Who is talking, as the last message said.
+    /// The profile of the user, from the last message or change.
     pub profile: RawJson,
-    /// When it will be forgotten, unless another message comes.
+    /// The time at which the conversation is deleted, unless another message arrives.
     pub expires_at: Millis,
-    /// What was said, oldest first.
+    /// The remembered turns, oldest first.
     pub turns: Vec<Turn>,
 }
