@@ -49,8 +49,8 @@ impl Policy {
     }
 }
 
-/// The time beyond the retention for which an unused layout is remembered: processes report the used ones once a minute, and a
-/// job must not outlive the layout of its shard.
+/// The time beyond the retention for which an unused layout is remembered: processes report the used ones once a minute,
+/// and a job must not outlive the layout of its shard.
 pub const LAYOUT_GRACE: Duration = Duration::from_secs(3600);
 
 /// The most due jobs, parked flows, passed deadlines or expired leases that one transition handles; the next one
