@@ -1,9 +1,9 @@
-//! From the events of a stream to the answer that the same call would have given without one.
+//! Reconstruction of the whole answer from the events of a stream.
 //!
-//! Deltas are put together by the rules of the reference accumulators: those of OpenAI's SDKs for
-//! Python and node, and of Anthropic's for Python. Values stay as they are written, so numbers keep
-//! every digit, and halves of surrogate pairs meet where they follow one another. Every step costs
-//! what its event is long, however many choices and calls came before.
+//! The result equals the answer that the same call would have given without a stream. Deltas are merged by the
+//! rules of the reference accumulators: OpenAI's SDKs for Python and node, Anthropic's SDK for Python. Values
+//! stay as they are written, so numbers keep every digit, and the halves of a surrogate pair are joined where
+//! they are adjacent. The cost of an event depends on its own length, not on the choices and calls before it.
 
 pub(crate) mod calls;
 mod choices;
@@ -30,36 +30,37 @@ use crate::{
     upstream::{Failure, Sink, StreamEvent},
 };
 
-/// The data of the event after which OpenAI's streams say nothing more.
+/// The data of the event that ends an OpenAI stream.
 const DONE: &str = "[DONE]";
 
-/// The sink of one kind of stream.
+/// The accumulator of one kind of stream.
 #[derive(Debug)]
 enum Kind {
     /// Chat and text completions: chunks with choices.
     Choices(Choices),
-    /// A message of Anthropic's.
+    /// A message of Anthropic's API.
     Message(Message),
-    /// A response, which comes whole with its last event.
+    /// A response: its last event carries the whole object.
     Response(Option<String>),
-    /// Any other: the events as a list, joined by commas.
+    /// Any other endpoint: the events as a list, separated by commas.
     Events(String),
 }
 
-/// Puts a stream together.
+/// The accumulator of one stream.
 #[derive(Debug)]
 pub(crate) struct Assembly {
     kind: Kind,
     is_done: bool,
+    /// Bytes of event data so far, at most `max_bytes`.
     bytes: usize,
     max_bytes: usize,
 }
 
-/// `Break`: the stream has said all. The chunk is what a reader of the stream gets.
+/// The chunk of an event that readers of the stream get; `Break` after the last event of the answer.
 type Taken = ControlFlow<Option<Chunk>, Option<Chunk>>;
 
 impl Assembly {
-    /// An assembly for a call to `url` whose answer may have `max_bytes`.
+    /// Returns an assembly for a call to `url` whose answer has at most `max_bytes` bytes.
     pub(crate) fn new(url: &str, max_bytes: usize) -> Self {
         let kind = if url.ends_with("/completions") {
             Kind::Choices(Choices::new(url.ends_with("/chat/completions")))
@@ -73,16 +74,17 @@ impl Assembly {
         Self { kind, is_done: false, bytes: 0, max_bytes }
     }
 
-    /// Takes one event and returns the chunk of it that readers get.
+    /// Merges one event and returns its chunk for the readers of the stream.
     ///
     /// # Errors
-    /// When the event reports an error, is no JSON, or the answer exceeds its bounds.
+    /// If the event reports an error or is not JSON, or if the answer exceeds its limits.
     pub(crate) fn take(&mut self, event: StreamEvent<'_>) -> Result<Taken, Failure> {
         let data = event.data.trim();
         self.bytes += data.len();
         if self.bytes > self.max_bytes {
             return Err(Failure::TooLarge(self.max_bytes));
         }
+        // Fast path: most events of a chat differ from the one before in their text only.
         if let Kind::Choices(choices) = &mut self.kind
             && event.name != "error"
             && let Some(chunk) = choices.take_text(data)
@@ -116,7 +118,7 @@ impl Assembly {
                 }
             }
             Kind::Response(whole) => match kind.as_str() {
-                // The API makes these from the state of the job.
+                // The API derives these events from the state of the job.
                 "response.created" | "response.queued" | "response.in_progress" => {
                     return Ok(ControlFlow::Continue(None));
                 }
@@ -136,7 +138,7 @@ impl Assembly {
         Ok(ControlFlow::Continue(chunk))
     }
 
-    /// True if nothing of the answer is missing, though the stream goes on.
+    /// True if the answer is complete, although the stream may continue.
     pub(crate) fn is_complete(&self) -> bool {
         match &self.kind {
             Kind::Choices(choices) => choices.is_complete(),
@@ -146,30 +148,31 @@ impl Assembly {
         }
     }
 
-    /// The whole answer.
+    /// Returns the whole answer.
     ///
     /// # Errors
-    /// When the stream broke off before its end, or said nothing but that it ends.
+    /// If the stream broke off before its end, or consists of its end marker only.
     pub(crate) fn finish(self) -> Result<RawJson, Failure> {
         let is_complete = self.is_complete();
         let cut = |why: &str| Failure::Cut(why.to_owned());
         let whole = match self.kind {
             Kind::Choices(choices) if choices.is_empty() && self.is_done => {
-                return Err(cut("the stream has no choice, only its end"));
+                return Err(cut("the stream ended without a choice"));
             }
             Kind::Message(message) if message.is_empty() && self.is_done => {
-                return Err(cut("the stream has no message, only its end"));
+                return Err(cut("the stream ended without a message"));
             }
             Kind::Choices(choices) if is_complete || self.is_done => choices.finish(),
             Kind::Message(message) if is_complete || self.is_done => message.finish(),
             Kind::Response(Some(whole)) => whole,
             Kind::Events(events) if is_complete => format!("[{events}]"),
             Kind::Choices(_) | Kind::Message(_) | Kind::Response(None) | Kind::Events(_) => {
-                return Err(cut("the stream ended before the answer did"));
+                return Err(cut("the stream ended before the answer was complete"));
             }
         };
+        // A text that was cut within a surrogate pair has a lone half, which JSON parsers reject.
         let whole = repair_surrogates(&whole).into_owned();
-        RawJson::parse(whole).map_err(|error| cut(&format!("the answer is no JSON: {error}")))
+        RawJson::parse(whole).map_err(|error| cut(&format!("the answer is not JSON: {error}")))
     }
 }
 
@@ -190,20 +193,20 @@ impl Sink for Assembly {
     }
 }
 
-/// An event that was read.
+/// A parsed event.
 pub(crate) enum Read<'a> {
-    /// It says nothing, and keeps the connection alive.
+    /// An event without content, such as a keep-alive.
     Nothing,
-    /// It says that the stream ends.
+    /// The end marker of the stream.
     Done,
-    /// Its data.
+    /// An event with a JSON object as its data.
     Object(RawObject<'a>),
 }
 
-/// Reads one event.
+/// Parses one event.
 ///
 /// # Errors
-/// When it reports an error, or is no JSON.
+/// If the event reports an error, or if its data are not JSON.
 pub(crate) fn read(event: StreamEvent<'_>) -> Result<Read<'_>, Failure> {
     let data = event.data.trim();
     if event.name == "error" {
@@ -217,7 +220,7 @@ pub(crate) fn read(event: StreamEvent<'_>) -> Result<Read<'_>, Failure> {
     }
     let object = match RawObject::parse(data) {
         Ok(object) => object,
-        // No accumulator knows any other value.
+        // The reference accumulators ignore data that are JSON but not an object.
         Err(error) if error.is_data() => return Ok(Read::Nothing),
         Err(error) => return Err(Failure::Cut(format!("an event is not JSON: {error}"))),
     };

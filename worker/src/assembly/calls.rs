@@ -1,5 +1,4 @@
-//! The tool calls of a message, put together of parts whose ids, names and indexes may be repeated,
-//! empty or missing.
+//! The tool calls of a message, merged from parts whose ids, names and indexes may be repeated, empty or missing.
 
 use std::collections::HashMap;
 
@@ -10,19 +9,19 @@ use super::{
     node::{MAX_ENTRIES, Node, Rule, TooMany, index_of, is_empty, raw_text},
 };
 
-/// Most blanks behind complete arguments that are passed over.
+/// Most blanks after complete arguments that are skipped. A limit, so that the cost of an event stays constant.
 const MAX_BLANKS: usize = 64;
 
-/// The calls of one message, in the order in which they came.
+/// The calls of one message, in the order of their arrival.
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     calls: Vec<Call>,
-    /// The latest call with an index, and with an id.
+    /// Places of the latest call with an index, and of the first with an id.
     by_index: HashMap<u64, usize>,
     by_id: HashMap<String, usize>,
 }
 
-/// The texts of a call so far, as JSON writes them between quotes.
+/// The texts of a call so far, JSON-escaped and without quotes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Said<'a> {
     pub(crate) id: &'a str,
@@ -32,12 +31,12 @@ pub(crate) struct Said<'a> {
 
 #[derive(Debug)]
 struct Call {
-    /// Its index, or where it has none, its place.
+    /// Its index; without one, its place.
     index: u64,
     fields: Fields,
 }
 
-/// A part of a call, read before it is merged. Texts are as JSON writes them, never empty.
+/// A parsed part of a call. Its texts are JSON-escaped and never empty.
 struct Part<'a> {
     fields: RawObject<'a>,
     index: Option<u64>,
@@ -66,12 +65,12 @@ impl Calls {
         self.calls.is_empty()
     }
 
-    /// The number of calls.
+    /// Returns the number of calls.
     pub(crate) fn len(&self) -> usize {
         self.calls.len()
     }
 
-    /// The texts of the call at `place`; missing ones are empty.
+    /// Returns the texts of the call at `place`; missing ones are empty.
     pub(crate) fn said(&self, place: usize) -> Said<'_> {
         let fields = self.calls.get(place).map(|call| &call.fields);
         let function = fields.and_then(|fields| fields.get("function"));
@@ -102,7 +101,7 @@ impl Calls {
         for (name, value) in part.fields.iter() {
             match name {
                 "index" => {}
-                // Some servers make a new id for every part.
+                // Some servers create a new id for every part.
                 "id" => call.fields.set_missing(name, value),
                 "function" => {
                     call.fields.merge(name, value, Rule::Delta)?;
@@ -125,12 +124,12 @@ impl Calls {
         Ok(place)
     }
 
-    /// The place of the call that a part goes on with; `None` where it begins one.
+    /// Returns the place of the call that a part continues; `None` if it starts a new call.
     fn place_of(&self, part: &Part<'_>) -> Option<usize> {
         let by_id = part.id.and_then(|id| self.by_id.get(id).copied());
         let place = match (part.index, by_id) {
             (Some(index), by_id) => {
-                // One id that several indexes have is no id.
+                // If several indexes share an id, the index decides.
                 let same = by_id.filter(|place| self.calls[*place].index == index);
                 same.or_else(|| self.by_index.get(&index).copied())?
             }
@@ -143,6 +142,7 @@ impl Calls {
 
     /// Appends the calls as the value of `tool_calls`.
     pub(super) fn write(mut self, out: &mut String) {
+        // Servers may start calls in any order of their indexes.
         self.calls.sort_by_key(|call| call.index);
         out.push('[');
         for (place, mut call) in self.calls.into_iter().enumerate() {
@@ -165,6 +165,7 @@ fn begins_another(call: &Call, part: &Part<'_>, has_its_id: bool) -> bool {
     if let (Some(id), Some(other)) = (id, part.id) {
         return id != other;
     }
+    // With an id and an index, the index has already decided that the part belongs to this call.
     if id.is_some() && part.index.is_some() {
         return false;
     }
@@ -181,7 +182,7 @@ fn begins_another(call: &Call, part: &Part<'_>, has_its_id: bool) -> bool {
 }
 
 impl Call {
-    /// Adds what an SDK needs of a call and the stream has left out.
+    /// Adds the fields that SDKs require of a call and that the stream left out.
     fn complete(&mut self) {
         if let Some(Node::Object(function)) = self.fields.get_mut("function").map(Node::open) {
             let has_arguments = match function.get("arguments") {

@@ -1,4 +1,4 @@
-//! Chat and text completions: chunks with choices.
+//! Chat and text completions: streams whose chunks have choices.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,20 +12,21 @@ use super::{
 };
 use crate::chunk::{Chunk, Frame};
 
-/// Puts the choices of a completion together.
+/// The accumulator of a completion.
 #[derive(Debug)]
 pub(super) struct Choices {
     is_chat: bool,
-    /// The fields beside the choices.
+    /// The fields of the chunks other than `choices`.
     beside: Fields,
     choices: Vec<Choice>,
     by_index: HashMap<u64, usize>,
-    /// The frame of the last chunk that carried nothing but text, and the text of such chunks since,
-    /// as JSON writes it: it is not yet part of its choice.
+    /// The frame of the last chunk that carried text only, and the JSON-escaped text of such chunks since then.
+    /// That text is merged into its choice when another chunk arrives.
     frame: Option<Arc<Frame>>,
     said: String,
 }
 
+/// One choice so far.
 #[derive(Debug, Default)]
 struct Choice {
     index: u64,
@@ -45,12 +46,12 @@ impl Choices {
         self.choices.is_empty()
     }
 
-    /// True if every choice that has begun has ended.
+    /// True if every choice that was started has a finish reason.
     pub(super) fn is_complete(&self) -> bool {
         !self.choices.is_empty() && self.choices.iter().all(|choice| choice.is_finished)
     }
 
-    /// Takes a chunk that differs from the one before in nothing but its text.
+    /// Merges a chunk that differs from the one before in its text only; `None` if it differs in more.
     pub(super) fn take_text(&mut self, data: &str) -> Option<Chunk> {
         let frame = self.frame.as_ref()?;
         let text = frame.text_in(data)?;
@@ -58,7 +59,7 @@ impl Choices {
         Some(Chunk::Text { frame: Arc::clone(frame), text: text.to_owned() })
     }
 
-    /// Takes any chunk, and returns it as readers get it.
+    /// Merges any chunk, and returns it as readers get it.
     pub(super) fn take(
         &mut self,
         data: &str,
@@ -83,7 +84,7 @@ impl Choices {
         Ok(Some(Chunk::Text { frame, text }))
     }
 
-    /// Adds the text of the frame to its choice, which is there since a chunk of this frame was merged.
+    /// Merges the pending text into its choice, which exists since the first chunk of the frame was merged.
     fn settle(&mut self) -> Result<(), TooMany> {
         let said = std::mem::take(&mut self.said);
         let Some(frame) = self.frame.take().filter(|_| !said.is_empty()) else { return Ok(()) };
@@ -94,17 +95,17 @@ impl Choices {
         }
     }
 
-    /// Merges a field beside the choices of a chunk.
+    /// Merges a field other than `choices`.
     fn merge_beside(&mut self, name: &str, value: &str) -> Result<(), TooMany> {
         match (name, self.beside.get_mut(name)) {
-            // Padding against eavesdroppers.
+            // Padding that hides the length of the tokens from eavesdroppers; it is not part of the answer.
             ("obfuscation", _) => {}
-            // Of the first chunk that says it: a gateway may change its provider in the middle.
+            // The first chunk counts: a gateway may change its provider in the middle of a stream.
             ("id" | "object" | "created" | "model", _) => self.beside.set_missing(name, value),
-            // Each time it counts from the beginning.
+            // Each usage counts from the beginning, so it replaces the previous one.
             ("usage", Some(_)) if value == "null" => {}
             ("usage", _) => self.beside.set(name, Node::new(value)),
-            // The same list again, or the same and more.
+            // Some servers repeat a list with each chunk, with or without new items at its end.
             (_, Some(Node::List(list))) if value.starts_with('[') => {
                 let rest = inside(value).strip_prefix(list.as_str());
                 if rest.is_some_and(|rest| {
@@ -138,9 +139,9 @@ impl Choices {
         }
     }
 
-    /// The whole completion, as JSON.
+    /// Returns the whole completion as JSON.
     pub(super) fn finish(mut self) -> String {
-        // Fails only where there are too many parts already.
+        // Fails only if there are too many parts already.
         drop(self.settle());
         let object = if self.is_chat { "\"chat.completion\"" } else { "\"text_completion\"" };
         match self.beside.text("object").map(|said| said.trim_end_matches(".chunk")) {
@@ -165,7 +166,7 @@ impl Choices {
     }
 }
 
-/// True for a part of the answer, false for what is sent to keep the connection alive.
+/// True for a part of the answer; false for a keep-alive.
 fn is_chunk(object: &RawObject<'_>) -> bool {
     let says = |name: &str| object.get(name).is_some_and(|value| value != "null");
     says("choices")
@@ -179,7 +180,7 @@ impl Choice {
             match name {
                 "index" => {}
                 "delta" => self.merge_delta(value)?,
-                // A whole message in the place of a delta.
+                // Some servers send a whole message instead of a delta, some of them after the deltas.
                 "message" if self.is_silent() => self.merge_delta(value)?,
                 "message" => {}
                 "text" => self.beside.merge(name, value, Rule::Delta)?,
@@ -212,6 +213,7 @@ impl Choice {
     fn write(mut self, is_chat: bool, out: &mut String) {
         *out += &format!("{{\"index\":{},", self.index);
         if is_chat {
+            // SDKs require these fields of a whole answer, but streams may omit them.
             self.message.set_missing("role", "\"assistant\"");
             if self.message.get("content").is_none() {
                 self.message.set("content", Node::Raw("null".to_owned()));

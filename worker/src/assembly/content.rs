@@ -1,4 +1,4 @@
-//! The content of a message: a text that grows, or parts.
+//! The content of a message: a growing text, or a list of parts.
 
 use causeway_queue::json::{RawObject, items};
 
@@ -8,10 +8,10 @@ use super::{
     node::{Node, Rule, TooMany, raw_text},
 };
 
-/// The name of the field.
+/// The name of the field of a message.
 const CONTENT: &str = "content";
 
-/// Merges the content of a delta into that of its message.
+/// Merges the content of a delta into the content of its message.
 pub(super) fn merge(message: &mut Fields, more: &str) -> Result<(), TooMany> {
     let Some(content) = message.get_mut(CONTENT) else {
         let is_parts = more.starts_with('[');
@@ -26,6 +26,7 @@ pub(super) fn merge(message: &mut Fields, more: &str) -> Result<(), TooMany> {
                 add_part(entries, &text_part(text))?;
             }
         }
+        // The content was a text and is continued as parts: the text becomes the first part.
         (Node::Text(text), Some(b'[')) => {
             let text = std::mem::take(text);
             *content = parts(Some(&text), more)?;
@@ -36,7 +37,7 @@ pub(super) fn merge(message: &mut Fields, more: &str) -> Result<(), TooMany> {
     Ok(())
 }
 
-/// The content as parts: a text that came before, then the parts of `list`.
+/// Returns content as parts: the text `before`, then the parts of `list`.
 fn parts(before: Option<&str>, list: &str) -> Result<Node, TooMany> {
     let mut entries = Entries::default();
     if let Some(text) = before.filter(|text| !text.is_empty()) {
@@ -50,7 +51,7 @@ fn add(entries: &mut Entries, list: &str) -> Result<(), TooMany> {
     items(list).unwrap_or_default().into_iter().try_for_each(|part| add_part(entries, part))
 }
 
-/// Merges a part by its index. Without one, a text goes on where the part before it is a text.
+/// Merges a part by its index. A part without one continues the part before it if both are texts.
 fn add_part(entries: &mut Entries, part: &str) -> Result<(), TooMany> {
     if entries.add_indexed(part)? {
         return Ok(());
@@ -65,7 +66,7 @@ fn add_part(entries: &mut Entries, part: &str) -> Result<(), TooMany> {
     }
 }
 
-/// A part with the text `text`, which is as JSON writes it.
+/// Returns a part with the JSON-escaped `text`.
 fn text_part(text: &str) -> String {
     format!(r#"{{"type":"text","text":"{text}"}}"#)
 }

@@ -1,5 +1,6 @@
-//! The way back: from a whole answer to the events of a stream that says the same, for a call that
-//! asked for a stream of a server that only answers whole.
+//! Conversion of a whole answer into the events of an equivalent stream.
+//!
+//! It serves calls that request a stream from a server that only sends whole answers.
 
 use causeway_queue::{
     RawJson,
@@ -11,14 +12,14 @@ use super::{
     node::{Node, is_empty},
 };
 
-/// The data of the events, without `[DONE]`, that say what the answer `whole` of a call to `url`
-/// says; `None` where it is no answer of that endpoint.
+/// Returns the data of the events, without `[DONE]`, that are equivalent to the answer `whole` of a call to `url`;
+/// `None` if it is not an answer of that endpoint.
 pub(crate) fn events_of(url: &str, whole: &RawJson) -> Option<Vec<String>> {
     let object = RawObject::parse(whole.as_str()).ok()?;
     if url.ends_with("/chat/completions") {
         chat(&object)
     } else if url.ends_with("/completions") {
-        // Whole and in parts, a text completion has one form.
+        // A text completion has the same form as a whole and as a chunk.
         let choices = items(object.get("choices")?)?;
         (!choices.is_empty()).then(|| vec![whole.as_str().to_owned()])
     } else if url.ends_with("/messages") {
@@ -30,7 +31,7 @@ pub(crate) fn events_of(url: &str, whole: &RawJson) -> Option<Vec<String>> {
     }
 }
 
-/// A chunk with all that the choices say, and one with their ends and the usage.
+/// Converts a chat into two chunks: one with the messages of all choices, one with their ends and the usage.
 fn chat(whole: &RawObject<'_>) -> Option<Vec<String>> {
     let choices: Option<Vec<RawObject<'_>>> = items(whole.get("choices")?)?
         .into_iter()
@@ -63,7 +64,7 @@ fn chat(whole: &RawObject<'_>) -> Option<Vec<String>> {
     Some(vec![chunk(&said, None), chunk(&ends, whole.get("usage"))])
 }
 
-/// The delta that says all of a message: its tool calls have indexes.
+/// Returns the delta with a whole message. Its tool calls get indexes, which only deltas have.
 fn delta(message: &RawObject<'_>) -> Option<Fields> {
     let mut delta = Fields::of(message);
     if let Some(calls) = message.get("tool_calls").filter(|calls| *calls != "null") {
@@ -81,7 +82,7 @@ fn delta(message: &RawObject<'_>) -> Option<Fields> {
     Some(delta)
 }
 
-/// The beginning, each block of content, and the end.
+/// Converts a message of Anthropic's API: its start, each block of content, and its end.
 fn message(whole: &RawObject<'_>) -> Option<Vec<String>> {
     let mut start = Fields::of(whole);
     start.set("content", raw("[]"));
@@ -108,6 +109,7 @@ fn message(whole: &RawObject<'_>) -> Option<Vec<String>> {
                 deltas.push(delta(kind, name, value));
             }
         }
+        // Deltas carry the input of a tool as JSON within a string.
         if let Some(input) = block.get("input") {
             begun.set("input", raw("{}"));
             deltas.push(delta("input_json", "partial_json", RawJson::string(input).as_str()));
@@ -127,7 +129,7 @@ fn message(whole: &RawObject<'_>) -> Option<Vec<String>> {
     Some(events)
 }
 
-/// Each item of the output with its texts, and the end.
+/// Converts a response: each item of its output with its texts, and the end.
 fn response(whole: &RawObject<'_>, json: &str) -> Option<Vec<String>> {
     let mut events = Vec::new();
     for (place, item) in items(whole.get("output")?)?.into_iter().enumerate() {
@@ -195,7 +197,7 @@ fn content_part(about: &str, json: &str, events: &mut Vec<String>) -> Option<()>
     Some(())
 }
 
-/// The fields of `object` but the field `left_out`.
+/// Returns the fields of `object` without the field `left_out`.
 fn without(object: &RawObject<'_>, left_out: &str) -> Fields {
     let mut fields = Fields::default();
     for (name, value) in object.iter().filter(|(name, _)| *name != left_out) {
@@ -208,7 +210,7 @@ fn raw(json: &str) -> Node {
     Node::Raw(json.to_owned())
 }
 
-/// The fields as an object.
+/// Returns the fields as a JSON object.
 fn braced(fields: &Fields) -> String {
     let mut out = String::from("{");
     fields.write(&mut out);

@@ -1,4 +1,4 @@
-//! A list that grows, with entries that are known by their index.
+//! A growing list whose entries are identified by their `index`.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// Merges `item` into the entry of its index, or appends it.
+    /// Merges `item` into the entry with the same index, or appends it.
     pub(super) fn add(&mut self, item: &str, rule: Rule, depth: usize) -> Result<(), TooMany> {
         let index = index_in(item);
         let place = index.and_then(|index| self.places.get(&index).copied());
@@ -35,7 +35,7 @@ impl Entries {
         Ok(())
     }
 
-    /// Merges `item` by its index, if it has one; true if it had.
+    /// Merges `item` by its index; returns false, without a change, if it has none.
     pub(super) fn add_indexed(&mut self, item: &str) -> Result<bool, TooMany> {
         let is_indexed = index_in(item).is_some();
         if is_indexed {
@@ -44,12 +44,12 @@ impl Entries {
         Ok(is_indexed)
     }
 
-    /// The last entry.
+    /// Returns the last entry.
     pub(super) fn last_mut(&mut self) -> Option<&mut Node> {
         self.items.last_mut()
     }
 
-    /// Appends the entries as JSON, with commas between them.
+    /// Appends the entries as JSON, separated by commas.
     pub(super) fn write(&self, out: &mut String) {
         for (place, item) in self.items.iter().enumerate() {
             if place > 0 {

@@ -1,4 +1,4 @@
-//! Recognises events that report an error. What the error means is decided in `disposition`.
+//! Recognition of events that report an error. `disposition` decides the consequence.
 
 use causeway_queue::{
     RawJson,
@@ -7,10 +7,11 @@ use causeway_queue::{
 
 use super::node::is_empty;
 
-/// True if an event reports an error, in any of the forms that servers have for it.
+/// True if an event reports an error, in any of the forms that servers use.
 pub(super) fn is_error(event: &RawObject<'_>) -> bool {
     let says = |name: &str| event.get(name).is_some_and(|value| !is_empty(value));
     let is = |name: &str, word: &str| event.text(name).is_some_and(|text| text == word);
+    // In an answer, `detail` is an ordinary field, such as the resolution of an image.
     let is_answer = event.get("choices").is_some() || event.get("type").is_some();
     says("error")
         || is("type", "error")
@@ -22,9 +23,9 @@ pub(super) fn is_error(event: &RawObject<'_>) -> bool {
         || event.get("choices").is_some_and(has_failed_choice)
 }
 
-/// True if a choice ended with the reason `error`.
+/// True if a choice ended with the finish reason `error`.
 fn has_failed_choice(choices: &str) -> bool {
-    // Most chunks have no such word at all.
+    // A cheap check first: most chunks do not contain the word at all.
     choices.contains("\"error\"")
         && items(choices).unwrap_or_default().into_iter().any(|choice| {
             let choice = RawObject::parse(choice).unwrap_or_default();
@@ -32,7 +33,7 @@ fn has_failed_choice(choices: &str) -> bool {
         })
 }
 
-/// The data of an event with the name `error`, as an object.
+/// Returns the data of an event with the name `error` as a JSON object.
 pub(super) fn named(data: &str) -> RawJson {
     if RawObject::parse(data).is_ok() {
         return RawJson::parse(data.to_owned()).unwrap_or_default();

@@ -1,16 +1,16 @@
-//! The fields of an object that grows.
+//! The fields of a growing object.
 
 use causeway_queue::json::RawObject;
 use indexmap::IndexMap;
 
 use super::node::{MAX_DEPTH, Node, Rule, TooMany, is_empty};
 
-/// The fields of an object, in the order in which they came.
+/// The fields of an object, in the order of their arrival.
 #[derive(Debug, Default)]
 pub(super) struct Fields(IndexMap<String, Node>);
 
 impl Fields {
-    /// The fields of `object`.
+    /// Returns the fields of `object`.
     pub(super) fn of(object: &RawObject<'_>) -> Self {
         let fields =
             object.iter().map(|(name, value)| (name.to_owned(), Node::Raw(value.to_owned())));
@@ -25,12 +25,12 @@ impl Fields {
         self.0.get_mut(name)
     }
 
-    /// Puts `node` in the place of the field `name`.
+    /// Sets the field `name` to `node`.
     pub(super) fn set(&mut self, name: &str, node: Node) {
         self.0.insert(name.to_owned(), node);
     }
 
-    /// Puts `json` in the place of the field `name` where that is missing or says nothing.
+    /// Sets the field `name` to `json` if the field is missing, null or empty.
     pub(super) fn set_missing(&mut self, name: &str, json: &str) {
         let is_missing = match self.get(name) {
             Some(Node::Raw(json)) => is_empty(json),
@@ -48,7 +48,7 @@ impl Fields {
         self.merge_below(name, more, rule, MAX_DEPTH)
     }
 
-    /// Merges values that are at most `depth` deep.
+    /// Merges values that are at most `depth` levels deep.
     pub(super) fn merge_below(
         &mut self,
         name: &str,
@@ -65,12 +65,12 @@ impl Fields {
         }
     }
 
-    /// The text of the field `name` as it is written, if it is one.
+    /// Returns the JSON-escaped text of the field `name`, if it is a text.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.text()
     }
 
-    /// Appends the fields as JSON, without the braces around them.
+    /// Appends the fields as JSON, without the enclosing braces.
     pub(super) fn write(&self, out: &mut String) {
         for (place, (name, node)) in self.0.iter().enumerate() {
             if place > 0 {

@@ -1,4 +1,4 @@
-//! A message of Anthropic's: blocks of content, each begun, continued and ended by events.
+//! A message of Anthropic's API: events start, continue and end its blocks of content.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -10,21 +10,22 @@ use super::{
     node::{MAX_ENTRIES, Node, Rule, TooMany, index_of, raw_text},
 };
 
-/// Puts a message together.
+/// The accumulator of a message.
 #[derive(Debug, Default)]
 pub(super) struct Message {
-    /// The fields beside the content; `None` before the message has begun.
+    /// The fields other than the content; `None` before the message has started.
     beside: Option<Fields>,
     blocks: Vec<Block>,
     by_index: HashMap<u64, usize>,
     is_stopped: bool,
 }
 
+/// One block of content so far.
 #[derive(Debug)]
 struct Block {
     index: u64,
     fields: Fields,
-    /// The JSON of the input of a tool so far, as the inside of a JSON text.
+    /// The input of a tool so far: JSON, escaped as the inside of a string.
     input: String,
 }
 
@@ -33,19 +34,19 @@ impl Message {
         self.beside.is_none()
     }
 
-    /// True if the message was stopped, or has a reason why it stops.
+    /// True if the message has stopped or has a stop reason.
     pub(super) fn is_complete(&self) -> bool {
         let reason = self.beside.as_ref().and_then(|fields| fields.text("stop_reason"));
         !self.is_empty() && (self.is_stopped || reason.is_some_and(|reason| !reason.is_empty()))
     }
 
-    /// Takes an event of the type `kind`.
+    /// Merges an event of the type `kind`.
     pub(super) fn take(&mut self, kind: &str, event: &RawObject<'_>) -> Result<(), TooMany> {
         match (kind, &mut self.beside) {
             ("message_start", None) => {
                 self.beside = event.object("message").map(|message| Fields::of(&message));
             }
-            // What comes before the beginning is no part of the message.
+            // Events before the start do not belong to the message.
             (_, None) => {}
             ("content_block_start", Some(_)) => self.begin(event)?,
             ("content_block_delta", Some(_)) => {
@@ -74,7 +75,7 @@ impl Message {
         Ok(())
     }
 
-    /// The whole message, as JSON.
+    /// Returns the whole message as JSON.
     pub(super) fn finish(mut self) -> String {
         self.blocks.sort_by_key(|block| block.index);
         let mut content = String::new();
@@ -85,7 +86,7 @@ impl Message {
             block.write(&mut content);
         }
         let mut beside = self.beside.unwrap_or_default();
-        // Blocks that the beginning has brought along come first.
+        // Blocks within the start event come first.
         match beside.get_mut("content").map(Node::open) {
             Some(Node::List(list)) if !list.is_empty() && !content.is_empty() => {
                 list.push(',');
@@ -101,7 +102,7 @@ impl Message {
     }
 }
 
-/// Takes over what a `message_delta` says: totals and reasons, each in the place of the former.
+/// Merges a `message_delta`: its totals and reasons replace the previous ones.
 fn change(beside: &mut Fields, event: &RawObject<'_>) -> Result<(), TooMany> {
     for (name, value) in event.object("delta").unwrap_or_default().iter() {
         if value != "null" || beside.get(name).is_none() {
@@ -131,6 +132,7 @@ impl Block {
             match name {
                 "type" => {}
                 "partial_json" => self.input.push_str(raw_text(value).unwrap_or_default()),
+                // A signature comes whole, so it replaces the empty one of the block's start.
                 "signature" => self.fields.set(name, Node::Raw(value.to_owned())),
                 "citation" => self.fields.merge("citations", &format!("[{value}]"), Rule::Delta)?,
                 _ => self.fields.merge(name, value, Rule::Delta)?,
@@ -150,7 +152,7 @@ impl Block {
     }
 }
 
-/// `json`, or where it breaks off, what of it is complete: as Anthropic's SDK reads it.
+/// Returns `json` if it is complete, otherwise its complete part, as Anthropic's SDK reads it.
 fn whole_json(json: &str) -> Cow<'_, str> {
     if is_whole(json) {
         return Cow::Borrowed(json);
@@ -163,14 +165,14 @@ fn is_whole(json: &str) -> bool {
     serde_json::from_str::<&RawValue>(json).is_ok()
 }
 
-/// The beginning of `json` up to its last complete value, with the brackets closed.
+/// Returns the beginning of `json` up to its last complete value, with the open brackets closed.
 fn close(json: &str) -> String {
     let (mut end, mut behind, mut is_value) = (0, 0, true);
     structure(json, |at, byte, open| {
         match byte {
             b'{' | b'[' | b'}' | b']' => end = at + 1,
             b'"' if is_value => end = at + 1,
-            // What stands before a comma is complete.
+            // The value before a comma is complete.
             b',' => end = at,
             _ => {}
         }
@@ -178,7 +180,7 @@ fn close(json: &str) -> String {
         is_value = byte == b':' || (is_list && matches!(byte, b'[' | b','));
         behind = at + 1;
     });
-    // The end may have cut a number, as far as anyone can tell it is whole.
+    // A number at the end may be cut, but nothing shows that: it counts as complete.
     let tail = json.get(behind..).unwrap_or_default();
     if is_value && !tail.contains('"') && is_whole(tail) {
         end = json.len();
@@ -189,9 +191,8 @@ fn close(json: &str) -> String {
     closed
 }
 
-/// Calls `visit` for every bracket, colon and comma of `json` that is outside of texts and for every
-/// quote that ends a text: with its place, and the brackets that are to be closed behind it. Returns
-/// those that are to be closed at the end.
+/// Calls `visit` for every bracket, colon and comma of `json` outside of strings, and for every quote that ends
+/// a string, with its position and the closing brackets that are due after it. Returns those due at the end.
 fn structure(json: &str, mut visit: impl FnMut(usize, u8, &[char])) -> Vec<char> {
     let (mut open, mut is_text, mut is_escaped) = (Vec::new(), false, false);
     for (at, byte) in json.bytes().enumerate() {

@@ -1,11 +1,11 @@
-//! The few fields of a whole answer that Causeway itself reads, without reading the rest.
+//! The few fields of a whole answer that Causeway reads itself, without parsing the rest.
 
 use causeway_queue::{
     job::Usage,
     json::{self, RawObject, items},
 };
 
-/// The tokens that a whole answer counts; `None` where it does not count the prompt. Groq's streams count them in
+/// Returns the token counts of a whole answer; `None` if it does not count the prompt. Groq's streams put them into
 /// `x_groq.usage`.
 pub(crate) fn usage(body: &str) -> Option<Usage> {
     let body = RawObject::parse(body).ok()?;
@@ -17,12 +17,12 @@ pub(crate) fn usage(body: &str) -> Option<Usage> {
     })
 }
 
-/// A count; some servers write it with a fraction.
+/// Parses a count; some servers write it with a fraction.
 fn number(json: &str) -> Option<u64> {
     json.parse().ok().or_else(|| json.strip_suffix(".0")?.parse().ok())
 }
 
-/// The text of a whole chat completion.
+/// Returns the text of a whole chat completion.
 pub(crate) fn text(body: &str) -> Option<String> {
     let content = json::at(body, &["choices", "0", "message", "content"])?;
     if let Some(parts) = items(content) {
