@@ -1,4 +1,4 @@
-//! What answers: an OpenAI-compatible server, or the simulation.
+//! Upstreams answer calls: OpenAI-compatible servers, the simulation, and receivers of webhook events.
 
 mod address;
 mod answer;
@@ -41,39 +41,39 @@ pub use self::{
     tls::{InvalidTls, TlsFiles},
 };
 
-/// The header of simulated answers; its value is `true`.
+/// The header that marks simulated answers; its value is `true`.
 pub const SIMULATED: &str = "x-causeway-simulated";
 
-/// The mark of a simulated answer in its id.
+/// The part of an id that marks a simulated answer.
 const SIMULATED_ID: &str = "-simulated-";
 
 /// One request to an upstream.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The unique name of this request: job and epoch of the lease, e.g. `job_…-2`.
+    /// The unique id of this request: job and epoch of the lease, e.g. `job_…-2`.
     pub id: String,
-    /// Whose call it is.
+    /// The tenant of the job.
     pub tenant: TenantId,
-    /// Which endpoint, e.g. `/v1/chat/completions`; of a delivery the receiver's URL.
+    /// The endpoint, e.g. `/v1/chat/completions`; for a delivery the receiver's URL.
     pub url: String,
-    /// The JSON to send.
+    /// The JSON body.
     pub body: Bytes,
-    /// Further headers.
+    /// Additional headers.
     pub headers: Headers,
-    /// Whether the answer is a stream of events.
+    /// True if the client requests a stream of events.
     pub stream: bool,
-    /// Largest answer, in bytes.
+    /// Largest answer in bytes.
     pub max_bytes: usize,
     /// The call's share of the memory for answers.
     pub memory: Share,
 }
 
-/// A complete answer: of a call that does not stream the body, of one that does nothing more.
+/// A complete answer. If it was streamed, its body is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status, 200 to 399.
     pub status_code: u16,
-    /// The body; empty when the answer was streamed.
+    /// The body; empty if the answer was streamed.
     pub body: Bytes,
 }
 
@@ -96,87 +96,86 @@ impl<'a> StreamEvent<'a> {
 
 /// The receiver of a stream's events, in order.
 pub trait Sink: Send {
-    /// Takes one event. `Break`: the stream has said all (`[DONE]`).
+    /// Accepts one event. Returns `Break` after the last one (`[DONE]`).
     ///
     /// # Errors
-    /// When the event reports that the upstream failed, or the whole is too large.
+    /// If the event reports a failure of the upstream, or if the whole answer is too large.
     fn event(&mut self, event: StreamEvent<'_>) -> Result<std::ops::ControlFlow<()>, Failure>;
 
-    /// Learns that a simulation answers.
+    /// Marks the answer as simulated.
     fn simulated(&mut self) {}
 
-    /// True if the events so far are a complete answer, so that it does not matter how the
-    /// connection ends.
+    /// True if the events so far form a complete answer: then a broken connection does no harm.
     fn is_complete(&self) -> bool {
         false
     }
 
-    /// How many bytes of the stream it keeps until the stream's end.
+    /// Returns the number of bytes that are kept until the end of the stream.
     fn held(&self) -> usize {
         0
     }
 }
 
-/// What answers calls. Dropping the future of a call ends it: its connection is closed.
+/// A service that answers calls. Dropping the future of a call closes its connection.
 #[async_trait]
 pub trait Upstream: fmt::Debug + Send + Sync {
-    /// Makes one call. Events of a stream go to `sink` as they come.
+    /// Makes one call. Events of a stream go to `sink` as they arrive.
     ///
     /// # Errors
-    /// Whatever kept the upstream from a complete answer.
+    /// If the upstream gives no complete answer; the failure is the reason.
     async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure>;
 
-    /// Where a call to `url` goes, for messages; `None` where it leaves no process.
+    /// Returns the target of a call to `url`, for messages; `None` if the call does not leave the process.
     fn place(&self, _url: &str) -> Option<Place> {
         None
     }
 }
 
-/// Why there is no complete answer.
+/// The reason why a call has no complete answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// No connection: refused, not routed, no such name, no TLS.
+    /// No connection: refused, no route, unknown name, or a TLS error.
     #[error("no connection: {0}")]
     Connect(String),
-    /// No connection in time.
+    /// No connection within the time-out.
     #[error("no connection in time")]
     ConnectTimeout,
-    /// Connected, but no answer in time.
+    /// Connected, but no answer within the time-out.
     #[error("no answer began within {} s", .0.as_secs_f64())]
     FirstByteTimeout(Duration),
-    /// The answer stopped coming, with the connection open.
+    /// The answer stalled while the connection was open.
     #[error("the answer fell silent for {} s", .0.as_secs_f64())]
     Stalled(Duration),
-    /// The whole call took too long.
+    /// The whole call exceeded its time-out.
     #[error("the call took longer than {} s", .0.as_secs_f64())]
     TotalTimeout(Duration),
-    /// The connection broke, or the answer ended before its end.
+    /// The connection broke, or the answer is incomplete.
     #[error("the answer broke off: {0}")]
     Cut(String),
     /// The answer is larger than allowed.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(usize),
-    /// A stream has more choices, tool calls or parts than are put together.
+    /// The stream has more choices, tool calls or parts than the limit.
     #[error("the stream has more than {0} choices, tool calls or parts")]
     TooMany(usize),
-    /// A stream carried an error.
+    /// The stream carried an error.
     #[error("the stream carried an error")]
     InStream(RawJson),
-    /// It was not sent at all.
+    /// The request was not sent.
     #[error("not sent: {0}")]
     Unsendable(String),
-    /// The answer is an error: by its status, or by its body.
+    /// The answer is an error, by its status or by its body.
     #[error("the answer is an error, {}", .0.status_code)]
     Refused(Box<Refusal>),
-    /// A status below 400, and a body that is no answer of the endpoint.
+    /// The status is below 400, but the body is not an answer of the endpoint.
     #[error("no answer: {what}")]
     NoAnswer {
-        /// The status; `None` where there was no HTTP.
+        /// The status; `None` if the peer does not speak HTTP.
         status_code: Option<u16>,
-        /// What came instead.
+        /// The content that came instead.
         what: NoAnswer,
     },
-    /// It was not sent: its receiver has no room for it now.
+    /// The delivery was not sent: its receiver has no free capacity now.
     #[error("deferred for {} s", .0.as_secs_f64())]
     Deferred(Duration),
     /// This worker lacks a resource for the call, e.g. a file descriptor.
@@ -184,28 +183,28 @@ pub enum Failure {
     Exhausted(String),
 }
 
-/// What came instead of an answer.
+/// The content that came instead of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoAnswer {
-    /// A redirect, to this place as far as it is known. Redirects are not followed.
+    /// A redirect, with its target if known. Redirects are not followed.
     #[error("a redirect to {}", .0.as_deref().unwrap_or("an unknown place"))]
     Redirect(Option<String>),
-    /// Nothing.
+    /// An empty body.
     #[error("no body")]
     Empty,
-    /// A web page with this title.
+    /// A web page, with its title.
     #[error("a web page{}", .0.as_deref().map(|title| format!(": {title}")).unwrap_or_default())]
     WebPage(Option<String>),
-    /// A content coding that is not understood.
+    /// An unknown content coding.
     #[error("the content coding {0:?}, which is not understood")]
     Coding(String),
     /// A body that is not JSON, or JSON of another shape.
     #[error("{0}")]
     Unreadable(String),
-    /// A stream whose events together are no answer of the endpoint.
+    /// A stream whose events do not form an answer of the endpoint.
     #[error("a stream whose events make {0}")]
     Stream(String),
-    /// A whole answer, where the request asked for a stream.
+    /// A whole answer to a request for a stream.
     #[error("a whole answer, where a stream was asked for")]
     Whole,
 }
@@ -213,19 +212,19 @@ pub enum NoAnswer {
 /// An answer that is an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusal {
-    /// The status: 400 to 599, or 200 where only the body is an error; of a receiver of events also 100 to 399.
+    /// The status: 400 to 599, or 200 if only the body is an error; for webhook receivers also 100 to 399.
     pub status_code: u16,
-    /// After which time to call again, if a header says so.
+    /// The delay before the next call, if a header names one.
     pub retry_after: Option<Duration>,
-    /// Whether another attempt makes sense, if the header `x-should-retry` says so.
+    /// True if another attempt makes sense, false if not; from the header `x-should-retry`.
     pub should_retry: Option<bool>,
-    /// The error's `code` or, without one, its `type`.
+    /// The error's `code`; without one, its `type`.
     pub code: Option<String>,
-    /// The body, or its beginning; a text that is not JSON as a JSON string.
+    /// The body or its beginning; text that is not JSON as a JSON string.
     pub body: RawJson,
 }
 
-/// A secret that `Debug` does not show.
+/// A secret, which `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -177,7 +177,7 @@ fn a_secret_in_the_wrong_place_is_not_told() {
         ("upstream = \"htp://me:5ec7e7@host\"".to_owned(), &[], "`upstream` begins with htp:"),
         ("upstream = \"http://h/v1?key=5ec7e7#x\"".to_owned(), &[], "`upstream` has a #fragment"),
         ("upstream = 5007".to_owned(), &[], "`upstream` is a number"),
-        ("proxy = \"ftp://me:5ec7e7@p\"".to_owned(), &[], "`proxy` is no proxy"),
+        ("proxy = \"ftp://me:5ec7e7@p\"".to_owned(), &[], "`proxy` is not a proxy"),
         (String::new(), &[("https_proxy", "ftp://me:5ec7e7@p")], "the variable https_proxy"),
         (String::new(), &[("CAUSEWAY_TENANT", "cw_5ec7e7")], "`[[tenant]]` of the"),
         (String::new(), &[("CAUSEWAY_CLIENT_KEY_ENV", "cw_5ec7e7")], "`client.key_env` must name"),

@@ -11,17 +11,17 @@ use super::Secret;
 /// The base URL of an upstream. Its `Display` and `Debug` omit user info and query, which may hold secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
-    /// Without user info; its path has no slash at its end.
+    /// The URL without user info; its path has no trailing slash.
     url: Url,
     basic: Option<Secret>,
-    /// What an upstream may echo of user info and query.
+    /// Parts of user info and query that an upstream may echo.
     secrets: Vec<Secret>,
 }
 
-/// The reason for which a text is no upstream address. Its message contains no secret.
+/// The reason why a text is not an upstream address. Its message contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAddress {
-    /// The text is no URL.
+    /// The text is not a URL.
     #[error("is not a URL ({0}); write http://host:port/v1 or https://host/v1")]
     Url(String),
     /// The scheme is neither `http` nor `https`.
@@ -33,10 +33,10 @@ pub enum InvalidAddress {
 }
 
 impl Address {
-    /// Reads an `http` or `https` URL.
+    /// Parses an `http` or `https` URL.
     ///
     /// # Errors
-    /// If `text` is no such URL, or has a fragment.
+    /// If `text` is not such a URL, or has a fragment.
     pub fn parse(text: &str) -> Result<Self, InvalidAddress> {
         let text = text.trim();
         let mut url = Url::parse(text).map_err(|error| InvalidAddress::Url(error.to_string()))?;
@@ -48,7 +48,7 @@ impl Address {
         }
         let basic = basic_authorization(&url);
         let secrets = secrets(&url, basic.as_ref());
-        // Neither fails: the URL has a host.
+        // Neither call fails: the URL has a host.
         url.set_username("").ok();
         url.set_password(None).ok();
         let path = url.path().trim_end_matches('/').to_owned();
@@ -75,29 +75,29 @@ impl Address {
         url
     }
 
-    /// The same server with the path prefix `prefix`.
+    /// Returns the same server with the path prefix `prefix`.
     pub(super) fn with_prefix(&self, prefix: &str) -> Self {
         let mut url = self.url.clone();
         url.set_path(prefix);
         Self { url, ..self.clone() }
     }
 
-    /// The path prefix, without a slash at its end.
+    /// Returns the path prefix, without a trailing slash.
     pub(super) fn prefix(&self) -> &str {
         self.url.path().trim_end_matches('/')
     }
 
-    /// The value of `Authorization` that the user info stands for (RFC 7617).
+    /// Returns the `Authorization` header for the user info (RFC 7617).
     pub(super) fn authorization(&self) -> Option<&Secret> {
         self.basic.as_ref()
     }
 
-    /// The password and the values of the query, as they are written and decoded, and the user info as it is sent.
+    /// Returns the password and the values of the query, encoded and decoded, and the user info as it is sent.
     pub(super) fn secrets(&self) -> &[Secret] {
         &self.secrets
     }
 
-    /// The whole URL, without user info.
+    /// Returns the whole URL, without user info.
     pub(super) fn url(&self) -> &Url {
         &self.url
     }
@@ -120,7 +120,7 @@ fn without_query(mut url: Url) -> String {
     url.into()
 }
 
-/// The value of `Authorization` that the user info of `url` stands for.
+/// Returns the `Authorization` header for the user info of `url`.
 pub(super) fn basic_authorization(url: &Url) -> Option<Secret> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
@@ -131,7 +131,7 @@ pub(super) fn basic_authorization(url: &Url) -> Option<Secret> {
     Some(Secret::new(format!("Basic {}", STANDARD.encode(pair))))
 }
 
-/// The secrets in `url`: see [`Address::secrets`].
+/// Returns the secrets in `url`: see [`Address::secrets`].
 pub(super) fn secrets(url: &Url, basic: Option<&Secret>) -> Vec<Secret> {
     let query = url.query().into_iter().flat_map(|query| query.split('&'));
     let values = query.filter_map(|pair| Some(pair.split_once('=')?.1));

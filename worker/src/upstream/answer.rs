@@ -1,7 +1,7 @@
-//! Reads a response as the answer to a call: whole or streamed, an error, or no answer at all.
+//! Reads a response as the answer to a call: whole or streamed, an error, or not an answer.
 //!
-//! A status of success is not believed: the first bytes say what the body is, and a whole body has to have the
-//! shape of its endpoint. Nothing that fails this is ever an answer.
+//! A success status alone proves nothing: the first bytes show the kind of the body, and a whole body must have the
+//! shape of its endpoint. A body that fails this check is never treated as an answer.
 
 use std::time::Duration;
 
@@ -20,11 +20,11 @@ use super::{
 };
 use crate::{assembly::convert::events_of, long::on_body};
 
-/// The byte order mark of UTF-8: some servers write it before JSON, where it is not allowed (RFC 8259, section 8.1).
+/// The byte order mark of UTF-8. Some servers write it before JSON, where it is not allowed (RFC 8259, section 8.1).
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads `response` to `call`. Pieces of the body may be `silence` apart. Events of a stream go to `sink`. What is cut
-/// out of a body that is no answer is without `secrets`.
+/// Reads `response` to `call`. `silence` is the time-out between two pieces of the body. Events of a stream go to
+/// `sink`. Quotations from a body that is not an answer are masked for `secrets`.
 pub(super) async fn read(
     response: Response,
     call: &Call,
@@ -51,7 +51,7 @@ pub(super) async fn read(
             let words = clean(&body.beginning(start, secrets).await).unwrap_or_default();
             Err(no_answer(NoAnswer::Unreadable(format!("text that is not JSON: {words}"))))
         }
-        // A stream that was not asked for is put together by the caller, which gets its events.
+        // The caller assembles the events of a stream that was not requested.
         Kind::Events => {
             stream(body, start, call, sink).await?;
             Ok(Answer { status_code: status.as_u16(), body: Bytes::new() })
@@ -67,10 +67,10 @@ pub(super) async fn read(
     }
 }
 
-/// Returns `response` if its status says that a body with an answer follows.
+/// Returns `response` if its status announces a body with an answer.
 ///
 /// # Errors
-/// When it is an error, a redirect, or has no body.
+/// If it is an error or a redirect, or has no body.
 pub(super) async fn good(
     response: Response,
     silence: Duration,
@@ -91,7 +91,7 @@ pub(super) async fn good(
     Ok(response)
 }
 
-/// What of a response's head is needed when its body has come.
+/// The part of a response's head that is needed after its body was read.
 struct Head {
     status_code: u16,
     is_events: bool,
@@ -124,13 +124,13 @@ impl Head {
     }
 }
 
-/// The target of a redirect, without user info and query.
+/// Returns the target of a redirect, without user info and query.
 pub(super) fn location(response: &Response) -> Option<String> {
     let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
     Some(Place::from(&response.url().join(location).ok()?).url)
 }
 
-/// Reads as much as says what the body is, without a byte order mark.
+/// Reads the beginning of the body until its kind is known, and removes a byte order mark.
 async fn opening(
     body: &mut Body,
     call: &Call,
@@ -142,6 +142,7 @@ async fn opening(
         let piece = body.piece().await?;
         let is_all = piece.is_none();
         start.extend_from_slice(&piece.unwrap_or_default());
+        // The bytes so far may be the beginning of a byte order mark.
         if dropped == 0 && !is_all && BOM.starts_with(&start) {
             continue;
         }
@@ -156,7 +157,7 @@ async fn opening(
         if let Some(kind) = sniff(&start, is_events, is_all) {
             return Ok((start, kind));
         }
-        // Blanks that were kept would be read again with each piece.
+        // Leading blanks are dropped: otherwise each piece would scan them again.
         if start.trim_ascii().is_empty() {
             dropped += start.len();
             start.clear();
@@ -164,7 +165,7 @@ async fn opening(
     }
 }
 
-/// Passes the events of a stream on, until it has said all.
+/// Forwards the events of a stream until its last one.
 async fn stream(
     mut body: Body,
     start: BytesMut,
@@ -181,13 +182,14 @@ async fn stream(
         piece = match body.piece().await {
             Ok(Some(piece)) => piece,
             Ok(None) => return Ok(()),
+            // The answer is complete, so the broken connection does no harm.
             Err(_) if sink.is_complete() => return Ok(()),
             Err(failure) => return Err(failure),
         };
     }
 }
 
-/// Checks that `body` is an answer of the called endpoint.
+/// Checks that `body` is an answer of the endpoint.
 async fn check(body: &Bytes, call: &Call, head: &Head) -> Result<(), Failure> {
     let endpoint = Endpoint::of(&call.url);
     let text = body.clone();
@@ -203,7 +205,7 @@ async fn check(body: &Bytes, call: &Call, head: &Head) -> Result<(), Failure> {
     }
 }
 
-/// Passes a whole answer, where a stream was asked for, on as the events of one.
+/// Forwards a whole answer as the events of a stream, because the call requested one.
 async fn in_events(
     head: &Head,
     call: &Call,
@@ -226,7 +228,7 @@ async fn in_events(
     Ok(head.answer(Bytes::new()))
 }
 
-/// The failure of an answer with an error status.
+/// Returns the failure of an answer with an error status.
 async fn refusal(response: Response, silence: Duration, secrets: &[Secret]) -> Failure {
     let headers = response.headers();
     let status_code = response.status().as_u16();
@@ -235,7 +237,7 @@ async fn refusal(response: Response, silence: Duration, secrets: &[Secret]) -> F
     let should_retry = should_retry(headers);
     let text = match Body::of(response, silence).await {
         Ok(body) => body.beginning(BytesMut::new(), secrets).await,
-        // The status and the headers have said the most.
+        // The status and the headers are enough to classify the failure.
         Err(_) => String::new(),
     };
     let body = RawJson::parse(text.clone()).unwrap_or_else(|_| RawJson::string(&text));

@@ -1,4 +1,4 @@
-//! The body of an answer, piece by piece: decoded, and never silent for longer than allowed.
+//! The body of an answer, piece by piece: decoded, with a time-out for each piece.
 
 use std::{error::Error, io, time::Duration};
 
@@ -15,38 +15,39 @@ use super::{
     mask::hidden_in_body,
 };
 
-/// Bytes of one decoded piece: a short compressed body can become gigabytes, which are counted piece by piece.
+/// Bytes of one decoded piece. Small pieces bound what a short compressed body can expand to before it is counted.
 const PIECE: usize = 16 << 10;
 
-/// How long the body of an error is read: its status has said the most.
+/// Time-out of reading the body of an error. Its status is enough to classify it.
 const ERROR_BODY: Duration = Duration::from_secs(10);
 
-/// The system's codes for what this machine lacks: files, memory, buffers. `EADDRNOTAVAIL` is none of them: it stands
-/// for a lack of ports, and also for an IPv6 address on a machine without IPv6.
+/// Error codes of the system for resources that this machine lacks: files, memory, buffers. `EADDRNOTAVAIL` is not
+/// among them: it means a lack of ports, but also an IPv6 address on a machine without IPv6.
 const LACKS: [i32; 4] = [ENOMEM, ENFILE, EMFILE, ENOBUFS];
 const ENOMEM: i32 = 12;
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 const ENOBUFS: i32 = 105;
 
-/// A body on its way.
+/// The body of a response while it is received.
 pub(super) struct Body {
     status_code: u16,
     pieces: Pieces,
 }
 
+/// The source of the pieces.
 enum Pieces {
-    /// As they come.
+    /// The pieces as they arrive.
     Plain { response: Response, silence: Duration },
-    /// Decoded.
+    /// The decoded pieces.
     Decoded(ReaderStream<Decoded>),
 }
 
 impl Body {
-    /// The body of `response`, whose pieces may be `silence` apart.
+    /// Returns the body of `response`; `silence` is the time-out between two pieces.
     ///
     /// # Errors
-    /// When its coding is not understood, or its first piece does not come.
+    /// If its coding is unknown, or if its first piece does not arrive.
     pub(super) async fn of(response: Response, silence: Duration) -> Result<Self, Failure> {
         let status_code = response.status().as_u16();
         let codings = coding::codings(response.headers()).map_err(|name| Failure::NoAnswer {
@@ -67,12 +68,12 @@ impl Body {
         Ok(Self { status_code, pieces })
     }
 
-    /// The next piece; `None` at the end.
+    /// Returns the next piece; `None` at the end.
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
         match &mut self.pieces {
             Pieces::Plain { response, silence } => piece(response, *silence).await,
             Pieces::Decoded(pieces) => {
-                // Pieces of one compressed read come without a wait: others get their turn.
+                // One compressed read may yield many pieces without a wait: this lets other tasks run.
                 tokio::task::consume_budget().await;
                 let piece = pieces.try_next().await;
                 piece.map_err(|error| undecoded(self.status_code, error))
@@ -80,10 +81,10 @@ impl Body {
         }
     }
 
-    /// The rest of the body behind `start`.
+    /// Returns the whole body, which begins with `start`.
     ///
     /// # Errors
-    /// When it has more than `max_bytes` in all, or breaks off.
+    /// If it has more than `max_bytes` in all, or breaks off.
     pub(super) async fn rest(
         &mut self,
         start: BytesMut,
@@ -101,7 +102,7 @@ impl Body {
         Ok(body)
     }
 
-    /// The beginning of the body of an error, as far as it comes, without `secrets`.
+    /// Returns the beginning of an error's body, as far as it arrives, masked for `secrets`.
     pub(super) async fn beginning(mut self, start: BytesMut, secrets: &[Secret]) -> String {
         let mut body = start;
         let read = async {
@@ -111,7 +112,7 @@ impl Body {
                 body.extend_from_slice(&piece);
             }
         };
-        // Running into the time-out is one of the ways in which this is meant to end.
+        // A time-out is an expected end: the part that has arrived is enough.
         drop(timeout(ERROR_BODY, read).await);
         body.truncate(MAX_ERROR_BYTES);
         let text = String::from_utf8_lossy(&body);
@@ -127,10 +128,10 @@ async fn piece(response: &mut Response, silence: Duration) -> Result<Option<Byte
     }
 }
 
-/// The failure of a body that could not be decoded: that of its connection, an early end, or wrong bytes.
+/// Returns the failure of a body that could not be decoded: of its connection, an early end, or invalid bytes.
 fn undecoded(status_code: u16, error: io::Error) -> Failure {
     let why = error.to_string();
-    // The decoders of zlib call a body that ends early a lack of bytes in the buffer.
+    // The zlib decoders report a body that ends early as a lack of bytes in the buffer.
     if error.kind() == io::ErrorKind::UnexpectedEof || why.contains("BufError") {
         return Failure::Cut("the compressed body ends early".to_owned());
     }
@@ -144,9 +145,10 @@ fn undecoded(status_code: u16, error: io::Error) -> Failure {
     )
 }
 
-/// The failure of a request that got no response.
+/// Returns the failure of a request without a response.
 pub(super) fn unsent(error: &reqwest::Error) -> Failure {
     let why = root_cause(error);
+    // The order matters: a lack of file descriptors is reported as a connect error, too.
     if chain(error).any(is_local_lack) {
         Failure::Exhausted(why)
     } else if error.is_builder() {
@@ -168,12 +170,12 @@ fn is_local_lack(error: &(dyn Error + 'static)) -> bool {
     code.is_some_and(|code| LACKS.contains(&code))
 }
 
-/// The error and all that caused it, the outermost first.
+/// Returns the error and its causes, the outermost first.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// What an error comes down to, in plain words and without the URL.
+/// Returns the innermost cause of an error in plain words, without the URL.
 pub(super) fn root_cause(error: &reqwest::Error) -> String {
     let text = chain(error).last().map(ToString::to_string).unwrap_or_default();
     let text = text.split(" (os error").next().unwrap_or_default();
@@ -184,7 +186,7 @@ pub(super) fn root_cause(error: &reqwest::Error) -> String {
     if chain(error).any(is_tls) { format!("TLS: {text}") } else { text }
 }
 
-/// `text` with a small first letter, unless its first word is an acronym such as `SOCKS`.
+/// Returns `text` with a lower-case first letter, unless its first word is an acronym such as `SOCKS`.
 fn uncapitalized(text: &str) -> String {
     let mut rest = text.chars();
     match rest.next() {

@@ -23,20 +23,20 @@ const MAX_BYTES: usize = 8 << 20;
 /// Longest quotation from an upstream, in characters.
 const MAX_WORDS: usize = 200;
 
-/// The outcome of `GET {base}/models`.
+/// The result of `GET {base}/models`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Probe {
     /// A list of models.
     Models(Vec<ListedModel>),
-    /// No answer.
+    /// No response.
     Unreachable(String),
-    /// An error status, with the upstream's words.
+    /// An error status, with the upstream's message.
     Status(StatusCode, String),
     /// A redirect, with its target.
     Redirect(StatusCode, String),
-    /// A good status with something that is no JSON, with its content type.
+    /// A success status with a body that is not JSON, and its content type.
     NoApi(String),
-    /// JSON that is no list of models.
+    /// JSON that is not a list of models.
     OtherJson,
 }
 
@@ -63,6 +63,7 @@ impl UpstreamClient {
                 false
             }
         };
+        // The likeliest mistake is a base URL with one `/v1` too few or too many, so the other form is tried.
         if is_elsewhere {
             let other = base.with_prefix(&other_prefix(base.prefix()));
             if speaks(&probe(self, &other).await) {
@@ -82,7 +83,7 @@ fn speaks(probe: &Probe) -> bool {
     }
 }
 
-/// The prefix with `/v1` taken away, or added.
+/// Returns the prefix without its `/v1`, or with one added.
 fn other_prefix(prefix: &str) -> String {
     prefix.strip_suffix("/v1").map_or_else(|| format!("{prefix}/v1"), str::to_owned)
 }
@@ -131,7 +132,7 @@ async fn body(response: Response) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
-/// The message of an error in any of the usual envelopes; empty where there is none.
+/// Returns the message of an error in any of the usual envelopes; empty if there is none.
 fn words(body: &[u8]) -> String {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let places = ["/error/message", "/message", "/error", "/detail", "/0/error/message"];
@@ -139,7 +140,7 @@ fn words(body: &[u8]) -> String {
     found.unwrap_or_default().to_owned()
 }
 
-/// At most [`MAX_WORDS`] characters of `text`, on one line and without `secrets`.
+/// Returns at most [`MAX_WORDS`] characters of `text`, on one line and masked for `secrets`.
 fn short(text: String, secrets: &[Secret]) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     hidden(text, secrets).trim().chars().take(MAX_WORDS).map(clean).collect()

@@ -1,4 +1,4 @@
-//! The HTTP client of one upstream. All bounds of its connections are set here; ARCHITECTURE.md lists them
+//! The HTTP client of one upstream. All limits of its connections are set here; ARCHITECTURE.md lists them
 //! beside the libraries' defaults.
 
 use std::{
@@ -21,16 +21,16 @@ use super::{Address, Call, Failure, InvalidTls, Proxy, Secret, TlsFiles, shape::
 /// The `User-Agent` of calls and of webhook deliveries.
 pub(super) const USER_AGENT: &str = concat!("causeway/", env!("CARGO_PKG_VERSION"));
 
-/// Time-out of an idle connection. A server may close its end sooner: a closed connection is not used again.
+/// Time-out of an idle connection. A server may close its end sooner: a closed connection is not reused.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Most header lines of an answer. The library's 100 refuses some gateways, which add their own.
+/// Most header lines of an answer. The library's default of 100 fails with gateways that add their own.
 const MAX_HEADERS: usize = 256;
 
-/// The silence after which a connection is probed: well below the 240 s after which NAT gateways forget it.
+/// Silence after which a connection is probed: well below the 240 s after which NAT gateways drop it.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 
-/// The delay between two unanswered probes.
+/// Delay between two unanswered probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Unanswered probes after which a connection is dead. With 10 % of packets lost each way, nine in a row are
@@ -43,7 +43,7 @@ const KEEPALIVE_RETRIES: u32 = 9;
 const USER_TIMEOUT: Duration =
     KEEPALIVE_IDLE.saturating_add(KEEPALIVE_INTERVAL.saturating_mul(KEEPALIVE_RETRIES));
 
-/// Headers that name one call. A job may set its own `x-request-id`, not `idempotency-key`.
+/// Headers that identify one call. A job may set its own `x-request-id`, but not `idempotency-key`.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const REQUEST_ID: &str = "x-request-id";
 
@@ -55,23 +55,23 @@ pub struct UpstreamSettings {
     /// The API key, sent as `Authorization: Bearer` and `x-api-key`. User info in the address replaces the
     /// former.
     pub api_key: Option<Secret>,
-    /// The proxy, if it is not called directly.
+    /// The proxy; `None` for a direct connection.
     pub proxy: Option<Proxy>,
-    /// Roots and client certificate.
+    /// Root certificates and the client certificate.
     pub tls: TlsFiles,
 }
 
-/// The reason for which an upstream cannot be called.
+/// The reason why an upstream cannot be called.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidUpstream {
-    /// The API key has characters that no header may have.
+    /// The API key has characters that are not allowed in a header.
     #[error("the API key cannot be sent as a header: it has control or non-ASCII characters")]
     Key,
-    /// A file for TLS cannot be used.
+    /// A TLS file is unusable.
     #[error(transparent)]
     Tls(#[from] InvalidTls),
-    /// The HTTP client cannot be made.
-    #[error("cannot make an HTTP client: {0}")]
+    /// The HTTP client cannot be created.
+    #[error("cannot create an HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }
 
@@ -82,7 +82,7 @@ pub struct UpstreamClient {
     client: Client,
     proxy: Option<Proxy>,
     has_key: bool,
-    /// What is taken out of the upstream's words; the longest first, as one may be a part of another.
+    /// The secrets that are masked in the upstream's messages; the longest first, as one may be a part of another.
     pub(super) secrets: Arc<[Secret]>,
     signs: Arc<Signs>,
 }
@@ -91,13 +91,13 @@ pub struct UpstreamClient {
 #[derive(Debug, Default)]
 struct Signs {
     was_called: AtomicBool,
-    /// An endpoint was not found.
+    /// Notified when an endpoint was not found.
     not_found: Notify,
 }
 
 impl UpstreamClient {
-    /// Makes a client of the upstream that `settings` describe; `connect` is the time-out of a connection, with
-    /// proxy and TLS.
+    /// Creates a client of the upstream that `settings` describe; `connect` is the time-out of a connection,
+    /// including proxy and TLS.
     ///
     /// # Errors
     /// If the key, a file or the proxy is unusable.
@@ -107,7 +107,7 @@ impl UpstreamClient {
             .tls_backend_preconfigured(tls::configuration(&settings.tls)?)
             .connect_timeout(connect)
             .pool_idle_timeout(IDLE)
-            // Bounded by the calls at once (`concurrency`).
+            // The number of concurrent calls (`concurrency`) bounds the number of connections.
             .pool_max_idle_per_host(usize::MAX)
             .http1_max_headers(MAX_HEADERS);
         if let Some(proxy) = &settings.proxy {
@@ -126,7 +126,7 @@ impl UpstreamClient {
     pub(super) async fn send(&self, call: &Call) -> reqwest::Result<Response> {
         self.signs.was_called.store(true, Relaxed);
         let response = self.post(call).send().await?;
-        // Servers that speak chat only lack other endpoints, and are right all the same.
+        // Servers that implement chat only lack the other endpoints; that does not mean a wrong base URL.
         let is_expected = matches!(Endpoint::of(&call.url), Endpoint::Responses | Endpoint::Other);
         if response.status() == StatusCode::NOT_FOUND && !is_expected {
             self.signs.not_found.notify_one();
@@ -138,7 +138,7 @@ impl UpstreamClient {
         let mut request = self.client.post(self.address.join(&call.url)).body(call.body.clone());
         let own = [
             (CONTENT_TYPE.as_str(), "application/json"),
-            // Compression would hold tokens back until a block is full, and answers are short.
+            // Compression would delay tokens until a block is full, and answers are short.
             (ACCEPT_ENCODING.as_str(), "identity"),
             (IDEMPOTENCY_KEY, &call.id),
             (REQUEST_ID, &call.id),
@@ -154,12 +154,12 @@ impl UpstreamClient {
         request
     }
 
-    /// Makes a GET request for `endpoint` at `address`: this upstream, perhaps with another path prefix.
+    /// Returns a GET request for `endpoint` at `address`: this upstream, perhaps with another path prefix.
     pub(super) fn get(&self, address: &Address, endpoint: &str) -> RequestBuilder {
         self.client.get(address.join(endpoint))
     }
 
-    /// `failure` of a connection with the name of the proxy that it went through.
+    /// Adds the name of the proxy to `failure`, if a connection through it failed.
     pub(super) fn with_proxy(&self, failure: Failure) -> Failure {
         let Some(proxy) = &self.proxy else { return failure };
         let why = match failure {
@@ -170,7 +170,7 @@ impl UpstreamClient {
         Failure::Connect(format!("through the proxy {proxy}: {why}"))
     }
 
-    /// The base URL of the upstream.
+    /// Returns the base URL of the upstream.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
@@ -180,13 +180,13 @@ impl UpstreamClient {
         self.has_key || self.address.authorization().is_some()
     }
 
-    /// True once a job was sent to the upstream through this client or a clone of it.
+    /// True once a call was sent to the upstream through this client or a clone of it.
     #[must_use]
     pub fn was_called(&self) -> bool {
         self.signs.was_called.load(Relaxed)
     }
 
-    /// Returns when the upstream has answered a call with 404: the model is unknown, or the base is wrong.
+    /// Waits until the upstream answers a call with 404: the model is unknown, or the base URL is wrong.
     pub async fn not_found(&self) {
         self.signs.not_found.notified().await;
     }
@@ -194,7 +194,7 @@ impl UpstreamClient {
 
 #[cfg(test)]
 impl UpstreamClient {
-    /// A client of the upstream at `address`.
+    /// Returns a client of the upstream at `address`.
     pub(super) fn of(address: &str, key: Option<&str>) -> Self {
         let address = Address::parse(address).unwrap();
         let (api_key, tls) = (key.map(Secret::new), TlsFiles::default());
@@ -203,7 +203,7 @@ impl UpstreamClient {
     }
 }
 
-/// Sets the bounds that all connections share, including those to webhook receivers.
+/// Sets the limits that all connections share, including those to webhook receivers.
 pub(super) fn bounded(builder: ClientBuilder) -> ClientBuilder {
     let builder = builder
         .user_agent(USER_AGENT)
@@ -228,7 +228,7 @@ fn credentials(settings: &UpstreamSettings) -> Result<HeaderMap, InvalidUpstream
     let mut headers = HeaderMap::new();
     if let Some(key) = &settings.api_key {
         headers.insert(AUTHORIZATION, secret(&format!("Bearer {}", key.expose()))?);
-        // Where Anthropic's servers, and those of their kind, look for it.
+        // Anthropic's API and compatible servers expect the key in this header.
         headers.insert("x-api-key", secret(key.expose())?);
     }
     if let Some(basic) = settings.address.authorization() {

@@ -1,5 +1,5 @@
 //! Content codings of answers (RFC 9110, section 8.4.1): an upstream, or a proxy before it, may compress although
-//! the request asks for `identity`.
+//! the request accepts `identity` only.
 
 use std::pin::Pin;
 
@@ -9,10 +9,10 @@ use async_compression::tokio::bufread::{
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, BufReader};
 
-/// Most codings of one answer, one on top of the other.
+/// Most codings of one answer, applied one after the other.
 const MAX_CODINGS: usize = 3;
 
-/// A coding that is understood.
+/// A supported coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     Gzip,
@@ -21,14 +21,15 @@ pub(super) enum Coding {
     Zstd,
 }
 
-/// Bytes, coded or decoded.
+/// A reader of coded bytes.
 pub(super) type Coded = Pin<Box<dyn AsyncBufRead + Send>>;
+/// A reader of decoded bytes.
 pub(super) type Decoded = Pin<Box<dyn AsyncRead + Send>>;
 
-/// The codings of an answer, in the order in which they were applied.
+/// Returns the codings of an answer, in the order in which they were applied.
 ///
 /// # Errors
-/// The name of a coding that is not understood.
+/// The name of an unknown coding.
 pub(super) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, String> {
     let lines = headers.get_all(CONTENT_ENCODING).iter();
     let text: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
@@ -47,10 +48,10 @@ pub(super) fn codings(headers: &HeaderMap) -> Result<Vec<Coding>, String> {
     if codings.len() > MAX_CODINGS { Err(text) } else { Ok(codings) }
 }
 
-/// Undoes `coding`.
+/// Decodes `coding`.
 ///
 /// # Errors
-/// When the first byte cannot be read.
+/// If the first byte cannot be read.
 pub(super) async fn decode(mut coded: Coded, coding: Coding) -> std::io::Result<Decoded> {
     Ok(match coding {
         Coding::Gzip => {
@@ -71,12 +72,12 @@ pub(super) async fn decode(mut coded: Coded, coding: Coding) -> std::io::Result<
     })
 }
 
-/// True if a stream that begins so has a zlib header (RFC 1950), whose method is 8.
+/// True if a stream with this beginning has a zlib header (RFC 1950), whose method is 8.
 fn is_zlib(beginning: &[u8]) -> bool {
     beginning.first().is_none_or(|byte| byte & 0x0f == 8)
 }
 
-/// Undoes all codings, the last applied first.
+/// Decodes all codings, the last applied first.
 ///
 /// # Errors
 /// As [`decode`].

@@ -1,4 +1,4 @@
-//! Calls past the queue: the answer of an endpoint that no job has is passed on as it comes.
+//! Calls that bypass the queue: answers of endpoints without jobs are forwarded as they arrive.
 
 use std::{io, time::Duration};
 
@@ -10,13 +10,13 @@ use tokio::time::{Instant, timeout_at};
 use super::{Call, Failure, OpenAi, Refusal, Upstream as _, answer, body::Body, mask::masked};
 use crate::{cause::cause, describe};
 
-/// A good answer on its way.
+/// A successful answer while it is received.
 pub struct Passed {
     /// The HTTP status, 200 to 299.
     pub status_code: u16,
-    /// The type of the body.
+    /// The content type of the body.
     pub content_type: Option<HeaderValue>,
-    /// The body, decoded. An error breaks it off.
+    /// The decoded body. An error ends it.
     pub body: BoxStream<'static, io::Result<Bytes>>,
 }
 
@@ -26,30 +26,30 @@ impl std::fmt::Debug for Passed {
     }
 }
 
-/// The reason for which there is no good answer.
+/// The reason why there is no successful answer.
 #[derive(Debug)]
 pub enum Unpassed {
     /// The upstream answered with an error status.
     Refused(Box<Refusal>),
     /// The upstream gave no answer.
     NoAnswer {
-        /// What went wrong, for a person.
+        /// The cause, in words for people.
         message: String,
-        /// True if the time was over.
+        /// True after a time-out.
         is_timeout: bool,
     },
 }
 
 impl OpenAi {
-    /// Makes `call`, whose type of content is one of its headers, and returns its answer as soon as the head of
-    /// it is there.
+    /// Makes `call`, whose content type is one of its headers. Returns the answer as soon as its head has arrived.
     ///
     /// # Errors
-    /// When the upstream refuses it, or gives no answer.
+    /// If the upstream refuses the call, or gives no answer.
     pub async fn pass(&self, call: Call) -> Result<Passed, Unpassed> {
         let end = Instant::now() + self.timeouts.total;
         let answered = self.begin(&call, end).await;
         answered.map_err(|failure| {
+            // The message goes to the client, so the upstream's secrets are masked first.
             let failure = masked(failure, &self.client.secrets);
             let message = describe::message(&failure, self.place(&call.url).as_ref());
             unpassed(failure, message, &call.url)
@@ -83,7 +83,7 @@ fn pieces(body: Body, end: Instant, total: Duration) -> BoxStream<'static, io::R
         let piece = timeout_at(end, body.piece()).await;
         match piece.unwrap_or(Err(Failure::TotalTimeout(total))) {
             Ok(piece) => Some((Ok(piece?), Some(body))),
-            // Nothing follows an error.
+            // An error is the last item.
             Err(failure) => Some((Err(io::Error::other(failure)), None)),
         }
     });

@@ -1,8 +1,8 @@
-//! Errors as upstreams write them: one reader for every shape and place.
+//! Parses the errors of upstreams: one reader for every form.
 //!
-//! Upstreams put an error under `error`, under `errors`, at the top or into a list; name it by `code`, `type`,
-//! `status` or `reason`, as a number or as text; or answer with plain text or a web page. This module reads
-//! facts only. Their meaning is decided in `cause`.
+//! Upstreams put an error under `error`, under `errors`, at the top or into a list. They identify it by `code`, `type`,
+//! `status` or `reason`, as a number or as text. Others answer with plain text or a web page. This module extracts
+//! facts only; `cause` interprets them.
 
 mod names;
 mod repair;
@@ -14,35 +14,35 @@ use serde_json::{Map, Value};
 
 use self::names::{is_budget_name, is_budget_words, status_of_name, status_of_number};
 
-/// Most bytes of an error that are read; the beginning of a longer one is kept.
+/// Most bytes of an error that are read; the rest is dropped.
 pub(crate) const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// Most characters that are kept of the upstream's own words.
+/// Most characters of the upstream's message that are kept.
 pub(crate) const MAX_WORDS: usize = 1000;
 
-/// Most names and objects that are read of one error: enough for every known shape.
+/// Most names and objects that are read of one error: enough for every known form.
 const MAX_NAMES: usize = 32;
 
-/// Deepest nesting of errors in errors that is followed.
+/// Deepest nesting of errors that is followed.
 const MAX_DEPTH: usize = 6;
 
 /// The facts that one error states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ErrorBody {
-    /// Its codes, types and reasons in lower case, the innermost error's first.
+    /// Its codes, types and reasons in lower case; those of the innermost error first.
     names: Vec<String>,
-    /// The HTTP status that it states by a number.
+    /// The HTTP status that it states as a number.
     number: Option<u16>,
-    /// The request field that it blames.
+    /// The request field that caused it.
     param: Option<String>,
-    /// The time after which it asks to be called again.
+    /// The delay that it names for the next call.
     pub(crate) retry_after: Option<Duration>,
-    /// The upstream's own words, at most [`MAX_WORDS`] characters.
+    /// The upstream's message, at most [`MAX_WORDS`] characters.
     pub(crate) words: Option<String>,
 }
 
 impl ErrorBody {
-    /// Reads a body or event that was kept as JSON; text that was not JSON is kept as a JSON string.
+    /// Reads a body or event that is kept as JSON; text that was not JSON is kept as a JSON string.
     pub(crate) fn read(body: &RawJson) -> Self {
         let text = body.as_str();
         if text.starts_with('"') {
@@ -52,7 +52,7 @@ impl ErrorBody {
         Self::of_text(beginning(text, MAX_ERROR_BYTES))
     }
 
-    /// Reads an error from text: JSON, the beginning of JSON, a web page or plain words.
+    /// Reads an error from text: JSON, the beginning of JSON, a web page or plain text.
     fn of_text(text: &str) -> Self {
         if let Some(value) = repair::parse(text) {
             return Self::of_value(&value);
@@ -74,7 +74,7 @@ impl ErrorBody {
         body
     }
 
-    /// Adds what `object` states; earlier objects win.
+    /// Adds the facts of `object`; those of earlier objects take precedence.
     fn add(&mut self, object: &Map<String, Value>) {
         for name in NAME_FIELDS.iter().filter_map(|field| object.get(*field)?.as_str()) {
             if self.names.len() < MAX_NAMES {
@@ -92,28 +92,28 @@ impl ErrorBody {
         self.words = self.words.take().or_else(|| words(object));
     }
 
-    /// The HTTP status that the error states: by a number, else by a name.
+    /// Returns the HTTP status that the error states: by a number, else by a name.
     pub(crate) fn status(&self) -> Option<u16> {
         self.number.or_else(|| self.names.iter().find_map(|name| status_of_name(name)))
     }
 
-    /// True if one of its names is `name`, which is in lower case.
+    /// True if one of its names is `name`, which must be in lower case.
     pub(crate) fn is_named(&self, name: &str) -> bool {
         self.names.iter().any(|own| own == name)
     }
 
-    /// Its most precise name.
+    /// Returns its most specific name.
     pub(crate) fn code(&self) -> Option<String> {
         self.names.first().cloned()
     }
 
-    /// The request field that it blames.
+    /// Returns the request field that caused it.
     pub(crate) fn param(&self) -> Option<&str> {
         self.param.as_deref()
     }
 
-    /// True if it says that the upstream's budget is spent. Its words count only under `status` 402, 403 or 429
-    /// and only where no time is named: Google uses OpenAI's words for a rate, with a time.
+    /// True if the upstream's budget is exhausted. The message counts only under `status` 402, 403 or 429 and only
+    /// without a named delay: Google uses OpenAI's words for a rate limit, but names a delay.
     pub(crate) fn is_budget(&self, status: Option<u16>) -> bool {
         if self.names.iter().any(|name| is_budget_name(name)) {
             return true;
@@ -122,27 +122,27 @@ impl ErrorBody {
         match status {
             Some(402) => true,
             Some(403 | 429) => self.retry_after.is_none() && is_budget_words(&words),
-            // Errors of validation quote the request, so only the first words count.
+            // Validation errors quote the request, so only the beginning of the message counts.
             Some(_) | None => words.starts_with("your credit balance is too low"),
         }
     }
 
-    /// True if its words begin with one of `beginnings`, which are in lower case.
+    /// True if its message begins with one of `beginnings`, which must be in lower case.
     pub(crate) fn begins_with(&self, beginnings: &[&str]) -> bool {
         let words = self.words.as_deref().unwrap_or_default().to_lowercase();
         beginnings.iter().any(|beginning| words.starts_with(beginning))
     }
 }
 
-/// Fields that name an error, the most precise first.
+/// Fields with the name of an error, the most specific first.
 const NAME_FIELDS: [&str; 7] =
     ["code", "error_code", "reason", "type", "error_type", "status", "kind"];
 
-/// Fields that may state an HTTP status.
+/// Fields that may hold an HTTP status.
 const NUMBER_FIELDS: [&str; 7] =
     ["code", "status_code", "statusCode", "status", "http_code", "http_status", "error_code"];
 
-/// Fields with words for a person, the most precise first.
+/// Fields with a message for people, the most specific first.
 const WORD_FIELDS: [&str; 8] = [
     "message",
     "error_message",
@@ -154,15 +154,16 @@ const WORD_FIELDS: [&str; 8] = [
     "faultstring",
 ];
 
-/// Fields that say less: read only where no object has better words.
+/// Fields with less specific messages: read only if no object has a better one.
 const SHORT_WORD_FIELDS: [&str; 2] = ["title", "reason"];
 
-/// Lists the objects that may describe the error, the innermost first.
+/// Collects the objects that may describe the error, the innermost first.
 fn collect<'a>(value: &'a Value, depth: usize, objects: &mut Vec<&'a Map<String, Value>>) {
     if depth == 0 || objects.len() >= MAX_NAMES {
         return;
     }
     match value {
+        // The first item is enough to classify the error.
         Value::Array(items) => {
             for item in items.iter().take(1) {
                 collect(item, depth - 1, objects);
@@ -179,12 +180,12 @@ fn collect<'a>(value: &'a Value, depth: usize, objects: &mut Vec<&'a Map<String,
     }
 }
 
-/// A number that is written as a number or as its digits.
+/// Parses a number that is written as a number or as a string of digits.
 fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 
-/// The words in the first of `fields` that has any.
+/// Returns the message in the first of `fields` that has one.
 fn said(object: &Map<String, Value>, fields: &[&str]) -> Option<String> {
     fields.iter().find_map(|field| clean(object.get(*field)?.as_str()?))
 }
@@ -192,7 +193,7 @@ fn said(object: &Map<String, Value>, fields: &[&str]) -> Option<String> {
 fn words(object: &Map<String, Value>) -> Option<String> {
     let listed = || clean(object.get("errors")?.get(0)?.as_str()?);
     let said = said(object, &WORD_FIELDS).or_else(listed)?;
-    // OpenRouter says "Provider returned error", and passes on what the provider said.
+    // OpenRouter's own message is "Provider returned error"; the provider's message is in `metadata.raw`.
     let raw = object.get("metadata").and_then(|metadata| metadata.get("raw")?.as_str());
     match raw.and_then(clean) {
         Some(raw) => clean(&format!("{said}: {raw}")),
@@ -200,7 +201,7 @@ fn words(object: &Map<String, Value>) -> Option<String> {
     }
 }
 
-/// The time that a body names: Google's `retryDelay`, a `retry_after`, Hugging Face's `estimated_time`.
+/// Returns the delay that a body names: Google's `retryDelay`, `retry_after`, or Hugging Face's `estimated_time`.
 fn named_time(object: &Map<String, Value>) -> Option<Duration> {
     let own = ["retryDelay", "retry_after", "retry_after_seconds", "estimated_time"];
     let listed = object.get("details").and_then(Value::as_array).into_iter().flatten();
@@ -216,7 +217,7 @@ fn is_markup(text: &str) -> bool {
     text.trim_start_matches('\u{feff}').trim_start().starts_with('<')
 }
 
-/// The title of a web page, which is what such a page says to a person.
+/// Returns the title of a web page, the part of it that serves as a message.
 pub(crate) fn title(page: &str) -> Option<&str> {
     let lower = page.to_ascii_lowercase();
     let from = lower.find("<title")?;
@@ -225,7 +226,7 @@ pub(crate) fn title(page: &str) -> Option<&str> {
     page.get(from..to).map(str::trim).filter(|title| !title.is_empty())
 }
 
-/// `text` on one line, without control characters, at most [`MAX_WORDS`] characters; `None` where that is empty.
+/// Returns `text` on one line, without control characters, at most [`MAX_WORDS`] characters; `None` if it is empty.
 pub(crate) fn clean(text: &str) -> Option<String> {
     let mut line = String::new();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
@@ -234,6 +235,7 @@ pub(crate) fn clean(text: &str) -> Option<String> {
             line.push(' ');
         }
         line.push_str(word);
+        // A character has at most four bytes, so the line is long enough.
         if line.len() > 4 * MAX_WORDS {
             break;
         }
@@ -243,7 +245,7 @@ pub(crate) fn clean(text: &str) -> Option<String> {
     (!line.is_empty()).then_some(line)
 }
 
-/// The first `bytes` bytes of `text`, or fewer where that would split a character.
+/// Returns the first `bytes` bytes of `text`, or fewer so that no character is split.
 pub(crate) fn beginning(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or(0)).unwrap_or_default()

@@ -1,21 +1,21 @@
-//! Takes the upstream's secrets out of what an upstream says: some echo them, and a failure reaches tenants and logs.
+//! Masks the upstream's secrets in its messages. Some upstreams echo them, and tenants and logs see failures.
 
 use causeway_queue::RawJson;
 
 use super::{Failure, NoAnswer, Secret, error_body::ErrorBody};
 
-/// What stands in the place of a secret.
+/// The replacement of a secret.
 const MASK: &str = "***";
 
-/// Shorter texts are no secrets, and parts of ordinary words.
+/// Shortest secret in bytes that is masked. A shorter one may be a part of ordinary words.
 const SHORTEST: usize = 6;
 
-/// `text` without `secrets`.
+/// Returns `text` with `secrets` masked.
 pub(super) fn hidden(text: String, secrets: &[Secret]) -> String {
     long(secrets).fold(text, |text, secret| text.replace(secret, MASK))
 }
 
-/// The beginning of a body without `secrets`: neither whole nor, where the body was cut, their beginnings.
+/// Returns the beginning of a body with `secrets` masked, including a secret that is cut at its end.
 pub(super) fn hidden_in_body(text: String, secrets: &[Secret]) -> String {
     let forms: Vec<String> =
         long(secrets).flat_map(|secret| [secret.to_owned(), in_json(secret)]).collect();
@@ -27,13 +27,13 @@ pub(super) fn hidden_in_body(text: String, secrets: &[Secret]) -> String {
     text
 }
 
-/// The number of bytes of `secret` with which `text` ends, if they are enough to be no word.
+/// Returns the number of bytes of `secret` at the end of `text`, if they are too many for an ordinary word.
 fn begun_at_end(text: &str, secret: &str) -> Option<usize> {
     let is_there = |bytes: &usize| secret.get(..*bytes).is_some_and(|begun| text.ends_with(begun));
     (SHORTEST..secret.len()).rev().find(is_there)
 }
 
-/// `secret` as JSON writes it inside a text.
+/// Returns `secret` as JSON escapes it within a string.
 fn in_json(secret: &str) -> String {
     let quoted = serde_json::Value::from(secret).to_string();
     quoted.get(1..quoted.len() - 1).unwrap_or(secret).to_owned()
@@ -43,12 +43,12 @@ fn long(secrets: &[Secret]) -> impl Iterator<Item = &str> {
     secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST)
 }
 
-/// `failure` without `secrets`.
+/// Returns `failure` with `secrets` masked.
 pub(super) fn masked(mut failure: Failure, secrets: &[Secret]) -> Failure {
     match &mut failure {
         Failure::Refused(refusal) => {
             if json(&mut refusal.body, secrets) {
-                // The code is a lower-case part of the body, where the secret would not be found.
+                // The code is a lower-case part of the body, in which the secret would not match.
                 refusal.code = ErrorBody::read(&refusal.body).code();
             }
         }
@@ -80,13 +80,13 @@ pub(super) fn masked(mut failure: Failure, secrets: &[Secret]) -> Failure {
     failure
 }
 
-/// Masks `secrets` in `body`; returns true if there were some.
+/// Masks `secrets` in `body`; returns true if it contained any.
 fn json(body: &mut RawJson, secrets: &[Secret]) -> bool {
     let text = long(secrets)
         .fold(body.as_str().to_owned(), |text, secret| text.replace(&in_json(secret), MASK));
     let is_changed = text != body.as_str();
     if is_changed {
-        // A masked number leaves no JSON.
+        // A masked number is not valid JSON.
         *body = RawJson::parse(text.clone()).unwrap_or_else(|_| RawJson::string(&text));
     }
     is_changed

@@ -1,9 +1,9 @@
-//! The memory that answers in flight share in one process.
+//! The memory limit for the answers in flight of one process.
 //!
-//! Calls take bytes as they come, and give all of them back at their end. Where nothing is left a call waits,
-//! and reads nothing more from its connection meanwhile. Waiting calls cannot wait for each other for ever: one
-//! of them at a time has the *reserve*, which is large enough for the largest answer. That call never waits for
-//! memory, so that it ends by itself or by its time-outs, and the next one in line has the reserve.
+//! A call takes memory while its answer arrives, and returns all of it at its end. If none is left, the call waits and
+//! stops reading from its connection. To prevent a deadlock of waiting calls, one of them at a time holds the
+//! *reserve*, which suffices for the largest answer. That call never waits for memory, so it ends by itself or by its
+//! time-outs, and the next call in line gets the reserve.
 
 use std::sync::{
     Arc, Mutex, PoisonError,
@@ -14,22 +14,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Failure;
 
-/// Calls take memory in units of so many bytes: less often than pieces come, and little for a short answer.
+/// Memory is taken in units of this size in bytes: rarely compared to the pieces, and little for a short answer.
 const UNIT: usize = 4 << 10;
 
-/// The memory of one process.
+/// The memory for answers of one process.
 #[derive(Debug)]
 pub struct Memory {
     /// Units that all calls may take.
     common: Arc<Semaphore>,
-    /// One permit: the right to take up to `most` units beside the common ones.
+    /// One permit: the right to take up to `most` units in addition to the common ones.
     reserve: Arc<Semaphore>,
     /// Units of the largest answer.
     most: usize,
 }
 
 impl Memory {
-    /// `bytes` for all answers together, of which the largest may have `largest`.
+    /// Returns the memory of `bytes` for all answers together; one answer has at most `largest` bytes.
     #[must_use]
     pub fn new(bytes: usize, largest: usize) -> Arc<Self> {
         let (all, most) = (bytes.div_ceil(UNIT), largest.min(bytes).div_ceil(UNIT));
@@ -37,7 +37,7 @@ impl Memory {
         Arc::new(Self { common: Arc::new(common), reserve: Arc::new(Semaphore::new(1)), most })
     }
 
-    /// The share of one call, empty at first.
+    /// Returns the share of one call, which is empty at first.
     #[must_use]
     pub fn share(self: &Arc<Self>) -> Share {
         let (permits, waits) = Default::default();
@@ -45,8 +45,8 @@ impl Memory {
     }
 }
 
-/// What one call has taken. Clones are the same share; the last one that goes gives it back. The default share
-/// has no bound.
+/// The memory of one call. Clones are the same share; dropping the last one returns it. The default share is
+/// unlimited.
 #[derive(Debug, Clone, Default)]
 pub struct Share(Option<Arc<Taken>>);
 
@@ -64,10 +64,10 @@ struct Permits {
 }
 
 impl Share {
-    /// Grows to `bytes` in all, and waits where there is no room. Never shrinks.
+    /// Extends the share to `bytes` in all, and waits for free memory. A share never shrinks.
     ///
     /// # Errors
-    /// When one answer may not be so large.
+    /// If a single answer may not be that large.
     pub async fn hold(&self, bytes: usize) -> Result<(), Failure> {
         let Some(taken) = &self.0 else { return Ok(()) };
         let units = bytes.div_ceil(UNIT);
@@ -82,17 +82,18 @@ impl Share {
         let common = Arc::clone(&taken.memory.common).acquire_many_owned(missing);
         let reserve = Arc::clone(&taken.memory.reserve).acquire_owned();
         tokio::select! {
+            // Biased: the reserve is the last resort, and taken only if the common memory is exhausted.
             biased;
             Ok(permits) = common => taken.add(permits),
             Ok(permit) = reserve => taken.locked().reserve = Some(permit),
-            // Nothing closes the semaphores.
+            // The semaphores are never closed.
             else => {}
         }
         taken.waits.store(false, Relaxed);
         Ok(())
     }
 
-    /// Bytes that were taken, in whole units; without those of the reserve.
+    /// Returns the bytes of the share, in whole units, without those of the reserve.
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         let units = |taken: &Arc<Taken>| {
@@ -112,7 +113,7 @@ impl Taken {
         self.permits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many of `units` were not taken yet; none where the call has the reserve.
+    /// Returns how many of `units` the share lacks; none if the call holds the reserve.
     fn missing(&self, units: usize) -> u32 {
         let permits = self.locked();
         if permits.reserve.is_some() {

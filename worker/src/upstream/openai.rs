@@ -1,4 +1,4 @@
-//! A server that speaks the OpenAI wire format, over HTTP.
+//! A server with the OpenAI wire format, over HTTP.
 
 use async_trait::async_trait;
 use reqwest::Response;
@@ -18,7 +18,7 @@ pub struct OpenAi {
 }
 
 impl OpenAi {
-    /// The server behind `client`.
+    /// Returns the upstream behind `client`.
     #[must_use]
     pub fn new(client: UpstreamClient, timeouts: &Timeouts) -> Self {
         Self { client, timeouts: *timeouts }

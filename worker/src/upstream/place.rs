@@ -1,4 +1,4 @@
-//! Where a call goes, as people may read it.
+//! The address of a call in messages for people.
 
 use reqwest::Url;
 
@@ -12,7 +12,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The place that `url` names; `None` where it is no URL with a host.
+    /// Returns the place of `url`; `None` if it is not a URL with a host.
     #[must_use]
     pub fn of(url: &str) -> Option<Self> {
         Url::parse(url).ok().filter(Url::has_host).map(|url| Self::from(&url))

@@ -7,28 +7,28 @@ use reqwest::Url;
 
 use super::{Address, Secret, address};
 
-/// The schemes of proxies that the HTTP client speaks to.
+/// The proxy schemes that the HTTP client supports.
 const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
 
 /// A proxy. Its `Display` and `Debug` omit the credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     url: Secret,
-    /// What a proxy may echo of its credentials.
+    /// Parts of its credentials that a proxy may echo.
     secrets: Vec<Secret>,
     shown: String,
 }
 
-/// The reason for which a text is no proxy address. Its message contains no secret.
+/// The reason why a text is not a proxy address. Its message contains no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is no proxy ({0}); write http://host:port, https://host:port or socks5h://host:port")]
+#[error("is not a proxy ({0}); write http://host:port, https://host:port or socks5h://host:port")]
 pub struct InvalidProxy(String);
 
 impl Proxy {
-    /// Reads the URL of a proxy. Without a scheme it is `http`, as curl has it.
+    /// Parses the URL of a proxy. The default scheme is `http`, as in curl.
     ///
     /// # Errors
-    /// If `text` is no such URL.
+    /// If `text` is not such a URL.
     pub fn parse(text: &str) -> Result<Self, InvalidProxy> {
         let text = text.trim();
         let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -41,19 +41,19 @@ impl Proxy {
         }
         let secret = Secret::new(url.as_str());
         let secrets = address::secrets(&url, address::basic_authorization(&url).as_ref());
-        // Neither fails: the URL has a host.
+        // Neither call fails: the URL has a host.
         url.set_username("").ok();
         url.set_password(None).ok();
         let shown = url.as_str().trim_end_matches('/').to_owned();
         Ok(Self { url: secret, secrets, shown })
     }
 
-    /// Its password and its user info, as they are written, decoded and sent.
+    /// Returns its password and its user info: encoded, decoded, and as they are sent.
     pub(super) fn secrets(&self) -> &[Secret] {
         &self.secrets
     }
 
-    /// The proxy with its credentials.
+    /// Returns the URL with its credentials.
     pub(super) fn expose(&self) -> &str {
         self.url.expose()
     }
@@ -71,7 +71,7 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// The proxies that the environment names, by the rules of curl and the SDKs.
+/// The proxies in the environment, by the rules of curl and the SDKs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyVariables {
     http: Option<(&'static str, Proxy)>,
@@ -79,19 +79,19 @@ pub struct ProxyVariables {
     no_proxy: String,
 }
 
-/// A variable that names a proxy, and does not name one.
+/// An environment variable for a proxy whose value is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the variable {0} {1}")]
 pub struct InvalidVariable(&'static str, InvalidProxy);
 
 impl ProxyVariables {
-    /// Reads `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`, in lower case before upper case.
+    /// Reads `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`; lower case takes precedence over upper case.
     ///
-    /// `HTTP_PROXY` does not count where `REQUEST_METHOD` is set: in a CGI process a client's header
-    /// `Proxy` sets it (CVE-2016-5385, "httpoxy").
+    /// `HTTP_PROXY` is ignored if `REQUEST_METHOD` is set: in a CGI process a client sets it with the header
+    /// `Proxy` (CVE-2016-5385, "httpoxy").
     ///
     /// # Errors
-    /// If a variable holds no proxy URL.
+    /// If the value of a variable is not a proxy URL.
     pub fn read<'a>(get: impl Fn(&str) -> Option<&'a str>) -> Result<Self, InvalidVariable> {
         let is_cgi = get("REQUEST_METHOD").is_some();
         let first = |names: [&'static str; 2]| {
@@ -115,31 +115,31 @@ impl ProxyVariables {
         })
     }
 
-    /// Returns the proxy for `address` and the variable that names it.
+    /// Returns the proxy for `address`, and the variable that names it.
     ///
-    /// Addresses of this machine are no exception: curl and the SDKs send them to the proxy too unless
-    /// `no_proxy` names them, and one rule for all programs of a machine is easier to find than two.
+    /// Loopback addresses are not excluded: like curl and the SDKs, Causeway sends them to the proxy unless
+    /// `no_proxy` names them, so all programs of a machine follow one rule.
     #[must_use]
     pub fn of(&self, address: &Address) -> Option<(&'static str, &Proxy)> {
         let url = address.url();
         let named = if url.scheme() == "https" { &self.https } else { &self.http };
         let (name, proxy) = named.as_ref()?;
         let uri = url.as_str().parse().ok()?;
-        // A stand-in for the proxy: the matcher only has to say whether `no_proxy` names the host.
+        // The proxy is a placeholder: the matcher is only used to apply `no_proxy`.
         let matcher = Matcher::builder().all("http://proxy").no(exceptions(&self.no_proxy, url));
         matcher.build().intercept(&uri).map(|_| (*name, proxy))
     }
 }
 
-/// The entries of `no_proxy` for the port of `url`, in the form that the matcher reads: `*.host` is
-/// `.host`, and `host:port` counts for that port only.
+/// Returns the entries of `no_proxy` that apply to the port of `url`, in the matcher's form: `*.host` becomes
+/// `.host`, and `host:port` applies to that port only.
 fn exceptions(list: &str, url: &Url) -> String {
     let port = url.port_or_known_default();
     let entry = |entry: &str| {
         let entry = entry.trim();
         let entry = entry.strip_prefix('*').filter(|rest| !rest.is_empty()).unwrap_or(entry);
         match entry.rsplit_once(':') {
-            // An IPv6 address without brackets has colons of its own.
+            // The colons of an IPv6 address without brackets do not separate a port.
             Some((host, _)) if host.contains(':') && !host.ends_with(']') => Some(entry.to_owned()),
             Some((host, text)) => {
                 let bare = host.trim_matches(['[', ']']).to_owned();

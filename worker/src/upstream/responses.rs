@@ -1,9 +1,9 @@
-//! Responses from an upstream that only speaks chat.
+//! The Responses API for upstreams that implement chat completions only.
 //!
-//! A call to `/v1/responses` goes to the upstream as it is. If it has no such route, the request is translated to
-//! a chat, and the chat's answer to a response: texts, images, files, reasoning, instructions, function tools. A
-//! request that a chat cannot express is refused. A missing route is remembered once a chat has shown that the
-//! upstream serves the model.
+//! A call to `/v1/responses` is forwarded unchanged. If the upstream lacks the route, the request is translated to a
+//! chat, and the chat's answer to a response: texts, images, files, reasoning, instructions, function tools. A
+//! request that a chat cannot express is refused. The missing route is remembered after the first chat that
+//! succeeds, which shows that the upstream serves the model.
 
 mod answer;
 mod input;
@@ -30,11 +30,11 @@ use crate::{
     cause::names_own_object,
 };
 
-/// Where responses are made, and chats.
+/// The endpoints for responses and for chats.
 const RESPONSES: &str = "/v1/responses";
 const CHAT: &str = "/v1/chat/completions";
 
-/// An upstream, and what it is not able to say.
+/// An upstream that may lack the Responses API.
 #[derive(Debug)]
 pub struct WithResponses {
     inner: Arc<dyn Upstream>,
@@ -42,7 +42,7 @@ pub struct WithResponses {
 }
 
 impl WithResponses {
-    /// `inner`, which may or may not speak responses.
+    /// Wraps `inner`, which may or may not implement the Responses API.
     #[must_use]
     pub fn new(inner: Arc<dyn Upstream>) -> Self {
         Self { inner, lacks_them: AtomicBool::new(false) }
@@ -56,11 +56,11 @@ impl WithResponses {
         let chat = chat.map_err(|why| refused((400, "unsupported_by_upstream"), None, &why))?;
         let body = Bytes::from(chat);
         let name = response_name(&call.id).to_owned();
-        // Another request than the one for a response, so it has another name.
+        // The chat is another request than the response, so it has another idempotency key.
         let id = format!("{}-chat", call.id);
         let chat = Call { id, url: CHAT.to_owned(), body, ..call };
         if !chat.stream {
-            // For a stream that was not asked for.
+            // For an upstream that sends a stream without having been asked for one.
             let mut collecting = Collecting { assembly: Assembly::new(CHAT, chat.max_bytes), sink };
             let answer = self.inner.call(chat, &mut collecting).await?;
             let response = match answer.body.is_empty() {
@@ -88,6 +88,7 @@ impl Upstream for WithResponses {
             return self.as_chat(call, sink).await;
         }
         match self.inner.call(call.clone(), sink).await {
+            // A refusal comes before the first event, so the sink is still unused.
             Err(Failure::Refused(refusal)) if is_no_route(&refusal) && !goes_on(&call.body) => {
                 let answered = self.as_chat(call, sink).await;
                 if answered.is_ok() {
@@ -105,8 +106,8 @@ impl Upstream for WithResponses {
     }
 }
 
-/// Returns the name of the response that a call makes, for the ids of its items: `default_0_01m8…` of the call
-/// `job_default_0_01m8…-2`. It is the same in all attempts.
+/// Returns the base name of the response to a call, for the ids of its items: `default_0_01m8…` for the call
+/// `job_default_0_01m8…-2`. All attempts share it.
 fn response_name(call_id: &str) -> &str {
     let job = call_id.rsplit_once('-').map_or(call_id, |(job, _)| job);
     job.strip_prefix("job_").unwrap_or(job)
@@ -119,8 +120,8 @@ fn is_no_route(refusal: &Refusal) -> bool {
         && !names_own_object(&ErrorBody::read(&refusal.body))
 }
 
-/// Whether a request goes on from a response that the upstream has made: it has the route, and its
-/// 404 speaks of that response.
+/// True if a request continues a response that the upstream has stored: then the upstream has the route, and its
+/// 404 is about that response.
 fn goes_on(body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Wishes {
@@ -151,7 +152,7 @@ fn refused((status_code, code): (u16, &str), param: Option<&str>, message: &str)
     }))
 }
 
-/// Puts a chat together. `sink` only learns whether a simulation answers.
+/// The sink that assembles a chat. `sink` only receives the mark of a simulated answer.
 struct Collecting<'a> {
     assembly: Assembly,
     sink: &'a mut dyn Sink,
@@ -175,7 +176,7 @@ impl Sink for Collecting<'_> {
     }
 }
 
-/// Hears chunks of a chat, tells events of a response.
+/// The sink that translates the chunks of a chat to the events of a response.
 struct Telling<'a> {
     teller: Teller,
     is_done: bool,

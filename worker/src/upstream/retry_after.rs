@@ -1,24 +1,25 @@
-//! What an upstream's headers say about another attempt: whether it makes sense, and after which time.
+//! Response headers about the next attempt: whether it makes sense, and the delay before it.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 
-/// Longest wait that an upstream may ask for.
+/// Longest delay that is accepted from an upstream.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Numbers above are seconds since 1970, and above the second milliseconds: no wait is so long.
+/// Larger numbers are points in time, as no delay is that long: above the first in seconds since 1970, above the
+/// second in milliseconds.
 const EPOCH_S: f64 = 1e9;
 const EPOCH_MS: f64 = 1e12;
 
-/// Families of rate headers, as `PREFIX-remaining-KIND` and `PREFIX-reset-KIND` (OpenAI and most) or
+/// Kinds of rate-limit headers: `PREFIX-remaining-KIND` and `PREFIX-reset-KIND` (OpenAI and most others), or
 /// `PREFIX-KIND-remaining` (Anthropic).
 const KINDS: [&str; 4] = ["requests", "tokens", "input-tokens", "output-tokens"];
 
-/// The time that the headers name: `retry-after-ms`, `x-ms-retry-after-ms` (Azure) or `Retry-After` (RFC 9110,
-/// section 10.2.3: seconds or one of three date forms; fractions as SDKs take them). Of several, the first that
-/// is valid counts, as in the SDKs of OpenAI and Anthropic. At most an hour; zero means at once.
+/// Returns the delay that the headers name: `retry-after-ms`, `x-ms-retry-after-ms` (Azure) or `Retry-After` (RFC 9110,
+/// section 10.2.3: seconds or one of three date forms; fractions are accepted, as in the SDKs). The first valid
+/// header counts, as in the SDKs of OpenAI and Anthropic. At most one hour; zero means at once.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let ms = ["retry-after-ms", "x-ms-retry-after-ms"];
     let of_ms = ms.iter().find_map(|name| bounded(number(headers, name)? / 1000.0));
@@ -26,8 +27,8 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     of_ms.or_else(of_seconds).or_else(|| Some(until(date(text(headers, "retry-after")?)?)))
 }
 
-/// The time after which a spent rate is whole again. The headers of rates come with every answer, so that they
-/// mean a wait only where the remaining count is 0.
+/// Returns the time until an exhausted rate limit is reset. These headers come with every answer, so they mean a
+/// delay only if the remaining count is 0.
 pub(crate) fn rate_reset(headers: &HeaderMap) -> Option<Duration> {
     let family = |remaining: &str, reset: &str| {
         (number(headers, remaining)? <= 0.0).then(|| moment(text(headers, reset)?)).flatten()
@@ -45,12 +46,12 @@ pub(crate) fn rate_reset(headers: &HeaderMap) -> Option<Duration> {
     KINDS.iter().filter_map(of_kind).chain(plain).max()
 }
 
-/// What `x-should-retry` says, which the SDKs of OpenAI and Anthropic obey.
+/// Returns the value of `x-should-retry`, which the SDKs of OpenAI and Anthropic obey.
 pub(crate) fn should_retry(headers: &HeaderMap) -> Option<bool> {
     text(headers, "x-should-retry")?.parse().ok()
 }
 
-/// `seconds` as a wait, at most [`MAX_RETRY_AFTER`]; `None` for what is none.
+/// Returns `seconds` as a delay of at most [`MAX_RETRY_AFTER`]; `None` if it is negative or not finite.
 pub(crate) fn bounded(seconds: f64) -> Option<Duration> {
     (seconds.is_finite() && seconds >= 0.0)
         .then(|| Duration::from_secs_f64(seconds.min(MAX_RETRY_AFTER.as_secs_f64())))
@@ -64,20 +65,20 @@ fn number(headers: &HeaderMap, name: &str) -> Option<f64> {
     text(headers, name)?.parse().ok()
 }
 
-/// A date in one of the forms of RFC 9110, section 5.6.7, or of RFC 5322.
+/// Parses a date in one of the forms of RFC 9110, section 5.6.7, or of RFC 5322.
 fn date(text: &str) -> Option<Timestamp> {
     let http = httpdate::parse_http_date(text).ok();
     let http = http.and_then(|at| Timestamp::try_from(at).ok());
     http.or_else(|| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp()))
 }
 
-/// The wait until `at`, zero for a time that has passed.
+/// Returns the time until `at`; zero if it has passed.
 fn until(at: Timestamp) -> Duration {
     let seconds = at.duration_since(Timestamp::now()).as_secs_f64().max(0.0);
     bounded(seconds).unwrap_or_default()
 }
 
-/// A wait as the rate headers write it: `1m2.5s`, `20ms`, seconds, seconds or milliseconds since 1970, RFC 3339.
+/// Parses a delay of a rate-limit header: `1m2.5s`, `20ms`, seconds, seconds or milliseconds since 1970, RFC 3339.
 fn moment(text: &str) -> Option<Duration> {
     if let Ok(number) = text.parse::<f64>() {
         let of_epoch = |ms: f64| bounded(((ms - now_ms()) / 1000.0).max(0.0));
@@ -94,7 +95,7 @@ fn now_ms() -> f64 {
     Timestamp::now().as_duration().as_secs_f64() * 1000.0
 }
 
-/// Numbers with their units, such as `1h2m3.5s`.
+/// Parses numbers with units, such as `1h2m3.5s`.
 fn spans(mut text: &str) -> Option<Duration> {
     let mut seconds = 0.0;
     while !text.is_empty() {

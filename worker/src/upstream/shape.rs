@@ -1,6 +1,6 @@
-//! The shape that an answer of each endpoint has at least: what the SDKs of that endpoint read without asking.
+//! The minimal shape of the answers of each endpoint: the fields that SDKs read without a check.
 //!
-//! The check borrows from the body and builds no tree. It also finds errors that came under a status of success.
+//! The check borrows from the body and builds no tree. It also finds errors under a success status.
 
 use causeway_queue::json::{RawObject, items};
 use serde::de::IgnoredAny;
@@ -16,12 +16,12 @@ pub(crate) enum Endpoint {
     Embeddings,
     Responses,
     Messages,
-    /// Another one, whose answers are JSON of any shape.
+    /// Any other endpoint; its answers are JSON of any shape.
     Other,
 }
 
 impl Endpoint {
-    /// The endpoint that a call to `url` reaches.
+    /// Returns the endpoint of a call to `url`.
     pub(crate) fn of(url: &str) -> Self {
         let path = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
         let ends = |end: &str| path.ends_with(end);
@@ -41,20 +41,20 @@ impl Endpoint {
     }
 }
 
-/// What a body is.
+/// The classification of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// An answer of the endpoint.
     Answer,
     /// An error.
     Error,
-    /// JSON that ends too early.
+    /// JSON that ends too early; with the reason.
     Half(String),
     /// Neither; with the reason.
     Other(String),
 }
 
-/// The shape of `body`, the answer of `endpoint`.
+/// Classifies `body`, the answer of `endpoint`.
 pub(crate) fn shape(endpoint: Endpoint, body: &str) -> Shape {
     let body = body.trim_start();
     let read = match body.as_bytes().first() {
@@ -82,7 +82,7 @@ fn of_list(list: &[&RawValue], endpoint: Endpoint) -> Shape {
     }
 }
 
-/// The shape of JSON that is no object.
+/// Classifies JSON that is not an object.
 fn of_another(endpoint: Endpoint) -> Shape {
     match endpoint {
         Endpoint::Other => Shape::Answer,
@@ -90,11 +90,11 @@ fn of_another(endpoint: Endpoint) -> Shape {
         | Endpoint::Completions
         | Endpoint::Embeddings
         | Endpoint::Responses
-        | Endpoint::Messages => Shape::Other("JSON that is no object".to_owned()),
+        | Endpoint::Messages => Shape::Other("JSON that is not an object".to_owned()),
     }
 }
 
-/// The shape of `object`. Of members with one name the last one counts, as in the parsers of the SDKs.
+/// Classifies `object`. Of fields with the same name the last one counts, as in the parsers of the SDKs.
 fn of_object(object: &RawObject<'_>, endpoint: Endpoint) -> Shape {
     let choices = objects(object, "choices");
     if is_error(object) || choices.iter().any(|choice| says(choice, "error")) {
@@ -114,7 +114,7 @@ fn of_object(object: &RawObject<'_>, endpoint: Endpoint) -> Shape {
         }
         Endpoint::Other => (true, ""),
     };
-    // These speak of an error only where there is no answer.
+    // These fields mean an error only if the object is not an answer.
     let words = ["message", "detail", "errors", "msg", "code"];
     match fits {
         true => Shape::Answer,
@@ -123,7 +123,7 @@ fn of_object(object: &RawObject<'_>, endpoint: Endpoint) -> Shape {
     }
 }
 
-/// True for what says that it is an error.
+/// True if the object identifies itself as an error.
 fn is_error(object: &RawObject<'_>) -> bool {
     let is = |name: &str, json: &str| object.get(name) == Some(json);
     ["error", "error_type", "error_message"].into_iter().any(|name| says(object, name))
@@ -131,7 +131,7 @@ fn is_error(object: &RawObject<'_>) -> bool {
         || is("object", "\"response\"") && is("status", "\"failed\"")
 }
 
-/// The items of the list `name`; none where it is no list, or an item is no object.
+/// Returns the items of the list `name`; none if it is not a list, or an item is not an object.
 fn objects<'a>(object: &RawObject<'a>, name: &str) -> Vec<RawObject<'a>> {
     let items = object.get(name).and_then(items).unwrap_or_default();
     let objects: Result<_, _> = items.into_iter().map(RawObject::parse).collect();
@@ -146,7 +146,7 @@ fn starts(object: &RawObject<'_>, name: &str, opening: &[char]) -> bool {
     object.get(name).is_some_and(|json| json.starts_with(opening))
 }
 
-/// True if the field `name` says something: some servers send an empty `error` with each answer.
+/// True if the field `name` is neither null nor empty: some servers send an empty `error` with each answer.
 fn says(object: &RawObject<'_>, name: &str) -> bool {
     object.get(name).is_some_and(|json| !is_empty(json))
 }

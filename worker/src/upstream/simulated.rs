@@ -1,7 +1,7 @@
-//! An upstream whose answers are made up: for a first look, for tests and for load.
+//! A simulated upstream: for first steps, tests and load.
 //!
-//! [`Simulated::reply`] says what is answered and when each piece comes; the HTTP server of
-//! `causeway simulate` and the [`Upstream`] in the process both walk through it.
+//! [`Simulated::reply`] plans an answer and the time of each of its pieces. The HTTP server of `causeway simulate`
+//! and the in-process [`Upstream`] both execute that plan.
 
 mod wire;
 
@@ -25,46 +25,46 @@ use serde_json::{Value, json};
 use self::wire::{Frame, Piece, Shape, opening};
 use super::{Answer, Call, Failure, Refusal, Sink, StreamEvent, Upstream};
 
-/// The name of its model.
+/// The name of the simulated model.
 pub const MODEL: &str = "simulated";
 
-/// What it serves.
+/// The endpoints of the simulation.
 pub const URLS: [&str; 4] =
     ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/messages"];
 
-/// Filler for answers: one word a token.
+/// The words of answers, one per token.
 const WORDS: [&str; 8] = ["and", "so", "the", "answer", "goes", "on", "word", "by"];
 
-/// How the simulation answers.
+/// The settings of the simulation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimulatedSettings {
-    /// Until the first token. Default 200 ms.
+    /// Delay of the first token. Default 200 ms.
     pub ttft: Duration,
     /// Tokens per second after the first. Default 50.
     pub tokens_per_s: f64,
     /// Tokens of an answer, unless the request allows fewer. Default 64.
     pub tokens: u32,
-    /// How long every call takes in all; replaces the two times above.
+    /// Duration of every call; it replaces the two times above.
     pub call: Option<Duration>,
-    /// Whether each token is its number and the time at which it is due, such as `17@1764090000123`
-    /// (milliseconds since 1970), instead of a word: for measurements. Default false.
+    /// True if each token is a stamp instead of a word: its number and due time, such as `17@1764090000123`
+    /// (milliseconds since 1970). For measurements. Default false.
     pub stamps: bool,
-    /// What failures are drawn by: the same seed, the same failures in the same order. Default 1.
+    /// Seed of the failures: the same seed yields the same failures in the same order. Default 1.
     pub seed: u64,
-    /// How often it fails.
+    /// The shares of calls that fail.
     pub failures: FailureMix,
 }
 
-/// Shares of calls that fail, each from 0 to 1, together at most 1.
+/// Shares of calls that fail; each from 0 to 1, together at most 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FailureMix {
     /// Refused with 429.
     pub rate_limited: f64,
-    /// The `Retry-After` of those. Default 1 s.
+    /// `Retry-After` of the calls refused with 429. Default 1 s.
     pub retry_after: Duration,
     /// Refused with 500.
     pub error: f64,
-    /// Silent for ever.
+    /// Never answered.
     pub hang: f64,
     /// Cut in the middle of the answer.
     pub cut: f64,
@@ -91,7 +91,7 @@ impl Default for SimulatedSettings {
     }
 }
 
-/// The simulation.
+/// The simulated upstream.
 #[derive(Debug)]
 pub struct Simulated {
     settings: SimulatedSettings,
@@ -99,42 +99,42 @@ pub struct Simulated {
     clock: Arc<SystemClock>,
 }
 
-/// What is answered: a status, then pieces, each after its delay, then the ending.
+/// A planned answer: a status, then pieces, each after its delay, then the ending.
 #[derive(Debug)]
 pub struct Reply {
     /// The HTTP status.
     pub status_code: u16,
-    /// The `Retry-After` to send.
+    /// The value of `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// Whether the pieces are the data of events rather than one JSON body.
+    /// True if the pieces are the data of events, false if the piece is a JSON body.
     pub stream: bool,
-    /// What comes after the last piece.
+    /// The end after the last piece.
     pub ending: Ending,
     pieces: std::vec::IntoIter<(Duration, Piece)>,
     frame: Frame,
     stamps: Option<Stamps>,
 }
 
-/// Numbers tokens, and says when each is due.
+/// The generator of stamps.
 #[derive(Debug)]
 struct Stamps {
     clock: Arc<SystemClock>,
     next: u64,
 }
 
-/// How a reply ends.
+/// The end of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// As it should.
+    /// A complete answer.
     Complete,
-    /// It never ends.
+    /// The answer never ends.
     Hang,
     /// The connection breaks.
     Cut,
 }
 
 impl Reply {
-    /// The next piece: after how long, and the data (of an event, or the body).
+    /// Returns the next piece: its delay, and the data (of an event, or the body).
     pub fn next_piece(&mut self) -> Option<(Duration, String)> {
         let (after, piece) = self.pieces.next()?;
         let piece = match &mut self.stamps {
@@ -146,7 +146,7 @@ impl Reply {
 }
 
 impl Stamps {
-    /// The piece that comes after this time, with a stamp in the place of its word.
+    /// Replaces the word of a piece by a stamp that is due after `after`.
     fn put_on(&mut self, piece: Piece, after: Duration) -> Piece {
         let mut stamp = || {
             let number = self.next;
@@ -166,7 +166,7 @@ impl Stamps {
     }
 }
 
-/// What a request asks, as far as the simulation cares.
+/// The part of a request that the simulation uses.
 struct Asked {
     model: String,
     prompt: String,
@@ -176,13 +176,13 @@ struct Asked {
 }
 
 impl Simulated {
-    /// A simulation that answers so.
+    /// Creates a simulation.
     #[must_use]
     pub fn new(settings: SimulatedSettings) -> Self {
         Self { settings, calls: AtomicU64::new(0), clock: Arc::default() }
     }
 
-    /// What the request of `body` to `url` is answered with.
+    /// Plans the answer to the request of `body` to `url`.
     #[must_use]
     pub fn reply(&self, url: &str, body: &[u8]) -> Reply {
         let Ok(request) = serde_json::from_slice::<Value>(body) else {
@@ -193,6 +193,7 @@ impl Simulated {
             return refuse(404, None, &message, "unknown_route");
         }
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        // The number of the call is part of the seed: a run has the same failures, however its calls interleave.
         let mut draw = SmallRng::seed_from_u64(self.settings.seed.wrapping_add(number));
         let drawn: f64 = draw.random();
         let mix = &self.settings.failures;
@@ -259,7 +260,7 @@ impl Simulated {
         }
     }
 
-    /// How long a whole answer takes.
+    /// Returns the duration of a whole answer.
     fn whole(&self, tokens: usize) -> Duration {
         self.settings.call.unwrap_or_else(|| {
             let rest = u32::try_from(tokens.saturating_sub(1)).unwrap_or(u32::MAX);

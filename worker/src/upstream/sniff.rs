@@ -1,9 +1,9 @@
-//! What a body is, by its first bytes: servers send JSON, streams and web pages under each other's types.
+//! Detection of the kind of a body by its first bytes: servers send JSON, streams and web pages under wrong types.
 
-/// What a body is.
+/// The kind of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Nothing, or nothing but blanks.
+    /// An empty body, or only blanks.
     Empty,
     Json,
     Events,
@@ -12,18 +12,18 @@ pub(super) enum Kind {
     Text,
 }
 
-/// What the lines of a stream begin with.
+/// The beginnings of the lines of an event stream.
 const FIELDS: [&[u8]; 5] = [b":", b"data", b"event", b"id", b"retry"];
 
-/// The kind of a body that begins with `start`, without a byte order mark; `None` where more is needed, which never is with `is_all`.
-/// `is_events` says that its content type is that of a stream.
+/// Detects the kind of a body that begins with `start` (without a byte order mark). Returns `None` if more bytes are
+/// needed, which is never the case if `is_all`. `is_events`: the content type is that of an event stream.
 pub(super) fn sniff(start: &[u8], is_events: bool, is_all: bool) -> Option<Kind> {
     let start = start.trim_ascii_start();
     let Some(first) = start.first() else { return is_all.then_some(Kind::Empty) };
     let is_field = |field: &&[u8]| start.starts_with(field);
     let may_be_field = |field: &&[u8]| !is_all && field.starts_with(start);
     Some(match first {
-        // Servers whose stream fails at its start send one JSON body under the type of a stream.
+        // A server whose stream fails at its start sends one JSON body under the type of a stream.
         b'{' | b'[' => Kind::Json,
         b'<' => Kind::Page,
         _ if is_events || FIELDS.iter().any(is_field) => Kind::Events,

@@ -1,8 +1,8 @@
-//! Server-sent events (WHATWG HTML, section 9.2) as a byte stream brings them.
+//! A parser of server-sent events (WHATWG HTML, section 9.2) in a byte stream.
 //!
-//! Two deviations: a line `error: …`, which older llama.cpp servers send, is read as an event of
-//! the name `error` with this data, and an event of that name is dispatched even without data.
-//! `id` and `retry` are of no use here: no stream of a model can be resumed.
+//! Two deviations: a line `error: …`, which older llama.cpp servers send, is an event with the name `error` and
+//! these data; and an event with that name is dispatched even without data. `id` and `retry` are ignored, because
+//! no model stream can be resumed.
 
 use std::{borrow::Cow, ops::ControlFlow};
 
@@ -10,21 +10,21 @@ use memchr::memchr2;
 
 use super::{Failure, StreamEvent};
 
-/// The name of the events that report an error.
+/// The name of events that report an error.
 const ERROR: &str = "error";
 
-/// The byte order mark that a stream may begin with, in UTF-8.
+/// The byte order mark of UTF-8, with which a stream may begin.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Puts events together from pieces of any size.
+/// The parser; it accepts pieces of any size.
 #[derive(Debug)]
 pub struct EventReader {
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line whose end has not arrived.
     line: Vec<u8>,
     name: String,
     data: String,
     has_data: bool,
-    /// True if the last piece ended with a CR: a LF that follows belongs to it.
+    /// True if the last piece ended with CR: a following LF belongs to it.
     after_return: bool,
     is_at_start: bool,
     bytes: usize,
@@ -32,7 +32,7 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    /// A reader of a stream of at most `max_bytes` bytes, everything in it counted.
+    /// Returns a parser of a stream of at most `max_bytes` bytes, comments and field names included.
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         let (line, name, data) = Default::default();
@@ -48,11 +48,11 @@ impl EventReader {
         }
     }
 
-    /// Takes the next piece and calls `sink` with every event that it completes. `Break`: the sink
-    /// wants no more; what follows in the piece is not read.
+    /// Parses the next piece, and calls `sink` with every event that it completes. If the sink returns `Break`, the
+    /// rest of the piece is not read.
     ///
     /// # Errors
-    /// [`Failure::TooLarge`] when the stream exceeds its bound, and the errors of `sink`.
+    /// [`Failure::TooLarge`] if the stream exceeds its limit, and the errors of `sink`.
     pub fn feed(
         &mut self,
         piece: &[u8],
@@ -86,13 +86,13 @@ impl EventReader {
         }
     }
 
-    /// The bytes that are kept until their event ends.
+    /// Returns the number of bytes that are buffered until their event ends.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.line.len() + self.name.len() + self.data.len()
     }
 
-    /// Reads the line that ends with `last`.
+    /// Parses the line that ends with `last`.
     fn end_line(
         &mut self,
         last: &[u8],
@@ -113,7 +113,7 @@ impl EventReader {
         }
         self.field(line);
         if let Cow::Owned(mut buffer) = whole {
-            // Keeps the allocation for the next line that comes in parts.
+            // Keeps the allocation for the next line that arrives in parts.
             buffer.clear();
             self.line = buffer;
         }
@@ -142,8 +142,7 @@ impl EventReader {
             }
             None => (line, None),
         };
-        // A line break is never part of a character, so characters that are cut between two pieces
-        // are whole here.
+        // A line break is never within a character, so a character that was cut between two pieces is whole here.
         let value = || String::from_utf8_lossy(value.unwrap_or_default());
         match field {
             b"data" => self.add(&value()),

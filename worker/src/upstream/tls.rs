@@ -1,4 +1,4 @@
-//! TLS to upstreams: which roots are trusted, and which certificate is presented.
+//! TLS to upstreams: the trusted roots and the client certificate.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,16 +20,16 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-/// The files that TLS to an upstream needs, each in PEM form.
+/// The TLS files of an upstream, each in PEM form.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificates that are trusted beside the system's roots.
+    /// Certificates that are trusted in addition to the system's roots.
     pub ca: Option<PathBuf>,
-    /// The certificate, with its chain, to present to a server that wants one, and its private key.
+    /// The client certificate with its chain, for servers that require one, and its private key.
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
-/// The reason for which TLS cannot be set up.
+/// The reason why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidTls {
     /// The file cannot be read, or its PEM is damaged.
@@ -40,15 +40,15 @@ pub enum InvalidTls {
         /// The cause.
         error: pem::Error,
     },
-    /// The file has nothing of this kind.
+    /// The file has no item of the required kind.
     #[error("{} has no {missing} in PEM form (-----BEGIN …)", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
-        /// The missing content.
+        /// The missing kind of item.
         missing: &'static str,
     },
-    /// The certificates are damaged, or the key does not fit.
+    /// The certificates are damaged, or the key does not match.
     #[error("cannot use {}: {error}", path.display())]
     Unusable {
         /// The file.
@@ -70,8 +70,8 @@ static SYSTEM: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
     found.certs
 });
 
-/// The TLS of a client that trusts the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` where they are
-/// set) and those of `files`.
+/// Returns the TLS configuration of a client. It trusts the system's roots (or those of `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR`) and those of `files`.
 ///
 /// # Errors
 /// If one of the `files` is unusable.
@@ -85,7 +85,7 @@ pub(super) fn configuration(files: &TlsFiles) -> Result<ClientConfig, InvalidTls
         own.iter().try_for_each(|root| roots.add(root.clone())).map_err(unusable)?;
         trusted.extend(own);
     }
-    // Certificates of the system that are damaged or of unknown form are skipped.
+    // Damaged or unknown certificates of the system are skipped.
     roots.add_parsable_certificates(trusted.iter().cloned());
     let verifier = Verifier::new(roots, trusted, &provider);
     let builder = ClientConfig::builder_with_provider(provider)
@@ -121,12 +121,11 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, InvalidTls> {
     })
 }
 
-/// Verifies servers by webpki and, as curl does, by the certificate itself where it is among the trusted
-/// ones. It takes a trusted certificate as an issuer only, so it refuses the usual self-signed
-/// certificate, which OpenSSL marks as a CA.
+/// Verifies servers by webpki, and accepts a certificate that is itself trusted, as curl does. webpki accepts trusted
+/// certificates as issuers only, so it refuses the usual self-signed certificate, which OpenSSL marks as a CA.
 #[derive(Debug)]
 struct Verifier {
-    /// `None` without any root.
+    /// `None` if there are no roots.
     inner: Option<Arc<WebPkiServerVerifier>>,
     trusted: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
@@ -140,21 +139,21 @@ impl Verifier {
     ) -> Self {
         let inner =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-        // Fails only without roots: upstreams without TLS work then, the others are refused by name.
+        // Fails only without roots: upstreams without TLS still work, and the others get a clear error.
         let inner = inner.build().ok();
         Self { inner, trusted, provider: Arc::clone(provider) }
     }
 }
 
-/// True if the certificate is good but for its issuer. webpki checks the dates before it looks for the
-/// issuer, so they hold.
+/// True if only the issuer of the certificate is wrong. webpki checks the dates before it looks for the issuer, so
+/// the dates are valid.
 fn is_about_issuer(error: &Error) -> bool {
     let Error::InvalidCertificate(error) = error else { return false };
     matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature)
         || is_about_ca(error)
 }
 
-/// True if the certificate is marked as a CA, which webpki takes for no server's.
+/// True if the certificate is marked as a CA, which webpki does not accept as a server's.
 fn is_about_ca(error: &CertificateError) -> bool {
     let CertificateError::Other(other) = error else { return false };
     other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
@@ -177,6 +176,7 @@ impl ServerCertVerifier for Verifier {
         let verified =
             inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let Err(error) = verified else { return verified };
+        // The server name is still checked: a trusted certificate is valid for its own names only.
         if is_about_issuer(&error) && self.trusted.iter().any(|trusted| trusted == end_entity) {
             verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
             return Ok(ServerCertVerified::assertion());

@@ -1,6 +1,7 @@
-//! Sends events to webhooks: signed, to permitted addresses only, in bounded time. What the receiver
-//! answers is its status and nothing else: its body is not kept, so that a webhook shows its tenant
-//! nothing of what answers there.
+//! Delivery of webhook events: signed, to permitted addresses only, within a time-out.
+//!
+//! Only the status of the receiver's answer is kept. The body is discarded: otherwise tenants could use a webhook to
+//! read from addresses that only the worker can reach.
 
 mod receivers;
 mod secret;
@@ -24,20 +25,20 @@ use super::{
     client::bounded, retry_after::retry_after, tls,
 };
 
-/// The header, and the field of a delivery's job, that names the event: the same at every attempt.
+/// The header, and the field of the delivery's job, with the id of the event; equal for all attempts.
 pub const EVENT_ID: &str = "webhook-id";
 
-/// How long until the connection stands.
+/// Time-out of a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long an idle connection to a receiver is kept, and how many of them to one host.
+/// Time-out of an idle connection to a receiver, and most idle connections to one host.
 const IDLE: (Duration, usize) = (Duration::from_secs(30), 2);
 
-/// Most of an answer's body that is read, to use its connection again, and how long that may take.
+/// Limits of reading an answer's body, which is only done so that its connection can be reused.
 const MAX_ANSWER_BYTES: usize = 4 << 10;
 const DISCARD: Duration = Duration::from_secs(1);
 
-/// Sends events.
+/// The sender of webhook events.
 #[derive(Debug)]
 pub struct Deliverer {
     client: Client,
@@ -48,19 +49,19 @@ pub struct Deliverer {
 }
 
 impl Deliverer {
-    /// Signs by `signing` and sends to public addresses and what is `allowed`; an attempt takes
-    /// `timeout` at most.
+    /// Creates a deliverer that signs by `signing` and sends to public and `allowed` addresses; `timeout` bounds an
+    /// attempt.
     ///
     /// # Errors
-    /// When the HTTP client cannot be made.
+    /// If the HTTP client cannot be created.
     pub fn new(
         signing: Signing,
         allowed: Allowed,
         timeout: Duration,
     ) -> Result<Self, InvalidUpstream> {
         let allowed = Arc::new(allowed);
-        // Never through a proxy, not even one that the environment names: the proxy would resolve the
-        // receiver's name, and the guard would not see the address.
+        // No proxy, not even one from the environment: the proxy would resolve the receiver's name, and the resolver
+        // below could not check the address.
         let client = bounded(Client::builder())
             .dns_resolver(Guarded(Arc::clone(&allowed)))
             .tls_backend_preconfigured(tls::configuration(&TlsFiles::default())?)
@@ -71,10 +72,10 @@ impl Deliverer {
         Ok(Self { client, allowed, signing, timeout, receivers: Receivers::default() })
     }
 
-    /// The receiver, unless what its URL spells out is forbidden.
+    /// Parses the receiver's URL. Fails if its host is written as a forbidden address.
     fn receiver(&self, url: &str) -> Result<Url, Failure> {
         let url: Url =
-            url.parse().map_err(|_| Failure::Unsendable(format!("{url:?} is no URL")))?;
+            url.parse().map_err(|_| Failure::Unsendable(format!("{url:?} is not a URL")))?;
         let host = url.host_str().unwrap_or_default();
         if self.allowed.permits_spelling(host) {
             return Ok(url);
@@ -115,8 +116,8 @@ impl Deliverer {
     }
 }
 
-/// Reads a short body to its end, so that the connection can be used again. The status has said all:
-/// a body that is long or breaks off changes nothing.
+/// Reads a short body to its end, so that its connection can be reused. The status is the result: a body that is
+/// long or breaks off changes nothing.
 async fn discard(response: &mut Response) {
     let read = async {
         let mut left = MAX_ANSWER_BYTES;
@@ -125,7 +126,7 @@ async fn discard(response: &mut Response) {
             left = rest;
         }
     };
-    // Running into the time-out is one of the ways in which this is meant to end.
+    // A time-out is an expected end.
     drop(timeout(DISCARD, read).await);
 }
 
@@ -145,7 +146,7 @@ impl Upstream for Deliverer {
     }
 }
 
-/// Returns the reaction of the receiver to a delivery.
+/// Classifies the result of a delivery as a reaction of the receiver.
 fn seen(delivered: &Result<Answer, Failure>) -> Seen {
     match delivered {
         Ok(_)
@@ -168,17 +169,17 @@ fn seen(delivered: &Result<Answer, Failure>) -> Seen {
     }
 }
 
-/// Why an address is not sent to.
+/// The message about a forbidden address.
 const FORBIDDEN: &str =
     "is no public address; webhooks.allow in the configuration can allow others";
 
-/// Resolves names, and keeps only the permitted addresses of each. Addresses that a URL spells out do
-/// not come here: see [`Deliverer::receiver`].
+/// A resolver that returns only the permitted addresses of a name. Addresses in a URL are not resolved:
+/// [`Deliverer::receiver`] checks them.
 #[derive(Debug)]
 struct Guarded(Arc<Allowed>);
 
-/// A name that has no permitted address. The error reads the same for a name that does not exist: tenants must not
-/// learn from it which names there are inside, or what they resolve to.
+/// A name without a permitted address. The message is the same for a name that does not exist: otherwise tenants
+/// could learn internal names and their addresses.
 #[derive(Debug, thiserror::Error)]
 #[error("the name has no public address; webhooks.allow in the configuration can allow others")]
 struct Forbidden;
@@ -189,7 +190,7 @@ impl Resolve for Guarded {
         Box::pin(async move {
             let found = match lookup_host((name.as_str(), 0)).await {
                 Ok(found) => found,
-                // The system lacks something, which says nothing about the name.
+                // The system lacks a resource, which reveals nothing about the name.
                 Err(error) if error.raw_os_error().is_some() => return Err(error.into()),
                 Err(error) => {
                     let name = name.as_str();

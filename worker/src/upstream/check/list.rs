@@ -1,4 +1,4 @@
-//! Lists of models, in the forms that servers have.
+//! Lists of models, in the forms that servers use.
 
 use serde_json::{Map, Value};
 
@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 pub struct ListedModel {
     /// Its name.
     pub id: String,
-    /// All fields that the upstream lists for it.
+    /// All fields of its entry.
     pub fields: Map<String, Value>,
 }
 
-/// The models of `{"data": […]}` (OpenAI, Anthropic), of a bare list, or of `{"models": […]}`.
+/// Returns the models of `{"data": […]}` (OpenAI, Anthropic), of a bare list, or of `{"models": […]}`.
 pub(super) fn read(json: Value) -> Option<Vec<ListedModel>> {
     let models = match json {
         Value::Array(models) => models,
@@ -36,8 +36,8 @@ fn model(json: Value) -> Option<ListedModel> {
     Some(ListedModel { id, fields })
 }
 
-/// True if `listed` is the model that callers name `name`. Some servers list `models/NAME` or `NAME:latest`
-/// and accept the short name too.
+/// True if `listed` is the model that clients call `name`. Some servers list `models/NAME` or `NAME:latest` and
+/// accept the short name too.
 pub(super) fn is_named(listed: &str, name: &str) -> bool {
     let rest = listed.strip_suffix(name);
     listed == name

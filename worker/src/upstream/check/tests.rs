@@ -95,7 +95,7 @@ async fn a_wrong_key_is_told_from_a_missing_one() {
     let said = UpstreamClient::of(&address, Some("sk-12345")).check(&[]).await.to_string();
     assert!(said.contains("401 Unauthorized (Incorrect API key ***): the key is not"), "{said}");
     let said = UpstreamClient::of(&address, None).check(&[]).await.to_string();
-    assert!(said.contains("it wants a key"), "{said}");
+    assert!(said.contains("it requires a key"), "{said}");
     let (port, _tasks) = server(&[("/v1/models", "403 Forbidden", "application/json", "{}")]).await;
     let said =
         UpstreamClient::of(&format!("http://127.0.0.1:{port}/v1"), Some("k")).check(&[]).await;

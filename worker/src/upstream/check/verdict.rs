@@ -1,4 +1,4 @@
-//! The verdict on an upstream: what is wrong, and how to correct it.
+//! The verdict on an upstream: its problem, and the remedy.
 
 use std::fmt;
 
@@ -7,22 +7,22 @@ use reqwest::StatusCode;
 use super::{Probe, list::is_named};
 use crate::upstream::{Address, UpstreamClient};
 
-/// Most models that are named in a message.
+/// Most models in a message.
 const MAX_NAMED: usize = 5;
 
 /// The result of a check of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckResult {
-    /// It answers and lists the configured models; the number of all that it lists.
+    /// It answers and lists the configured models; with the number of all listed models.
     Good(usize),
-    /// It answers, but does not list its models; the reason.
+    /// It answers, but does not list its models; with the reason.
     Unknown(String),
-    /// It cannot answer jobs; what is wrong, and how to correct it.
+    /// It cannot answer jobs; with the problem and the remedy.
     Wrong(String),
 }
 
 impl CheckResult {
-    /// `base` is not where the API begins, but `right` is.
+    /// Returns the verdict on a wrong base URL: the API is not at `base`, but at `right`.
     pub(super) fn elsewhere(base: &Address, right: &Address) -> Self {
         Self::Wrong(format!("there is no API at {base}, but at {right}: set `upstream` to that"))
     }
@@ -58,22 +58,22 @@ fn of_status(client: &UpstreamClient, status: StatusCode, said: String) -> Check
         StatusCode::UNAUTHORIZED if client.has_credentials() => {
             CheckResult::Wrong(format!("{said}: the key is not the right one; see `api_key_env`"))
         }
-        // Some keys may call models and not list them.
+        // Some keys may call models but not list them.
         StatusCode::FORBIDDEN if client.has_credentials() => CheckResult::Unknown(format!(
             "{said}: the key may not list models, or is not the right one"
         )),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CheckResult::Wrong(format!(
-            "{said}: it wants a key; name the variable that holds it in `api_key_env`"
+            "{said}: it requires a key; name the variable that holds it in `api_key_env`"
         )),
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => CheckResult::Wrong(format!(
-            "{said}: the proxy wants credentials; write http://user:password@host:port"
+            "{said}: the proxy requires credentials; write http://user:password@host:port"
         )),
         status if status.is_server_error() => CheckResult::Wrong(said),
         _ => CheckResult::Unknown(format!("{said}, which says nothing of its other endpoints")),
     }
 }
 
-/// Advice on a failed connection; empty if there is none.
+/// Returns the remedy for a failed connection; empty if there is none.
 fn advice(why: &str) -> &'static str {
     let is_of_other_scheme = ["InvalidContentType", "handshake eof", "invalid HTTP version"];
     if why.contains("UnknownIssuer") {

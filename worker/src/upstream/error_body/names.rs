@@ -1,6 +1,6 @@
-//! The names that providers give to errors, and the HTTP statuses that they stand for.
+//! The names of errors at the known providers, and the HTTP statuses that they correspond to.
 
-/// Names of a spent budget, in lower case. Waiting for a rate does not help; a person has to pay or raise it.
+/// Names of an exhausted budget, in lower case. Waiting does not help: a person has to pay or to raise the budget.
 const BUDGET_NAMES: [&str; 18] = [
     // OpenAI, and gateways that copy it.
     "insufficient_quota",
@@ -27,7 +27,7 @@ const BUDGET_NAMES: [&str; 18] = [
     "arrearage",
 ];
 
-/// Words of a spent budget, in lower case.
+/// Phrases about an exhausted budget, in lower case.
 const BUDGET_WORDS: [&str; 14] = [
     "exceeded your current quota",
     "no credit",
@@ -45,18 +45,18 @@ const BUDGET_WORDS: [&str; 14] = [
     "billing details",
 ];
 
-/// True for the name of a spent budget.
+/// True for the name of an exhausted budget.
 pub(super) fn is_budget_name(name: &str) -> bool {
     BUDGET_NAMES.contains(&name)
 }
 
-/// True for words that speak of a spent budget; `words` are in lower case.
+/// True for a message about an exhausted budget; `words` must be in lower case.
 pub(super) fn is_budget_words(words: &str) -> bool {
     BUDGET_WORDS.iter().any(|budget| words.contains(budget))
 }
 
-/// The HTTP status that a number in an error stands for. `FastChat`'s codes have five digits, of which 403xx are
-/// faults of the request.
+/// Returns the HTTP status for a number in an error. `FastChat`'s codes have five digits; its 403xx mean faults of
+/// the request.
 pub(super) fn status_of_number(number: u64) -> Option<u16> {
     match number {
         400..=599 => u16::try_from(number).ok(),
@@ -69,7 +69,7 @@ pub(super) fn status_of_number(number: u64) -> Option<u16> {
     }
 }
 
-/// The HTTP status that a name stands for; `name` is in lower case.
+/// Returns the HTTP status for a name, which must be in lower case.
 pub(super) fn status_of_name(name: &str) -> Option<u16> {
     Some(match name {
         "invalid_request_error"

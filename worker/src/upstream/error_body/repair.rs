@@ -1,8 +1,8 @@
-//! Reads the beginning of a JSON text: what was cut off is closed.
+//! Parses JSON that was cut: open strings, lists and objects are closed.
 
 use serde_json::Value;
 
-/// Parses `text`, or else its longest beginning that can be closed to a JSON object or list.
+/// Parses `text`; if that fails, its longest beginning that can be closed to a JSON object or list.
 pub(super) fn parse(text: &str) -> Option<Value> {
     let text = text.trim_start_matches('\u{feff}').trim();
     if !text.starts_with(['{', '[']) {
@@ -13,8 +13,8 @@ pub(super) fn parse(text: &str) -> Option<Value> {
     whole.or_else(|| closed().find_map(|text| serde_json::from_str(&text).ok()))
 }
 
-/// The text closed at its end, and closed behind its last complete field; `None` where it is nested more than
-/// [`MAX_OPEN`] deep.
+/// Returns the text closed at its end, and closed after its last complete field; `None` if it is nested more than
+/// [`MAX_OPEN`] levels deep.
 fn closed(text: &str) -> Option<[String; 2]> {
     let mut open = Vec::new();
     let (mut in_string, mut escaped) = (false, false);
@@ -35,7 +35,7 @@ fn closed(text: &str) -> Option<[String; 2]> {
             return None;
         }
     }
-    // An escape that is cut, such as `\u00`, would spoil the string.
+    // A cut escape, such as `\u00`, would make the string invalid.
     let end = match last_escape {
         Some(at) if in_string && text.len() - at < MAX_ESCAPE => at,
         Some(_) | None => text.len(),
@@ -47,7 +47,7 @@ fn closed(text: &str) -> Option<[String; 2]> {
     Some([at_end, at_comma])
 }
 
-/// Objects and lists in one another. JSON that is deeper is not parsed, and `open` is copied at each comma.
+/// Deepest nesting of objects and lists. serde_json does not parse deeper JSON, and `open` is copied at each comma.
 const MAX_OPEN: usize = 128;
 
 /// Bytes of the longest escape, `\uXXXX`.

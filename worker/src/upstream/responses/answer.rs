@@ -1,4 +1,4 @@
-//! The answer of a chat, as a response. Texts and numbers stay as they are written.
+//! Translates the answer of a chat to a response. Texts and numbers stay as they are written.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,12 @@ use crate::{
     upstream::{Failure, SIMULATED_ID},
 };
 
-/// The fields beside the choices of a chat, as they are written.
+/// The fields of a chat other than its choices, as they are written.
 pub(super) type Beside = HashMap<String, String>;
 
-/// Returns the response with the content of a chat's answer; the ids of its items have `name` in them.
+/// Returns the response that is equivalent to a chat's answer; the ids of its items contain `name`.
 pub(super) fn response(body: &[u8], name: &str) -> Result<Vec<u8>, Failure> {
-    let broken = |why: &str| Failure::Cut(format!("the answer is no chat completion: {why}"));
+    let broken = |why: &str| Failure::Cut(format!("the answer is not a chat completion: {why}"));
     let body = String::from_utf8_lossy(body);
     let chat = RawObject::parse(&body).map_err(|error| broken(&error.to_string()))?;
     let choice = json::at(&body, &["choices", "0"]).and_then(|json| RawObject::parse(json).ok());
@@ -43,7 +43,7 @@ pub(super) fn response(body: &[u8], name: &str) -> Result<Vec<u8>, Failure> {
     Ok(whole(&beside, choice.get("finish_reason"), &output).1.into_bytes())
 }
 
-/// The status and the response with this output.
+/// Returns the status and the response with this output.
 pub(super) fn whole(
     beside: &Beside,
     finish_reason: Option<&str>,
@@ -76,7 +76,7 @@ pub(super) fn whole(
     (status, format!("{{{}}}", fields.join(",")))
 }
 
-/// The tokens of a chat in the words of responses.
+/// Translates the usage of a chat to that of a response.
 fn usage(chat: &RawObject<'_>) -> String {
     let number = |object: &RawObject<'_>, name: &str| object.get(name)?.parse::<u64>().ok();
     let count = |name: &str| number(chat, name).unwrap_or(0);
@@ -99,17 +99,17 @@ fn usage(chat: &RawObject<'_>) -> String {
     .to_string()
 }
 
-/// A field of an object, as JSON.
+/// Returns a field of a JSON object.
 pub(super) fn field(name: &str, value: &str) -> String {
     format!("\"{name}\":{value}")
 }
 
-/// The inside of a text as it is written; `None` when `json` is something else.
+/// Returns the inside of a JSON string as it is written; `None` if `json` is not a string.
 pub(super) fn raw_text(json: &str) -> Option<&str> {
     json.strip_prefix('"')?.strip_suffix('"')
 }
 
-/// The text of a content, which may be in parts, as JSON writes it.
+/// Returns the JSON-escaped text of a content, whose parts are joined.
 pub(super) fn raw_content(content: &str) -> Option<String> {
     if let Some(text) = raw_text(content) {
         return Some(text.to_owned());
@@ -118,34 +118,34 @@ pub(super) fn raw_content(content: &str) -> Option<String> {
     Some(items(content)?.into_iter().filter_map(text_of).collect())
 }
 
-/// Returns the reasoning in a message or a delta, without its quotes. Servers have two names for it.
+/// Returns the reasoning in a message or a delta, without its quotes. Servers use two names for it.
 pub(super) fn reasoning<'a>(message: &RawObject<'a>) -> Option<&'a str> {
     let texts = ["reasoning_content", "reasoning"];
     let mut texts = texts.into_iter().filter_map(|name| raw_text(message.get(name)?));
     texts.find(|text| !text.is_empty())
 }
 
-/// Returns the id of an item, by which the API finds it again: `name` is that of its response. It repeats the mark in
-/// the id of a simulated chat.
+/// Returns the id of an item. The API finds the item by it: `name` is that of its response. The mark of a simulated
+/// chat is repeated in it.
 pub(super) fn item_id(kind: &str, name: &str, beside: &Beside, place: usize) -> String {
     let is_simulated = beside.get("id").is_some_and(|id| id.contains(SIMULATED_ID));
     let mark = if is_simulated { SIMULATED_ID } else { "" };
     format!("{kind}{mark}_{name}_{place}")
 }
 
-/// Returns reasoning in an output; its text is as JSON writes it. It is told as a summary, the one form of it
+/// Returns reasoning as an item of the output; its text is JSON-escaped. It is represented as a summary, the only form
 /// that all SDKs show.
 pub(super) fn reasoning_item(id: &str, text: &str, is_complete: bool) -> String {
     let summary = if is_complete { summary_part(text) } else { String::new() };
     format!(r#"{{"id":"{id}","type":"reasoning","summary":[{summary}]}}"#)
 }
 
-/// Returns the text of reasoning.
+/// Returns the text part of reasoning.
 pub(super) fn summary_part(text: &str) -> String {
     format!(r#"{{"type":"summary_text","text":"{text}"}}"#)
 }
 
-/// A message in an output; its text is as JSON writes it.
+/// Returns a message as an item of the output; its text is JSON-escaped.
 pub(super) fn message_item(id: &str, text: &str, is_complete: bool) -> String {
     let status = status(is_complete);
     let content = if is_complete { text_part(text) } else { String::new() };
@@ -154,12 +154,12 @@ pub(super) fn message_item(id: &str, text: &str, is_complete: bool) -> String {
     )
 }
 
-/// The text in a message.
+/// Returns the text part of a message.
 pub(super) fn text_part(text: &str) -> String {
     format!(r#"{{"type":"output_text","text":"{text}","annotations":[],"logprobs":[]}}"#)
 }
 
-/// A function call in an output. A call without an id gets one of its item.
+/// Returns a function call as an item of the output. A call without an id gets one derived from its item's.
 pub(super) fn call_item(id: &str, call: &Said<'_>, is_complete: bool) -> String {
     let (status, Said { name, arguments, .. }) = (status(is_complete), call);
     let call_id =

@@ -1,5 +1,5 @@
-//! The instructions and the input of a response request, as the messages of a chat. Values are passed on as
-//! they are written.
+//! Translates the instructions and the input of a response request to the messages of a chat. Values stay as they
+//! are written.
 
 use causeway_queue::json::{RawObject, items};
 
@@ -12,12 +12,12 @@ use super::{
 enum Message {
     /// A message as JSON.
     Whole(String),
-    /// An assistant's turn. Its items stand together in the input and are one message of a chat: templates of
-    /// models refuse two messages of an assistant in a row.
+    /// An assistant's turn. Its items are adjacent in the input and form one message of a chat, because the chat
+    /// templates of some models refuse two assistant messages in a row.
     Turn(Turn),
 }
 
-/// The parts of an assistant's turn, as JSON; texts without their quotes.
+/// The parts of an assistant's turn as JSON; texts without their quotes.
 #[derive(Default)]
 struct Turn {
     reasoning: String,
@@ -44,7 +44,7 @@ impl Turn {
     }
 }
 
-/// Returns the messages with the same meaning as the instructions and the input.
+/// Returns the messages that are equivalent to the instructions and the input.
 pub(super) fn messages(request: &RawObject<'_>) -> Result<String, String> {
     let message =
         |role: &str, text: &str| Message::Whole(format!(r#"{{"role":"{role}","content":{text}}}"#));
@@ -62,7 +62,7 @@ pub(super) fn messages(request: &RawObject<'_>) -> Result<String, String> {
     }
     let messages = messages.into_iter().filter_map(|message| match message {
         Message::Whole(message) => Some(message),
-        // Reasoning without an answer, whose turn was cut.
+        // Reasoning without an answer: its turn was cut.
         Message::Turn(turn) if turn.is_empty() => None,
         Message::Turn(turn) => Some(turn.message()),
     });
@@ -103,6 +103,7 @@ fn add(messages: &mut Vec<Message>, item: &str) -> Result<(), String> {
 }
 
 fn add_message(messages: &mut Vec<Message>, item: &RawObject<'_>) -> Result<(), String> {
+    // Many servers know `system` only; `developer` is its newer name.
     let role = match item.get("role") {
         Some("\"developer\"") => "\"system\"",
         Some(role) if role.starts_with('"') => role,
@@ -116,8 +117,8 @@ fn add_message(messages: &mut Vec<Message>, item: &RawObject<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Adds an item to the assistant's turn that it belongs to. A call follows the text of its turn; a text or
-/// reasoning behind a text begins another turn.
+/// Adds an item to the assistant's turn that it belongs to. A call continues the turn of the preceding text; a text or
+/// reasoning after a text starts another turn.
 fn in_turn(messages: &mut Vec<Message>, is_call: bool, add: impl FnOnce(&mut Turn)) {
     match messages.last_mut() {
         Some(Message::Turn(turn)) if is_call || turn.is_empty() => add(turn),
@@ -129,7 +130,7 @@ fn in_turn(messages: &mut Vec<Message>, is_call: bool, add: impl FnOnce(&mut Tur
     }
 }
 
-/// Returns the text of a reasoning item: its own words, else their summary. Encrypted reasoning has none.
+/// Returns the text of a reasoning item: its content, else its summary. Encrypted reasoning has none.
 fn reasoning(item: &RawObject<'_>) -> String {
     let texts = |name: &str| -> String {
         let parts = item.get(name).and_then(items).unwrap_or_default();
@@ -139,8 +140,8 @@ fn reasoning(item: &RawObject<'_>) -> String {
     Some(texts("content")).filter(|text| !text.is_empty()).unwrap_or_else(|| texts("summary"))
 }
 
-/// Returns the content of a message for a chat: one text if all parts are texts, as servers without vision take
-/// no list; else the list of the parts.
+/// Returns the content of a message for a chat: one text if all parts are texts, because servers without vision
+/// accept no list; otherwise the list of the parts.
 fn content(content: &str) -> Result<String, String> {
     if content.starts_with('"') {
         return Ok(content.to_owned());
@@ -157,13 +158,13 @@ fn content(content: &str) -> Result<String, String> {
     Ok(format!("[{}]", parts?.join(",")))
 }
 
-/// Returns the text of a part without its quotes; `None` if it is something else.
+/// Returns the text of a part without its quotes; `None` if it is not a text.
 fn text_of<'a>(part: &RawObject<'a>) -> Option<&'a str> {
     let name = if part.get("type") == Some("\"refusal\"") { "refusal" } else { "text" };
     raw_text(part.get(name)?)
 }
 
-/// Returns a part of a message in the words of chat.
+/// Translates a part of a message to a part of a chat message.
 fn part(part: &RawObject<'_>) -> Result<String, String> {
     if let Some(text) = text_of(part) {
         return Ok(format!(r#"{{"type":"text","text":"{text}"}}"#));

@@ -1,10 +1,10 @@
-//! A request for a response, as a request for a chat. Values are passed on as they are written.
+//! Translates a request for a response to a request for a chat. Values stay as they are written.
 
 use causeway_queue::json::{RawObject, items};
 
 use super::{answer::field, input::messages};
 
-/// Fields that are not passed on: they have no meaning to a chat, or were put elsewhere.
+/// Fields that are not copied: a chat has no use for them, or they are translated.
 const LEFT_OUT: [&str; 9] = [
     "input",
     "instructions",
@@ -20,11 +20,11 @@ const LEFT_OUT: [&str; 9] = [
 /// Fields that no chat can express.
 const IMPOSSIBLE: [&str; 2] = ["previous_response_id", "prompt"];
 
-/// The body of the chat that asks the same; else what it cannot ask.
+/// Returns the body of the equivalent chat; the error says which part a chat cannot express.
 pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
     let body = String::from_utf8_lossy(body);
     let request =
-        RawObject::parse(&body).map_err(|error| format!("the body is no object: {error}"))?;
+        RawObject::parse(&body).map_err(|error| format!("the body is not an object: {error}"))?;
     let said = |name: &str| request.get(name).filter(|value| *value != "null");
     if let Some(name) = IMPOSSIBLE.iter().find(|name| said(name).is_some()) {
         return Err(beyond(name));
@@ -59,6 +59,7 @@ pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
     }
     let format = below("text", "format").filter(|format| *format != "null");
     fields.extend(format.map(|format| ("response_format", format_of_chat(format))));
+    // Without this option a stream has no usage, and the response needs one.
     if said("stream") == Some("true") {
         fields.push(("stream_options", r#"{"include_usage":true}"#.to_owned()));
     }
@@ -93,7 +94,7 @@ fn tool(json: &str) -> Result<String, String> {
     }
 }
 
-/// The format of an answer, in the words of chat.
+/// Translates the format of an answer to that of a chat.
 fn format_of_chat(format: &str) -> String {
     let known = RawObject::parse(format).unwrap_or_default();
     if known.text("type").as_deref() != Some("json_schema") {
@@ -103,7 +104,7 @@ fn format_of_chat(format: &str) -> String {
     format!(r#"{{"type":"json_schema","json_schema":{{{schema}}}}}"#)
 }
 
-/// The fields of an object that has another place for its type, without braces.
+/// Returns the fields of an object without its `type`, and without braces.
 fn fields_but_type(object: &RawObject<'_>, is_kept: impl Fn(&str) -> bool) -> String {
     let fields = object.iter().filter(|(name, value)| *name != "type" && is_kept(value));
     fields.map(|(name, value)| field(name, value)).collect::<Vec<_>>().join(",")

@@ -1,4 +1,4 @@
-//! The chunks of a chat, as the events of a response, which have no numbers yet.
+//! Translates the chunks of a chat to the events of a response. The API numbers the events later.
 
 use causeway_queue::json::{RawObject, items};
 
@@ -11,30 +11,30 @@ use crate::{
     upstream::Failure,
 };
 
-/// Turns chunks into events.
+/// The translator of one stream.
 #[derive(Debug)]
 pub(super) struct Teller {
-    /// The name of the response in the ids of its items.
+    /// The base name of the response for the ids of its items.
     name: String,
     beside: Beside,
     finish_reason: Option<String>,
-    /// The items of the output, in order. A text is open while it is the last one, a call until
-    /// the end: parts of several calls may come in turns.
+    /// The items of the output, in order. A text is open while it is the last item; a call is open until the end,
+    /// because parts of several calls may alternate.
     items: Vec<Item>,
     calls: Calls,
     events: Vec<String>,
 }
 
-/// An item as far as it was told.
+/// An item of the output so far.
 #[derive(Debug)]
 enum Item {
-    /// Its text, as JSON writes it.
+    /// A text, JSON-escaped.
     Text { kind: Kind, text: String, is_open: bool },
-    /// Its place among the calls.
+    /// A call, by its place among the calls.
     Call(usize),
 }
 
-/// The kind of an item that is a text.
+/// The kind of a text item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Message,
@@ -42,7 +42,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The beginning of the types of its events, for the part and for the text in it.
+    /// Returns the prefixes of its event types: for the part, and for the text in it.
     fn events(self) -> [&'static str; 2] {
         match self {
             Self::Message => ["content_part", "output_text"],
@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// The place of the one part, and the rest of the events of its text.
+    /// Returns the field with the place of its only part, and the remaining fields of its text events.
     fn fields(self) -> (&'static str, &'static str) {
         match self {
             Self::Message => (r#""content_index":0"#, r#","logprobs":[]"#),
@@ -67,7 +67,7 @@ impl Kind {
 }
 
 impl Teller {
-    /// A stream of the response `name`.
+    /// Returns the translator for the response `name`.
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -79,7 +79,7 @@ impl Teller {
         }
     }
 
-    /// Takes a chunk, and returns the events that it brings.
+    /// Translates a chunk, and returns the resulting events.
     pub(super) fn hear(&mut self, chunk: &RawObject<'_>) -> Result<Vec<String>, TooMany> {
         for (name, value) in chunk.iter() {
             if name != "choices" && !matches!(value, "null" | "\"\"") {
@@ -108,16 +108,16 @@ impl Teller {
         Ok(std::mem::take(&mut self.events))
     }
 
-    /// True if the chat has said why it ended.
+    /// True if the chat has a finish reason.
     pub(super) fn is_complete(&self) -> bool {
         self.finish_reason.is_some()
     }
 
-    /// The last events. `is_done`: the stream has said that it ends.
+    /// Returns the last events. `is_done`: the stream had its end marker.
     pub(super) fn end(mut self, is_done: bool) -> Result<Vec<String>, Failure> {
         let is_answer = self.is_complete() || (is_done && !self.items.is_empty());
         if !is_answer {
-            return Err(Failure::Cut("the stream ended before the answer did".to_owned()));
+            return Err(Failure::Cut("the stream ended before the answer was complete".to_owned()));
         }
         self.close_text();
         for place in 0..self.items.len() {
@@ -174,7 +174,7 @@ impl Teller {
         Ok(())
     }
 
-    /// Closes the last item if it is a text.
+    /// Closes the last item if it is an open text.
     fn close_text(&mut self) {
         let Some(Item::Text { kind, text, is_open }) = self.items.last_mut() else { return };
         if !std::mem::take(is_open) {
@@ -186,7 +186,7 @@ impl Teller {
         self.tell_item("done", place, true);
     }
 
-    /// Tells that an item was added or is done.
+    /// Adds the event that an item was added or is done.
     fn tell_item(&mut self, what: &str, place: usize, is_complete: bool) {
         let item = self.item(place, is_complete);
         self.events.push(format!(
@@ -194,7 +194,7 @@ impl Teller {
         ));
     }
 
-    /// Tells that the part of a text was added or is done.
+    /// Adds the event that the part of a text was added or is done.
     fn tell_part(&mut self, what: &str, kind: Kind, place: usize, text: &str) {
         let ([name, _], (index, _)) = (kind.events(), kind.fields());
         let (about, part) = (self.about(place), kind.part(text));
@@ -202,7 +202,7 @@ impl Teller {
             .push(format!(r#"{{"type":"response.{name}.{what}",{about},{index},"part":{part}}}"#));
     }
 
-    /// Tells something of a text.
+    /// Adds an event of a text.
     fn tell_text(&mut self, what: &str, kind: Kind, place: usize, more: &str) {
         let ([_, name], (index, rest)) = (kind.events(), kind.fields());
         let about = self.about(place);
@@ -210,7 +210,7 @@ impl Teller {
             .push(format!(r#"{{"type":"response.{name}.{what}",{about},{index},{more}{rest}}}"#));
     }
 
-    /// The fields that say which item an event is about.
+    /// Returns the fields that identify the item of an event.
     fn about(&self, place: usize) -> String {
         format!(r#""item_id":"{}","output_index":{place}"#, self.id(place))
     }

@@ -1,4 +1,4 @@
-//! What the simulation says, as each wire format says it.
+//! The wire formats of the simulation.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use crate::upstream::SIMULATED_ID;
 /// Dimensions of its embeddings.
 const DIMENSIONS: usize = 8;
 
-/// Which format.
+/// The format of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     /// OpenAI's chat, whole or in chunks.
@@ -22,7 +22,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    /// The format of the endpoint `url`.
+    /// Returns the format of the endpoint `url`.
     pub(super) fn of(url: &str, stream: bool) -> Self {
         if url.ends_with("/messages") {
             Self::Message
@@ -36,11 +36,11 @@ impl Shape {
     }
 }
 
-/// A piece before it is written out.
+/// A piece of an answer before it is written.
 #[derive(Debug, Clone)]
 pub(super) enum Piece {
     Whole(String),
-    /// The beginning of a message, and of the block of text in it.
+    /// The start of a message, and of its text block.
     Start,
     Block,
     Opening(String),
@@ -50,31 +50,32 @@ pub(super) enum Piece {
     Done,
 }
 
-/// What all pieces of an answer share.
+/// The parts that all pieces of an answer share.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
     shape: Shape,
     id: String,
     model: String,
     usage: Value,
-    /// What a chunk of nothing but text has before and behind it, once one was written.
+    /// The JSON before and after the text of a text chunk, cached after the first one.
     around: Option<(String, String)>,
 }
 
-/// The first token: says what this is.
+/// Returns the first token, which identifies the answer as simulated.
 pub(super) fn opening(prompt: &str) -> String {
+    // Answers stay short, whatever the prompt.
     let prompt: String = prompt.chars().take(80).collect();
     format!("Simulated answer to: {prompt}")
 }
 
 impl Frame {
-    /// Of the answer `number`; `usage` in OpenAI's words.
+    /// Returns the shared parts of the answer `number`; `usage` has OpenAI's field names.
     pub(super) fn new(shape: Shape, number: u64, model: String, usage: Value) -> Self {
         let kind = if shape == Shape::Message { "msg" } else { "chatcmpl" };
         Self { shape, id: format!("{kind}{SIMULATED_ID}{number}"), model, usage, around: None }
     }
 
-    /// A whole answer that says `text`.
+    /// Returns a whole answer with the text `text`.
     pub(super) fn whole(&self, text: &str) -> String {
         let choice = match self.shape {
             Shape::Message => {
@@ -92,7 +93,7 @@ impl Frame {
         self.choices(&json!([choice]), Some(&self.usage))
     }
 
-    /// Embeddings of what is asked for.
+    /// Returns one embedding for each input.
     pub(super) fn embeddings(&self, request: &Value) -> String {
         let inputs = match request.get("input") {
             Some(Value::Array(inputs)) => inputs.len(),
@@ -108,7 +109,7 @@ impl Frame {
         json!({ "object": "list", "data": data, "model": self.model, "usage": usage }).to_string()
     }
 
-    /// One piece, as the data of an event, or the body.
+    /// Writes one piece as the data of an event, or as the body.
     pub(super) fn write(&mut self, piece: Piece) -> String {
         match (piece, self.shape) {
             (Piece::Whole(text), _) => text,
@@ -142,7 +143,7 @@ impl Frame {
         }
     }
 
-    /// A chunk of one word more, which needs no escapes.
+    /// Returns a chunk with one more word, which must not need JSON escapes.
     fn text(&mut self, word: &str) -> String {
         const MARK: &str = " @@";
         if self.around.is_none() {

@@ -1,4 +1,4 @@
-//! Bounds the deliveries under way to each receiver, so that one that does not answer holds few permits.
+//! Limits the concurrent deliveries to each receiver, so that one that does not answer occupies few permits.
 //!
 //! A receiver is a URL of one tenant, without its query. A new one gets a small window, which grows with every
 //! answer. A delivery without an answer within [`SLOW`] shrinks the window to one: after a cool-down one delivery at a
@@ -22,13 +22,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-/// The window of a receiver that has not answered yet, and the largest.
+/// The window of a receiver that has not answered yet, and the largest window.
 const WINDOW: (usize, usize) = (4, 1024);
 
-/// A receiver is slow after so long without an answer.
+/// Time without an answer after which a receiver is slow.
 const SLOW: Duration = Duration::from_secs(2);
 
-/// The longest wait of a delivery for room in the window; it holds its permit meanwhile, and is deferred then.
+/// Longest wait of a delivery for room in the window. It holds its permit meanwhile; then it is deferred.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The first cool-down, which doubles with each failed probe, and the longest. Of an origin all are like the first.
@@ -37,7 +37,7 @@ const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_
 /// The shortest and the longest delay of a deferred delivery.
 const DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
-/// The distance between deferred deliveries of one receiver: a hundred come back each second.
+/// The interval between deferred deliveries of one receiver: at most a hundred return per second.
 const SPACING: Duration = Duration::from_millis(10);
 
 /// Most receivers and origins that are remembered; idle ones are forgotten first.
@@ -51,6 +51,7 @@ pub(super) struct Receivers {
     hasher: RandomState,
 }
 
+/// One receiver.
 #[derive(Debug)]
 struct Receiver {
     longest_cool_down: Duration,
@@ -59,28 +60,29 @@ struct Receiver {
     left: Notify,
 }
 
+/// The state of a receiver.
 #[derive(Debug)]
 struct State {
     window: usize,
     under_way: usize,
-    /// The time of the last answer, or of the start of the first delivery under way.
+    /// Time of the last answer, or of the start of the first running delivery.
     heard: Instant,
     /// Zero for a receiver that answers.
     cool_down: Duration,
-    /// Nothing is sent before that time.
+    /// Nothing is sent before this time.
     closed_until: Instant,
-    /// The time when the latest deferred delivery comes back.
+    /// Time when the latest deferred delivery returns.
     last_return: Instant,
 }
 
 /// The reaction of a receiver to a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// An answer, whichever.
+    /// An answer with any status.
     Answer,
     /// No answer.
     Silence,
-    /// Nothing: the delivery was not sent.
+    /// No reaction: the delivery was not sent.
     Nothing,
 }
 
@@ -95,11 +97,12 @@ struct Place {
     started: Instant,
 }
 
+/// The result of a request for a place.
 enum Entry {
     Entered,
     /// There may be room soon.
     Full,
-    /// There will be none soon; come back after so long.
+    /// There is no room soon; with the delay of the delivery.
     Closed(Duration),
 }
 
@@ -124,6 +127,7 @@ impl Receivers {
         let mut known = lock(&self.known);
         if known.len() >= MAX_KNOWN {
             let now = Instant::now();
+            // A receiver that cools down is kept if possible: forgetting it would open its window again.
             known.retain(|_, one| Arc::strong_count(one) > 1 || lock(&one.state).is_closed(now));
         }
         if known.len() >= MAX_KNOWN {
@@ -183,6 +187,7 @@ impl State {
             return Entry::Closed(self.defer(now));
         }
         if self.under_way >= self.window {
+            // While the receiver is probed, room comes at the speed of the probes, so waiting is of no use.
             let is_probed = !self.cool_down.is_zero();
             return if is_probed { Entry::Closed(self.defer(now)) } else { Entry::Full };
         }
@@ -193,7 +198,7 @@ impl State {
         Entry::Entered
     }
 
-    /// Returns the delay of a delivery that is deferred now: behind those that were deferred before.
+    /// Returns the delay of a delivery that is deferred now; it returns after those deferred before.
     fn defer(&mut self, now: Instant) -> Duration {
         let earliest = (now + DELAY.0).max(self.closed_until);
         let back = (self.last_return + SPACING).clamp(earliest, now + DELAY.1);
@@ -210,7 +215,7 @@ impl State {
                 self.closed_until = now;
                 self.last_return = now;
             }
-            // Deliveries that fail together count once.
+            // Deliveries that fail during the same cool-down count once.
             Seen::Silence if !self.is_closed(now) => {
                 self.window = 1;
                 self.cool_down = (self.cool_down * 2).clamp(COOL_DOWN.0, longest_cool_down);

@@ -1,5 +1,5 @@
-//! The secrets that events are signed with, and how, by the scheme of Standard Webhooks: HMAC-SHA256
-//! over `id.timestamp.body`. They come from the configuration and never lie in the store.
+//! Secrets and signatures of webhook events, by the scheme of Standard Webhooks: HMAC-SHA256 over `id.timestamp.body`.
+//! Secrets come from the configuration and are never written to the store.
 
 use std::{
     collections::HashMap,
@@ -13,20 +13,20 @@ use causeway_queue::TenantId;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-/// What every secret begins with.
+/// The prefix of every secret.
 const PREFIX: &str = "whsec_";
 
-/// How many bytes a secret may have.
+/// The permitted length of a secret in bytes.
 const BYTES: RangeInclusive<usize> = 24..=64;
 
-/// How many bytes a new secret has.
+/// The length of a new secret in bytes.
 const NEW_BYTES: usize = 32;
 
 /// A secret shared with a receiver. `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret(Vec<u8>);
 
-/// A text that is no secret; the text is not shown.
+/// A text that is not a secret; the message does not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a webhook's secret is whsec_ and the base64 of 24 to 64 bytes; `causeway webhook secret` makes one"
@@ -34,22 +34,22 @@ pub struct WebhookSecret(Vec<u8>);
 pub struct InvalidSecret;
 
 impl WebhookSecret {
-    /// Reads `whsec_…`.
+    /// Parses `whsec_…`.
     ///
     /// # Errors
-    /// When `text` is none.
+    /// If `text` is not a secret.
     pub fn parse(text: &str) -> Result<Self, InvalidSecret> {
         let bytes = text.strip_prefix(PREFIX).and_then(|text| STANDARD.decode(text).ok());
         bytes.filter(|bytes| BYTES.contains(&bytes.len())).map(Self).ok_or(InvalidSecret)
     }
 
-    /// A new secret as it is written, from 32 random bytes.
+    /// Returns the text of a new secret, from 32 random bytes.
     #[must_use]
     pub fn write(random: [u8; NEW_BYTES]) -> String {
         format!("{PREFIX}{}", STANDARD.encode(random))
     }
 
-    /// The signature of `body`, as `webhook-signature` has it.
+    /// Returns the signature of `body`, in the format of `webhook-signature`.
     fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         mac.update(format!("{id}.{timestamp}.").as_bytes());
@@ -64,7 +64,7 @@ impl fmt::Debug for WebhookSecret {
     }
 }
 
-/// Whose events are signed with what. Cheap to clone; all clones see a replacement.
+/// The secrets of all tenants. Cheap to clone; all clones see a replacement.
 #[derive(Debug, Clone, Default)]
 pub struct Signing(Arc<RwLock<Secrets>>);
 
@@ -75,20 +75,20 @@ struct Secrets {
 }
 
 impl Signing {
-    /// Signs with the secrets of a tenant's `own`, else with the `general` ones; the newest first.
+    /// Returns the secrets: those of a tenant in `own`, else the `general` ones; the newest first.
     #[must_use]
     pub fn new(general: Vec<WebhookSecret>, own: HashMap<TenantId, Vec<WebhookSecret>>) -> Self {
         Self(Arc::new(RwLock::new(Secrets { general, own })))
     }
 
-    /// From now on signs as `other` does.
+    /// Replaces the secrets by those of `other`.
     pub fn replace(&self, other: &Self) {
+        // Both locks are never held together, so two replacements cannot deadlock.
         let other = std::mem::take(&mut *other.0.write().unwrap_or_else(PoisonError::into_inner));
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = other;
     }
 
-    /// The value of `webhook-signature`: a signature for each secret of `tenant`. `None` when it has
-    /// no secret.
+    /// Returns the value of `webhook-signature`: a signature for each secret of `tenant`; `None` if it has no secret.
     pub(super) fn signature(
         &self,
         tenant: &TenantId,
