@@ -1,4 +1,4 @@
-//! One attempt: from its lease to its settlement.
+//! One attempt of a job: from its lease to its settlement.
 
 use std::{
     ops::ControlFlow,
@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// What every attempt of a shard shares.
+/// The context that all attempts of a shard share.
 #[derive(Debug, Clone)]
 pub(crate) struct Bench {
     pub(crate) queue: Queue,
@@ -48,16 +48,17 @@ pub(crate) struct Bench {
     pub(crate) memory: Arc<Memory>,
 }
 
-/// How long a worker that lacks a resource keeps the job before it hands it back: others need the same resource.
+/// Pause before a job is handed back because this worker lacks a resource, such as file descriptors or memory.
+/// Without it the worker would claim the job again at once and fail again.
 const EXHAUSTED_PAUSE: Duration = Duration::from_secs(1);
 
-/// Most characters of a failure's message that are logged: an upstream's words may quote a prompt.
+/// Most characters of an error message in a log line. Upstream messages may quote the prompt.
 const LOGGED: usize = 200;
 
-/// How the call itself came out.
+/// The result of the call: the output and the new turn of the conversation, if the job has one.
 type Called = Result<(Output, Option<Turn>), Failure>;
 
-/// Runs one attempt. `None`: its lease is lost, there is nothing to settle.
+/// Runs one attempt. Returns `None` if its lease was lost: then nothing may be settled.
 pub(crate) async fn run(
     bench: &Bench,
     lease: Lease,
@@ -74,6 +75,7 @@ pub(crate) async fn run(
         why = interrupted(interrupts, &mut listener) => Err(Some(why)),
         () = past(remaining) => Err(None),
     };
+    // Readers must have every event of the attempt before they see that the job has ended.
     if lease.keeps_events {
         bench.emitter.flush(&tap).await;
     }
@@ -90,6 +92,7 @@ pub(crate) async fn run(
     let outcome = marked(outcome, seen.simulated.into_inner());
     measure::ended(&lease, &outcome, began.elapsed());
     tracing::debug!(job.id = %lease.key.job, outcome = measure::name(&outcome), "the attempt ended");
+    // Attempts that are not charged to the job carry no usage.
     let usage = match outcome {
         Outcome::Faulted { .. } | Outcome::Released { .. } => None,
         Outcome::Succeeded { .. }
@@ -101,7 +104,7 @@ pub(crate) async fn run(
     Some(lease.settle(outcome, usage))
 }
 
-/// Marks the output of an attempt that a simulation answered.
+/// Marks the output of a simulated answer.
 fn marked(mut outcome: Outcome, simulated: bool) -> Outcome {
     match &mut outcome {
         Outcome::Succeeded { output, .. }
@@ -115,20 +118,20 @@ fn marked(mut outcome: Outcome, simulated: bool) -> Outcome {
     outcome
 }
 
-/// What an attempt is taken to have used whose upstream does not say so: the prompt, and what came of an
-/// answer. Not what was thought before, which may be many times as much.
+/// Returns the assumed usage of an attempt whose upstream reports none: the size of the prompt plus the tokens
+/// received. The estimate of the submission is not used, as it may be many times as large.
 fn counted(lease: &Lease, completion_tokens: u64) -> Usage {
     let prompt_tokens = Estimate::of_body(lease.body.len(), None).prompt;
     Usage { prompt_tokens, completion_tokens }
 }
 
-/// Ends when the attempt is to be interrupted.
+/// Waits for an interrupt: from this worker, or a cancellation from the store.
 async fn interrupted(
     interrupts: oneshot::Receiver<Interrupt>,
     listener: &mut Listener,
 ) -> Interrupt {
     let heard = async {
-        // What is missed here comes again with the heartbeat.
+        // A lost notification costs little: the next heartbeat reports the cancellation again.
         while !matches!(listener.next().await, News::Cancel) {}
         Interrupt::Cancelled
     };
@@ -138,7 +141,7 @@ async fn interrupted(
     }
 }
 
-/// Ends when the job's deadline has passed.
+/// Waits until the job's deadline has passed; forever if it has none.
 async fn past(remaining: Option<Duration>) {
     match remaining {
         Some(remaining) => tokio::time::sleep(remaining).await,
@@ -146,16 +149,16 @@ async fn past(remaining: Option<Duration>) {
     }
 }
 
-/// What becomes known of an answer while it comes.
+/// Facts about an answer that are known while it is received.
 #[derive(Debug, Default)]
 struct Seen {
-    /// About how many tokens were answered: one an event, or four bytes each.
+    /// The approximate number of tokens received: one per event, or one per four bytes.
     said: AtomicU64,
-    /// Whether a simulation answers.
+    /// True if the answer is simulated.
     simulated: AtomicBool,
 }
 
-/// Makes the call.
+/// Calls the upstream.
 async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>, seen: &Seen, memory: &Share) -> Called {
     let total = bench.settings.timeouts.total;
     let call = Call {
@@ -170,6 +173,7 @@ async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>, seen: &Seen, memory:
     };
     let assembly = Assembly::new(&call.url, call.max_bytes);
     let emitter = lease.keeps_events.then(|| (Arc::clone(&bench.emitter), Arc::clone(tap)));
+    // An earlier attempt may have streamed events: a reset event voids them.
     if let Some((emitter, tap)) = emitter.as_ref().filter(|_| lease.key.epoch > 1) {
         emitter.reset(tap);
     }
@@ -182,16 +186,17 @@ async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>, seen: &Seen, memory:
     read(lease, answer?, stream).await
 }
 
-/// The failure of a call that took `total`: its own, unless it waited for memory of this worker.
+/// Returns the failure of a call that exceeded `total`. It is the worker's if the call waited for memory.
 fn too_late(memory: &Share, total: Duration) -> Failure {
     if memory.is_waiting() {
-        return Failure::Exhausted("no memory was free for its answer".to_owned());
+        return Failure::Exhausted("no memory was free for the answer".to_owned());
     }
     Failure::TotalTimeout(total)
 }
 
-/// Makes the job's output of an answer, which came whole or as a stream.
+/// Converts an answer, whole or streamed, into the job's output.
 async fn read(lease: &Lease, answer: Answer, stream: Stream<'_>) -> Called {
+    // Some upstreams send a stream without having been asked for one.
     let has_events = stream.seen.said.load(Relaxed) > 0;
     let (response, usage) = if lease.spec.stream || (answer.body.is_empty() && has_events) {
         let (assembly, status_code) = (stream.assembly, answer.status_code);
@@ -205,8 +210,8 @@ async fn read(lease: &Lease, answer: Answer, stream: Stream<'_>) -> Called {
     Ok((Output { response: Some(response), usage, ..Output::default() }, turn))
 }
 
-/// The answer that a stream was. It has to have the endpoint's shape too: a stream of nothing but its end, or of
-/// an error that its events did not name one, is no answer.
+/// Returns the answer that was assembled from a stream. It must have the shape of the endpoint: a stream that
+/// consists of its end marker only, or of an error that no event named as one, is not an answer.
 fn assembled(
     assembly: Assembly,
     status_code: u16,
@@ -224,12 +229,12 @@ fn assembled(
     Err(Failure::NoAnswer { status_code: Some(status_code), what })
 }
 
-/// A stream on its way through: into the event log, and into the whole answer.
+/// The sink of one call: it forwards events to the event log and assembles the whole answer.
 struct Stream<'a> {
     assembly: Assembly,
     emitter: Option<(Arc<Emitter>, Arc<Tap>)>,
     seen: &'a Seen,
-    /// Bytes that the assembly keeps: all but what stands around the texts of a frame.
+    /// Bytes that the assembly keeps: of a text chunk the text only, of any other chunk all its data.
     held: usize,
 }
 
@@ -285,7 +290,7 @@ fn conclude(bench: &Bench, lease: &Lease, called: Called) -> (Outcome, Option<Us
     }
 }
 
-/// The outcome of a failed attempt, logged once.
+/// Returns the outcome of a failed attempt, and logs the failure once.
 fn failed(bench: &Bench, lease: &Lease, failure: &Failure) -> Outcome {
     let attempt = Attempt {
         number: lease.attempt,
@@ -300,7 +305,7 @@ fn failed(bench: &Bench, lease: &Lease, failure: &Failure) -> Outcome {
     let outcome = disposition::outcome(verdict, failure, &attempt, unit);
     let LeaseKey { job, tenant, .. } = &lease.key;
     let model = lease.spec.model.as_deref().unwrap_or_default();
-    // Of a fault the store decides whether the job has failed; the consumer logs that.
+    // Of a fault the store decides whether the job fails; the consumer logs that.
     if matches!(outcome, Outcome::Failed { .. }) {
         tracing::warn!(
             job.id = %job, tenant.id = %tenant, lane = %job.shard().lane, model,
@@ -315,7 +320,7 @@ fn failed(bench: &Bench, lease: &Lease, failure: &Failure) -> Outcome {
     outcome
 }
 
-/// The part of an error's words that is logged: an upstream may quote what a job asks.
+/// Truncates an error message for the log: an upstream may quote the prompt.
 pub(crate) fn logged(message: &str) -> String {
     message.chars().take(LOGGED).collect()
 }

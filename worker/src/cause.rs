@@ -1,6 +1,6 @@
-//! Why an attempt failed, and who owns that: the table "Every failure has one owner" of ARCHITECTURE.md.
+//! Causes of failed attempts, and their owners: the table "Every failure has one owner" of ARCHITECTURE.md.
 //!
-//! [`cause`] reads a failure; [`Cause::disposition`] and [`Cause::code`] are the table, without a wildcard.
+//! [`cause`] classifies a failure. [`Cause::disposition`] and [`Cause::code`] are the table, without a wildcard.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -11,13 +11,13 @@ use crate::{
     upstream::{Failure, NoAnswer, Refusal, error_body::ErrorBody, shape::Endpoint},
 };
 
-/// How long a lane waits when its upstream refused for the rate and named no time.
+/// Wait of a lane whose upstream answered with a rate limit and named no time.
 pub(crate) const DEFAULT_RATE_WAIT: Duration = Duration::from_secs(1);
 
-/// The shortest wait for a rate: an upstream that names a shorter one is not called in a loop.
+/// Shortest wait after a rate limit. It keeps an upstream that names a shorter one from being called in a loop.
 const SHORTEST_RATE_WAIT: Duration = Duration::from_millis(100);
 
-/// Why an attempt failed.
+/// The cause of a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
     Unreachable,
@@ -45,15 +45,15 @@ pub(crate) enum Cause {
     Exhausted,
 }
 
-/// A cause, and the time that the upstream named.
+/// A cause, and the time that the upstream named for the next call.
 pub(crate) type Judged = (Cause, Option<Duration>);
 
 impl Cause {
-    /// Its owner and what follows; `after` is the time that the upstream named.
+    /// Returns the owner of the failure and its consequence; `after` is the time that the upstream named.
     pub(crate) fn disposition(self, after: Option<Duration>) -> Disposition {
         match self {
             Self::RateLimited => Disposition::Rate(match after {
-                // "At once", or a date that has passed, names no time.
+                // "At once" or a date in the past names no time.
                 None | Some(Duration::ZERO) => DEFAULT_RATE_WAIT,
                 Some(after) => after.max(SHORTEST_RATE_WAIT),
             }),
@@ -68,7 +68,7 @@ impl Cause {
             | Self::NoAnswer
             | Self::Unreadable
             | Self::UnknownError => Disposition::Upstream { at_once: false, after },
-            // A server without this one endpoint, or a wrong base URL: the lane's other jobs tell.
+            // The server may lack this one endpoint, or the base URL may be wrong: other jobs of the lane show which.
             Self::ServerError | Self::Cut | Self::TimedOut | Self::EndpointMissing => {
                 Disposition::Unclear(after)
             }
@@ -80,7 +80,7 @@ impl Cause {
         }
     }
 
-    /// The name that programs match: `error.code` of the job.
+    /// Returns the public error code: `error.code` of the job.
     pub(crate) fn code(self) -> &'static str {
         match self {
             Self::Unreachable => "upstream_unreachable",
@@ -109,7 +109,7 @@ impl Cause {
     }
 }
 
-/// The cause of `failure` of a call to `url`.
+/// Classifies `failure` of a call to `url`.
 pub(crate) fn cause(failure: &Failure, url: &str) -> Judged {
     match failure {
         Failure::Connect(_) | Failure::ConnectTimeout => (Cause::Unreachable, None),
@@ -118,7 +118,7 @@ pub(crate) fn cause(failure: &Failure, url: &str) -> Judged {
         Failure::Cut(_) => (Cause::Cut, None),
         Failure::TooLarge(_) | Failure::TooMany(_) => (Cause::TooLarge, None),
         Failure::Unsendable(_) => (Cause::Unsendable, None),
-        // Only receivers of events defer.
+        // `Deferred` comes from webhook deliveries only, which have their own rules.
         Failure::Deferred(_) | Failure::Exhausted(_) => (Cause::Exhausted, None),
         Failure::NoAnswer { what, .. } => (no_answer(what), None),
         Failure::Refused(refusal) => refused(refusal, url),
@@ -145,7 +145,7 @@ fn refused(refusal: &Refusal, url: &str) -> Judged {
     (heed(refusal.should_retry, cause, after), after)
 }
 
-/// An error that a stream carried: its 5xx are no refusals, the upstream had begun to answer.
+/// Classifies an error within a stream. Its 5xx do not mean "unavailable": the upstream had started to answer.
 fn in_stream(body: &ErrorBody, url: &str) -> Judged {
     let cause = match by_status(body.status(), body, url, body.retry_after) {
         None | Some(Cause::Unavailable) => Cause::ServerError,
@@ -154,19 +154,21 @@ fn in_stream(body: &ErrorBody, url: &str) -> Judged {
     (cause, body.retry_after)
 }
 
-/// What `status`, 400 to 599, and the words beside it mean; `None` where neither says anything.
+/// Classifies an error by `status` (400 to 599) and its body; `None` if neither is conclusive.
 fn by_status(
     status: Option<u16>,
     body: &ErrorBody,
     url: &str,
     after: Option<Duration>,
 ) -> Option<Cause> {
+    // Budget and key come before the status: some upstreams report them under an unrelated one.
     if body.is_budget(status) {
         return Some(Cause::BudgetSpent);
     }
     if names_key(body) {
         return Some(Cause::KeyRefused);
     }
+    // Zero seconds is no useful time: the lane then cools down by its own schedule.
     let is_named = after.is_some_and(|after| !after.is_zero());
     Some(match status? {
         403 if blames_content(body) => Cause::Refused,
@@ -175,26 +177,26 @@ fn by_status(
         405 => no_such_endpoint(url),
         408 => Cause::TimedOut,
         409 | 425 => Cause::Conflict,
-        // Groq answers 498 where its flexible tier has no room.
+        // Groq answers 498 if its flexible tier has no capacity.
         429 | 498 => Cause::RateLimited,
         501 => Cause::Refused,
         503 | 529 if is_named => Cause::Busy,
-        // Cloudflare answers 520 to 530 for a server that it cannot reach or understand.
+        // Cloudflare answers 520 to 530 if it cannot reach or understand the origin server.
         502..=504 | 508 | 511 | 520..=530 => Cause::Unavailable,
         500.. => Cause::ServerError,
         0..500 => Cause::Refused,
     })
 }
 
-/// True if the error says that the upstream does not know the key, whatever its status: xAI and Google say it
-/// under 400. Words count only at the beginning, as errors of validation quote the request.
+/// True if the error says that the key is unknown, whatever its status: xAI and Google use 400. Words count only
+/// at the beginning of the message, as validation errors quote the request.
 fn names_key(body: &ErrorBody) -> bool {
     let names = ["invalid_api_key", "incorrect_api_key", "api_key_invalid", "authentication_error"];
     let words = ["incorrect api key", "invalid api key", "api key not valid"];
     names.iter().any(|name| body.is_named(name)) || body.begins_with(&words)
 }
 
-/// True for a 403 that speaks of what the request contains, such as `OpenRouter`'s moderation.
+/// True if a 403 is about the content of the request, such as `OpenRouter`'s moderation.
 fn blames_content(body: &ErrorBody) -> bool {
     let names =
         ["content_filter", "content_policy_violation", "moderation_error", "content_flagged"];
@@ -202,7 +204,7 @@ fn blames_content(body: &ErrorBody) -> bool {
     names.iter().any(|name| body.is_named(name)) || body.begins_with(&words)
 }
 
-/// What was not found: the model, the endpoint, or an object that the request names.
+/// Classifies a 404: a missing model, a missing endpoint, or an object that the request names.
 fn not_found(body: &ErrorBody, url: &str) -> Cause {
     if body.is_named("model_not_found") || body.param() == Some("model") {
         return Cause::ModelMissing;
@@ -211,7 +213,7 @@ fn not_found(body: &ErrorBody, url: &str) -> Cause {
         return Cause::Refused;
     }
     match Endpoint::of(url) {
-        // Such a request names nothing else that an upstream could lack.
+        // Requests to these endpoints name nothing else that an upstream could lack.
         Endpoint::Chat | Endpoint::Completions => Cause::ModelMissing,
         Endpoint::Embeddings | Endpoint::Responses | Endpoint::Messages
             if speaks_of_model(body) =>
@@ -224,7 +226,7 @@ fn not_found(body: &ErrorBody, url: &str) -> Cause {
     }
 }
 
-/// An endpoint that an upstream should have may be the lane's fault; another one was the job's idea.
+/// Classifies a missing endpoint. A standard one may be the lane's fault; any other was the job's choice.
 fn no_such_endpoint(url: &str) -> Cause {
     match Endpoint::of(url) {
         Endpoint::Chat
@@ -255,13 +257,13 @@ pub(crate) fn names_own_object(body: &ErrorBody) -> bool {
         || body.begins_with(&words)
 }
 
-/// True if the words of a 404 begin with the model, as those of Anthropic, vLLM and Ollama do.
+/// True if the message of a 404 begins with the model, as with Anthropic, vLLM and Ollama.
 fn speaks_of_model(body: &ErrorBody) -> bool {
     body.begins_with(&["model", "the model", "unknown model", "no such model", "no model"])
 }
 
-/// Obeys `x-should-retry` where the failure may be the job's. A failure of the lane or its rate keeps its owner: the
-/// header advises one client, while a lane waits for all its jobs. Another Causeway sends `false` with 503 and 504.
+/// Applies `x-should-retry` to failures that may be the job's. A failure of the lane or its rate keeps its owner: the
+/// header advises one client, but a lane waits for all its jobs. Another Causeway sends `false` with 503 and 504.
 fn heed(should_retry: Option<bool>, cause: Cause, after: Option<Duration>) -> Cause {
     match (should_retry, cause.disposition(after)) {
         (Some(true), Disposition::Fatal) => Cause::ToldToRetry,

@@ -1,9 +1,8 @@
 //! One chunk of a stream, on its way into the event log.
 //!
-//! Most chunks of a chat differ from the one before in nothing but their text. They share a
-//! [`Frame`], what stands around the text, so that a chunk is known by comparing bytes instead of
-//! reading JSON, and texts that follow one another become one chunk. A chunk stays as the upstream
-//! wrote it: texts are joined only where a reader loses nothing by it.
+//! Most chunks of a chat differ from the one before in their text only. Such chunks share a [`Frame`], the JSON
+//! around the text: they are recognized by comparing bytes instead of parsing JSON, and adjacent texts are
+//! joined into one chunk. A chunk stays as the upstream wrote it: texts are joined only if readers lose nothing.
 
 use std::{ops::Range, sync::Arc};
 
@@ -12,29 +11,29 @@ use causeway_queue::{
     json::{RawObject, items},
 };
 
-/// A chunk of the upstream's.
+/// One chunk of the upstream.
 #[derive(Debug)]
 pub(crate) enum Chunk {
-    /// One that carries nothing but text, as JSON writes it between quotes.
+    /// A chunk with text only; the text is JSON-escaped, without its quotes.
     Text { frame: Arc<Frame>, text: String },
-    /// Any other.
+    /// Any other chunk.
     Other(RawJson),
 }
 
-/// All of a chunk but its text, where it carries nothing else.
+/// The JSON around the text of a chunk that carries text only.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     front: String,
     back: String,
-    /// Of the choice whose text it is.
+    /// Index of the choice that the text belongs to.
     pub(crate) index: u64,
 }
 
 impl Frame {
-    /// The frame of a chunk, when it carries nothing but text; and the text.
+    /// Splits a chunk into its frame and its text; `None` if the chunk carries more than text.
     pub(crate) fn of(data: &str) -> Option<(Self, &str)> {
         let chunk = RawObject::parse(data).ok()?;
-        // A list or an object may belong to this very text, such as the ids of its tokens.
+        // A list or an object may belong to this text, such as the ids of its tokens: then the chunk is not joined.
         let is_plain = chunk.iter().all(|(name, value)| match name {
             "choices" => true,
             "usage" => says_nothing(value),
@@ -57,14 +56,14 @@ impl Frame {
         Some((Self { front, back, index }, text))
     }
 
-    /// The text of a chunk that has this very frame.
+    /// Returns the text of a chunk that has this frame.
     pub(crate) fn text_in<'a>(&self, data: &'a str) -> Option<&'a str> {
         let text = data.strip_prefix(self.front.as_str())?.strip_suffix(self.back.as_str())?;
         is_plain(text.as_bytes()).then_some(text)
     }
 }
 
-/// True if a value is null or empty: a reader loses nothing where two chunks with it become one.
+/// True if a value is null or empty: readers lose nothing if two chunks with it are joined.
 fn says_nothing(value: &str) -> bool {
     match value.as_bytes() {
         [b'{', inside @ .., b'}'] | [b'[', inside @ .., b']'] => inside.trim_ascii().is_empty(),
@@ -72,13 +71,13 @@ fn says_nothing(value: &str) -> bool {
     }
 }
 
-/// The place of `part` in `whole`, which it is borrowed from.
+/// Returns the byte range of `part` in `whole`; `part` must be borrowed from `whole`.
 fn place(whole: &str, part: &str) -> Option<Range<usize>> {
     let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     (whole.get(start..start + part.len())? == part).then_some(start..start + part.len())
 }
 
-/// True if this is the inside of a JSON text.
+/// True if `text` is the inside of one JSON string: no unescaped quote, no control character.
 fn is_plain(mut text: &[u8]) -> bool {
     loop {
         match text {
@@ -98,15 +97,16 @@ fn is_plain(mut text: &[u8]) -> bool {
 }
 
 impl Chunk {
-    /// The chunk `data`, which is JSON.
+    /// Returns the chunk with these JSON data.
     pub(crate) fn other(data: &str) -> Self {
         Self::Other(RawJson::parse(data.to_owned()).unwrap_or_default())
     }
 
-    /// Appends the text of `next` when the two differ in nothing else; else returns it.
+    /// Appends the text of `next` if both chunks have the same frame; otherwise returns `next`.
     pub(crate) fn join(&mut self, next: Self) -> Option<Self> {
         match (self, next) {
             (Self::Text { frame, text }, Self::Text { frame: other, text: more })
+                // Comparing pointers first: consecutive chunks usually share the frame itself.
                 if Arc::ptr_eq(frame, &other) || *frame == other =>
             {
                 text.push_str(&more);
@@ -116,7 +116,7 @@ impl Chunk {
         }
     }
 
-    /// Appends the chunk as it is written.
+    /// Appends the chunk as the upstream wrote it.
     fn write(&self, into: &mut String) {
         match self {
             Self::Text { frame, text } => {
@@ -127,7 +127,7 @@ impl Chunk {
     }
 }
 
-/// The chunks as one array.
+/// Returns the chunks as one JSON array.
 pub(crate) fn array(chunks: &[Chunk]) -> RawJson {
     let mut all = String::from("[");
     for (place, chunk) in chunks.iter().enumerate() {

@@ -1,10 +1,9 @@
-//! The claim loop of one shard: each step ends the attempts that are over and begins as many as
-//! there is room for.
+//! The claim loop of one shard. Each iteration settles finished attempts and starts new ones within the permits.
 //!
-//! Settlements gather while a step is under way and go with the next (group commit). When there is
-//! nothing to do the loop waits for a settlement, a wake-up of the store, the time that the last
-//! step named, or room; never longer than [`LOOK_ANYWAY`], which is what a lost wake-up costs. A
-//! wake-up brings a job along, so that an idle worker begins it after one round trip.
+//! Settlements that arrive during a call to the store go with the next call (group commit). An idle loop waits
+//! for a settlement, a wake-up of the store, the time that the last step named, or a permit; at most for
+//! [`POLL_INTERVAL`], the delay after a lost wake-up. A wake-up carries one claimed job, so an idle worker
+//! starts it after one round trip.
 
 use std::{
     pin::pin,
@@ -35,50 +34,50 @@ use crate::{
     worker::Health,
 };
 
-/// Longest wait without looking.
+/// Longest wait before the store is polled again.
 const LOOK_ANYWAY: Duration = Duration::from_secs(2);
 
-/// First pause after the store failed, and the longest.
+/// First and longest pause between calls to a store that fails.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// How long a lane must wait for its upstream for one WARN line.
+/// Waits of a lane above this are logged as a warning.
 const LONG_WAIT: Duration = Duration::from_secs(10);
 
-/// The loop of one shard.
+/// The claim loop of one shard.
 #[derive(Debug)]
 pub(crate) struct Consumer {
     pub(crate) shard: Shard,
     pub(crate) bench: Bench,
-    /// How many shards share the permits.
+    /// The number of shards that share the permits.
     pub(crate) shards: Arc<AtomicUsize>,
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) running: Arc<Running>,
     pub(crate) health: Arc<Health>,
     pub(crate) stop: Stop,
-    /// Where the courier is told that jobs with webhooks have ended.
+    /// Notifies the outbox relay of shards with newly ended jobs that have a webhook.
     pub(crate) ends: mpsc::Sender<Shard>,
 }
 
-/// The attempts under way, and where they hand in their settlements.
+/// The running attempts, and the channel of their settlements.
 struct Attempts {
     tasks: JoinSet<()>,
     sender: mpsc::Sender<Settlement>,
     settlements: mpsc::Receiver<Settlement>,
     pending: Vec<Settlement>,
-    /// Until when the lane waits by the latest WARN line.
+    /// End of the wait in the latest warning; further refusals up to then are not logged again.
     refused_until: Option<Instant>,
 }
 
-/// What a turn of the loop found.
+/// The result of one iteration.
 struct Turn {
-    /// When there may be work without a wake-up.
+    /// Time of the next poll if no wake-up arrives.
     look_again: Instant,
-    /// Whether another turn may find more at once.
+    /// True if the next iteration may claim more at once.
     again: bool,
 }
 
 impl Consumer {
-    /// Claims and settles until it is told to drain and nothing runs any more.
+    /// Claims and settles until the worker drains and no attempt runs any more.
     pub(crate) async fn run(self) {
         let (sender, settlements) = mpsc::channel(self.bench.settings.concurrency.max(1));
         let (tasks, pending, refused_until) = Default::default();
@@ -89,7 +88,7 @@ impl Consumer {
         loop {
             self.health.turned();
             attempts.gather();
-            // Nobody keeps the lease of what a wake-up brought until it has begun.
+            // No heartbeat extends the lease of a woken job until its attempt starts, so this comes first.
             while let Some(woken) = wait.try_join_next() {
                 self.take_woken(&mut attempts, woken);
             }
@@ -97,9 +96,10 @@ impl Consumer {
             match self.turn(&mut attempts, room).await {
                 Ok(turn) => {
                     if std::mem::take(&mut failing) {
-                        tracing::info!(shard = %self.shard, "the store is back");
+                        tracing::info!(shard = %self.shard, "the store answers again");
                     }
                     pause = PAUSE.0;
+                    // A pending wake-up may hold a claimed job, which must be handed back before the loop ends.
                     let is_over = attempts.tasks.is_empty() && attempts.are_settled();
                     if self.stop.is_draining() && is_over && wait.is_empty() {
                         return;
@@ -110,7 +110,7 @@ impl Consumer {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(shard = %self.shard, %error, "the store fails; running calls go on");
+                        tracing::warn!(shard = %self.shard, %error, "the store does not answer; running calls continue");
                     }
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSE.1);
@@ -119,20 +119,21 @@ impl Consumer {
         }
     }
 
-    /// Permits for as many attempts as this shard may begin now.
+    /// Acquires permits for as many attempts as this shard may start now.
     fn room(&self) -> Option<OwnedSemaphorePermit> {
         if self.stop.is_draining() {
             return None;
         }
         let free = self.permits.available_permits();
         let shards = self.shards.load(Ordering::Relaxed).max(1);
+        // The free permits are divided among the shards: otherwise the first loop would claim for all of them.
         let share = free.div_ceil(shards).min(MAX_CLAIM);
         let count = u32::try_from(share).unwrap_or(u32::MAX);
         let permits = Arc::clone(&self.permits).try_acquire_many_owned(count).ok();
         permits.filter(|_| count > 0)
     }
 
-    /// One step of the store.
+    /// Performs one step of the store: settlements and claims in one call.
     async fn turn(
         &self,
         attempts: &mut Attempts,
@@ -142,6 +143,7 @@ impl Consumer {
         let claim = ClaimRequest { max, lease: self.bench.settings.lease };
         let settling = attempts.pending.len();
         let is_to_be_told = attempts.pending.iter().any(Settlement::has_webhook);
+        // The call drains `pending`, so what it needs of faulted attempts is copied before.
         let faults: Vec<Option<Trouble>> = attempts.pending.iter().map(Trouble::of).collect();
         let step =
             self.bench.queue.backend().step(&self.shard, &mut attempts.pending, claim).await?;
@@ -149,7 +151,7 @@ impl Consumer {
             self.heed(*settled, trouble, &mut attempts.refused_until).await;
         }
         if is_to_be_told {
-            // The courier finds by itself what it was not told in time.
+            // A full channel loses nothing: the relay polls every outbox.
             drop(self.ends.try_send(self.shard.clone()));
         }
         let lost = step.settled.iter().filter(|settled| **settled == Settled::Lost).count();
@@ -162,7 +164,7 @@ impl Consumer {
         Ok(Turn { look_again, again })
     }
 
-    /// Logs what came of a faulted attempt, and cools down the sibling shards after a rate limit.
+    /// Logs the result of a faulted attempt, and cools down the sibling shards after a rate limit.
     async fn heed(
         &self,
         settled: Settled,
@@ -203,7 +205,7 @@ impl Consumer {
         }
     }
 
-    /// Logs a long wait that the upstream demands, once for all calls that were refused at the same time.
+    /// Logs a long wait that the upstream demands, once for all calls that are refused at the same time.
     fn warn_of_wait(
         &self,
         delay: Duration,
@@ -223,15 +225,15 @@ impl Consumer {
         );
     }
 
-    /// Has the lane's other shards wait, too: they share the upstream that asked for it.
+    /// Cools down the lane's other shards as well: they share the upstream that demands the wait.
     async fn cool_down_siblings(&self, delay: Duration) {
         let stopped = self.bench.queue.stop_beside(&self.shard, delay).await;
         if let Err(error) = stopped {
-            tracing::warn!(shard = %self.shard, %error, "cannot make the lane's other shards wait");
+            tracing::warn!(shard = %self.shard, %error, "cannot cool down the lane's other shards");
         }
     }
 
-    /// Begins what a step brought, and hands back what there is no room for; answers when to look again.
+    /// Starts the claimed attempts, and hands back those without a permit. Returns the time of the next poll.
     fn take(
         &self,
         attempts: &mut Attempts,
@@ -252,13 +254,14 @@ impl Consumer {
         Instant::now() + step.look_again.map_or(LOOK_ANYWAY, |after| after.min(LOOK_ANYWAY))
     }
 
-    /// Begins what a wake-up brought; answers when to look again.
+    /// Starts the attempt that a wake-up carried. Returns the time of the next poll.
     fn take_woken(
         &self,
         attempts: &mut Attempts,
         woken: Result<Option<Step>, JoinError>,
     ) -> Instant {
         let Ok(Some(step)) = woken else { return Instant::now() };
+        // Without a free permit the job is handed back: calls may have taken the last one meanwhile.
         let room = Arc::clone(&self.permits).try_acquire_owned().ok();
         self.take(attempts, step, room)
     }
@@ -269,18 +272,19 @@ impl Consumer {
         let (bench, sender) = (self.bench.clone(), attempts.sender.clone());
         attempts.tasks.spawn(async move {
             let settlement = attempt::run(&bench, lease, interrupts).await;
+            // The permit is free before the settlement arrives, so one step can settle and claim.
             drop(permit);
             if let Some(settlement) = settlement {
-                // Fails only when the loop is gone, and with it the process.
+                // Fails only if the loop has ended, and the process with it.
                 drop(sender.send(settlement).await);
             }
-            // The lease is kept alive until its settlement is on its way.
+            // The heartbeat extends the lease until the settlement is on its way.
             drop(place);
         });
     }
 
-    /// Waits until there is something to do. `wait` is the wait for the store's wake-up, where one is
-    /// under way: it outlives this call, since one that was given up could take a job with it.
+    /// Waits until there is work. `wait` holds the pending wait for the store's wake-up. It outlives this
+    /// call, because a wait that is dropped could lose a job that it has already claimed.
     async fn wait(
         &self,
         attempts: &mut Attempts,
@@ -297,7 +301,7 @@ impl Consumer {
                 settlement = attempts.settlements.recv() => attempts.pending.extend(settlement),
                 Some(woken) = wait.join_next() => {
                     look_again = self.take_woken(attempts, woken);
-                    // What it brought may be all there is: then the wait goes on.
+                    // If the wake-up carried the only job, the wait continues.
                     let goes_on = look_again > Instant::now() && !self.stop.is_draining();
                     if goes_on && attempts.are_settled() {
                         self.health.turned();
@@ -307,7 +311,7 @@ impl Consumer {
                 () = sleep_until(look_again), if has_room => {}
                 _ = self.permits.acquire(), if !has_room && !is_draining => {}
                 () = self.stop.draining(), if !is_draining => {}
-                // While it drains, the end of an attempt without a settlement counts too.
+                // While draining, an attempt may end without a settlement (a lost lease).
                 Some(_) = attempts.tasks.join_next(), if is_draining => {}
                 () = sleep(LOOK_ANYWAY) => {}
             }
@@ -315,7 +319,7 @@ impl Consumer {
         }
     }
 
-    /// Waits for the store's wake-up, and begins one attempt when it comes. `None` when the store failed.
+    /// Waits for the store's wake-up and claims one job with it. The future returns `None` if the store fails.
     fn woken(&self) -> impl Future<Output = Option<Step>> + use<> {
         let (queue, shard, stop) =
             (self.bench.queue.clone(), self.shard.clone(), self.stop.clone());
@@ -323,11 +327,12 @@ impl Consumer {
         async move {
             let stopped = pin!(stop.draining());
             let wait = queue.backend().claim_when_woken(&shard, LOOK_ANYWAY, claim, stopped);
-            // The store's own bounds are shorter; this one is for a store that never answers.
+            // The store's own time-outs are shorter; this one is for a store that never answers.
             match timeout(LOOK_ANYWAY * 10, wait).await {
                 Ok(Ok(step)) => return Some(step),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "cannot wait for work");
+                    // The pause keeps a failing store from being called in a loop.
                     drop(timeout(PAUSE.1, stop.draining()).await);
                 }
                 Err(_) => {}
@@ -338,7 +343,7 @@ impl Consumer {
 }
 
 impl Attempts {
-    /// Takes the settlements that have come, and forgets the tasks that have ended.
+    /// Collects the settlements that have arrived, and removes the tasks that have ended.
     fn gather(&mut self) {
         while let Ok(settlement) = self.settlements.try_recv() {
             self.pending.push(settlement);
@@ -346,13 +351,13 @@ impl Attempts {
         while self.tasks.try_join_next().is_some() {}
     }
 
-    /// Whether no settlement waits for a step.
+    /// True if no settlement waits for a step.
     fn are_settled(&self) -> bool {
         self.pending.is_empty() && self.settlements.is_empty()
     }
 }
 
-/// A faulted attempt.
+/// A faulted attempt, with the data for its log line.
 struct Trouble {
     key: LeaseKey,
     model: String,

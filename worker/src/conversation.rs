@@ -1,4 +1,4 @@
-//! Puts the turns of a conversation into its next request.
+//! Inserts the turns of a conversation into its next request.
 
 use bytes::Bytes;
 use causeway_queue::{
@@ -6,8 +6,8 @@ use causeway_queue::{
     session::Turn,
 };
 
-/// `body` with `turns` as messages before its last user message; unchanged without turns, or when
-/// it has no messages.
+/// Returns `body` with `turns` inserted as messages before its last user message. Returns it unchanged if there
+/// are no turns, or if the request has no messages.
 pub(crate) fn recall(body: &Bytes, turns: &[Turn]) -> Bytes {
     let recalled = || {
         let text = std::str::from_utf8(body).ok()?;
@@ -23,6 +23,7 @@ pub(crate) fn recall(body: &Bytes, turns: &[Turn]) -> Bytes {
         }
         whole.extend(behind.iter().map(|message| (*message).to_owned()));
         let whole = format!("[{}]", whole.join(","));
+        // Names and values are copied as they are written: the upstream gets the client's own numbers and escapes.
         let fields = request.iter().map(|(name, value)| match name {
             "messages" => format!("\"{name}\":{whole}"),
             _ => format!("\"{name}\":{value}"),
@@ -32,7 +33,7 @@ pub(crate) fn recall(body: &Bytes, turns: &[Turn]) -> Bytes {
     if turns.is_empty() { body.clone() } else { recalled().map_or(body.clone(), Bytes::from) }
 }
 
-/// The last thing that the user says in `body`.
+/// Returns the text of the last user message in `body`.
 pub(crate) fn last_said(body: &[u8]) -> Option<String> {
     let messages = items(RawObject::parse(std::str::from_utf8(body).ok()?).ok()?.get("messages")?)?;
     let last = messages.iter().rev().find(|message| is_from_user(message))?;

@@ -1,10 +1,11 @@
-//! Hands on the ends that are to be told: makes a delivery of each, an ordinary job in the lane
-//! `webhooks`, and then takes it out of the outbox. Between the two it may die: the delivery has the
-//! end's name as its idempotency key, so the next courier makes no second one. Once the end has left the outbox,
-//! the key expires.
+//! The outbox relay: creates one delivery, a job in the lane `webhooks`, for each entry of the outbox.
 //!
-//! Every worker does this for every shard. It is nudged when this worker has ended a job with a webhook;
-//! ends that come about elsewhere (a cancel, a dead worker) are found by looking.
+//! An entry is acknowledged after its delivery was submitted. If the relay dies between the two, the delivery's
+//! idempotency key, which is the entry's name, keeps the next relay from creating a second one. The key expires
+//! once the entry has left the outbox.
+//!
+//! Every worker relays for every shard. It is notified after its own attempts have ended a job with a webhook.
+//! Polling finds the other entries (a cancellation, a lost worker).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,20 +29,20 @@ use crate::{
     upstream::webhook::EVENT_ID,
 };
 
-/// How often all outboxes are looked into.
+/// Interval at which all outboxes are polled.
 pub(crate) const LOOK_ANYWAY: Duration = Duration::from_secs(1);
 
-/// The time-out of one page. After twice this time no courier holds a page from before, so the idempotency keys of
-/// its deliveries are of no use any more.
+/// Time-out of one page. After twice this time no relay can still submit a page that it read before, so the
+/// idempotency keys of its deliveries are not needed any more.
 const STEP: Duration = Duration::from_secs(30);
 
-/// The pause of ends whose tenant has no room for more deliveries.
+/// Delay of entries whose tenant has no room for more deliveries.
 const FULL_PAUSE: Duration = Duration::from_secs(60);
 
-/// Most shards that wait to be looked into sooner; what has no room is found by looking anyway.
+/// Most pending notifications. A notification beyond that is dropped: polling finds its entries.
 pub(crate) const NUDGES: usize = 64;
 
-/// The courier of one worker.
+/// The outbox relay of one worker.
 #[derive(Debug)]
 pub(crate) struct Courier {
     pub(crate) queue: Queue,
@@ -49,22 +50,23 @@ pub(crate) struct Courier {
     pub(crate) nudges: mpsc::Receiver<Shard>,
 }
 
-/// The ends of one tenant on a page, and their deliveries.
+/// The outbox entries of one tenant on a page, and their deliveries.
 #[derive(Debug, Default)]
 struct Deliveries {
     ends: Vec<End>,
     jobs: Vec<NewJob>,
 }
 
+/// The result of submitting one tenant's deliveries.
 enum Submitted {
-    /// With the idempotency keys of the deliveries.
+    /// Accepted; with the idempotency keys of the deliveries.
     Done(Vec<End>, Vec<(TenantId, IdempotencyKey)>),
-    /// There is no room for them.
+    /// Rejected: the tenant's queue is full.
     Full(Vec<End>),
 }
 
 impl Courier {
-    /// Hands on until it is dropped.
+    /// Relays entries until the future is dropped.
     pub(crate) async fn run(mut self) {
         let mut ticks = interval(LOOK_ANYWAY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -81,26 +83,26 @@ impl Courier {
         }
     }
 
-    /// Hands on all that is in a shard's outbox. Ends that the store refuses stay there until a later look.
+    /// Relays all entries of a shard's outbox. Entries that the store rejects stay there until the next poll.
     async fn empty(&self, shard: &Shard) {
         loop {
             match timeout(STEP, self.step(shard)).await {
                 Ok(Ok(MAX_OUTBOX_PAGE)) => {}
                 Ok(Ok(_)) => return,
                 Ok(Err(error)) => {
-                    tracing::debug!(shard = %shard, %error, "cannot enqueue webhook events now");
+                    tracing::debug!(shard = %shard, %error, "cannot enqueue webhook events");
                     return;
                 }
                 Err(_) => {
-                    tracing::warn!(shard = %shard, "enqueueing webhook events takes too long; tried again");
+                    tracing::warn!(shard = %shard, "enqueueing webhook events timed out; the next poll retries it");
                     return;
                 }
             }
         }
     }
 
-    /// Hands on a page of ends, and returns how many it had. Ends of a tenant that has no room for more deliveries are
-    /// postponed, so that they do not stand before those of others.
+    /// Relays one page of entries, and returns their number. Entries of a tenant without room for more deliveries
+    /// are postponed, so they do not block those of other tenants.
     pub(crate) async fn step(&self, shard: &Shard) -> Result<usize, Error> {
         let ends = self.queue.backend().outbox(shard, MAX_OUTBOX_PAGE).await?;
         let count = ends.len();
@@ -130,26 +132,28 @@ impl Courier {
                 Submitted::Full(ends) => full.extend(ends),
             }
         }
+        // Acknowledged only now: an entry whose delivery was not submitted must survive a crash.
         let backend = self.queue.backend();
         backend.take_out(shard, &done).await?;
-        // Only couriers that had read the page before can submit these ends again.
+        // Only a relay that read the page before the acknowledgement can submit these entries again.
         backend.expire_keys(&shard_of_deliveries(), &keys, 2 * STEP).await?;
         backend.postpone(shard, &full, FULL_PAUSE).await?;
         Ok(count)
     }
 
-    /// Returns the jobs of `ends`. A damaged record is as good as none: one end must not hold up the others.
+    /// Returns the jobs of `ends`. A damaged record counts as missing: one entry must not block the others.
     async fn jobs(&self, ends: &[End]) -> Result<Vec<Option<Job>>, Error> {
         let ids: Vec<JobId> = ends.iter().map(|end| end.job.clone()).collect();
         match self.queue.jobs(&ids).await {
             Err(Error::Corrupt(_)) => {}
             jobs => return jobs,
         }
+        // One by one: the batch does not say which record is damaged.
         let mut jobs = Vec::with_capacity(ids.len());
         for id in &ids {
             jobs.push(match self.queue.jobs(std::slice::from_ref(id)).await {
                 Err(Error::Corrupt(why)) => {
-                    tracing::error!(job.id = %id, why, "the record of a job with a webhook is damaged");
+                    tracing::error!(job.id = %id, why, "a job with a webhook has a damaged record");
                     None
                 }
                 job => job?.pop().flatten(),
@@ -173,16 +177,16 @@ impl Courier {
         }
     }
 
-    /// The delivery of `end`; `None` when nothing is left of the job that could be told.
+    /// Returns the delivery of `end`; `None` if its job is gone or the event cannot be built.
     fn delivery(&self, end: &End, job: Option<&Job>) -> Option<NewJob> {
         let Some((job, webhook)) = job.and_then(|job| Some((job, job.spec.webhook.as_ref()?)))
         else {
-            tracing::warn!(job.id = %end.job, "an end is not told: its job is forgotten already");
+            tracing::warn!(job.id = %end.job, "a webhook event is dropped: its job was deleted");
             return None;
         };
         let notice = Notice::of(end, job, &webhook.subject)
             .inspect_err(
-                |error| tracing::error!(job.id = %end.job, %error, "an end cannot be told"),
+                |error| tracing::error!(job.id = %end.job, %error, "cannot build a webhook event"),
             )
             .ok()?;
         let key = IdempotencyKey::new(&format!("webhook:{}", end.name())).ok()?;
@@ -199,7 +203,7 @@ impl Courier {
             class: job.class,
             deadline: Some(LIFE),
             max_attempts: Schedule::attempts(),
-            // The key says all: what has the same is the same event.
+            // The key identifies the event, so the digest of the request adds nothing.
             idempotency: Some(Idempotency { key, digest: [0; 32], ttl: LIFE, spans_job: false }),
             ..drafted
         })

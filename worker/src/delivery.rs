@@ -1,5 +1,5 @@
-//! What the failure of a delivery means. Nothing here stops the lane: a receiver that is slow, down or
-//! overrun delays its own events only.
+//! Classification of failed webhook deliveries. No failure stops the lane: a receiver that is slow, down or
+//! overloaded delays its own events only.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -12,7 +12,7 @@ use crate::{
     upstream::{Failure, Refusal},
 };
 
-/// What `failure` means where the schedule's next delay is `delay`.
+/// Classifies `failure`; `delay` is the schedule's next delay.
 pub(crate) fn disposition(failure: &Failure, delay: Duration) -> Disposition {
     match failure {
         Failure::Connect(_)
@@ -34,14 +34,14 @@ pub(crate) fn disposition(failure: &Failure, delay: Duration) -> Disposition {
 
 fn refused(refusal: &Refusal, delay: Duration) -> Disposition {
     match (refusal.status_code, refusal.retry_after) {
-        // The receiver is gone for good.
+        // 410 Gone: the receiver wants no more events.
         (410, _) => Disposition::Fatal,
         (429 | 503, Some(after)) => Disposition::Retry(Some(after.max(delay))),
         (_, _) => Disposition::Retry(Some(delay)),
     }
 }
 
-/// The failure as the event's owner sees it.
+/// Describes the failure for the owner of the event.
 pub(crate) fn describe(failure: &Failure, attempt: u32) -> AttemptError {
     let (code, message, status_code) = match failure {
         Failure::Connect(why) => {
@@ -71,7 +71,7 @@ pub(crate) fn describe(failure: &Failure, attempt: u32) -> AttemptError {
             let status = refusal.status_code;
             let hint = match status {
                 300..400 => "; redirects are not followed",
-                410 => ": it wants no more events, and this one is not tried again",
+                410 => ": it wants no more events, and this one is not retried",
                 _ => "",
             };
             ("receiver_refused", format!("the receiver answered {status}{hint}"), Some(status))

@@ -1,4 +1,4 @@
-//! What people read of a failure: the status, the URL, and the upstream's own words.
+//! Error messages of failed calls for people: the status, the URL, and the upstream's own words.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The error of a failed attempt, as the job's reader sees it.
+/// Returns the error of a failed attempt as the job shows it.
 pub(crate) fn error(failure: &Failure, cause: Cause, attempt: &Attempt<'_>) -> AttemptError {
     let message = message(failure, attempt.place.as_ref());
     let status_code = match failure {
@@ -36,12 +36,13 @@ pub(crate) fn error(failure: &Failure, cause: Cause, attempt: &Attempt<'_>) -> A
     AttemptError { attempt: attempt.number, code: cause.code().to_owned(), message, status_code }
 }
 
-/// The failure of a call to `place` in one sentence.
+/// Describes the failure of a call to `place` in one sentence.
 pub(crate) fn message(failure: &Failure, place: Option<&Place>) -> String {
     let url = place.map_or("the upstream", |place| &place.url);
     let origin = place.map_or("the upstream", |place| &place.origin);
     match failure {
         Failure::Connect(why) => {
+            // rustls reports a private certificate authority in this way; `ca_file` is the remedy.
             let advice = if why.contains("UnknownIssuer") { "; see `ca_file`" } else { "" };
             format!("cannot connect to {origin}: {why}{advice}")
         }
@@ -66,7 +67,7 @@ pub(crate) fn message(failure: &Failure, place: Option<&Place>) -> String {
         }
         Failure::InStream(event) => {
             let words = ErrorBody::read(event).words;
-            let words = words.unwrap_or_else(|| "it says no more".to_owned());
+            let words = words.unwrap_or_else(|| "it has no message".to_owned());
             format!("error in the stream from {url}: {words}")
         }
         Failure::Unsendable(why) => format!("the call to {url} was not sent: {why}"),
@@ -87,11 +88,11 @@ fn refused(refusal: &Refusal, url: &str) -> String {
     match status {
         401 => format!("{status} from {url}: {words}; check `api_key_env`"),
         400.. => format!("{status} from {url}: {words}"),
-        0..400 => format!("{status} from {url}, with an error for a body: {words}"),
+        0..400 => format!("{status} from {url}, with an error as its body: {words}"),
     }
 }
 
-/// What a person can do about it, where that is known.
+/// Returns the remedy, if there is a known one.
 fn advice(what: &NoAnswer) -> &'static str {
     match what {
         NoAnswer::Redirect(_) => "; redirects are not followed: set `upstream` to the new address",
@@ -141,7 +142,7 @@ mod tests {
             ),
             (
                 refusal(200, r#"{"error":{"message":"the provider failed","code":502}}"#),
-                format!("200 from {url}, with an error for a body: the provider failed"),
+                format!("200 from {url}, with an error as its body: the provider failed"),
             ),
             (
                 Failure::Connect("connection refused".to_owned()),

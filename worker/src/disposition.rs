@@ -1,4 +1,4 @@
-//! What follows from a failure: one exhaustive match, and the arithmetic of retries.
+//! The consequences of a failure: one exhaustive match, and the arithmetic of retries.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -16,64 +16,64 @@ use crate::{
     upstream::{Failure, Place},
 };
 
-/// The owner of a failure, and what follows. A named time is the earliest moment of the next attempt.
+/// The owner of a failure and its consequence. A named time is the earliest start of the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// The upstream's rate: for so long nothing of the lane starts. No attempt is spent.
+    /// Owned by the upstream's rate limit: the lane starts nothing for this time. No attempt is spent.
     Rate(Duration),
-    /// The lane's: it cools down, and nothing of it starts for so long. No attempt is spent.
+    /// Owned by the lane: it cools down and starts nothing for this time. No attempt is spent.
     Unavailable(Duration),
-    /// The lane's: it cools down after several in a row. No attempt is spent.
+    /// Owned by the lane: it cools down after several such failures in a row. No attempt is spent.
     Upstream {
-        /// Whether one failure is enough: the next job would meet the same.
+        /// True if one failure is enough, because the next job would fail in the same way.
         at_once: bool,
         /// The time that the upstream named.
         after: Option<Duration>,
     },
-    /// The job's while others of its lane succeed, the lane's after five different jobs in a row.
+    /// Owned by the job while others of its lane succeed; by the lane after five different jobs in a row.
     Unclear(Option<Duration>),
-    /// The job's: it spends an attempt and is tried again.
+    /// Owned by the job: it spends an attempt and is retried.
     Retry(Option<Duration>),
-    /// The job's: another attempt would not help.
+    /// Owned by the job: another attempt would not help.
     Fatal,
-    /// This worker's or the receiver's: the job is handed back unspent, for so long.
+    /// Owned by this worker or the receiver: the job is handed back for this time, and no attempt is spent.
     Released(Duration),
 }
 
-/// By which rules failures are judged.
+/// The rules by which failures are classified.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Rules {
-    /// Of calls to models.
+    /// The rules of calls to models.
     Calls(Backoff),
-    /// Of deliveries.
+    /// The rules of webhook deliveries.
     Deliveries(Schedule),
 }
 
-/// One attempt, as far as its failure is judged by it.
+/// The facts about an attempt that decide the consequence of its failure.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt<'a> {
-    /// Its number, from 1.
+    /// The number of the attempt, from 1.
     pub(crate) number: u32,
-    /// How many attempts the job may spend.
+    /// Most attempts that the job may spend.
     pub(crate) max: u32,
     /// The endpoint that was called.
     pub(crate) url: &'a str,
-    /// Where that is, for messages.
+    /// The address of the endpoint, for messages.
     pub(crate) place: Option<Place>,
 }
 
-/// A judged failure.
+/// A classified failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) disposition: Disposition,
-    /// The delay of the policy's backoff.
+    /// The delay by the retry policy.
     pub(crate) backoff: Duration,
-    /// What people and programs read of it.
+    /// The error that the job shows.
     pub(crate) error: AttemptError,
 }
 
 impl Rules {
-    /// Judges `failure` of `attempt`; `unit` is a random number in [0, 1).
+    /// Classifies `failure` of `attempt`; `unit` is a random number in [0, 1).
     pub(crate) fn judge(&self, failure: &Failure, attempt: &Attempt<'_>, unit: f64) -> Verdict {
         match self {
             Self::Calls(backoff) => {
@@ -93,7 +93,7 @@ impl Rules {
     }
 }
 
-/// The outcome of a failed attempt: what the store decides, where it knows more, and what is the job's alone.
+/// Returns the outcome of a failed attempt: a fault, which the store judges, or a result that concerns the job only.
 pub(crate) fn outcome(
     verdict: Verdict,
     failure: &Failure,
@@ -101,6 +101,7 @@ pub(crate) fn outcome(
     unit: f64,
 ) -> Outcome {
     let Verdict { disposition, backoff, error } = verdict;
+    // The store knows the lane's other jobs, so it decides about faults, also on the last attempt.
     let (fault, after) = match disposition {
         Disposition::Rate(wait) => (Fault::Rate(wait), Some(wait)),
         Disposition::Unavailable(wait) => (Fault::Unavailable, Some(wait)),
@@ -115,11 +116,12 @@ pub(crate) fn outcome(
         }
         Disposition::Released(delay) => return Outcome::Released { delay },
     };
+    // The upstream's time may be shorter than the backoff, which protects the upstream from a retry storm.
     let delay = after.unwrap_or_default().max(backoff);
     Outcome::Faulted { fault, delay, unit, output: output(failure, error.clone()), error }
 }
 
-/// Returns the output of a job that this failure ends. An error under a status of success is not kept as the
+/// Returns the output of a job that this failure ends. An error under a success status is not kept as the
 /// response: a client would take it for an answer.
 fn output(failure: &Failure, error: AttemptError) -> Output {
     let response = match failure {

@@ -1,8 +1,9 @@
-//! From the streams of all attempts of a shard into their event logs: what comes within one window
-//! goes in one call, and of each job in order. The first words of an attempt, and the last, go at
-//! once. Between two calls the store rests as long as the last one took, so that events take at most
-//! half of its time, however many streams there are. Where these are more than one call takes, they
-//! take turns, and what an attempt says until it is its turn is joined: its window widens.
+//! Stores the streams of all attempts of a shard as events.
+//!
+//! Chunks that arrive within one window are stored with one call, in order for each job. The first and the last
+//! chunks of an attempt are stored at once. After a call the emitter pauses as long as the call took, so events
+//! occupy at most half of the store's time, however many streams there are. If more attempts have chunks than
+//! one call takes, they take turns; chunks that wait are joined, so the window of an attempt widens.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -24,13 +25,13 @@ use crate::{
     interrupt::{Interrupt, Running},
 };
 
-/// First pause after the store failed, and the longest.
+/// First and longest pause between calls to a store that fails.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Most attempts of which one call takes what they said; a call this large takes some 10 ms.
+/// Most attempts whose chunks one call stores; a call of this size takes about 10 ms.
 const AT_ONCE: usize = 500;
 
-/// The longest rest of a store that was slow.
+/// Longest pause after a slow call. Without it one stalled call would delay the next for as long again.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// The emitter of one shard.
@@ -38,17 +39,17 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 pub(crate) struct Emitter {
     queue: Queue,
     shard: Shard,
-    /// How long pieces are gathered at least.
+    /// Shortest time for which chunks are collected.
     window: Duration,
     running: Arc<Running>,
-    /// The taps that hold something, and those of them that cannot wait for the window.
+    /// Buffers with chunks, and those of them that must not wait for the window.
     filled: Mutex<VecDeque<Arc<Tap>>>,
     urgent: Mutex<Vec<Arc<Tap>>>,
     something: Notify,
     hurry: Notify,
 }
 
-/// What one attempt has said that is not stored yet.
+/// The chunks of one attempt that are not stored yet.
 #[derive(Debug)]
 pub(crate) struct Tap {
     lease: LeaseKey,
@@ -57,15 +58,16 @@ pub(crate) struct Tap {
     lost: AtomicBool,
 }
 
+/// The state of a buffer. The counters count chunks and resets.
 #[derive(Debug, Default)]
 struct Held {
     reset: bool,
     chunks: Vec<Chunk>,
-    /// How many things were said; how many of them were taken out to be stored; how many are.
+    /// Added to the buffer so far; of these drained for a call; of these stored.
     said: u64,
     taken: u64,
     stored: u64,
-    /// How many emissions were made of them.
+    /// The number of emissions so far, which the store uses to recognize repetitions.
     emitted: u32,
 }
 
@@ -86,12 +88,12 @@ impl Emitter {
         Self { queue, shard, window, running, filled, urgent, something, hurry }
     }
 
-    /// Says that the attempt begins anew: what its readers have is void.
+    /// Adds a reset: the attempt starts anew, so the events of the previous attempt are void.
     pub(crate) fn reset(&self, tap: &Arc<Tap>) {
         self.fill(tap, |held| held.reset = true);
     }
 
-    /// Adds a chunk of the upstream's.
+    /// Adds a chunk of the upstream.
     pub(crate) fn push(&self, tap: &Arc<Tap>, chunk: Chunk) {
         self.fill(tap, |held| {
             let apart = match held.chunks.last_mut() {
@@ -107,6 +109,7 @@ impl Emitter {
         change(&mut held);
         let (is_first, is_listed) = (held.said == 0, held.said > held.taken);
         held.said += 1;
+        // The first chunk of an attempt is what a waiting reader sees first, so it skips the window.
         if is_first {
             lock(&self.urgent).push(Arc::clone(tap));
             self.hurry.notify_one();
@@ -116,9 +119,10 @@ impl Emitter {
         }
     }
 
-    /// Waits until everything is stored that the attempt has said. It says nothing meanwhile.
+    /// Waits until all chunks of the attempt are stored. No chunk may be added meanwhile.
     pub(crate) async fn flush(&self, tap: &Arc<Tap>) {
         loop {
+            // Registered before the check: a notification between check and wait would be lost.
             let emitted = tap.emitted.notified();
             let (is_stored, is_taken) = {
                 let held = lock(&tap.held);
@@ -135,7 +139,7 @@ impl Emitter {
         }
     }
 
-    /// Stores what is said, window by window, until it is dropped.
+    /// Stores chunks, window by window, until the future is dropped.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut next = Instant::now();
         loop {
@@ -161,7 +165,7 @@ impl Emitter {
         }
     }
 
-    /// Ends when a tap is filled, and this time has come.
+    /// Waits until a buffer has chunks and the time `next` has come.
     async fn filled_at(&self, next: Instant) {
         while lock(&self.filled).is_empty() {
             self.something.notified().await;
@@ -176,7 +180,8 @@ impl Emitter {
             match self.queue.backend().emit(&self.shard, emissions.clone()).await {
                 Ok(lost) => break lost,
                 Err(error) => {
-                    tracing::debug!(%error, "events are kept until the store is back");
+                    tracing::debug!(%error, "cannot store events; they are kept until the store answers");
+                    // The failed call may have stored a part: the store then skips emissions that it knows.
                     emissions.iter_mut().for_each(|one| one.repeated = true);
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSE.1);
@@ -186,6 +191,7 @@ impl Emitter {
         let lost: HashSet<LeaseKey> = lost.into_iter().collect();
         for tap in taps {
             if lost.contains(&tap.lease) {
+                // Another attempt owns the job now: its events must not mix with those of this one.
                 tap.lost.store(true, Ordering::Relaxed);
                 self.running.interrupt(&tap.lease, Interrupt::Lost);
             }
@@ -197,13 +203,13 @@ impl Emitter {
     }
 }
 
-/// How long after the beginning of a call that took so long the next one begins, at least.
+/// Returns the time from the start of a call that took `took` to the earliest start of the next.
 fn pause(window: Duration, took: Duration) -> Duration {
     window.max(took + took.min(LONGEST_REST))
 }
 
 impl Tap {
-    /// Takes out what is to be stored.
+    /// Drains the buffer.
     fn take(&self) -> Vec<Emission> {
         let mut held = lock(&self.held);
         held.taken = held.said;

@@ -1,6 +1,7 @@
-//! Keeps the leases of all running attempts, apart from the work: one call a shard for all of them,
-//! three times in the time that a lease lasts. All shards are called at once, and none waits for
-//! another: where one master of a cluster is silent, the leases in the others are kept.
+//! Extends the leases of all running attempts: one call per shard, three times within the duration of a lease.
+//!
+//! All shards are called concurrently: if one master of a cluster does not answer, the leases in the other
+//! shards are still extended. The loop is a task of its own, so slow work cannot delay it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::interrupt::{Interrupt, Running};
 
-/// The heart of one worker.
+/// The heartbeat of one worker.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     pub(crate) queue: Queue,
@@ -19,7 +20,7 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Beats until it is dropped.
+    /// Extends leases until the future is dropped.
     pub(crate) async fn run(self) {
         let mut ticks = interval((self.lease / 3).max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -29,8 +30,8 @@ impl Heartbeat {
         }
     }
 
-    /// One beat for every lease. A store that fails is asked again at the next beat: a call is
-    /// given up only when its lease is known to be lost.
+    /// Extends every lease once. After a failure the next tick retries: a call is interrupted only if its lease is
+    /// known to be lost.
     pub(crate) async fn step(&self) {
         let mut by_shard: HashMap<Shard, Vec<LeaseKey>> = HashMap::new();
         for key in self.running.keys() {
@@ -39,13 +40,13 @@ impl Heartbeat {
         join_all(by_shard.iter().map(|(shard, keys)| self.beat(shard, keys))).await;
     }
 
-    /// One beat for the leases of one shard, given up well before the next is due.
+    /// Extends the leases of one shard. The time-out ends the call well before the next tick.
     async fn beat(&self, shard: &Shard, keys: &[LeaseKey]) {
         let answer = self.queue.backend().beat(shard, keys, self.lease);
         match timeout(self.lease / 4, answer).await {
             Ok(Ok(beat)) => self.hear(&beat),
-            Ok(Err(error)) => tracing::debug!(shard = %shard, %error, "a heartbeat failed"),
-            Err(_) => tracing::debug!(shard = %shard, "a heartbeat had no answer in time"),
+            Ok(Err(error)) => tracing::debug!(shard = %shard, %error, "cannot extend leases"),
+            Err(_) => tracing::debug!(shard = %shard, "extending leases timed out"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! How running attempts are interrupted: by lease, from the heartbeat, the emitter and the drain.
+//! Interrupts of running attempts, addressed by lease: from the heartbeat, the emitter and the drain.
 
 use std::{
     collections::HashMap,
@@ -8,24 +8,24 @@ use std::{
 use causeway_queue::LeaseKey;
 use tokio::sync::oneshot;
 
-/// Why an attempt is to stop.
+/// The reason why an attempt is interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interrupt {
-    /// The job's owner asked for its end.
+    /// The job was cancelled.
     Cancelled,
-    /// The lease is no longer held: nothing can be settled.
+    /// The lease was lost: nothing may be settled.
     Lost,
-    /// The worker shuts down: hand the job back.
+    /// The worker shuts down: the job is handed back.
     Released,
 }
 
-/// The attempts that run now.
+/// The running attempts of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Running {
     attempts: Mutex<HashMap<LeaseKey, Option<oneshot::Sender<Interrupt>>>>,
 }
 
-/// An attempt's place among those that run; leaves it when dropped.
+/// The entry of a running attempt; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     key: LeaseKey,
@@ -33,11 +33,12 @@ pub(crate) struct Place {
 }
 
 impl Running {
+    // A panic cannot leave the map inconsistent, so a poisoned lock is used as it is.
     fn attempts(&self) -> MutexGuard<'_, HashMap<LeaseKey, Option<oneshot::Sender<Interrupt>>>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters an attempt.
+    /// Adds a running attempt. The receiver yields its interrupt.
     pub(crate) fn enter(self: &Arc<Self>, key: &LeaseKey) -> (Place, oneshot::Receiver<Interrupt>) {
         let (sender, receiver) = oneshot::channel();
         self.attempts().insert(key.clone(), Some(sender));
@@ -47,24 +48,24 @@ impl Running {
     /// Interrupts one attempt, if it still runs.
     pub(crate) fn interrupt(&self, key: &LeaseKey, why: Interrupt) {
         if let Some(sender) = self.attempts().get_mut(key).and_then(Option::take) {
-            // The attempt may have ended just now; then there is nothing to interrupt.
+            // The attempt may have ended already; then there is nothing to interrupt.
             sender.send(why).ok();
         }
     }
 
-    /// Interrupts all of them.
+    /// Interrupts all attempts.
     pub(crate) fn interrupt_all(&self, why: Interrupt) {
         for sender in self.attempts().values_mut().filter_map(Option::take) {
             sender.send(why).ok();
         }
     }
 
-    /// The leases of all of them.
+    /// Returns the leases of all attempts.
     pub(crate) fn keys(&self) -> Vec<LeaseKey> {
         self.attempts().keys().cloned().collect()
     }
 
-    /// How many there are.
+    /// Returns the number of attempts.
     pub(crate) fn len(&self) -> usize {
         self.attempts().len()
     }

@@ -1,10 +1,9 @@
-//! Causeway's worker: leases jobs, calls the models, settles what came of it.
+//! Causeway's worker: leases jobs, calls the models, settles the results.
 //!
-//! One process runs thousands of calls at once. `consumer` claims and settles, one loop a shard;
-//! `heartbeat` keeps the leases; `presence` the worker's entry in the registry; `reaper` takes back those of dead workers; `attempt` is one
-//! call from its lease to its outcome, and `disposition` decides what a failure means. `courier` makes
-//! deliveries of the ends that webhooks are to be told. This crate knows no HTTP status of ours and
-//! never sees the API.
+//! One process runs thousands of calls concurrently. Its loops: `consumer` claims and settles (one loop per shard),
+//! `heartbeat` extends the leases, `presence` keeps the worker's entry in the registry, `reaper` recovers the leases
+//! of lost workers, `outbox_relay` enqueues the deliveries of webhook events. `attempt` is one call from its lease to
+//! its outcome; `disposition` decides the consequence of a failure. This crate does not know the HTTP API.
 
 mod assembly;
 mod attempt;

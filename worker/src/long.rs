@@ -1,16 +1,16 @@
-//! Work on bodies, which for long ones is done off the runtime's threads.
+//! Work on bodies: long ones are processed outside the runtime's threads.
 
 use tokio::task::spawn_blocking;
 
 use crate::upstream::Failure;
 
-/// Bytes of a body above which work on it is long: reading 1 MiB of JSON takes milliseconds.
+/// Size of a body in bytes above which it is processed in a blocking task: parsing 1 MiB of JSON takes milliseconds.
 const LONG: usize = 1 << 20;
 
-/// Does `work` on a body of `bytes`.
+/// Runs `work` on a body of `bytes`, in a blocking task if the body is long.
 ///
 /// # Errors
-/// When the work ended without a result.
+/// If the task ended without a result.
 pub(crate) async fn on_body<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
@@ -19,5 +19,5 @@ pub(crate) async fn on_body<T: Send + 'static>(
         return Ok(work());
     }
     let done = spawn_blocking(work).await;
-    done.map_err(|error| Failure::Cut(format!("the work on the answer ended: {error}")))
+    done.map_err(|error| Failure::Cut(format!("processing the answer failed: {error}")))
 }

@@ -1,14 +1,14 @@
-//! What becomes of jobs and attempts, as metrics.
+//! Metrics of jobs and attempts.
 //!
-//! The labels are lanes, classes, outcomes and HTTP statuses, which are bounded. Tenants and the models that
-//! clients name are no labels.
+//! The labels are lanes, classes, outcomes and HTTP statuses, which have few values. Tenants and models are not
+//! labels: clients choose them, so their number is unbounded.
 
 use std::time::Duration;
 
 use causeway_queue::{Lease, Outcome, job::AttemptError};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
-/// Measures the wait of a job whose first attempt starts.
+/// Records the wait of a job whose first attempt starts.
 pub(crate) fn started(lease: &Lease) {
     if lease.key.epoch == 1 {
         let waited = lease.claimed_at.since(lease.created_at).as_secs_f64();
@@ -17,7 +17,7 @@ pub(crate) fn started(lease: &Lease) {
     }
 }
 
-/// Measures an attempt that has ended after `took`.
+/// Records an attempt that ended after `took`.
 pub(crate) fn ended(lease: &Lease, outcome: &Outcome, took: Duration) {
     let name = name(outcome);
     counter!("causeway_attempts_total", "lane" => lane(lease), "outcome" => name).increment(1);
@@ -44,7 +44,7 @@ pub(crate) fn ended(lease: &Lease, outcome: &Outcome, took: Duration) {
     }
 }
 
-/// The name of an outcome.
+/// Returns the label of an outcome.
 pub(crate) fn name(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Succeeded { .. } => "succeeded",
@@ -65,7 +65,7 @@ fn answered(lease: &Lease, status: Option<u16>) {
     let status = match status {
         None => "none".to_owned(),
         Some(status @ 100..=599) => status.to_string(),
-        // An upstream may send any number of three digits.
+        // An upstream may send any three-digit number, but labels must stay few.
         Some(_) => "other".to_owned(),
     };
     counter!("causeway_upstream_answers_total", "lane" => lane(lease), "status" => status)
@@ -84,7 +84,7 @@ fn lane(lease: &Lease) -> String {
 pub fn describe_metrics() {
     let seconds = Unit::Seconds;
     describe_counter!("causeway_attempts_total", "Attempts that ended, by lane and outcome.");
-    describe_histogram!("causeway_attempt_seconds", seconds, "How long attempts lasted.");
+    describe_histogram!("causeway_attempt_seconds", seconds, "Duration of attempts.");
     describe_histogram!(
         "causeway_wait_seconds",
         seconds,
@@ -106,7 +106,7 @@ pub fn describe_metrics() {
     describe_gauge!("causeway_running", "Attempts that run in this process.");
     describe_counter!("causeway_cool_downs_total", "Cool-downs of lanes whose upstream failed.");
     describe_counter!("causeway_stalls_total", "Attempts whose worker was lost.");
-    describe_counter!("causeway_repairs_total", "Counts that were wrong and are repaired: 0.");
-    describe_histogram!("causeway_step_settled", "Attempts that one call of the store ended.");
-    describe_histogram!("causeway_step_claimed", "Attempts that one call of the store began.");
+    describe_counter!("causeway_repairs_total", "Wrong counts that were repaired; expected: 0.");
+    describe_histogram!("causeway_step_settled", "Attempts settled by one call to the store.");
+    describe_histogram!("causeway_step_claimed", "Attempts claimed by one call to the store.");
 }

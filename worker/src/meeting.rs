@@ -1,5 +1,4 @@
-//! A store for tests in which what is done for all shards meets: each call waits until all others have
-//! come, so that somebody who goes from shard to shard waits for ever.
+//! A test backend whose calls block on a barrier until all shards were called, so that sequential code deadlocks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +22,7 @@ use causeway_queue::{
 };
 use tokio::sync::Barrier;
 
-/// Where calls meet.
+/// The backend; each call waits at `barrier`.
 #[derive(Debug)]
 pub(crate) struct Meeting {
     pub(crate) place: Barrier,
@@ -31,7 +30,7 @@ pub(crate) struct Meeting {
 }
 
 impl Meeting {
-    /// A queue of three shards, whose calls meet with `others`.
+    /// Returns a queue of three shards. The barrier opens for their three calls plus `others`.
     pub(crate) fn with(others: usize) -> (Arc<Self>, Queue) {
         let meeting = Arc::new(Self { place: Barrier::new(3 + others), news: Arc::default() });
         let lane = Lane { shards: 3, ..Lane::named(LaneName::default_lane()) };
@@ -46,7 +45,7 @@ impl Meeting {
 }
 
 fn unasked<T>() -> T {
-    panic!("nobody asks for this in a meeting")
+    panic!("the barrier backend has no such call")
 }
 
 #[async_trait]
@@ -72,7 +71,7 @@ impl Backend for Meeting {
     }
 
     fn describe(&self) -> String {
-        "a meeting".to_owned()
+        "a barrier".to_owned()
     }
 
     async fn enqueue(&self, _: &Shard, _: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {

@@ -1,5 +1,5 @@
-//! The event that tells the end of a job: thin, in the shape that OpenAI's SDKs and the verifiers of
-//! Standard Webhooks read. Who wants the answer itself fetches the job.
+//! The webhook event of an ended job. It is thin, in the format that OpenAI's SDKs and Standard Webhooks verifiers
+//! accept: receivers fetch the job for its answer.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -16,21 +16,21 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Largest event, in bytes: what receivers accept by the specification of Standard Webhooks. The
-/// metadata is left out of an event that would be larger.
+/// Largest event in bytes, as Standard Webhooks limits it for receivers. A larger event is sent without metadata.
 const MAX_BYTES: usize = 20_000;
 
-/// An event to be delivered.
+/// A webhook event, ready to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notice {
-    /// Its id, the same however often it is made of one end.
+    /// The id: equal for all events of one outbox entry, so receivers can drop duplicates.
     pub(crate) id: String,
-    /// What happened, e.g. `job.succeeded`.
+    /// The type, e.g. `job.succeeded`.
     pub(crate) kind: String,
-    /// The JSON to send.
+    /// The JSON body.
     pub(crate) body: Bytes,
 }
 
+/// The JSON of an event.
 #[derive(Debug, Serialize)]
 struct Event<'a> {
     id: &'a str,
@@ -42,6 +42,7 @@ struct Event<'a> {
     data: Data<'a>,
 }
 
+/// The object that an event describes.
 #[derive(Debug, Serialize)]
 struct Data<'a> {
     id: &'a str,
@@ -52,11 +53,12 @@ struct Data<'a> {
 }
 
 impl Notice {
-    /// The event that tells `end` of `job`, which may have been put back since.
+    /// Builds the event of `end`. The job may have been retried since then.
     ///
     /// # Errors
-    /// When the event cannot be written as JSON.
+    /// If the event cannot be written as JSON.
     pub(crate) fn of(end: &End, job: &Job, subject: &Subject) -> Result<Self, serde_json::Error> {
+        // A retried job has another state now: its present output does not belong to this end.
         let output = match &job.state {
             State::Ended { status, at, output } if (*status, *at) == (end.status, end.at) => {
                 output.as_ref()
@@ -88,6 +90,7 @@ impl Notice {
             })
         };
         let mut body = write(&job.spec.metadata)?;
+        // The metadata are the only part whose size clients choose.
         if body.len() > MAX_BYTES {
             body = write(&BTreeMap::new())?;
         }
@@ -100,7 +103,7 @@ fn moment(at: Millis) -> Timestamp {
     ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default()
 }
 
-/// Tokens, as `/v1/jobs` names them.
+/// Returns the tokens with the names of `/v1/jobs`.
 fn of_job(usage: Usage) -> Value {
     json!({
         "prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
@@ -108,7 +111,7 @@ fn of_job(usage: Usage) -> Value {
     })
 }
 
-/// Tokens, as `/v1/responses` names them.
+/// Returns the tokens with the names of `/v1/responses`.
 fn of_a_response(usage: Usage) -> Value {
     json!({
         "input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens,
@@ -116,7 +119,7 @@ fn of_a_response(usage: Usage) -> Value {
     })
 }
 
-/// How a response ended whose job ended so.
+/// Returns the status of a response whose job ended with `status`.
 fn of_response(status: Status, output: Option<&Output>) -> &'static str {
     #[derive(Deserialize)]
     struct Stored {

@@ -1,7 +1,7 @@
-//! The worker's entry in the registry: written every [`BEAT_INTERVAL`], and removed when the worker stops in good order.
+//! The worker's entry in the registry: written every [`BEAT_INTERVAL`], removed after an orderly shutdown.
 //!
-//! A worker whose claim loops do not turn writes nothing, and so becomes a lost one: a process that exists is not a worker
-//! that works.
+//! A worker whose claim loops are stuck writes nothing and is listed as lost: a process that exists does not
+//! necessarily work.
 
 use std::{
     sync::{
@@ -21,24 +21,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{interrupt::Running, settings::Settings, stop::Stop, worker::Health};
 
-/// How long no claim loop may turn until the worker reports itself no more. A loop turns every 2 s at least, or waits for a
-/// store that is slow.
+/// Time without an iteration of any claim loop after which the worker stops reporting itself. A loop iterates at
+/// least every 2 s, unless the store is slow.
 const STANDSTILL: Duration = Duration::from_secs(10);
 
-/// Longest wait for the store.
+/// Time-out of one call to the store.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The presence of one worker process.
+/// The registry entry of one worker process.
 #[derive(Debug)]
 pub(crate) struct Presence {
     id: WorkerId,
     queue: Queue,
-    /// What stays the same with every beat.
+    /// The part of the entry that does not change.
     report: WorkerReport,
     running: Arc<Running>,
     health: Arc<Health>,
     stop: Stop,
-    /// False once the registry was full, which is logged once.
+    /// False after the registry was full, so that this is logged once.
     is_listed: AtomicBool,
 }
 
@@ -68,8 +68,8 @@ impl Presence {
         }
     }
 
-    /// Reports until the worker is `over`, and at once when it begins to drain; then removes the entry. No report is under
-    /// way then, which could bring the entry back.
+    /// Writes the entry regularly until `over`, and at once when the worker starts to drain; then removes it. No
+    /// write is in progress at the removal, so none can restore the entry.
     pub(crate) async fn run(self, over: CancellationToken) {
         let mut ticks = interval(BEAT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -86,16 +86,16 @@ impl Presence {
         }
     }
 
-    /// Removes the entry. If the store does not answer, the entry expires.
+    /// Removes the entry. If the store does not answer, the entry expires by itself.
     async fn leave(&self) {
         match timeout(PATIENCE, self.queue.backend().remove_worker(&self.id)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "cannot leave the registry of workers"),
-            Err(_) => tracing::debug!("the registry of workers did not answer in time"),
+            Ok(Err(error)) => tracing::debug!(%error, "cannot remove this worker from the registry"),
+            Err(_) => tracing::debug!("removing this worker from the registry timed out"),
         }
     }
 
-    /// Writes the entry. The first time before the worker claims, so that no running job waits for a worker.
+    /// Writes the entry. The first write precedes the first claim, so no running job has an unlisted worker.
     pub(crate) async fn step(&self) {
         let report = self.now();
         let beat = timeout(PATIENCE, self.queue.backend().beat_worker(&self.id, &report));
@@ -103,11 +103,11 @@ impl Presence {
             Ok(true) => self.is_listed.store(true, Ordering::Relaxed),
             Ok(false) if self.is_listed.swap(false, Ordering::Relaxed) => {
                 tracing::warn!(
-                    "the registry of workers is full: this worker works, but is not listed"
+                    "the registry of workers is full: this worker runs unlisted"
                 );
             }
             Ok(false) => {}
-            Err(error) => tracing::debug!(%error, "cannot report to the registry of workers"),
+            Err(error) => tracing::debug!(%error, "cannot write this worker to the registry"),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Takes back the leases of dead workers, and once a minute recounts what can be recounted. Every
-//! worker does both for the shards that it serves; the store makes it safe.
+//! Recovers the leases of lost workers, and reconciles the store's counters once a minute. Every worker does both
+//! for all known shards; the store's calls are safe to run concurrently.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(crate) struct Reaper {
 }
 
 impl Reaper {
-    /// Reaps and reconciles until it is dropped.
+    /// Reaps and reconciles until the future is dropped.
     pub(crate) async fn run(self) {
         let mut ticks = interval(self.every.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -32,7 +32,7 @@ impl Reaper {
         }
     }
 
-    /// Takes expired leases of one shard back.
+    /// Recovers the expired leases of one shard.
     pub(crate) async fn step(&self, shard: &Shard) {
         match self.queue.backend().reap(shard).await {
             Ok(reaped) => tell(shard, &reaped),
@@ -45,7 +45,7 @@ impl Reaper {
             Ok(repairs) => {
                 metrics::counter!("causeway_repairs_total").increment(repairs.total());
                 if repairs.total() > 0 {
-                    tracing::error!(shard = %shard, ?repairs, "counts were wrong and are repaired; please report this");
+                    tracing::error!(shard = %shard, ?repairs, "wrong counters were repaired; please report this");
                 }
             }
             Err(error) => tracing::debug!(shard = %shard, %error, "cannot reconcile"),
@@ -53,19 +53,19 @@ impl Reaper {
     }
 }
 
-/// One line a reap: a worker that is lost takes many jobs along.
+/// Logs one line per call: a lost worker may have had many jobs.
 fn tell(shard: &Shard, Reaped { requeued, ended }: &Reaped) {
     let (again, over) = (requeued.len(), ended.len());
     if again + over == 0 {
         return;
     }
     metrics::counter!("causeway_stalls_total").increment((again + over) as u64);
-    tracing::warn!(shard = %shard, requeued = again, ended = over, "workers of jobs were lost");
+    tracing::warn!(shard = %shard, requeued = again, ended = over, "jobs lost their workers");
     for job in requeued {
-        tracing::debug!(job.id = %job, "its worker was lost; the job runs again");
+        tracing::debug!(job.id = %job, "the job lost its worker and is requeued");
     }
     for job in ended {
-        tracing::debug!(job.id = %job, "its worker was lost; the job has ended");
+        tracing::debug!(job.id = %job, "the job lost its worker and has ended");
     }
 }
 

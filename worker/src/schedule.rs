@@ -1,39 +1,38 @@
-//! When a delivery is tried again: the schedule that Standard Webhooks advises, cut to a day.
+//! The retry schedule of webhook deliveries, as Standard Webhooks recommends it, limited to one day.
 
 use std::time::Duration;
 
-/// How long an event is tried to be delivered, from its end on.
+/// Time after the end of a job within which its event is delivered; then the delivery expires.
 pub(crate) const LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// The delays between attempts in units of the base, which by default is 5 s: 5 s, 5 min, 30 min, 2 h,
-/// 5 h, 10 h, 6 h. Together less than [`LIFE`].
+/// The delays between attempts in units of the base. With the default base of 5 s: 5 s, 5 min, 30 min, 2 h, 5 h,
+/// 10 h, 6 h. Their sum is less than [`DELIVERY_WINDOW`].
 const STEPS: [u32; 7] = [1, 60, 360, 1440, 3600, 7200, 4320];
 
-/// The longest base: with it the delays are those above.
+/// The longest base, and the default.
 pub const MAX_BASE: Duration = Duration::from_secs(5);
 
-/// By how much of itself a delay is shortened at most, so that what failed together is not tried
-/// together.
+/// Largest random reduction of a delay, as a fraction. It spreads the retries of deliveries that failed together.
 const JITTER: f64 = 0.2;
 
-/// The schedule over a base.
+/// The retry schedule with one base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Schedule {
     base: Duration,
 }
 
 impl Schedule {
-    /// Over `base`, at most [`MAX_BASE`].
+    /// Returns the schedule with `base`, at most [`MAX_BASE`].
     pub(crate) fn new(base: Duration) -> Self {
         Self { base: base.min(MAX_BASE) }
     }
 
-    /// How many attempts there are.
+    /// Returns the number of attempts.
     pub(crate) fn attempts() -> u32 {
         u32::try_from(STEPS.len()).unwrap_or(u32::MAX) + 1
     }
 
-    /// The delay after the `attempt`-th attempt (from 1); `unit` is a random number in [0, 1).
+    /// Returns the delay after attempt `attempt` (from 1); `unit` is a random number in [0, 1).
     pub(crate) fn delay(self, attempt: u32, unit: f64) -> Duration {
         let step = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
         let steps = STEPS[step.min(STEPS.len() - 1)];

@@ -1,37 +1,36 @@
-//! The worker's bounds, each with its default.
+//! The worker's settings, each with its default.
 
 use std::time::Duration;
 
 use causeway_queue::retry::Backoff;
 
-/// How a worker works.
+/// The settings of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The name by which people know the worker. Default: `worker`.
+    /// The name of the worker for people. Default: `worker`.
     pub name: String,
-    /// Most calls at once. Default 256.
+    /// Most concurrent calls. Default 256.
     pub concurrency: usize,
-    /// How long a lease lasts unless it is extended; it is extended three times as often. After a
-    /// worker's death its jobs run again when this has passed. Default 15 s.
+    /// Duration of a lease, which is extended every third of it. A dead worker's jobs run again after this time.
+    /// Default 15 s.
     pub lease: Duration,
-    /// How long running calls may go on after the worker was asked to stop; what is left then is
-    /// handed back. Default 30 s.
+    /// Time for running calls to finish after the worker was asked to stop; then they are handed back. Default 30 s.
     pub drain: Duration,
-    /// How long to wait between attempts.
+    /// Delays between the attempts of a job.
     pub backoff: Backoff,
     /// Time-outs of one call.
     pub timeouts: Timeouts,
-    /// How long pieces of a stream are gathered before they are stored. Default 50 ms.
+    /// Time for which chunks of a stream are collected before they are stored. Default 50 ms.
     pub emit_window: Duration,
     /// Largest answer of an upstream, in bytes. Default 32 MiB.
     pub max_response_bytes: usize,
-    /// Memory of all answers in flight, in bytes: beyond, calls wait before they read on. Default 1 GiB.
+    /// Memory of all answers in flight, in bytes; beyond it, calls wait before they read on. Default 1 GiB.
     pub max_response_memory: usize,
     /// Deliveries to webhooks.
     pub webhooks: WebhookSettings,
-    /// How often expired leases are looked for. Default 1 s.
+    /// Interval of the search for expired leases. Default 1 s.
     pub reap_every: Duration,
-    /// How often the store is recounted. Default 60 s.
+    /// Interval at which the store's counters are reconciled. Default 60 s.
     pub reconcile_every: Duration,
 }
 
@@ -54,12 +53,12 @@ impl Default for Settings {
     }
 }
 
-/// How events are delivered.
+/// The settings of webhook deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WebhookSettings {
-    /// Most deliveries at once, apart from calls. Default 256.
+    /// Most concurrent deliveries, in addition to the calls. Default 256.
     pub concurrency: usize,
-    /// Until the second attempt; all later delays are multiples of it. At most, and by default, 5 s.
+    /// Delay before the second attempt; later delays are multiples of it. Default, and at most, 5 s.
     pub retry_base: Duration,
 }
 
@@ -69,17 +68,16 @@ impl Default for WebhookSettings {
     }
 }
 
-/// How long one call may take, part by part.
+/// The time-outs of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until the connection stands. Default 5 s.
+    /// Until the connection is established. Default 5 s.
     pub connect: Duration,
-    /// From then until the answer begins. Default 120 s.
+    /// From the connection to the first byte of the answer. Default 120 s.
     pub first_byte: Duration,
-    /// Between two pieces of the answer: an upstream can fall silent with its socket open.
-    /// Default 60 s.
+    /// Between two pieces of the answer; it detects an upstream that is silent with its connection open. Default 60 s.
     pub between_bytes: Duration,
-    /// Of the whole call. Default 600 s.
+    /// For the whole call. Default 600 s.
     pub total: Duration,
 }
 

@@ -1,15 +1,15 @@
-//! How a worker is asked to stop: first to finish, then at once.
+//! The shutdown signal of a worker, in two stages: drain, then stop at once.
 
 use tokio_util::sync::CancellationToken;
 
-/// Asks a worker to stop.
+/// The sender of the shutdown signal.
 #[derive(Debug, Clone, Default)]
 pub struct StopHandle {
     drain: CancellationToken,
     now: CancellationToken,
 }
 
-/// Hears what a [`StopHandle`] asks.
+/// The receiver of the shutdown signal of a [`StopHandle`].
 #[derive(Debug, Clone)]
 pub struct Stop {
     drain: CancellationToken,
@@ -17,25 +17,25 @@ pub struct Stop {
 }
 
 impl StopHandle {
-    /// A handle that has asked for nothing yet.
+    /// Returns a handle that has sent no signal yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What hears this handle.
+    /// Returns a receiver of this handle's signal.
     #[must_use]
     pub fn stop(&self) -> Stop {
         Stop { drain: self.drain.clone(), now: self.now.clone() }
     }
 
-    /// Claim nothing more, finish what runs within the time that the settings give, hand back the
-    /// rest.
+    /// Starts to drain: the worker claims no more jobs, finishes running calls within `Settings::drain`, and hands
+    /// back the rest.
     pub fn drain(&self) {
         self.drain.cancel();
     }
 
-    /// Hand back at once what runs.
+    /// Stops at once: the worker hands back all running jobs.
     pub fn now(&self) {
         self.drain.cancel();
         self.now.cancel();
@@ -43,18 +43,18 @@ impl StopHandle {
 }
 
 impl Stop {
-    /// Whether it was asked to stop.
+    /// True once the worker drains.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
     }
 
-    /// Ends when it is asked to stop.
+    /// Waits until the worker drains.
     pub async fn draining(&self) {
         self.drain.cancelled().await;
     }
 
-    /// Ends when it is asked to stop at once.
+    /// Waits until the worker stops at once.
     pub async fn at_once(&self) {
         self.now.cancelled().await;
     }

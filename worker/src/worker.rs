@@ -1,4 +1,4 @@
-//! The worker: its loops, put together and ended in order.
+//! The worker: starts its loops, and shuts them down in order.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,7 +34,7 @@ use crate::{
     upstream::{Memory, Upstream},
 };
 
-/// How long handing back may take at the end, before the process gives up.
+/// Time-out of handing back the running jobs at the end. After it the process exits, and their leases expire.
 const HAND_BACK: Duration = Duration::from_secs(5);
 
 /// One worker process.
@@ -46,18 +46,18 @@ pub struct Worker {
     health: Arc<Health>,
 }
 
-/// What was left when a worker stopped.
+/// The result of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
-    /// Calls that were still running when the time was up; their jobs were handed back.
+    /// Calls that were still running at the end of the drain; their jobs were handed back.
     pub handed_back: usize,
 }
 
-/// Whether the claim loops turn.
+/// The health of the claim loops.
 #[derive(Debug)]
 pub struct Health {
     origin: Instant,
-    /// When a loop last turned, in milliseconds after `origin`.
+    /// Time of the latest iteration of any loop, in milliseconds after `origin`.
     turned_ms: AtomicU64,
 }
 
@@ -71,7 +71,7 @@ impl Health {
         self.turned_ms.store(now, Ordering::Relaxed);
     }
 
-    /// Whether a claim loop turned within the last `time`.
+    /// True if a claim loop iterated within the last `time`.
     #[must_use]
     pub fn is_alive(&self, time: Duration) -> bool {
         let turned = Duration::from_millis(self.turned_ms.load(Ordering::Relaxed));
@@ -80,7 +80,7 @@ impl Health {
 }
 
 impl Worker {
-    /// A worker that serves the lanes for which there is an upstream; that of the lane
+    /// Creates a worker that serves the lanes of `upstreams`. The upstream of the lane
     /// [`webhooks`](LaneName::webhooks) is a [`Deliverer`](crate::Deliverer).
     #[must_use]
     pub fn new(
@@ -92,19 +92,19 @@ impl Worker {
         Self { queue, settings: Arc::new(settings), upstreams, health }
     }
 
-    /// The queue that it works on.
+    /// Returns the queue of this worker.
     #[must_use]
     pub fn queue(&self) -> &Queue {
         &self.queue
     }
 
-    /// Whether its claim loops turn.
+    /// Returns the health of the claim loops, to be checked while the worker runs.
     #[must_use]
     pub fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
     }
 
-    /// Works until `stop` asks it to stop, and then until nothing runs any more.
+    /// Runs until `stop` signals the end and no attempt runs any more.
     pub async fn run(self, stop: Stop) -> Drained {
         let running = Arc::<Running>::default();
         let presence = Presence::new(
@@ -114,6 +114,7 @@ impl Worker {
             (&running, &self.health),
             &stop,
         );
+        // The first entry is written before any job is claimed; the last is removed after all work.
         presence.step().await;
         let (over, mut presences) = (CancellationToken::new(), JoinSet::new());
         presences.spawn(presence.run(over.clone()));
@@ -123,7 +124,7 @@ impl Worker {
         drained
     }
 
-    /// The lanes for which there is an upstream, in the order of the configuration.
+    /// Returns the lanes with an upstream, in the order of the configuration.
     fn lanes(&self) -> Vec<LaneName> {
         let lanes = self.queue.lanes().iter().map(|lane| &lane.name);
         lanes.filter(|lane| self.upstreams.contains_key(lane)).cloned().collect()
@@ -163,18 +164,19 @@ impl Worker {
                 left = &mut end => break left,
             }
         };
+        // The interrupted attempts settle as released; the claim loops end once those settlements are stored.
         let finish = async { while crew.consumers.join_next().await.is_some() {} };
         if tokio::time::timeout(HAND_BACK, finish).await.is_err() {
-            tracing::error!("the store does not answer; leases run out by themselves");
+            tracing::error!("the store does not answer; the leases of running jobs expire by themselves");
         }
         Drained { handed_back }
     }
 }
 
-/// Room for attempts of one kind: calls and deliveries do not wait for each other.
+/// The permits of one kind of attempts. Calls and deliveries have separate pools, so neither blocks the other.
 struct Pool {
     permits: Arc<Semaphore>,
-    /// How many shards share it, for all consumers to see.
+    /// The number of shards that share the permits; all consumers see it change.
     shards: Arc<AtomicUsize>,
     rules: Rules,
 }
@@ -231,7 +233,7 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Begins to serve `shard`, if its lane has an upstream here.
+    /// Starts the loops of `shard`, if its lane has an upstream here and it is not served yet.
     fn serve(&mut self, shard: Shard) {
         let Worker { queue, settings, upstreams, health } = self.worker;
         let Some(upstream) = upstreams.get(&shard.lane) else { return };
@@ -274,18 +276,17 @@ impl<'a> Crew<'a> {
                 continue;
             }
             if self.worker.upstreams.contains_key(&shard.lane) {
-                tracing::info!(shard = %shard, "a former shard still holds jobs; it is served too");
+                tracing::info!(shard = %shard, "a former shard still holds jobs; this worker serves it");
                 self.serve(shard);
             } else {
-                tracing::warn!(shard = %shard, "jobs wait in a lane that has no upstream here");
+                tracing::warn!(shard = %shard, "jobs wait in a lane without an upstream on this worker");
                 self.served.insert(shard);
             }
         }
     }
 }
 
-/// Ends when the time to finish is over: everything that still runs is interrupted then. Answers
-/// how much that was.
+/// Waits until the drain is over, then interrupts all running attempts. Returns their number.
 async fn end(settings: &Settings, running: &Running, stop: &Stop) -> usize {
     stop.draining().await;
     tokio::select! {
