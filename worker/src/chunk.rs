@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn only_chunks_of_nothing_but_text_have_a_frame() {
+    fn only_text_chunks_have_a_frame() {
         let data = chunk(r#"{"content":"a\n\"é"}"#, "");
         let (frame, text) = Frame::of(&data).unwrap();
         assert_eq!((frame.index, text), (0, r#"a\n\"é"#));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_knows_its_like() {
+    fn a_frame_matches_similar_chunks() {
         let data = chunk(r#"{"content":"a"}"#, "");
         let (frame, _) = Frame::of(&data).unwrap();
         for text in [r" b\t", r"\u00e9\ud83d", "ü", ""] {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_differ_in_their_text_become_one() {
+    fn chunks_with_one_frame_are_joined() {
         let (first, second) = (chunk(r#"{"content":"a"}"#, ""), chunk(r#"{"content":"b"}"#, ""));
         let text = |data: &str| {
             let (frame, text) = Frame::of(data).unwrap();

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_stand_before_the_last_thing_said() {
+    fn turns_precede_the_last_user_message() {
         let body = json!({ "model": "m", "messages": [
             { "role": "system", "content": "s" }, { "role": "user", "content": "now" },
         ] });
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_memories_is_sent_as_it_came() {
+    fn a_body_without_turns_is_unchanged() {
         let body = Bytes::from_static(b"{ \"messages\" : [] }");
         assert_eq!(recall(&body, &[]), body);
         let turn = Turn { user: "a".to_owned(), assistant: "b".to_owned() };

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_receiver_that_is_gone_ends_a_delivery_and_none_stops_the_lane() {
+    fn only_status_410_ends_a_delivery() {
         let later = |delay| Disposition::Retry(Some(delay));
         let rows = [
             (answered(410, None), Disposition::Fatal),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_reads_of_a_receiver() {
+    fn errors_name_the_receiver() {
         let told = describe(&answered(302, None), 3);
         assert_eq!((told.attempt, told.status_code), (3, Some(302)));
         assert_eq!(told.message, "the receiver answered 302; redirects are not followed");

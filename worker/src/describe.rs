@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_status_url_and_words() {
+    fn a_message_has_status_url_and_cause() {
         let url = "http://host:1/v1/chat/completions";
         let no = |status, what| Failure::NoAnswer { status_code: Some(status), what };
         let rows = [
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_status_of_what_is_no_answer_is_kept() {
+    fn an_invalid_answer_keeps_its_status() {
         let failure = Failure::NoAnswer { status_code: Some(204), what: NoAnswer::Empty };
         assert_eq!(said(&failure).status_code, Some(204));
     }

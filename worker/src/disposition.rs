@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn no_retry_comes_sooner_than_the_backoff() {
+    fn no_retry_precedes_the_backoff() {
         let delay = |status, after| match ends(&answered(status, Some(after)), &attempt(1, 2)) {
             Outcome::Retry { delay, .. } | Outcome::Faulted { delay, .. } => delay.as_millis(),
             Outcome::Succeeded { .. }
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_store_decides_where_it_knows_more() {
+    fn the_store_judges_faults() {
         let rows = [
             (answered(429, Some(2)), Fault::Rate(Duration::from_secs(2))),
             (answered(503, Some(2)), Fault::Unavailable),
@@ -204,7 +204,7 @@ mod tests {
             (answered(500, None), Fault::Unclear),
         ];
         for (failure, wanted) in rows {
-            // On the last attempt, too: whether it is the job's is for the store to say.
+            // On the last attempt as well: the store decides whether the job fails.
             let ended = ends(&failure, &attempt(2, 2));
             let Outcome::Faulted { fault, output, error, .. } = ended else { panic!("{ended:?}") };
             assert_eq!((fault, output.error), (wanted, Some(error)), "{failure:?}");
@@ -212,14 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lack_of_the_worker_costs_the_job_nothing() {
+    fn an_exhausted_worker_spends_no_attempt() {
         let failure = Failure::Exhausted("too many open files".to_owned());
         let delay = Duration::ZERO;
         assert_eq!(ends(&failure, &attempt(5, 5)), Outcome::Released { delay });
     }
 
     #[test]
-    fn an_error_under_200_is_no_response() {
+    fn an_error_under_200_is_not_stored() {
         let body = RawJson::parse(r#"{"error":{"message":"m","code":400}}"#.to_owned()).unwrap();
         let refusal = Refusal { status_code: 200, body, ..Refusal::default() };
         let ended = ends(&Failure::Refused(Box::new(refusal)), &attempt(1, 5));

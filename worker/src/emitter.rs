@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_store_rests_as_long_as_it_worked() {
+    fn the_pause_equals_the_call() {
         let ms = Duration::from_millis;
         assert_eq!(pause(ms(50), ms(1)), ms(50));
         assert_eq!(pause(ms(50), ms(100)), ms(200));

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_delays_are_those_advised_and_fill_a_day() {
+    fn the_delays_fill_one_day() {
         let schedule = Schedule::new(MAX_BASE);
         let delays: Vec<u64> = (1..Schedule::attempts())
             .map(|attempt| schedule.delay(attempt, 0.0).as_secs())

@@ -14,10 +14,10 @@ const TEXT: &str = "/v1/completions";
 const MESSAGES: &str = "/v1/messages";
 const RESPONSES: &str = "/v1/responses";
 
-/// The most bytes of an answer.
+/// Largest answer in bytes.
 const MAX: usize = 1 << 20;
 
-/// The answer of a stream of these events, as it is written.
+/// Returns the answer of a stream of `events` as text.
 fn assembled<T: AsRef<str>>(url: &str, events: &[T]) -> Result<String, Failure> {
     let mut assembly = Assembly::new(url, MAX);
     for event in events {
@@ -28,12 +28,12 @@ fn assembled<T: AsRef<str>>(url: &str, events: &[T]) -> Result<String, Failure> 
     assembly.finish().map(|whole| whole.as_str().to_owned())
 }
 
-/// The same, read.
+/// Returns the answer of a stream of `events` as JSON.
 fn assemble<T: AsRef<str>>(url: &str, events: &[T]) -> Result<Value, Failure> {
     assembled(url, events).map(|whole| serde_json::from_str(&whole).unwrap())
 }
 
-/// A chunk with this part of the choice `index`.
+/// Returns a chunk with one part of the choice `index`.
 fn part(index: u64, delta: &str, finish: &str) -> String {
     format!(
         r#"{{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{{"index":{index},"delta":{delta},"finish_reason":{finish}}}]}}"#
@@ -44,7 +44,7 @@ fn delta(delta: &str) -> String {
     part(0, delta, "null")
 }
 
-/// The message that these deltas come to.
+/// Returns the message that results from `deltas`.
 fn message(deltas: &[&str]) -> Value {
     let mut events: Vec<String> = deltas.iter().map(|one| delta(one)).collect();
     events.push(part(0, "{}", "\"stop\""));

@@ -55,7 +55,7 @@ fn every_status_has_its_cause() {
 }
 
 #[test]
-fn a_named_time_makes_a_rate_of_an_overload() {
+fn a_named_delay_makes_overload_busy() {
     let after = |status_code, seconds| {
         let retry_after = Some(Duration::from_secs(seconds));
         let refusal = Refusal { retry_after, ..refusal(status_code, "{}") };
@@ -77,7 +77,7 @@ fn a_named_time_makes_a_rate_of_an_overload() {
 }
 
 #[test]
-fn a_wait_for_a_rate_is_never_a_loop() {
+fn a_rate_wait_has_a_minimum() {
     let wait = |after| Cause::RateLimited.disposition(after);
     assert_eq!(wait(None), Disposition::Rate(DEFAULT_RATE_WAIT));
     assert_eq!(wait(Some(Duration::ZERO)), Disposition::Rate(DEFAULT_RATE_WAIT));
@@ -86,7 +86,7 @@ fn a_wait_for_a_rate_is_never_a_loop() {
 }
 
 #[test]
-fn a_404_is_of_the_model_the_endpoint_or_the_job() {
+fn a_404_is_classified_by_its_body() {
     let rows = [
         (
             CHAT,
@@ -135,7 +135,7 @@ fn a_404_is_of_the_model_the_endpoint_or_the_job() {
 }
 
 #[test]
-fn a_key_and_a_budget_are_known_under_any_status() {
+fn key_and_budget_outweigh_the_status() {
     let rows = [
         (
             400,
@@ -175,7 +175,7 @@ fn a_key_and_a_budget_are_known_under_any_status() {
 }
 
 #[test]
-fn an_error_under_200_is_judged_by_its_own_code() {
+fn an_error_under_200_is_classified() {
     let rows = [
         (r#"{"error":{"message":"m","code":502}}"#, Cause::Unavailable),
         (r#"{"error":{"message":"m","code":"overloaded"}}"#, Cause::Unavailable),
@@ -191,7 +191,7 @@ fn an_error_under_200_is_judged_by_its_own_code() {
 }
 
 #[test]
-fn an_error_in_a_stream_is_judged_by_its_own_code() {
+fn an_error_in_a_stream_is_classified() {
     let rows = [
         (
             r#"{"error":{"object":"error","message":"m","type":"BadRequestError","code":400}}"#,
@@ -232,7 +232,7 @@ fn an_error_in_a_stream_is_judged_by_its_own_code() {
 }
 
 #[test]
-fn should_retry_counts_for_failures_of_the_job() {
+fn should_retry_applies_to_job_failures() {
     let told = |status_code, should_retry| {
         let refusal = Refusal { should_retry: Some(should_retry), ..refusal(status_code, "{}") };
         of(&Failure::Refused(Box::new(refusal)))
@@ -251,7 +251,7 @@ fn should_retry_counts_for_failures_of_the_job() {
 }
 
 #[test]
-fn what_is_no_refusal_has_its_cause() {
+fn every_other_failure_has_its_cause() {
     let second = Duration::from_secs(1);
     let why = || "x".to_owned();
     let no_answer = |what| Failure::NoAnswer { status_code: Some(200), what };
@@ -279,7 +279,7 @@ fn what_is_no_refusal_has_its_cause() {
     }
 }
 
-/// Every cause, with its words in the table of ARCHITECTURE.md. Words that begin with statuses are held to them.
+/// Every cause with its description in the table of ARCHITECTURE.md. A test checks the leading statuses of each.
 const TABLE: [(Cause, &str); 23] = [
     (Cause::Unreachable, "no connection: refused, no route, DNS, TLS, `timeouts.connect`"),
     (Cause::Silent, "no first byte within `timeouts.first_byte`"),
@@ -333,7 +333,7 @@ fn owner(cause: Cause) -> &'static str {
     }
 }
 
-/// The rows of the document's table below this head.
+/// Returns the rows of the document's table with this head.
 fn rows(head: &str) -> Vec<&'static str> {
     let lines = ARCHITECTURE.lines().skip_while(move |line| *line != head).skip(2);
     lines.take_while(|line| line.starts_with('|')).collect()
@@ -360,7 +360,7 @@ fn every_owner_has_its_consequence() {
 }
 
 #[test]
-fn the_statuses_of_the_table_are_judged_so() {
+fn the_table_states_the_right_statuses() {
     let mut count = 0;
     for (cause, words) in TABLE {
         for status in statuses(words) {
@@ -371,7 +371,7 @@ fn the_statuses_of_the_table_are_judged_so() {
     assert_eq!(count, 31);
 }
 
-/// The statuses with which a text begins, such as 1, 4, 5 and 6 of `1, 4 to 6; 9 is another`.
+/// Returns the statuses at the beginning of a text, such as 1, 4, 5 and 6 of `1, 4 to 6; 9 is another`.
 fn statuses(words: &str) -> Vec<u16> {
     let list = words.split(';').next().unwrap_or_default();
     let range = |part: &str| match part.split_once(" to ") {

@@ -25,7 +25,7 @@ fn under(policy: Policy, clock: Arc<ManualClock>) -> Courier {
     Courier { queue, nudges: mpsc::channel(1).1 }
 }
 
-/// Accepts a job with a webhook and ends it well.
+/// Submits a job with a webhook and lets it succeed.
 async fn end_one(queue: &Queue) -> JobId {
     end_one_of(queue, "default").await
 }
@@ -54,7 +54,7 @@ async fn deliveries_of(queue: &Queue, tenant: &str) -> Vec<Job> {
 }
 
 #[tokio::test]
-async fn each_end_becomes_a_delivery() {
+async fn each_entry_becomes_a_delivery() {
     let courier = courier();
     let id = end_one(&courier.queue).await;
     assert_eq!(courier.step(id.shard()).await.unwrap(), 1);
@@ -72,13 +72,13 @@ async fn each_end_becomes_a_delivery() {
 }
 
 #[tokio::test]
-async fn a_courier_that_died_between_the_two_makes_no_second_delivery() {
+async fn a_dead_relay_causes_no_second_delivery() {
     let courier = courier();
     let id = end_one(&courier.queue).await;
     let backend = courier.queue.backend();
     let ends = backend.outbox(id.shard(), MAX_OUTBOX_PAGE).await.unwrap();
     let job = courier.queue.jobs(std::slice::from_ref(&id)).await.unwrap().remove(0);
-    // What the one that died had done.
+    // The dead relay had submitted the delivery.
     let made = courier.delivery(&ends[0], job.as_ref()).unwrap();
     courier.queue.submit(vec![made]).await.unwrap();
     assert_eq!(courier.step(id.shard()).await.unwrap(), 1);
@@ -86,7 +86,7 @@ async fn a_courier_that_died_between_the_two_makes_no_second_delivery() {
 }
 
 #[tokio::test]
-async fn keys_of_deliveries_do_not_outlive_the_outbox() {
+async fn keys_expire_after_the_outbox() {
     let clock = Arc::new(ManualClock::new(Millis(1_000_000)));
     let courier = under(Policy::default(), clock.clone());
     let id = end_one(&courier.queue).await;
@@ -100,13 +100,13 @@ async fn keys_of_deliveries_do_not_outlive_the_outbox() {
     };
     assert_eq!(courier.step(id.shard()).await.unwrap(), 1);
     clock.advance(STEP);
-    assert!(again().await, "another courier may hold the page still");
+    assert!(again().await, "another relay may still hold the page");
     clock.advance(STEP);
     assert!(!again().await);
 }
 
 #[tokio::test]
-async fn a_tenant_without_room_holds_up_no_other() {
+async fn a_full_tenant_blocks_no_other() {
     let clock = Arc::new(ManualClock::new(Millis(1_000_000)));
     let policy = Policy { tenant_deliveries_queued: 1, ..Policy::default() };
     let courier = under(policy, clock.clone());
@@ -119,7 +119,7 @@ async fn a_tenant_without_room_holds_up_no_other() {
     let shard = shard.unwrap();
     courier.empty(&shard).await;
     assert_eq!(deliveries_of(&courier.queue, "bob").await.len(), 1);
-    // Ann's ends found no room; they come again.
+    // Ann's entries had no room; they are postponed.
     assert_eq!(deliveries_of(&courier.queue, "ann").await.len(), 0);
     assert_eq!(courier.step(&shard).await.unwrap(), 0);
     clock.advance(FULL_PAUSE);
@@ -127,7 +127,7 @@ async fn a_tenant_without_room_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn many_ends_are_handed_on_page_by_page() {
+async fn many_entries_are_relayed_in_pages() {
     let courier = courier();
     let count = MAX_OUTBOX_PAGE + 10;
     let mut shard = None;
@@ -139,11 +139,11 @@ async fn many_ends_are_handed_on_page_by_page() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_outbox_waits_for_another() {
+async fn outboxes_are_polled_concurrently() {
     let (meeting, queue) = Meeting::with(1);
     let courier = Courier { queue, nudges: mpsc::channel(1).1 };
     tokio::select! {
-        () = courier.run() => panic!("it runs until it is dropped"),
-        met = timeout(LOOK_ANYWAY, meeting.place.wait()) => drop(met.expect("all are looked into")),
+        () = courier.run() => panic!("the relay runs until it is dropped"),
+        met = timeout(LOOK_ANYWAY, meeting.place.wait()) => drop(met.expect("all outboxes are polled")),
     }
 }

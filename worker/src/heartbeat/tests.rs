@@ -6,7 +6,7 @@ use crate::{interrupt::Place, meeting::Meeting};
 
 const LEASE: Duration = Duration::from_secs(15);
 
-/// A heartbeat with a running attempt in each shard.
+/// Returns a heartbeat with a running attempt in each shard.
 fn heartbeat(queue: Queue) -> (Heartbeat, Vec<Place>) {
     let running = Arc::<Running>::default();
     let enter = |shard| {
@@ -18,7 +18,7 @@ fn heartbeat(queue: Queue) -> (Heartbeat, Vec<Place>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_shards_are_beaten_at_once() {
+async fn leases_are_extended_concurrently() {
     let (_meeting, queue) = Meeting::with(0);
     let (heartbeat, _places) = heartbeat(queue);
     let began = Instant::now();
@@ -27,7 +27,7 @@ async fn all_shards_are_beaten_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_store_does_not_keep_the_next_beat_from_its_time() {
+async fn a_silent_store_delays_no_heartbeat() {
     let (_meeting, queue) = Meeting::with(1);
     let (heartbeat, _places) = heartbeat(queue);
     let began = Instant::now();

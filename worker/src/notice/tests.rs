@@ -42,7 +42,7 @@ fn notice(job: &Job, status: Status, subject: &Subject) -> (Notice, Value) {
 }
 
 #[test]
-fn a_job_is_told_as_the_job_that_it_is() {
+fn a_job_event_describes_the_job() {
     let metadata = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
     let job = job(ended(Status::Succeeded, "{}"), metadata);
     let (notice, body) = notice(&job, Status::Succeeded, &Subject::Job);
@@ -60,7 +60,7 @@ fn a_job_is_told_as_the_job_that_it_is() {
 }
 
 #[test]
-fn a_job_that_was_put_back_is_told_as_it_ended() {
+fn a_retried_job_keeps_its_event() {
     let job = job(State::Running { cancelling: false }, BTreeMap::new());
     let (_, body) = notice(&job, Status::Failed, &Subject::Job);
     assert_eq!(body["type"], "job.failed");
@@ -68,7 +68,7 @@ fn a_job_that_was_put_back_is_told_as_it_ended() {
 }
 
 #[test]
-fn a_response_is_told_in_the_words_of_its_own_kind() {
+fn a_response_event_has_response_statuses() {
     let subject = Subject::Response("resp_1".to_owned());
     for (status, stored, wanted) in [
         (Status::Succeeded, r#"{"status":"completed"}"#, "completed"),
@@ -91,7 +91,7 @@ fn a_response_is_told_in_the_words_of_its_own_kind() {
 }
 
 #[test]
-fn an_event_is_never_larger_than_receivers_accept() {
+fn a_large_event_drops_its_metadata() {
     let metadata = (0..16).map(|n| (n.to_string(), "\u{1F310}".repeat(512))).collect();
     let job = job(ended(Status::Succeeded, "{}"), metadata);
     let (notice, body) = notice(&job, Status::Succeeded, &Subject::Job);

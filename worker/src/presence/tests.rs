@@ -48,7 +48,7 @@ async fn a_worker_is_listed_until_it_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_whose_loops_stand_still_is_lost() {
+async fn a_stuck_worker_is_listed_as_lost() {
     let queue = queue();
     let (running, stop) = (Arc::<Running>::default(), StopHandle::new());
     let health = Worker::new(queue.clone(), Settings::default(), HashMap::new()).health();
@@ -66,7 +66,7 @@ async fn a_worker_whose_loops_stand_still_is_lost() {
 }
 
 #[tokio::test]
-async fn calls_and_deliveries_are_counted_apart() {
+async fn calls_and_deliveries_are_counted_separately() {
     let queue = queue();
     let (running, stop) = (Arc::<Running>::default(), StopHandle::new());
     let health = Worker::new(queue.clone(), Settings::default(), HashMap::new()).health();

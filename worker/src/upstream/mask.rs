@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_the_cut_divides_is_masked() {
+    fn a_cut_secret_is_masked() {
         let key = [Secret::new("sk-1234567\"8")];
         for (body, wanted) in [
             ("no sk-1234567\"8", "no ***"),

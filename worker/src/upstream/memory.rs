@@ -140,18 +140,18 @@ mod tests {
 
     use super::*;
 
-    /// Tries to hold so many units; true where that did not wait.
+    /// Tries to extend the share to `units`; true if that did not wait.
     fn holds(share: &Share, units: usize) -> bool {
         pin!(share.hold(units * UNIT)).now_or_never().is_some_and(|held| held.is_ok())
     }
 
     #[test]
-    fn an_answer_is_larger_than_allowed_only_by_itself() {
+    fn the_limit_applies_to_each_answer() {
         let share = Memory::new(10 * UNIT, 4 * UNIT).share();
         assert!(holds(&share, 4));
         let refused = pin!(share.hold(4 * UNIT + 1)).now_or_never();
         assert_eq!(refused, Some(Err(Failure::TooLarge(4 * UNIT))));
-        // A bound for all that is below the one for each is the bound for each.
+        // A limit for all answers that is below the limit for one answer replaces it.
         let refused = pin!(Memory::new(UNIT, 4 * UNIT).share().hold(2 * UNIT)).now_or_never();
         assert_eq!(refused, Some(Err(Failure::TooLarge(UNIT))));
     }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_that_gave_up_waiting_blocks_nothing() {
+    fn a_dropped_wait_blocks_no_share() {
         let memory = Memory::new(2 * UNIT, UNIT);
         let [a, b, c] = [(); 3].map(|()| memory.share());
         assert!(holds(&a, 1) && holds(&b, 1) && !holds(&c, 1));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_calls_that_fill_the_memory_all_end() {
+    async fn calls_in_exhausted_memory_all_end() {
         let memory = Memory::new(20 * UNIT, 8 * UNIT);
         let call = |_| {
             let memory = Arc::clone(&memory);

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_shows_neither_user_info_nor_query() {
+    fn a_place_hides_user_info_and_query() {
         let place = Place::of("https://me:secret@[::1]:8443/v1/chat?key=secret#x").unwrap();
         assert_eq!(place.url, "https://[::1]:8443/v1/chat");
         assert_eq!(place.origin, "https://[::1]:8443");

@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// Headers, and the time that they name.
+    /// Headers, and the delay that they name.
     type Row = (&'static [(&'static str, &'static str)], Option<Duration>);
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_all_its_forms() {
+    fn all_forms_of_retry_after_are_parsed() {
         let ms = Duration::from_millis;
         let rows: [Row; 16] = [
             (&[("retry-after", "7")], Some(ms(7000))),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn all_three_date_forms_are_read() {
+    fn all_date_forms_are_parsed() {
         let at = Timestamp::now() + jiff::SignedDuration::from_secs(100);
         for form in
             ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_waited_for_only_where_nothing_remains() {
+    fn only_an_exhausted_rate_names_a_delay() {
         let ms = Duration::from_millis;
         let rows: [Row; 7] = [
             (
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn should_retry_is_true_false_or_unsaid() {
+    fn should_retry_is_true_false_or_missing() {
         for (value, wanted) in [("true", Some(true)), ("false", Some(false)), ("perhaps", None)] {
             assert_eq!(should_retry(&headers(&[("x-should-retry", value)])), wanted);
         }

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_the_shape_of_its_endpoint() {
+    fn valid_answers_match_their_endpoint() {
         let rows = [
             (CHAT, r#"{"choices":[{"message":{"content":"a"}}]}"#),
             (CHAT, " \n{\"error\":null,\"choices\":[{\"message\":{}}]}"),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_no_answer() {
+    fn errors_are_recognized() {
         let rows = [
             (CHAT, r#"{"error":{"message":"m","code":502},"user_id":"u"}"#),
             (CHAT, r#"{"error":"m","choices":[{"message":{}}]}"#),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_answer_either() {
+    fn other_json_is_rejected() {
         let other = Shape::Other(String::new());
         let rows = [
             (CHAT, "{}"),
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn half_an_answer_is_known_as_such() {
+    fn cut_json_is_recognized() {
         let half = Shape::Half(String::new());
         for body in [r#"{"choices":[{"message":{"conte"#, r#"{"choices":[{"message":{}}]"#, ""] {
             assert_eq!(of(CHAT, body), half, "{body}");

@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_bytes_say_what_a_body_is() {
+    fn the_first_bytes_show_the_kind() {
         let rows: [(&str, bool, Option<Kind>); 14] = [
             ("{}", false, Some(Kind::Json)),
             (" \n\u{feff}", false, Some(Kind::Text)),

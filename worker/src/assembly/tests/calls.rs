@@ -1,6 +1,6 @@
 use super::*;
 
-/// Id, name and arguments of the calls that these lists of parts come to, a list a chunk.
+/// Returns id, name and arguments of the calls that result from `lists` of parts, one list per chunk.
 fn calls(lists: &[&str]) -> Vec<(String, String, String)> {
     let deltas: Vec<String> =
         lists.iter().map(|list| format!(r#"{{"tool_calls":[{list}]}}"#)).collect();
@@ -20,7 +20,7 @@ fn wanted(calls: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
     calls.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect()
 }
 
-/// One list of parts a chunk, and what they come to.
+/// A case: its name, the list of parts of each chunk, and the resulting calls.
 type Row =
     (&'static str, &'static [&'static str], &'static [(&'static str, &'static str, &'static str)]);
 
@@ -150,7 +150,7 @@ const ROWS: [Row; 14] = [
 ];
 
 #[test]
-fn calls_are_told_apart() {
+fn calls_are_separated() {
     for (name, lists, said) in ROWS {
         assert_eq!(calls(lists), wanted(said), "{name}");
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::assembly::convert::events_of;
 
-/// Whole answers, each of an endpoint.
+/// Returns whole answers, one per endpoint.
 fn answers() -> [(&'static str, Value); 5] {
     let call =
         json!({ "id": "t", "type": "function", "function": { "name": "f", "arguments": "{}" } });
@@ -49,7 +49,7 @@ fn answers() -> [(&'static str, Value); 5] {
 }
 
 #[test]
-fn a_whole_answer_comes_back_from_its_events() {
+fn events_rebuild_the_whole_answer() {
     for (url, whole) in answers() {
         let raw = RawJson::parse(whole.to_string()).unwrap();
         let events = events_of(url, &raw).unwrap();
@@ -58,7 +58,7 @@ fn a_whole_answer_comes_back_from_its_events() {
 }
 
 #[test]
-fn the_events_of_a_response_are_those_of_the_api() {
+fn response_events_match_the_api() {
     let [.., (url, response), _] = answers();
     let events = events_of(url, &RawJson::parse(response.to_string()).unwrap()).unwrap();
     let kinds: Vec<String> = events
@@ -86,7 +86,7 @@ fn the_events_of_a_response_are_those_of_the_api() {
 }
 
 #[test]
-fn what_is_no_answer_has_no_events() {
+fn invalid_answers_have_no_events() {
     for (url, json) in [
         (CHAT, "[]"),
         (CHAT, "{}"),

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Events of a stream that says `one two`, with `noise` in its middle.
+/// Assembles a stream with the text `one two` and `noise` in its middle.
 fn with(noise: &[(&str, &str)]) -> Result<Value, Failure> {
     let mut assembly = Assembly::new(CHAT, MAX);
     let first = delta(r#"{"role":"assistant","content":"one "}"#);
@@ -17,7 +17,7 @@ fn with(noise: &[(&str, &str)]) -> Result<Value, Failure> {
 }
 
 #[test]
-fn noise_is_no_part_of_the_answer() {
+fn noise_is_ignored() {
     let silent = with(&[]).unwrap();
     assert_eq!(silent["choices"][0]["message"]["content"], "one two");
     for noise in [
@@ -38,7 +38,7 @@ fn noise_is_no_part_of_the_answer() {
 }
 
 #[test]
-fn an_end_is_an_end() {
+fn complete_streams_are_recognized() {
     let text = delta(r#"{"content":"a"}"#);
     let stop = part(0, "{}", "\"stop\"");
     let empty = part(0, "{}", "\"\"");
@@ -68,7 +68,7 @@ fn an_end_is_an_end() {
 }
 
 #[test]
-fn errors_are_known_in_any_form() {
+fn all_forms_of_errors_are_recognized() {
     for (name, data) in [
         ("", r#"{"error":{"message":"m","code":400}}"#),
         ("", r#"{"error":"m"}"#),
@@ -96,7 +96,7 @@ fn errors_are_known_in_any_form() {
 }
 
 #[test]
-fn no_error_is_no_error() {
+fn answers_are_not_errors() {
     for data in [
         part(0, r#"{"content":"\"error\""}"#, "null"),
         r#"{"choices":[],"error":null}"#.to_owned(),

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_chat_is_what_it_would_be_without_a_stream() {
+fn a_chat_equals_its_unstreamed_answer() {
     let events = [
         part(0, r#"{"role":"assistant","content":""}"#, "null"),
         part(0, r#"{"content":"Hel"}"#, "null"),
@@ -21,7 +21,7 @@ fn a_chat_is_what_it_would_be_without_a_stream() {
 }
 
 #[test]
-fn texts_and_lists_of_a_message_grow() {
+fn texts_and_lists_are_appended() {
     let grown = message(&[
         r#"{"role":"assistant","refusal":"I ","reasoning":"a","reasoning_content":"x","audio":{"id":"u","data":"AA"}}"#,
         r#"{"role":"assistant","refusal":"won't","reasoning":"b","reasoning_content":null,"annotations":[{"type":"url_citation"}]}"#,
@@ -42,7 +42,7 @@ fn texts_and_lists_of_a_message_grow() {
 }
 
 #[test]
-fn content_comes_in_parts() {
+fn content_parts_are_merged() {
     let content = |deltas: &[&str]| message(deltas)["content"].take();
     let mixed = content(&[
         r#"{"content":""}"#,
@@ -129,7 +129,7 @@ fn fields_beside_the_choices_follow_the_sdks() {
 }
 
 #[test]
-fn numbers_are_kept_to_the_digit() {
+fn numbers_keep_every_digit() {
     let chunk = r#"{"id":"c","big":12345678901234567890123,"e":1e400,"choices":[{"index":0,"delta":{},"p":-0.30000000000000004,"t":0.10,"finish_reason":"stop"}]}"#;
     let whole = assembled(CHAT, &[chunk]).unwrap();
     for number in ["12345678901234567890123", "1e400", "-0.30000000000000004", "0.10"] {
@@ -138,7 +138,7 @@ fn numbers_are_kept_to_the_digit() {
 }
 
 #[test]
-fn halves_of_surrogate_pairs_meet() {
+fn surrogate_halves_are_joined() {
     let content = message(&[
         r#"{"content":"Hi "}"#,
         r#"{"content":"\ud83d"}"#,
@@ -149,14 +149,14 @@ fn halves_of_surrogate_pairs_meet() {
 }
 
 #[test]
-fn a_response_comes_whole_with_its_last_event() {
+fn the_last_event_holds_the_response() {
     let last = r#"{"type":"response.completed","response":{"id":"r","n":1e400}}"#;
     let begun = r#"{"type":"response.created"}"#;
     assert_eq!(assembled(RESPONSES, &[begun, last]).unwrap(), r#"{"id":"r","n":1e400}"#);
 }
 
 #[test]
-fn merging_costs_what_the_events_are_long() {
+fn the_cost_of_merging_is_linear() {
     let many: Vec<String> =
         (0..MAX_ENTRIES_OF_A_TEST).map(|index| part(index, "{}", "null")).collect();
     let calls: Vec<String> = (0..MAX_ENTRIES_OF_A_TEST)
@@ -173,17 +173,17 @@ fn merging_costs_what_the_events_are_long() {
     }
 }
 
-/// One more than there may be.
+/// One entry more than the limit.
 const MAX_ENTRIES_OF_A_TEST: u64 = node::MAX_ENTRIES as u64 + 1;
 
 #[test]
-fn an_answer_has_a_largest_size() {
+fn the_size_of_an_answer_is_bounded() {
     let large = format!("{{\"x\":\"{}\"}}", "x".repeat(MAX));
     assert_eq!(assemble(CHAT, &[&large]), Err(Failure::TooLarge(MAX)));
 }
 
 #[test]
-fn usage_is_read_of_whole_answers() {
+fn usage_of_whole_answers_is_parsed() {
     let used = |body: &str| usage(body).map(|usage| (usage.prompt_tokens, usage.completion_tokens));
     let of_chat =
         r#"{"t":"\ud83d","usage":{"prompt_tokens":3,"completion_tokens":4.0,"cost":1e-9}}"#;
@@ -197,7 +197,7 @@ fn usage_is_read_of_whole_answers() {
 }
 
 #[test]
-fn the_text_of_an_answer_is_read() {
+fn the_text_of_an_answer_is_parsed() {
     let of =
         |content: &str| text(&format!(r#"{{"choices":[{{"message":{{"content":{content}}}}}]}}"#));
     assert_eq!(of(r#""a \ud83d""#).as_deref(), Some("a \u{fffd}"));

@@ -16,7 +16,7 @@ fn ends(index: u64) -> String {
     format!(r#"{{"type":"content_block_stop","index":{index}}}"#)
 }
 
-/// A message whose tool gets this input, in the parts that `|` cuts.
+/// Returns the input of a tool call that is streamed as `json`, in parts divided at `|`.
 fn input_of(json: &str) -> Value {
     let mut events =
         vec![START.to_owned(), begins(0, r#"{"type":"tool_use","id":"t","name":"f","input":{}}"#)];
@@ -30,7 +30,7 @@ fn input_of(json: &str) -> Value {
 }
 
 #[test]
-fn a_message_is_what_it_would_be_without_a_stream() {
+fn a_message_equals_its_unstreamed_answer() {
     let events = [
         r#"{"type":"ping"}"#.to_owned(),
         START.to_owned(),
@@ -67,12 +67,12 @@ fn a_message_is_what_it_would_be_without_a_stream() {
 }
 
 #[test]
-fn the_input_of_a_tool_is_read() {
+fn the_input_of_a_tool_is_parsed() {
     for (json, wanted) in [
         (r#"{"a"|: "x\"y", "b": [1|, 2]}"#, json!({ "a": "x\"y", "b": [1, 2] })),
         ("", json!({})),
         ("|", json!({})),
-        // It broke off, as the tokens were spent.
+        // The input broke off at the token limit.
         (r#"{"a": 1, "b": "x"#, json!({ "a": 1 })),
         (r#"{"a": "x", "b"#, json!({ "a": "x" })),
         (r#"{"a": "x""#, json!({ "a": "x" })),
@@ -88,7 +88,7 @@ fn the_input_of_a_tool_is_read() {
 }
 
 #[test]
-fn a_message_ends_with_its_reason_or_its_stop() {
+fn a_stop_reason_completes_a_message() {
     let rows: [(&[&str], bool); 7] = [
         (&[START, END, STOP], true),
         (&[START, STOP], true),
@@ -105,7 +105,7 @@ fn a_message_ends_with_its_reason_or_its_stop() {
 }
 
 #[test]
-fn the_name_of_an_event_stands_in_for_its_type() {
+fn an_event_name_replaces_its_type() {
     let mut assembly = Assembly::new(MESSAGES, MAX);
     let start = StreamEvent { name: "message_start", data: r#"{"message":{"id":"x"}}"# };
     assert!(assembly.take(start).unwrap().is_continue());
@@ -115,7 +115,7 @@ fn the_name_of_an_event_stands_in_for_its_type() {
 }
 
 #[test]
-fn an_error_of_a_message_is_a_failure() {
+fn an_error_event_is_a_failure() {
     let failed = assemble(MESSAGES, &[START, r#"{"type":"error","error":{"message":"m"}}"#]);
     assert!(matches!(failed, Err(Failure::InStream(_))));
 }

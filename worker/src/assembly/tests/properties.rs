@@ -6,7 +6,7 @@ use crate::{
     upstream::sse::EventReader,
 };
 
-/// A chunk, from much that matters to the joining of chunks and the merging of fields.
+/// Generates chunks with the parts that affect joining and merging.
 fn chunk() -> impl Strategy<Value = String> {
     let delta = prop::sample::select(vec![
         r#"{"content":"a"}"#,
@@ -51,7 +51,7 @@ fn chunk() -> impl Strategy<Value = String> {
     })
 }
 
-/// Something that says nothing, between two events.
+/// Generates content without meaning between two events.
 fn noise() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
         "",
@@ -76,7 +76,7 @@ fn stream() -> impl Strategy<Value = (Vec<String>, Vec<u8>)> {
     })
 }
 
-/// Feeds `bytes` in pieces of these sizes; returns the chunks that readers get, and the answer.
+/// Feeds `bytes` in pieces of `sizes`; returns the chunks for readers, and the answer.
 fn fed(bytes: &[u8], sizes: &[usize]) -> (Vec<Chunk>, String) {
     let (mut reader, mut assembly) = (EventReader::new(MAX), Assembly::new(CHAT, MAX));
     let (mut chunks, mut rest) = (Vec::new(), bytes);
@@ -100,7 +100,7 @@ fn fed(bytes: &[u8], sizes: &[usize]) -> (Vec<Chunk>, String) {
     (chunks, assembly.finish().unwrap().as_str().to_owned())
 }
 
-/// The chunks as they are stored, joined in windows of these sizes.
+/// Returns the chunks as they are stored, joined within windows of these sizes.
 fn joined(chunks: Vec<Chunk>, windows: &[usize]) -> Vec<String> {
     let (mut stored, mut window) = (Vec::new(), Vec::<Chunk>::new());
     let mut sizes = windows.iter().cycle();
@@ -127,7 +127,7 @@ fn joined(chunks: Vec<Chunk>, windows: &[usize]) -> Vec<String> {
     stored
 }
 
-/// All of a chunk but its text.
+/// Returns a chunk without its text.
 fn without_text(chunk: &str) -> String {
     let mut chunk: Value = serde_json::from_str(&repair_surrogates(chunk)).unwrap();
     if let Some(content) = chunk.pointer_mut("/choices/0/delta/content").filter(|it| it.is_string())
@@ -139,7 +139,7 @@ fn without_text(chunk: &str) -> String {
 
 proptest! {
     #[test]
-    fn reads_and_windows_change_nothing(
+    fn pieces_and_windows_change_nothing(
         (events, bytes) in stream(),
         sizes in prop::collection::vec(1_usize..200, 1..10),
         windows in prop::collection::vec(1_usize..9, 1..5),
@@ -150,7 +150,7 @@ proptest! {
         let stored = joined(chunks, &windows);
         let again = assembled(CHAT, &[stored.as_slice(), &["[DONE]".to_owned()]].concat()).unwrap();
         prop_assert_eq!(again, whole);
-        // Nothing but text is missing, and what is not joined is as it came.
+        // Only texts are joined; all other chunks are stored as they arrived.
         let mut kinds: Vec<String> = events.iter().map(|event| without_text(event)).collect();
         kinds.dedup();
         let mut kept: Vec<String> = stored.iter().map(|chunk| without_text(chunk)).collect();
@@ -159,7 +159,7 @@ proptest! {
     }
 
     #[test]
-    fn no_stream_is_too_strange(events in prop::collection::vec("[\\[\\]{}\",:a-z0-9 \\\\]{0,40}", 0..10)) {
+    fn no_stream_panics(events in prop::collection::vec("[\\[\\]{}\",:a-z0-9 \\\\]{0,40}", 0..10)) {
         for url in [CHAT, TEXT, MESSAGES, RESPONSES, "/other"] {
             drop(assembled(url, &events));
         }

@@ -25,7 +25,7 @@ const COMPLETION: &str = r#"{"choices":[{"message":{"content":"fine"}}]}"#;
 const MAX_BYTES: usize = 100_000;
 const KEY: &str = "sk-12345678";
 
-/// Keeps the data of all events.
+/// A sink that collects the data of all events.
 #[derive(Debug, Default)]
 struct Events(Vec<String>);
 
@@ -40,7 +40,7 @@ impl Sink for Events {
     }
 }
 
-/// Serves `answer` to one request; gives what was asked.
+/// Serves `answer` to one request; returns the URL and the request.
 async fn serve(answer: Vec<u8>) -> (String, JoinSet<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -51,7 +51,7 @@ async fn serve(answer: Vec<u8>) -> (String, JoinSet<String>) {
         while !asked.ends_with(b"{}") {
             assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0);
         }
-        // A caller that has read enough closes the connection.
+        // A client that has read enough closes the connection.
         drop(stream.write_all(&answer).await);
         String::from_utf8(asked).unwrap()
     });
@@ -102,7 +102,7 @@ fn what(failure: Result<String, Failure>) -> NoAnswer {
 }
 
 #[tokio::test]
-async fn an_answer_is_taken_under_any_content_type() {
+async fn any_content_type_is_accepted() {
     for content_type in
         ["application/json", "text/plain; charset=utf-8", "text/event-stream", "x/y"]
     {
@@ -114,7 +114,7 @@ async fn an_answer_is_taken_under_any_content_type() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_no_part_of_an_answer() {
+async fn a_byte_order_mark_is_removed() {
     let answer = whole(typed("application/json", &format!("\u{feff}{COMPLETION}"))).await;
     assert_eq!(answer.as_deref(), Ok(COMPLETION));
     for status in ["200 OK", "400 X"] {
@@ -128,7 +128,7 @@ async fn a_byte_order_mark_is_no_part_of_an_answer() {
 
 #[tokio::test]
 async fn blank_pieces_are_dropped_but_count() {
-    // A decoder gives pieces of at most 16 KiB.
+    // A decoder returns pieces of at most 16 KiB.
     for (blanks, is_answer) in [(80_000, true), (MAX_BYTES + 1, false)] {
         let text = format!("{}{COMPLETION}", "\n".repeat(blanks));
         let (name, body) = codings(&text).await.remove(0);
@@ -140,7 +140,7 @@ async fn blank_pieces_are_dropped_but_count() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_fails_and_says_why() {
+async fn invalid_answers_are_described() {
     let page = "<html><head><title>Sign in</title>";
     let rows = [
         (http("200 OK", "", b""), NoAnswer::Empty),
@@ -173,7 +173,7 @@ async fn what_is_no_answer_fails_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_not_followed_and_shows_no_secret() {
+async fn a_redirect_is_reported_without_secrets() {
     let to = |location: &str| http("307 X", &format!("location: {location}\r\n"), b"");
     let target = what(whole(to("https://me:secret@host/v2/chat?key=secret")).await);
     assert_eq!(target, NoAnswer::Redirect(Some("https://host/v2/chat".to_owned())));
@@ -182,7 +182,7 @@ async fn a_redirect_is_not_followed_and_shows_no_secret() {
 }
 
 #[tokio::test]
-async fn half_an_answer_is_cut() {
+async fn a_partial_answer_is_cut() {
     let half = typed("application/json", r#"{"choices":[{"mess"#);
     let short = b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"choices\"".to_vec();
     let silent = typed("text/event-stream", "");
@@ -192,7 +192,7 @@ async fn half_an_answer_is_cut() {
 }
 
 #[tokio::test]
-async fn an_error_is_known_under_any_status() {
+async fn an_error_is_recognized_under_any_status() {
     let refusal = |answered| match answered {
         Err(Failure::Refused(refusal)) => *refusal,
         other => panic!("{other:?}"),
@@ -212,7 +212,7 @@ async fn an_error_is_known_under_any_status() {
 }
 
 #[tokio::test]
-async fn the_beginning_of_a_large_error_is_kept() {
+async fn a_large_error_is_truncated() {
     let body = format!(r#"{{"error":{{"code":"c","message":"{}"}}}}"#, "x".repeat(200_000));
     let Err(Failure::Refused(refusal)) = whole(http("400 X", "", body.as_bytes())).await else {
         panic!("not refused")
@@ -223,7 +223,7 @@ async fn the_beginning_of_a_large_error_is_kept() {
 }
 
 #[tokio::test]
-async fn an_echoed_key_reaches_nobody() {
+async fn an_echoed_key_is_hidden() {
     let body = format!(r#"{{"error":{{"message":"no such key: {KEY}"}}}}"#);
     let Err(Failure::Refused(refusal)) = whole(http("401 X", "", body.as_bytes())).await else {
         panic!("not refused")
@@ -255,7 +255,7 @@ async fn a_key_across_a_cut_is_masked() {
 }
 
 #[tokio::test]
-async fn a_stream_is_read_where_none_was_asked_for() {
+async fn an_unrequested_stream_is_read() {
     for (stream, content_type) in [(true, "text/plain"), (false, "text/event-stream")] {
         let answer = typed(content_type, ": hello\n\ndata: {}\n\ndata: [DONE]\n\ndata: late\n\n");
         let (answered, events) = ask(CHAT, stream, answer).await;
@@ -270,7 +270,7 @@ async fn packed(encoder: impl AsyncRead) -> Vec<u8> {
     bytes
 }
 
-/// `text` in every coding, with the coding's name.
+/// Returns `text` in every coding, with the coding's name.
 async fn codings(text: &str) -> Vec<(&'static str, Vec<u8>)> {
     let plain = || Cursor::new(text.as_bytes().to_vec());
     vec![
@@ -305,7 +305,7 @@ async fn compressed_answers_are_decoded() {
 }
 
 #[tokio::test]
-async fn a_small_body_that_becomes_large_is_refused() {
+async fn a_decompression_bomb_is_refused() {
     let bomb = format!("[{}]", " ".repeat(50 << 20));
     for (name, body) in codings(&bomb).await {
         assert!(body.len() < MAX_BYTES, "{name}: {} bytes", body.len());
@@ -314,7 +314,7 @@ async fn a_small_body_that_becomes_large_is_refused() {
     }
 }
 
-/// A stream of these bytes whose connection breaks.
+/// Returns a response with the stream `stream` and a connection that breaks.
 fn broken(stream: &str) -> Vec<u8> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9999\r\n\r\n";
     format!("{head}{stream}").into_bytes()
@@ -336,7 +336,7 @@ async fn a_complete_stream_may_break_off() {
 }
 
 #[tokio::test]
-async fn a_whole_answer_becomes_the_events_of_a_stream() {
+async fn a_whole_answer_becomes_a_stream() {
     let (answered, events) = ask(CHAT, true, typed("application/json", COMPLETION)).await;
     assert_eq!(answered.as_deref(), Ok(""));
     let [first, second, done] = events.as_slice() else { panic!("{events:?}") };
@@ -346,8 +346,8 @@ async fn a_whole_answer_becomes_the_events_of_a_stream() {
 }
 
 #[tokio::test]
-async fn events_of_a_compressed_stream_come_as_they_are_sent() {
-    // The encoder is flushed behind the first event, and the stream stays open.
+async fn a_compressed_stream_is_not_delayed() {
+    // The encoder is flushed after the first event, and the stream stays open.
     let (base, mut server) = open_stream().await;
     let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
     let (sender, mut heard) = tokio::sync::mpsc::channel(1);
@@ -368,7 +368,7 @@ async fn events_of_a_compressed_stream_come_as_they_are_sent() {
     server.abort_all();
 }
 
-/// A server that sends one event of a gzip stream and then nothing more.
+/// Starts a server that sends one event of a gzip stream and then stalls.
 async fn open_stream() -> (String, JoinSet<()>) {
     use async_compression::tokio::write::GzipEncoder as Writer;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -392,7 +392,7 @@ async fn open_stream() -> (String, JoinSet<()>) {
 }
 
 #[tokio::test]
-async fn an_answer_takes_memory_as_it_comes_and_gives_it_back() {
+async fn an_answer_returns_its_memory() {
     let memory = Memory::new(200_000, MAX_BYTES);
     let large = format!("{COMPLETION}{}", " ".repeat(80_000));
     let (base, _server) = serve(typed("application/json", &large)).await;
@@ -402,14 +402,14 @@ async fn an_answer_takes_memory_as_it_comes_and_gives_it_back() {
     upstream.call(call, &mut Events::default()).await.unwrap();
     assert!((80_000..90_000).contains(&share.held()), "{}", share.held());
     drop(share);
-    // All but the reserve, which does not count as held.
+    // The reserve does not count as held.
     let other = memory.share();
     other.hold(200_000 - MAX_BYTES - 4096).await.unwrap();
     assert!(other.held() >= 200_000 - MAX_BYTES - 4096, "{}", other.held());
 }
 
 #[tokio::test]
-async fn calls_that_share_too_little_memory_all_end() {
+async fn calls_with_scarce_memory_all_end() {
     let memory = Memory::new(200_000, MAX_BYTES);
     let large = format!("{COMPLETION}{}", " ".repeat(90_000));
     let calls = (0..20).map(|_| async {
@@ -423,7 +423,7 @@ async fn calls_that_share_too_little_memory_all_end() {
 }
 
 #[tokio::test]
-async fn the_request_asks_for_no_compression() {
+async fn requests_accept_no_compression() {
     let (base, mut server) = serve(typed("application/json", COMPLETION)).await;
     let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
     upstream.call(call_to(CHAT, false, Share::default()), &mut Events::default()).await.unwrap();

@@ -11,13 +11,13 @@ async fn failure(url: &str, from: Option<IpAddr>) -> Failure {
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_built_is_unsendable() {
+async fn an_invalid_request_is_unsendable() {
     let failure = failure("http://[", None).await;
     assert!(matches!(failure, Failure::Unsendable(_)), "{failure:?}");
 }
 
 #[tokio::test]
-async fn an_unavailable_address_is_no_lack_of_the_machine() {
+async fn an_unavailable_address_exhausts_nothing() {
     // TEST-NET-1 of RFC 5737: an address that no machine has.
     let failure = failure("http://127.0.0.1:9", Some(IpAddr::from([192, 0, 2, 1]))).await;
     assert!(matches!(failure, Failure::Connect(_)), "{failure:?}");

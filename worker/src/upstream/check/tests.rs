@@ -13,7 +13,7 @@ const LIST: &str = r#"{"object":"list","data":[{"id":"one","owned_by":"x"},{"id"
 /// The first byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Serves `answers`, a status line, a content type and a body for each path; 404 elsewhere.
+/// Serves `answers`: a status line, a content type and a body for each path; 404 for other paths.
 async fn server(answers: &[(&str, &str, &str, &str)]) -> (u16, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -41,7 +41,7 @@ async fn server(answers: &[(&str, &str, &str, &str)]) -> (u16, JoinSet<()>) {
     (port, tasks)
 }
 
-/// The verdict on `http://127.0.0.1:PORT{base}`.
+/// Returns the verdict on `http://127.0.0.1:PORT{base}`.
 async fn verdict(answers: &[(&str, &str, &str, &str)], base: &str, models: &[&str]) -> String {
     let (port, _tasks) = server(answers).await;
     let models: Vec<String> = models.iter().map(|model| (*model).to_owned()).collect();
@@ -57,14 +57,14 @@ async fn an_upstream_with_its_models_is_good() {
 }
 
 #[tokio::test]
-async fn a_model_that_is_not_listed_is_named() {
+async fn missing_models_are_named() {
     let answers = [("/v1/models", "200 OK", "application/json", LIST)];
     let said = verdict(&answers, "/v1", &["one", "three"]).await;
     assert_eq!(said, "wrong: it does not list three; it lists one, models/two");
 }
 
 #[tokio::test]
-async fn a_base_without_v1_is_set_right() {
+async fn a_base_without_v1_is_corrected() {
     for (status, body) in [("200 OK", LIST), ("401 Unauthorized", "{}")] {
         let answers = [("/v1/models", status, "application/json", body)];
         let said = verdict(&answers, "", &[]).await;
@@ -87,7 +87,7 @@ async fn a_web_page_is_no_api() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_is_told_from_a_missing_one() {
+async fn wrong_and_missing_keys_differ() {
     let body = r#"{"error":{"message":"Incorrect API key sk-12345"}}"#;
     let (port, _tasks) =
         server(&[("/v1/models", "401 Unauthorized", "application/json", body)]).await;
@@ -103,7 +103,7 @@ async fn a_wrong_key_is_told_from_a_missing_one() {
 }
 
 #[tokio::test]
-async fn without_a_list_it_cannot_tell() {
+async fn a_missing_list_is_inconclusive() {
     assert!(verdict(&[], "/v1", &["one"]).await.starts_with("cannot tell: it answers GET /models"));
     let answers = [("/v1/models", "200 OK", "application/json", "{}")];
     assert!(verdict(&answers, "/v1", &["one"]).await.starts_with("cannot tell: "));
@@ -117,7 +117,7 @@ async fn a_redirect_names_its_target_without_secrets() {
 }
 
 #[tokio::test]
-async fn a_key_across_the_cut_of_a_message_is_masked() {
+async fn a_key_in_a_cut_message_is_masked() {
     let body = format!(r#"{{"error":{{"message":"{}sk-12345678"}}}}"#, "x".repeat(MAX_WORDS - 7));
     let (port, _tasks) =
         server(&[("/v1/models", "401 Unauthorized", "application/json", &body)]).await;
@@ -127,7 +127,7 @@ async fn a_key_across_the_cut_of_a_message_is_masked() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_away_is_wrong() {
+async fn an_unreachable_upstream_is_wrong() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
@@ -140,7 +140,7 @@ async fn an_upstream_that_is_away_is_wrong() {
 }
 
 #[test]
-fn lists_of_models_are_read_in_all_forms() {
+fn all_forms_of_model_lists_are_parsed() {
     let ids = |text: &str| {
         let models = list::read(serde_json::from_str(text).unwrap())?;
         Some(models.into_iter().map(|model| model.id).collect::<Vec<_>>())

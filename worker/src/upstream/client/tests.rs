@@ -62,7 +62,7 @@ async fn listener() -> (TcpListener, u16) {
 }
 
 #[tokio::test]
-async fn a_call_is_named_and_says_who_calls() {
+async fn a_call_has_ids_and_user_agent() {
     let (listener, port) = listener().await;
     let head =
         received(listener, settings(&format!("http://127.0.0.1:{port}/d?v=1")), &call(&[])).await;
@@ -151,7 +151,7 @@ async fn echoed_credentials_of_a_proxy_are_masked() {
 }
 
 #[test]
-fn a_key_that_is_no_header_is_refused() {
+fn an_unsendable_key_is_refused() {
     let api_key = Some(Secret::new("a\nb"));
     let refused = UpstreamClient::new(
         &UpstreamSettings { api_key, ..settings("http://h/v1") },

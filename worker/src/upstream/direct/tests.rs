@@ -14,7 +14,7 @@ use crate::{
     upstream::{Share, UpstreamClient},
 };
 
-/// Makes a call to a server that gives this answer; the answer, and the request in lower case.
+/// Calls a server with this answer; returns the answer, and the request in lower case.
 async fn passed(answer: &[u8]) -> (Result<Passed, Unpassed>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -64,7 +64,7 @@ async fn an_answer_of_any_kind_passes() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_ends_with_an_error() {
+async fn a_cut_answer_ends_with_an_error() {
     let (passed, _) = passed(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
     assert!(body(passed.unwrap()).await.is_err());
 }

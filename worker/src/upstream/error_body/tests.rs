@@ -5,7 +5,7 @@ fn read(text: &str) -> ErrorBody {
     ErrorBody::read(&json)
 }
 
-/// A body, the status that it states, and its words.
+/// A body, the status that it states, and its message.
 type Row = (&'static str, Option<u16>, Option<&'static str>);
 
 const SHAPES: [Row; 36] = [
@@ -68,7 +68,7 @@ const SHAPES: [Row; 36] = [
 ];
 
 #[test]
-fn every_shape_yields_its_status_and_words() {
+fn every_form_yields_status_and_message() {
     for (text, status, words) in SHAPES {
         let body = read(text);
         assert_eq!((body.status(), body.words.as_deref()), (status, words), "{text}");
@@ -76,7 +76,7 @@ fn every_shape_yields_its_status_and_words() {
 }
 
 #[test]
-fn a_spent_budget_is_known_by_code_type_and_words() {
+fn an_exhausted_budget_is_recognized() {
     let rows = [
         (429, r#"{"error":{"message":"m","type":"insufficient_quota","code":"429"}}"#, true),
         (429, r#"{"error":{"message":"m","type":"insufficient_quota","code":429}}"#, true),
@@ -105,7 +105,7 @@ fn a_spent_budget_is_known_by_code_type_and_words() {
 }
 
 #[test]
-fn a_body_names_its_time() {
+fn a_body_names_its_delay() {
     let time = |text| read(text).retry_after;
     let google = r#"[{"error":{"code":429,"details":[{"@type":"Help"},{"@type":"RetryInfo","retryDelay":"37s"}]}}]"#;
     assert_eq!(time(google), Some(Duration::from_secs(37)));
@@ -116,7 +116,7 @@ fn a_body_names_its_time() {
 }
 
 #[test]
-fn the_beginning_of_a_cut_error_is_read() {
+fn a_cut_error_is_parsed() {
     let rows = [
         r#"{"error":{"code":400,"message":"too long: ab"#,
         r#"{"error":{"code":400,"message":"too long: ab\u00"#,
@@ -140,14 +140,14 @@ fn the_beginning_of_a_cut_error_is_read() {
 }
 
 #[test]
-fn the_beginning_of_deep_json_is_plain_words() {
+fn deeply_nested_json_is_plain_text() {
     let open = |depth: usize| read(&format!(r#"{{"message":"m",{}"#, "[".repeat(depth)));
     assert_eq!(open(100).words.as_deref(), Some("m"));
     assert_ne!(open(200).words.as_deref(), Some("m"));
 }
 
 #[test]
-fn words_are_cut_between_characters() {
+fn messages_are_cut_between_characters() {
     assert_eq!(clean(&"ü".repeat(3 * MAX_WORDS)), Some("ü".repeat(MAX_WORDS)));
     assert_eq!(clean(" \n\u{1b}[2J\u{0} "), Some("[2J".to_owned()));
     assert_eq!(beginning("aü", 2), "a");

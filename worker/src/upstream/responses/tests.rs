@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Speaks chat only; answers with these bodies, or events.
+/// An upstream with chat only that answers with these bodies, or events.
 #[derive(Debug)]
 struct ChatOnly {
     says: Vec<Value>,
@@ -72,7 +72,7 @@ async fn answered(
     (answer, heard.0, asked)
 }
 
-/// Keeps whether a simulation answered.
+/// A sink that records the mark of a simulated answer.
 #[derive(Debug, Default)]
 struct Mark(bool);
 
@@ -103,7 +103,7 @@ async fn a_simulated_chat_marks_its_response() {
 }
 
 #[tokio::test]
-async fn a_chat_is_asked_and_its_answer_told_as_a_response() {
+async fn a_chat_answer_becomes_a_response() {
     let says = json!({ "id": "c", "created": 7, "model": "m", "choices": [{ "index": 0,
         "message": { "role": "assistant", "content": "Hello" }, "finish_reason": "length" }],
         "usage": { "prompt_tokens": 3, "completion_tokens": 4 } });
@@ -124,7 +124,7 @@ async fn a_chat_is_asked_and_its_answer_told_as_a_response() {
 }
 
 #[tokio::test]
-async fn chunks_become_events_in_the_order_that_clients_expect() {
+async fn chunks_become_events_in_order() {
     let chunk = |delta: Value, finish: Value| json!({ "id": "c", "model": "m", "choices": [{ "delta": delta, "finish_reason": finish }] });
     let part = |arguments: &str| json!({ "index": 0, "function": { "arguments": arguments } });
     let first = json!({ "index": 0, "id": "t", "function": { "name": "f", "arguments": "" } });
@@ -164,7 +164,7 @@ async fn chunks_become_events_in_the_order_that_clients_expect() {
     assert_eq!(response["usage"]["output_tokens"], 2);
 }
 
-/// The function calls in an output: call id, name, arguments.
+/// Returns the function calls in an output: call id, name, arguments.
 fn calls(response: &Value) -> Vec<[&str; 3]> {
     let items = response["output"].as_array().unwrap().iter();
     items
@@ -173,7 +173,7 @@ fn calls(response: &Value) -> Vec<[&str; 3]> {
 }
 
 #[tokio::test]
-async fn parallel_calls_are_told_apart() {
+async fn parallel_calls_are_separated() {
     let call = |id: &str, name: &str, arguments: &str| json!({ "id": id, "function": { "name": name, "arguments": arguments } });
     let chunk =
         |calls: Value| json!({ "id": "c", "choices": [{ "delta": { "tool_calls": calls } }] });
@@ -193,7 +193,7 @@ async fn parallel_calls_are_told_apart() {
 }
 
 #[tokio::test]
-async fn numbers_and_surrogates_go_through_as_they_are() {
+async fn numbers_and_surrogates_are_preserved() {
     let chat = request::chat(
         br#"{"model":"m","input":"\ud83d","zz":12345678901234567890123,"metadata":null,
             "tools":[{"type":"function","name":"f","strict":null,"parameters":{"maximum":18446744073709551616}}]}"#,
@@ -213,7 +213,7 @@ async fn numbers_and_surrogates_go_through_as_they_are() {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_not_asked_for_becomes_a_response() {
+async fn an_unrequested_stream_becomes_a_response() {
     let says = [
         json!({ "id": "c", "choices": [{ "delta": { "content": "Hel" } }] }),
         json!({ "choices": [{ "delta": { "content": "lo" }, "finish_reason": "stop" }] }),
@@ -224,7 +224,7 @@ async fn a_stream_that_was_not_asked_for_becomes_a_response() {
 }
 
 #[tokio::test]
-async fn what_chat_cannot_say_is_refused() {
+async fn untranslatable_requests_are_refused() {
     for body in [
         json!({ "model": "m", "input": "x", "tools": [{ "type": "web_search" }] }),
         json!({ "model": "m", "input": [{ "type": "input_image" }] }),
@@ -271,7 +271,7 @@ fn messages(input: &Value) -> Value {
 }
 
 #[test]
-fn images_and_files_are_parts_of_a_chat() {
+fn images_and_files_are_translated() {
     let parts = json!([
         { "type": "input_text", "text": "what is this?" },
         { "type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "low" },
@@ -362,7 +362,7 @@ async fn reasoning_streams_before_the_text() {
 }
 
 #[tokio::test]
-async fn what_goes_on_from_a_response_is_never_made_a_chat() {
+async fn continued_responses_are_never_translated() {
     let body = json!({ "model": "m", "input": "x", "previous_response_id": "resp_1" });
     let (answer, _, asked) = answered(&[], &body).await;
     let Err(Failure::Refused(refusal)) = answer else { panic!("{answer:?}") };

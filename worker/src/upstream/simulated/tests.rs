@@ -19,7 +19,7 @@ fn request(stream: bool) -> Value {
 }
 
 #[test]
-fn an_answer_says_that_it_is_simulated_and_takes_its_time() {
+fn an_answer_is_marked_and_timed() {
     let settings = SimulatedSettings { tokens_per_s: 10.0, ..SimulatedSettings::default() };
     let (time, pieces) = all(settings.clone(), &request(false));
     assert_eq!(time, Duration::from_millis(500));
@@ -34,7 +34,7 @@ fn an_answer_says_that_it_is_simulated_and_takes_its_time() {
 }
 
 #[test]
-fn a_fixed_call_takes_its_time_streamed_or_not() {
+fn a_call_has_its_fixed_duration() {
     let call = Some(Duration::from_secs(4));
     let settings = SimulatedSettings { call, ..SimulatedSettings::default() };
     for stream in [false, true] {
@@ -43,7 +43,7 @@ fn a_fixed_call_takes_its_time_streamed_or_not() {
 }
 
 #[test]
-fn stamps_number_the_tokens_and_say_when_each_is_due() {
+fn stamps_hold_number_and_due_time() {
     let simulated = Simulated::new(SimulatedSettings { stamps: true, ..Default::default() });
     let mut reply = simulated.reply("/v1/chat/completions", request(true).to_string().as_bytes());
     for wanted in 0..4 {
@@ -59,7 +59,7 @@ fn stamps_number_the_tokens_and_say_when_each_is_due() {
 }
 
 #[test]
-fn failures_come_in_their_shares_and_the_same_for_a_seed() {
+fn a_seed_fixes_the_failures() {
     let failures = FailureMix { rate_limited: 0.2, error: 0.3, ..FailureMix::default() };
     let statuses = || {
         let settings = SimulatedSettings { failures, ..SimulatedSettings::default() };

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The names and data of the events of `pieces`, up to an event with the data `stop`.
+/// Returns the names and data of the events of `pieces`, up to an event with the data `stop`.
 fn read(pieces: &[&[u8]]) -> Vec<(String, String)> {
     let (mut reader, mut events) = (EventReader::new(1 << 20), Vec::new());
     for piece in pieces {
@@ -54,7 +54,7 @@ fn a_stream_is_read_by_the_standard() {
     }
 }
 
-/// True if a stream of `piece`, again and again, is refused once more than 1,000 bytes have come.
+/// True if a stream that repeats `piece` is refused after more than 1,000 bytes.
 fn is_refused(piece: &[u8]) -> bool {
     let mut reader = EventReader::new(1000);
     let ignore = |_: StreamEvent<'_>| Ok(ControlFlow::Continue(()));
@@ -76,7 +76,7 @@ fn events_before_the_bound_are_read() {
     assert_eq!(reader.feed(piece, |_| Ok(ControlFlow::Break(()))), Ok(ControlFlow::Break(())));
 }
 
-/// Bytes of a stream, rich in what matters to a reader.
+/// Generates streams with the bytes that affect a parser.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let parts: [&[u8]; 17] = [
         b"data: ",

@@ -18,7 +18,7 @@ fn params() -> CertificateParams {
     CertificateParams::new(vec!["localhost".to_owned()]).unwrap()
 }
 
-/// As `openssl req -x509` makes it: marked as a CA, and used as a server's certificate.
+/// Returns the parameters of `openssl req -x509`: a server certificate that is marked as a CA.
 fn marked_as_ca() -> CertificateParams {
     let mut params = params();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -75,7 +75,7 @@ async fn handshake(files: &TlsFiles, server: ServerConfig, name: &str) -> Result
     accepted.map(drop).map_err(|error| error.to_string())
 }
 
-/// A handshake with `identity`, which is called `name`, by a client that trusts `trusted`.
+/// Performs a handshake with `identity` under `name`, by a client that trusts `trusted`.
 async fn reach(identity: &Identity, trusted: Option<&Identity>, name: &str) -> Result<(), String> {
     let ca = trusted.map(|trusted| file(&trusted.certificate.pem()));
     let files = TlsFiles { ca: ca.as_ref().map(path), client: None };
@@ -83,7 +83,7 @@ async fn reach(identity: &Identity, trusted: Option<&Identity>, name: &str) -> R
 }
 
 #[tokio::test]
-async fn a_private_root_is_trusted_by_its_file() {
+async fn a_root_in_a_file_is_trusted() {
     let root = self_signed(marked_as_ca());
     let leaf = signed_by(&root);
     assert_eq!(reach(&leaf, Some(&root), "localhost").await, Ok(()));
@@ -130,7 +130,7 @@ async fn a_client_certificate_is_presented() {
 }
 
 #[test]
-fn what_is_wrong_with_a_file_is_said() {
+fn errors_name_the_unusable_file() {
     let identity = self_signed(params());
     let (certificate, key) =
         (file(&identity.certificate.pem()), file(&KeyPair::generate().unwrap().serialize_pem()));

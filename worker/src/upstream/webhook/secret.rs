@@ -107,7 +107,7 @@ impl Signing {
 mod tests {
     use super::*;
 
-    /// The example of the specification of Standard Webhooks.
+    /// The example in the specification of Standard Webhooks.
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
     const BODY: &[u8] = br#"{"test": 2432232314}"#;
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn each_secret_signs_and_a_tenant_s_own_ones_come_first() {
+    fn own_secrets_replace_the_general_ones() {
         let new = WebhookSecret::parse(&WebhookSecret::write([7; 32])).unwrap();
         let old = WebhookSecret::parse(SECRET).unwrap();
         let ann = TenantId::new("ann").unwrap();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_refused() {
+    fn invalid_secrets_are_refused() {
         for text in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ9r8G", "whsec_*"]
         {
             assert_eq!(WebhookSecret::parse(text), Err(InvalidSecret), "{text}");

@@ -39,7 +39,7 @@ fn call(url: &str) -> Call {
     }
 }
 
-/// Answers one request with `answer`; gives what was asked.
+/// Answers one request with `answer`; returns the port and the request.
 async fn receiver(answer: &'static str) -> (u16, JoinSet<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -65,7 +65,7 @@ async fn deliver(answer: &'static str, host: &str) -> (Result<Answer, Failure>, 
 }
 
 #[tokio::test]
-async fn an_event_is_sent_signed_and_the_answer_s_body_is_not_kept() {
+async fn an_event_is_sent_signed() {
     for host in ["127.0.0.1", "localhost"] {
         let (answered, asked) = deliver("HTTP/1.1 204 No Content\r\n\r\n{\"usage\":1}", host).await;
         assert_eq!(answered, Ok(Answer { status_code: 204, body: Bytes::new() }));
@@ -85,7 +85,7 @@ async fn an_event_is_sent_signed_and_the_answer_s_body_is_not_kept() {
 }
 
 #[tokio::test]
-async fn what_is_not_2xx_is_a_failure_and_redirects_are_not_followed() {
+async fn any_status_but_2xx_fails() {
     let refused = |answered| match answered {
         Err(Failure::Refused(refusal)) => (refusal.status_code, refusal.retry_after),
         other => panic!("{other:?}"),
@@ -108,11 +108,11 @@ async fn a_forbidden_address_is_not_connected_to() {
         let Err(Failure::Unsendable(why)) = failed else { panic!("{host}: {failed:?}") };
         assert!(why.contains("no public address"), "{why}");
     }
-    // A name that is not refused by its spelling is refused by what it resolves to.
+    // A name that is not refused by its spelling is refused by its address.
     let resolved = Guarded(Arc::default()).resolve("localhost".parse().unwrap()).await;
     let why = resolved.err().expect("nothing is permitted").to_string();
     assert!(why.contains("no public address") && why.contains("webhooks.allow"), "{why}");
-    // The error hides the address, and whether the name exists.
+    // The error reveals neither the address nor the existence of the name.
     let unknown = Guarded(Arc::default()).resolve("no-such-name.invalid".parse().unwrap()).await;
     assert_eq!(unknown.err().expect("it does not exist").to_string(), why);
     let named = Allowed::new(["localhost"]).unwrap();
