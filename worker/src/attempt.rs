@@ -26,9 +26,9 @@ use crate::{
     chunk::Chunk,
     conversation,
     disposition::{self, Attempt, Rules},
-    emitter::{Emitter, Tap},
+    emitter::{Emitter, EventBuffer},
     interrupt::Interrupt,
-    long::on_body,
+    offload::on_body,
     measure,
     settings::Settings,
     upstream::{
@@ -39,7 +39,7 @@ use crate::{
 
 /// The context that all attempts of a shard share.
 #[derive(Debug, Clone)]
-pub(crate) struct Bench {
+pub(crate) struct AttemptContext {
     pub(crate) queue: Queue,
     pub(crate) settings: Arc<Settings>,
     pub(crate) upstream: Arc<dyn Upstream>,
@@ -53,34 +53,34 @@ pub(crate) struct Bench {
 const EXHAUSTED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Most characters of an error message in a log line. Upstream messages may quote the prompt.
-const LOGGED: usize = 200;
+const MAX_LOGGED_CHARS: usize = 200;
 
 /// The result of the call: the output and the new turn of the conversation, if the job has one.
-type Called = Result<(Output, Option<Turn>), Failure>;
+type CallResult = Result<(Output, Option<Turn>), Failure>;
 
 /// Runs one attempt. Returns `None` if its lease was lost: then nothing may be settled.
 pub(crate) async fn run(
-    bench: &Bench,
+    context: &AttemptContext,
     lease: Lease,
     interrupts: oneshot::Receiver<Interrupt>,
 ) -> Option<Settlement> {
-    let began = Instant::now();
+    let started = Instant::now();
     let remaining = lease.deadline.map(|deadline| deadline.since(lease.claimed_at));
-    let mut listener = bench.queue.backend().news().listen(&lease.key.job);
-    let tap = Tap::new(lease.key.clone());
-    let seen = Seen::default();
-    let memory = bench.memory.share();
+    let mut listener = context.queue.backend().news().listen(&lease.key.job);
+    let buffer = EventBuffer::new(lease.key.clone());
+    let progress = Progress::default();
+    let memory = context.memory.share();
     let ended = tokio::select! {
-        called = call(bench, &lease, &tap, &seen, &memory) => Ok(called),
+        called = call(context, &lease, &buffer, &progress, &memory) => Ok(called),
         why = interrupted(interrupts, &mut listener) => Err(Some(why)),
-        () = past(remaining) => Err(None),
+        () = deadline_passed(remaining) => Err(None),
     };
     // Readers must have every event of the attempt before they see that the job has ended.
     if lease.keeps_events {
-        bench.emitter.flush(&tap).await;
+        context.emitter.flush(&buffer).await;
     }
     let (outcome, usage) = match ended {
-        Ok(called) => conclude(bench, &lease, called),
+        Ok(called) => conclude(context, &lease, called),
         Err(Some(Interrupt::Lost)) => {
             tracing::warn!(job.id = %lease.key.job, "the lease is lost; the call was dropped");
             return None;
@@ -89,8 +89,8 @@ pub(crate) async fn run(
         Err(Some(Interrupt::Released)) => (Outcome::Released { delay: Duration::ZERO }, None),
         Err(None) => (Outcome::Expired, None),
     };
-    let outcome = marked(outcome, seen.simulated.into_inner());
-    measure::ended(&lease, &outcome, began.elapsed());
+    let outcome = marked(outcome, progress.simulated.into_inner());
+    measure::ended(&lease, &outcome, started.elapsed());
     tracing::debug!(job.id = %lease.key.job, outcome = measure::name(&outcome), "the attempt ended");
     // Attempts that are not charged to the job carry no usage.
     let usage = match outcome {
@@ -99,7 +99,7 @@ pub(crate) async fn run(
         | Outcome::Failed { .. }
         | Outcome::Retry { .. }
         | Outcome::Cancelled
-        | Outcome::Expired => usage.or_else(|| Some(counted(&lease, seen.said.into_inner()))),
+        | Outcome::Expired => usage.or_else(|| Some(assumed_usage(&lease, progress.tokens.into_inner()))),
     };
     Some(lease.settle(outcome, usage))
 }
@@ -120,7 +120,7 @@ fn marked(mut outcome: Outcome, simulated: bool) -> Outcome {
 
 /// Returns the assumed usage of an attempt whose upstream reports none: the size of the prompt plus the tokens
 /// received. The estimate of the submission is not used, as it may be many times as large.
-fn counted(lease: &Lease, completion_tokens: u64) -> Usage {
+fn assumed_usage(lease: &Lease, completion_tokens: u64) -> Usage {
     let prompt_tokens = Estimate::of_body(lease.body.len(), None).prompt;
     Usage { prompt_tokens, completion_tokens }
 }
@@ -130,19 +130,19 @@ async fn interrupted(
     interrupts: oneshot::Receiver<Interrupt>,
     listener: &mut Listener,
 ) -> Interrupt {
-    let heard = async {
+    let cancelled = async {
         // A lost notification costs little: the next heartbeat reports the cancellation again.
         while !matches!(listener.next().await, News::Cancel) {}
         Interrupt::Cancelled
     };
     tokio::select! {
         why = interrupts => why.unwrap_or(Interrupt::Lost),
-        why = heard => why,
+        why = cancelled => why,
     }
 }
 
 /// Waits until the job's deadline has passed; forever if it has none.
-async fn past(remaining: Option<Duration>) {
+async fn deadline_passed(remaining: Option<Duration>) {
     match remaining {
         Some(remaining) => tokio::time::sleep(remaining).await,
         None => std::future::pending().await,
@@ -151,16 +151,16 @@ async fn past(remaining: Option<Duration>) {
 
 /// Facts about an answer that are known while it is received.
 #[derive(Debug, Default)]
-struct Seen {
+struct Progress {
     /// The approximate number of tokens received: one per event, or one per four bytes.
-    said: AtomicU64,
+    tokens: AtomicU64,
     /// True if the answer is simulated.
     simulated: AtomicBool,
 }
 
 /// Calls the upstream.
-async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>, seen: &Seen, memory: &Share) -> Called {
-    let total = bench.settings.timeouts.total;
+async fn call(context: &AttemptContext, lease: &Lease, buffer: &Arc<EventBuffer>, progress: &Progress, memory: &Share) -> CallResult {
+    let total = context.settings.timeouts.total;
     let call = Call {
         id: format!("{}-{}", lease.key.job, lease.key.epoch),
         tenant: lease.key.tenant.clone(),
@@ -168,18 +168,18 @@ async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>, seen: &Seen, memory:
         body: conversation::recall(&lease.body, &lease.turns),
         headers: lease.spec.headers.clone(),
         stream: lease.spec.stream,
-        max_bytes: bench.settings.max_response_bytes,
+        max_bytes: context.settings.max_response_bytes,
         memory: memory.clone(),
     };
     let assembly = Assembly::new(&call.url, call.max_bytes);
-    let emitter = lease.keeps_events.then(|| (Arc::clone(&bench.emitter), Arc::clone(tap)));
+    let emitter = lease.keeps_events.then(|| (Arc::clone(&context.emitter), Arc::clone(buffer)));
     // An earlier attempt may have streamed events: a reset event voids them.
-    if let Some((emitter, tap)) = emitter.as_ref().filter(|_| lease.key.epoch > 1) {
-        emitter.reset(tap);
+    if let Some((emitter, buffer)) = emitter.as_ref().filter(|_| lease.key.epoch > 1) {
+        emitter.reset(buffer);
     }
-    let mut stream = Stream { assembly, emitter, seen, held: 0 };
-    let answered = timeout(total, bench.upstream.call(call, &mut stream)).await;
-    let answer = answered.unwrap_or_else(|_| Err(too_late(memory, total)));
+    let mut stream = CallSink { assembly, emitter, progress, held: 0 };
+    let answered = timeout(total, context.upstream.call(call, &mut stream)).await;
+    let answer = answered.unwrap_or_else(|_| Err(timeout_failure(memory, total)));
     if let Err(Failure::Exhausted(_)) = answer {
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
@@ -187,7 +187,7 @@ async fn call(bench: &Bench, lease: &Lease, tap: &Arc<Tap>, seen: &Seen, memory:
 }
 
 /// Returns the failure of a call that exceeded `total`. It is the worker's if the call waited for memory.
-fn too_late(memory: &Share, total: Duration) -> Failure {
+fn timeout_failure(memory: &Share, total: Duration) -> Failure {
     if memory.is_waiting() {
         return Failure::Exhausted("no memory was free for the answer".to_owned());
     }
@@ -195,15 +195,15 @@ fn too_late(memory: &Share, total: Duration) -> Failure {
 }
 
 /// Converts an answer, whole or streamed, into the job's output.
-async fn read(lease: &Lease, answer: Answer, stream: Stream<'_>) -> Called {
+async fn read(lease: &Lease, answer: Answer, stream: CallSink<'_>) -> CallResult {
     // Some upstreams send a stream without having been asked for one.
-    let has_events = stream.seen.said.load(Relaxed) > 0;
+    let has_events = stream.progress.tokens.load(Relaxed) > 0;
     let (response, usage) = if lease.spec.stream || (answer.body.is_empty() && has_events) {
         let (assembly, status_code) = (stream.assembly, answer.status_code);
         let endpoint = Endpoint::of(&lease.spec.url);
         on_body(stream.held, move || assembled(assembly, status_code, endpoint)).await??
     } else {
-        stream.seen.said.store(answer.body.len() as u64 / 4, Relaxed);
+        stream.progress.tokens.store(answer.body.len() as u64 / 4, Relaxed);
         on_body(answer.body.len(), move || whole(&answer)).await?
     };
     let turn = lease.spec.memory.as_ref().and_then(|_| turn(&lease.body, &response.body));
@@ -224,27 +224,27 @@ fn assembled(
             return Ok((Response { status_code, body }, usage));
         }
         Shape::Error => return Err(Failure::InStream(body)),
-        Shape::Half(what) | Shape::Other(what) => NoAnswer::Stream(what),
+        Shape::Half(what) | Shape::Other(what) => NoAnswer::CallSink(what),
     };
     Err(Failure::NoAnswer { status_code: Some(status_code), what })
 }
 
 /// The sink of one call: it forwards events to the event log and assembles the whole answer.
-struct Stream<'a> {
+struct CallSink<'a> {
     assembly: Assembly,
-    emitter: Option<(Arc<Emitter>, Arc<Tap>)>,
-    seen: &'a Seen,
+    emitter: Option<(Arc<Emitter>, Arc<EventBuffer>)>,
+    progress: &'a Progress,
     /// Bytes that the assembly keeps: of a text chunk the text only, of any other chunk all its data.
     held: usize,
 }
 
-impl Sink for Stream<'_> {
+impl Sink for CallSink<'_> {
     fn simulated(&mut self) {
-        self.seen.simulated.store(true, Relaxed);
+        self.progress.simulated.store(true, Relaxed);
     }
 
     fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
-        self.seen.said.fetch_add(1, Relaxed);
+        self.progress.tokens.fetch_add(1, Relaxed);
         let (flow, chunk) = match self.assembly.take(event)? {
             ControlFlow::Break(chunk) => (ControlFlow::Break(()), chunk),
             ControlFlow::Continue(chunk) => (ControlFlow::Continue(()), chunk),
@@ -253,8 +253,8 @@ impl Sink for Stream<'_> {
             Some(Chunk::Text { text, .. }) => text.len(),
             Some(Chunk::Other(_)) | None => event.data.len(),
         };
-        if let (Some((emitter, tap)), Some(chunk)) = (&self.emitter, chunk) {
-            emitter.push(tap, chunk);
+        if let (Some((emitter, buffer)), Some(chunk)) = (&self.emitter, chunk) {
+            emitter.push(buffer, chunk);
         }
         Ok(flow)
     }
@@ -280,26 +280,26 @@ fn turn(request: &[u8], body: &RawJson) -> Option<Turn> {
     Some(Turn { user, assistant: assembly::text(body.as_str())? })
 }
 
-fn conclude(bench: &Bench, lease: &Lease, called: Called) -> (Outcome, Option<Usage>) {
+fn conclude(context: &AttemptContext, lease: &Lease, called: CallResult) -> (Outcome, Option<Usage>) {
     match called {
         Ok((output, turn)) => {
             let usage = output.usage;
             (Outcome::Succeeded { output, turn }, usage)
         }
-        Err(failure) => (failed(bench, lease, &failure), None),
+        Err(failure) => (failed(context, lease, &failure), None),
     }
 }
 
 /// Returns the outcome of a failed attempt, and logs the failure once.
-fn failed(bench: &Bench, lease: &Lease, failure: &Failure) -> Outcome {
+fn failed(context: &AttemptContext, lease: &Lease, failure: &Failure) -> Outcome {
     let attempt = Attempt {
         number: lease.attempt,
         max: lease.max_attempts,
         url: &lease.spec.url,
-        place: bench.upstream.place(&lease.spec.url),
+        place: context.upstream.place(&lease.spec.url),
     };
     let unit = rand::random::<f64>();
-    let verdict = bench.rules.judge(failure, &attempt, unit);
+    let verdict = context.rules.judge(failure, &attempt, unit);
     let AttemptError { code, message, status_code, .. } = verdict.error.clone();
     let reason = logged(&message);
     let outcome = disposition::outcome(verdict, failure, &attempt, unit);
@@ -322,5 +322,5 @@ fn failed(bench: &Bench, lease: &Lease, failure: &Failure) -> Outcome {
 
 /// Truncates an error message for the log: an upstream may quote the prompt.
 pub(crate) fn logged(message: &str) -> String {
-    message.chars().take(LOGGED).collect()
+    message.chars().take(MAX_LOGGED_CHARS).collect()
 }

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    attempt::{self, Bench, logged},
+    attempt::{self, AttemptContext, logged},
     interrupt::Running,
     measure,
     stop::Stop,
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Longest wait before the store is polled again.
-const LOOK_ANYWAY: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// First and longest pause between calls to a store that fails.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -47,7 +47,7 @@ const LONG_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Consumer {
     pub(crate) shard: Shard,
-    pub(crate) bench: Bench,
+    pub(crate) context: AttemptContext,
     /// The number of shards that share the permits.
     pub(crate) shards: Arc<AtomicUsize>,
     pub(crate) permits: Arc<Semaphore>,
@@ -55,7 +55,7 @@ pub(crate) struct Consumer {
     pub(crate) health: Arc<Health>,
     pub(crate) stop: Stop,
     /// Notifies the outbox relay of shards with newly ended jobs that have a webhook.
-    pub(crate) ends: mpsc::Sender<Shard>,
+    pub(crate) webhook_shards: mpsc::Sender<Shard>,
 }
 
 /// The running attempts, and the channel of their settlements.
@@ -69,32 +69,32 @@ struct Attempts {
 }
 
 /// The result of one iteration.
-struct Turn {
+struct Iteration {
     /// Time of the next poll if no wake-up arrives.
-    look_again: Instant,
+    poll_at: Instant,
     /// True if the next iteration may claim more at once.
-    again: bool,
+    may_claim_more: bool,
 }
 
 impl Consumer {
     /// Claims and settles until the worker drains and no attempt runs any more.
     pub(crate) async fn run(self) {
-        let (sender, settlements) = mpsc::channel(self.bench.settings.concurrency.max(1));
+        let (sender, settlements) = mpsc::channel(self.context.settings.concurrency.max(1));
         let (tasks, pending, refused_until) = Default::default();
         let mut attempts = Attempts { tasks, sender, settlements, pending, refused_until };
         let mut wait = JoinSet::new();
         let mut pause = PAUSE.0;
         let mut failing = false;
         loop {
-            self.health.turned();
-            attempts.gather();
+            self.health.record_iteration();
+            attempts.collect();
             // No heartbeat extends the lease of a woken job until its attempt starts, so this comes first.
             while let Some(woken) = wait.try_join_next() {
-                self.take_woken(&mut attempts, woken);
+                self.start_woken(&mut attempts, woken);
             }
             let room = self.room();
-            match self.turn(&mut attempts, room).await {
-                Ok(turn) => {
+            match self.iterate(&mut attempts, room).await {
+                Ok(iteration) => {
                     if std::mem::take(&mut failing) {
                         tracing::info!(shard = %self.shard, "the store answers again");
                     }
@@ -104,8 +104,8 @@ impl Consumer {
                     if self.stop.is_draining() && is_over && wait.is_empty() {
                         return;
                     }
-                    if !turn.again && attempts.are_settled() {
-                        self.wait(&mut attempts, &mut wait, turn.look_again).await;
+                    if !iteration.may_claim_more && attempts.are_settled() {
+                        self.wait(&mut attempts, &mut wait, iteration.poll_at).await;
                     }
                 }
                 Err(error) => {
@@ -134,56 +134,56 @@ impl Consumer {
     }
 
     /// Performs one step of the store: settlements and claims in one call.
-    async fn turn(
+    async fn iterate(
         &self,
         attempts: &mut Attempts,
         room: Option<OwnedSemaphorePermit>,
-    ) -> Result<Turn, Error> {
+    ) -> Result<Iteration, Error> {
         let max = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let claim = ClaimRequest { max, lease: self.bench.settings.lease };
+        let claim = ClaimRequest { max, lease: self.context.settings.lease };
         let settling = attempts.pending.len();
-        let is_to_be_told = attempts.pending.iter().any(Settlement::has_webhook);
+        let has_webhooks = attempts.pending.iter().any(Settlement::has_webhook);
         // The call drains `pending`, so what it needs of faulted attempts is copied before.
-        let faults: Vec<Option<Trouble>> = attempts.pending.iter().map(Trouble::of).collect();
+        let faults: Vec<Option<FaultedAttempt>> = attempts.pending.iter().map(FaultedAttempt::of).collect();
         let step =
-            self.bench.queue.backend().step(&self.shard, &mut attempts.pending, claim).await?;
-        for (trouble, settled) in faults.into_iter().zip(&step.settled) {
-            self.heed(*settled, trouble, &mut attempts.refused_until).await;
+            self.context.queue.backend().step(&self.shard, &mut attempts.pending, claim).await?;
+        for (faulted, settled) in faults.into_iter().zip(&step.settled) {
+            self.report(*settled, faulted, &mut attempts.refused_until).await;
         }
-        if is_to_be_told {
+        if has_webhooks {
             // A full channel loses nothing: the relay polls every outbox.
-            drop(self.ends.try_send(self.shard.clone()));
+            drop(self.webhook_shards.try_send(self.shard.clone()));
         }
         let lost = step.settled.iter().filter(|settled| **settled == Settled::Lost).count();
         if lost > 0 {
             tracing::warn!(shard = %self.shard, lost, "settlements came after their leases were lost");
         }
         metrics::histogram!("causeway_step_settled").record(as_f64(settling));
-        let again = max > 0 && step.leases.len() == max;
-        let look_again = self.take(attempts, step, room);
-        Ok(Turn { look_again, again })
+        let may_claim_more = max > 0 && step.leases.len() == max;
+        let poll_at = self.start_claimed(attempts, step, room);
+        Ok(Iteration { poll_at, may_claim_more })
     }
 
     /// Logs the result of a faulted attempt, and cools down the sibling shards after a rate limit.
-    async fn heed(
+    async fn report(
         &self,
         settled: Settled,
-        trouble: Option<Trouble>,
+        faulted: Option<FaultedAttempt>,
         refused_until: &mut Option<Instant>,
     ) {
-        match (settled, trouble) {
-            (Settled::LaneWaits, Some(Trouble { fault: Fault::Rate(delay), error, .. })) => {
+        match (settled, faulted) {
+            (Settled::LaneWaits, Some(FaultedAttempt { fault: Fault::Rate(delay), error, .. })) => {
                 self.warn_of_wait(delay, &error, refused_until);
                 self.cool_down_siblings(delay).await;
             }
-            (Settled::Failed, Some(Trouble { key, model, error, .. })) => {
+            (Settled::Failed, Some(FaultedAttempt { key, model, error, .. })) => {
                 tracing::warn!(
                     job.id = %key.job, tenant.id = %key.tenant, lane = %self.shard.lane, model,
                     attempt = error.attempt, code = error.code, status = error.status_code,
                     reason = logged(&error.message), "a job failed"
                 );
             }
-            (Settled::LaneDown, Some(Trouble { error, .. })) => {
+            (Settled::LaneDown, Some(FaultedAttempt { error, .. })) => {
                 metrics::counter!("causeway_cool_downs_total").increment(1);
                 tracing::warn!(
                     shard = %self.shard, code = error.code, status = error.status_code,
@@ -227,14 +227,14 @@ impl Consumer {
 
     /// Cools down the lane's other shards as well: they share the upstream that demands the wait.
     async fn cool_down_siblings(&self, delay: Duration) {
-        let stopped = self.bench.queue.stop_beside(&self.shard, delay).await;
+        let stopped = self.context.queue.stop_beside(&self.shard, delay).await;
         if let Err(error) = stopped {
             tracing::warn!(shard = %self.shard, %error, "cannot cool down the lane's other shards");
         }
     }
 
     /// Starts the claimed attempts, and hands back those without a permit. Returns the time of the next poll.
-    fn take(
+    fn start_claimed(
         &self,
         attempts: &mut Attempts,
         step: Step,
@@ -244,18 +244,18 @@ impl Consumer {
         for lease in step.leases {
             let permit = room.as_mut().and_then(|room| room.split(1));
             match permit.filter(|_| !self.stop.is_draining()) {
-                Some(permit) => self.begin(attempts, lease, permit),
+                Some(permit) => self.start(attempts, lease, permit),
                 None => attempts
                     .pending
                     .push(lease.settle(Outcome::Released { delay: Duration::ZERO }, None)),
             }
         }
         metrics::gauge!("causeway_running").set(as_f64(self.running.len()));
-        Instant::now() + step.look_again.map_or(LOOK_ANYWAY, |after| after.min(LOOK_ANYWAY))
+        Instant::now() + step.look_again.map_or(POLL_INTERVAL, |after| after.min(POLL_INTERVAL))
     }
 
     /// Starts the attempt that a wake-up carried. Returns the time of the next poll.
-    fn take_woken(
+    fn start_woken(
         &self,
         attempts: &mut Attempts,
         woken: Result<Option<Step>, JoinError>,
@@ -263,15 +263,15 @@ impl Consumer {
         let Ok(Some(step)) = woken else { return Instant::now() };
         // Without a free permit the job is handed back: calls may have taken the last one meanwhile.
         let room = Arc::clone(&self.permits).try_acquire_owned().ok();
-        self.take(attempts, step, room)
+        self.start_claimed(attempts, step, room)
     }
 
-    fn begin(&self, attempts: &mut Attempts, lease: Lease, permit: OwnedSemaphorePermit) {
+    fn start(&self, attempts: &mut Attempts, lease: Lease, permit: OwnedSemaphorePermit) {
         measure::started(&lease);
-        let (place, interrupts) = self.running.enter(&lease.key);
-        let (bench, sender) = (self.bench.clone(), attempts.sender.clone());
+        let (entry, interrupts) = self.running.enter(&lease.key);
+        let (context, sender) = (self.context.clone(), attempts.sender.clone());
         attempts.tasks.spawn(async move {
-            let settlement = attempt::run(&bench, lease, interrupts).await;
+            let settlement = attempt::run(&context, lease, interrupts).await;
             // The permit is free before the settlement arrives, so one step can settle and claim.
             drop(permit);
             if let Some(settlement) = settlement {
@@ -279,7 +279,7 @@ impl Consumer {
                 drop(sender.send(settlement).await);
             }
             // The heartbeat extends the lease until the settlement is on its way.
-            drop(place);
+            drop(entry);
         });
     }
 
@@ -289,7 +289,7 @@ impl Consumer {
         &self,
         attempts: &mut Attempts,
         wait: &mut JoinSet<Option<Step>>,
-        mut look_again: Instant,
+        mut poll_at: Instant,
     ) {
         loop {
             let is_draining = self.stop.is_draining();
@@ -300,20 +300,20 @@ impl Consumer {
             tokio::select! {
                 settlement = attempts.settlements.recv() => attempts.pending.extend(settlement),
                 Some(woken) = wait.join_next() => {
-                    look_again = self.take_woken(attempts, woken);
+                    poll_at = self.start_woken(attempts, woken);
                     // If the wake-up carried the only job, the wait continues.
-                    let goes_on = look_again > Instant::now() && !self.stop.is_draining();
+                    let goes_on = poll_at > Instant::now() && !self.stop.is_draining();
                     if goes_on && attempts.are_settled() {
-                        self.health.turned();
+                        self.health.record_iteration();
                         continue;
                     }
                 }
-                () = sleep_until(look_again), if has_room => {}
+                () = sleep_until(poll_at), if has_room => {}
                 _ = self.permits.acquire(), if !has_room && !is_draining => {}
                 () = self.stop.draining(), if !is_draining => {}
                 // While draining, an attempt may end without a settlement (a lost lease).
                 Some(_) = attempts.tasks.join_next(), if is_draining => {}
-                () = sleep(LOOK_ANYWAY) => {}
+                () = sleep(POLL_INTERVAL) => {}
             }
             return;
         }
@@ -322,13 +322,13 @@ impl Consumer {
     /// Waits for the store's wake-up and claims one job with it. The future returns `None` if the store fails.
     fn woken(&self) -> impl Future<Output = Option<Step>> + use<> {
         let (queue, shard, stop) =
-            (self.bench.queue.clone(), self.shard.clone(), self.stop.clone());
-        let claim = ClaimRequest { max: 1, lease: self.bench.settings.lease };
+            (self.context.queue.clone(), self.shard.clone(), self.stop.clone());
+        let claim = ClaimRequest { max: 1, lease: self.context.settings.lease };
         async move {
             let stopped = pin!(stop.draining());
-            let wait = queue.backend().claim_when_woken(&shard, LOOK_ANYWAY, claim, stopped);
+            let wait = queue.backend().claim_when_woken(&shard, POLL_INTERVAL, claim, stopped);
             // The store's own time-outs are shorter; this one is for a store that never answers.
-            match timeout(LOOK_ANYWAY * 10, wait).await {
+            match timeout(POLL_INTERVAL * 10, wait).await {
                 Ok(Ok(step)) => return Some(step),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "cannot wait for work");
@@ -344,7 +344,7 @@ impl Consumer {
 
 impl Attempts {
     /// Collects the settlements that have arrived, and removes the tasks that have ended.
-    fn gather(&mut self) {
+    fn collect(&mut self) {
         while let Ok(settlement) = self.settlements.try_recv() {
             self.pending.push(settlement);
         }
@@ -358,14 +358,14 @@ impl Attempts {
 }
 
 /// A faulted attempt, with the data for its log line.
-struct Trouble {
+struct FaultedAttempt {
     key: LeaseKey,
     model: String,
     fault: Fault,
     error: AttemptError,
 }
 
-impl Trouble {
+impl FaultedAttempt {
     fn of(settlement: &Settlement) -> Option<Self> {
         match &settlement.outcome {
             Outcome::Faulted { fault, error, .. } => {

@@ -29,10 +29,10 @@ use crate::{
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
 /// Most attempts whose chunks one call stores; a call of this size takes about 10 ms.
-const AT_ONCE: usize = 500;
+const MAX_BUFFERS_PER_CALL: usize = 500;
 
 /// Longest pause after a slow call. Without it one stalled call would delay the next for as long again.
-const LONGEST_REST: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The emitter of one shard.
 #[derive(Debug)]
@@ -43,29 +43,29 @@ pub(crate) struct Emitter {
     window: Duration,
     running: Arc<Running>,
     /// Buffers with chunks, and those of them that must not wait for the window.
-    filled: Mutex<VecDeque<Arc<Tap>>>,
-    urgent: Mutex<Vec<Arc<Tap>>>,
-    something: Notify,
-    hurry: Notify,
+    ready: Mutex<VecDeque<Arc<EventBuffer>>>,
+    urgent: Mutex<Vec<Arc<EventBuffer>>>,
+    ready_added: Notify,
+    urgent_added: Notify,
 }
 
 /// The chunks of one attempt that are not stored yet.
 #[derive(Debug)]
-pub(crate) struct Tap {
+pub(crate) struct EventBuffer {
     lease: LeaseKey,
-    held: Mutex<Held>,
+    state: Mutex<BufferState>,
     emitted: Notify,
     lost: AtomicBool,
 }
 
 /// The state of a buffer. The counters count chunks and resets.
 #[derive(Debug, Default)]
-struct Held {
+struct BufferState {
     reset: bool,
     chunks: Vec<Chunk>,
     /// Added to the buffer so far; of these drained for a call; of these stored.
-    said: u64,
-    taken: u64,
+    added: u64,
+    drained: u64,
     stored: u64,
     /// The number of emissions so far, which the store uses to recognize repetitions.
     emitted: u32,
@@ -75,65 +75,65 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Tap {
+impl EventBuffer {
     pub(crate) fn new(lease: LeaseKey) -> Arc<Self> {
-        let (held, emitted, lost) = Default::default();
-        Arc::new(Self { lease, held, emitted, lost })
+        let (state, emitted, lost) = Default::default();
+        Arc::new(Self { lease, state, emitted, lost })
     }
 }
 
 impl Emitter {
     pub(crate) fn new(queue: Queue, shard: Shard, window: Duration, running: Arc<Running>) -> Self {
-        let (filled, urgent, something, hurry) = Default::default();
-        Self { queue, shard, window, running, filled, urgent, something, hurry }
+        let (ready, urgent, ready_added, urgent_added) = Default::default();
+        Self { queue, shard, window, running, ready, urgent, ready_added, urgent_added }
     }
 
     /// Adds a reset: the attempt starts anew, so the events of the previous attempt are void.
-    pub(crate) fn reset(&self, tap: &Arc<Tap>) {
-        self.fill(tap, |held| held.reset = true);
+    pub(crate) fn reset(&self, buffer: &Arc<EventBuffer>) {
+        self.add(buffer, |state| state.reset = true);
     }
 
     /// Adds a chunk of the upstream.
-    pub(crate) fn push(&self, tap: &Arc<Tap>, chunk: Chunk) {
-        self.fill(tap, |held| {
-            let apart = match held.chunks.last_mut() {
+    pub(crate) fn push(&self, buffer: &Arc<EventBuffer>, chunk: Chunk) {
+        self.add(buffer, |state| {
+            let apart = match state.chunks.last_mut() {
                 Some(last) => last.join(chunk),
                 None => Some(chunk),
             };
-            held.chunks.extend(apart);
+            state.chunks.extend(apart);
         });
     }
 
-    fn fill(&self, tap: &Arc<Tap>, change: impl FnOnce(&mut Held)) {
-        let mut held = lock(&tap.held);
-        change(&mut held);
-        let (is_first, is_listed) = (held.said == 0, held.said > held.taken);
-        held.said += 1;
+    fn add(&self, buffer: &Arc<EventBuffer>, change: impl FnOnce(&mut BufferState)) {
+        let mut state = lock(&buffer.state);
+        change(&mut state);
+        let (is_first, is_ready) = (state.added == 0, state.added > state.drained);
+        state.added += 1;
         // The first chunk of an attempt is what a waiting reader sees first, so it skips the window.
         if is_first {
-            lock(&self.urgent).push(Arc::clone(tap));
-            self.hurry.notify_one();
-        } else if !is_listed {
-            lock(&self.filled).push_back(Arc::clone(tap));
-            self.something.notify_one();
+            lock(&self.urgent).push(Arc::clone(buffer));
+            self.urgent_added.notify_one();
+        } else if !is_ready {
+            lock(&self.ready).push_back(Arc::clone(buffer));
+            self.ready_added.notify_one();
         }
     }
 
     /// Waits until all chunks of the attempt are stored. No chunk may be added meanwhile.
-    pub(crate) async fn flush(&self, tap: &Arc<Tap>) {
+    pub(crate) async fn flush(&self, buffer: &Arc<EventBuffer>) {
         loop {
             // Registered before the check: a notification between check and wait would be lost.
-            let emitted = tap.emitted.notified();
-            let (is_stored, is_taken) = {
-                let held = lock(&tap.held);
-                (held.stored == held.said, held.taken == held.said)
+            let emitted = buffer.emitted.notified();
+            let (is_stored, is_drained) = {
+                let state = lock(&buffer.state);
+                (state.stored == state.added, state.drained == state.added)
             };
-            if is_stored || tap.lost.load(Ordering::Relaxed) {
+            if is_stored || buffer.lost.load(Ordering::Relaxed) {
                 return;
             }
-            if !is_taken {
-                lock(&self.urgent).push(Arc::clone(tap));
-                self.hurry.notify_one();
+            if !is_drained {
+                lock(&self.urgent).push(Arc::clone(buffer));
+                self.urgent_added.notify_one();
             }
             emitted.await;
         }
@@ -144,37 +144,37 @@ impl Emitter {
         let mut next = Instant::now();
         loop {
             tokio::select! {
-                () = self.filled_at(next) => {}
-                () = self.hurry.notified() => {}
+                () = self.ready_at(next) => {}
+                () = self.urgent_added.notified() => {}
             }
-            let began = Instant::now();
-            let mut taps = std::mem::take(&mut *lock(&self.urgent));
-            let is_due = began >= next;
-            let mut is_rest = false;
+            let started = Instant::now();
+            let mut buffers = std::mem::take(&mut *lock(&self.urgent));
+            let is_due = started >= next;
+            let mut has_more = false;
             if is_due {
-                let mut filled = lock(&self.filled);
-                let count = filled.len().min(AT_ONCE);
-                taps.extend(filled.drain(..count));
-                is_rest = !filled.is_empty();
+                let mut ready = lock(&self.ready);
+                let count = ready.len().min(MAX_BUFFERS_PER_CALL);
+                buffers.extend(ready.drain(..count));
+                has_more = !ready.is_empty();
             }
-            self.store(taps).await;
+            self.store(buffers).await;
             if is_due {
-                let window = if is_rest { Duration::ZERO } else { self.window };
-                next = began + pause(window, began.elapsed());
+                let window = if has_more { Duration::ZERO } else { self.window };
+                next = started + pause(window, started.elapsed());
             }
         }
     }
 
     /// Waits until a buffer has chunks and the time `next` has come.
-    async fn filled_at(&self, next: Instant) {
-        while lock(&self.filled).is_empty() {
-            self.something.notified().await;
+    async fn ready_at(&self, next: Instant) {
+        while lock(&self.ready).is_empty() {
+            self.ready_added.notified().await;
         }
         sleep_until(next).await;
     }
 
-    async fn store(&self, taps: Vec<Arc<Tap>>) {
-        let mut emissions: Vec<Emission> = taps.iter().flat_map(|tap| tap.take()).collect();
+    async fn store(&self, buffers: Vec<Arc<EventBuffer>>) {
+        let mut emissions: Vec<Emission> = buffers.iter().flat_map(|buffer| buffer.drain()).collect();
         let mut pause = PAUSE.0;
         let lost = loop {
             match self.queue.backend().emit(&self.shard, emissions.clone()).await {
@@ -189,42 +189,42 @@ impl Emitter {
             }
         };
         let lost: HashSet<LeaseKey> = lost.into_iter().collect();
-        for tap in taps {
-            if lost.contains(&tap.lease) {
+        for buffer in buffers {
+            if lost.contains(&buffer.lease) {
                 // Another attempt owns the job now: its events must not mix with those of this one.
-                tap.lost.store(true, Ordering::Relaxed);
-                self.running.interrupt(&tap.lease, Interrupt::Lost);
+                buffer.lost.store(true, Ordering::Relaxed);
+                self.running.interrupt(&buffer.lease, Interrupt::Lost);
             }
-            let mut held = lock(&tap.held);
-            held.stored = held.taken;
-            drop(held);
-            tap.emitted.notify_waiters();
+            let mut state = lock(&buffer.state);
+            state.stored = state.drained;
+            drop(state);
+            buffer.emitted.notify_waiters();
         }
     }
 }
 
 /// Returns the time from the start of a call that took `took` to the earliest start of the next.
 fn pause(window: Duration, took: Duration) -> Duration {
-    window.max(took + took.min(LONGEST_REST))
+    window.max(took + took.min(LONGEST_PAUSE))
 }
 
-impl Tap {
+impl EventBuffer {
     /// Drains the buffer.
-    fn take(&self) -> Vec<Emission> {
-        let mut held = lock(&self.held);
-        held.taken = held.said;
+    fn drain(&self) -> Vec<Emission> {
+        let mut state = lock(&self.state);
+        state.drained = state.added;
         let mut emissions = Vec::with_capacity(1);
-        let mut add = |held: &mut Held, kind, data| {
-            held.emitted += 1;
-            let (lease, number) = (self.lease.clone(), held.emitted);
+        let mut add = |state: &mut BufferState, kind, data| {
+            state.emitted += 1;
+            let (lease, number) = (self.lease.clone(), state.emitted);
             emissions.push(Emission { lease, number, repeated: false, kind, data });
         };
-        if std::mem::take(&mut held.reset) {
-            add(&mut held, EventKind::Reset, RawJson::default());
+        if std::mem::take(&mut state.reset) {
+            add(&mut state, EventKind::Reset, RawJson::default());
         }
-        if !held.chunks.is_empty() {
-            let data = chunk::array(&std::mem::take(&mut held.chunks));
-            add(&mut held, EventKind::Delta, data);
+        if !state.chunks.is_empty() {
+            let data = chunk::array(&std::mem::take(&mut state.chunks));
+            add(&mut state, EventKind::Delta, data);
         }
         emissions
     }

@@ -37,20 +37,20 @@ impl Heartbeat {
         for key in self.running.keys() {
             by_shard.entry(key.job.shard().clone()).or_default().push(key);
         }
-        join_all(by_shard.iter().map(|(shard, keys)| self.beat(shard, keys))).await;
+        join_all(by_shard.iter().map(|(shard, keys)| self.extend(shard, keys))).await;
     }
 
     /// Extends the leases of one shard. The time-out ends the call well before the next tick.
-    async fn beat(&self, shard: &Shard, keys: &[LeaseKey]) {
+    async fn extend(&self, shard: &Shard, keys: &[LeaseKey]) {
         let answer = self.queue.backend().beat(shard, keys, self.lease);
         match timeout(self.lease / 4, answer).await {
-            Ok(Ok(beat)) => self.hear(&beat),
+            Ok(Ok(beat)) => self.interrupt(&beat),
             Ok(Err(error)) => tracing::debug!(shard = %shard, %error, "cannot extend leases"),
             Err(_) => tracing::debug!(shard = %shard, "extending leases timed out"),
         }
     }
 
-    fn hear(&self, beat: &Beat) {
+    fn interrupt(&self, beat: &Beat) {
         for key in &beat.lost {
             self.running.interrupt(key, Interrupt::Lost);
         }

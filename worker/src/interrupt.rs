@@ -27,7 +27,7 @@ pub(crate) struct Running {
 
 /// The entry of a running attempt; removed when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct RunningEntry {
     key: LeaseKey,
     running: Arc<Running>,
 }
@@ -39,10 +39,10 @@ impl Running {
     }
 
     /// Adds a running attempt. The receiver yields its interrupt.
-    pub(crate) fn enter(self: &Arc<Self>, key: &LeaseKey) -> (Place, oneshot::Receiver<Interrupt>) {
+    pub(crate) fn enter(self: &Arc<Self>, key: &LeaseKey) -> (RunningEntry, oneshot::Receiver<Interrupt>) {
         let (sender, receiver) = oneshot::channel();
         self.attempts().insert(key.clone(), Some(sender));
-        (Place { key: key.clone(), running: Arc::clone(self) }, receiver)
+        (RunningEntry { key: key.clone(), running: Arc::clone(self) }, receiver)
     }
 
     /// Interrupts one attempt, if it still runs.
@@ -71,7 +71,7 @@ impl Running {
     }
 }
 
-impl Drop for Place {
+impl Drop for RunningEntry {
     fn drop(&mut self) {
         self.running.attempts().remove(&self.key);
     }

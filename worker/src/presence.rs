@@ -23,10 +23,10 @@ use crate::{interrupt::Running, settings::Settings, stop::Stop, worker::Health};
 
 /// Time without an iteration of any claim loop after which the worker stops reporting itself. A loop iterates at
 /// least every 2 s, unless the store is slow.
-const STANDSTILL: Duration = Duration::from_secs(10);
+const STALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Time-out of one call to the store.
-const PATIENCE: Duration = Duration::from_secs(1);
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The registry entry of one worker process.
 #[derive(Debug)]
@@ -68,9 +68,9 @@ impl Presence {
         }
     }
 
-    /// Writes the entry regularly until `over`, and at once when the worker starts to drain; then removes it. No
+    /// Writes the entry regularly until `finished`, and at once when the worker starts to drain; then removes it. No
     /// write is in progress at the removal, so none can restore the entry.
-    pub(crate) async fn run(self, over: CancellationToken) {
+    pub(crate) async fn run(self, finished: CancellationToken) {
         let mut ticks = interval(BEAT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -78,9 +78,9 @@ impl Presence {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = self.stop.draining(), if !is_draining => {}
-                () = over.cancelled() => return self.leave().await,
+                () = finished.cancelled() => return self.leave().await,
             }
-            if self.health.is_alive(STANDSTILL) {
+            if self.health.is_alive(STALL_LIMIT) {
                 self.step().await;
             }
         }
@@ -88,7 +88,7 @@ impl Presence {
 
     /// Removes the entry. If the store does not answer, the entry expires by itself.
     async fn leave(&self) {
-        match timeout(PATIENCE, self.queue.backend().remove_worker(&self.id)).await {
+        match timeout(STORE_TIMEOUT, self.queue.backend().remove_worker(&self.id)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "cannot remove this worker from the registry"),
             Err(_) => tracing::debug!("removing this worker from the registry timed out"),
@@ -98,7 +98,7 @@ impl Presence {
     /// Writes the entry. The first write precedes the first claim, so no running job has an unlisted worker.
     pub(crate) async fn step(&self) {
         let report = self.now();
-        let beat = timeout(PATIENCE, self.queue.backend().beat_worker(&self.id, &report));
+        let beat = timeout(STORE_TIMEOUT, self.queue.backend().beat_worker(&self.id, &report));
         match beat.await.unwrap_or(Err(Error::Unavailable("no answer in time".to_owned()))) {
             Ok(true) => self.is_listed.store(true, Ordering::Relaxed),
             Ok(false) if self.is_listed.swap(false, Ordering::Relaxed) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Time after the end of a job within which its event is delivered; then the delivery expires.
-pub(crate) const LIFE: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DELIVERY_WINDOW: Duration = Duration::from_secs(24 * 3600);
 
 /// The delays between attempts in units of the base. With the default base of 5 s: 5 s, 5 min, 30 min, 2 h, 5 h,
 /// 10 h, 6 h. Their sum is less than [`DELIVERY_WINDOW`].
@@ -52,7 +52,7 @@ mod tests {
             .collect();
         assert_eq!(delays, [5, 300, 1800, 7200, 18_000, 36_000, 21_600]);
         let sum = Duration::from_secs(delays.iter().sum());
-        assert!(sum < LIFE && sum > LIFE * 9 / 10, "{sum:?}");
+        assert!(sum < DELIVERY_WINDOW && sum > DELIVERY_WINDOW * 9 / 10, "{sum:?}");
         assert_eq!(schedule.delay(1, 1.0), Duration::from_secs(4));
         assert_eq!(schedule.delay(99, 0.0), Duration::from_secs(21_600));
     }

@@ -19,9 +19,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attempt::Bench,
+    attempt::AttemptContext,
     consumer::Consumer,
-    courier::{self, Courier},
+    outbox_relay::{self, OutboxRelay},
     disposition::Rules,
     emitter::Emitter,
     heartbeat::Heartbeat,
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Time-out of handing back the running jobs at the end. After it the process exits, and their leases expire.
-const HAND_BACK: Duration = Duration::from_secs(5);
+const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One worker process.
 #[derive(Debug)]
@@ -58,24 +58,24 @@ pub struct Drained {
 pub struct Health {
     origin: Instant,
     /// Time of the latest iteration of any loop, in milliseconds after `origin`.
-    turned_ms: AtomicU64,
+    iterated_ms: AtomicU64,
 }
 
 impl Health {
     fn new() -> Self {
-        Self { origin: Instant::now(), turned_ms: AtomicU64::new(0) }
+        Self { origin: Instant::now(), iterated_ms: AtomicU64::new(0) }
     }
 
-    pub(crate) fn turned(&self) {
+    pub(crate) fn record_iteration(&self) {
         let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.turned_ms.store(now, Ordering::Relaxed);
+        self.iterated_ms.store(now, Ordering::Relaxed);
     }
 
     /// True if a claim loop iterated within the last `time`.
     #[must_use]
     pub fn is_alive(&self, time: Duration) -> bool {
-        let turned = Duration::from_millis(self.turned_ms.load(Ordering::Relaxed));
-        self.origin.elapsed().saturating_sub(turned) <= time
+        let latest = Duration::from_millis(self.iterated_ms.load(Ordering::Relaxed));
+        self.origin.elapsed().saturating_sub(latest) <= time
     }
 }
 
@@ -116,10 +116,10 @@ impl Worker {
         );
         // The first entry is written before any job is claimed; the last is removed after all work.
         presence.step().await;
-        let (over, mut presences) = (CancellationToken::new(), JoinSet::new());
-        presences.spawn(presence.run(over.clone()));
+        let (finished, mut presences) = (CancellationToken::new(), JoinSet::new());
+        presences.spawn(presence.run(finished.clone()));
         let drained = self.work(&stop, running).await;
-        over.cancel();
+        finished.cancel();
         presences.join_next().await;
         drained
     }
@@ -131,42 +131,42 @@ impl Worker {
     }
 
     async fn work(&self, stop: &Stop, running: Arc<Running>) -> Drained {
-        let (ends, nudges) = mpsc::channel(courier::NUDGES);
-        let mut crew = Crew::new(self, stop, Arc::clone(&running), ends);
+        let (webhook_shards, notifications) = mpsc::channel(outbox_relay::MAX_NOTIFICATIONS);
+        let mut loops = Loops::new(self, stop, Arc::clone(&running), webhook_shards);
         let heartbeat = Heartbeat {
             queue: self.queue.clone(),
             lease: self.settings.lease,
             running: Arc::clone(&running),
         };
-        crew.helpers.spawn(heartbeat.run());
+        loops.background_tasks.spawn(heartbeat.run());
         let reaper = Reaper {
             queue: self.queue.clone(),
             every: self.settings.reap_every,
             reconcile_every: self.settings.reconcile_every,
         };
-        crew.helpers.spawn(reaper.run());
-        let courier = Courier { queue: self.queue.clone(), nudges };
-        crew.helpers.spawn(courier.run());
+        loops.background_tasks.spawn(reaper.run());
+        let relay = OutboxRelay { queue: self.queue.clone(), notifications };
+        loops.background_tasks.spawn(relay.run());
         let (found, mut former) = mpsc::channel(1);
         // If the channel is full, the next discovery finds the same shards.
         let found = move |shards| drop(found.try_send(shards));
-        crew.helpers.spawn(self.queue.clone().watch(self.settings.reconcile_every, found));
+        loops.background_tasks.spawn(self.queue.clone().watch(self.settings.reconcile_every, found));
         for shard in self.queue.shards() {
-            crew.serve(shard);
+            loops.serve(shard);
         }
-        let mut end = pin!(end(&self.settings, &running, stop));
+        let mut drained = pin!(drain(&self.settings, &running, stop));
         let handed_back = loop {
             tokio::select! {
-                ended = crew.consumers.join_next() => if ended.is_none() {
+                ended = loops.consumers.join_next() => if ended.is_none() {
                     return Drained { handed_back: 0 };
                 },
-                Some(shards) = former.recv(), if !stop.is_draining() => crew.take_over(shards),
-                left = &mut end => break left,
+                Some(shards) = former.recv(), if !stop.is_draining() => loops.take_over(shards),
+                left = &mut drained => break left,
             }
         };
         // The interrupted attempts settle as released; the claim loops end once those settlements are stored.
-        let finish = async { while crew.consumers.join_next().await.is_some() {} };
-        if tokio::time::timeout(HAND_BACK, finish).await.is_err() {
+        let finish = async { while loops.consumers.join_next().await.is_some() {} };
+        if tokio::time::timeout(HAND_BACK_TIMEOUT, finish).await.is_err() {
             tracing::error!("the store does not answer; the leases of running jobs expire by themselves");
         }
         Drained { handed_back }
@@ -189,7 +189,7 @@ impl Pool {
 }
 
 /// The loops of a running worker.
-struct Crew<'a> {
+struct Loops<'a> {
     worker: &'a Worker,
     stop: &'a Stop,
     running: Arc<Running>,
@@ -197,18 +197,18 @@ struct Crew<'a> {
     deliveries: Pool,
     /// The shards with loops here, and the former ones that cannot be served.
     served: HashSet<Shard>,
-    ends: mpsc::Sender<Shard>,
+    webhook_shards: mpsc::Sender<Shard>,
     memory: Arc<Memory>,
     consumers: JoinSet<()>,
-    helpers: JoinSet<()>,
+    background_tasks: JoinSet<()>,
 }
 
-impl<'a> Crew<'a> {
+impl<'a> Loops<'a> {
     fn new(
         worker: &'a Worker,
         stop: &'a Stop,
         running: Arc<Running>,
-        ends: mpsc::Sender<Shard>,
+        webhook_shards: mpsc::Sender<Shard>,
     ) -> Self {
         let Settings {
             concurrency,
@@ -226,10 +226,10 @@ impl<'a> Crew<'a> {
             calls: Pool::new(*concurrency, Rules::Calls(*backoff)),
             deliveries: Pool::new(webhooks.concurrency, Rules::Deliveries(schedule)),
             served: HashSet::new(),
-            ends,
+            webhook_shards,
             memory: Memory::new(*max_response_memory, *max_response_bytes),
             consumers: JoinSet::new(),
-            helpers: JoinSet::new(),
+            background_tasks: JoinSet::new(),
         }
     }
 
@@ -248,10 +248,10 @@ impl<'a> Crew<'a> {
             settings.emit_window,
             Arc::clone(&self.running),
         ));
-        self.helpers.spawn(Arc::clone(&emitter).run());
+        self.background_tasks.spawn(Arc::clone(&emitter).run());
         let consumer = Consumer {
             shard,
-            bench: Bench {
+            context: AttemptContext {
                 queue: queue.clone(),
                 settings: Arc::clone(settings),
                 upstream: Arc::clone(upstream),
@@ -264,7 +264,7 @@ impl<'a> Crew<'a> {
             running: Arc::clone(&self.running),
             health: Arc::clone(health),
             stop: self.stop.clone(),
-            ends: self.ends.clone(),
+            webhook_shards: self.webhook_shards.clone(),
         };
         self.consumers.spawn(consumer.run());
     }
@@ -287,7 +287,7 @@ impl<'a> Crew<'a> {
 }
 
 /// Waits until the drain is over, then interrupts all running attempts. Returns their number.
-async fn end(settings: &Settings, running: &Running, stop: &Stop) -> usize {
+async fn drain(settings: &Settings, running: &Running, stop: &Stop) -> usize {
     stop.draining().await;
     tokio::select! {
         () = sleep(settings.drain) => {}

@@ -2,12 +2,12 @@ use causeway_queue::{Class, JobId, TenantId};
 use tokio::time::Instant;
 
 use super::*;
-use crate::{interrupt::Place, meeting::Meeting};
+use crate::{interrupt::RunningEntry, barrier_backend::BarrierBackend};
 
 const LEASE: Duration = Duration::from_secs(15);
 
 /// Returns a heartbeat with a running attempt in each shard.
-fn heartbeat(queue: Queue) -> (Heartbeat, Vec<Place>) {
+fn heartbeat(queue: Queue) -> (Heartbeat, Vec<RunningEntry>) {
     let running = Arc::<Running>::default();
     let enter = |shard| {
         let (job, tenant) = (JobId::new(shard), TenantId::default_tenant());
@@ -19,7 +19,7 @@ fn heartbeat(queue: Queue) -> (Heartbeat, Vec<Place>) {
 
 #[tokio::test(start_paused = true)]
 async fn leases_are_extended_concurrently() {
-    let (_meeting, queue) = Meeting::with(0);
+    let (_meeting, queue) = BarrierBackend::with(0);
     let (heartbeat, _places) = heartbeat(queue);
     let began = Instant::now();
     heartbeat.step().await;
@@ -28,7 +28,7 @@ async fn leases_are_extended_concurrently() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_store_delays_no_heartbeat() {
-    let (_meeting, queue) = Meeting::with(1);
+    let (_meeting, queue) = BarrierBackend::with(1);
     let (heartbeat, _places) = heartbeat(queue);
     let began = Instant::now();
     heartbeat.step().await;

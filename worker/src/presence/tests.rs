@@ -56,11 +56,11 @@ async fn a_stuck_worker_is_listed_as_lost() {
     let presence = Presence::new(&queue, &Settings::default(), Vec::new(), known, &stop.stop());
     let mut tasks = JoinSet::new();
     tasks.spawn(presence.run(CancellationToken::new()));
-    sleep(STANDSTILL).await;
+    sleep(STALL_LIMIT).await;
     assert_eq!(only(&queue).await.status(), WorkerStatus::Live);
-    sleep(STANDSTILL).await;
+    sleep(STALL_LIMIT).await;
     assert_eq!(only(&queue).await.status(), WorkerStatus::Lost);
-    health.turned();
+    health.record_iteration();
     sleep(BEAT_INTERVAL).await;
     assert_eq!(only(&queue).await.status(), WorkerStatus::Live);
 }

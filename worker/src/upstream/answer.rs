@@ -18,7 +18,7 @@ use super::{
     sniff::{Kind, sniff},
     sse::EventReader,
 };
-use crate::{assembly::convert::events_of, long::on_body};
+use crate::{assembly::convert::events_of, offload::on_body};
 
 /// The byte order mark of UTF-8. Some servers write it before JSON, where it is not allowed (RFC 8259, section 8.1).
 const BOM: &[u8] = b"\xef\xbb\xbf";

@@ -24,46 +24,46 @@ use tokio::sync::Barrier;
 
 /// The backend; each call waits at `barrier`.
 #[derive(Debug)]
-pub(crate) struct Meeting {
-    pub(crate) place: Barrier,
+pub(crate) struct BarrierBackend {
+    pub(crate) barrier: Barrier,
     news: Arc<Switchboard>,
 }
 
-impl Meeting {
+impl BarrierBackend {
     /// Returns a queue of three shards. The barrier opens for their three calls plus `others`.
     pub(crate) fn with(others: usize) -> (Arc<Self>, Queue) {
-        let meeting = Arc::new(Self { place: Barrier::new(3 + others), news: Arc::default() });
+        let backend = Arc::new(Self { barrier: Barrier::new(3 + others), news: Arc::default() });
         let lane = Lane { shards: 3, ..Lane::named(LaneName::default_lane()) };
-        let queue = Queue::new(Arc::clone(&meeting) as Arc<dyn Backend>, vec![lane]);
-        (meeting, queue)
+        let queue = Queue::new(Arc::clone(&backend) as Arc<dyn Backend>, vec![lane]);
+        (backend, queue)
     }
 
-    async fn meet<T: Default>(&self) -> Result<T, Error> {
-        self.place.wait().await;
+    async fn wait_for_all<T: Default>(&self) -> Result<T, Error> {
+        self.barrier.wait().await;
         Ok(T::default())
     }
 }
 
-fn unasked<T>() -> T {
+fn unsupported<T>() -> T {
     panic!("the barrier backend has no such call")
 }
 
 #[async_trait]
-impl Backend for Meeting {
+impl Backend for BarrierBackend {
     async fn beat(&self, _: &Shard, _: &[LeaseKey], _: Duration) -> Result<Beat, Error> {
-        self.meet().await
+        self.wait_for_all().await
     }
 
     async fn reap(&self, _: &Shard) -> Result<Reaped, Error> {
-        self.meet().await
+        self.wait_for_all().await
     }
 
     async fn reconcile(&self, _: &Shard) -> Result<Repairs, Error> {
-        self.meet().await
+        self.wait_for_all().await
     }
 
     async fn outbox(&self, _: &Shard, _: usize) -> Result<Vec<End>, Error> {
-        self.meet().await
+        self.wait_for_all().await
     }
 
     fn news(&self) -> &Arc<Switchboard> {
@@ -75,7 +75,7 @@ impl Backend for Meeting {
     }
 
     async fn enqueue(&self, _: &Shard, _: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn step(
@@ -84,83 +84,83 @@ impl Backend for Meeting {
         _: &mut Vec<Settlement>,
         _: ClaimRequest,
     ) -> Result<Step, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn cancel(&self, _: &TenantId, _: &JobId) -> Result<bool, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn retry(&self, _: &TenantId, _: &JobId) -> Result<bool, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn emit(&self, _: &Shard, _: Vec<Emission>) -> Result<Vec<LeaseKey>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn get(&self, _: &Shard, _: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn delete(&self, _: &TenantId, _: &JobId) -> Result<bool, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn attach(&self, _: &JobId, _: Bytes) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn attached(&self, _: &JobId) -> Result<Option<Bytes>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn put_orphan(&self, _: &CallKey, _: &JobId, _: Duration) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn take_orphan(&self, _: &Shard, _: &CallKey) -> Result<Option<JobId>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn remove_orphan(&self, _: &CallKey, _: &JobId) -> Result<bool, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn body(&self, _: &JobId) -> Result<Option<Bytes>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn ready(&self, _: &Shard) -> Result<[u64; 3], Error> {
-        unasked()
+        unsupported()
     }
 
     async fn list(&self, _: &Shard, _: &TenantId, _: &ListQuery) -> Result<Page, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn layouts(&self) -> Result<Vec<Layout>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn remember_layouts(&self, _: &[Layout]) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn accepted(&self, _: &Shard, _: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn stats(&self, _: &Shard, _: Option<&TenantId>) -> Result<Stats, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn events(&self, _: &JobId, _: u64) -> Result<Vec<Event>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn wait_for_work(&self, _: &Shard, _: Duration) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn set_limits(
@@ -169,31 +169,31 @@ impl Backend for Meeting {
         _: &LaneLimits,
         _: &[(TenantId, TenantLimits)],
     ) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn has_limits(&self, _: &Shard) -> Result<bool, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn pause(&self, _: &Shard, _: Option<&TenantId>, _: bool) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn stop(&self, _: &Shard, _: Duration) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn paused(&self, _: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn throttle(&self, _: &Shard, _: &TenantId, _: &str, _: Rate) -> Result<Throttle, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn conversations(&self, _: &Shard, _: &TenantId) -> Result<Vec<Conversation>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn conversation(
@@ -202,7 +202,7 @@ impl Backend for Meeting {
         _: &TenantId,
         _: &SessionKey,
     ) -> Result<Option<Conversation>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn change_profile(
@@ -221,31 +221,31 @@ impl Backend for Meeting {
         _: &TenantId,
         _: &Conversation,
     ) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn forget(&self, _: &Shard, _: &TenantId, _: &SessionKey) -> Result<bool, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn take_out(&self, _: &Shard, _: &[End]) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn beat_worker(&self, _: &WorkerId, _: &WorkerReport) -> Result<bool, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn remove_worker(&self, _: &WorkerId) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn postpone(&self, _: &Shard, _: &[End], _: Duration) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn expire_keys(
@@ -254,18 +254,18 @@ impl Backend for Meeting {
         _: &[(TenantId, IdempotencyKey)],
         _: Duration,
     ) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 
     async fn directory(&self, _: u64) -> Result<Option<Directory>, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn set_directory(&self, _: u64, _: &Directory) -> Result<bool, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        unasked()
+        unsupported()
     }
 }

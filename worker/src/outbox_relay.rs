@@ -24,36 +24,36 @@ use tokio::{
 };
 
 use crate::{
-    notice::Notice,
-    schedule::{LIFE, Schedule},
+    webhook_event::WebhookEvent,
+    schedule::{DELIVERY_WINDOW, Schedule},
     upstream::webhook::EVENT_ID,
 };
 
 /// Interval at which all outboxes are polled.
-pub(crate) const LOOK_ANYWAY: Duration = Duration::from_secs(1);
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time-out of one page. After twice this time no relay can still submit a page that it read before, so the
 /// idempotency keys of its deliveries are not needed any more.
-const STEP: Duration = Duration::from_secs(30);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Delay of entries whose tenant has no room for more deliveries.
-const FULL_PAUSE: Duration = Duration::from_secs(60);
+const FULL_DELAY: Duration = Duration::from_secs(60);
 
 /// Most pending notifications. A notification beyond that is dropped: polling finds its entries.
-pub(crate) const NUDGES: usize = 64;
+pub(crate) const MAX_NOTIFICATIONS: usize = 64;
 
 /// The outbox relay of one worker.
 #[derive(Debug)]
-pub(crate) struct Courier {
+pub(crate) struct OutboxRelay {
     pub(crate) queue: Queue,
     /// Shards in which this worker has ended jobs with a webhook.
-    pub(crate) nudges: mpsc::Receiver<Shard>,
+    pub(crate) notifications: mpsc::Receiver<Shard>,
 }
 
 /// The outbox entries of one tenant on a page, and their deliveries.
 #[derive(Debug, Default)]
 struct Deliveries {
-    ends: Vec<End>,
+    entries: Vec<End>,
     jobs: Vec<NewJob>,
 }
 
@@ -65,28 +65,28 @@ enum Submitted {
     Full(Vec<End>),
 }
 
-impl Courier {
+impl OutboxRelay {
     /// Relays entries until the future is dropped.
     pub(crate) async fn run(mut self) {
-        let mut ticks = interval(LOOK_ANYWAY);
+        let mut ticks = interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let mut shards = BTreeSet::new();
             tokio::select! {
-                Some(shard) = self.nudges.recv() => drop(shards.insert(shard)),
+                Some(shard) = self.notifications.recv() => drop(shards.insert(shard)),
                 _ = ticks.tick() => shards.extend(self.queue.known_shards()),
             }
-            while let Ok(shard) = self.nudges.try_recv() {
+            while let Ok(shard) = self.notifications.try_recv() {
                 shards.insert(shard);
             }
-            join_all(shards.iter().map(|shard| self.empty(shard))).await;
+            join_all(shards.iter().map(|shard| self.relay_all(shard))).await;
         }
     }
 
     /// Relays all entries of a shard's outbox. Entries that the store rejects stay there until the next poll.
-    async fn empty(&self, shard: &Shard) {
+    async fn relay_all(&self, shard: &Shard) {
         loop {
-            match timeout(STEP, self.step(shard)).await {
+            match timeout(PAGE_TIMEOUT, self.step(shard)).await {
                 Ok(Ok(MAX_OUTBOX_PAGE)) => {}
                 Ok(Ok(_)) => return,
                 Ok(Err(error)) => {
@@ -104,46 +104,46 @@ impl Courier {
     /// Relays one page of entries, and returns their number. Entries of a tenant without room for more deliveries
     /// are postponed, so they do not block those of other tenants.
     pub(crate) async fn step(&self, shard: &Shard) -> Result<usize, Error> {
-        let ends = self.queue.backend().outbox(shard, MAX_OUTBOX_PAGE).await?;
-        let count = ends.len();
-        if ends.is_empty() {
+        let entries = self.queue.backend().outbox(shard, MAX_OUTBOX_PAGE).await?;
+        let count = entries.len();
+        if entries.is_empty() {
             return Ok(0);
         }
-        let jobs = self.jobs(&ends).await?;
+        let jobs = self.jobs(&entries).await?;
         let (mut done, mut by_tenant) = (Vec::new(), BTreeMap::<TenantId, Deliveries>::new());
-        for (end, job) in ends.into_iter().zip(&jobs) {
-            match self.delivery(&end, job.as_ref()) {
+        for (entry, job) in entries.into_iter().zip(&jobs) {
+            match self.delivery(&entry, job.as_ref()) {
                 Some(delivery) => {
                     let of_tenant = by_tenant.entry(delivery.tenant.clone()).or_default();
-                    of_tenant.ends.push(end);
+                    of_tenant.entries.push(entry);
                     of_tenant.jobs.push(delivery);
                 }
-                None => done.push(end),
+                None => done.push(entry),
             }
         }
         let submitted = by_tenant.into_iter().map(|(tenant, of)| self.submit(tenant, of));
         let (mut full, mut keys) = (Vec::new(), Vec::new());
         for submitted in join_all(submitted).await {
             match submitted? {
-                Submitted::Done(ends, of) => {
-                    done.extend(ends);
+                Submitted::Done(entries, of) => {
+                    done.extend(entries);
                     keys.extend(of);
                 }
-                Submitted::Full(ends) => full.extend(ends),
+                Submitted::Full(entries) => full.extend(entries),
             }
         }
         // Acknowledged only now: an entry whose delivery was not submitted must survive a crash.
         let backend = self.queue.backend();
         backend.take_out(shard, &done).await?;
         // Only a relay that read the page before the acknowledgement can submit these entries again.
-        backend.expire_keys(&shard_of_deliveries(), &keys, 2 * STEP).await?;
-        backend.postpone(shard, &full, FULL_PAUSE).await?;
+        backend.expire_keys(&shard_of_deliveries(), &keys, 2 * PAGE_TIMEOUT).await?;
+        backend.postpone(shard, &full, FULL_DELAY).await?;
         Ok(count)
     }
 
-    /// Returns the jobs of `ends`. A damaged record counts as missing: one entry must not block the others.
-    async fn jobs(&self, ends: &[End]) -> Result<Vec<Option<Job>>, Error> {
-        let ids: Vec<JobId> = ends.iter().map(|end| end.job.clone()).collect();
+    /// Returns the jobs of `entries`. A damaged record counts as missing: one entry must not block the others.
+    async fn jobs(&self, entries: &[End]) -> Result<Vec<Option<Job>>, Error> {
+        let ids: Vec<JobId> = entries.iter().map(|entry| entry.job.clone()).collect();
         match self.queue.jobs(&ids).await {
             Err(Error::Corrupt(_)) => {}
             jobs => return jobs,
@@ -167,44 +167,44 @@ impl Courier {
         let key = |job: &NewJob| Some((job.tenant.clone(), job.idempotency.as_ref()?.key.clone()));
         let keys: Vec<_> = of.jobs.iter().filter_map(key).collect();
         match self.queue.submit(of.jobs).await {
-            Ok(_) => Ok(Submitted::Done(of.ends, keys)),
+            Ok(_) => Ok(Submitted::Done(of.entries, keys)),
             Err(error @ Error::Full { .. }) => {
-                let ends = of.ends.len();
-                tracing::warn!(tenant.id = %tenant, ends, %error, "webhook events wait for room");
-                Ok(Submitted::Full(of.ends))
+                let entries = of.entries.len();
+                tracing::warn!(tenant.id = %tenant, entries, %error, "webhook events wait for room");
+                Ok(Submitted::Full(of.entries))
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Returns the delivery of `end`; `None` if its job is gone or the event cannot be built.
-    fn delivery(&self, end: &End, job: Option<&Job>) -> Option<NewJob> {
+    /// Returns the delivery of `entry`; `None` if its job is gone or the event cannot be built.
+    fn delivery(&self, entry: &End, job: Option<&Job>) -> Option<NewJob> {
         let Some((job, webhook)) = job.and_then(|job| Some((job, job.spec.webhook.as_ref()?)))
         else {
-            tracing::warn!(job.id = %end.job, "a webhook event is dropped: its job was deleted");
+            tracing::warn!(job.id = %entry.job, "a webhook event is dropped: its job was deleted");
             return None;
         };
-        let notice = Notice::of(end, job, &webhook.subject)
+        let event = WebhookEvent::of(entry, job, &webhook.subject)
             .inspect_err(
-                |error| tracing::error!(job.id = %end.job, %error, "cannot build a webhook event"),
+                |error| tracing::error!(job.id = %entry.job, %error, "cannot build a webhook event"),
             )
             .ok()?;
-        let key = IdempotencyKey::new(&format!("webhook:{}", end.name())).ok()?;
+        let key = IdempotencyKey::new(&format!("webhook:{}", entry.name())).ok()?;
         let spec = Spec {
             url: webhook.url.clone(),
-            headers: [(EVENT_ID.to_owned(), notice.id.into())].into(),
-            metadata: [("job", end.job.to_string()), ("type", notice.kind)]
+            headers: [(EVENT_ID.to_owned(), event.id.into())].into(),
+            metadata: [("job", entry.job.to_string()), ("type", event.kind)]
                 .map(|(name, value)| (name.to_owned(), value))
                 .into(),
             ..Spec::default()
         };
-        let drafted = self.queue.draft_delivery(job.tenant.clone(), spec, notice.body);
+        let drafted = self.queue.draft_delivery(job.tenant.clone(), spec, event.body);
         Some(NewJob {
             class: job.class,
-            deadline: Some(LIFE),
+            deadline: Some(DELIVERY_WINDOW),
             max_attempts: Schedule::attempts(),
             // The key identifies the event, so the digest of the request adds nothing.
-            idempotency: Some(Idempotency { key, digest: [0; 32], ttl: LIFE, spans_job: false }),
+            idempotency: Some(Idempotency { key, digest: [0; 32], ttl: DELIVERY_WINDOW, spans_job: false }),
             ..drafted
         })
     }

@@ -5,7 +5,7 @@ use tokio::task::spawn_blocking;
 use crate::upstream::Failure;
 
 /// Size of a body in bytes above which it is processed in a blocking task: parsing 1 MiB of JSON takes milliseconds.
-const LONG: usize = 1 << 20;
+const MAX_INLINE_BYTES: usize = 1 << 20;
 
 /// Runs `work` on a body of `bytes`, in a blocking task if the body is long.
 ///
@@ -15,7 +15,7 @@ pub(crate) async fn on_body<T: Send + 'static>(
     bytes: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
-    if bytes <= LONG {
+    if bytes <= MAX_INLINE_BYTES {
         return Ok(work());
     }
     let done = spawn_blocking(work).await;

@@ -21,7 +21,7 @@ const MAX_BYTES: usize = 20_000;
 
 /// A webhook event, ready to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Notice {
+pub(crate) struct WebhookEvent {
     /// The id: equal for all events of one outbox entry, so receivers can drop duplicates.
     pub(crate) id: String,
     /// The type, e.g. `job.succeeded`.
@@ -32,19 +32,19 @@ pub(crate) struct Notice {
 
 /// The JSON of an event.
 #[derive(Debug, Serialize)]
-struct Event<'a> {
+struct EventBody<'a> {
     id: &'a str,
     object: &'static str,
     created_at: i64,
     timestamp: String,
     #[serde(rename = "type")]
     kind: &'a str,
-    data: Data<'a>,
+    data: EventData<'a>,
 }
 
 /// The object that an event describes.
 #[derive(Debug, Serialize)]
-struct Data<'a> {
+struct EventData<'a> {
     id: &'a str,
     object: &'static str,
     status: &'static str,
@@ -52,7 +52,7 @@ struct Data<'a> {
     usage: Option<Value>,
 }
 
-impl Notice {
+impl WebhookEvent {
     /// Builds the event of `end`. The job may have been retried since then.
     ///
     /// # Errors
@@ -72,21 +72,21 @@ impl Notice {
         let usage = output.and_then(|output| output.usage);
         let job_id = end.job.to_string();
         let (subject_id, object, status, usage) = match subject {
-            Subject::Job => (&job_id, "job", end.status.as_str(), usage.map(of_job)),
+            Subject::Job => (&job_id, "job", end.status.as_str(), usage.map(job_usage)),
             Subject::Response(id) => {
-                (id, "response", of_response(end.status, output), usage.map(of_a_response))
+                (id, "response", response_status(end.status, output), usage.map(response_usage))
             }
         };
         let kind = format!("{object}.{status}");
-        let at = moment(end.at);
+        let at = timestamp_of(end.at);
         let write = |metadata| {
-            serde_json::to_vec(&Event {
+            serde_json::to_vec(&EventBody {
                 id: &id,
                 object: "event",
                 created_at: at.as_second(),
                 timestamp: format!("{at:.3}"),
                 kind: &kind,
-                data: Data { id: subject_id, object, status, metadata, usage: usage.clone() },
+                data: EventData { id: subject_id, object, status, metadata, usage: usage.clone() },
             })
         };
         let mut body = write(&job.spec.metadata)?;
@@ -98,13 +98,13 @@ impl Notice {
     }
 }
 
-fn moment(at: Millis) -> Timestamp {
+fn timestamp_of(at: Millis) -> Timestamp {
     let ms = i64::try_from(at.0).ok();
     ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default()
 }
 
 /// Returns the tokens with the names of `/v1/jobs`.
-fn of_job(usage: Usage) -> Value {
+fn job_usage(usage: Usage) -> Value {
     json!({
         "prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total(),
@@ -112,7 +112,7 @@ fn of_job(usage: Usage) -> Value {
 }
 
 /// Returns the tokens with the names of `/v1/responses`.
-fn of_a_response(usage: Usage) -> Value {
+fn response_usage(usage: Usage) -> Value {
     json!({
         "input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens,
         "total_tokens": usage.total(),
@@ -120,9 +120,9 @@ fn of_a_response(usage: Usage) -> Value {
 }
 
 /// Returns the status of a response whose job ended with `status`.
-fn of_response(status: Status, output: Option<&Output>) -> &'static str {
+fn response_status(status: Status, output: Option<&Output>) -> &'static str {
     #[derive(Deserialize)]
-    struct Stored {
+    struct StoredResponse {
         status: Option<String>,
     }
     match status {
@@ -130,7 +130,7 @@ fn of_response(status: Status, output: Option<&Output>) -> &'static str {
         Status::Failed | Status::Expired => "failed",
         Status::Queued | Status::Scheduled | Status::Running | Status::Succeeded => {
             let response = output.and_then(|output| output.response.as_ref());
-            let stored = response.and_then(|response| response.body.read::<Stored>().ok());
+            let stored = response.and_then(|response| response.body.read::<StoredResponse>().ok());
             match stored.and_then(|stored| stored.status).as_deref() {
                 Some("incomplete") => "incomplete",
                 Some("failed") => "failed",

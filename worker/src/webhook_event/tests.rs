@@ -34,22 +34,22 @@ fn ended(status: Status, body: &str) -> State {
     State::Ended { status, at: AT, output: Some(Output { response, usage, ..Output::default() }) }
 }
 
-fn notice(job: &Job, status: Status, subject: &Subject) -> (Notice, Value) {
+fn event(job: &Job, status: Status, subject: &Subject) -> (WebhookEvent, Value) {
     let end = End { job: job.id.clone(), status, at: AT, life: 7 };
-    let notice = Notice::of(&end, job, subject).unwrap();
-    let body = serde_json::from_slice(&notice.body).unwrap();
-    (notice, body)
+    let event = WebhookEvent::of(&end, job, subject).unwrap();
+    let body = serde_json::from_slice(&event.body).unwrap();
+    (event, body)
 }
 
 #[test]
 fn a_job_event_describes_the_job() {
     let metadata = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
     let job = job(ended(Status::Succeeded, "{}"), metadata);
-    let (notice, body) = notice(&job, Status::Succeeded, &Subject::Job);
-    assert_eq!(notice.kind, "job.succeeded");
-    assert_eq!(notice.id, format!("evt_{}_7", job.id.key()));
+    let (event, body) = event(&job, Status::Succeeded, &Subject::Job);
+    assert_eq!(event.kind, "job.succeeded");
+    assert_eq!(event.id, format!("evt_{}_7", job.id.key()));
     let wanted = json!({
-        "id": notice.id, "object": "event", "created_at": 1_764_095_190,
+        "id": event.id, "object": "event", "created_at": 1_764_095_190,
         "timestamp": "2025-11-25T18:26:30.123Z", "type": "job.succeeded",
         "data": {
             "id": job.id, "object": "job", "status": "succeeded", "metadata": { "a": "b" },
@@ -62,7 +62,7 @@ fn a_job_event_describes_the_job() {
 #[test]
 fn a_retried_job_keeps_its_event() {
     let job = job(State::Running { cancelling: false }, BTreeMap::new());
-    let (_, body) = notice(&job, Status::Failed, &Subject::Job);
+    let (_, body) = event(&job, Status::Failed, &Subject::Job);
     assert_eq!(body["type"], "job.failed");
     assert_eq!(body["data"]["usage"], Value::Null);
 }
@@ -80,8 +80,8 @@ fn a_response_event_has_response_statuses() {
         (Status::Cancelled, "null", "cancelled"),
     ] {
         let job = job(ended(status, stored), BTreeMap::new());
-        let (notice, body) = notice(&job, status, &subject);
-        assert_eq!(notice.kind, format!("response.{wanted}"));
+        let (event, body) = event(&job, status, &subject);
+        assert_eq!(event.kind, format!("response.{wanted}"));
         assert_eq!(
             (&body["data"]["id"], &body["data"]["status"]),
             (&json!("resp_1"), &json!(wanted))
@@ -94,7 +94,7 @@ fn a_response_event_has_response_statuses() {
 fn a_large_event_drops_its_metadata() {
     let metadata = (0..16).map(|n| (n.to_string(), "\u{1F310}".repeat(512))).collect();
     let job = job(ended(Status::Succeeded, "{}"), metadata);
-    let (notice, body) = notice(&job, Status::Succeeded, &Subject::Job);
-    assert!(notice.body.len() < MAX_BYTES);
+    let (event, body) = event(&job, Status::Succeeded, &Subject::Job);
+    assert!(event.body.len() < MAX_BYTES);
     assert_eq!(body["data"]["metadata"], json!({}));
 }
