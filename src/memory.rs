@@ -17,7 +17,7 @@ const SHARE: u64 = 4;
 /// Bytes that answers in flight may take where no setting says: on a small machine room for one answer.
 pub(crate) fn share_of_answers() -> usize {
     let share = available().and_then(|bytes| usize::try_from(bytes / SHARE).ok());
-    let defaults = causeway_worker::Settings::default();
+    let defaults = causeway_worker::WorkerSettings::default();
     share.unwrap_or(defaults.max_response_memory).max(defaults.max_response_bytes)
 }
 

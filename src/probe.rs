@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::{Router, http::StatusCode, routing::get};
-use causeway_worker::Health;
+use causeway_worker::LoopHealth;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use crate::node::STUCK;
 
 /// The routes: `/healthz` answers 200 while the worker's loops turn, 503 when they hang.
-pub(crate) fn routes(health: Arc<Health>, metrics: PrometheusHandle) -> Router {
+pub(crate) fn routes(health: Arc<LoopHealth>, metrics: PrometheusHandle) -> Router {
     let health = move || {
         let healthy = health.is_alive(STUCK);
         async move {

@@ -15,10 +15,10 @@ use axum::{
 };
 use bytes::Bytes;
 use causeway_worker::{
-    Simulated,
+    SimulatedUpstream,
     upstream::{
         SIMULATED,
-        simulated::{Ending, MODEL, Reply},
+        simulated::{Ending, MODEL, SimulatedReply},
     },
 };
 use futures_util::stream;
@@ -55,13 +55,13 @@ pub(crate) async fn run(config: &Config, environment: &Environment) -> anyhow::R
     // A process whose standard output is closed serves all the same.
     drop(std::io::stdout().write_all(told.as_bytes()));
     tokio::select! {
-        ended = serve(listener, Simulated::new(config.simulation())) => ended?,
+        ended = serve(listener, SimulatedUpstream::new(config.simulation())) => ended?,
         _ = signals.next() => {}
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(listener: TcpListener, simulated: Simulated) -> anyhow::Result<()> {
+async fn serve(listener: TcpListener, simulated: SimulatedUpstream) -> anyhow::Result<()> {
     let routes = Router::new()
         .route("/v1/models", get(models))
         .route("/v1/chat/completions", post(answer))
@@ -81,7 +81,7 @@ async fn models() -> impl IntoResponse {
 }
 
 async fn answer(
-    State(simulated): State<Arc<Simulated>>,
+    State(simulated): State<Arc<SimulatedUpstream>>,
     OriginalUri(uri): OriginalUri,
     body: Bytes,
 ) -> Response {
@@ -91,7 +91,7 @@ async fn answer(
     response
 }
 
-async fn whole(mut reply: Reply) -> Response {
+async fn whole(mut reply: SimulatedReply) -> Response {
     let mut body = None;
     if let Some((after, data)) = reply.next_piece() {
         if !after.is_zero() {
@@ -121,7 +121,7 @@ fn cut() -> Response {
     Body::from_stream(stream::iter([begun, broken])).into_response()
 }
 
-fn streamed(reply: Reply) -> Response {
+fn streamed(reply: SimulatedReply) -> Response {
     let events = stream::unfold(Some(reply), |reply| async move {
         let mut reply = reply?;
         if let Some((after, data)) = reply.next_piece() {

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use anyhow::{Context as _, bail};
 use causeway_queue::{LaneName, Queue, webhook::is_of_deliveries};
 use causeway_worker::{
-    Deliverer, OpenAi, Signing, Simulated, Upstream, UpstreamClient, WithResponses,
+    Deliverer, OpenAi, Signing, SimulatedUpstream, Upstream, UpstreamClient, WithResponses,
 };
 
 use crate::config::{Config, Lane, Reached};
@@ -90,7 +90,7 @@ pub(crate) fn of_lanes(
     signing: Signing,
     clients: &Clients,
 ) -> anyhow::Result<HashMap<LaneName, Arc<dyn Upstream>>> {
-    let simulated: Arc<dyn Upstream> = Arc::new(Simulated::new(config.simulation()));
+    let simulated: Arc<dyn Upstream> = Arc::new(SimulatedUpstream::new(config.simulation()));
     let mut upstreams = HashMap::new();
     let deliverer = Deliverer::new(signing, config.allowed(), config.webhooks.timeout)
         .context("cannot deliver to webhooks")?;

@@ -54,9 +54,9 @@ impl Config {
     ///
     /// # Errors
     /// When the retry policy has no sense.
-    pub(crate) fn worker(&self) -> anyhow::Result<causeway_worker::Settings> {
+    pub(crate) fn worker(&self) -> anyhow::Result<causeway_worker::WorkerSettings> {
         let backoff = Backoff::new(self.retry.base, self.retry.max).context("`retry`")?;
-        Ok(causeway_worker::Settings {
+        Ok(causeway_worker::WorkerSettings {
             name: self.worker_name.clone().unwrap_or_else(process_name),
             concurrency: self.concurrency,
             lease: self.lease,
@@ -66,11 +66,11 @@ impl Config {
             emit_window: self.emit_window,
             max_response_bytes: self.max_response_bytes,
             max_response_memory: self.max_response_memory,
-            webhooks: causeway_worker::WebhookSettings {
+            webhooks: causeway_worker::DeliverySettings {
                 concurrency: self.webhooks.concurrency,
                 retry_base: self.webhooks.retry_base,
             },
-            ..causeway_worker::Settings::default()
+            ..causeway_worker::WorkerSettings::default()
         })
     }
 
@@ -87,8 +87,8 @@ impl Config {
     }
 
     /// Of one call to the upstream.
-    pub(crate) fn timeouts(&self) -> causeway_worker::Timeouts {
-        causeway_worker::Timeouts {
+    pub(crate) fn timeouts(&self) -> causeway_worker::CallTimeouts {
+        causeway_worker::CallTimeouts {
             connect: self.timeouts.connect,
             first_byte: self.timeouts.first_byte,
             between_bytes: self.timeouts.between_bytes,

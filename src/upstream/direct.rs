@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use causeway_api::{DirectAnswer, DirectCall, DirectFailure, DirectResult, DirectSource};
 use causeway_queue::{LaneName, TenantId};
-use causeway_worker::{Call, OpenAi, Passed, Share, Unpassed};
+use causeway_worker::{Call, ForwardFailure, ForwardedAnswer, OpenAi, Share};
 use futures_util::FutureExt as _;
 use uuid::Uuid;
 
@@ -46,16 +46,16 @@ async fn send(upstream: Arc<OpenAi>, call: DirectCall) -> DirectResult {
         max_bytes: usize::MAX,
         memory: Share::default(),
     };
-    match upstream.pass(call).await {
-        Ok(Passed { status_code, content_type, body }) => {
+    match upstream.forward(call).await {
+        Ok(ForwardedAnswer { status_code, content_type, body }) => {
             Ok(DirectAnswer { status_code, content_type, body })
         }
-        Err(Unpassed::Refused(refusal)) => Err(DirectFailure::Refused {
+        Err(ForwardFailure::Refused(refusal)) => Err(DirectFailure::Refused {
             status_code: refusal.status_code,
             retry_after: refusal.retry_after,
             body: refusal.body,
         }),
-        Err(Unpassed::NoAnswer { message, is_timeout }) => {
+        Err(ForwardFailure::NoAnswer { message, is_timeout }) => {
             Err(DirectFailure::NoAnswer { message, is_timeout })
         }
     }

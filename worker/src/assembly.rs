@@ -24,9 +24,9 @@ use causeway_queue::{
 };
 
 pub(crate) use self::usage::{text, usage};
-use self::{choices::Choices, message::Message, node::TooMany};
+use self::{choices::Choices, message::MessageAccumulator, node::TooMany};
 use crate::{
-    chunk::Chunk,
+    chunk::StreamChunk,
     upstream::{Failure, Sink, StreamEvent},
 };
 
@@ -35,11 +35,11 @@ const DONE: &str = "[DONE]";
 
 /// The accumulator of one kind of stream.
 #[derive(Debug)]
-enum Kind {
+enum Accumulator {
     /// Chat and text completions: chunks with choices.
     Choices(Choices),
     /// A message of Anthropic's API.
-    Message(Message),
+    Message(MessageAccumulator),
     /// A response: its last event carries the whole object.
     Response(Option<String>),
     /// Any other endpoint: the events as a list, separated by commas.
@@ -49,7 +49,7 @@ enum Kind {
 /// The accumulator of one stream.
 #[derive(Debug)]
 pub(crate) struct Assembly {
-    kind: Kind,
+    kind: Accumulator,
     is_done: bool,
     /// Bytes of event data so far, at most `max_bytes`.
     bytes: usize,
@@ -57,19 +57,19 @@ pub(crate) struct Assembly {
 }
 
 /// The chunk of an event that readers of the stream get; `Break` after the last event of the answer.
-type Taken = ControlFlow<Option<Chunk>, Option<Chunk>>;
+type Taken = ControlFlow<Option<StreamChunk>, Option<StreamChunk>>;
 
 impl Assembly {
     /// Returns an assembly for a call to `url` whose answer has at most `max_bytes` bytes.
     pub(crate) fn new(url: &str, max_bytes: usize) -> Self {
         let kind = if url.ends_with("/completions") {
-            Kind::Choices(Choices::new(url.ends_with("/chat/completions")))
+            Accumulator::Choices(Choices::new(url.ends_with("/chat/completions")))
         } else if url.ends_with("/messages") {
-            Kind::Message(Message::default())
+            Accumulator::Message(MessageAccumulator::default())
         } else if url.ends_with("/responses") {
-            Kind::Response(None)
+            Accumulator::Response(None)
         } else {
-            Kind::Events(String::new())
+            Accumulator::Events(String::new())
         };
         Self { kind, is_done: false, bytes: 0, max_bytes }
     }
@@ -85,7 +85,7 @@ impl Assembly {
             return Err(Failure::TooLarge(self.max_bytes));
         }
         // Fast path: most events of a chat differ from the one before in their text only.
-        if let Kind::Choices(choices) = &mut self.kind
+        if let Accumulator::Choices(choices) = &mut self.kind
             && event.name != "error"
             && let Some(chunk) = choices.take_text(data)
         {
@@ -105,19 +105,19 @@ impl Assembly {
     }
 
     fn merge(&mut self, data: &str, name: &str, object: &RawObject<'_>) -> Result<Taken, TooMany> {
-        let chunk = Some(Chunk::other(data));
+        let chunk = Some(StreamChunk::other(data));
         let kind = object.text("type").unwrap_or_else(|| name.to_owned());
         match &mut self.kind {
-            Kind::Choices(choices) => {
+            Accumulator::Choices(choices) => {
                 return Ok(ControlFlow::Continue(choices.take(data, object)?));
             }
-            Kind::Message(message) => {
+            Accumulator::Message(message) => {
                 message.take(&kind, object)?;
                 if kind == "message_stop" {
                     return Ok(ControlFlow::Break(chunk));
                 }
             }
-            Kind::Response(whole) => match kind.as_str() {
+            Accumulator::Response(whole) => match kind.as_str() {
                 // The API derives these events from the state of the job.
                 "response.created" | "response.queued" | "response.in_progress" => {
                     return Ok(ControlFlow::Continue(None));
@@ -128,7 +128,7 @@ impl Assembly {
                 }
                 _ => {}
             },
-            Kind::Events(events) => {
+            Accumulator::Events(events) => {
                 if !events.is_empty() {
                     events.push(',');
                 }
@@ -141,10 +141,10 @@ impl Assembly {
     /// True if the answer is complete, although the stream may continue.
     pub(crate) fn is_complete(&self) -> bool {
         match &self.kind {
-            Kind::Choices(choices) => choices.is_complete(),
-            Kind::Message(message) => message.is_complete(),
-            Kind::Response(whole) => whole.is_some(),
-            Kind::Events(events) => self.is_done && !events.is_empty(),
+            Accumulator::Choices(choices) => choices.is_complete(),
+            Accumulator::Message(message) => message.is_complete(),
+            Accumulator::Response(whole) => whole.is_some(),
+            Accumulator::Events(events) => self.is_done && !events.is_empty(),
         }
     }
 
@@ -156,17 +156,20 @@ impl Assembly {
         let is_complete = self.is_complete();
         let cut = |why: &str| Failure::Cut(why.to_owned());
         let whole = match self.kind {
-            Kind::Choices(choices) if choices.is_empty() && self.is_done => {
+            Accumulator::Choices(choices) if choices.is_empty() && self.is_done => {
                 return Err(cut("the stream ended without a choice"));
             }
-            Kind::Message(message) if message.is_empty() && self.is_done => {
+            Accumulator::Message(message) if message.is_empty() && self.is_done => {
                 return Err(cut("the stream ended without a message"));
             }
-            Kind::Choices(choices) if is_complete || self.is_done => choices.finish(),
-            Kind::Message(message) if is_complete || self.is_done => message.finish(),
-            Kind::Response(Some(whole)) => whole,
-            Kind::Events(events) if is_complete => format!("[{events}]"),
-            Kind::Choices(_) | Kind::Message(_) | Kind::Response(None) | Kind::Events(_) => {
+            Accumulator::Choices(choices) if is_complete || self.is_done => choices.finish(),
+            Accumulator::Message(message) if is_complete || self.is_done => message.finish(),
+            Accumulator::Response(Some(whole)) => whole,
+            Accumulator::Events(events) if is_complete => format!("[{events}]"),
+            Accumulator::Choices(_)
+            | Accumulator::Message(_)
+            | Accumulator::Response(None)
+            | Accumulator::Events(_) => {
                 return Err(cut("the stream ended before the answer was complete"));
             }
         };

@@ -23,17 +23,17 @@ use tokio::{
 
 use crate::{
     assembly::{self, Assembly},
-    chunk::Chunk,
+    chunk::StreamChunk,
     conversation,
     disposition::{self, Attempt, Rules},
     emitter::{Emitter, EventBuffer},
     interrupt::Interrupt,
-    offload::on_body,
     measure,
-    settings::Settings,
+    offload::on_body,
+    settings::WorkerSettings,
     upstream::{
-        Answer, Call, Failure, Memory, NoAnswer, Share, Sink, StreamEvent, Upstream,
-        shape::{Endpoint, Shape, shape},
+        Answer, AnswerMemory, Call, Failure, NoAnswer, Share, Sink, StreamEvent, Upstream,
+        shape::{BodyShape, Endpoint, shape},
     },
 };
 
@@ -41,11 +41,11 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct AttemptContext {
     pub(crate) queue: Queue,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) settings: Arc<WorkerSettings>,
     pub(crate) upstream: Arc<dyn Upstream>,
     pub(crate) emitter: Arc<Emitter>,
     pub(crate) rules: Rules,
-    pub(crate) memory: Arc<Memory>,
+    pub(crate) memory: Arc<AnswerMemory>,
 }
 
 /// Pause before a job is handed back because this worker lacks a resource, such as file descriptors or memory.
@@ -99,7 +99,9 @@ pub(crate) async fn run(
         | Outcome::Failed { .. }
         | Outcome::Retry { .. }
         | Outcome::Cancelled
-        | Outcome::Expired => usage.or_else(|| Some(assumed_usage(&lease, progress.tokens.into_inner()))),
+        | Outcome::Expired => {
+            usage.or_else(|| Some(assumed_usage(&lease, progress.tokens.into_inner())))
+        }
     };
     Some(lease.settle(outcome, usage))
 }
@@ -159,7 +161,13 @@ struct Progress {
 }
 
 /// Calls the upstream.
-async fn call(context: &AttemptContext, lease: &Lease, buffer: &Arc<EventBuffer>, progress: &Progress, memory: &Share) -> CallResult {
+async fn call(
+    context: &AttemptContext,
+    lease: &Lease,
+    buffer: &Arc<EventBuffer>,
+    progress: &Progress,
+    memory: &Share,
+) -> CallResult {
     let total = context.settings.timeouts.total;
     let call = Call {
         id: format!("{}-{}", lease.key.job, lease.key.epoch),
@@ -219,12 +227,12 @@ fn assembled(
 ) -> Result<(Response, Option<Usage>), Failure> {
     let body = assembly.finish()?;
     let what = match shape(endpoint, body.as_str()) {
-        Shape::Answer => {
+        BodyShape::Answer => {
             let usage = assembly::usage(body.as_str());
             return Ok((Response { status_code, body }, usage));
         }
-        Shape::Error => return Err(Failure::InStream(body)),
-        Shape::Half(what) | Shape::Other(what) => NoAnswer::CallSink(what),
+        BodyShape::Error => return Err(Failure::InStream(body)),
+        BodyShape::Half(what) | BodyShape::Other(what) => NoAnswer::CallSink(what),
     };
     Err(Failure::NoAnswer { status_code: Some(status_code), what })
 }
@@ -250,8 +258,8 @@ impl Sink for CallSink<'_> {
             ControlFlow::Continue(chunk) => (ControlFlow::Continue(()), chunk),
         };
         self.held += match &chunk {
-            Some(Chunk::Text { text, .. }) => text.len(),
-            Some(Chunk::Other(_)) | None => event.data.len(),
+            Some(StreamChunk::Text { text, .. }) => text.len(),
+            Some(StreamChunk::Other(_)) | None => event.data.len(),
         };
         if let (Some((emitter, buffer)), Some(chunk)) = (&self.emitter, chunk) {
             emitter.push(buffer, chunk);
@@ -280,7 +288,11 @@ fn turn(request: &[u8], body: &RawJson) -> Option<Turn> {
     Some(Turn { user, assistant: assembly::text(body.as_str())? })
 }
 
-fn conclude(context: &AttemptContext, lease: &Lease, called: CallResult) -> (Outcome, Option<Usage>) {
+fn conclude(
+    context: &AttemptContext,
+    lease: &Lease,
+    called: CallResult,
+) -> (Outcome, Option<Usage>) {
     match called {
         Ok((output, turn)) => {
             let usage = output.usage;
@@ -296,7 +308,7 @@ fn failed(context: &AttemptContext, lease: &Lease, failure: &Failure) -> Outcome
         number: lease.attempt,
         max: lease.max_attempts,
         url: &lease.spec.url,
-        place: context.upstream.place(&lease.spec.url),
+        target: context.upstream.target(&lease.spec.url),
     };
     let unit = rand::random::<f64>();
     let verdict = context.rules.judge(failure, &attempt, unit);

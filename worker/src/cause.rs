@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{
     disposition::Disposition,
-    upstream::{Failure, NoAnswer, Refusal, error_body::ErrorBody, shape::Endpoint},
+    upstream::{ErrorResponse, Failure, NoAnswer, error_body::ErrorBody, shape::Endpoint},
 };
 
 /// Wait of a lane whose upstream answered with a rate limit and named no time.
@@ -37,8 +37,8 @@ pub(crate) enum Cause {
     Cut,
     TimedOut,
     Conflict,
-    ToldToRetry,
-    ToldNotToRetry,
+    RetryAdvised,
+    RetryDiscouraged,
     Refused,
     TooLarge,
     Unsendable,
@@ -72,8 +72,8 @@ impl Cause {
             Self::ServerError | Self::Cut | Self::TimedOut | Self::EndpointMissing => {
                 Disposition::Unclear(after)
             }
-            Self::Conflict | Self::ToldToRetry => Disposition::Retry(after),
-            Self::ToldNotToRetry | Self::Refused | Self::TooLarge | Self::Unsendable => {
+            Self::Conflict | Self::RetryAdvised => Disposition::Retry(after),
+            Self::RetryDiscouraged | Self::Refused | Self::TooLarge | Self::Unsendable => {
                 Disposition::Fatal
             }
             Self::Exhausted => Disposition::Released(Duration::ZERO),
@@ -96,8 +96,8 @@ impl Cause {
             | Self::ModelMissing
             | Self::EndpointMissing
             | Self::Conflict
-            | Self::ToldToRetry
-            | Self::ToldNotToRetry
+            | Self::RetryAdvised
+            | Self::RetryDiscouraged
             | Self::Refused => "upstream_refused",
             Self::Unavailable
             | Self::Busy
@@ -136,13 +136,13 @@ fn no_answer(what: &NoAnswer) -> Cause {
     }
 }
 
-fn refused(refusal: &Refusal, url: &str) -> Judged {
+fn refused(refusal: &ErrorResponse, url: &str) -> Judged {
     let body = ErrorBody::read(&refusal.body);
     let after = refusal.retry_after.or(body.retry_after);
     let is_error = refusal.status_code >= 400;
     let status = if is_error { Some(refusal.status_code) } else { body.status() };
     let cause = by_status(status, &body, url, after).unwrap_or(Cause::UnknownError);
-    (heed(refusal.should_retry, cause, after), after)
+    (apply_should_retry(refusal.should_retry, cause, after), after)
 }
 
 /// Classifies an error within a stream. Its 5xx do not mean "unavailable": the upstream had started to answer.
@@ -264,10 +264,10 @@ fn speaks_of_model(body: &ErrorBody) -> bool {
 
 /// Applies `x-should-retry` to failures that may be the job's. A failure of the lane or its rate keeps its owner: the
 /// header advises one client, but a lane waits for all its jobs. Another Causeway sends `false` with 503 and 504.
-fn heed(should_retry: Option<bool>, cause: Cause, after: Option<Duration>) -> Cause {
+fn apply_should_retry(should_retry: Option<bool>, cause: Cause, after: Option<Duration>) -> Cause {
     match (should_retry, cause.disposition(after)) {
-        (Some(true), Disposition::Fatal) => Cause::ToldToRetry,
-        (Some(false), Disposition::Unclear(_) | Disposition::Retry(_)) => Cause::ToldNotToRetry,
+        (Some(true), Disposition::Fatal) => Cause::RetryAdvised,
+        (Some(false), Disposition::Unclear(_) | Disposition::Retry(_)) => Cause::RetryDiscouraged,
         (None, _)
         | (
             Some(_),

@@ -1,6 +1,6 @@
 //! One chunk of a stream, on its way into the event log.
 //!
-//! Most chunks of a chat differ from the one before in their text only. Such chunks share a [`Frame`], the JSON
+//! Most chunks of a chat differ from the one before in their text only. Such chunks share a [`TextFrame`], the JSON
 //! around the text: they are recognized by comparing bytes instead of parsing JSON, and adjacent texts are
 //! joined into one chunk. A chunk stays as the upstream wrote it: texts are joined only if readers lose nothing.
 
@@ -13,23 +13,23 @@ use causeway_queue::{
 
 /// One chunk of the upstream.
 #[derive(Debug)]
-pub(crate) enum Chunk {
+pub(crate) enum StreamChunk {
     /// A chunk with text only; the text is JSON-escaped, without its quotes.
-    Text { frame: Arc<Frame>, text: String },
+    Text { frame: Arc<TextFrame>, text: String },
     /// Any other chunk.
     Other(RawJson),
 }
 
 /// The JSON around the text of a chunk that carries text only.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
+pub(crate) struct TextFrame {
     front: String,
     back: String,
     /// Index of the choice that the text belongs to.
     pub(crate) index: u64,
 }
 
-impl Frame {
+impl TextFrame {
     /// Splits a chunk into its frame and its text; `None` if the chunk carries more than text.
     pub(crate) fn of(data: &str) -> Option<(Self, &str)> {
         let chunk = RawObject::parse(data).ok()?;
@@ -96,7 +96,7 @@ fn is_plain(mut text: &[u8]) -> bool {
     }
 }
 
-impl Chunk {
+impl StreamChunk {
     /// Returns the chunk with these JSON data.
     pub(crate) fn other(data: &str) -> Self {
         Self::Other(RawJson::parse(data.to_owned()).unwrap_or_default())
@@ -128,7 +128,7 @@ impl Chunk {
 }
 
 /// Returns the chunks as one JSON array.
-pub(crate) fn array(chunks: &[Chunk]) -> RawJson {
+pub(crate) fn array(chunks: &[StreamChunk]) -> RawJson {
     let mut all = String::from("[");
     for (place, chunk) in chunks.iter().enumerate() {
         if place > 0 {
@@ -153,10 +153,10 @@ mod tests {
     #[test]
     fn only_text_chunks_have_a_frame() {
         let data = chunk(r#"{"content":"a\n\"é"}"#, "");
-        let (frame, text) = Frame::of(&data).unwrap();
+        let (frame, text) = TextFrame::of(&data).unwrap();
         assert_eq!((frame.index, text), (0, r#"a\n\"é"#));
         for more in [r#","usage":null,"created":1"#, r#","prompt_filter_results":[],"x":{}"#] {
-            assert!(Frame::of(&chunk(r#"{"content":"a"}"#, more)).is_some(), "{more}");
+            assert!(TextFrame::of(&chunk(r#"{"content":"a"}"#, more)).is_some(), "{more}");
         }
         for other in [
             chunk(r#"{"content":"a","role":"assistant"}"#, ""),
@@ -169,14 +169,14 @@ mod tests {
             chunk(r#"{"content":"a"}"#, "").replace("null", r#"null,"token_id":11"#),
             r#"{"choices":[],"usage":{}}"#.to_owned(),
         ] {
-            assert!(Frame::of(&other).is_none(), "{other}");
+            assert!(TextFrame::of(&other).is_none(), "{other}");
         }
     }
 
     #[test]
     fn a_frame_matches_similar_chunks() {
         let data = chunk(r#"{"content":"a"}"#, "");
-        let (frame, _) = Frame::of(&data).unwrap();
+        let (frame, _) = TextFrame::of(&data).unwrap();
         for text in [r" b\t", r"\u00e9\ud83d", "ü", ""] {
             let other = chunk(&format!("{{\"content\":\"{text}\"}}"), "");
             assert_eq!(frame.text_in(&other), Some(text));
@@ -199,16 +199,16 @@ mod tests {
     fn chunks_with_one_frame_are_joined() {
         let (first, second) = (chunk(r#"{"content":"a"}"#, ""), chunk(r#"{"content":"b"}"#, ""));
         let text = |data: &str| {
-            let (frame, text) = Frame::of(data).unwrap();
-            Chunk::Text { frame: Arc::new(frame), text: text.to_owned() }
+            let (frame, text) = TextFrame::of(data).unwrap();
+            StreamChunk::Text { frame: Arc::new(frame), text: text.to_owned() }
         };
         let mut joined = text(&first);
         assert!(joined.join(text(&second)).is_none());
         for (from, to) in [(r#""index":0"#, r#""index":1"#), (r#""id":"c""#, r#""id":"d""#)] {
             assert!(joined.join(text(&second.replace(from, to))).is_some(), "{to}");
         }
-        assert!(joined.join(Chunk::other("{}")).is_some());
+        assert!(joined.join(StreamChunk::other("{}")).is_some());
         let wanted = format!("[{},{{}}]", chunk(r#"{"content":"ab"}"#, ""));
-        assert_eq!(array(&[joined, Chunk::other("{}")]).as_str(), wanted);
+        assert_eq!(array(&[joined, StreamChunk::other("{}")]).as_str(), wanted);
     }
 }

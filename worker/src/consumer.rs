@@ -31,7 +31,7 @@ use crate::{
     interrupt::Running,
     measure,
     stop::Stop,
-    worker::Health,
+    worker::LoopHealth,
 };
 
 /// Longest wait before the store is polled again.
@@ -52,7 +52,7 @@ pub(crate) struct Consumer {
     pub(crate) shards: Arc<AtomicUsize>,
     pub(crate) permits: Arc<Semaphore>,
     pub(crate) running: Arc<Running>,
-    pub(crate) health: Arc<Health>,
+    pub(crate) health: Arc<LoopHealth>,
     pub(crate) stop: Stop,
     /// Notifies the outbox relay of shards with newly ended jobs that have a webhook.
     pub(crate) webhook_shards: mpsc::Sender<Shard>,
@@ -144,7 +144,8 @@ impl Consumer {
         let settling = attempts.pending.len();
         let has_webhooks = attempts.pending.iter().any(Settlement::has_webhook);
         // The call drains `pending`, so what it needs of faulted attempts is copied before.
-        let faults: Vec<Option<FaultedAttempt>> = attempts.pending.iter().map(FaultedAttempt::of).collect();
+        let faults: Vec<Option<FaultedAttempt>> =
+            attempts.pending.iter().map(FaultedAttempt::of).collect();
         let step =
             self.context.queue.backend().step(&self.shard, &mut attempts.pending, claim).await?;
         for (faulted, settled) in faults.into_iter().zip(&step.settled) {

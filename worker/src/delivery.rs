@@ -9,7 +9,7 @@ use causeway_queue::job::AttemptError;
 
 use crate::{
     disposition::Disposition,
-    upstream::{Failure, Refusal},
+    upstream::{ErrorResponse, Failure},
 };
 
 /// Classifies `failure`; `delay` is the schedule's next delay.
@@ -32,7 +32,7 @@ pub(crate) fn disposition(failure: &Failure, delay: Duration) -> Disposition {
     }
 }
 
-fn refused(refusal: &Refusal, delay: Duration) -> Disposition {
+fn refused(refusal: &ErrorResponse, delay: Duration) -> Disposition {
     match (refusal.status_code, refusal.retry_after) {
         // 410 Gone: the receiver wants no more events.
         (410, _) => Disposition::Fatal,
@@ -88,7 +88,11 @@ mod tests {
 
     fn answered(status_code: u16, after_s: Option<u64>) -> Failure {
         let retry_after = after_s.map(Duration::from_secs);
-        Failure::Refused(Box::new(Refusal { status_code, retry_after, ..Refusal::default() }))
+        Failure::Refused(Box::new(ErrorResponse {
+            status_code,
+            retry_after,
+            ..ErrorResponse::default()
+        }))
     }
 
     #[test]

@@ -9,14 +9,14 @@ use crate::{
     cause::Cause,
     disposition::Attempt,
     upstream::{
-        Failure, NoAnswer, Place, Refusal,
+        CallTarget, ErrorResponse, Failure, NoAnswer,
         error_body::{ErrorBody, clean},
     },
 };
 
 /// Returns the error of a failed attempt as the job shows it.
 pub(crate) fn error(failure: &Failure, cause: Cause, attempt: &Attempt<'_>) -> AttemptError {
-    let message = message(failure, attempt.place.as_ref());
+    let message = message(failure, attempt.target.as_ref());
     let status_code = match failure {
         Failure::Refused(refusal) => Some(refusal.status_code),
         Failure::NoAnswer { status_code, .. } => *status_code,
@@ -36,10 +36,10 @@ pub(crate) fn error(failure: &Failure, cause: Cause, attempt: &Attempt<'_>) -> A
     AttemptError { attempt: attempt.number, code: cause.code().to_owned(), message, status_code }
 }
 
-/// Describes the failure of a call to `place` in one sentence.
-pub(crate) fn message(failure: &Failure, place: Option<&Place>) -> String {
-    let url = place.map_or("the upstream", |place| &place.url);
-    let origin = place.map_or("the upstream", |place| &place.origin);
+/// Describes the failure of a call to `target` in one sentence.
+pub(crate) fn message(failure: &Failure, target: Option<&CallTarget>) -> String {
+    let url = target.map_or("the upstream", |target| &target.url);
+    let origin = target.map_or("the upstream", |target| &target.origin);
     match failure {
         Failure::Connect(why) => {
             // rustls reports a private certificate authority in this way; `ca_file` is the remedy.
@@ -81,7 +81,7 @@ pub(crate) fn message(failure: &Failure, place: Option<&Place>) -> String {
     }
 }
 
-fn refused(refusal: &Refusal, url: &str) -> String {
+fn refused(refusal: &ErrorResponse, url: &str) -> String {
     let status = refusal.status_code;
     let reason = || StatusCode::from_u16(status).ok()?.canonical_reason().and_then(clean);
     let words = ErrorBody::read(&refusal.body).words.or_else(reason).unwrap_or_default();
@@ -116,14 +116,14 @@ mod tests {
 
     fn said(failure: &Failure) -> AttemptError {
         let url = "/v1/chat/completions";
-        let place = Place::of("http://me:secret@host:1/v1/chat/completions?key=secret");
-        let attempt = Attempt { number: 3, max: 5, url, place };
+        let target = CallTarget::of("http://me:secret@host:1/v1/chat/completions?key=secret");
+        let attempt = Attempt { number: 3, max: 5, url, target };
         error(failure, cause(failure, url).0, &attempt)
     }
 
     fn refusal(status_code: u16, body: &str) -> Failure {
         let body = RawJson::parse(body.to_owned()).unwrap();
-        Failure::Refused(Box::new(Refusal { status_code, body, ..Refusal::default() }))
+        Failure::Refused(Box::new(ErrorResponse { status_code, body, ..ErrorResponse::default() }))
     }
 
     #[test]

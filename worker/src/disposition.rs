@@ -13,7 +13,7 @@ use causeway_queue::{
 use crate::{
     cause, delivery, describe,
     schedule::Schedule,
-    upstream::{Failure, Place},
+    upstream::{CallTarget, Failure},
 };
 
 /// The owner of a failure and its consequence. A named time is the earliest start of the next attempt.
@@ -59,7 +59,7 @@ pub(crate) struct Attempt<'a> {
     /// The endpoint that was called.
     pub(crate) url: &'a str,
     /// The address of the endpoint, for messages.
-    pub(crate) place: Option<Place>,
+    pub(crate) target: Option<CallTarget>,
 }
 
 /// A classified failure.
@@ -151,15 +151,19 @@ mod tests {
     use causeway_queue::RawJson;
 
     use super::*;
-    use crate::upstream::Refusal;
+    use crate::upstream::ErrorResponse;
 
     fn answered(status_code: u16, after_s: Option<u64>) -> Failure {
         let retry_after = after_s.map(Duration::from_secs);
-        Failure::Refused(Box::new(Refusal { status_code, retry_after, ..Refusal::default() }))
+        Failure::Refused(Box::new(ErrorResponse {
+            status_code,
+            retry_after,
+            ..ErrorResponse::default()
+        }))
     }
 
     fn attempt(number: u32, max: u32) -> Attempt<'static> {
-        Attempt { number, max, url: "/v1/chat/completions", place: None }
+        Attempt { number, max, url: "/v1/chat/completions", target: None }
     }
 
     fn ends(failure: &Failure, attempt: &Attempt<'_>) -> Outcome {
@@ -221,7 +225,7 @@ mod tests {
     #[test]
     fn an_error_under_200_is_not_stored() {
         let body = RawJson::parse(r#"{"error":{"message":"m","code":400}}"#.to_owned()).unwrap();
-        let refusal = Refusal { status_code: 200, body, ..Refusal::default() };
+        let refusal = ErrorResponse { status_code: 200, body, ..ErrorResponse::default() };
         let ended = ends(&Failure::Refused(Box::new(refusal)), &attempt(1, 5));
         let Outcome::Failed { output } = ended else { panic!("{ended:?}") };
         assert_eq!((output.response, output.error.unwrap().status_code), (None, Some(200)));

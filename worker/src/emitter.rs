@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    chunk::{self, Chunk},
+    chunk::{self, StreamChunk},
     interrupt::{Interrupt, Running},
 };
 
@@ -62,7 +62,7 @@ pub(crate) struct EventBuffer {
 #[derive(Debug, Default)]
 struct BufferState {
     reset: bool,
-    chunks: Vec<Chunk>,
+    chunks: Vec<StreamChunk>,
     /// Added to the buffer so far; of these drained for a call; of these stored.
     added: u64,
     drained: u64,
@@ -94,7 +94,7 @@ impl Emitter {
     }
 
     /// Adds a chunk of the upstream.
-    pub(crate) fn push(&self, buffer: &Arc<EventBuffer>, chunk: Chunk) {
+    pub(crate) fn push(&self, buffer: &Arc<EventBuffer>, chunk: StreamChunk) {
         self.add(buffer, |state| {
             let apart = match state.chunks.last_mut() {
                 Some(last) => last.join(chunk),
@@ -174,7 +174,8 @@ impl Emitter {
     }
 
     async fn store(&self, buffers: Vec<Arc<EventBuffer>>) {
-        let mut emissions: Vec<Emission> = buffers.iter().flat_map(|buffer| buffer.drain()).collect();
+        let mut emissions: Vec<Emission> =
+            buffers.iter().flat_map(|buffer| buffer.drain()).collect();
         let mut pause = PAUSE.0;
         let lost = loop {
             match self.queue.backend().emit(&self.shard, emissions.clone()).await {

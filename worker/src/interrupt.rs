@@ -39,7 +39,10 @@ impl Running {
     }
 
     /// Adds a running attempt. The receiver yields its interrupt.
-    pub(crate) fn enter(self: &Arc<Self>, key: &LeaseKey) -> (RunningEntry, oneshot::Receiver<Interrupt>) {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        key: &LeaseKey,
+    ) -> (RunningEntry, oneshot::Receiver<Interrupt>) {
         let (sender, receiver) = oneshot::channel();
         self.attempts().insert(key.clone(), Some(sender));
         (RunningEntry { key: key.clone(), running: Arc::clone(self) }, receiver)

@@ -7,41 +7,42 @@
 
 mod assembly;
 mod attempt;
+#[cfg(test)]
+mod barrier_backend;
 mod cause;
 mod chunk;
 mod consumer;
 mod conversation;
-mod outbox_relay;
 mod delivery;
 mod describe;
 mod disposition;
 mod emitter;
 mod heartbeat;
 mod interrupt;
-mod offload;
 mod measure;
-#[cfg(test)]
-mod barrier_backend;
-mod webhook_event;
+mod offload;
+mod outbox_relay;
 mod presence;
 mod reaper;
 mod schedule;
 mod settings;
 mod stop;
 pub mod upstream;
+mod webhook_event;
 mod worker;
 
 pub use disposition::Disposition;
 pub use measure::describe_metrics;
 pub use schedule::MAX_BASE as MAX_RETRY_BASE;
-pub use settings::{Settings, Timeouts, WebhookSettings};
+pub use settings::{CallTimeouts, DeliverySettings, WorkerSettings};
 pub use stop::{Stop, StopHandle};
 pub use upstream::{
-    Address, Answer, Call, CheckResult, Failure, InvalidAddress, InvalidProxy, InvalidTls,
-    InvalidUpstream, InvalidVariable, ListedModel, Memory, NoAnswer, OpenAi, Passed, Place, Proxy,
-    ProxyVariables, Refusal, Secret, Share, Sink, StreamEvent, TlsFiles, Unpassed, Upstream,
-    UpstreamClient, UpstreamSettings, WithResponses,
-    simulated::{FailureMix, Simulated, SimulatedSettings},
+    Address, Answer, AnswerMemory, Call, CallTarget, CheckResult, ErrorResponse, Failure,
+    ForwardFailure, ForwardedAnswer, InvalidAddress, InvalidProxy, InvalidTls, InvalidUpstream,
+    InvalidVariable, ListedModel, NoAnswer, OpenAi, Proxy, ProxyVariables, Share, Sink,
+    StreamEvent, TlsFiles, Upstream, UpstreamClient, UpstreamSecret, UpstreamSettings,
+    WithResponses,
+    simulated::{FailureMix, SimulatedSettings, SimulatedUpstream},
     webhook::{Deliverer, InvalidSecret, Signing, WebhookSecret},
 };
-pub use worker::{Drained, Health, Worker};
+pub use worker::{Drained, LoopHealth, Worker};

@@ -24,9 +24,9 @@ use tokio::{
 };
 
 use crate::{
-    webhook_event::WebhookEvent,
     schedule::{DELIVERY_WINDOW, Schedule},
     upstream::webhook::EVENT_ID,
+    webhook_event::WebhookEvent,
 };
 
 /// Interval at which all outboxes are polled.
@@ -204,7 +204,12 @@ impl OutboxRelay {
             deadline: Some(DELIVERY_WINDOW),
             max_attempts: Schedule::attempts(),
             // The key identifies the event, so the digest of the request adds nothing.
-            idempotency: Some(Idempotency { key, digest: [0; 32], ttl: DELIVERY_WINDOW, spans_job: false }),
+            idempotency: Some(Idempotency {
+                key,
+                digest: [0; 32],
+                ttl: DELIVERY_WINDOW,
+                spans_job: false,
+            }),
             ..drafted
         })
     }

@@ -19,7 +19,7 @@ use causeway_queue::{
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{interrupt::Running, settings::Settings, stop::Stop, worker::Health};
+use crate::{interrupt::Running, settings::WorkerSettings, stop::Stop, worker::LoopHealth};
 
 /// Time without an iteration of any claim loop after which the worker stops reporting itself. A loop iterates at
 /// least every 2 s, unless the store is slow.
@@ -36,7 +36,7 @@ pub(crate) struct Presence {
     /// The part of the entry that does not change.
     report: WorkerReport,
     running: Arc<Running>,
-    health: Arc<Health>,
+    health: Arc<LoopHealth>,
     stop: Stop,
     /// False after the registry was full, so that this is logged once.
     is_listed: AtomicBool,
@@ -45,9 +45,9 @@ pub(crate) struct Presence {
 impl Presence {
     pub(crate) fn new(
         queue: &Queue,
-        settings: &Settings,
+        settings: &WorkerSettings,
         lanes: Vec<LaneName>,
-        (running, health): (&Arc<Running>, &Arc<Health>),
+        (running, health): (&Arc<Running>, &Arc<LoopHealth>),
         stop: &Stop,
     ) -> Self {
         let report = WorkerReport {
@@ -90,7 +90,9 @@ impl Presence {
     async fn leave(&self) {
         match timeout(STORE_TIMEOUT, self.queue.backend().remove_worker(&self.id)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "cannot remove this worker from the registry"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "cannot remove this worker from the registry")
+            }
             Err(_) => tracing::debug!("removing this worker from the registry timed out"),
         }
     }
@@ -102,9 +104,7 @@ impl Presence {
         match beat.await.unwrap_or(Err(Error::Unavailable("no answer in time".to_owned()))) {
             Ok(true) => self.is_listed.store(true, Ordering::Relaxed),
             Ok(false) if self.is_listed.swap(false, Ordering::Relaxed) => {
-                tracing::warn!(
-                    "the registry of workers is full: this worker runs unlisted"
-                );
+                tracing::warn!("the registry of workers is full: this worker runs unlisted");
             }
             Ok(false) => {}
             Err(error) => tracing::debug!(%error, "cannot write this worker to the registry"),

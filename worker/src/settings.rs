@@ -6,7 +6,7 @@ use causeway_queue::retry::Backoff;
 
 /// The settings of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct WorkerSettings {
     /// The name of the worker for people. Default: `worker`.
     pub name: String,
     /// Most concurrent calls. Default 256.
@@ -19,7 +19,7 @@ pub struct Settings {
     /// Delays between the attempts of a job.
     pub backoff: Backoff,
     /// Time-outs of one call.
-    pub timeouts: Timeouts,
+    pub timeouts: CallTimeouts,
     /// Time for which chunks of a stream are collected before they are stored. Default 50 ms.
     pub emit_window: Duration,
     /// Largest answer of an upstream, in bytes. Default 32 MiB.
@@ -27,14 +27,14 @@ pub struct Settings {
     /// Memory of all answers in flight, in bytes; beyond it, calls wait before they read on. Default 1 GiB.
     pub max_response_memory: usize,
     /// Deliveries to webhooks.
-    pub webhooks: WebhookSettings,
+    pub webhooks: DeliverySettings,
     /// Interval of the search for expired leases. Default 1 s.
     pub reap_every: Duration,
     /// Interval at which the store's counters are reconciled. Default 60 s.
     pub reconcile_every: Duration,
 }
 
-impl Default for Settings {
+impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             name: "worker".to_owned(),
@@ -42,11 +42,11 @@ impl Default for Settings {
             lease: Duration::from_secs(15),
             drain: Duration::from_secs(30),
             backoff: Backoff::default(),
-            timeouts: Timeouts::default(),
+            timeouts: CallTimeouts::default(),
             emit_window: Duration::from_millis(50),
             max_response_bytes: 32 << 20,
             max_response_memory: 1 << 30,
-            webhooks: WebhookSettings::default(),
+            webhooks: DeliverySettings::default(),
             reap_every: Duration::from_secs(1),
             reconcile_every: Duration::from_secs(60),
         }
@@ -55,14 +55,14 @@ impl Default for Settings {
 
 /// The settings of webhook deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WebhookSettings {
+pub struct DeliverySettings {
     /// Most concurrent deliveries, in addition to the calls. Default 256.
     pub concurrency: usize,
     /// Delay before the second attempt; later delays are multiples of it. Default, and at most, 5 s.
     pub retry_base: Duration,
 }
 
-impl Default for WebhookSettings {
+impl Default for DeliverySettings {
     fn default() -> Self {
         Self { concurrency: 256, retry_base: crate::schedule::MAX_BASE }
     }
@@ -70,7 +70,7 @@ impl Default for WebhookSettings {
 
 /// The time-outs of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
+pub struct CallTimeouts {
     /// Until the connection is established. Default 5 s.
     pub connect: Duration,
     /// From the connection to the first byte of the answer. Default 120 s.
@@ -81,7 +81,7 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
-impl Default for Timeouts {
+impl Default for CallTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),

@@ -29,7 +29,7 @@ impl StopHandle {
         Stop { drain: self.drain.clone(), now: self.now.clone() }
     }
 
-    /// Starts to drain: the worker claims no more jobs, finishes running calls within `Settings::drain`, and hands
+    /// Starts to drain: the worker claims no more jobs, finishes running calls within `WorkerSettings::drain`, and hands
     /// back the rest.
     pub fn drain(&self) {
         self.drain.cancel();

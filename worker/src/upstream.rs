@@ -11,7 +11,6 @@ pub(crate) mod error_body;
 mod mask;
 mod memory;
 mod openai;
-mod place;
 mod proxy;
 mod responses;
 pub(crate) mod retry_after;
@@ -19,6 +18,7 @@ pub(crate) mod shape;
 pub mod simulated;
 mod sniff;
 pub mod sse;
+mod target;
 mod tls;
 pub mod webhook;
 
@@ -32,12 +32,12 @@ pub use self::{
     address::{Address, InvalidAddress},
     check::{CheckResult, ListedModel},
     client::{InvalidUpstream, UpstreamClient, UpstreamSettings},
-    direct::{Passed, Unpassed},
-    memory::{Memory, Share},
+    direct::{ForwardFailure, ForwardedAnswer},
+    memory::{AnswerMemory, Share},
     openai::OpenAi,
-    place::Place,
     proxy::{InvalidProxy, InvalidVariable, Proxy, ProxyVariables},
     responses::WithResponses,
+    target::CallTarget,
     tls::{InvalidTls, TlsFiles},
 };
 
@@ -126,7 +126,7 @@ pub trait Upstream: fmt::Debug + Send + Sync {
     async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure>;
 
     /// Returns the target of a call to `url`, for messages; `None` if the call does not leave the process.
-    fn place(&self, _url: &str) -> Option<Place> {
+    fn target(&self, _url: &str) -> Option<CallTarget> {
         None
     }
 }
@@ -166,7 +166,7 @@ pub enum Failure {
     Unsendable(String),
     /// The answer is an error, by its status or by its body.
     #[error("the answer is an error, {}", .0.status_code)]
-    Refused(Box<Refusal>),
+    Refused(Box<ErrorResponse>),
     /// The status is below 400, but the body is not an answer of the endpoint.
     #[error("no answer: {what}")]
     NoAnswer {
@@ -211,7 +211,7 @@ pub enum NoAnswer {
 
 /// An answer that is an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ErrorResponse {
     /// The status: 400 to 599, or 200 if only the body is an error; for webhook receivers also 100 to 399.
     pub status_code: u16,
     /// The delay before the next call, if a header names one.
@@ -226,9 +226,9 @@ pub struct Refusal {
 
 /// A secret, which `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct UpstreamSecret(String);
 
-impl Secret {
+impl UpstreamSecret {
     /// Wraps `text`.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
@@ -240,7 +240,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for UpstreamSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }

@@ -21,17 +21,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     attempt::AttemptContext,
     consumer::Consumer,
-    outbox_relay::{self, OutboxRelay},
     disposition::Rules,
     emitter::Emitter,
     heartbeat::Heartbeat,
     interrupt::{Interrupt, Running},
+    outbox_relay::{self, OutboxRelay},
     presence::Presence,
     reaper::Reaper,
     schedule::Schedule,
-    settings::Settings,
+    settings::WorkerSettings,
     stop::Stop,
-    upstream::{Memory, Upstream},
+    upstream::{AnswerMemory, Upstream},
 };
 
 /// Time-out of handing back the running jobs at the end. After it the process exits, and their leases expire.
@@ -41,9 +41,9 @@ const HAND_BACK_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Worker {
     queue: Queue,
-    settings: Arc<Settings>,
+    settings: Arc<WorkerSettings>,
     upstreams: HashMap<LaneName, Arc<dyn Upstream>>,
-    health: Arc<Health>,
+    health: Arc<LoopHealth>,
 }
 
 /// The result of a shutdown.
@@ -55,13 +55,13 @@ pub struct Drained {
 
 /// The health of the claim loops.
 #[derive(Debug)]
-pub struct Health {
+pub struct LoopHealth {
     origin: Instant,
     /// Time of the latest iteration of any loop, in milliseconds after `origin`.
     iterated_ms: AtomicU64,
 }
 
-impl Health {
+impl LoopHealth {
     fn new() -> Self {
         Self { origin: Instant::now(), iterated_ms: AtomicU64::new(0) }
     }
@@ -85,10 +85,10 @@ impl Worker {
     #[must_use]
     pub fn new(
         queue: Queue,
-        settings: Settings,
+        settings: WorkerSettings,
         upstreams: HashMap<LaneName, Arc<dyn Upstream>>,
     ) -> Self {
-        let health = Arc::new(Health::new());
+        let health = Arc::new(LoopHealth::new());
         Self { queue, settings: Arc::new(settings), upstreams, health }
     }
 
@@ -100,7 +100,7 @@ impl Worker {
 
     /// Returns the health of the claim loops, to be checked while the worker runs.
     #[must_use]
-    pub fn health(&self) -> Arc<Health> {
+    pub fn health(&self) -> Arc<LoopHealth> {
         Arc::clone(&self.health)
     }
 
@@ -167,7 +167,9 @@ impl Worker {
         // The interrupted attempts settle as released; the claim loops end once those settlements are stored.
         let finish = async { while loops.consumers.join_next().await.is_some() {} };
         if tokio::time::timeout(HAND_BACK_TIMEOUT, finish).await.is_err() {
-            tracing::error!("the store does not answer; the leases of running jobs expire by themselves");
+            tracing::error!(
+                "the store does not answer; the leases of running jobs expire by themselves"
+            );
         }
         Drained { handed_back }
     }
@@ -198,7 +200,7 @@ struct Loops<'a> {
     /// The shards with loops here, and the former ones that cannot be served.
     served: HashSet<Shard>,
     webhook_shards: mpsc::Sender<Shard>,
-    memory: Arc<Memory>,
+    memory: Arc<AnswerMemory>,
     consumers: JoinSet<()>,
     background_tasks: JoinSet<()>,
 }
@@ -210,7 +212,7 @@ impl<'a> Loops<'a> {
         running: Arc<Running>,
         webhook_shards: mpsc::Sender<Shard>,
     ) -> Self {
-        let Settings {
+        let WorkerSettings {
             concurrency,
             backoff,
             webhooks,
@@ -227,7 +229,7 @@ impl<'a> Loops<'a> {
             deliveries: Pool::new(webhooks.concurrency, Rules::Deliveries(schedule)),
             served: HashSet::new(),
             webhook_shards,
-            memory: Memory::new(*max_response_memory, *max_response_bytes),
+            memory: AnswerMemory::new(*max_response_memory, *max_response_bytes),
             consumers: JoinSet::new(),
             background_tasks: JoinSet::new(),
         }
@@ -287,7 +289,7 @@ impl<'a> Loops<'a> {
 }
 
 /// Waits until the drain is over, then interrupts all running attempts. Returns their number.
-async fn drain(settings: &Settings, running: &Running, stop: &Stop) -> usize {
+async fn drain(settings: &WorkerSettings, running: &Running, stop: &Stop) -> usize {
     stop.draining().await;
     tokio::select! {
         () = sleep(settings.drain) => {}

@@ -14,8 +14,8 @@ const MAX_BLANKS: usize = 64;
 
 /// The calls of one message, in the order of their arrival.
 #[derive(Debug, Default)]
-pub(crate) struct Calls {
-    calls: Vec<Call>,
+pub(crate) struct ToolCalls {
+    calls: Vec<ToolCall>,
     /// Places of the latest call with an index, and of the first with an id.
     by_index: HashMap<u64, usize>,
     by_id: HashMap<String, usize>,
@@ -23,21 +23,21 @@ pub(crate) struct Calls {
 
 /// The texts of a call so far, JSON-escaped and without quotes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Said<'a> {
+pub(crate) struct CallTexts<'a> {
     pub(crate) id: &'a str,
     pub(crate) name: &'a str,
     pub(crate) arguments: &'a str,
 }
 
 #[derive(Debug)]
-struct Call {
+struct ToolCall {
     /// Its index; without one, its place.
     index: u64,
     fields: Fields,
 }
 
 /// A parsed part of a call. Its texts are JSON-escaped and never empty.
-struct Part<'a> {
+struct CallPart<'a> {
     fields: RawObject<'a>,
     index: Option<u64>,
     id: Option<&'a str>,
@@ -45,22 +45,22 @@ struct Part<'a> {
     arguments: Option<&'a str>,
 }
 
-impl<'a> Part<'a> {
+impl<'a> CallPart<'a> {
     fn read(json: &'a str) -> Option<Self> {
         let fields = RawObject::parse(json).ok()?;
         let function = fields.object("function").or_else(|| fields.object("custom"));
-        let said = |object: &RawObject<'a>, name: &str| {
+        let text_of = |object: &RawObject<'a>, name: &str| {
             raw_text(object.get(name)?).filter(|text| !text.is_empty())
         };
         let index = index_of(&fields);
-        let id = said(&fields, "id");
-        let name = function.as_ref().and_then(|function| said(function, "name"));
-        let arguments = function.as_ref().and_then(|function| said(function, "arguments"));
+        let id = text_of(&fields, "id");
+        let name = function.as_ref().and_then(|function| text_of(function, "name"));
+        let arguments = function.as_ref().and_then(|function| text_of(function, "arguments"));
         Some(Self { fields, index, id, name, arguments })
     }
 }
 
-impl Calls {
+impl ToolCalls {
     pub(super) fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
@@ -71,11 +71,11 @@ impl Calls {
     }
 
     /// Returns the texts of the call at `place`; missing ones are empty.
-    pub(crate) fn said(&self, place: usize) -> Said<'_> {
+    pub(crate) fn texts(&self, place: usize) -> CallTexts<'_> {
         let fields = self.calls.get(place).map(|call| &call.fields);
         let function = fields.and_then(|fields| fields.get("function"));
         let text = |name: &str| function.and_then(|function| function.field(name)?.text());
-        Said {
+        CallTexts {
             id: fields.and_then(|fields| fields.text("id")).unwrap_or_default(),
             name: text("name").unwrap_or_default(),
             arguments: text("arguments").unwrap_or_default(),
@@ -89,10 +89,10 @@ impl Calls {
 
     /// Merges one part, and returns the place of its call.
     pub(crate) fn add(&mut self, json: &str) -> Result<Option<usize>, TooMany> {
-        let Some(part) = Part::read(json) else { return Ok(None) };
+        let Some(part) = CallPart::read(json) else { return Ok(None) };
         let place = match self.place_of(&part) {
             Some(place) => place,
-            None => self.begin(&part)?,
+            None => self.start(&part)?,
         };
         if let Some(id) = part.id {
             self.by_id.entry(id.to_owned()).or_insert(place);
@@ -113,19 +113,19 @@ impl Calls {
         Ok(Some(place))
     }
 
-    fn begin(&mut self, part: &Part<'_>) -> Result<usize, TooMany> {
+    fn start(&mut self, part: &CallPart<'_>) -> Result<usize, TooMany> {
         let place = self.calls.len();
         if place == MAX_ENTRIES {
             return Err(TooMany);
         }
         let index = part.index.unwrap_or(place as u64);
         self.by_index.insert(index, place);
-        self.calls.push(Call { index, fields: Fields::default() });
+        self.calls.push(ToolCall { index, fields: Fields::default() });
         Ok(place)
     }
 
     /// Returns the place of the call that a part continues; `None` if it starts a new call.
-    fn place_of(&self, part: &Part<'_>) -> Option<usize> {
+    fn place_of(&self, part: &CallPart<'_>) -> Option<usize> {
         let by_id = part.id.and_then(|id| self.by_id.get(id).copied());
         let place = match (part.index, by_id) {
             (Some(index), by_id) => {
@@ -136,7 +136,7 @@ impl Calls {
             (None, Some(place)) => return Some(place),
             (None, None) => self.calls.len().checked_sub(1)?,
         };
-        let is_other = begins_another(&self.calls[place], part, by_id == Some(place));
+        let is_other = starts_another(&self.calls[place], part, by_id == Some(place));
         (!is_other).then_some(place)
     }
 
@@ -159,7 +159,7 @@ impl Calls {
 }
 
 /// True if the part starts a new call: it has a name and a new id, or no id and the previous call is complete.
-fn begins_another(call: &Call, part: &Part<'_>, has_its_id: bool) -> bool {
+fn starts_another(call: &ToolCall, part: &CallPart<'_>, has_its_id: bool) -> bool {
     let (Some(name), false) = (part.name, has_its_id) else { return false };
     let id = call.fields.text("id").filter(|id| !id.is_empty());
     if let (Some(id), Some(other)) = (id, part.id) {
@@ -170,18 +170,18 @@ fn begins_another(call: &Call, part: &Part<'_>, has_its_id: bool) -> bool {
         return false;
     }
     let function = call.fields.get("function");
-    let said = |field: &str| function.and_then(|function| function.field(field)?.text());
-    let arguments = said("arguments").unwrap_or_default();
+    let text_of = |field: &str| function.and_then(|function| function.field(field)?.text());
+    let arguments = text_of("arguments").unwrap_or_default();
     let last = arguments.bytes().rev().take(MAX_BLANKS).find(|byte| !byte.is_ascii_whitespace());
-    let begins_anew = part.arguments.is_none_or(|arguments| arguments.starts_with('{'));
-    match said("name") {
-        Some(known) if known == name => last == Some(b'}') && begins_anew,
+    let starts_anew = part.arguments.is_none_or(|arguments| arguments.starts_with('{'));
+    match text_of("name") {
+        Some(known) if known == name => last == Some(b'}') && starts_anew,
         Some(_) => !arguments.is_empty(),
         None => false,
     }
 }
 
-impl Call {
+impl ToolCall {
     /// Adds the fields that SDKs require of a call and that the stream left out.
     fn complete(&mut self) {
         if let Some(Node::Object(function)) = self.fields.get_mut("function").map(Node::open) {

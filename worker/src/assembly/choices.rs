@@ -5,12 +5,12 @@ use std::{collections::HashMap, sync::Arc};
 use causeway_queue::json::{RawObject, items};
 
 use super::{
-    calls::Calls,
+    calls::ToolCalls,
     content,
     fields::Fields,
     node::{MAX_ENTRIES, Node, Rule, TooMany, index_of, inside, is_empty},
 };
-use crate::chunk::{Chunk, Frame};
+use crate::chunk::{StreamChunk, TextFrame};
 
 /// The accumulator of a completion.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Choices {
     by_index: HashMap<u64, usize>,
     /// The frame of the last chunk that carried text only, and the JSON-escaped text of such chunks since then.
     /// That text is merged into its choice when another chunk arrives.
-    frame: Option<Arc<Frame>>,
+    frame: Option<Arc<TextFrame>>,
     said: String,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Choices {
 struct Choice {
     index: u64,
     message: Fields,
-    calls: Calls,
+    calls: ToolCalls,
     beside: Fields,
     is_finished: bool,
 }
@@ -52,11 +52,11 @@ impl Choices {
     }
 
     /// Merges a chunk that differs from the one before in its text only; `None` if it differs in more.
-    pub(super) fn take_text(&mut self, data: &str) -> Option<Chunk> {
+    pub(super) fn take_text(&mut self, data: &str) -> Option<StreamChunk> {
         let frame = self.frame.as_ref()?;
         let text = frame.text_in(data)?;
         self.said.push_str(text);
-        Some(Chunk::Text { frame: Arc::clone(frame), text: text.to_owned() })
+        Some(StreamChunk::Text { frame: Arc::clone(frame), text: text.to_owned() })
     }
 
     /// Merges any chunk, and returns it as readers get it.
@@ -64,10 +64,10 @@ impl Choices {
         &mut self,
         data: &str,
         object: &RawObject<'_>,
-    ) -> Result<Option<Chunk>, TooMany> {
+    ) -> Result<Option<StreamChunk>, TooMany> {
         self.settle()?;
         if !is_chunk(object) {
-            return Ok(Some(Chunk::other(data)));
+            return Ok(Some(StreamChunk::other(data)));
         }
         for (name, value) in object.iter() {
             if name == "choices" {
@@ -78,10 +78,12 @@ impl Choices {
                 self.merge_beside(name, value)?;
             }
         }
-        let Some((frame, text)) = Frame::of(data) else { return Ok(Some(Chunk::other(data))) };
+        let Some((frame, text)) = TextFrame::of(data) else {
+            return Ok(Some(StreamChunk::other(data)));
+        };
         let (frame, text) = (Arc::new(frame), text.to_owned());
         self.frame = Some(Arc::clone(&frame));
-        Ok(Some(Chunk::Text { frame, text }))
+        Ok(Some(StreamChunk::Text { frame, text }))
     }
 
     /// Merges the pending text into its choice, which exists since the first chunk of the frame was merged.

@@ -12,7 +12,7 @@ use super::{
 
 /// The accumulator of a message.
 #[derive(Debug, Default)]
-pub(super) struct Message {
+pub(super) struct MessageAccumulator {
     /// The fields other than the content; `None` before the message has started.
     beside: Option<Fields>,
     blocks: Vec<Block>,
@@ -29,7 +29,7 @@ struct Block {
     input: String,
 }
 
-impl Message {
+impl MessageAccumulator {
     pub(super) fn is_empty(&self) -> bool {
         self.beside.is_none()
     }

@@ -1,7 +1,7 @@
 use causeway_queue::RawJson;
 
 use super::*;
-use crate::upstream::Refusal;
+use crate::upstream::ErrorResponse;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -9,8 +9,8 @@ fn json(text: &str) -> RawJson {
     RawJson::parse(text.to_owned()).unwrap_or_else(|_| RawJson::string(text))
 }
 
-fn refusal(status_code: u16, body: &str) -> Refusal {
-    Refusal { status_code, body: json(body), ..Refusal::default() }
+fn refusal(status_code: u16, body: &str) -> ErrorResponse {
+    ErrorResponse { status_code, body: json(body), ..ErrorResponse::default() }
 }
 
 fn answered(status_code: u16, body: &str) -> Failure {
@@ -58,7 +58,7 @@ fn every_status_has_its_cause() {
 fn a_named_delay_makes_overload_busy() {
     let after = |status_code, seconds| {
         let retry_after = Some(Duration::from_secs(seconds));
-        let refusal = Refusal { retry_after, ..refusal(status_code, "{}") };
+        let refusal = ErrorResponse { retry_after, ..refusal(status_code, "{}") };
         cause(&Failure::Refused(Box::new(refusal)), CHAT)
     };
     let three = Some(Duration::from_secs(3));
@@ -234,14 +234,15 @@ fn an_error_in_a_stream_is_classified() {
 #[test]
 fn should_retry_applies_to_job_failures() {
     let told = |status_code, should_retry| {
-        let refusal = Refusal { should_retry: Some(should_retry), ..refusal(status_code, "{}") };
+        let refusal =
+            ErrorResponse { should_retry: Some(should_retry), ..refusal(status_code, "{}") };
         of(&Failure::Refused(Box::new(refusal)))
     };
-    assert_eq!(told(400, true), Cause::ToldToRetry);
-    assert_eq!(told(501, true), Cause::ToldToRetry);
+    assert_eq!(told(400, true), Cause::RetryAdvised);
+    assert_eq!(told(501, true), Cause::RetryAdvised);
     assert_eq!(told(500, true), Cause::ServerError);
-    assert_eq!(told(500, false), Cause::ToldNotToRetry);
-    assert_eq!(told(409, false), Cause::ToldNotToRetry);
+    assert_eq!(told(500, false), Cause::RetryDiscouraged);
+    assert_eq!(told(409, false), Cause::RetryDiscouraged);
     assert_eq!(told(429, false), Cause::RateLimited);
     for status in [502, 503, 504] {
         assert_eq!(told(status, false), Cause::Unavailable, "{status}");
@@ -304,13 +305,13 @@ const TABLE: [(Cause, &str); 23] = [
     (Cause::Cut, "an answer that breaks off: connection, stream, JSON or coding"),
     (Cause::TimedOut, "408; silence for `timeouts.between_bytes`; `timeouts.total`"),
     (Cause::Conflict, "409, 425"),
-    (Cause::ToldToRetry, "`x-should-retry: true` where the job would fail"),
+    (Cause::RetryAdvised, "`x-should-retry: true` where the job would fail"),
     (
         Cause::Refused,
         "400, 413, 422, 501; every other 4xx; a 404 of an object or endpoint that only the job names",
     ),
     (
-        Cause::ToldNotToRetry,
+        Cause::RetryDiscouraged,
         "`x-should-retry: false` where the failure would be unclear or retried",
     ),
     (Cause::TooLarge, "an answer above `max_response_bytes`"),

@@ -9,7 +9,7 @@ use causeway_queue::{
 use tokio::{task::JoinSet, time::sleep};
 
 use super::*;
-use crate::{Simulated, SimulatedSettings, StopHandle, Upstream, Worker};
+use crate::{SimulatedSettings, SimulatedUpstream, StopHandle, Upstream, Worker};
 
 fn queue() -> Queue {
     let clock = Arc::new(SystemClock::default());
@@ -26,8 +26,9 @@ async fn only(queue: &Queue) -> RegisteredWorker {
 async fn a_worker_is_listed_until_it_stops() {
     let queue = queue();
     let (name, stop) = ("gpu-1".to_owned(), StopHandle::new());
-    let settings = Settings { name, concurrency: 7, ..Settings::default() };
-    let simulated: Arc<dyn Upstream> = Arc::new(Simulated::new(SimulatedSettings::default()));
+    let settings = WorkerSettings { name, concurrency: 7, ..WorkerSettings::default() };
+    let simulated: Arc<dyn Upstream> =
+        Arc::new(SimulatedUpstream::new(SimulatedSettings::default()));
     let lane = queue.lanes()[0].name.clone();
     let upstreams = HashMap::from([(lane.clone(), simulated)]);
     let worker = Worker::new(queue.clone(), settings, upstreams);
@@ -51,9 +52,10 @@ async fn a_worker_is_listed_until_it_stops() {
 async fn a_stuck_worker_is_listed_as_lost() {
     let queue = queue();
     let (running, stop) = (Arc::<Running>::default(), StopHandle::new());
-    let health = Worker::new(queue.clone(), Settings::default(), HashMap::new()).health();
+    let health = Worker::new(queue.clone(), WorkerSettings::default(), HashMap::new()).health();
     let known = (&running, &health);
-    let presence = Presence::new(&queue, &Settings::default(), Vec::new(), known, &stop.stop());
+    let presence =
+        Presence::new(&queue, &WorkerSettings::default(), Vec::new(), known, &stop.stop());
     let mut tasks = JoinSet::new();
     tasks.spawn(presence.run(CancellationToken::new()));
     sleep(STALL_LIMIT).await;
@@ -69,9 +71,10 @@ async fn a_stuck_worker_is_listed_as_lost() {
 async fn calls_and_deliveries_are_counted_separately() {
     let queue = queue();
     let (running, stop) = (Arc::<Running>::default(), StopHandle::new());
-    let health = Worker::new(queue.clone(), Settings::default(), HashMap::new()).health();
+    let health = Worker::new(queue.clone(), WorkerSettings::default(), HashMap::new()).health();
     let known = (&running, &health);
-    let presence = Presence::new(&queue, &Settings::default(), Vec::new(), known, &stop.stop());
+    let presence =
+        Presence::new(&queue, &WorkerSettings::default(), Vec::new(), known, &stop.stop());
     let tenant = TenantId::default_tenant();
     let spec = causeway_queue::Spec::default();
     let delivery = queue.draft_delivery(tenant.clone(), spec, "{}".into()).id;

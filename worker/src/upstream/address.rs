@@ -6,16 +6,16 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
-use super::Secret;
+use super::UpstreamSecret;
 
 /// The base URL of an upstream. Its `Display` and `Debug` omit user info and query, which may hold secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     /// The URL without user info; its path has no trailing slash.
     url: Url,
-    basic: Option<Secret>,
+    basic: Option<UpstreamSecret>,
     /// Parts of user info and query that an upstream may echo.
-    secrets: Vec<Secret>,
+    secrets: Vec<UpstreamSecret>,
 }
 
 /// The reason why a text is not an upstream address. Its message contains no secret.
@@ -88,12 +88,12 @@ impl Address {
     }
 
     /// Returns the `Authorization` header for the user info (RFC 7617).
-    pub(super) fn authorization(&self) -> Option<&Secret> {
+    pub(super) fn authorization(&self) -> Option<&UpstreamSecret> {
         self.basic.as_ref()
     }
 
     /// Returns the password and the values of the query, encoded and decoded, and the user info as it is sent.
-    pub(super) fn secrets(&self) -> &[Secret] {
+    pub(super) fn secrets(&self) -> &[UpstreamSecret] {
         &self.secrets
     }
 
@@ -121,18 +121,18 @@ fn without_query(mut url: Url) -> String {
 }
 
 /// Returns the `Authorization` header for the user info of `url`.
-pub(super) fn basic_authorization(url: &Url) -> Option<Secret> {
+pub(super) fn basic_authorization(url: &Url) -> Option<UpstreamSecret> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
     let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
     pair.push(b':');
     pair.extend(percent_decode_str(url.password().unwrap_or_default()));
-    Some(Secret::new(format!("Basic {}", STANDARD.encode(pair))))
+    Some(UpstreamSecret::new(format!("Basic {}", STANDARD.encode(pair))))
 }
 
 /// Returns the secrets in `url`: see [`Address::secrets`].
-pub(super) fn secrets(url: &Url, basic: Option<&Secret>) -> Vec<Secret> {
+pub(super) fn secrets(url: &Url, basic: Option<&UpstreamSecret>) -> Vec<UpstreamSecret> {
     let query = url.query().into_iter().flat_map(|query| query.split('&'));
     let values = query.filter_map(|pair| Some(pair.split_once('=')?.1));
     // User info without a password may be a token.
@@ -140,7 +140,7 @@ pub(super) fn secrets(url: &Url, basic: Option<&Secret>) -> Vec<Secret> {
     let decode = |text| percent_decode_str(text).decode_utf8_lossy();
     let both = written.flat_map(|text| [Cow::Borrowed(text), decode(text)]);
     let sent = basic.and_then(|basic| basic.expose().strip_prefix("Basic ")).map(Cow::Borrowed);
-    both.chain(sent).map(Secret::new).collect()
+    both.chain(sent).map(UpstreamSecret::new).collect()
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use causeway_queue::RawJson;
 use reqwest::{Response, StatusCode, header};
 
 use super::{
-    Answer, Call, Failure, NoAnswer, Place, Refusal, Secret, Sink, StreamEvent,
+    Answer, Call, CallTarget, ErrorResponse, Failure, NoAnswer, Sink, StreamEvent, UpstreamSecret,
     body::Body,
     error_body::{ErrorBody, clean, title},
     retry_after::{rate_reset, retry_after, should_retry},
-    shape::{Endpoint, Shape, shape},
-    sniff::{Kind, sniff},
+    shape::{BodyShape, Endpoint, shape},
+    sniff::{BodyKind, sniff},
     sse::EventReader,
 };
 use crate::{assembly::convert::events_of, offload::on_body};
@@ -30,7 +30,7 @@ pub(super) async fn read(
     call: &Call,
     sink: &mut dyn Sink,
     silence: Duration,
-    secrets: &[Secret],
+    secrets: &[UpstreamSecret],
 ) -> Result<Answer, Failure> {
     let response = good(response, silence, secrets).await?;
     let status = response.status();
@@ -39,24 +39,24 @@ pub(super) async fn read(
     let mut body = Body::of(response, silence).await?;
     let (start, kind) = opening(&mut body, call, head.is_events).await?;
     match kind {
-        Kind::Empty if head.is_events => {
+        BodyKind::Empty if head.is_events => {
             Err(Failure::Cut("the stream ended before its first event".to_owned()))
         }
-        Kind::Empty => Err(no_answer(NoAnswer::Empty)),
-        Kind::Page => {
+        BodyKind::Empty => Err(no_answer(NoAnswer::Empty)),
+        BodyKind::Page => {
             let page = body.beginning(start, secrets).await;
             Err(no_answer(NoAnswer::WebPage(title(&page).and_then(clean))))
         }
-        Kind::Text => {
+        BodyKind::Text => {
             let words = clean(&body.beginning(start, secrets).await).unwrap_or_default();
             Err(no_answer(NoAnswer::Unreadable(format!("text that is not JSON: {words}"))))
         }
         // The caller assembles the events of a stream that was not requested.
-        Kind::Events => {
+        BodyKind::Events => {
             stream(body, start, call, sink).await?;
             Ok(Answer { status_code: status.as_u16(), body: Bytes::new() })
         }
-        Kind::Json => {
+        BodyKind::Json => {
             let whole = body.rest(start, call.max_bytes, &call.memory).await?.freeze();
             check(&whole, call, &head).await?;
             if call.stream {
@@ -74,7 +74,7 @@ pub(super) async fn read(
 pub(super) async fn good(
     response: Response,
     silence: Duration,
-    secrets: &[Secret],
+    secrets: &[UpstreamSecret],
 ) -> Result<Response, Failure> {
     let status = response.status();
     if status.as_u16() >= 400 {
@@ -120,14 +120,20 @@ impl Head {
         let body = RawJson::parse(text).unwrap_or_else(|_| RawJson::default());
         let Self { status_code, retry_after, should_retry, .. } = *self;
         let code = ErrorBody::read(&body).code();
-        Failure::Refused(Box::new(Refusal { status_code, retry_after, should_retry, code, body }))
+        Failure::Refused(Box::new(ErrorResponse {
+            status_code,
+            retry_after,
+            should_retry,
+            code,
+            body,
+        }))
     }
 }
 
 /// Returns the target of a redirect, without user info and query.
 pub(super) fn location(response: &Response) -> Option<String> {
     let location = response.headers().get(header::LOCATION)?.to_str().ok()?;
-    Some(Place::from(&response.url().join(location).ok()?).url)
+    Some(CallTarget::from(&response.url().join(location).ok()?).url)
 }
 
 /// Reads the beginning of the body until its kind is known, and removes a byte order mark.
@@ -135,7 +141,7 @@ async fn opening(
     body: &mut Body,
     call: &Call,
     is_events: bool,
-) -> Result<(BytesMut, Kind), Failure> {
+) -> Result<(BytesMut, BodyKind), Failure> {
     let mut start = BytesMut::new();
     let mut dropped = 0;
     loop {
@@ -195,10 +201,10 @@ async fn check(body: &Bytes, call: &Call, head: &Head) -> Result<(), Failure> {
     let text = body.clone();
     let shape = on_body(body.len(), move || shape(endpoint, &String::from_utf8_lossy(&text)));
     match shape.await? {
-        Shape::Answer => Ok(()),
-        Shape::Error => Err(head.refusal(String::from_utf8_lossy(body).into_owned())),
-        Shape::Half(why) => Err(Failure::Cut(why)),
-        Shape::Other(what) => {
+        BodyShape::Answer => Ok(()),
+        BodyShape::Error => Err(head.refusal(String::from_utf8_lossy(body).into_owned())),
+        BodyShape::Half(why) => Err(Failure::Cut(why)),
+        BodyShape::Other(what) => {
             let what = NoAnswer::Unreadable(what);
             Err(Failure::NoAnswer { status_code: Some(head.status_code), what })
         }
@@ -229,7 +235,7 @@ async fn in_events(
 }
 
 /// Returns the failure of an answer with an error status.
-async fn refusal(response: Response, silence: Duration, secrets: &[Secret]) -> Failure {
+async fn refusal(response: Response, silence: Duration, secrets: &[UpstreamSecret]) -> Failure {
     let headers = response.headers();
     let status_code = response.status().as_u16();
     let of_rate = || rate_reset(headers).filter(|_| matches!(status_code, 429 | 498));
@@ -242,7 +248,7 @@ async fn refusal(response: Response, silence: Duration, secrets: &[Secret]) -> F
     };
     let body = RawJson::parse(text.clone()).unwrap_or_else(|_| RawJson::string(&text));
     let code = ErrorBody::read(&body).code();
-    Failure::Refused(Box::new(Refusal { status_code, retry_after, should_retry, code, body }))
+    Failure::Refused(Box::new(ErrorResponse { status_code, retry_after, should_retry, code, body }))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::{
-    Failure, NoAnswer, Secret, Share,
+    Failure, NoAnswer, Share, UpstreamSecret,
     coding::{self, Decoded},
     error_body::MAX_ERROR_BYTES,
     mask::hidden_in_body,
@@ -103,7 +103,7 @@ impl Body {
     }
 
     /// Returns the beginning of an error's body, as far as it arrives, masked for `secrets`.
-    pub(super) async fn beginning(mut self, start: BytesMut, secrets: &[Secret]) -> String {
+    pub(super) async fn beginning(mut self, start: BytesMut, secrets: &[UpstreamSecret]) -> String {
         let mut body = start;
         let read = async {
             while body.len() <= MAX_ERROR_BYTES

@@ -10,7 +10,9 @@ use futures_util::TryStreamExt as _;
 use reqwest::{Response, StatusCode, header};
 use tokio::time::timeout;
 
-use super::{Address, Secret, UpstreamClient, answer::location, body::root_cause, mask::hidden};
+use super::{
+    Address, UpstreamClient, UpstreamSecret, answer::location, body::root_cause, mask::hidden,
+};
 
 pub use self::{list::ListedModel, verdict::CheckResult};
 
@@ -99,7 +101,7 @@ async fn probe(client: &UpstreamClient, base: &Address) -> Probe {
     timeout(TIMEOUT, asked).await.unwrap_or_else(|_| silent())
 }
 
-async fn read(response: Response, secrets: &[Secret]) -> Probe {
+async fn read(response: Response, secrets: &[UpstreamSecret]) -> Probe {
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let kind = header(header::CONTENT_TYPE).unwrap_or("no content type").to_owned();
@@ -141,7 +143,7 @@ fn words(body: &[u8]) -> String {
 }
 
 /// Returns at most [`MAX_WORDS`] characters of `text`, on one line and masked for `secrets`.
-fn short(text: String, secrets: &[Secret]) -> String {
+fn short(text: String, secrets: &[UpstreamSecret]) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     hidden(text, secrets).trim().chars().take(MAX_WORDS).map(clean).collect()
 }

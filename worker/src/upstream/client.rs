@@ -16,7 +16,9 @@ use reqwest::{
 };
 use tokio::sync::Notify;
 
-use super::{Address, Call, Failure, InvalidTls, Proxy, Secret, TlsFiles, shape::Endpoint, tls};
+use super::{
+    Address, Call, Failure, InvalidTls, Proxy, TlsFiles, UpstreamSecret, shape::Endpoint, tls,
+};
 
 /// The `User-Agent` of calls and of webhook deliveries.
 pub(super) const USER_AGENT: &str = concat!("causeway/", env!("CARGO_PKG_VERSION"));
@@ -54,7 +56,7 @@ pub struct UpstreamSettings {
     pub address: Address,
     /// The API key, sent as `Authorization: Bearer` and `x-api-key`. User info in the address replaces the
     /// former.
-    pub api_key: Option<Secret>,
+    pub api_key: Option<UpstreamSecret>,
     /// The proxy; `None` for a direct connection.
     pub proxy: Option<Proxy>,
     /// Root certificates and the client certificate.
@@ -83,7 +85,7 @@ pub struct UpstreamClient {
     proxy: Option<Proxy>,
     has_key: bool,
     /// The secrets that are masked in the upstream's messages; the longest first, as one may be a part of another.
-    pub(super) secrets: Arc<[Secret]>,
+    pub(super) secrets: Arc<[UpstreamSecret]>,
     signs: Arc<Signs>,
 }
 
@@ -116,7 +118,7 @@ impl UpstreamClient {
         let (address, client) = (settings.address.clone(), builder.build()?);
         let (proxy, has_key) = (settings.proxy.clone(), settings.api_key.is_some());
         let of_proxy = proxy.iter().flat_map(Proxy::secrets);
-        let mut secrets: Vec<Secret> =
+        let mut secrets: Vec<UpstreamSecret> =
             settings.api_key.iter().chain(address.secrets()).chain(of_proxy).cloned().collect();
         secrets.sort_by_key(|secret| Reverse(secret.expose().len()));
         Ok(Self { address, client, proxy, has_key, secrets: secrets.into(), signs: Arc::default() })
@@ -197,7 +199,7 @@ impl UpstreamClient {
     /// Returns a client of the upstream at `address`.
     pub(super) fn of(address: &str, key: Option<&str>) -> Self {
         let address = Address::parse(address).unwrap();
-        let (api_key, tls) = (key.map(Secret::new), TlsFiles::default());
+        let (api_key, tls) = (key.map(UpstreamSecret::new), TlsFiles::default());
         let settings = UpstreamSettings { address, api_key, proxy: None, tls };
         Self::new(&settings, Duration::from_secs(5)).unwrap()
     }

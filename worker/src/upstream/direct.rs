@@ -7,11 +7,13 @@ use futures_util::{StreamExt as _, stream, stream::BoxStream};
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Call, Failure, OpenAi, Refusal, Upstream as _, answer, body::Body, mask::masked};
+use super::{
+    Call, ErrorResponse, Failure, OpenAi, Upstream as _, answer, body::Body, mask::masked,
+};
 use crate::{cause::cause, describe};
 
 /// A successful answer while it is received.
-pub struct Passed {
+pub struct ForwardedAnswer {
     /// The HTTP status, 200 to 299.
     pub status_code: u16,
     /// The content type of the body.
@@ -20,17 +22,19 @@ pub struct Passed {
     pub body: BoxStream<'static, io::Result<Bytes>>,
 }
 
-impl std::fmt::Debug for Passed {
+impl std::fmt::Debug for ForwardedAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Passed").field("status_code", &self.status_code).finish_non_exhaustive()
+        f.debug_struct("ForwardedAnswer")
+            .field("status_code", &self.status_code)
+            .finish_non_exhaustive()
     }
 }
 
 /// The reason why there is no successful answer.
 #[derive(Debug)]
-pub enum Unpassed {
+pub enum ForwardFailure {
     /// The upstream answered with an error status.
-    Refused(Box<Refusal>),
+    Refused(Box<ErrorResponse>),
     /// The upstream gave no answer.
     NoAnswer {
         /// The cause, in words for people.
@@ -41,43 +45,48 @@ pub enum Unpassed {
 }
 
 impl OpenAi {
-    /// Makes `call`, whose content type is one of its headers. Returns the answer as soon as its head has arrived.
+    /// Makes `call`; its content type is one of its headers. Returns the answer as soon as its head has arrived.
     ///
     /// # Errors
     /// If the upstream refuses the call, or gives no answer.
-    pub async fn pass(&self, call: Call) -> Result<Passed, Unpassed> {
+    pub async fn forward(&self, call: Call) -> Result<ForwardedAnswer, ForwardFailure> {
         let end = Instant::now() + self.timeouts.total;
-        let answered = self.begin(&call, end).await;
+        let answered = self.start(&call, end).await;
         answered.map_err(|failure| {
             // The message goes to the client, so the upstream's secrets are masked first.
             let failure = masked(failure, &self.client.secrets);
-            let message = describe::message(&failure, self.place(&call.url).as_ref());
-            unpassed(failure, message, &call.url)
+            let message = describe::message(&failure, self.target(&call.url).as_ref());
+            forward_failure(failure, message, &call.url)
         })
     }
 
-    async fn begin(&self, call: &Call, end: Instant) -> Result<Passed, Failure> {
+    async fn start(&self, call: &Call, end: Instant) -> Result<ForwardedAnswer, Failure> {
         let response = self.send(call).await?;
         let silence = self.timeouts.between_bytes;
         let response = answer::good(response, silence, &self.client.secrets).await?;
         let status_code = response.status().as_u16();
         let content_type = response.headers().get(CONTENT_TYPE).cloned();
         let body = pieces(Body::of(response, silence).await?, end, self.timeouts.total);
-        Ok(Passed { status_code, content_type, body })
+        Ok(ForwardedAnswer { status_code, content_type, body })
     }
 }
 
-fn unpassed(failure: Failure, message: String, url: &str) -> Unpassed {
-    // The rule of jobs: no connection in time is an unreachable upstream, not a time-out.
+/// Returns the failure of a call with the message for its client.
+fn forward_failure(failure: Failure, message: String, url: &str) -> ForwardFailure {
+    // As for jobs: an upstream without a connection in time is unreachable, which is not a time-out.
     let is_timeout = cause(&failure, url).0.code() == "upstream_timeout";
     match failure {
-        Failure::Refused(refusal) => Unpassed::Refused(refusal),
-        _ => Unpassed::NoAnswer { message, is_timeout },
+        Failure::Refused(refusal) => ForwardFailure::Refused(refusal),
+        _ => ForwardFailure::NoAnswer { message, is_timeout },
     }
 }
 
-/// Returns the pieces of a body, which has to end by `end`.
-fn pieces(body: Body, end: Instant, total: Duration) -> BoxStream<'static, io::Result<Bytes>> {
+/// Returns the pieces of a body, which must end by `end`.
+fn pieces(
+    body: Body,
+    end: Instant,
+    total: Duration,
+) -> BoxStream<'static, io::Result<Bytes>> {
     let pieces = stream::unfold(Some(body), move |body| async move {
         let mut body = body?;
         let piece = timeout_at(end, body.piece()).await;

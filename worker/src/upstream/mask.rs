@@ -2,7 +2,7 @@
 
 use causeway_queue::RawJson;
 
-use super::{Failure, NoAnswer, Secret, error_body::ErrorBody};
+use super::{Failure, NoAnswer, UpstreamSecret, error_body::ErrorBody};
 
 /// The replacement of a secret.
 const MASK: &str = "***";
@@ -11,12 +11,12 @@ const MASK: &str = "***";
 const SHORTEST: usize = 6;
 
 /// Returns `text` with `secrets` masked.
-pub(super) fn hidden(text: String, secrets: &[Secret]) -> String {
+pub(super) fn hidden(text: String, secrets: &[UpstreamSecret]) -> String {
     long(secrets).fold(text, |text, secret| text.replace(secret, MASK))
 }
 
 /// Returns the beginning of a body with `secrets` masked, including a secret that is cut at its end.
-pub(super) fn hidden_in_body(text: String, secrets: &[Secret]) -> String {
+pub(super) fn hidden_in_body(text: String, secrets: &[UpstreamSecret]) -> String {
     let forms: Vec<String> =
         long(secrets).flat_map(|secret| [secret.to_owned(), in_json(secret)]).collect();
     let mut text = forms.iter().fold(text, |text, form| text.replace(form, MASK));
@@ -39,12 +39,12 @@ fn in_json(secret: &str) -> String {
     quoted.get(1..quoted.len() - 1).unwrap_or(secret).to_owned()
 }
 
-fn long(secrets: &[Secret]) -> impl Iterator<Item = &str> {
-    secrets.iter().map(Secret::expose).filter(|secret| secret.len() >= SHORTEST)
+fn long(secrets: &[UpstreamSecret]) -> impl Iterator<Item = &str> {
+    secrets.iter().map(UpstreamSecret::expose).filter(|secret| secret.len() >= SHORTEST)
 }
 
 /// Returns `failure` with `secrets` masked.
-pub(super) fn masked(mut failure: Failure, secrets: &[Secret]) -> Failure {
+pub(super) fn masked(mut failure: Failure, secrets: &[UpstreamSecret]) -> Failure {
     match &mut failure {
         Failure::Refused(refusal) => {
             if json(&mut refusal.body, secrets) {
@@ -81,7 +81,7 @@ pub(super) fn masked(mut failure: Failure, secrets: &[Secret]) -> Failure {
 }
 
 /// Masks `secrets` in `body`; returns true if it contained any.
-fn json(body: &mut RawJson, secrets: &[Secret]) -> bool {
+fn json(body: &mut RawJson, secrets: &[UpstreamSecret]) -> bool {
     let text = long(secrets)
         .fold(body.as_str().to_owned(), |text, secret| text.replace(&in_json(secret), MASK));
     let is_changed = text != body.as_str();
@@ -95,7 +95,7 @@ fn json(body: &mut RawJson, secrets: &[Secret]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::{Address, Refusal};
+    use crate::upstream::{Address, ErrorResponse};
 
     fn said(text: &str) -> RawJson {
         RawJson::parse(text.to_owned()).unwrap()
@@ -103,17 +103,17 @@ mod tests {
 
     #[test]
     fn an_echoed_key_is_masked() {
-        let key = [Secret::new("sk-12345678")];
+        let key = [UpstreamSecret::new("sk-12345678")];
         let failure = Failure::InStream(said(r#"{"error":"Incorrect API key: sk-12345678."}"#));
         let wanted = Failure::InStream(said(r#"{"error":"Incorrect API key: ***."}"#));
         assert_eq!(masked(failure, &key), wanted);
         let failure = Failure::Cut("a word".to_owned());
-        assert_eq!(masked(failure.clone(), &[Secret::new("a")]), failure);
+        assert_eq!(masked(failure.clone(), &[UpstreamSecret::new("a")]), failure);
     }
 
     #[test]
     fn a_cut_secret_is_masked() {
-        let key = [Secret::new("sk-1234567\"8")];
+        let key = [UpstreamSecret::new("sk-1234567\"8")];
         for (body, wanted) in [
             ("no sk-1234567\"8", "no ***"),
             (r#"{"e":"no sk-1234567\"8"}"#, r#"{"e":"no ***"}"#),
@@ -141,8 +141,9 @@ mod tests {
     fn a_code_is_masked() {
         let body = said(r#"{"error":{"code":"no key SK-12345678"}}"#);
         let code = ErrorBody::read(&body).code();
-        let refusal = Refusal { status_code: 401, code, body, ..Refusal::default() };
-        let failure = masked(Failure::Refused(Box::new(refusal)), &[Secret::new("SK-12345678")]);
+        let refusal = ErrorResponse { status_code: 401, code, body, ..ErrorResponse::default() };
+        let failure =
+            masked(Failure::Refused(Box::new(refusal)), &[UpstreamSecret::new("SK-12345678")]);
         let Failure::Refused(refusal) = failure else { panic!("{failure:?}") };
         assert_eq!(refusal.code.as_deref(), Some("no key ***"));
     }

@@ -19,7 +19,7 @@ const UNIT: usize = 4 << 10;
 
 /// The memory for answers of one process.
 #[derive(Debug)]
-pub struct Memory {
+pub struct AnswerMemory {
     /// Units that all calls may take.
     common: Arc<Semaphore>,
     /// One permit: the right to take up to `most` units in addition to the common ones.
@@ -28,7 +28,7 @@ pub struct Memory {
     most: usize,
 }
 
-impl Memory {
+impl AnswerMemory {
     /// Returns the memory of `bytes` for all answers together; one answer has at most `largest` bytes.
     #[must_use]
     pub fn new(bytes: usize, largest: usize) -> Arc<Self> {
@@ -52,7 +52,7 @@ pub struct Share(Option<Arc<Taken>>);
 
 #[derive(Debug)]
 struct Taken {
-    memory: Arc<Memory>,
+    memory: Arc<AnswerMemory>,
     permits: Mutex<Permits>,
     waits: AtomicBool,
 }
@@ -147,18 +147,18 @@ mod tests {
 
     #[test]
     fn the_limit_applies_to_each_answer() {
-        let share = Memory::new(10 * UNIT, 4 * UNIT).share();
+        let share = AnswerMemory::new(10 * UNIT, 4 * UNIT).share();
         assert!(holds(&share, 4));
         let refused = pin!(share.hold(4 * UNIT + 1)).now_or_never();
         assert_eq!(refused, Some(Err(Failure::TooLarge(4 * UNIT))));
         // A limit for all answers that is below the limit for one answer replaces it.
-        let refused = pin!(Memory::new(UNIT, 4 * UNIT).share().hold(2 * UNIT)).now_or_never();
+        let refused = pin!(AnswerMemory::new(UNIT, 4 * UNIT).share().hold(2 * UNIT)).now_or_never();
         assert_eq!(refused, Some(Err(Failure::TooLarge(UNIT))));
     }
 
     #[test]
     fn exhausted_memory_makes_calls_wait() {
-        let memory = Memory::new(10 * UNIT, 4 * UNIT);
+        let memory = AnswerMemory::new(10 * UNIT, 4 * UNIT);
         let [a, b, reserved, waiting] = [(); 4].map(|()| memory.share());
         assert!(holds(&a, 3) && holds(&b, 3));
         assert!(holds(&reserved, 1), "it has the reserve");
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_reserve_passes_to_the_next_call() {
-        let memory = Memory::new(2 * UNIT, 2 * UNIT);
+        let memory = AnswerMemory::new(2 * UNIT, 2 * UNIT);
         let [first, second] = [(); 2].map(|()| memory.share());
         assert!(holds(&first, 1) && !holds(&second, 1));
         drop(first);
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_dropped_wait_blocks_no_share() {
-        let memory = Memory::new(2 * UNIT, UNIT);
+        let memory = AnswerMemory::new(2 * UNIT, UNIT);
         let [a, b, c] = [(); 3].map(|()| memory.share());
         assert!(holds(&a, 1) && holds(&b, 1) && !holds(&c, 1));
         assert!(c.is_waiting());
@@ -189,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_in_exhausted_memory_all_end() {
-        let memory = Memory::new(20 * UNIT, 8 * UNIT);
+        let memory = AnswerMemory::new(20 * UNIT, 8 * UNIT);
         let call = |_| {
             let memory = Arc::clone(&memory);
             async move {

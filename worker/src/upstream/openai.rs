@@ -5,22 +5,22 @@ use reqwest::Response;
 use tokio::time::timeout;
 
 use super::{
-    Answer, Call, Failure, Place, SIMULATED, Sink, Upstream, UpstreamClient, answer, body::unsent,
-    mask::masked,
+    Answer, Call, CallTarget, Failure, SIMULATED, Sink, Upstream, UpstreamClient, answer,
+    body::unsent, mask::masked,
 };
-use crate::settings::Timeouts;
+use crate::settings::CallTimeouts;
 
 /// An OpenAI-compatible server.
 #[derive(Debug)]
 pub struct OpenAi {
     pub(super) client: UpstreamClient,
-    pub(super) timeouts: Timeouts,
+    pub(super) timeouts: CallTimeouts,
 }
 
 impl OpenAi {
     /// Returns the upstream behind `client`.
     #[must_use]
-    pub fn new(client: UpstreamClient, timeouts: &Timeouts) -> Self {
+    pub fn new(client: UpstreamClient, timeouts: &CallTimeouts) -> Self {
         Self { client, timeouts: *timeouts }
     }
 
@@ -46,7 +46,7 @@ impl Upstream for OpenAi {
         answered.await.map_err(|failure| masked(failure, secrets))
     }
 
-    fn place(&self, url: &str) -> Option<Place> {
-        Some(Place::from(&self.client.address().join(url)))
+    fn target(&self, url: &str) -> Option<CallTarget> {
+        Some(CallTarget::from(&self.client.address().join(url)))
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Url;
 
-use super::{Address, Secret, address};
+use super::{Address, UpstreamSecret, address};
 
 /// The proxy schemes that the HTTP client supports.
 const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
@@ -13,9 +13,9 @@ const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "soc
 /// A proxy. Its `Display` and `Debug` omit the credentials.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    url: Secret,
+    url: UpstreamSecret,
     /// Parts of its credentials that a proxy may echo.
-    secrets: Vec<Secret>,
+    secrets: Vec<UpstreamSecret>,
     shown: String,
 }
 
@@ -39,7 +39,7 @@ impl Proxy {
         if !url.has_host() {
             return Err(InvalidProxy("it has no host".to_owned()));
         }
-        let secret = Secret::new(url.as_str());
+        let secret = UpstreamSecret::new(url.as_str());
         let secrets = address::secrets(&url, address::basic_authorization(&url).as_ref());
         // Neither call fails: the URL has a host.
         url.set_username("").ok();
@@ -49,7 +49,7 @@ impl Proxy {
     }
 
     /// Returns its password and its user info: encoded, decoded, and as they are sent.
-    pub(super) fn secrets(&self) -> &[Secret] {
+    pub(super) fn secrets(&self) -> &[UpstreamSecret] {
         &self.secrets
     }
 

@@ -21,9 +21,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use self::stream::Teller;
+use self::stream::EventTranslator;
 use super::{
-    Answer, Call, Failure, Place, Refusal, Sink, StreamEvent, Upstream, error_body::ErrorBody,
+    Answer, Call, CallTarget, ErrorResponse, Failure, Sink, StreamEvent, Upstream,
+    error_body::ErrorBody,
 };
 use crate::{
     assembly::{self, Assembly, Read},
@@ -38,16 +39,17 @@ const CHAT: &str = "/v1/chat/completions";
 #[derive(Debug)]
 pub struct WithResponses {
     inner: Arc<dyn Upstream>,
-    lacks_them: AtomicBool,
+    lacks_responses: AtomicBool,
 }
 
 impl WithResponses {
     /// Wraps `inner`, which may or may not implement the Responses API.
     #[must_use]
     pub fn new(inner: Arc<dyn Upstream>) -> Self {
-        Self { inner, lacks_them: AtomicBool::new(false) }
+        Self { inner, lacks_responses: AtomicBool::new(false) }
     }
 
+    /// Translates `call` to a chat, and the answer of the chat to a response.
     async fn as_chat(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
         if let Some(id) = request::conversation(&call.body) {
             return Err(unknown_conversation(&id));
@@ -60,8 +62,9 @@ impl WithResponses {
         let id = format!("{}-chat", call.id);
         let chat = Call { id, url: CHAT.to_owned(), body, ..call };
         if !chat.stream {
-            // For an upstream that sends a stream without having been asked for one.
-            let mut collecting = Collecting { assembly: Assembly::new(CHAT, chat.max_bytes), sink };
+            // Needed if the upstream sends a stream although the request was for a whole answer.
+            let mut collecting =
+                CollectingSink { assembly: Assembly::new(CHAT, chat.max_bytes), sink };
             let answer = self.inner.call(chat, &mut collecting).await?;
             let response = match answer.body.is_empty() {
                 true => answer::response(collecting.assembly.finish()?.as_str().as_bytes(), &name)?,
@@ -69,10 +72,11 @@ impl WithResponses {
             };
             return Ok(Answer { body: Bytes::from(response), ..answer });
         }
-        let mut telling = Telling { teller: Teller::new(&name), is_done: false, sink };
-        let answer = self.inner.call(chat, &mut telling).await?;
-        for event in telling.teller.end(telling.is_done)? {
-            let _last: ControlFlow<()> = telling.sink.event(StreamEvent::unnamed(&event))?;
+        let mut translating =
+            TranslatingSink { translator: EventTranslator::new(&name), is_done: false, sink };
+        let answer = self.inner.call(chat, &mut translating).await?;
+        for event in translating.translator.end(translating.is_done)? {
+            let _last: ControlFlow<()> = translating.sink.event(StreamEvent::unnamed(&event))?;
         }
         Ok(answer)
     }
@@ -84,15 +88,18 @@ impl Upstream for WithResponses {
         if call.url != RESPONSES {
             return self.inner.call(call, sink).await;
         }
-        if self.lacks_them.load(Ordering::Relaxed) {
+        if self.lacks_responses.load(Ordering::Relaxed) {
             return self.as_chat(call, sink).await;
         }
         match self.inner.call(call.clone(), sink).await {
             // A refusal comes before the first event, so the sink is still unused.
-            Err(Failure::Refused(refusal)) if is_no_route(&refusal) && !goes_on(&call.body) => {
+            Err(Failure::Refused(refusal))
+                if is_no_route(&refusal) && !continues_response(&call.body) =>
+            {
                 let answered = self.as_chat(call, sink).await;
+                // Only a success shows that the route is missing: a 404 may also mean a missing model.
                 if answered.is_ok() {
-                    self.lacks_them.store(true, Ordering::Relaxed);
+                    self.lacks_responses.store(true, Ordering::Relaxed);
                 }
                 answered
             }
@@ -100,9 +107,9 @@ impl Upstream for WithResponses {
         }
     }
 
-    fn place(&self, url: &str) -> Option<Place> {
-        let lacks_it = url == RESPONSES && self.lacks_them.load(Ordering::Relaxed);
-        self.inner.place(if lacks_it { CHAT } else { url })
+    fn target(&self, url: &str) -> Option<CallTarget> {
+        let lacks_route = url == RESPONSES && self.lacks_responses.load(Ordering::Relaxed);
+        self.inner.target(if lacks_route { CHAT } else { url })
     }
 }
 
@@ -113,8 +120,8 @@ fn response_name(call_id: &str) -> &str {
     job.strip_prefix("job_").unwrap_or(job)
 }
 
-/// True if a refusal may say that there is no such route, rather than no such model, conversation or item.
-fn is_no_route(refusal: &Refusal) -> bool {
+/// True if a refusal may mean a missing route rather than a missing model, conversation or item.
+fn is_no_route(refusal: &ErrorResponse) -> bool {
     matches!(refusal.status_code, 404 | 405 | 501)
         && refusal.code.as_deref() != Some("model_not_found")
         && !names_own_object(&ErrorBody::read(&refusal.body))
@@ -122,15 +129,16 @@ fn is_no_route(refusal: &Refusal) -> bool {
 
 /// True if a request continues a response that the upstream has stored: then the upstream has the route, and its
 /// 404 is about that response.
-fn goes_on(body: &[u8]) -> bool {
+fn continues_response(body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
-    struct Wishes {
+    struct Continuation {
         previous_response_id: Option<String>,
     }
-    serde_json::from_slice::<Wishes>(body).is_ok_and(|wishes| wishes.previous_response_id.is_some())
+    serde_json::from_slice::<Continuation>(body)
+        .is_ok_and(|request| request.previous_response_id.is_some())
 }
 
-/// Refuses a request that names a conversation: one of ours is replaced by its items before the upstream is called.
+/// Refuses a request that names a conversation. The API has already replaced Causeway's own ones by their items.
 fn unknown_conversation(id: &str) -> Failure {
     let message = format!(
         "Conversation with id '{id}' not found. This upstream has no /v1/responses, so it has no conversations; \
@@ -144,21 +152,21 @@ fn refused((status_code, code): (u16, &str), param: Option<&str>, message: &str)
     let error = serde_json::json!({ "error": {
         "message": message, "type": "invalid_request_error", "param": param, "code": code,
     } });
-    Failure::Refused(Box::new(Refusal {
+    Failure::Refused(Box::new(ErrorResponse {
         status_code,
         code: Some(code.to_owned()),
         body: causeway_queue::RawJson::of(&error).unwrap_or_default(),
-        ..Refusal::default()
+        ..ErrorResponse::default()
     }))
 }
 
 /// The sink that assembles a chat. `sink` only receives the mark of a simulated answer.
-struct Collecting<'a> {
+struct CollectingSink<'a> {
     assembly: Assembly,
     sink: &'a mut dyn Sink,
 }
 
-impl Sink for Collecting<'_> {
+impl Sink for CollectingSink<'_> {
     fn simulated(&mut self) {
         self.sink.simulated();
     }
@@ -177,13 +185,13 @@ impl Sink for Collecting<'_> {
 }
 
 /// The sink that translates the chunks of a chat to the events of a response.
-struct Telling<'a> {
-    teller: Teller,
+struct TranslatingSink<'a> {
+    translator: EventTranslator,
     is_done: bool,
     sink: &'a mut dyn Sink,
 }
 
-impl Sink for Telling<'_> {
+impl Sink for TranslatingSink<'_> {
     fn simulated(&mut self) {
         self.sink.simulated();
     }
@@ -197,14 +205,14 @@ impl Sink for Telling<'_> {
             }
             Read::Object(chunk) => chunk,
         };
-        for event in self.teller.hear(&chunk)? {
-            let _goes_on: ControlFlow<()> = self.sink.event(StreamEvent::unnamed(&event))?;
+        for event in self.translator.translate(&chunk)? {
+            let _flow: ControlFlow<()> = self.sink.event(StreamEvent::unnamed(&event))?;
         }
         Ok(ControlFlow::Continue(()))
     }
 
     fn is_complete(&self) -> bool {
-        self.teller.is_complete()
+        self.translator.is_complete()
     }
 
     fn held(&self) -> usize {

@@ -43,7 +43,7 @@ impl Endpoint {
 
 /// The classification of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum BodyShape {
     /// An answer of the endpoint.
     Answer,
     /// An error.
@@ -55,7 +55,7 @@ pub(crate) enum Shape {
 }
 
 /// Classifies `body`, the answer of `endpoint`.
-pub(crate) fn shape(endpoint: Endpoint, body: &str) -> Shape {
+pub(crate) fn shape(endpoint: Endpoint, body: &str) -> BodyShape {
     let body = body.trim_start();
     let read = match body.as_bytes().first() {
         Some(b'{') => RawObject::parse(body).map(|object| of_object(&object, endpoint)),
@@ -67,38 +67,38 @@ pub(crate) fn shape(endpoint: Endpoint, body: &str) -> Shape {
     };
     read.unwrap_or_else(|error| {
         if error.is_eof() {
-            Shape::Half(format!("its JSON ends early: {error}"))
+            BodyShape::Half(format!("its JSON ends early: {error}"))
         } else {
-            Shape::Other(format!("a body that is not JSON: {error}"))
+            BodyShape::Other(format!("a body that is not JSON: {error}"))
         }
     })
 }
 
-fn of_list(list: &[&RawValue], endpoint: Endpoint) -> Shape {
+fn of_list(list: &[&RawValue], endpoint: Endpoint) -> BodyShape {
     let first = list.first().and_then(|first| RawObject::parse(first.get()).ok());
     match first {
-        Some(item) if says(&item, "error") => Shape::Error,
+        Some(item) if says(&item, "error") => BodyShape::Error,
         Some(_) | None => of_another(endpoint),
     }
 }
 
 /// Classifies JSON that is not an object.
-fn of_another(endpoint: Endpoint) -> Shape {
+fn of_another(endpoint: Endpoint) -> BodyShape {
     match endpoint {
-        Endpoint::Other => Shape::Answer,
+        Endpoint::Other => BodyShape::Answer,
         Endpoint::Chat
         | Endpoint::Completions
         | Endpoint::Embeddings
         | Endpoint::Responses
-        | Endpoint::Messages => Shape::Other("JSON that is not an object".to_owned()),
+        | Endpoint::Messages => BodyShape::Other("JSON that is not an object".to_owned()),
     }
 }
 
 /// Classifies `object`. Of fields with the same name the last one counts, as in the parsers of the SDKs.
-fn of_object(object: &RawObject<'_>, endpoint: Endpoint) -> Shape {
+fn of_object(object: &RawObject<'_>, endpoint: Endpoint) -> BodyShape {
     let choices = objects(object, "choices");
     if is_error(object) || choices.iter().any(|choice| says(choice, "error")) {
-        return Shape::Error;
+        return BodyShape::Error;
     }
     let (fits, what) = match endpoint {
         Endpoint::Chat => (all_start(&choices, "message", &['{']), "`choices` with messages"),
@@ -117,9 +117,9 @@ fn of_object(object: &RawObject<'_>, endpoint: Endpoint) -> Shape {
     // These fields mean an error only if the object is not an answer.
     let words = ["message", "detail", "errors", "msg", "code"];
     match fits {
-        true => Shape::Answer,
-        false if words.into_iter().any(|name| says(object, name)) => Shape::Error,
-        false => Shape::Other(format!("JSON without the {what} of this endpoint")),
+        true => BodyShape::Answer,
+        false if words.into_iter().any(|name| says(object, name)) => BodyShape::Error,
+        false => BodyShape::Other(format!("JSON without the {what} of this endpoint")),
     }
 }
 
@@ -157,11 +157,11 @@ mod tests {
 
     const CHAT: &str = "/v1/chat/completions";
 
-    fn of(url: &str, body: &str) -> Shape {
+    fn of(url: &str, body: &str) -> BodyShape {
         match shape(Endpoint::of(url), body) {
-            Shape::Half(_) => Shape::Half(String::new()),
-            Shape::Other(_) => Shape::Other(String::new()),
-            shape @ (Shape::Answer | Shape::Error) => shape,
+            BodyShape::Half(_) => BodyShape::Half(String::new()),
+            BodyShape::Other(_) => BodyShape::Other(String::new()),
+            shape @ (BodyShape::Answer | BodyShape::Error) => shape,
         }
     }
 
@@ -196,7 +196,7 @@ mod tests {
             ("/tokenize", "7"),
         ];
         for (url, body) in rows {
-            assert_eq!(of(url, body), Shape::Answer, "{url} {body}");
+            assert_eq!(of(url, body), BodyShape::Answer, "{url} {body}");
         }
     }
 
@@ -219,13 +219,13 @@ mod tests {
             ("/tokenize", r#"{"error":"m"}"#),
         ];
         for (url, body) in rows {
-            assert_eq!(of(url, body), Shape::Error, "{url} {body}");
+            assert_eq!(of(url, body), BodyShape::Error, "{url} {body}");
         }
     }
 
     #[test]
     fn other_json_is_rejected() {
-        let other = Shape::Other(String::new());
+        let other = BodyShape::Other(String::new());
         let rows = [
             (CHAT, "{}"),
             (CHAT, r#"{"choices":[]}"#),
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn cut_json_is_recognized() {
-        let half = Shape::Half(String::new());
+        let half = BodyShape::Half(String::new());
         for body in [r#"{"choices":[{"message":{"conte"#, r#"{"choices":[{"message":{}}]"#, ""] {
             assert_eq!(of(CHAT, body), half, "{body}");
         }

@@ -1,6 +1,6 @@
 //! A simulated upstream: for first steps, tests and load.
 //!
-//! [`Simulated::reply`] plans an answer and the time of each of its pieces. The HTTP server of `causeway simulate`
+//! [`SimulatedUpstream::reply`] plans an answer and the time of each of its pieces. The HTTP server of `causeway simulate`
 //! and the in-process [`Upstream`] both execute that plan.
 
 mod wire;
@@ -22,8 +22,8 @@ use causeway_queue::{
 use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::{Value, json};
 
-use self::wire::{Frame, Piece, Shape, opening};
-use super::{Answer, Call, Failure, Refusal, Sink, StreamEvent, Upstream};
+use self::wire::{AnswerFrame, Piece, WireFormat, opening};
+use super::{Answer, Call, ErrorResponse, Failure, Sink, StreamEvent, Upstream};
 
 /// The name of the simulated model.
 pub const MODEL: &str = "simulated";
@@ -93,7 +93,7 @@ impl Default for SimulatedSettings {
 
 /// The simulated upstream.
 #[derive(Debug)]
-pub struct Simulated {
+pub struct SimulatedUpstream {
     settings: SimulatedSettings,
     calls: AtomicU64,
     clock: Arc<SystemClock>,
@@ -101,7 +101,7 @@ pub struct Simulated {
 
 /// A planned answer: a status, then pieces, each after its delay, then the ending.
 #[derive(Debug)]
-pub struct Reply {
+pub struct SimulatedReply {
     /// The HTTP status.
     pub status_code: u16,
     /// The value of `Retry-After`.
@@ -111,7 +111,7 @@ pub struct Reply {
     /// The end after the last piece.
     pub ending: Ending,
     pieces: std::vec::IntoIter<(Duration, Piece)>,
-    frame: Frame,
+    frame: AnswerFrame,
     stamps: Option<Stamps>,
 }
 
@@ -133,7 +133,7 @@ pub enum Ending {
     Cut,
 }
 
-impl Reply {
+impl SimulatedReply {
     /// Returns the next piece: its delay, and the data (of an event, or the body).
     pub fn next_piece(&mut self) -> Option<(Duration, String)> {
         let (after, piece) = self.pieces.next()?;
@@ -167,15 +167,15 @@ impl Stamps {
 }
 
 /// The part of a request that the simulation uses.
-struct Asked {
+struct SimulatedRequest {
     model: String,
     prompt: String,
     tokens: usize,
     stream: bool,
-    wants_usage: bool,
+    include_usage: bool,
 }
 
-impl Simulated {
+impl SimulatedUpstream {
     /// Creates a simulation.
     #[must_use]
     pub fn new(settings: SimulatedSettings) -> Self {
@@ -184,7 +184,7 @@ impl Simulated {
 
     /// Plans the answer to the request of `body` to `url`.
     #[must_use]
-    pub fn reply(&self, url: &str, body: &[u8]) -> Reply {
+    pub fn reply(&self, url: &str, body: &[u8]) -> SimulatedReply {
         let Ok(request) = serde_json::from_slice::<Value>(body) else {
             return refuse(400, None, "the body is not JSON", "invalid_json");
         };
@@ -223,33 +223,33 @@ impl Simulated {
         reply
     }
 
-    fn answer(&self, url: &str, request: &Value, bytes: usize) -> Reply {
-        let asked = Asked::read(request, self.settings.tokens);
+    fn answer(&self, url: &str, request: &Value, bytes: usize) -> SimulatedReply {
+        let request_options = SimulatedRequest::read(request, self.settings.tokens);
         let usage = json!({
             "prompt_tokens": bytes.div_ceil(4),
-            "completion_tokens": asked.tokens,
-            "total_tokens": bytes.div_ceil(4) + asked.tokens,
+            "completion_tokens": request_options.tokens,
+            "total_tokens": bytes.div_ceil(4) + request_options.tokens,
         });
         let number = self.calls.load(Ordering::Relaxed);
-        let shape = Shape::of(url, asked.stream);
-        let frame = Frame::new(shape, number, asked.model.clone(), usage);
+        let format = WireFormat::of(url, request_options.stream);
+        let frame = AnswerFrame::new(format, number, request_options.model.clone(), usage);
         let is_embedding = url.ends_with("/embeddings");
         let pieces = if is_embedding {
             vec![(self.settings.ttft, Piece::Whole(frame.embeddings(request)))]
-        } else if asked.stream {
-            self.stream(&asked, shape)
+        } else if request_options.stream {
+            self.stream(&request_options, format)
         } else {
-            let mut text = opening(&asked.prompt);
-            for word in WORDS.iter().cycle().take(asked.tokens.saturating_sub(1)) {
+            let mut text = opening(&request_options.prompt);
+            for word in WORDS.iter().cycle().take(request_options.tokens.saturating_sub(1)) {
                 text.push(' ');
                 text.push_str(word);
             }
-            vec![(self.whole(asked.tokens), Piece::Whole(frame.whole(&text)))]
+            vec![(self.whole(request_options.tokens), Piece::Whole(frame.whole(&text)))]
         };
-        Reply {
+        SimulatedReply {
             status_code: 200,
             retry_after: None,
-            stream: asked.stream && !is_embedding,
+            stream: request_options.stream && !is_embedding,
             ending: Ending::Complete,
             pieces: pieces.into_iter(),
             frame,
@@ -272,25 +272,29 @@ impl Simulated {
         Duration::try_from_secs_f64(1.0 / self.settings.tokens_per_s).unwrap_or(Duration::ZERO)
     }
 
-    fn stream(&self, asked: &Asked, shape: Shape) -> Vec<(Duration, Piece)> {
-        let rest = asked.tokens.saturating_sub(1);
+    fn stream(
+        &self,
+        request_options: &SimulatedRequest,
+        format: WireFormat,
+    ) -> Vec<(Duration, Piece)> {
+        let rest = request_options.tokens.saturating_sub(1);
         let (first, each) = match self.settings.call {
             None => (self.settings.ttft, self.per_token()),
             Some(call) => {
-                let each = call / u32::try_from(asked.tokens.max(1)).unwrap_or(u32::MAX);
+                let each = call / u32::try_from(request_options.tokens.max(1)).unwrap_or(u32::MAX);
                 (each, each)
             }
         };
         let mut pieces = Vec::with_capacity(rest + 5);
-        if shape == Shape::Message {
+        if format == WireFormat::Message {
             pieces.extend([(Duration::ZERO, Piece::Start), (Duration::ZERO, Piece::Block)]);
         }
-        pieces.push((first, Piece::Opening(opening(&asked.prompt))));
+        pieces.push((first, Piece::Opening(opening(&request_options.prompt))));
         pieces.extend(
             WORDS.iter().cycle().take(rest).map(|word| (each, Piece::Text((*word).into()))),
         );
         pieces.push((Duration::ZERO, Piece::Last));
-        if asked.wants_usage || shape == Shape::Message {
+        if request_options.include_usage || format == WireFormat::Message {
             pieces.push((Duration::ZERO, Piece::Usage));
         }
         pieces.push((Duration::ZERO, Piece::Done));
@@ -298,7 +302,7 @@ impl Simulated {
     }
 }
 
-impl Asked {
+impl SimulatedRequest {
     fn read(request: &Value, tokens: u32) -> Self {
         let text = |value: &Value| match value {
             Value::String(text) => text.clone(),
@@ -323,16 +327,21 @@ impl Asked {
             prompt,
             tokens: usize::try_from(tokens).unwrap_or(1),
             stream: request.get("stream") == Some(&Value::Bool(true)),
-            wants_usage: usage == Some(&Value::Bool(true)),
+            include_usage: usage == Some(&Value::Bool(true)),
         }
     }
 }
 
-fn refuse(status_code: u16, retry_after: Option<Duration>, message: &str, code: &str) -> Reply {
+fn refuse(
+    status_code: u16,
+    retry_after: Option<Duration>,
+    message: &str,
+    code: &str,
+) -> SimulatedReply {
     let error = json!({ "message": message, "type": "simulated", "param": null, "code": code });
     let body = Piece::Whole(json!({ "error": error }).to_string());
-    let frame = Frame::new(Shape::Chat, 0, String::new(), Value::Null);
-    Reply {
+    let frame = AnswerFrame::new(WireFormat::Chat, 0, String::new(), Value::Null);
+    SimulatedReply {
         status_code,
         retry_after,
         stream: false,
@@ -344,7 +353,7 @@ fn refuse(status_code: u16, retry_after: Option<Duration>, message: &str, code: 
 }
 
 #[async_trait]
-impl Upstream for Simulated {
+impl Upstream for SimulatedUpstream {
     async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
         sink.simulated();
         let mut reply = self.reply(&call.url, &call.body);
@@ -365,11 +374,11 @@ impl Upstream for Simulated {
             Ending::Cut => return Err(Failure::Cut("simulated".to_owned())),
         }
         if reply.status_code >= 400 {
-            return Err(Failure::Refused(Box::new(Refusal {
+            return Err(Failure::Refused(Box::new(ErrorResponse {
                 status_code: reply.status_code,
                 retry_after: reply.retry_after,
                 body: RawJson::parse(body).unwrap_or_default(),
-                ..Refusal::default()
+                ..ErrorResponse::default()
             })));
         }
         Ok(Answer { status_code: reply.status_code, body: Bytes::from(body) })

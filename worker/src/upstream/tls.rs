@@ -87,7 +87,7 @@ pub(super) fn configuration(files: &TlsFiles) -> Result<ClientConfig, InvalidTls
     }
     // Damaged or unknown certificates of the system are skipped.
     roots.add_parsable_certificates(trusted.iter().cloned());
-    let verifier = Verifier::new(roots, trusted, &provider);
+    let verifier = UpstreamVerifier::new(roots, trusted, &provider);
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -124,14 +124,14 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, InvalidTls> {
 /// Verifies servers by webpki, and accepts a certificate that is itself trusted, as curl does. webpki accepts trusted
 /// certificates as issuers only, so it refuses the usual self-signed certificate, which OpenSSL marks as a CA.
 #[derive(Debug)]
-struct Verifier {
+struct UpstreamVerifier {
     /// `None` if there are no roots.
     inner: Option<Arc<WebPkiServerVerifier>>,
     trusted: Vec<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
-impl Verifier {
+impl UpstreamVerifier {
     fn new(
         roots: RootCertStore,
         trusted: Vec<CertificateDer<'static>>,
@@ -159,7 +159,7 @@ fn is_about_ca(error: &CertificateError) -> bool {
     other.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
 }
 
-impl ServerCertVerifier for Verifier {
+impl ServerCertVerifier for UpstreamVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -18,10 +18,10 @@ use reqwest::{
 };
 use tokio::{net::lookup_host, time::timeout};
 
-use self::receivers::{Receivers, Seen};
+use self::receivers::{Reaction, Receivers};
 pub use self::secret::{InvalidSecret, Signing, WebhookSecret};
 use super::{
-    Answer, Call, Failure, InvalidUpstream, Refusal, Sink, TlsFiles, Upstream, body::unsent,
+    Answer, Call, ErrorResponse, Failure, InvalidUpstream, Sink, TlsFiles, Upstream, body::unsent,
     client::bounded, retry_after::retry_after, tls,
 };
 
@@ -111,7 +111,7 @@ impl Deliverer {
         }
         let retry_after = retry_after(response.headers());
         discard(&mut response).await;
-        let refusal = Refusal { status_code, retry_after, ..Refusal::default() };
+        let refusal = ErrorResponse { status_code, retry_after, ..ErrorResponse::default() };
         Err(Failure::Refused(Box::new(refusal)))
     }
 }
@@ -141,13 +141,13 @@ impl Upstream for Deliverer {
         })?;
         let delivered = timeout(self.timeout, self.deliver(url, &call)).await;
         let delivered = delivered.unwrap_or(Err(Failure::TotalTimeout(self.timeout)));
-        pass.saw(seen(&delivered));
+        pass.record(reaction(&delivered));
         delivered
     }
 }
 
 /// Classifies the result of a delivery as a reaction of the receiver.
-fn seen(delivered: &Result<Answer, Failure>) -> Seen {
+fn reaction(delivered: &Result<Answer, Failure>) -> Reaction {
     match delivered {
         Ok(_)
         | Err(
@@ -156,7 +156,7 @@ fn seen(delivered: &Result<Answer, Failure>) -> Seen {
             | Failure::InStream(_)
             | Failure::TooLarge(_)
             | Failure::TooMany(_),
-        ) => Seen::Answer,
+        ) => Reaction::Answer,
         Err(
             Failure::Connect(_)
             | Failure::ConnectTimeout
@@ -164,8 +164,10 @@ fn seen(delivered: &Result<Answer, Failure>) -> Seen {
             | Failure::Stalled(_)
             | Failure::TotalTimeout(_)
             | Failure::Cut(_),
-        ) => Seen::Silence,
-        Err(Failure::Unsendable(_) | Failure::Deferred(_) | Failure::Exhausted(_)) => Seen::Nothing,
+        ) => Reaction::Silence,
+        Err(Failure::Unsendable(_) | Failure::Deferred(_) | Failure::Exhausted(_)) => {
+            Reaction::Nothing
+        }
     }
 }
 

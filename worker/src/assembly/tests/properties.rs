@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    chunk::{Chunk, array},
+    chunk::{StreamChunk, array},
     upstream::sse::EventReader,
 };
 
@@ -77,7 +77,7 @@ fn stream() -> impl Strategy<Value = (Vec<String>, Vec<u8>)> {
 }
 
 /// Feeds `bytes` in pieces of `sizes`; returns the chunks for readers, and the answer.
-fn fed(bytes: &[u8], sizes: &[usize]) -> (Vec<Chunk>, String) {
+fn fed(bytes: &[u8], sizes: &[usize]) -> (Vec<StreamChunk>, String) {
     let (mut reader, mut assembly) = (EventReader::new(MAX), Assembly::new(CHAT, MAX));
     let (mut chunks, mut rest) = (Vec::new(), bytes);
     for size in sizes.iter().cycle() {
@@ -101,11 +101,11 @@ fn fed(bytes: &[u8], sizes: &[usize]) -> (Vec<Chunk>, String) {
 }
 
 /// Returns the chunks as they are stored, joined within windows of these sizes.
-fn joined(chunks: Vec<Chunk>, windows: &[usize]) -> Vec<String> {
-    let (mut stored, mut window) = (Vec::new(), Vec::<Chunk>::new());
+fn joined(chunks: Vec<StreamChunk>, windows: &[usize]) -> Vec<String> {
+    let (mut stored, mut window) = (Vec::new(), Vec::<StreamChunk>::new());
     let mut sizes = windows.iter().cycle();
     let mut room = *sizes.next().unwrap();
-    let mut store = |window: &mut Vec<Chunk>| {
+    let mut store = |window: &mut Vec<StreamChunk>| {
         let all = array(&std::mem::take(window));
         stored.extend(
             causeway_queue::json::items(all.as_str()).unwrap().into_iter().map(str::to_owned),

@@ -13,9 +13,9 @@ use tokio::{
 use super::*;
 use crate::{
     assembly::Assembly,
-    settings::Timeouts,
+    settings::CallTimeouts,
     upstream::{
-        Memory, OpenAi, Share, StreamEvent, Upstream as _, UpstreamClient,
+        AnswerMemory, OpenAi, Share, StreamEvent, Upstream as _, UpstreamClient,
         error_body::{MAX_ERROR_BYTES, MAX_WORDS},
     },
 };
@@ -73,7 +73,7 @@ fn call_to(url: &str, stream: bool, memory: Share) -> Call {
 
 async fn ask(url: &str, stream: bool, answer: Vec<u8>) -> (Result<String, Failure>, Vec<String>) {
     let (base, _server) = serve(answer).await;
-    let upstream = OpenAi::new(UpstreamClient::of(&base, Some(KEY)), &Timeouts::default());
+    let upstream = OpenAi::new(UpstreamClient::of(&base, Some(KEY)), &CallTimeouts::default());
     let mut events = Events::default();
     let answered = upstream.call(call_to(url, stream, Share::default()), &mut events).await;
     let text = answered.map(|answer| String::from_utf8(answer.body.to_vec()).unwrap());
@@ -327,7 +327,7 @@ async fn a_complete_stream_may_break_off() {
     for (events, is_answer) in [(vec![text], false), (vec![text, stop], true)] {
         let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
         let (base, _server) = serve(broken(&stream)).await;
-        let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
+        let upstream = OpenAi::new(UpstreamClient::of(&base, None), &CallTimeouts::default());
         let mut assembly = Assembly::new(CHAT, MAX_BYTES);
         let answered = upstream.call(call_to(CHAT, true, Share::default()), &mut assembly).await;
         assert_eq!(answered.is_ok(), is_answer, "{events:?}: {answered:?}");
@@ -349,7 +349,7 @@ async fn a_whole_answer_becomes_a_stream() {
 async fn a_compressed_stream_is_not_delayed() {
     // The encoder is flushed after the first event, and the stream stays open.
     let (base, mut server) = open_stream().await;
-    let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
+    let upstream = OpenAi::new(UpstreamClient::of(&base, None), &CallTimeouts::default());
     let (sender, mut heard) = tokio::sync::mpsc::channel(1);
     struct Told(tokio::sync::mpsc::Sender<String>);
     impl Sink for Told {
@@ -393,10 +393,10 @@ async fn open_stream() -> (String, JoinSet<()>) {
 
 #[tokio::test]
 async fn an_answer_returns_its_memory() {
-    let memory = Memory::new(200_000, MAX_BYTES);
+    let memory = AnswerMemory::new(200_000, MAX_BYTES);
     let large = format!("{COMPLETION}{}", " ".repeat(80_000));
     let (base, _server) = serve(typed("application/json", &large)).await;
-    let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
+    let upstream = OpenAi::new(UpstreamClient::of(&base, None), &CallTimeouts::default());
     let share = memory.share();
     let call = call_to(CHAT, false, share.clone());
     upstream.call(call, &mut Events::default()).await.unwrap();
@@ -410,11 +410,11 @@ async fn an_answer_returns_its_memory() {
 
 #[tokio::test]
 async fn calls_with_scarce_memory_all_end() {
-    let memory = Memory::new(200_000, MAX_BYTES);
+    let memory = AnswerMemory::new(200_000, MAX_BYTES);
     let large = format!("{COMPLETION}{}", " ".repeat(90_000));
     let calls = (0..20).map(|_| async {
         let (base, _server) = serve(typed("application/json", &large)).await;
-        let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
+        let upstream = OpenAi::new(UpstreamClient::of(&base, None), &CallTimeouts::default());
         let call = call_to(CHAT, false, memory.share());
         upstream.call(call, &mut Events::default()).await
     });
@@ -425,7 +425,7 @@ async fn calls_with_scarce_memory_all_end() {
 #[tokio::test]
 async fn requests_accept_no_compression() {
     let (base, mut server) = serve(typed("application/json", COMPLETION)).await;
-    let upstream = OpenAi::new(UpstreamClient::of(&base, None), &Timeouts::default());
+    let upstream = OpenAi::new(UpstreamClient::of(&base, None), &CallTimeouts::default());
     upstream.call(call_to(CHAT, false, Share::default()), &mut Events::default()).await.unwrap();
     let asked = server.join_next().await.unwrap().unwrap();
     assert!(asked.contains("accept-encoding: identity\r\n"), "{asked}");

@@ -8,7 +8,7 @@ use tokio::{
 use super::*;
 use crate::{
     assembly::Assembly,
-    settings::Timeouts,
+    settings::CallTimeouts,
     upstream::{OpenAi, Share, Upstream as _},
 };
 
@@ -93,7 +93,7 @@ async fn the_headers_of_a_job_come_first() {
 #[tokio::test]
 async fn user_info_goes_before_the_key() {
     let (listener, port) = listener().await;
-    let api_key = Some(Secret::new("k"));
+    let api_key = Some(UpstreamSecret::new("k"));
     let address = format!("http://user:pa%24s@127.0.0.1:{port}");
     let head =
         received(listener, UpstreamSettings { api_key, ..settings(&address) }, &call(&[])).await;
@@ -118,7 +118,7 @@ async fn a_failed_connection_names_its_proxy() {
     let proxy = Some(Proxy::parse(&format!("http://user:secret@127.0.0.1:{port}")).unwrap());
     let settings = UpstreamSettings { proxy, ..settings("http://model.invalid/v1") };
     let client = UpstreamClient::new(&settings, Duration::from_secs(5)).unwrap();
-    let upstream = OpenAi::new(client, &Timeouts::default());
+    let upstream = OpenAi::new(client, &CallTimeouts::default());
     let mut sink = Assembly::new("/v1/chat/completions", 0);
     let failed = upstream.call(call(&[]), &mut sink).await;
     let why = format!("through the proxy http://127.0.0.1:{port}: connection refused");
@@ -131,7 +131,7 @@ async fn echoed_credentials_of_a_proxy_are_masked() {
     let proxy = Some(Proxy::parse(&format!("http://me:pass%2Dword@127.0.0.1:{port}")).unwrap());
     let settings = UpstreamSettings { proxy, ..settings("http://model.invalid/v1") };
     let client = UpstreamClient::new(&settings, Duration::from_secs(5)).unwrap();
-    let upstream = OpenAi::new(client, &Timeouts::default());
+    let upstream = OpenAi::new(client, &CallTimeouts::default());
     let mut sink = Assembly::new("/v1/chat/completions", 0);
     // me:pass-word
     let body = r#"{"error":"pass%2Dword pass-word bWU6cGFzcy13b3Jk"}"#;
@@ -152,7 +152,7 @@ async fn echoed_credentials_of_a_proxy_are_masked() {
 
 #[test]
 fn an_unsendable_key_is_refused() {
-    let api_key = Some(Secret::new("a\nb"));
+    let api_key = Some(UpstreamSecret::new("a\nb"));
     let refused = UpstreamClient::new(
         &UpstreamSettings { api_key, ..settings("http://h/v1") },
         Duration::from_secs(5),

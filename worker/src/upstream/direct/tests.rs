@@ -10,12 +10,12 @@ use tokio::{
 
 use super::*;
 use crate::{
-    settings::Timeouts,
+    settings::CallTimeouts,
     upstream::{Share, UpstreamClient},
 };
 
 /// Calls a server with this answer; returns the answer, and the request in lower case.
-async fn passed(answer: &[u8]) -> (Result<Passed, Unpassed>, String) {
+async fn forwarded(answer: &[u8]) -> (Result<ForwardedAnswer, ForwardFailure>, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/v1", listener.local_addr().unwrap());
     let (mut server, answer) = (JoinSet::new(), answer.to_vec());
@@ -29,7 +29,7 @@ async fn passed(answer: &[u8]) -> (Result<Passed, Unpassed>, String) {
         String::from_utf8(asked).unwrap().to_lowercase()
     });
     let upstream =
-        OpenAi::new(UpstreamClient::of(&base, Some("sk-12345678")), &Timeouts::default());
+        OpenAi::new(UpstreamClient::of(&base, Some("sk-12345678")), &CallTimeouts::default());
     let kind = "multipart/form-data; boundary=b".to_owned();
     let call = Call {
         id: "direct-1".to_owned(),
@@ -41,12 +41,12 @@ async fn passed(answer: &[u8]) -> (Result<Passed, Unpassed>, String) {
         max_bytes: usize::MAX,
         memory: Share::default(),
     };
-    let passed = upstream.pass(call).await;
-    (passed, server.join_next().await.unwrap().unwrap())
+    let forwarded = upstream.forward(call).await;
+    (forwarded, server.join_next().await.unwrap().unwrap())
 }
 
-async fn body(passed: Passed) -> io::Result<Vec<u8>> {
-    let pieces: Vec<Bytes> = passed.body.try_collect().await?;
+async fn body(forwarded: ForwardedAnswer) -> io::Result<Vec<u8>> {
+    let pieces: Vec<Bytes> = forwarded.body.try_collect().await?;
     Ok(pieces.concat())
 }
 
@@ -54,10 +54,10 @@ async fn body(passed: Passed) -> io::Result<Vec<u8>> {
 async fn an_answer_of_any_kind_passes() {
     let answer =
         b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ncontent-length: 3\r\n\r\n\x00\xff\x01";
-    let (passed, asked) = passed(answer).await;
-    let passed = passed.unwrap();
-    assert_eq!(passed.content_type.as_ref().unwrap(), "audio/mpeg");
-    assert_eq!(body(passed).await.unwrap(), b"\x00\xff\x01");
+    let (forwarded, asked) = forwarded(answer).await;
+    let forwarded = forwarded.unwrap();
+    assert_eq!(forwarded.content_type.as_ref().unwrap(), "audio/mpeg");
+    assert_eq!(body(forwarded).await.unwrap(), b"\x00\xff\x01");
     assert!(asked.starts_with("post /v1/audio/transcriptions "), "{asked}");
     assert!(asked.contains("content-type: multipart/form-data; boundary=b"), "{asked}");
     assert!(asked.contains("authorization: bearer sk-12345678"), "{asked}");
@@ -65,16 +65,16 @@ async fn an_answer_of_any_kind_passes() {
 
 #[tokio::test]
 async fn a_cut_answer_ends_with_an_error() {
-    let (passed, _) = passed(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
-    assert!(body(passed.unwrap()).await.is_err());
+    let (forwarded, _) = forwarded(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf").await;
+    assert!(body(forwarded.unwrap()).await.is_err());
 }
 
 #[tokio::test]
 async fn a_refusal_shows_no_key() {
     let text = r#"{"error":{"message":"bad key sk-12345678"}}"#;
     let answer = format!("HTTP/1.1 401 X\r\ncontent-length: {}\r\n\r\n{text}", text.len());
-    let (refused, _) = passed(answer.as_bytes()).await;
-    let Err(Unpassed::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    let (refused, _) = forwarded(answer.as_bytes()).await;
+    let Err(ForwardFailure::Refused(refusal)) = refused else { panic!("{refused:?}") };
     assert_eq!(refusal.status_code, 401);
     assert!(!refusal.body.as_str().contains("sk-12345678"), "{refusal:?}");
 }
@@ -82,8 +82,10 @@ async fn a_refusal_shows_no_key() {
 #[tokio::test]
 async fn a_redirect_is_no_answer() {
     let answer = b"HTTP/1.1 302 X\r\nlocation: http://h/\r\ncontent-length: 0\r\n\r\n";
-    let (refused, _) = passed(answer).await;
-    let Err(Unpassed::NoAnswer { message, is_timeout }) = refused else { panic!("{refused:?}") };
+    let (refused, _) = forwarded(answer).await;
+    let Err(ForwardFailure::NoAnswer { message, is_timeout }) = refused else {
+        panic!("{refused:?}")
+    };
     assert!(message.contains("redirect") && !is_timeout, "{message}");
 }
 

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use causeway_queue::json::{self, RawObject, items};
 
 use crate::{
-    assembly::calls::{Calls, Said},
+    assembly::calls::{CallTexts, ToolCalls},
     upstream::{Failure, SIMULATED_ID},
 };
 
 /// The fields of a chat other than its choices, as they are written.
-pub(super) type Beside = HashMap<String, String>;
+pub(super) type ChatFields = HashMap<String, String>;
 
 /// Returns the response that is equivalent to a chat's answer; the ids of its items contain `name`.
 pub(super) fn response(body: &[u8], name: &str) -> Result<Vec<u8>, Failure> {
@@ -20,32 +20,32 @@ pub(super) fn response(body: &[u8], name: &str) -> Result<Vec<u8>, Failure> {
     let choice = json::at(&body, &["choices", "0"]).and_then(|json| RawObject::parse(json).ok());
     let choice = choice.ok_or_else(|| broken("it has no choice"))?;
     let message = choice.object("message").unwrap_or_default();
-    let beside: Beside = chat
+    let chat_fields: ChatFields = chat
         .iter()
         .filter(|(name, _)| *name != "choices")
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let mut output = Vec::new();
-    let id = |kind, place| item_id(kind, name, &beside, place);
+    let id = |kind, place| item_id(kind, name, &chat_fields, place);
     if let Some(text) = reasoning(&message) {
         output.push(reasoning_item(&id("rs", output.len()), text, true));
     }
     if let Some(text) = message.get("content").and_then(raw_content) {
         output.push(message_item(&id("msg", output.len()), &text, true));
     }
-    let mut calls = Calls::default();
+    let mut calls = ToolCalls::default();
     let list = message.get("tool_calls").unwrap_or("null");
     calls.merge(list).map_err(|_| broken("it has too many tool calls"))?;
     for place in 0..calls.len() {
         let id = id("fc", output.len());
-        output.push(call_item(&id, &calls.said(place), true));
+        output.push(call_item(&id, &calls.texts(place), true));
     }
-    Ok(whole(&beside, choice.get("finish_reason"), &output).1.into_bytes())
+    Ok(whole(&chat_fields, choice.get("finish_reason"), &output).1.into_bytes())
 }
 
 /// Returns the status and the response with this output.
 pub(super) fn whole(
-    beside: &Beside,
+    chat_fields: &ChatFields,
     finish_reason: Option<&str>,
     output: &[String],
 ) -> (&'static str, String) {
@@ -55,7 +55,7 @@ pub(super) fn whole(
         Some(_) | None => None,
     };
     let status = if reason.is_some() { "incomplete" } else { "completed" };
-    let said = |name: &str| beside.get(name).map_or("null", String::as_str);
+    let said = |name: &str| chat_fields.get(name).map_or("null", String::as_str);
     let details = reason.map(|reason| format!(r#"{{"reason":"{reason}"}}"#));
     let usage = RawObject::parse(said("usage")).ok().map(|counts| usage(&counts));
     let null = || "null".to_owned();
@@ -127,8 +127,8 @@ pub(super) fn reasoning<'a>(message: &RawObject<'a>) -> Option<&'a str> {
 
 /// Returns the id of an item. The API finds the item by it: `name` is that of its response. The mark of a simulated
 /// chat is repeated in it.
-pub(super) fn item_id(kind: &str, name: &str, beside: &Beside, place: usize) -> String {
-    let is_simulated = beside.get("id").is_some_and(|id| id.contains(SIMULATED_ID));
+pub(super) fn item_id(kind: &str, name: &str, chat_fields: &ChatFields, place: usize) -> String {
+    let is_simulated = chat_fields.get("id").is_some_and(|id| id.contains(SIMULATED_ID));
     let mark = if is_simulated { SIMULATED_ID } else { "" };
     format!("{kind}{mark}_{name}_{place}")
 }
@@ -160,8 +160,8 @@ pub(super) fn text_part(text: &str) -> String {
 }
 
 /// Returns a function call as an item of the output. A call without an id gets one derived from its item's.
-pub(super) fn call_item(id: &str, call: &Said<'_>, is_complete: bool) -> String {
-    let (status, Said { name, arguments, .. }) = (status(is_complete), call);
+pub(super) fn call_item(id: &str, call: &CallTexts<'_>, is_complete: bool) -> String {
+    let (status, CallTexts { name, arguments, .. }) = (status(is_complete), call);
     let call_id =
         if call.id.is_empty() { id.replacen("fc_", "call_", 1) } else { call.id.to_owned() };
     let arguments = if is_complete { arguments } else { "" };

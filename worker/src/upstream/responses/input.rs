@@ -9,23 +9,23 @@ use super::{
 };
 
 /// A message of a chat.
-enum Message {
+enum ChatItem {
     /// A message as JSON.
     Whole(String),
     /// An assistant's turn. Its items are adjacent in the input and form one message of a chat, because the chat
     /// templates of some models refuse two assistant messages in a row.
-    Turn(Turn),
+    Turn(AssistantTurn),
 }
 
 /// The parts of an assistant's turn as JSON; texts without their quotes.
 #[derive(Default)]
-struct Turn {
+struct AssistantTurn {
     reasoning: String,
     text: Option<String>,
     calls: Vec<String>,
 }
 
-impl Turn {
+impl AssistantTurn {
     fn is_empty(&self) -> bool {
         self.text.is_none() && self.calls.is_empty()
     }
@@ -46,8 +46,9 @@ impl Turn {
 
 /// Returns the messages that are equivalent to the instructions and the input.
 pub(super) fn messages(request: &RawObject<'_>) -> Result<String, String> {
-    let message =
-        |role: &str, text: &str| Message::Whole(format!(r#"{{"role":"{role}","content":{text}}}"#));
+    let message = |role: &str, text: &str| {
+        ChatItem::Whole(format!(r#"{{"role":"{role}","content":{text}}}"#))
+    };
     let mut messages = Vec::new();
     if let Some(text) = request.get("instructions").filter(|text| text.starts_with('"')) {
         messages.push(message("system", text));
@@ -61,16 +62,16 @@ pub(super) fn messages(request: &RawObject<'_>) -> Result<String, String> {
         Some(_) | None => return Err("`input` must be a text or a list of items".to_owned()),
     }
     let messages = messages.into_iter().filter_map(|message| match message {
-        Message::Whole(message) => Some(message),
+        ChatItem::Whole(message) => Some(message),
         // Reasoning without an answer: its turn was cut.
-        Message::Turn(turn) if turn.is_empty() => None,
-        Message::Turn(turn) => Some(turn.message()),
+        ChatItem::Turn(turn) if turn.is_empty() => None,
+        ChatItem::Turn(turn) => Some(turn.message()),
     });
     Ok(format!("[{}]", messages.collect::<Vec<_>>().join(",")))
 }
 
 /// Adds an item of the input to the messages.
-fn add(messages: &mut Vec<Message>, item: &str) -> Result<(), String> {
+fn add(messages: &mut Vec<ChatItem>, item: &str) -> Result<(), String> {
     let item = RawObject::parse(item).unwrap_or_default();
     let value = |name: &str| item.get(name).unwrap_or("null");
     match item.text("type").as_deref().unwrap_or("message") {
@@ -86,7 +87,7 @@ fn add(messages: &mut Vec<Message>, item: &str) -> Result<(), String> {
         }
         "function_call_output" => {
             let (id, content) = (value("call_id"), content(value("output"))?);
-            messages.push(Message::Whole(format!(
+            messages.push(ChatItem::Whole(format!(
                 r#"{{"role":"tool","tool_call_id":{id},"content":{content}}}"#
             )));
         }
@@ -102,7 +103,7 @@ fn add(messages: &mut Vec<Message>, item: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn add_message(messages: &mut Vec<Message>, item: &RawObject<'_>) -> Result<(), String> {
+fn add_message(messages: &mut Vec<ChatItem>, item: &RawObject<'_>) -> Result<(), String> {
     // Many servers know `system` only; `developer` is its newer name.
     let role = match item.get("role") {
         Some("\"developer\"") => "\"system\"",
@@ -112,20 +113,20 @@ fn add_message(messages: &mut Vec<Message>, item: &RawObject<'_>) -> Result<(), 
     let content = content(item.get("content").unwrap_or("null"))?;
     match raw_text(&content).filter(|_| role == "\"assistant\"") {
         Some(text) => in_turn(messages, false, |turn| turn.text = Some(text.to_owned())),
-        None => messages.push(Message::Whole(format!(r#"{{"role":{role},"content":{content}}}"#))),
+        None => messages.push(ChatItem::Whole(format!(r#"{{"role":{role},"content":{content}}}"#))),
     }
     Ok(())
 }
 
 /// Adds an item to the assistant's turn that it belongs to. A call continues the turn of the preceding text; a text or
 /// reasoning after a text starts another turn.
-fn in_turn(messages: &mut Vec<Message>, is_call: bool, add: impl FnOnce(&mut Turn)) {
+fn in_turn(messages: &mut Vec<ChatItem>, is_call: bool, add: impl FnOnce(&mut AssistantTurn)) {
     match messages.last_mut() {
-        Some(Message::Turn(turn)) if is_call || turn.is_empty() => add(turn),
-        Some(Message::Turn(_) | Message::Whole(_)) | None => {
-            let mut turn = Turn::default();
+        Some(ChatItem::Turn(turn)) if is_call || turn.is_empty() => add(turn),
+        Some(ChatItem::Turn(_) | ChatItem::Whole(_)) | None => {
+            let mut turn = AssistantTurn::default();
             add(&mut turn);
-            messages.push(Message::Turn(turn));
+            messages.push(ChatItem::Turn(turn));
         }
     }
 }

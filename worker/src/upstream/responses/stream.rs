@@ -3,25 +3,25 @@
 use causeway_queue::json::{RawObject, items};
 
 use super::answer::{
-    Beside, call_item, item_id, message_item, raw_content, raw_text, reasoning, reasoning_item,
+    ChatFields, call_item, item_id, message_item, raw_content, raw_text, reasoning, reasoning_item,
     summary_part, text_part, whole,
 };
 use crate::{
-    assembly::{calls::Calls, node::TooMany},
+    assembly::{calls::ToolCalls, node::TooMany},
     upstream::Failure,
 };
 
 /// The translator of one stream.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct EventTranslator {
     /// The base name of the response for the ids of its items.
     name: String,
-    beside: Beside,
+    chat_fields: ChatFields,
     finish_reason: Option<String>,
     /// The items of the output, in order. A text is open while it is the last item; a call is open until the end,
     /// because parts of several calls may alternate.
     items: Vec<Item>,
-    calls: Calls,
+    calls: ToolCalls,
     events: Vec<String>,
 }
 
@@ -29,19 +29,19 @@ pub(super) struct Teller {
 #[derive(Debug)]
 enum Item {
     /// A text, JSON-escaped.
-    Text { kind: Kind, text: String, is_open: bool },
+    Text { kind: TextKind, text: String, is_open: bool },
     /// A call, by its place among the calls.
     Call(usize),
 }
 
 /// The kind of a text item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum TextKind {
     Message,
     Reasoning,
 }
 
-impl Kind {
+impl TextKind {
     /// Returns the prefixes of its event types: for the part, and for the text in it.
     fn events(self) -> [&'static str; 2] {
         match self {
@@ -66,24 +66,24 @@ impl Kind {
     }
 }
 
-impl Teller {
+impl EventTranslator {
     /// Returns the translator for the response `name`.
     pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            beside: Beside::default(),
+            chat_fields: ChatFields::default(),
             finish_reason: None,
             items: Vec::new(),
-            calls: Calls::default(),
+            calls: ToolCalls::default(),
             events: Vec::new(),
         }
     }
 
     /// Translates a chunk, and returns the resulting events.
-    pub(super) fn hear(&mut self, chunk: &RawObject<'_>) -> Result<Vec<String>, TooMany> {
+    pub(super) fn translate(&mut self, chunk: &RawObject<'_>) -> Result<Vec<String>, TooMany> {
         for (name, value) in chunk.iter() {
             if name != "choices" && !matches!(value, "null" | "\"\"") {
-                self.beside.insert(name.to_owned(), value.to_owned());
+                self.chat_fields.insert(name.to_owned(), value.to_owned());
             }
         }
         let choice = chunk.get("choices").and_then(items);
@@ -95,11 +95,11 @@ impl Teller {
             }
             let delta = choice.object("delta").unwrap_or_default();
             if let Some(text) = reasoning(&delta) {
-                self.add_text(Kind::Reasoning, text);
+                self.add_text(TextKind::Reasoning, text);
             }
             let text = delta.get("content").and_then(raw_content);
             if let Some(text) = text.filter(|text| !text.is_empty()) {
-                self.add_text(Kind::Message, &text);
+                self.add_text(TextKind::Message, &text);
             }
             for part in delta.get("tool_calls").and_then(items).unwrap_or_default() {
                 self.add_call(part)?;
@@ -122,35 +122,35 @@ impl Teller {
         self.close_text();
         for place in 0..self.items.len() {
             if let Some(Item::Call(call)) = self.items.get(place) {
-                let said = self.calls.said(*call);
+                let said = self.calls.texts(*call);
                 let (about, name, arguments) = (self.about(place), said.name, said.arguments);
                 self.events.push(format!(
                     r#"{{"type":"response.function_call_arguments.done",{about},"name":"{name}","arguments":"{arguments}"}}"#
                 ));
-                self.tell_item("done", place, true);
+                self.push_item("done", place, true);
             }
         }
         let output: Vec<String> =
             (0..self.items.len()).map(|place| self.item(place, true)).collect();
-        let (status, response) = whole(&self.beside, self.finish_reason.as_deref(), &output);
+        let (status, response) = whole(&self.chat_fields, self.finish_reason.as_deref(), &output);
         self.events.push(format!(r#"{{"type":"response.{status}","response":{response}}}"#));
         Ok(self.events)
     }
 
-    fn add_text(&mut self, kind: Kind, more: &str) {
-        let goes_on = matches!(self.items.last(), Some(Item::Text { kind: last, is_open: true, .. }) if *last == kind);
-        if !goes_on {
+    fn add_text(&mut self, kind: TextKind, more: &str) {
+        let continues = matches!(self.items.last(), Some(Item::Text { kind: last, is_open: true, .. }) if *last == kind);
+        if !continues {
             self.close_text();
             self.items.push(Item::Text { kind, text: String::new(), is_open: true });
             let place = self.items.len() - 1;
-            self.tell_item("added", place, false);
-            self.tell_part("added", kind, place, "");
+            self.push_item("added", place, false);
+            self.push_part("added", kind, place, "");
         }
         let place = self.items.len() - 1;
         if let Some(Item::Text { text, .. }) = self.items.last_mut() {
             text.push_str(more);
         }
-        self.tell_text("delta", kind, place, &format!(r#""delta":"{more}""#));
+        self.push_text("delta", kind, place, &format!(r#""delta":"{more}""#));
     }
 
     fn add_call(&mut self, part: &str) -> Result<(), TooMany> {
@@ -159,7 +159,7 @@ impl Teller {
         if call == known {
             self.close_text();
             self.items.push(Item::Call(call));
-            self.tell_item("added", self.items.len() - 1, false);
+            self.push_item("added", self.items.len() - 1, false);
         }
         let of_call = |item: &Item| matches!(item, Item::Call(other) if *other == call);
         let place = self.items.iter().position(of_call).unwrap_or_default();
@@ -181,13 +181,13 @@ impl Teller {
             return;
         }
         let (kind, text, place) = (*kind, text.clone(), self.items.len() - 1);
-        self.tell_text("done", kind, place, &format!(r#""text":"{text}""#));
-        self.tell_part("done", kind, place, &text);
-        self.tell_item("done", place, true);
+        self.push_text("done", kind, place, &format!(r#""text":"{text}""#));
+        self.push_part("done", kind, place, &text);
+        self.push_item("done", place, true);
     }
 
     /// Adds the event that an item was added or is done.
-    fn tell_item(&mut self, what: &str, place: usize, is_complete: bool) {
+    fn push_item(&mut self, what: &str, place: usize, is_complete: bool) {
         let item = self.item(place, is_complete);
         self.events.push(format!(
             r#"{{"type":"response.output_item.{what}","output_index":{place},"item":{item}}}"#
@@ -195,7 +195,7 @@ impl Teller {
     }
 
     /// Adds the event that the part of a text was added or is done.
-    fn tell_part(&mut self, what: &str, kind: Kind, place: usize, text: &str) {
+    fn push_part(&mut self, what: &str, kind: TextKind, place: usize, text: &str) {
         let ([name, _], (index, _)) = (kind.events(), kind.fields());
         let (about, part) = (self.about(place), kind.part(text));
         self.events
@@ -203,7 +203,7 @@ impl Teller {
     }
 
     /// Adds an event of a text.
-    fn tell_text(&mut self, what: &str, kind: Kind, place: usize, more: &str) {
+    fn push_text(&mut self, what: &str, kind: TextKind, place: usize, more: &str) {
         let ([_, name], (index, rest)) = (kind.events(), kind.fields());
         let about = self.about(place);
         self.events
@@ -218,20 +218,20 @@ impl Teller {
     fn id(&self, place: usize) -> String {
         let kind = match self.items.get(place) {
             Some(Item::Call(_)) => "fc",
-            Some(Item::Text { kind: Kind::Reasoning, .. }) => "rs",
-            Some(Item::Text { kind: Kind::Message, .. }) | None => "msg",
+            Some(Item::Text { kind: TextKind::Reasoning, .. }) => "rs",
+            Some(Item::Text { kind: TextKind::Message, .. }) | None => "msg",
         };
-        item_id(kind, &self.name, &self.beside, place)
+        item_id(kind, &self.name, &self.chat_fields, place)
     }
 
     fn item(&self, place: usize, is_complete: bool) -> String {
         let id = self.id(place);
         match self.items.get(place) {
-            Some(Item::Call(call)) => call_item(&id, &self.calls.said(*call), is_complete),
-            Some(Item::Text { kind: Kind::Message, text, .. }) => {
+            Some(Item::Call(call)) => call_item(&id, &self.calls.texts(*call), is_complete),
+            Some(Item::Text { kind: TextKind::Message, text, .. }) => {
                 message_item(&id, text, is_complete)
             }
-            Some(Item::Text { kind: Kind::Reasoning, text, .. }) => {
+            Some(Item::Text { kind: TextKind::Reasoning, text, .. }) => {
                 reasoning_item(&id, text, is_complete)
             }
             None => String::new(),

@@ -28,7 +28,7 @@ impl Upstream for ChatOnly {
         if call.url == CHAT {
             sink.simulated();
         } else {
-            let refusal = Refusal { status_code: 404, ..Refusal::default() };
+            let refusal = ErrorResponse { status_code: 404, ..ErrorResponse::default() };
             return Err(Failure::Refused(Box::new(refusal)));
         }
         if !call.stream && self.says.len() == 1 {

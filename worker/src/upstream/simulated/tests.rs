@@ -4,7 +4,7 @@ use super::*;
 
 fn all(settings: SimulatedSettings, body: &Value) -> (Duration, Vec<String>) {
     let mut reply =
-        Simulated::new(settings).reply("/v1/chat/completions", body.to_string().as_bytes());
+        SimulatedUpstream::new(settings).reply("/v1/chat/completions", body.to_string().as_bytes());
     let (mut time, mut pieces) = (Duration::ZERO, Vec::new());
     while let Some((after, data)) = reply.next_piece() {
         time += after;
@@ -44,7 +44,8 @@ fn a_call_has_its_fixed_duration() {
 
 #[test]
 fn stamps_hold_number_and_due_time() {
-    let simulated = Simulated::new(SimulatedSettings { stamps: true, ..Default::default() });
+    let simulated =
+        SimulatedUpstream::new(SimulatedSettings { stamps: true, ..Default::default() });
     let mut reply = simulated.reply("/v1/chat/completions", request(true).to_string().as_bytes());
     for wanted in 0..4 {
         let before = simulated.clock.now();
@@ -63,7 +64,7 @@ fn a_seed_fixes_the_failures() {
     let failures = FailureMix { rate_limited: 0.2, error: 0.3, ..FailureMix::default() };
     let statuses = || {
         let settings = SimulatedSettings { failures, ..SimulatedSettings::default() };
-        let simulated = Simulated::new(settings);
+        let simulated = SimulatedUpstream::new(settings);
         let status = |_| simulated.reply("/v1/chat/completions", b"{}").status_code;
         (0..2000).map(status).collect::<Vec<u16>>()
     };

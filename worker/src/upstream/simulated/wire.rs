@@ -11,7 +11,7 @@ const DIMENSIONS: usize = 8;
 
 /// The format of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum WireFormat {
     /// OpenAI's chat, whole or in chunks.
     Chat,
     ChatChunk,
@@ -21,7 +21,7 @@ pub(super) enum Shape {
     Message,
 }
 
-impl Shape {
+impl WireFormat {
     /// Returns the format of the endpoint `url`.
     pub(super) fn of(url: &str, stream: bool) -> Self {
         if url.ends_with("/messages") {
@@ -52,8 +52,8 @@ pub(super) enum Piece {
 
 /// The parts that all pieces of an answer share.
 #[derive(Debug, Clone)]
-pub(super) struct Frame {
-    shape: Shape,
+pub(super) struct AnswerFrame {
+    format: WireFormat,
     id: String,
     model: String,
     usage: Value,
@@ -68,25 +68,25 @@ pub(super) fn opening(prompt: &str) -> String {
     format!("Simulated answer to: {prompt}")
 }
 
-impl Frame {
+impl AnswerFrame {
     /// Returns the shared parts of the answer `number`; `usage` has OpenAI's field names.
-    pub(super) fn new(shape: Shape, number: u64, model: String, usage: Value) -> Self {
-        let kind = if shape == Shape::Message { "msg" } else { "chatcmpl" };
-        Self { shape, id: format!("{kind}{SIMULATED_ID}{number}"), model, usage, around: None }
+    pub(super) fn new(format: WireFormat, number: u64, model: String, usage: Value) -> Self {
+        let kind = if format == WireFormat::Message { "msg" } else { "chatcmpl" };
+        Self { format, id: format!("{kind}{SIMULATED_ID}{number}"), model, usage, around: None }
     }
 
     /// Returns a whole answer with the text `text`.
     pub(super) fn whole(&self, text: &str) -> String {
-        let choice = match self.shape {
-            Shape::Message => {
+        let choice = match self.format {
+            WireFormat::Message => {
                 let content = json!([{ "type": "text", "text": text }]);
                 return self.message(&content, &json!("end_turn"), true).to_string();
             }
-            Shape::Chat | Shape::ChatChunk => {
+            WireFormat::Chat | WireFormat::ChatChunk => {
                 let message = json!({ "role": "assistant", "content": text, "refusal": null });
                 json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": "stop" })
             }
-            Shape::Completion => {
+            WireFormat::Completion => {
                 json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": "stop" })
             }
         };
@@ -111,7 +111,7 @@ impl Frame {
 
     /// Writes one piece as the data of an event, or as the body.
     pub(super) fn write(&mut self, piece: Piece) -> String {
-        match (piece, self.shape) {
+        match (piece, self.format) {
             (Piece::Whole(text), _) => text,
             (Piece::Start, _) => {
                 let message = self.message(&json!([]), &Value::Null, false);
@@ -122,17 +122,17 @@ impl Frame {
                 json!({ "type": "content_block_start", "index": 0, "content_block": block })
                     .to_string()
             }
-            (Piece::Opening(text), Shape::Message) => text_delta(&text),
-            (Piece::Text(word), Shape::Message) => text_delta(&format!(" {word}")),
-            (Piece::Last, Shape::Message) => {
+            (Piece::Opening(text), WireFormat::Message) => text_delta(&text),
+            (Piece::Text(word), WireFormat::Message) => text_delta(&format!(" {word}")),
+            (Piece::Last, WireFormat::Message) => {
                 json!({ "type": "content_block_stop", "index": 0 }).to_string()
             }
-            (Piece::Usage, Shape::Message) => {
+            (Piece::Usage, WireFormat::Message) => {
                 let delta = json!({ "stop_reason": "end_turn", "stop_sequence": null });
                 let usage = json!({ "output_tokens": self.usage["completion_tokens"] });
                 json!({ "type": "message_delta", "delta": delta, "usage": usage }).to_string()
             }
-            (Piece::Done, Shape::Message) => json!({ "type": "message_stop" }).to_string(),
+            (Piece::Done, WireFormat::Message) => json!({ "type": "message_stop" }).to_string(),
             (Piece::Opening(text), _) => {
                 self.chunk(&json!({ "role": "assistant", "content": text }), None)
             }
@@ -158,7 +158,7 @@ impl Frame {
     }
 
     fn chunk(&self, delta: &Value, finish_reason: Option<&str>) -> String {
-        let choice = if self.shape == Shape::ChatChunk {
+        let choice = if self.format == WireFormat::ChatChunk {
             json!({ "index": 0, "delta": delta, "finish_reason": finish_reason })
         } else {
             let text = delta.get("content").cloned().unwrap_or_else(|| "".into());
@@ -168,10 +168,10 @@ impl Frame {
     }
 
     fn choices(&self, choices: &Value, usage: Option<&Value>) -> String {
-        let object = match self.shape {
-            Shape::Chat => "chat.completion",
-            Shape::ChatChunk => "chat.completion.chunk",
-            Shape::Completion | Shape::Message => "text_completion",
+        let object = match self.format {
+            WireFormat::Chat => "chat.completion",
+            WireFormat::ChatChunk => "chat.completion.chunk",
+            WireFormat::Completion | WireFormat::Message => "text_completion",
         };
         let mut chunk = json!({
             "id": self.id, "object": object, "created": 0, "model": self.model,

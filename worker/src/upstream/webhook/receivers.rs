@@ -1,12 +1,13 @@
 //! Limits the concurrent deliveries to each receiver, so that one that does not answer occupies few permits.
 //!
 //! A receiver is a URL of one tenant, without its query. A new one gets a small window, which grows with every
-//! answer. A delivery without an answer within [`SLOW`] shrinks the window to one: after a cool-down one delivery at a
-//! time tries the receiver. Deliveries beyond the window are deferred, unspent. Each worker judges for itself.
+//! answer. A delivery without an answer within [`SLOW`] shrinks the window to one: after a cool-down, one delivery at
+//! a time probes the receiver. Deliveries beyond the window are deferred, without spending an attempt. Each worker
+//! decides on its own.
 //!
-//! Until it has answered, a receiver also needs room in the window of its origin (scheme, host and port): a dead host
-//! whose URLs differ from job to job holds no more permits than one with a single URL. The cool-down of an origin stays
-//! short, so a dead path of it, which waits longer each time, leaves the next probe to the other paths.
+//! Until it has answered, a receiver also needs room in the window of its origin (scheme, host and port). A dead host
+//! with a new URL for each job thus occupies no more permits than one with a single URL. The cool-down of an origin
+//! stays short: a dead path waits longer each time and leaves the next probe of the origin to the other paths.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -29,9 +30,9 @@ const WINDOW: (usize, usize) = (4, 1024);
 const SLOW: Duration = Duration::from_secs(2);
 
 /// Longest wait of a delivery for room in the window. It holds its permit meanwhile; then it is deferred.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// The first cool-down, which doubles with each failed probe, and the longest. Of an origin all are like the first.
+/// The first cool-down, which doubles with each failed probe, and the longest. Those of an origin do not grow.
 const COOL_DOWN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The shortest and the longest delay of a deferred delivery.
@@ -40,33 +41,33 @@ const DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// The interval between deferred deliveries of one receiver: at most a hundred return per second.
 const SPACING: Duration = Duration::from_millis(10);
 
-/// Most receivers and origins that are remembered; idle ones are forgotten first.
+/// Most receivers and origins that are remembered; idle ones are dropped first.
 const MAX_KNOWN: usize = 10_000;
 
-/// The receivers and origins that a worker knows.
+/// The known receivers and origins of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Receivers {
-    /// By the hash of tenant and URL, or origin: a URL may have 2 KiB.
+    /// By the hash of the tenant and the URL or origin. A hash bounds the memory: a URL may have 2 KiB.
     known: Mutex<HashMap<u64, Arc<Receiver>>>,
     hasher: RandomState,
 }
 
-/// One receiver.
+/// One receiver, or one origin.
 #[derive(Debug)]
 struct Receiver {
     longest_cool_down: Duration,
-    state: Mutex<State>,
+    state: Mutex<ReceiverState>,
     /// Notified when a delivery has ended.
     left: Notify,
 }
 
 /// The state of a receiver.
 #[derive(Debug)]
-struct State {
+struct ReceiverState {
     window: usize,
-    under_way: usize,
+    running: usize,
     /// Time of the last answer, or of the start of the first running delivery.
-    heard: Instant,
+    answered_at: Instant,
     /// Zero for a receiver that answers.
     cool_down: Duration,
     /// Nothing is sent before this time.
@@ -77,7 +78,7 @@ struct State {
 
 /// The reaction of a receiver to a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(super) enum Reaction {
     /// An answer with any status.
     Answer,
     /// No answer.
@@ -86,19 +87,19 @@ pub(super) enum Seen {
     Nothing,
 }
 
-/// The places of one delivery: in the window of its receiver, and in that of a new receiver's origin.
+/// The slots of one delivery: in the window of its receiver and, for a new receiver, in that of its origin.
 #[derive(Debug)]
-pub(super) struct Pass(Place, Option<Place>);
+pub(super) struct Pass(Slot, Option<Slot>);
 
-/// The place of one delivery in one window.
+/// The slot of one delivery in one window.
 #[derive(Debug)]
-struct Place {
+struct Slot {
     receiver: Arc<Receiver>,
     started: Instant,
 }
 
-/// The result of a request for a place.
-enum Entry {
+/// The result of a request for a slot.
+enum Admission {
     Entered,
     /// There may be room soon.
     Full,
@@ -110,16 +111,16 @@ impl Receivers {
     /// Admits a delivery of `tenant` to `url`.
     ///
     /// # Errors
-    /// With the delay after which the delivery should be tried again.
+    /// The delay after which the delivery should be tried again.
     pub(super) async fn admit(&self, tenant: &TenantId, url: &Url) -> Result<Pass, Duration> {
         let path = url.as_str().split(['?', '#']).next().unwrap_or_default();
         let receiver = self.known(tenant, path, COOL_DOWN.1);
-        let place = receiver.admit().await?;
+        let slot = receiver.admit().await?;
         if lock(&receiver.state).has_answered() {
-            return Ok(Pass(place, None));
+            return Ok(Pass(slot, None));
         }
         let origin = self.known(tenant, &url.origin().ascii_serialization(), COOL_DOWN.0);
-        Ok(Pass(place, Some(origin.admit().await?)))
+        Ok(Pass(slot, Some(origin.admit().await?)))
     }
 
     fn known(&self, tenant: &TenantId, name: &str, longest_cool_down: Duration) -> Arc<Receiver> {
@@ -140,10 +141,10 @@ impl Receivers {
 impl Receiver {
     fn new(longest_cool_down: Duration) -> Arc<Self> {
         let now = Instant::now();
-        let state = State {
+        let state = ReceiverState {
             window: WINDOW.0,
-            under_way: 0,
-            heard: now,
+            running: 0,
+            answered_at: now,
             cool_down: Duration::ZERO,
             closed_until: now,
             last_return: now,
@@ -151,27 +152,27 @@ impl Receiver {
         Arc::new(Self { longest_cool_down, state: Mutex::new(state), left: Notify::new() })
     }
 
-    async fn admit(self: &Arc<Self>) -> Result<Place, Duration> {
-        let mut patience = std::pin::pin!(sleep(PATIENCE));
+    async fn admit(self: &Arc<Self>) -> Result<Slot, Duration> {
+        let mut deadline = std::pin::pin!(sleep(MAX_WAIT));
         loop {
             let mut left = std::pin::pin!(self.left.notified());
-            // Before the look: a delivery that ends between the two is not missed.
+            // Enabled before the check: a delivery that ends between the two is not missed.
             left.as_mut().enable();
             let now = Instant::now();
             match lock(&self.state).enter(now) {
-                Entry::Entered => return Ok(Place { receiver: Arc::clone(self), started: now }),
-                Entry::Closed(delay) => return Err(delay),
-                Entry::Full => {}
+                Admission::Entered => return Ok(Slot { receiver: Arc::clone(self), started: now }),
+                Admission::Closed(delay) => return Err(delay),
+                Admission::Full => {}
             }
             tokio::select! {
                 () = left => {}
-                () = &mut patience => return Err(lock(&self.state).defer(Instant::now())),
+                () = &mut deadline => return Err(lock(&self.state).defer(Instant::now())),
             }
         }
     }
 }
 
-impl State {
+impl ReceiverState {
     /// True if its latest deliveries were answered.
     fn has_answered(&self) -> bool {
         self.window > WINDOW.0
@@ -181,21 +182,23 @@ impl State {
         now < self.closed_until
     }
 
-    fn enter(&mut self, now: Instant) -> Entry {
-        let is_silent = self.under_way > 0 && now.duration_since(self.heard) >= SLOW;
+    /// Takes a slot of the window, if one is free.
+    fn enter(&mut self, now: Instant) -> Admission {
+        // Running deliveries without an answer count as silence even before they time out.
+        let is_silent = self.running > 0 && now.duration_since(self.answered_at) >= SLOW;
         if self.is_closed(now) || is_silent {
-            return Entry::Closed(self.defer(now));
+            return Admission::Closed(self.defer(now));
         }
-        if self.under_way >= self.window {
+        if self.running >= self.window {
             // While the receiver is probed, room comes at the speed of the probes, so waiting is of no use.
             let is_probed = !self.cool_down.is_zero();
-            return if is_probed { Entry::Closed(self.defer(now)) } else { Entry::Full };
+            return if is_probed { Admission::Closed(self.defer(now)) } else { Admission::Full };
         }
-        if self.under_way == 0 {
-            self.heard = now;
+        if self.running == 0 {
+            self.answered_at = now;
         }
-        self.under_way += 1;
-        Entry::Entered
+        self.running += 1;
+        Admission::Entered
     }
 
     /// Returns the delay of a delivery that is deferred now; it returns after those deferred before.
@@ -206,50 +209,52 @@ impl State {
         back.duration_since(now)
     }
 
-    fn leave(&mut self, seen: Seen, now: Instant, longest_cool_down: Duration) {
-        match seen {
-            Seen::Answer => {
+    /// Adapts the window and the cool-down to a reaction.
+    fn leave(&mut self, reaction: Reaction, now: Instant, longest_cool_down: Duration) {
+        match reaction {
+            Reaction::Answer => {
                 self.window = (self.window + 1).clamp(WINDOW.0, WINDOW.1);
-                self.heard = now;
+                self.answered_at = now;
                 self.cool_down = Duration::ZERO;
                 self.closed_until = now;
                 self.last_return = now;
             }
             // Deliveries that fail during the same cool-down count once.
-            Seen::Silence if !self.is_closed(now) => {
+            Reaction::Silence if !self.is_closed(now) => {
                 self.window = 1;
                 self.cool_down = (self.cool_down * 2).clamp(COOL_DOWN.0, longest_cool_down);
                 self.closed_until = now + self.cool_down;
             }
-            Seen::Silence | Seen::Nothing => {}
+            Reaction::Silence | Reaction::Nothing => {}
         }
     }
 }
 
 impl Pass {
     /// Records the reaction of the receiver.
-    pub(super) fn saw(&self, seen: Seen) {
-        let Self(place, origin) = self;
-        place.saw(seen);
+    pub(super) fn record(&self, reaction: Reaction) {
+        let Self(slot, origin) = self;
+        slot.record(reaction);
         if let Some(origin) = origin {
-            origin.saw(seen);
+            origin.record(reaction);
         }
     }
 }
 
-impl Place {
-    /// Records a reaction. A failure that came at once held no permit for long, and is no silence.
-    fn saw(&self, seen: Seen) {
+impl Slot {
+    /// Records a reaction. A failure within [`SLOW`] does not count as silence: it held its permit only briefly.
+    fn record(&self, reaction: Reaction) {
         let now = Instant::now();
         let is_quick = now.duration_since(self.started) < SLOW;
-        let seen = if seen == Seen::Silence && is_quick { Seen::Nothing } else { seen };
-        lock(&self.receiver.state).leave(seen, now, self.receiver.longest_cool_down);
+        let reaction =
+            if reaction == Reaction::Silence && is_quick { Reaction::Nothing } else { reaction };
+        lock(&self.receiver.state).leave(reaction, now, self.receiver.longest_cool_down);
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        lock(&self.receiver.state).under_way -= 1;
+        lock(&self.receiver.state).running -= 1;
         self.receiver.left.notify_waiters();
     }
 }
