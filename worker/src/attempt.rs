@@ -204,7 +204,7 @@ fn timeout_failure(memory: &Share, total: Duration) -> Failure {
 
 /// Converts an answer, whole or streamed, into the job's output.
 async fn read(lease: &Lease, answer: Answer, stream: CallSink<'_>) -> CallResult {
-    // Some upstreams send a stream without having been asked for one.
+    // Some upstreams send a stream although the request was for a whole answer.
     let has_events = stream.progress.tokens.load(Relaxed) > 0;
     let (response, usage) = if lease.spec.stream || (answer.body.is_empty() && has_events) {
         let (assembly, status_code) = (stream.assembly, answer.status_code);

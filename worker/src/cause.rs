@@ -192,16 +192,17 @@ fn by_status(
 /// at the beginning of the message, as validation errors quote the request.
 fn names_key(body: &ErrorBody) -> bool {
     let names = ["invalid_api_key", "incorrect_api_key", "api_key_invalid", "authentication_error"];
-    let words = ["incorrect api key", "invalid api key", "api key not valid"];
-    names.iter().any(|name| body.is_named(name)) || body.begins_with(&words)
+    let phrases = ["incorrect api key", "invalid api key", "api key not valid"];
+    names.iter().any(|name| body.is_named(name)) || body.begins_with(&phrases)
 }
 
 /// True if a 403 is about the content of the request, such as `OpenRouter`'s moderation.
 fn blames_content(body: &ErrorBody) -> bool {
     let names =
         ["content_filter", "content_policy_violation", "moderation_error", "content_flagged"];
-    let words = ["your chosen model requires moderation", "input was flagged", "content violates"];
-    names.iter().any(|name| body.is_named(name)) || body.begins_with(&words)
+    let phrases =
+        ["your chosen model requires moderation", "input was flagged", "content violates"];
+    names.iter().any(|name| body.is_named(name)) || body.begins_with(&phrases)
 }
 
 /// Classifies a 404: a missing model, a missing endpoint, or an object that the request names.
@@ -242,7 +243,7 @@ fn no_such_endpoint(url: &str) -> Cause {
 pub(crate) fn names_own_object(body: &ErrorBody) -> bool {
     let names = ["previous_response_not_found", "response_not_found", "file_not_found"];
     let params = ["previous_response_id", "conversation", "file_id", "container"];
-    let words = [
+    let phrases = [
         "previous response",
         "response with id",
         "item with id",
@@ -254,7 +255,7 @@ pub(crate) fn names_own_object(body: &ErrorBody) -> bool {
     ];
     names.iter().any(|name| body.is_named(name))
         || body.param().is_some_and(|param| params.contains(&param))
-        || body.begins_with(&words)
+        || body.begins_with(&phrases)
 }
 
 /// True if the message of a 404 begins with the model, as with Anthropic, vLLM and Ollama.

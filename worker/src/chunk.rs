@@ -49,10 +49,10 @@ impl TextFrame {
         let index = choice.get("index").map_or(Ok(0), str::parse).ok().filter(|_| is_plain)?;
         let delta = choice.object("delta")?;
         let content = delta.get("content").filter(|_| delta.iter().count() == 1)?;
-        let place = place(data, content)?;
+        let range = range_of(data, content)?;
         let text = content.strip_prefix('"')?.strip_suffix('"')?;
-        let front = data.get(..place.start + 1)?.to_owned();
-        let back = data.get(place.end - 1..)?.to_owned();
+        let front = data.get(..range.start + 1)?.to_owned();
+        let back = data.get(range.end - 1..)?.to_owned();
         Some((Self { front, back, index }, text))
     }
 
@@ -72,7 +72,7 @@ fn says_nothing(value: &str) -> bool {
 }
 
 /// Returns the byte range of `part` in `whole`; `part` must be borrowed from `whole`.
-fn place(whole: &str, part: &str) -> Option<Range<usize>> {
+fn range_of(whole: &str, part: &str) -> Option<Range<usize>> {
     let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
     (whole.get(start..start + part.len())? == part).then_some(start..start + part.len())
 }
@@ -130,8 +130,8 @@ impl StreamChunk {
 /// Returns the chunks as one JSON array.
 pub(crate) fn array(chunks: &[StreamChunk]) -> RawJson {
     let mut all = String::from("[");
-    for (place, chunk) in chunks.iter().enumerate() {
-        if place > 0 {
+    for (position, chunk) in chunks.iter().enumerate() {
+        if position > 0 {
             all.push(',');
         }
         chunk.write(&mut all);

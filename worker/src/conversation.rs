@@ -14,12 +14,12 @@ pub(crate) fn recall(body: &Bytes, turns: &[Turn]) -> Bytes {
         let request = RawObject::parse(text).ok()?;
         let messages = items(request.get("messages")?)?;
         let (before, behind) = messages.split_at(messages.iter().rposition(is_from_user)?);
-        let said = |role: &str, text: &str| {
+        let message = |role: &str, text: &str| {
             serde_json::json!({ "role": role, "content": text }).to_string()
         };
         let mut whole: Vec<String> = before.iter().map(|message| (*message).to_owned()).collect();
         for turn in turns {
-            whole.extend([said("user", &turn.user), said("assistant", &turn.assistant)]);
+            whole.extend([message("user", &turn.user), message("assistant", &turn.assistant)]);
         }
         whole.extend(behind.iter().map(|message| (*message).to_owned()));
         let whole = format!("[{}]", whole.join(","));
@@ -58,13 +58,13 @@ mod tests {
         let body = Bytes::from(body.to_string());
         let turns = [Turn { user: "then".to_owned(), assistant: "ah".to_owned() }];
         let recalled: Value = serde_json::from_slice(&recall(&body, &turns)).unwrap();
-        let said: Vec<&str> = recalled["messages"]
+        let contents: Vec<&str> = recalled["messages"]
             .as_array()
             .unwrap()
             .iter()
             .map(|message| message["content"].as_str().unwrap())
             .collect();
-        assert_eq!(said, ["s", "then", "ah", "now"]);
+        assert_eq!(contents, ["s", "then", "ah", "now"]);
         assert_eq!(last_said(&body).as_deref(), Some("now"));
     }
 

@@ -120,10 +120,10 @@ mod tests {
 
     #[test]
     fn errors_name_the_receiver() {
-        let told = describe(&answered(302, None), 3);
-        assert_eq!((told.attempt, told.status_code), (3, Some(302)));
-        assert_eq!(told.message, "the receiver answered 302; redirects are not followed");
-        let told = describe(&Failure::Unsendable("no secret".to_owned()), 1);
-        assert_eq!(told.code, "not_sent");
+        let error = describe(&answered(302, None), 3);
+        assert_eq!((error.attempt, error.status_code), (3, Some(302)));
+        assert_eq!(error.message, "the receiver answered 302; redirects are not followed");
+        let error = describe(&Failure::Unsendable("no secret".to_owned()), 1);
+        assert_eq!(error.code, "not_sent");
     }
 }

@@ -66,9 +66,9 @@ pub(crate) fn message(failure: &Failure, target: Option<&CallTarget>) -> String 
             format!("the stream from {url} has more than {most} choices, tool calls or parts")
         }
         Failure::InStream(event) => {
-            let words = ErrorBody::read(event).words;
-            let words = words.unwrap_or_else(|| "it has no message".to_owned());
-            format!("error in the stream from {url}: {words}")
+            let message = ErrorBody::read(event).message;
+            let message = message.unwrap_or_else(|| "it has no message".to_owned());
+            format!("error in the stream from {url}: {message}")
         }
         Failure::Unsendable(why) => format!("the call to {url} was not sent: {why}"),
         Failure::Refused(refusal) => refused(refusal, url),
@@ -84,11 +84,11 @@ pub(crate) fn message(failure: &Failure, target: Option<&CallTarget>) -> String 
 fn refused(refusal: &ErrorResponse, url: &str) -> String {
     let status = refusal.status_code;
     let reason = || StatusCode::from_u16(status).ok()?.canonical_reason().and_then(clean);
-    let words = ErrorBody::read(&refusal.body).words.or_else(reason).unwrap_or_default();
+    let message = ErrorBody::read(&refusal.body).message.or_else(reason).unwrap_or_default();
     match status {
-        401 => format!("{status} from {url}: {words}; check `api_key_env`"),
-        400.. => format!("{status} from {url}: {words}"),
-        0..400 => format!("{status} from {url}, with an error as its body: {words}"),
+        401 => format!("{status} from {url}: {message}; check `api_key_env`"),
+        400.. => format!("{status} from {url}: {message}"),
+        0..400 => format!("{status} from {url}, with an error as its body: {message}"),
     }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::cause::cause;
 
-    fn said(failure: &Failure) -> AttemptError {
+    fn described(failure: &Failure) -> AttemptError {
         let url = "/v1/chat/completions";
         let target = CallTarget::of("http://me:secret@host:1/v1/chat/completions?key=secret");
         let attempt = Attempt { number: 3, max: 5, url, target };
@@ -173,7 +173,7 @@ mod tests {
             ),
         ];
         for (failure, wanted) in rows {
-            let error = said(&failure);
+            let error = described(&failure);
             assert_eq!((error.message, error.attempt), (wanted, 3), "{failure:?}");
         }
     }
@@ -181,6 +181,6 @@ mod tests {
     #[test]
     fn an_invalid_answer_keeps_its_status() {
         let failure = Failure::NoAnswer { status_code: Some(204), what: NoAnswer::Empty };
-        assert_eq!(said(&failure).status_code, Some(204));
+        assert_eq!(described(&failure).status_code, Some(204));
     }
 }

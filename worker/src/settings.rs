@@ -14,7 +14,7 @@ pub struct WorkerSettings {
     /// Duration of a lease, which is extended every third of it. A dead worker's jobs run again after this time.
     /// Default 15 s.
     pub lease: Duration,
-    /// Time for running calls to finish after the worker was asked to stop; then they are handed back. Default 30 s.
+    /// Time for running calls to finish after the worker starts to drain; then they are handed back. Default 30 s.
     pub drain: Duration,
     /// Delays between the attempts of a job.
     pub backoff: Backoff,

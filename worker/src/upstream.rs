@@ -205,7 +205,7 @@ pub enum NoAnswer {
     #[error("a stream whose events make {0}")]
     Stream(String),
     /// A whole answer to a request for a stream.
-    #[error("a whole answer, where a stream was asked for")]
+    #[error("a whole answer instead of the requested stream")]
     Whole,
 }
 

@@ -70,9 +70,9 @@ impl ToolCalls {
         self.calls.len()
     }
 
-    /// Returns the texts of the call at `place`; missing ones are empty.
-    pub(crate) fn texts(&self, place: usize) -> CallTexts<'_> {
-        let fields = self.calls.get(place).map(|call| &call.fields);
+    /// Returns the texts of the call at `position`; missing ones are empty.
+    pub(crate) fn texts(&self, position: usize) -> CallTexts<'_> {
+        let fields = self.calls.get(position).map(|call| &call.fields);
         let function = fields.and_then(|fields| fields.get("function"));
         let text = |name: &str| function.and_then(|function| function.field(name)?.text());
         CallTexts {
@@ -90,14 +90,14 @@ impl ToolCalls {
     /// Merges one part, and returns the place of its call.
     pub(crate) fn add(&mut self, json: &str) -> Result<Option<usize>, TooMany> {
         let Some(part) = CallPart::read(json) else { return Ok(None) };
-        let place = match self.place_of(&part) {
-            Some(place) => place,
+        let position = match self.position_of(&part) {
+            Some(position) => position,
             None => self.start(&part)?,
         };
         if let Some(id) = part.id {
-            self.by_id.entry(id.to_owned()).or_insert(place);
+            self.by_id.entry(id.to_owned()).or_insert(position);
         }
-        let Some(call) = self.calls.get_mut(place) else { return Ok(None) };
+        let Some(call) = self.calls.get_mut(position) else { return Ok(None) };
         for (name, value) in part.fields.iter() {
             match name {
                 "index" => {}
@@ -110,34 +110,34 @@ impl ToolCalls {
                 _ => call.fields.merge(name, value, Rule::Delta)?,
             }
         }
-        Ok(Some(place))
+        Ok(Some(position))
     }
 
     fn start(&mut self, part: &CallPart<'_>) -> Result<usize, TooMany> {
-        let place = self.calls.len();
-        if place == MAX_ENTRIES {
+        let position = self.calls.len();
+        if position == MAX_ENTRIES {
             return Err(TooMany);
         }
-        let index = part.index.unwrap_or(place as u64);
-        self.by_index.insert(index, place);
+        let index = part.index.unwrap_or(position as u64);
+        self.by_index.insert(index, position);
         self.calls.push(ToolCall { index, fields: Fields::default() });
-        Ok(place)
+        Ok(position)
     }
 
     /// Returns the place of the call that a part continues; `None` if it starts a new call.
-    fn place_of(&self, part: &CallPart<'_>) -> Option<usize> {
+    fn position_of(&self, part: &CallPart<'_>) -> Option<usize> {
         let by_id = part.id.and_then(|id| self.by_id.get(id).copied());
-        let place = match (part.index, by_id) {
+        let position = match (part.index, by_id) {
             (Some(index), by_id) => {
                 // If several indexes share an id, the index decides.
-                let same = by_id.filter(|place| self.calls[*place].index == index);
+                let same = by_id.filter(|position| self.calls[*position].index == index);
                 same.or_else(|| self.by_index.get(&index).copied())?
             }
-            (None, Some(place)) => return Some(place),
+            (None, Some(position)) => return Some(position),
             (None, None) => self.calls.len().checked_sub(1)?,
         };
-        let is_other = starts_another(&self.calls[place], part, by_id == Some(place));
-        (!is_other).then_some(place)
+        let is_other = starts_another(&self.calls[position], part, by_id == Some(position));
+        (!is_other).then_some(position)
     }
 
     /// Appends the calls as the value of `tool_calls`.
@@ -145,8 +145,8 @@ impl ToolCalls {
         // Servers may start calls in any order of their indexes.
         self.calls.sort_by_key(|call| call.index);
         out.push('[');
-        for (place, mut call) in self.calls.into_iter().enumerate() {
-            if place > 0 {
+        for (position, mut call) in self.calls.into_iter().enumerate() {
+            if position > 0 {
                 out.push(',');
             }
             call.complete();

@@ -17,13 +17,13 @@ use crate::chunk::{StreamChunk, TextFrame};
 pub(super) struct Choices {
     is_chat: bool,
     /// The fields of the chunks other than `choices`.
-    beside: Fields,
+    other_fields: Fields,
     choices: Vec<Choice>,
     by_index: HashMap<u64, usize>,
     /// The frame of the last chunk that carried text only, and the JSON-escaped text of such chunks since then.
     /// That text is merged into its choice when another chunk arrives.
     frame: Option<Arc<TextFrame>>,
-    said: String,
+    pending_text: String,
 }
 
 /// One choice so far.
@@ -32,14 +32,14 @@ struct Choice {
     index: u64,
     message: Fields,
     calls: ToolCalls,
-    beside: Fields,
+    other_fields: Fields,
     is_finished: bool,
 }
 
 impl Choices {
     pub(super) fn new(is_chat: bool) -> Self {
-        let (beside, choices, by_index, frame, said) = Default::default();
-        Self { is_chat, beside, choices, by_index, frame, said }
+        let (other_fields, choices, by_index, frame, pending_text) = Default::default();
+        Self { is_chat, other_fields, choices, by_index, frame, pending_text }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -55,7 +55,7 @@ impl Choices {
     pub(super) fn take_text(&mut self, data: &str) -> Option<StreamChunk> {
         let frame = self.frame.as_ref()?;
         let text = frame.text_in(data)?;
-        self.said.push_str(text);
+        self.pending_text.push_str(text);
         Some(StreamChunk::Text { frame: Arc::clone(frame), text: text.to_owned() })
     }
 
@@ -75,7 +75,7 @@ impl Choices {
                     self.merge(part)?;
                 }
             } else {
-                self.merge_beside(name, value)?;
+                self.merge_other_field(name, value)?;
             }
         }
         let Some((frame, text)) = TextFrame::of(data) else {
@@ -88,25 +88,29 @@ impl Choices {
 
     /// Merges the pending text into its choice, which exists since the first chunk of the frame was merged.
     fn settle(&mut self) -> Result<(), TooMany> {
-        let said = std::mem::take(&mut self.said);
-        let Some(frame) = self.frame.take().filter(|_| !said.is_empty()) else { return Ok(()) };
-        let place = self.by_index.get(&frame.index);
-        match place.and_then(|place| self.choices.get_mut(*place)) {
-            Some(choice) => content::merge(&mut choice.message, &format!("\"{said}\"")),
+        let pending_text = std::mem::take(&mut self.pending_text);
+        let Some(frame) = self.frame.take().filter(|_| !pending_text.is_empty()) else {
+            return Ok(());
+        };
+        let position = self.by_index.get(&frame.index);
+        match position.and_then(|position| self.choices.get_mut(*position)) {
+            Some(choice) => content::merge(&mut choice.message, &format!("\"{pending_text}\"")),
             None => Ok(()),
         }
     }
 
     /// Merges a field other than `choices`.
-    fn merge_beside(&mut self, name: &str, value: &str) -> Result<(), TooMany> {
-        match (name, self.beside.get_mut(name)) {
+    fn merge_other_field(&mut self, name: &str, value: &str) -> Result<(), TooMany> {
+        match (name, self.other_fields.get_mut(name)) {
             // Padding that hides the length of the tokens from eavesdroppers; it is not part of the answer.
             ("obfuscation", _) => {}
             // The first chunk counts: a gateway may change its provider in the middle of a stream.
-            ("id" | "object" | "created" | "model", _) => self.beside.set_missing(name, value),
+            ("id" | "object" | "created" | "model", _) => {
+                self.other_fields.set_missing(name, value)
+            }
             // Each usage counts from the beginning, so it replaces the previous one.
             ("usage", Some(_)) if value == "null" => {}
-            ("usage", _) => self.beside.set(name, Node::new(value)),
+            ("usage", _) => self.other_fields.set(name, Node::new(value)),
             // Some servers repeat a list with each chunk, with or without new items at its end.
             (_, Some(Node::List(list))) if value.starts_with('[') => {
                 let rest = inside(value).strip_prefix(list.as_str());
@@ -115,10 +119,10 @@ impl Choices {
                 }) {
                     inside(value).clone_into(list);
                 } else {
-                    self.beside.merge(name, value, Rule::Beside)?;
+                    self.other_fields.merge(name, value, Rule::Beside)?;
                 }
             }
-            (_, _) => self.beside.merge(name, value, Rule::Beside)?,
+            (_, _) => self.other_fields.merge(name, value, Rule::Beside)?,
         }
         Ok(())
     }
@@ -126,8 +130,8 @@ impl Choices {
     fn merge(&mut self, part: &str) -> Result<(), TooMany> {
         let Ok(part) = RawObject::parse(part) else { return Ok(()) };
         let index = index_of(&part).unwrap_or(0);
-        let place = match self.by_index.get(&index) {
-            Some(place) => *place,
+        let position = match self.by_index.get(&index) {
+            Some(position) => *position,
             None if self.choices.len() == MAX_ENTRIES => return Err(TooMany),
             None => {
                 self.by_index.insert(index, self.choices.len());
@@ -135,7 +139,7 @@ impl Choices {
                 self.choices.len() - 1
             }
         };
-        match self.choices.get_mut(place) {
+        match self.choices.get_mut(position) {
             Some(choice) => choice.merge(&part),
             None => Ok(()),
         }
@@ -146,19 +150,19 @@ impl Choices {
         // Fails only if there are too many parts already.
         drop(self.settle());
         let object = if self.is_chat { "\"chat.completion\"" } else { "\"text_completion\"" };
-        match self.beside.text("object").map(|said| said.trim_end_matches(".chunk")) {
-            Some(said) if !said.is_empty() => {
-                let object = Node::Text(said.to_owned());
-                self.beside.set("object", object);
+        match self.other_fields.text("object").map(|name| name.trim_end_matches(".chunk")) {
+            Some(name) if !name.is_empty() => {
+                let object = Node::Text(name.to_owned());
+                self.other_fields.set("object", object);
             }
-            Some(_) | None => self.beside.set("object", Node::Raw(object.to_owned())),
+            Some(_) | None => self.other_fields.set("object", Node::Raw(object.to_owned())),
         }
         self.choices.sort_by_key(|choice| choice.index);
         let mut out = String::from("{");
-        self.beside.write(&mut out);
+        self.other_fields.write(&mut out);
         out.push_str(",\"choices\":[");
-        for (place, choice) in self.choices.into_iter().enumerate() {
-            if place > 0 {
+        for (position, choice) in self.choices.into_iter().enumerate() {
+            if position > 0 {
                 out.push(',');
             }
             choice.write(self.is_chat, &mut out);
@@ -185,12 +189,12 @@ impl Choice {
                 // Some servers send a whole message instead of a delta, some of them after the deltas.
                 "message" if self.is_silent() => self.merge_delta(value)?,
                 "message" => {}
-                "text" => self.beside.merge(name, value, Rule::Delta)?,
+                "text" => self.other_fields.merge(name, value, Rule::Delta)?,
                 "finish_reason" => {
                     self.is_finished |= !is_empty(value);
-                    self.beside.merge(name, value, Rule::Beside)?;
+                    self.other_fields.merge(name, value, Rule::Beside)?;
                 }
-                _ => self.beside.merge(name, value, Rule::Beside)?,
+                _ => self.other_fields.merge(name, value, Rule::Beside)?,
             }
         }
         Ok(())
@@ -227,13 +231,13 @@ impl Choice {
                 self.calls.write(out);
             }
             out.push_str("},");
-        } else if self.beside.get("text").is_none() {
-            self.beside.set("text", Node::Text(String::new()));
+        } else if self.other_fields.get("text").is_none() {
+            self.other_fields.set("text", Node::Text(String::new()));
         }
-        if self.beside.get("finish_reason").is_none() {
-            self.beside.set("finish_reason", Node::Raw("null".to_owned()));
+        if self.other_fields.get("finish_reason").is_none() {
+            self.other_fields.set("finish_reason", Node::Raw("null".to_owned()));
         }
-        self.beside.write(out);
+        self.other_fields.write(out);
         out.push('}');
     }
 }

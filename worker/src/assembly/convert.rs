@@ -38,16 +38,16 @@ fn chat(whole: &RawObject<'_>) -> Option<Vec<String>> {
         .map(|choice| RawObject::parse(choice).ok())
         .collect();
     let choices = choices.filter(|choices| !choices.is_empty())?;
-    let mut said = Vec::new();
+    let mut starts = Vec::new();
     let mut ends = Vec::new();
-    for (place, choice) in choices.iter().enumerate() {
-        let index = place.to_string();
+    for (position, choice) in choices.iter().enumerate() {
+        let index = position.to_string();
         let index = choice.get("index").unwrap_or(&index);
         let mut first = without(choice, "message");
         first.set("index", raw(index));
         first.set("delta", raw(&braced(&delta(&choice.object("message")?)?)));
         first.set("finish_reason", raw("null"));
-        said.push(braced(&first));
+        starts.push(braced(&first));
         let reason = choice.get("finish_reason").filter(|reason| !is_empty(reason));
         let reason = reason.unwrap_or("\"stop\"");
         ends.push(format!(r#"{{"index":{index},"delta":{{}},"finish_reason":{reason}}}"#));
@@ -61,7 +61,7 @@ fn chat(whole: &RawObject<'_>) -> Option<Vec<String>> {
         }
         braced(&fields)
     };
-    Some(vec![chunk(&said, None), chunk(&ends, whole.get("usage"))])
+    Some(vec![chunk(&starts, None), chunk(&ends, whole.get("usage"))])
 }
 
 /// Returns the delta with a whole message. Its tool calls get indexes, which only deltas have.
@@ -100,29 +100,29 @@ fn message(whole: &RawObject<'_>) -> Option<Vec<String>> {
             format!(r#"{{"type":"content_block_delta","index":{index},"delta":{delta}}}"#)
         };
         let block = RawObject::parse(block).ok()?;
-        let mut begun = Fields::of(&block);
+        let mut started = Fields::of(&block);
         let mut deltas = Vec::new();
         for (kind, name) in [("text", "text"), ("thinking", "thinking"), ("signature", "signature")]
         {
             if let Some(value) = block.get(name).filter(|value| value.starts_with('"')) {
-                begun.set(name, raw("\"\""));
+                started.set(name, raw("\"\""));
                 deltas.push(delta(kind, name, value));
             }
         }
         // Deltas carry the input of a tool as JSON within a string.
         if let Some(input) = block.get("input") {
-            begun.set("input", raw("{}"));
+            started.set("input", raw("{}"));
             deltas.push(delta("input_json", "partial_json", RawJson::string(input).as_str()));
         }
-        events.push(block_start(&begun));
+        events.push(block_start(&started));
         events.extend(deltas);
         events.push(format!(r#"{{"type":"content_block_stop","index":{index}}}"#));
     }
-    let said = |name: &str| whole.get(name).unwrap_or("null");
+    let value = |name: &str| whole.get(name).unwrap_or("null");
     events.push(format!(
         r#"{{"type":"message_delta","delta":{{"stop_reason":{},"stop_sequence":{}}},"usage":{}}}"#,
-        said("stop_reason"),
-        said("stop_sequence"),
+        value("stop_reason"),
+        value("stop_sequence"),
         whole.get("usage").unwrap_or("{}"),
     ));
     events.push(r#"{"type":"message_stop"}"#.to_owned());
@@ -132,8 +132,8 @@ fn message(whole: &RawObject<'_>) -> Option<Vec<String>> {
 /// Converts a response: each item of its output with its texts, and the end.
 fn response(whole: &RawObject<'_>, json: &str) -> Option<Vec<String>> {
     let mut events = Vec::new();
-    for (place, item) in items(whole.get("output")?)?.into_iter().enumerate() {
-        output_item(place, item, &mut events)?;
+    for (position, item) in items(whole.get("output")?)?.into_iter().enumerate() {
+        output_item(position, item, &mut events)?;
     }
     let kind = match whole.text("status").as_deref() {
         Some("incomplete") => "incomplete",
@@ -144,23 +144,23 @@ fn response(whole: &RawObject<'_>, json: &str) -> Option<Vec<String>> {
     Some(events)
 }
 
-fn output_item(place: usize, json: &str, events: &mut Vec<String>) -> Option<()> {
+fn output_item(position: usize, json: &str, events: &mut Vec<String>) -> Option<()> {
     let item = RawObject::parse(json).ok()?;
     let id = item.get("id").unwrap_or("\"\"");
-    let about = format!(r#""item_id":{id},"output_index":{place}"#);
-    let mut begun = Fields::of(&item);
-    begun.set("status", raw("\"in_progress\""));
+    let about = format!(r#""item_id":{id},"output_index":{position}"#);
+    let mut started = Fields::of(&item);
+    started.set("status", raw("\"in_progress\""));
     let mut parts = Vec::new();
     match item.text("type").as_deref() {
         Some("message") => {
-            begun.set("content", raw("[]"));
+            started.set("content", raw("[]"));
             for (index, part) in items(item.get("content")?)?.into_iter().enumerate() {
                 let about = format!(r#"{about},"content_index":{index}"#);
                 content_part(&about, part, &mut parts)?;
             }
         }
         Some("function_call") => {
-            begun.set("arguments", raw("\"\""));
+            started.set("arguments", raw("\"\""));
             let arguments = item.get("arguments")?;
             let kind = "response.function_call_arguments";
             let name = item.get("name").unwrap_or("\"\"");
@@ -171,9 +171,11 @@ fn output_item(place: usize, json: &str, events: &mut Vec<String>) -> Option<()>
         Some(_) | None => {}
     }
     let event = |kind: &str, item: &str| {
-        format!(r#"{{"type":"response.output_item.{kind}","output_index":{place},"item":{item}}}"#)
+        format!(
+            r#"{{"type":"response.output_item.{kind}","output_index":{position},"item":{item}}}"#
+        )
     };
-    events.push(event("added", &braced(&begun)));
+    events.push(event("added", &braced(&started)));
     events.extend(parts);
     events.push(event("done", json));
     Some(())
@@ -181,16 +183,16 @@ fn output_item(place: usize, json: &str, events: &mut Vec<String>) -> Option<()>
 
 fn content_part(about: &str, json: &str, events: &mut Vec<String>) -> Option<()> {
     let part = RawObject::parse(json).ok()?;
-    let mut begun = Fields::of(&part);
+    let mut started = Fields::of(&part);
     let (field, kind) = match part.text("type").as_deref() {
         Some("refusal") => ("refusal", "refusal"),
         Some(_) | None => ("text", "output_text"),
     };
-    begun.set(field, raw("\"\""));
+    started.set(field, raw("\"\""));
     let value = part.get(field)?;
     let logprobs = if kind == "refusal" { "" } else { ",\"logprobs\":[]" };
     let event = |kind: &str, more: &str| format!(r#"{{"type":"response.{kind}",{about},{more}}}"#);
-    events.push(event("content_part.added", &format!(r#""part":{}"#, braced(&begun))));
+    events.push(event("content_part.added", &format!(r#""part":{}"#, braced(&started))));
     events.push(event(&format!("{kind}.delta"), &format!(r#""delta":{value}{logprobs}"#)));
     events.push(event(&format!("{kind}.done"), &format!(r#""{field}":{value}{logprobs}"#)));
     events.push(event("content_part.done", &format!(r#""part":{json}"#)));

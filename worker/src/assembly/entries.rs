@@ -8,20 +8,20 @@ use super::node::{MAX_DEPTH, MAX_ENTRIES, Node, Rule, TooMany, index_in};
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     items: Vec<Node>,
-    places: HashMap<u64, usize>,
+    positions: HashMap<u64, usize>,
 }
 
 impl Entries {
     /// Merges `item` into the entry with the same index, or appends it.
     pub(super) fn add(&mut self, item: &str, rule: Rule, depth: usize) -> Result<(), TooMany> {
         let index = index_in(item);
-        let place = index.and_then(|index| self.places.get(&index).copied());
-        if let Some(known) = place.and_then(|place| self.items.get_mut(place)) {
+        let position = index.and_then(|index| self.positions.get(&index).copied());
+        if let Some(known) = position.and_then(|position| self.items.get_mut(position)) {
             return known.merge_below("", item, rule, depth);
         }
         self.push(item)?;
         if let Some(index) = index {
-            self.places.insert(index, self.items.len() - 1);
+            self.positions.insert(index, self.items.len() - 1);
         }
         Ok(())
     }
@@ -51,8 +51,8 @@ impl Entries {
 
     /// Appends the entries as JSON, separated by commas.
     pub(super) fn write(&self, out: &mut String) {
-        for (place, item) in self.items.iter().enumerate() {
-            if place > 0 {
+        for (position, item) in self.items.iter().enumerate() {
+            if position > 0 {
                 out.push(',');
             }
             item.write(out);

@@ -72,8 +72,8 @@ impl Fields {
 
     /// Appends the fields as JSON, without the enclosing braces.
     pub(super) fn write(&self, out: &mut String) {
-        for (place, (name, node)) in self.0.iter().enumerate() {
-            if place > 0 {
+        for (position, (name, node)) in self.0.iter().enumerate() {
+            if position > 0 {
                 out.push(',');
             }
             out.extend(["\"", name, "\":"]);

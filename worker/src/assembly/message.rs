@@ -14,7 +14,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct MessageAccumulator {
     /// The fields other than the content; `None` before the message has started.
-    beside: Option<Fields>,
+    other_fields: Option<Fields>,
     blocks: Vec<Block>,
     by_index: HashMap<u64, usize>,
     is_stopped: bool,
@@ -31,32 +31,33 @@ struct Block {
 
 impl MessageAccumulator {
     pub(super) fn is_empty(&self) -> bool {
-        self.beside.is_none()
+        self.other_fields.is_none()
     }
 
     /// True if the message has stopped or has a stop reason.
     pub(super) fn is_complete(&self) -> bool {
-        let reason = self.beside.as_ref().and_then(|fields| fields.text("stop_reason"));
+        let reason = self.other_fields.as_ref().and_then(|fields| fields.text("stop_reason"));
         !self.is_empty() && (self.is_stopped || reason.is_some_and(|reason| !reason.is_empty()))
     }
 
     /// Merges an event of the type `kind`.
     pub(super) fn take(&mut self, kind: &str, event: &RawObject<'_>) -> Result<(), TooMany> {
-        match (kind, &mut self.beside) {
+        match (kind, &mut self.other_fields) {
             ("message_start", None) => {
-                self.beside = event.object("message").map(|message| Fields::of(&message));
+                self.other_fields = event.object("message").map(|message| Fields::of(&message));
             }
             // Events before the start do not belong to the message.
             (_, None) => {}
             ("content_block_start", Some(_)) => self.begin(event)?,
             ("content_block_delta", Some(_)) => {
                 let index = index_of(event).unwrap_or(0);
-                let block = self.by_index.get(&index).and_then(|place| self.blocks.get_mut(*place));
+                let block =
+                    self.by_index.get(&index).and_then(|position| self.blocks.get_mut(*position));
                 if let (Some(block), Some(delta)) = (block, event.object("delta")) {
                     block.merge(&delta)?;
                 }
             }
-            ("message_delta", Some(beside)) => change(beside, event)?,
+            ("message_delta", Some(other_fields)) => change(other_fields, event)?,
             ("message_stop", Some(_)) => self.is_stopped = true,
             (_, Some(_)) => {}
         }
@@ -67,9 +68,9 @@ impl MessageAccumulator {
         if self.blocks.len() == MAX_ENTRIES {
             return Err(TooMany);
         }
-        let place = self.blocks.len();
-        let index = index_of(event).unwrap_or(place as u64);
-        self.by_index.insert(index, place);
+        let position = self.blocks.len();
+        let index = index_of(event).unwrap_or(position as u64);
+        self.by_index.insert(index, position);
         let fields = Fields::of(&event.object("content_block").unwrap_or_default());
         self.blocks.push(Block { index, fields, input: String::new() });
         Ok(())
@@ -85,35 +86,35 @@ impl MessageAccumulator {
             }
             block.write(&mut content);
         }
-        let mut beside = self.beside.unwrap_or_default();
+        let mut other_fields = self.other_fields.unwrap_or_default();
         // Blocks within the start event come first.
-        match beside.get_mut("content").map(Node::open) {
+        match other_fields.get_mut("content").map(Node::open) {
             Some(Node::List(list)) if !list.is_empty() && !content.is_empty() => {
                 list.push(',');
                 list.push_str(&content);
             }
             Some(Node::List(list)) if !list.is_empty() => {}
-            Some(_) | None => beside.set("content", Node::List(content)),
+            Some(_) | None => other_fields.set("content", Node::List(content)),
         }
         let mut out = String::from("{");
-        beside.write(&mut out);
+        other_fields.write(&mut out);
         out.push('}');
         out
     }
 }
 
 /// Merges a `message_delta`: its totals and reasons replace the previous ones.
-fn change(beside: &mut Fields, event: &RawObject<'_>) -> Result<(), TooMany> {
+fn change(other_fields: &mut Fields, event: &RawObject<'_>) -> Result<(), TooMany> {
     for (name, value) in event.object("delta").unwrap_or_default().iter() {
-        if value != "null" || beside.get(name).is_none() {
-            beside.set(name, Node::Raw(value.to_owned()));
+        if value != "null" || other_fields.get(name).is_none() {
+            other_fields.set(name, Node::Raw(value.to_owned()));
         }
     }
     let other = event.iter().filter(|(name, _)| !matches!(*name, "type" | "delta" | "usage"));
     for (name, value) in other {
-        beside.set(name, Node::Raw(value.to_owned()));
+        other_fields.set(name, Node::Raw(value.to_owned()));
     }
-    match beside.get_mut("usage").map(Node::open) {
+    match other_fields.get_mut("usage").map(Node::open) {
         Some(Node::Object(usage)) => {
             for (name, value) in event.object("usage").unwrap_or_default().iter() {
                 if value != "null" {
@@ -122,7 +123,9 @@ fn change(beside: &mut Fields, event: &RawObject<'_>) -> Result<(), TooMany> {
             }
             Ok(())
         }
-        Some(_) | None => beside.merge("usage", event.get("usage").unwrap_or("null"), Rule::Beside),
+        Some(_) | None => {
+            other_fields.merge("usage", event.get("usage").unwrap_or("null"), Rule::Beside)
+        }
     }
 }
 

@@ -233,22 +233,22 @@ fn an_error_in_a_stream_is_classified() {
 
 #[test]
 fn should_retry_applies_to_job_failures() {
-    let told = |status_code, should_retry| {
+    let advised = |status_code, should_retry| {
         let refusal =
             ErrorResponse { should_retry: Some(should_retry), ..refusal(status_code, "{}") };
         of(&Failure::Refused(Box::new(refusal)))
     };
-    assert_eq!(told(400, true), Cause::RetryAdvised);
-    assert_eq!(told(501, true), Cause::RetryAdvised);
-    assert_eq!(told(500, true), Cause::ServerError);
-    assert_eq!(told(500, false), Cause::RetryDiscouraged);
-    assert_eq!(told(409, false), Cause::RetryDiscouraged);
-    assert_eq!(told(429, false), Cause::RateLimited);
+    assert_eq!(advised(400, true), Cause::RetryAdvised);
+    assert_eq!(advised(501, true), Cause::RetryAdvised);
+    assert_eq!(advised(500, true), Cause::ServerError);
+    assert_eq!(advised(500, false), Cause::RetryDiscouraged);
+    assert_eq!(advised(409, false), Cause::RetryDiscouraged);
+    assert_eq!(advised(429, false), Cause::RateLimited);
     for status in [502, 503, 504] {
-        assert_eq!(told(status, false), Cause::Unavailable, "{status}");
+        assert_eq!(advised(status, false), Cause::Unavailable, "{status}");
     }
-    assert_eq!(told(400, false), Cause::Refused);
-    assert_eq!(told(401, false), Cause::KeyRefused);
+    assert_eq!(advised(400, false), Cause::Refused);
+    assert_eq!(advised(401, false), Cause::KeyRefused);
 }
 
 #[test]
@@ -353,11 +353,11 @@ fn every_owner_has_its_consequence() {
     let mut owners: Vec<&str> = TABLE.iter().map(|(cause, _)| owner(*cause)).collect();
     owners.sort_unstable();
     owners.dedup();
-    let mut told: Vec<&str> =
+    let mut documented: Vec<&str> =
         rows("| owner | then |").iter().filter_map(|row| row.split(" | ").next()).collect();
-    told.iter_mut().for_each(|owner| *owner = owner.trim_start_matches("| "));
-    told.sort_unstable();
-    assert_eq!(told, owners);
+    documented.iter_mut().for_each(|owner| *owner = owner.trim_start_matches("| "));
+    documented.sort_unstable();
+    assert_eq!(documented, owners);
 }
 
 #[test]

@@ -48,8 +48,8 @@ pub(super) async fn read(
             Err(no_answer(NoAnswer::WebPage(title(&page).and_then(clean))))
         }
         BodyKind::Text => {
-            let words = clean(&body.beginning(start, secrets).await).unwrap_or_default();
-            Err(no_answer(NoAnswer::Unreadable(format!("text that is not JSON: {words}"))))
+            let text = clean(&body.beginning(start, secrets).await).unwrap_or_default();
+            Err(no_answer(NoAnswer::Unreadable(format!("text that is not JSON: {text}"))))
         }
         // The caller assembles the events of a stream that was not requested.
         BodyKind::Events => {

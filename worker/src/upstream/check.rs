@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 8 << 20;
 
 /// Longest quotation from an upstream, in characters.
-const MAX_WORDS: usize = 200;
+const MAX_QUOTED_CHARS: usize = 200;
 
 /// The result of `GET {base}/models`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,14 +91,14 @@ fn other_prefix(prefix: &str) -> String {
 }
 
 async fn probe(client: &UpstreamClient, base: &Address) -> Probe {
-    let asked = async {
+    let probing = async {
         match client.get(base, "/v1/models").send().await {
             Ok(response) => read(response, &client.secrets).await,
             Err(error) => Probe::Unreachable(hidden(root_cause(&error), &client.secrets)),
         }
     };
     let silent = || Probe::Unreachable(format!("no answer within {} s", TIMEOUT.as_secs()));
-    timeout(TIMEOUT, asked).await.unwrap_or_else(|_| silent())
+    timeout(TIMEOUT, probing).await.unwrap_or_else(|_| silent())
 }
 
 async fn read(response: Response, secrets: &[UpstreamSecret]) -> Probe {
@@ -114,7 +114,7 @@ async fn read(response: Response, secrets: &[UpstreamSecret]) -> Probe {
         Err(why) => return Probe::Unreachable(why),
     };
     if !status.is_success() {
-        return Probe::Status(status, short(words(&body), secrets));
+        return Probe::Status(status, short(error_message(&body), secrets));
     }
     match serde_json::from_slice(&body) {
         Err(_) => Probe::NoApi(short(kind, secrets)),
@@ -135,17 +135,17 @@ async fn body(response: Response) -> Result<Vec<u8>, String> {
 }
 
 /// Returns the message of an error in any of the usual envelopes; empty if there is none.
-fn words(body: &[u8]) -> String {
+fn error_message(body: &[u8]) -> String {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let places = ["/error/message", "/message", "/error", "/detail", "/0/error/message"];
-    let found = places.iter().find_map(|place| json.pointer(place)?.as_str());
+    let paths = ["/error/message", "/message", "/error", "/detail", "/0/error/message"];
+    let found = paths.iter().find_map(|path| json.pointer(path)?.as_str());
     found.unwrap_or_default().to_owned()
 }
 
-/// Returns at most [`MAX_WORDS`] characters of `text`, on one line and masked for `secrets`.
+/// Returns at most [`MAX_QUOTED_CHARS`] characters of `text`, on one line and masked for `secrets`.
 fn short(text: String, secrets: &[UpstreamSecret]) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
-    hidden(text, secrets).trim().chars().take(MAX_WORDS).map(clean).collect()
+    hidden(text, secrets).trim().chars().take(MAX_QUOTED_CHARS).map(clean).collect()
 }
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use std::time::Duration;
 use causeway_queue::RawJson;
 use serde_json::{Map, Value};
 
-use self::names::{is_budget_name, is_budget_words, status_of_name, status_of_number};
+use self::names::{is_budget_message, is_budget_name, status_of_name, status_of_number};
 
 /// Most bytes of an error that are read; the rest is dropped.
 pub(crate) const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// Most characters of the upstream's message that are kept.
-pub(crate) const MAX_WORDS: usize = 1000;
+pub(crate) const MAX_MESSAGE_CHARS: usize = 1000;
 
 /// Most names and objects that are read of one error: enough for every known form.
 const MAX_NAMES: usize = 32;
@@ -37,8 +37,8 @@ pub(crate) struct ErrorBody {
     param: Option<String>,
     /// The delay that it names for the next call.
     pub(crate) retry_after: Option<Duration>,
-    /// The upstream's message, at most [`MAX_WORDS`] characters.
-    pub(crate) words: Option<String>,
+    /// The upstream's message, at most [`MAX_MESSAGE_CHARS`] characters.
+    pub(crate) message: Option<String>,
 }
 
 impl ErrorBody {
@@ -57,8 +57,8 @@ impl ErrorBody {
         if let Some(value) = repair::parse(text) {
             return Self::of_value(&value);
         }
-        let words = if is_markup(text) { title(text) } else { Some(text) };
-        Self { words: words.and_then(clean), ..Self::default() }
+        let message = if is_markup(text) { title(text) } else { Some(text) };
+        Self { message: message.and_then(clean), ..Self::default() }
     }
 
     fn of_value(value: &Value) -> Self {
@@ -68,8 +68,9 @@ impl ErrorBody {
         for object in &objects {
             body.add(object);
         }
-        if body.words.is_none() {
-            body.words = objects.iter().find_map(|object| said(object, &SHORT_WORD_FIELDS));
+        if body.message.is_none() {
+            body.message =
+                objects.iter().find_map(|object| message_in(object, &FALLBACK_MESSAGE_FIELDS));
         }
         body
     }
@@ -89,7 +90,7 @@ impl ErrorBody {
         let param = || object.get("param")?.as_str().map(str::to_owned);
         self.param = self.param.take().or_else(param);
         self.retry_after = self.retry_after.or_else(|| named_time(object));
-        self.words = self.words.take().or_else(|| words(object));
+        self.message = self.message.take().or_else(|| message_of(object));
     }
 
     /// Returns the HTTP status that the error states: by a number, else by a name.
@@ -118,19 +119,19 @@ impl ErrorBody {
         if self.names.iter().any(|name| is_budget_name(name)) {
             return true;
         }
-        let words = self.words.as_deref().unwrap_or_default().to_lowercase();
+        let message = self.message.as_deref().unwrap_or_default().to_lowercase();
         match status {
             Some(402) => true,
-            Some(403 | 429) => self.retry_after.is_none() && is_budget_words(&words),
+            Some(403 | 429) => self.retry_after.is_none() && is_budget_message(&message),
             // Validation errors quote the request, so only the beginning of the message counts.
-            Some(_) | None => words.starts_with("your credit balance is too low"),
+            Some(_) | None => message.starts_with("your credit balance is too low"),
         }
     }
 
     /// True if its message begins with one of `beginnings`, which must be in lower case.
     pub(crate) fn begins_with(&self, beginnings: &[&str]) -> bool {
-        let words = self.words.as_deref().unwrap_or_default().to_lowercase();
-        beginnings.iter().any(|beginning| words.starts_with(beginning))
+        let message = self.message.as_deref().unwrap_or_default().to_lowercase();
+        beginnings.iter().any(|beginning| message.starts_with(beginning))
     }
 }
 
@@ -143,7 +144,7 @@ const NUMBER_FIELDS: [&str; 7] =
     ["code", "status_code", "statusCode", "status", "http_code", "http_status", "error_code"];
 
 /// Fields with a message for people, the most specific first.
-const WORD_FIELDS: [&str; 8] = [
+const MESSAGE_FIELDS: [&str; 8] = [
     "message",
     "error_message",
     "msg",
@@ -155,7 +156,7 @@ const WORD_FIELDS: [&str; 8] = [
 ];
 
 /// Fields with less specific messages: read only if no object has a better one.
-const SHORT_WORD_FIELDS: [&str; 2] = ["title", "reason"];
+const FALLBACK_MESSAGE_FIELDS: [&str; 2] = ["title", "reason"];
 
 /// Collects the objects that may describe the error, the innermost first.
 fn collect<'a>(value: &'a Value, depth: usize, objects: &mut Vec<&'a Map<String, Value>>) {
@@ -186,18 +187,18 @@ fn number(value: &Value) -> Option<u64> {
 }
 
 /// Returns the message in the first of `fields` that has one.
-fn said(object: &Map<String, Value>, fields: &[&str]) -> Option<String> {
+fn message_in(object: &Map<String, Value>, fields: &[&str]) -> Option<String> {
     fields.iter().find_map(|field| clean(object.get(*field)?.as_str()?))
 }
 
-fn words(object: &Map<String, Value>) -> Option<String> {
+fn message_of(object: &Map<String, Value>) -> Option<String> {
     let listed = || clean(object.get("errors")?.get(0)?.as_str()?);
-    let said = said(object, &WORD_FIELDS).or_else(listed)?;
+    let own_message = message_in(object, &MESSAGE_FIELDS).or_else(listed)?;
     // OpenRouter's own message is "Provider returned error"; the provider's message is in `metadata.raw`.
     let raw = object.get("metadata").and_then(|metadata| metadata.get("raw")?.as_str());
     match raw.and_then(clean) {
-        Some(raw) => clean(&format!("{said}: {raw}")),
-        None => Some(said),
+        Some(raw) => clean(&format!("{own_message}: {raw}")),
+        None => Some(own_message),
     }
 }
 
@@ -226,7 +227,7 @@ pub(crate) fn title(page: &str) -> Option<&str> {
     page.get(from..to).map(str::trim).filter(|title| !title.is_empty())
 }
 
-/// Returns `text` on one line, without control characters, at most [`MAX_WORDS`] characters; `None` if it is empty.
+/// Returns `text` on one line, without control characters, at most [`MAX_MESSAGE_CHARS`] characters; `None` if it is empty.
 pub(crate) fn clean(text: &str) -> Option<String> {
     let mut line = String::new();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
@@ -236,11 +237,11 @@ pub(crate) fn clean(text: &str) -> Option<String> {
         }
         line.push_str(word);
         // A character has at most four bytes, so the line is long enough.
-        if line.len() > 4 * MAX_WORDS {
+        if line.len() > 4 * MAX_MESSAGE_CHARS {
             break;
         }
     }
-    let cut = line.char_indices().nth(MAX_WORDS).map_or(line.len(), |(at, _)| at);
+    let cut = line.char_indices().nth(MAX_MESSAGE_CHARS).map_or(line.len(), |(at, _)| at);
     line.truncate(cut);
     (!line.is_empty()).then_some(line)
 }

@@ -20,16 +20,17 @@ pub(super) fn hidden_in_body(text: String, secrets: &[UpstreamSecret]) -> String
     let forms: Vec<String> =
         long(secrets).flat_map(|secret| [secret.to_owned(), in_json(secret)]).collect();
     let mut text = forms.iter().fold(text, |text, form| text.replace(form, MASK));
-    if let Some(begun) = forms.iter().filter_map(|form| begun_at_end(&text, form)).max() {
-        text.truncate(text.len() - begun);
+    if let Some(prefix) = forms.iter().filter_map(|form| cut_secret_len(&text, form)).max() {
+        text.truncate(text.len() - prefix);
         text.push_str(MASK);
     }
     text
 }
 
 /// Returns the number of bytes of `secret` at the end of `text`, if they are too many for an ordinary word.
-fn begun_at_end(text: &str, secret: &str) -> Option<usize> {
-    let is_there = |bytes: &usize| secret.get(..*bytes).is_some_and(|begun| text.ends_with(begun));
+fn cut_secret_len(text: &str, secret: &str) -> Option<usize> {
+    let is_there =
+        |bytes: &usize| secret.get(..*bytes).is_some_and(|prefix| text.ends_with(prefix));
     (SHORTEST..secret.len()).rev().find(is_there)
 }
 
@@ -97,15 +98,15 @@ mod tests {
     use super::*;
     use crate::upstream::{Address, ErrorResponse};
 
-    fn said(text: &str) -> RawJson {
+    fn raw(text: &str) -> RawJson {
         RawJson::parse(text.to_owned()).unwrap()
     }
 
     #[test]
     fn an_echoed_key_is_masked() {
         let key = [UpstreamSecret::new("sk-12345678")];
-        let failure = Failure::InStream(said(r#"{"error":"Incorrect API key: sk-12345678."}"#));
-        let wanted = Failure::InStream(said(r#"{"error":"Incorrect API key: ***."}"#));
+        let failure = Failure::InStream(raw(r#"{"error":"Incorrect API key: sk-12345678."}"#));
+        let wanted = Failure::InStream(raw(r#"{"error":"Incorrect API key: ***."}"#));
         assert_eq!(masked(failure, &key), wanted);
         let failure = Failure::Cut("a word".to_owned());
         assert_eq!(masked(failure.clone(), &[UpstreamSecret::new("a")]), failure);
@@ -131,15 +132,15 @@ mod tests {
         let text =
             r#"{"a":"pa\"ss-w pa%22ss-w","b":"Query/1 Query%2F1","c":"Basic bWU6cGEic3Mtdw=="}"#;
         let wanted = r#"{"a":"*** ***","b":"*** ***","c":"Basic ***"}"#;
-        let failure = masked(Failure::InStream(said(text)), address.secrets());
-        assert_eq!(failure, Failure::InStream(said(wanted)));
-        let failure = masked(Failure::InStream(said("[12345678]")), address.secrets());
+        let failure = masked(Failure::InStream(raw(text)), address.secrets());
+        assert_eq!(failure, Failure::InStream(raw(wanted)));
+        let failure = masked(Failure::InStream(raw("[12345678]")), address.secrets());
         assert_eq!(failure, Failure::InStream(RawJson::string("[***]")));
     }
 
     #[test]
     fn a_code_is_masked() {
-        let body = said(r#"{"error":{"code":"no key SK-12345678"}}"#);
+        let body = raw(r#"{"error":{"code":"no key SK-12345678"}}"#);
         let code = ErrorBody::read(&body).code();
         let refusal = ErrorResponse { status_code: 401, code, body, ..ErrorResponse::default() };
         let failure =

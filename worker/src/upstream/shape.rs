@@ -115,10 +115,10 @@ fn of_object(object: &RawObject<'_>, endpoint: Endpoint) -> BodyShape {
         Endpoint::Other => (true, ""),
     };
     // These fields mean an error only if the object is not an answer.
-    let words = ["message", "detail", "errors", "msg", "code"];
+    let fields = ["message", "detail", "errors", "msg", "code"];
     match fits {
         true => BodyShape::Answer,
-        false if words.into_iter().any(|name| says(object, name)) => BodyShape::Error,
+        false if fields.into_iter().any(|name| says(object, name)) => BodyShape::Error,
         false => BodyShape::Other(format!("JSON without the {what} of this endpoint")),
     }
 }

@@ -205,8 +205,8 @@ impl SimulatedUpstream {
         });
         match failure {
             Some(0) => {
-                let said = "simulated: too many requests";
-                return refuse(429, Some(mix.retry_after), said, "rate_limit_exceeded");
+                let message = "simulated: too many requests";
+                return refuse(429, Some(mix.retry_after), message, "rate_limit_exceeded");
             }
             Some(1) => return refuse(500, None, "simulated: server error", "server_error"),
             _ => {}

@@ -8,12 +8,12 @@ fn calls(lists: &[&str]) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let message = message(&deltas);
     let calls = message["tool_calls"].as_array().unwrap();
-    let said = calls.iter().map(|call| {
+    let texts = calls.iter().map(|call| {
         assert_eq!((&call["type"], call.get("index")), (&json!("function"), None));
         let function = &call["function"];
         (text(&call["id"]), text(&function["name"]), text(&function["arguments"]))
     });
-    said.collect()
+    texts.collect()
 }
 
 fn wanted(calls: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
@@ -151,7 +151,7 @@ const ROWS: [Row; 14] = [
 
 #[test]
 fn calls_are_separated() {
-    for (name, lists, said) in ROWS {
-        assert_eq!(calls(lists), wanted(said), "{name}");
+    for (name, lists, texts) in ROWS {
+        assert_eq!(calls(lists), wanted(texts), "{name}");
     }
 }

@@ -86,13 +86,13 @@ fn all_forms_of_errors_are_recognized() {
     ] {
         let mut assembly = Assembly::new(CHAT, MAX);
         let failed = assembly.take(StreamEvent { name, data });
-        let said = RawJson::parse(data.to_owned()).unwrap();
-        assert_eq!(failed.unwrap_err(), Failure::InStream(said), "{data}");
+        let body = RawJson::parse(data.to_owned()).unwrap();
+        assert_eq!(failed.unwrap_err(), Failure::InStream(body), "{data}");
     }
     let named = |data| Assembly::new(CHAT, MAX).take(StreamEvent { name: "error", data });
-    let said = |json: &str| Failure::InStream(RawJson::parse(json.to_owned()).unwrap());
-    assert_eq!(named("out of memory").unwrap_err(), said(r#"{"error":"out of memory"}"#));
-    assert_eq!(named("").unwrap_err(), said(r#"{"error":""}"#));
+    let body = |json: &str| Failure::InStream(RawJson::parse(json.to_owned()).unwrap());
+    assert_eq!(named("out of memory").unwrap_err(), body(r#"{"error":"out of memory"}"#));
+    assert_eq!(named("").unwrap_err(), body(r#"{"error":""}"#));
 }
 
 #[test]

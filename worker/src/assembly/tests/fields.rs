@@ -151,8 +151,8 @@ fn surrogate_halves_are_joined() {
 #[test]
 fn the_last_event_holds_the_response() {
     let last = r#"{"type":"response.completed","response":{"id":"r","n":1e400}}"#;
-    let begun = r#"{"type":"response.created"}"#;
-    assert_eq!(assembled(RESPONSES, &[begun, last]).unwrap(), r#"{"id":"r","n":1e400}"#);
+    let first = r#"{"type":"response.created"}"#;
+    assert_eq!(assembled(RESPONSES, &[first, last]).unwrap(), r#"{"id":"r","n":1e400}"#);
 }
 
 #[test]

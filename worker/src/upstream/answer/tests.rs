@@ -47,13 +47,13 @@ async fn serve(answer: Vec<u8>) -> (String, JoinSet<String>) {
     let mut server = JoinSet::new();
     server.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut asked = Vec::new();
-        while !asked.ends_with(b"{}") {
-            assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0);
+        let mut received = Vec::new();
+        while !received.ends_with(b"{}") {
+            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
         }
         // A client that has read enough closes the connection.
         drop(stream.write_all(&answer).await);
-        String::from_utf8(asked).unwrap()
+        String::from_utf8(received).unwrap()
     });
     (base, server)
 }
@@ -350,18 +350,18 @@ async fn a_compressed_stream_is_not_delayed() {
     // The encoder is flushed after the first event, and the stream stays open.
     let (base, mut server) = open_stream().await;
     let upstream = OpenAi::new(UpstreamClient::of(&base, None), &CallTimeouts::default());
-    let (sender, mut heard) = tokio::sync::mpsc::channel(1);
-    struct Told(tokio::sync::mpsc::Sender<String>);
-    impl Sink for Told {
+    let (sender, mut first_event) = tokio::sync::mpsc::channel(1);
+    struct NotifyingSink(tokio::sync::mpsc::Sender<String>);
+    impl Sink for NotifyingSink {
         fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
             self.0.try_send(event.data.to_owned()).unwrap();
             Ok(ControlFlow::Continue(()))
         }
     }
-    let mut told = Told(sender);
-    let call = upstream.call(call_to(CHAT, true, Share::default()), &mut told);
+    let mut sink = NotifyingSink(sender);
+    let call = upstream.call(call_to(CHAT, true, Share::default()), &mut sink);
     let first = tokio::select! {
-        heard = heard.recv() => heard,
+        first_event = first_event.recv() => first_event,
         ended = call => panic!("it ended: {ended:?}"),
     };
     assert_eq!(first.as_deref(), Some("1"));
@@ -376,9 +376,9 @@ async fn open_stream() -> (String, JoinSet<()>) {
     let mut server = JoinSet::new();
     server.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut asked = Vec::new();
-        while !asked.ends_with(b"{}") {
-            assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0);
+        let mut received = Vec::new();
+        while !received.ends_with(b"{}") {
+            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
         }
         let head =
             "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-type: text/event-stream\r\n\r\n";
@@ -427,6 +427,6 @@ async fn requests_accept_no_compression() {
     let (base, mut server) = serve(typed("application/json", COMPLETION)).await;
     let upstream = OpenAi::new(UpstreamClient::of(&base, None), &CallTimeouts::default());
     upstream.call(call_to(CHAT, false, Share::default()), &mut Events::default()).await.unwrap();
-    let asked = server.join_next().await.unwrap().unwrap();
-    assert!(asked.contains("accept-encoding: identity\r\n"), "{asked}");
+    let received = server.join_next().await.unwrap().unwrap();
+    assert!(received.contains("accept-encoding: identity\r\n"), "{received}");
 }

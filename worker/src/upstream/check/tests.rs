@@ -59,17 +59,17 @@ async fn an_upstream_with_its_models_is_good() {
 #[tokio::test]
 async fn missing_models_are_named() {
     let answers = [("/v1/models", "200 OK", "application/json", LIST)];
-    let said = verdict(&answers, "/v1", &["one", "three"]).await;
-    assert_eq!(said, "wrong: it does not list three; it lists one, models/two");
+    let result = verdict(&answers, "/v1", &["one", "three"]).await;
+    assert_eq!(result, "wrong: it does not list three; it lists one, models/two");
 }
 
 #[tokio::test]
 async fn a_base_without_v1_is_corrected() {
     for (status, body) in [("200 OK", LIST), ("401 Unauthorized", "{}")] {
         let answers = [("/v1/models", status, "application/json", body)];
-        let said = verdict(&answers, "", &[]).await;
+        let result = verdict(&answers, "", &[]).await;
         assert_eq!(
-            said,
+            result,
             "wrong: there is no API at http://127.0.0.1:PORT, but at http://127.0.0.1:PORT/v1: set \
              `upstream` to that"
         );
@@ -92,14 +92,20 @@ async fn wrong_and_missing_keys_differ() {
     let (port, _tasks) =
         server(&[("/v1/models", "401 Unauthorized", "application/json", body)]).await;
     let address = format!("http://127.0.0.1:{port}/v1");
-    let said = UpstreamClient::of(&address, Some("sk-12345")).check(&[]).await.to_string();
-    assert!(said.contains("401 Unauthorized (Incorrect API key ***): the key is not"), "{said}");
-    let said = UpstreamClient::of(&address, None).check(&[]).await.to_string();
-    assert!(said.contains("it requires a key"), "{said}");
+    let result = UpstreamClient::of(&address, Some("sk-12345")).check(&[]).await.to_string();
+    assert!(
+        result.contains("401 Unauthorized (Incorrect API key ***): the key is not"),
+        "{result}"
+    );
+    let result = UpstreamClient::of(&address, None).check(&[]).await.to_string();
+    assert!(result.contains("it requires a key"), "{result}");
     let (port, _tasks) = server(&[("/v1/models", "403 Forbidden", "application/json", "{}")]).await;
-    let said =
+    let result =
         UpstreamClient::of(&format!("http://127.0.0.1:{port}/v1"), Some("k")).check(&[]).await;
-    assert!(said.to_string().contains("cannot tell: it answers GET /models with 403"), "{said}");
+    assert!(
+        result.to_string().contains("cannot tell: it answers GET /models with 403"),
+        "{result}"
+    );
 }
 
 #[tokio::test]
@@ -112,8 +118,8 @@ async fn a_missing_list_is_inconclusive() {
 #[tokio::test]
 async fn a_redirect_names_its_target_without_secrets() {
     let head = "301 Moved\r\nlocation: https://me:secret@h.example/v1/models?key=secret";
-    let said = verdict(&[("/v1/models", head, "text/html", "")], "/v1", &[]).await;
-    assert!(said.contains("301 Moved Permanently to https://h.example/v1/models,"), "{said}");
+    let result = verdict(&[("/v1/models", head, "text/html", "")], "/v1", &[]).await;
+    assert!(result.contains("301 Moved Permanently to https://h.example/v1/models,"), "{result}");
 }
 
 #[tokio::test]
@@ -122,8 +128,8 @@ async fn a_key_in_a_cut_message_is_masked() {
     let (port, _tasks) =
         server(&[("/v1/models", "401 Unauthorized", "application/json", &body)]).await;
     let client = UpstreamClient::of(&format!("http://127.0.0.1:{port}/v1"), Some("sk-12345678"));
-    let said = client.check(&[]).await.to_string();
-    assert!(said.contains("xxx***") && !said.contains("sk-"), "{said}");
+    let result = client.check(&[]).await.to_string();
+    assert!(result.contains("xxx***") && !result.contains("sk-"), "{result}");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ impl CheckResult {
     }
 
     pub(super) fn of(client: &UpstreamClient, probe: Probe, models: &[String]) -> Self {
-        let said = probe.to_string();
+        let finding = probe.to_string();
         match probe {
             Probe::Models(listed) => {
                 let has = |model: &str| listed.iter().any(|listed| is_named(&listed.id, model));
@@ -40,36 +40,36 @@ impl CheckResult {
                 let ids: Vec<&str> = listed.iter().map(|listed| listed.id.as_str()).collect();
                 Self::Wrong(format!("it does not list {}; it lists {}", some(&missing), some(&ids)))
             }
-            Probe::Unreachable(why) => Self::Wrong(format!("{said}{}", advice(&why))),
+            Probe::Unreachable(why) => Self::Wrong(format!("{finding}{}", advice(&why))),
             Probe::Redirect(..) => Self::Wrong(format!(
-                "{said}, and redirects are not followed: set `upstream` to the base of that URL"
+                "{finding}, and redirects are not followed: set `upstream` to the base of that URL"
             )),
-            Probe::NoApi(_) => {
-                Self::Wrong(format!("{said}: set `upstream` to where its API begins, often …/v1"))
-            }
-            Probe::OtherJson => Self::Unknown(said),
-            Probe::Status(status, _) => of_status(client, status, said),
+            Probe::NoApi(_) => Self::Wrong(format!(
+                "{finding}: set `upstream` to where its API begins, often …/v1"
+            )),
+            Probe::OtherJson => Self::Unknown(finding),
+            Probe::Status(status, _) => of_status(client, status, finding),
         }
     }
 }
 
-fn of_status(client: &UpstreamClient, status: StatusCode, said: String) -> CheckResult {
+fn of_status(client: &UpstreamClient, status: StatusCode, finding: String) -> CheckResult {
     match status {
-        StatusCode::UNAUTHORIZED if client.has_credentials() => {
-            CheckResult::Wrong(format!("{said}: the key is not the right one; see `api_key_env`"))
-        }
+        StatusCode::UNAUTHORIZED if client.has_credentials() => CheckResult::Wrong(format!(
+            "{finding}: the key is not the right one; see `api_key_env`"
+        )),
         // Some keys may call models but not list them.
         StatusCode::FORBIDDEN if client.has_credentials() => CheckResult::Unknown(format!(
-            "{said}: the key may not list models, or is not the right one"
+            "{finding}: the key may not list models, or is not the right one"
         )),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CheckResult::Wrong(format!(
-            "{said}: it requires a key; name the variable that holds it in `api_key_env`"
+            "{finding}: it requires a key; name the variable that holds it in `api_key_env`"
         )),
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => CheckResult::Wrong(format!(
-            "{said}: the proxy requires credentials; write http://user:password@host:port"
+            "{finding}: the proxy requires credentials; write http://user:password@host:port"
         )),
-        status if status.is_server_error() => CheckResult::Wrong(said),
-        _ => CheckResult::Unknown(format!("{said}, which says nothing of its other endpoints")),
+        status if status.is_server_error() => CheckResult::Wrong(finding),
+        _ => CheckResult::Unknown(format!("{finding}, which says nothing of its other endpoints")),
     }
 }
 
@@ -96,11 +96,11 @@ impl fmt::Display for Probe {
         match self {
             Self::Models(models) => write!(f, "it lists {} models", models.len()),
             Self::Unreachable(why) => write!(f, "it cannot be reached: {why}"),
-            Self::Status(status, words) if words.is_empty() => {
+            Self::Status(status, message) if message.is_empty() => {
                 write!(f, "it answers GET /models with {status}")
             }
-            Self::Status(status, words) => {
-                write!(f, "it answers GET /models with {status} ({words})")
+            Self::Status(status, message) => {
+                write!(f, "it answers GET /models with {status} ({message})")
             }
             Self::Redirect(status, target) => {
                 write!(f, "it answers GET /models with {status} to {target}")

@@ -21,12 +21,12 @@ async fn forwarded(answer: &[u8]) -> (Result<ForwardedAnswer, ForwardFailure>, S
     let (mut server, answer) = (JoinSet::new(), answer.to_vec());
     server.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut asked = Vec::new();
-        while !asked.ends_with(b"--b--") {
-            assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0);
+        let mut received = Vec::new();
+        while !received.ends_with(b"--b--") {
+            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
         }
         stream.write_all(&answer).await.unwrap();
-        String::from_utf8(asked).unwrap().to_lowercase()
+        String::from_utf8(received).unwrap().to_lowercase()
     });
     let upstream =
         OpenAi::new(UpstreamClient::of(&base, Some("sk-12345678")), &CallTimeouts::default());
@@ -54,13 +54,13 @@ async fn body(forwarded: ForwardedAnswer) -> io::Result<Vec<u8>> {
 async fn an_answer_of_any_kind_passes() {
     let answer =
         b"HTTP/1.1 200 OK\r\ncontent-type: audio/mpeg\r\ncontent-length: 3\r\n\r\n\x00\xff\x01";
-    let (forwarded, asked) = forwarded(answer).await;
+    let (forwarded, received) = forwarded(answer).await;
     let forwarded = forwarded.unwrap();
     assert_eq!(forwarded.content_type.as_ref().unwrap(), "audio/mpeg");
     assert_eq!(body(forwarded).await.unwrap(), b"\x00\xff\x01");
-    assert!(asked.starts_with("post /v1/audio/transcriptions "), "{asked}");
-    assert!(asked.contains("content-type: multipart/form-data; boundary=b"), "{asked}");
-    assert!(asked.contains("authorization: bearer sk-12345678"), "{asked}");
+    assert!(received.starts_with("post /v1/audio/transcriptions "), "{received}");
+    assert!(received.contains("content-type: multipart/form-data; boundary=b"), "{received}");
+    assert!(received.contains("authorization: bearer sk-12345678"), "{received}");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ const BUDGET_NAMES: [&str; 18] = [
 ];
 
 /// Phrases about an exhausted budget, in lower case.
-const BUDGET_WORDS: [&str; 14] = [
+const BUDGET_PHRASES: [&str; 14] = [
     "exceeded your current quota",
     "no credit",
     "out of credit",
@@ -50,9 +50,9 @@ pub(super) fn is_budget_name(name: &str) -> bool {
     BUDGET_NAMES.contains(&name)
 }
 
-/// True for a message about an exhausted budget; `words` must be in lower case.
-pub(super) fn is_budget_words(words: &str) -> bool {
-    BUDGET_WORDS.iter().any(|budget| words.contains(budget))
+/// True for a message about an exhausted budget; `message` must be in lower case.
+pub(super) fn is_budget_message(message: &str) -> bool {
+    BUDGET_PHRASES.iter().any(|phrase| message.contains(phrase))
 }
 
 /// Returns the HTTP status for a number in an error. `FastChat`'s codes have five digits; its 403xx mean faults of

@@ -69,9 +69,9 @@ const SHAPES: [Row; 36] = [
 
 #[test]
 fn every_form_yields_status_and_message() {
-    for (text, status, words) in SHAPES {
+    for (text, status, message) in SHAPES {
         let body = read(text);
-        assert_eq!((body.status(), body.words.as_deref()), (status, words), "{text}");
+        assert_eq!((body.status(), body.message.as_deref()), (status, message), "{text}");
     }
 }
 
@@ -128,7 +128,7 @@ fn a_cut_error_is_parsed() {
     for text in rows {
         let body = read(text);
         assert_eq!(
-            (body.status(), body.words.as_deref()),
+            (body.status(), body.message.as_deref()),
             (Some(400), Some("too long: ab")),
             "{text}"
         );
@@ -136,19 +136,19 @@ fn a_cut_error_is_parsed() {
     let huge = format!(r#"{{"error":{{"code":400,"message":"{}"}}}}"#, "ä".repeat(MAX_ERROR_BYTES));
     let body = read(&huge);
     assert_eq!(body.status(), Some(400));
-    assert_eq!(body.words.unwrap().chars().count(), MAX_WORDS);
+    assert_eq!(body.message.unwrap().chars().count(), MAX_MESSAGE_CHARS);
 }
 
 #[test]
 fn deeply_nested_json_is_plain_text() {
     let open = |depth: usize| read(&format!(r#"{{"message":"m",{}"#, "[".repeat(depth)));
-    assert_eq!(open(100).words.as_deref(), Some("m"));
-    assert_ne!(open(200).words.as_deref(), Some("m"));
+    assert_eq!(open(100).message.as_deref(), Some("m"));
+    assert_ne!(open(200).message.as_deref(), Some("m"));
 }
 
 #[test]
 fn messages_are_cut_between_characters() {
-    assert_eq!(clean(&"ü".repeat(3 * MAX_WORDS)), Some("ü".repeat(MAX_WORDS)));
+    assert_eq!(clean(&"ü".repeat(3 * MAX_MESSAGE_CHARS)), Some("ü".repeat(MAX_MESSAGE_CHARS)));
     assert_eq!(clean(" \n\u{1b}[2J\u{0} "), Some("[2J".to_owned()));
     assert_eq!(beginning("aü", 2), "a");
 }

@@ -26,7 +26,7 @@ pub(super) fn response(body: &[u8], name: &str) -> Result<Vec<u8>, Failure> {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let mut output = Vec::new();
-    let id = |kind, place| item_id(kind, name, &chat_fields, place);
+    let id = |kind, position| item_id(kind, name, &chat_fields, position);
     if let Some(text) = reasoning(&message) {
         output.push(reasoning_item(&id("rs", output.len()), text, true));
     }
@@ -36,9 +36,9 @@ pub(super) fn response(body: &[u8], name: &str) -> Result<Vec<u8>, Failure> {
     let mut calls = ToolCalls::default();
     let list = message.get("tool_calls").unwrap_or("null");
     calls.merge(list).map_err(|_| broken("it has too many tool calls"))?;
-    for place in 0..calls.len() {
+    for position in 0..calls.len() {
         let id = id("fc", output.len());
-        output.push(call_item(&id, &calls.texts(place), true));
+        output.push(call_item(&id, &calls.texts(position), true));
     }
     Ok(whole(&chat_fields, choice.get("finish_reason"), &output).1.into_bytes())
 }
@@ -55,23 +55,23 @@ pub(super) fn whole(
         Some(_) | None => None,
     };
     let status = if reason.is_some() { "incomplete" } else { "completed" };
-    let said = |name: &str| chat_fields.get(name).map_or("null", String::as_str);
+    let value = |name: &str| chat_fields.get(name).map_or("null", String::as_str);
     let details = reason.map(|reason| format!(r#"{{"reason":"{reason}"}}"#));
-    let usage = RawObject::parse(said("usage")).ok().map(|counts| usage(&counts));
+    let usage = RawObject::parse(value("usage")).ok().map(|counts| usage(&counts));
     let null = || "null".to_owned();
     let mut fields = vec![
-        field("id", said("id")),
+        field("id", value("id")),
         field("object", "\"response\""),
-        field("created_at", said("created")),
-        field("model", said("model")),
+        field("created_at", value("created")),
+        field("model", value("model")),
         field("output", &format!("[{}]", output.join(","))),
         field("error", "null"),
         field("status", &format!("\"{status}\"")),
         field("incomplete_details", &details.unwrap_or_else(null)),
         field("usage", &usage.unwrap_or_else(null)),
     ];
-    if said("service_tier") != "null" {
-        fields.push(field("service_tier", said("service_tier")));
+    if value("service_tier") != "null" {
+        fields.push(field("service_tier", value("service_tier")));
     }
     (status, format!("{{{}}}", fields.join(",")))
 }
@@ -127,10 +127,10 @@ pub(super) fn reasoning<'a>(message: &RawObject<'a>) -> Option<&'a str> {
 
 /// Returns the id of an item. The API finds the item by it: `name` is that of its response. The mark of a simulated
 /// chat is repeated in it.
-pub(super) fn item_id(kind: &str, name: &str, chat_fields: &ChatFields, place: usize) -> String {
+pub(super) fn item_id(kind: &str, name: &str, chat_fields: &ChatFields, position: usize) -> String {
     let is_simulated = chat_fields.get("id").is_some_and(|id| id.contains(SIMULATED_ID));
     let mark = if is_simulated { SIMULATED_ID } else { "" };
-    format!("{kind}{mark}_{name}_{place}")
+    format!("{kind}{mark}_{name}_{position}")
 }
 
 /// Returns reasoning as an item of the output; its text is JSON-escaped. It is represented as a summary, the only form

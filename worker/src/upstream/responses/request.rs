@@ -25,8 +25,8 @@ pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
     let body = String::from_utf8_lossy(body);
     let request =
         RawObject::parse(&body).map_err(|error| format!("the body is not an object: {error}"))?;
-    let said = |name: &str| request.get(name).filter(|value| *value != "null");
-    if let Some(name) = IMPOSSIBLE.iter().find(|name| said(name).is_some()) {
+    let given = |name: &str| request.get(name).filter(|value| *value != "null");
+    if let Some(name) = IMPOSSIBLE.iter().find(|name| given(name).is_some()) {
         return Err(beyond(name));
     }
     let mut fields: Vec<(&str, String)> = Vec::new();
@@ -43,16 +43,16 @@ pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
                 let name = choice.get("name").unwrap_or("null");
                 format!(r#"{{"type":"function","function":{{"name":{name}}}}}"#)
             }
-            ("stream_options", _) if said("stream") == Some("true") => continue,
+            ("stream_options", _) if given("stream") == Some("true") => continue,
             _ => value.to_owned(),
         };
         fields.push((name, value));
     }
     fields.push(("messages", messages(&request)?));
-    let below = |name: &str, field: &str| RawObject::parse(said(name)?).ok()?.get(field);
+    let below = |name: &str, field: &str| RawObject::parse(given(name)?).ok()?.get(field);
     let placed = [
-        ("max_tokens", said("max_output_tokens").or_else(|| said("max_tokens"))),
-        ("reasoning_effort", below("reasoning", "effort").or_else(|| said("reasoning_effort"))),
+        ("max_tokens", given("max_output_tokens").or_else(|| given("max_tokens"))),
+        ("reasoning_effort", below("reasoning", "effort").or_else(|| given("reasoning_effort"))),
     ];
     for (name, value) in placed {
         fields.extend(value.filter(|value| *value != "null").map(|value| (name, value.to_owned())));
@@ -60,7 +60,7 @@ pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
     let format = below("text", "format").filter(|format| *format != "null");
     fields.extend(format.map(|format| ("response_format", format_of_chat(format))));
     // Without this option a stream has no usage, and the response needs one.
-    if said("stream") == Some("true") {
+    if given("stream") == Some("true") {
         fields.push(("stream_options", r#"{"include_usage":true}"#.to_owned()));
     }
     let fields: Vec<String> = fields.iter().map(|(name, value)| field(name, value)).collect();

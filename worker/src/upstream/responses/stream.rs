@@ -120,18 +120,18 @@ impl EventTranslator {
             return Err(Failure::Cut("the stream ended before the answer was complete".to_owned()));
         }
         self.close_text();
-        for place in 0..self.items.len() {
-            if let Some(Item::Call(call)) = self.items.get(place) {
-                let said = self.calls.texts(*call);
-                let (about, name, arguments) = (self.about(place), said.name, said.arguments);
+        for position in 0..self.items.len() {
+            if let Some(Item::Call(call)) = self.items.get(position) {
+                let texts = self.calls.texts(*call);
+                let (about, name, arguments) = (self.about(position), texts.name, texts.arguments);
                 self.events.push(format!(
                     r#"{{"type":"response.function_call_arguments.done",{about},"name":"{name}","arguments":"{arguments}"}}"#
                 ));
-                self.push_item("done", place, true);
+                self.push_item("done", position, true);
             }
         }
         let output: Vec<String> =
-            (0..self.items.len()).map(|place| self.item(place, true)).collect();
+            (0..self.items.len()).map(|position| self.item(position, true)).collect();
         let (status, response) = whole(&self.chat_fields, self.finish_reason.as_deref(), &output);
         self.events.push(format!(r#"{{"type":"response.{status}","response":{response}}}"#));
         Ok(self.events)
@@ -142,15 +142,15 @@ impl EventTranslator {
         if !continues {
             self.close_text();
             self.items.push(Item::Text { kind, text: String::new(), is_open: true });
-            let place = self.items.len() - 1;
-            self.push_item("added", place, false);
-            self.push_part("added", kind, place, "");
+            let position = self.items.len() - 1;
+            self.push_item("added", position, false);
+            self.push_part("added", kind, position, "");
         }
-        let place = self.items.len() - 1;
+        let position = self.items.len() - 1;
         if let Some(Item::Text { text, .. }) = self.items.last_mut() {
             text.push_str(more);
         }
-        self.push_text("delta", kind, place, &format!(r#""delta":"{more}""#));
+        self.push_text("delta", kind, position, &format!(r#""delta":"{more}""#));
     }
 
     fn add_call(&mut self, part: &str) -> Result<(), TooMany> {
@@ -162,11 +162,11 @@ impl EventTranslator {
             self.push_item("added", self.items.len() - 1, false);
         }
         let of_call = |item: &Item| matches!(item, Item::Call(other) if *other == call);
-        let place = self.items.iter().position(of_call).unwrap_or_default();
+        let position = self.items.iter().position(of_call).unwrap_or_default();
         let more = RawObject::parse(part).ok().and_then(|part| part.object("function"));
         let more = more.as_ref().and_then(|function| raw_text(function.get("arguments")?));
         if let Some(more) = more.filter(|more| !more.is_empty()) {
-            let about = self.about(place);
+            let about = self.about(position);
             self.events.push(format!(
                 r#"{{"type":"response.function_call_arguments.delta",{about},"delta":"{more}"}}"#
             ));
@@ -180,53 +180,53 @@ impl EventTranslator {
         if !std::mem::take(is_open) {
             return;
         }
-        let (kind, text, place) = (*kind, text.clone(), self.items.len() - 1);
-        self.push_text("done", kind, place, &format!(r#""text":"{text}""#));
-        self.push_part("done", kind, place, &text);
-        self.push_item("done", place, true);
+        let (kind, text, position) = (*kind, text.clone(), self.items.len() - 1);
+        self.push_text("done", kind, position, &format!(r#""text":"{text}""#));
+        self.push_part("done", kind, position, &text);
+        self.push_item("done", position, true);
     }
 
     /// Adds the event that an item was added or is done.
-    fn push_item(&mut self, what: &str, place: usize, is_complete: bool) {
-        let item = self.item(place, is_complete);
+    fn push_item(&mut self, what: &str, position: usize, is_complete: bool) {
+        let item = self.item(position, is_complete);
         self.events.push(format!(
-            r#"{{"type":"response.output_item.{what}","output_index":{place},"item":{item}}}"#
+            r#"{{"type":"response.output_item.{what}","output_index":{position},"item":{item}}}"#
         ));
     }
 
     /// Adds the event that the part of a text was added or is done.
-    fn push_part(&mut self, what: &str, kind: TextKind, place: usize, text: &str) {
+    fn push_part(&mut self, what: &str, kind: TextKind, position: usize, text: &str) {
         let ([name, _], (index, _)) = (kind.events(), kind.fields());
-        let (about, part) = (self.about(place), kind.part(text));
+        let (about, part) = (self.about(position), kind.part(text));
         self.events
             .push(format!(r#"{{"type":"response.{name}.{what}",{about},{index},"part":{part}}}"#));
     }
 
     /// Adds an event of a text.
-    fn push_text(&mut self, what: &str, kind: TextKind, place: usize, more: &str) {
+    fn push_text(&mut self, what: &str, kind: TextKind, position: usize, more: &str) {
         let ([_, name], (index, rest)) = (kind.events(), kind.fields());
-        let about = self.about(place);
+        let about = self.about(position);
         self.events
             .push(format!(r#"{{"type":"response.{name}.{what}",{about},{index},{more}{rest}}}"#));
     }
 
     /// Returns the fields that identify the item of an event.
-    fn about(&self, place: usize) -> String {
-        format!(r#""item_id":"{}","output_index":{place}"#, self.id(place))
+    fn about(&self, position: usize) -> String {
+        format!(r#""item_id":"{}","output_index":{position}"#, self.id(position))
     }
 
-    fn id(&self, place: usize) -> String {
-        let kind = match self.items.get(place) {
+    fn id(&self, position: usize) -> String {
+        let kind = match self.items.get(position) {
             Some(Item::Call(_)) => "fc",
             Some(Item::Text { kind: TextKind::Reasoning, .. }) => "rs",
             Some(Item::Text { kind: TextKind::Message, .. }) | None => "msg",
         };
-        item_id(kind, &self.name, &self.chat_fields, place)
+        item_id(kind, &self.name, &self.chat_fields, position)
     }
 
-    fn item(&self, place: usize, is_complete: bool) -> String {
-        let id = self.id(place);
-        match self.items.get(place) {
+    fn item(&self, position: usize, is_complete: bool) -> String {
+        let id = self.id(position);
+        match self.items.get(position) {
             Some(Item::Call(call)) => call_item(&id, &self.calls.texts(*call), is_complete),
             Some(Item::Text { kind: TextKind::Message, text, .. }) => {
                 message_item(&id, text, is_complete)

@@ -6,13 +6,13 @@ use super::*;
 #[derive(Debug)]
 struct ChatOnly {
     says: Vec<Value>,
-    asked: std::sync::Mutex<Vec<(String, Value)>>,
+    requests: std::sync::Mutex<Vec<(String, Value)>>,
 }
 
 #[derive(Debug, Default)]
-struct Heard(Vec<Value>);
+struct CollectedEvents(Vec<Value>);
 
-impl Sink for Heard {
+impl Sink for CollectedEvents {
     fn event(&mut self, event: StreamEvent<'_>) -> Result<ControlFlow<()>, Failure> {
         self.0.push(serde_json::from_str(event.data).unwrap());
         Ok(ControlFlow::Continue(()))
@@ -23,7 +23,7 @@ impl Sink for Heard {
 impl Upstream for ChatOnly {
     async fn call(&self, call: Call, sink: &mut dyn Sink) -> Result<Answer, Failure> {
         let body = serde_json::from_slice(&call.body).unwrap();
-        self.asked.lock().unwrap().push((call.url.clone(), body));
+        self.requests.lock().unwrap().push((call.url.clone(), body));
         assert_eq!(call.id.ends_with("-chat"), call.url == CHAT, "each request has its own name");
         if call.url == CHAT {
             sink.simulated();
@@ -63,13 +63,13 @@ async fn answered(
     says: &[Value],
     body: &Value,
 ) -> (Result<Value, Failure>, Vec<Value>, Vec<(String, Value)>) {
-    let chat = Arc::new(ChatOnly { says: says.to_vec(), asked: std::sync::Mutex::default() });
+    let chat = Arc::new(ChatOnly { says: says.to_vec(), requests: std::sync::Mutex::default() });
     let upstream = WithResponses::new(Arc::clone(&chat) as Arc<dyn Upstream>);
-    let mut heard = Heard::default();
-    let answer = upstream.call(call(body), &mut heard).await;
+    let mut events = CollectedEvents::default();
+    let answer = upstream.call(call(body), &mut events).await;
     let answer = answer.map(|answer| serde_json::from_slice(&answer.body).unwrap_or(Value::Null));
-    let asked = chat.asked.lock().unwrap().clone();
-    (answer, heard.0, asked)
+    let requests = chat.requests.lock().unwrap().clone();
+    (answer, events.0, requests)
 }
 
 /// A sink that records the mark of a simulated answer.
@@ -94,7 +94,7 @@ async fn a_simulated_chat_marks_its_response() {
     for stream in [false, true] {
         let says = vec![json!({ "id": "c", "model": "m", "choices": [choice] })];
         let upstream =
-            WithResponses::new(Arc::new(ChatOnly { says, asked: std::sync::Mutex::default() }));
+            WithResponses::new(Arc::new(ChatOnly { says, requests: std::sync::Mutex::default() }));
         let body = json!({ "model": "m", "input": "hi", "stream": stream });
         let mut mark = Mark::default();
         upstream.call(call(&body), &mut mark).await.unwrap();
@@ -110,12 +110,12 @@ async fn a_chat_answer_becomes_a_response() {
     let body = json!({ "model": "m", "instructions": "be short", "ignore_eos": true, "max_output_tokens": 9,
         "input": [{ "role": "developer", "content": "d" },
             { "role": "user", "content": [{ "type": "input_text", "text": "hi" }] }] });
-    let (answer, _, asked) = answered(&[says], &body).await;
-    assert_eq!(asked[0].0, RESPONSES);
+    let (answer, _, requests) = answered(&[says], &body).await;
+    assert_eq!(requests[0].0, RESPONSES);
     let chat = json!({ "model": "m", "ignore_eos": true, "max_tokens": 9, "messages": [
         { "role": "system", "content": "be short" }, { "role": "system", "content": "d" },
         { "role": "user", "content": "hi" }] });
-    assert_eq!(asked[1], (CHAT.to_owned(), chat));
+    assert_eq!(requests[1], (CHAT.to_owned(), chat));
     let response = answer.unwrap();
     assert_eq!(response["status"], "incomplete");
     assert_eq!(response["incomplete_details"]["reason"], "max_output_tokens");
@@ -137,11 +137,11 @@ async fn chunks_become_events_in_order() {
         chunk(json!({}), json!("tool_calls")),
         json!({ "choices": [], "usage": { "prompt_tokens": 1, "completion_tokens": 2 } }),
     ];
-    let (answer, heard, asked) =
+    let (answer, events, requests) =
         answered(&says, &json!({ "model": "m", "input": "hi", "stream": true })).await;
     answer.unwrap();
-    assert_eq!(asked[1].1["stream_options"]["include_usage"], true);
-    let kinds: Vec<&str> = heard.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(requests[1].1["stream_options"]["include_usage"], true);
+    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     let expected = [
         "output_item.added",
         "content_part.added",
@@ -157,7 +157,7 @@ async fn chunks_become_events_in_order() {
         "completed",
     ];
     assert_eq!(kinds, expected.map(|kind| format!("response.{kind}")));
-    let response = &heard.last().unwrap()["response"];
+    let response = &events.last().unwrap()["response"];
     assert_eq!(response["output"][0]["content"][0]["text"], "Hello");
     assert_eq!(response["output"][1]["arguments"], "{}");
     assert_eq!(response["output"][1]["call_id"], "t");
@@ -183,12 +183,12 @@ async fn parallel_calls_are_separated() {
         chunk(json!([call("", "h", "{}")])),
         json!({ "choices": [{ "delta": {}, "finish_reason": "tool_calls" }] }),
     ];
-    let (answer, heard, _) = answered(&says, &json!({ "input": "hi", "stream": true })).await;
+    let (answer, events, _) = answered(&says, &json!({ "input": "hi", "stream": true })).await;
     answer.unwrap();
-    let last = &heard.last().unwrap()["response"];
+    let last = &events.last().unwrap()["response"];
     let wanted = [["a", "f", "{1}"], ["b", "g", "{2}"], ["call_1_2", "h", "{}"]];
     assert_eq!(calls(last), wanted);
-    let done = heard.iter().filter(|event| event["type"] == "response.output_item.done");
+    let done = events.iter().filter(|event| event["type"] == "response.output_item.done");
     assert_eq!(done.count(), 3);
 }
 
@@ -218,9 +218,9 @@ async fn an_unrequested_stream_becomes_a_response() {
         json!({ "id": "c", "choices": [{ "delta": { "content": "Hel" } }] }),
         json!({ "choices": [{ "delta": { "content": "lo" }, "finish_reason": "stop" }] }),
     ];
-    let (answer, heard, _) = answered(&says, &json!({ "input": "hi" })).await;
+    let (answer, events, _) = answered(&says, &json!({ "input": "hi" })).await;
     assert_eq!(answer.unwrap()["output"][0]["content"][0]["text"], "Hello");
-    assert!(heard.is_empty());
+    assert!(events.is_empty());
 }
 
 #[tokio::test]
@@ -284,14 +284,14 @@ fn images_and_files_are_translated() {
         { "type": "image_url", "image_url": { "url": "https://h/i.png" } },
         { "type": "file", "file": { "filename": "a.pdf", "file_data": "data:application/pdf;base64,AA==" } },
     ]);
-    let said = messages(&json!([{ "role": "user", "content": parts }]));
-    assert_eq!(said, json!([{ "role": "user", "content": wanted }]));
+    let translated = messages(&json!([{ "role": "user", "content": parts }]));
+    assert_eq!(translated, json!([{ "role": "user", "content": wanted }]));
 }
 
 #[test]
 fn an_assistants_turn_is_one_message() {
     let call = |id: &str| json!({ "type": "function_call", "call_id": id, "name": "f", "arguments": "{}" });
-    let said = messages(&json!([
+    let translated = messages(&json!([
         { "role": "user", "content": "hi" },
         { "type": "reasoning", "id": "rs_1", "summary": [{ "type": "summary_text", "text": "hm" }] },
         { "type": "message", "role": "assistant", "content": [{ "type": "output_text", "text": "let me see" }] },
@@ -311,7 +311,7 @@ fn an_assistants_turn_is_one_message() {
         { "role": "tool", "tool_call_id": "b", "content": "2" },
         { "role": "assistant", "content": "done" },
     ]);
-    assert_eq!(said, wanted);
+    assert_eq!(translated, wanted);
 }
 
 #[tokio::test]
@@ -336,9 +336,9 @@ async fn reasoning_streams_before_the_text() {
         chunk(json!({ "content": "Hello" })),
         json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] }),
     ];
-    let (answer, heard, _) = answered(&says, &json!({ "input": "hi", "stream": true })).await;
+    let (answer, events, _) = answered(&says, &json!({ "input": "hi", "stream": true })).await;
     answer.unwrap();
-    let kinds: Vec<&str> = heard.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     let expected = [
         "output_item.added",
         "reasoning_summary_part.added",
@@ -356,18 +356,18 @@ async fn reasoning_streams_before_the_text() {
         "completed",
     ];
     assert_eq!(kinds, expected.map(|kind| format!("response.{kind}")));
-    assert_eq!(heard[4]["text"], "hm");
-    let output = &heard.last().unwrap()["response"]["output"];
+    assert_eq!(events[4]["text"], "hm");
+    let output = &events.last().unwrap()["response"]["output"];
     assert_eq!((&output[0]["type"], &output[1]["type"]), (&json!("reasoning"), &json!("message")));
 }
 
 #[tokio::test]
 async fn continued_responses_are_never_translated() {
     let body = json!({ "model": "m", "input": "x", "previous_response_id": "resp_1" });
-    let (answer, _, asked) = answered(&[], &body).await;
+    let (answer, _, requests) = answered(&[], &body).await;
     let Err(Failure::Refused(refusal)) = answer else { panic!("{answer:?}") };
     assert_eq!(refusal.status_code, 404);
-    assert_eq!(asked.len(), 1);
+    assert_eq!(requests.len(), 1);
 }
 
 #[test]
@@ -384,8 +384,8 @@ fn a_missing_conversation_is_no_missing_route() {
 
 #[tokio::test]
 async fn a_stream_without_its_end_is_cut() {
-    let begun = json!({ "choices": [{ "delta": { "content": "Hel" } }] });
+    let first = json!({ "choices": [{ "delta": { "content": "Hel" } }] });
     let (answer, ..) =
-        answered(&[begun, Value::Null], &json!({ "input": "hi", "stream": true })).await;
+        answered(&[first, Value::Null], &json!({ "input": "hi", "stream": true })).await;
     assert!(matches!(answer, Err(Failure::Cut(_))));
 }

@@ -46,12 +46,12 @@ async fn receiver(answer: &'static str) -> (u16, JoinSet<String>) {
     let mut server = JoinSet::new();
     server.spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        let mut asked = Vec::new();
-        while !asked.ends_with(b"{\"a\":1}") {
-            assert_ne!(stream.read_buf(&mut asked).await.unwrap(), 0);
+        let mut received = Vec::new();
+        while !received.ends_with(b"{\"a\":1}") {
+            assert_ne!(stream.read_buf(&mut received).await.unwrap(), 0);
         }
         stream.write_all(answer.as_bytes()).await.unwrap();
-        String::from_utf8(asked).unwrap()
+        String::from_utf8(received).unwrap()
     });
     (port, server)
 }
@@ -67,12 +67,13 @@ async fn deliver(answer: &'static str, host: &str) -> (Result<Answer, Failure>, 
 #[tokio::test]
 async fn an_event_is_sent_signed() {
     for host in ["127.0.0.1", "localhost"] {
-        let (answered, asked) = deliver("HTTP/1.1 204 No Content\r\n\r\n{\"usage\":1}", host).await;
+        let (answered, received) =
+            deliver("HTTP/1.1 204 No Content\r\n\r\n{\"usage\":1}", host).await;
         assert_eq!(answered, Ok(Answer { status_code: 204, body: Bytes::new() }));
-        assert!(asked.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{asked}");
+        assert!(received.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{received}");
         let header = |name: &str| {
-            let line = asked.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
-            line.unwrap_or_else(|| panic!("no {name} in {asked}")).to_owned()
+            let line = received.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+            line.unwrap_or_else(|| panic!("no {name} in {received}")).to_owned()
         };
         assert_eq!(header("webhook-id"), "evt_1");
         assert_eq!(header("content-type"), "application/json");
