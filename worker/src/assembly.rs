@@ -104,8 +104,10 @@ impl Assembly {
         }
     }
 
+    /// Merges the object of an event into the answer.
     fn merge(&mut self, data: &str, name: &str, object: &RawObject<'_>) -> Result<Taken, TooMany> {
         let chunk = Some(StreamChunk::other(data));
+        // Some servers name the type in the `event` field only.
         let kind = object.text("type").unwrap_or_else(|| name.to_owned());
         match &mut self.kind {
             Accumulator::Choices(choices) => {

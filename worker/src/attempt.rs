@@ -79,8 +79,10 @@ pub(crate) async fn run(
     if lease.keeps_events {
         context.emitter.flush(&buffer).await;
     }
+    // `Err(None)`: the deadline has passed.
     let (outcome, usage) = match ended {
         Ok(called) => conclude(context, &lease, called),
+        // The store would refuse the settlement: another attempt may hold the job already.
         Err(Some(Interrupt::Lost)) => {
             tracing::warn!(job.id = %lease.key.job, "the lease is lost; the call was dropped");
             return None;
@@ -189,6 +191,7 @@ async fn call(
     let answered = timeout(total, context.upstream.call(call, &mut stream)).await;
     let answer = answered.unwrap_or_else(|_| Err(timeout_failure(memory, total)));
     if let Err(Failure::Exhausted(_)) = answer {
+        // The permit stays taken meanwhile, which reduces the load that exhausted the resource.
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
     read(lease, answer?, stream).await
@@ -214,6 +217,7 @@ async fn read(lease: &Lease, answer: Answer, stream: CallSink<'_>) -> CallResult
         stream.progress.tokens.store(answer.body.len() as u64 / 4, Relaxed);
         on_body(answer.body.len(), move || whole(&answer)).await?
     };
+    // Only jobs of a conversation with memory add a turn to it.
     let turn = lease.spec.memory.as_ref().and_then(|_| turn(&lease.body, &response.body));
     Ok((Output { response: Some(response), usage, ..Output::default() }, turn))
 }
@@ -310,6 +314,7 @@ fn failed(context: &AttemptContext, lease: &Lease, failure: &Failure) -> Outcome
         url: &lease.spec.url,
         target: context.upstream.target(&lease.spec.url),
     };
+    // One random number for both: the delay of a retry, and that of a cool-down in the store.
     let unit = rand::random::<f64>();
     let verdict = context.rules.judge(failure, &attempt, unit);
     let AttemptError { code, message, status_code, .. } = verdict.error.clone();

@@ -59,6 +59,7 @@ impl TextFrame {
     /// Returns the text of a chunk that has this frame.
     pub(crate) fn text_in<'a>(&self, data: &'a str) -> Option<&'a str> {
         let text = data.strip_prefix(self.front.as_str())?.strip_suffix(self.back.as_str())?;
+        // The text may contain a quote that ends it early: then the chunk has other fields.
         is_plain(text.as_bytes()).then_some(text)
     }
 }

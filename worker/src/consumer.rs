@@ -112,6 +112,7 @@ impl Consumer {
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(shard = %self.shard, %error, "the store does not answer; running calls continue");
                     }
+                    // The settlements stay in `pending`, and the next iteration sends them again.
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSE.1);
                 }
@@ -160,6 +161,7 @@ impl Consumer {
             tracing::warn!(shard = %self.shard, lost, "settlements came after their leases were lost");
         }
         metrics::histogram!("causeway_step_settled").record(as_f64(settling));
+        // A full batch suggests that more jobs are ready.
         let may_claim_more = max > 0 && step.leases.len() == max;
         let poll_at = self.start_claimed(attempts, step, room);
         Ok(Iteration { poll_at, may_claim_more })
@@ -214,6 +216,7 @@ impl Consumer {
         refused_until: &mut Option<Instant>,
     ) {
         let until = Instant::now() + delay;
+        // Calls that run at the time of the refusal are refused as well, with nearly the same end.
         let is_known = refused_until.is_some_and(|known| until < known + LONG_WAIT);
         if delay <= LONG_WAIT || is_known {
             return;
@@ -294,6 +297,7 @@ impl Consumer {
     ) {
         loop {
             let is_draining = self.stop.is_draining();
+            // Without room a wake-up would claim a job that has to be handed back.
             let has_room = !is_draining && self.permits.available_permits() > 0;
             if has_room && wait.is_empty() {
                 wait.spawn(self.woken());

@@ -36,6 +36,7 @@ fn refused(refusal: &ErrorResponse, delay: Duration) -> Disposition {
     match (refusal.status_code, refusal.retry_after) {
         // 410 Gone: the receiver wants no more events.
         (410, _) => Disposition::Fatal,
+        // The receiver's own delay counts only if it is longer: the schedule bounds the number of attempts.
         (429 | 503, Some(after)) => Disposition::Retry(Some(after.max(delay))),
         (_, _) => Disposition::Retry(Some(delay)),
     }

@@ -108,6 +108,7 @@ pub(crate) fn outcome(
         Disposition::Upstream { at_once: true, after } => (Fault::Certain, after),
         Disposition::Upstream { at_once: false, after } => (Fault::Upstream, after),
         Disposition::Unclear(after) => (Fault::Unclear, after),
+        // The remaining failures concern the job or the worker only, so the store need not judge them.
         Disposition::Retry(after) if attempt.number < attempt.max => {
             return Outcome::Retry { delay: after.unwrap_or_default().max(backoff), error };
         }

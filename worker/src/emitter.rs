@@ -173,6 +173,7 @@ impl Emitter {
         sleep_until(next).await;
     }
 
+    /// Stores the chunks of `buffers`. It retries until the store answers: events must not get lost or out of order.
     async fn store(&self, buffers: Vec<Arc<EventBuffer>>) {
         let mut emissions: Vec<Emission> =
             buffers.iter().flat_map(|buffer| buffer.drain()).collect();
@@ -189,6 +190,7 @@ impl Emitter {
                 }
             }
         };
+        // The store refuses events of a lease that is no longer valid.
         let lost: HashSet<LeaseKey> = lost.into_iter().collect();
         for buffer in buffers {
             if lost.contains(&buffer.lease) {

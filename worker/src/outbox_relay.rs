@@ -79,6 +79,7 @@ impl OutboxRelay {
             while let Ok(shard) = self.notifications.try_recv() {
                 shards.insert(shard);
             }
+            // Concurrently: a shard on a slow node must not delay the others.
             join_all(shards.iter().map(|shard| self.relay_all(shard))).await;
         }
     }
@@ -110,6 +111,7 @@ impl OutboxRelay {
             return Ok(0);
         }
         let jobs = self.jobs(&entries).await?;
+        // By tenant: the limit of queued deliveries is per tenant, and a full one must not reject the others.
         let (mut done, mut by_tenant) = (Vec::new(), BTreeMap::<TenantId, Deliveries>::new());
         for (entry, job) in entries.into_iter().zip(&jobs) {
             match self.delivery(&entry, job.as_ref()) {

@@ -80,6 +80,7 @@ impl Presence {
                 () = self.stop.draining(), if !is_draining => {}
                 () = finished.cancelled() => return self.leave().await,
             }
+            // A worker that does not claim must not look alive: operators act on the list of workers.
             if self.health.is_alive(STALL_LIMIT) {
                 self.step().await;
             }

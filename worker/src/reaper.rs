@@ -23,6 +23,7 @@ impl Reaper {
         let mut reconciled = Instant::now();
         loop {
             ticks.tick().await;
+            // Former shards are included: workers die there, too.
             let shards = self.queue.known_shards();
             join_all(shards.iter().map(|shard| self.step(shard))).await;
             if reconciled.elapsed() >= self.reconcile_every {

@@ -34,6 +34,7 @@ impl Schedule {
 
     /// Returns the delay after attempt `attempt` (from 1); `unit` is a random number in [0, 1).
     pub(crate) fn delay(self, attempt: u32, unit: f64) -> Duration {
+        // Attempts after the last step keep its delay.
         let step = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
         let steps = STEPS[step.min(STEPS.len() - 1)];
         (self.base * steps).mul_f64(1.0 - JITTER * unit.clamp(0.0, 1.0))

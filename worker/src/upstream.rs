@@ -87,7 +87,7 @@ pub struct StreamEvent<'a> {
 }
 
 impl<'a> StreamEvent<'a> {
-    /// An event without a name.
+    /// Returns an event without a name.
     #[must_use]
     pub fn unnamed(data: &'a str) -> Self {
         Self { name: "", data }

@@ -128,6 +128,7 @@ fn response_status(status: Status, output: Option<&Output>) -> &'static str {
     match status {
         Status::Cancelled => "cancelled",
         Status::Failed | Status::Expired => "failed",
+        // Only ended jobs have events; the other statuses are treated as success.
         Status::Queued | Status::Scheduled | Status::Running | Status::Succeeded => {
             let response = output.and_then(|output| output.response.as_ref());
             let stored = response.and_then(|response| response.body.read::<StoredResponse>().ok());

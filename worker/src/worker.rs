@@ -130,6 +130,7 @@ impl Worker {
         lanes.filter(|lane| self.upstreams.contains_key(lane)).cloned().collect()
     }
 
+    /// Runs all loops until the consumers have ended. The other loops end when they are dropped.
     async fn work(&self, stop: &Stop, running: Arc<Running>) -> Drained {
         let (webhook_shards, notifications) = mpsc::channel(outbox_relay::MAX_NOTIFICATIONS);
         let mut loops = Loops::new(self, stop, Arc::clone(&running), webhook_shards);
@@ -147,6 +148,7 @@ impl Worker {
         loops.background_tasks.spawn(reaper.run());
         let relay = OutboxRelay { queue: self.queue.clone(), notifications };
         loops.background_tasks.spawn(relay.run());
+        // A capacity of one: the search pauses until the previous list was handled.
         let (found, mut former) = mpsc::channel(1);
         // If the channel is full, the next discovery finds the same shards.
         let found = move |shards| drop(found.try_send(shards));
@@ -243,6 +245,7 @@ impl<'a> Loops<'a> {
             return;
         }
         let pool = if is_of_deliveries(&shard.lane) { &self.deliveries } else { &self.calls };
+        // The consumers of the pool divide its permits by this number.
         pool.shards.fetch_add(1, Ordering::Relaxed);
         let emitter = Arc::new(Emitter::new(
             queue.clone(),
@@ -296,6 +299,7 @@ async fn drain(settings: &WorkerSettings, running: &Running, stop: &Stop) -> usi
         () = stop.at_once() => {}
     }
     let left = running.len();
+    // An attempt that is interrupted as released is handed back, so another worker continues at once.
     running.interrupt_all(Interrupt::Released);
     left
 }

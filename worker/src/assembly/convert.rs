@@ -144,6 +144,7 @@ fn response(whole: &RawObject<'_>, json: &str) -> Option<Vec<String>> {
     Some(events)
 }
 
+/// Converts one item of the output: its start without content, its parts, and its end.
 fn output_item(position: usize, json: &str, events: &mut Vec<String>) -> Option<()> {
     let item = RawObject::parse(json).ok()?;
     let id = item.get("id").unwrap_or("\"\"");
@@ -181,6 +182,7 @@ fn output_item(position: usize, json: &str, events: &mut Vec<String>) -> Option<
     Some(())
 }
 
+/// Converts one part of a message: its start without text, the text as one delta, and its end.
 fn content_part(about: &str, json: &str, events: &mut Vec<String>) -> Option<()> {
     let part = RawObject::parse(json).ok()?;
     let mut started = Fields::of(&part);

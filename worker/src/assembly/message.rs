@@ -134,6 +134,7 @@ impl Block {
         for (name, value) in delta.iter() {
             match name {
                 "type" => {}
+                // The escaped JSON is only joined here; `write` decodes and completes it once.
                 "partial_json" => self.input.push_str(raw_text(value).unwrap_or_default()),
                 // A signature comes whole, so it replaces the empty one of the block's start.
                 "signature" => self.fields.set(name, Node::Raw(value.to_owned())),

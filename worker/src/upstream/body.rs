@@ -157,6 +157,7 @@ pub(super) fn unsent(error: &reqwest::Error) -> Failure {
         Failure::ConnectTimeout
     } else if error.is_connect() {
         Failure::Connect(why)
+    // The peer answered with another protocol, such as TLS or an SSH banner.
     } else if why.starts_with("invalid HTTP") {
         let what = NoAnswer::Unreadable(format!("no HTTP ({why})"));
         Failure::NoAnswer { status_code: None, what }

@@ -136,6 +136,7 @@ impl UpstreamClient {
         Ok(response)
     }
 
+    /// Returns the request of `call`. Headers of the job replace those of the worker.
     fn post(&self, call: &Call) -> RequestBuilder {
         let mut request = self.client.post(self.address.join(&call.url)).body(call.body.clone());
         let own = [
@@ -221,6 +222,7 @@ pub(super) fn bounded(builder: ClientBuilder) -> ClientBuilder {
     builder
 }
 
+/// Returns the authentication headers. They are marked as sensitive, so HTTP logs do not show them.
 fn credentials(settings: &UpstreamSettings) -> Result<HeaderMap, InvalidUpstream> {
     let secret = |text: &str| {
         let mut value = HeaderValue::from_str(text).map_err(|_| InvalidUpstream::Key)?;

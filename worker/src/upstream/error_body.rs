@@ -192,6 +192,7 @@ fn message_in(object: &Map<String, Value>, fields: &[&str]) -> Option<String> {
 }
 
 fn message_of(object: &Map<String, Value>) -> Option<String> {
+    // Some servers list plain messages under `errors`.
     let listed = || clean(object.get("errors")?.get(0)?.as_str()?);
     let own_message = message_in(object, &MESSAGE_FIELDS).or_else(listed)?;
     // OpenRouter's own message is "Provider returned error"; the provider's message is in `metadata.raw`.

@@ -17,6 +17,7 @@ pub(super) fn hidden(text: String, secrets: &[UpstreamSecret]) -> String {
 
 /// Returns the beginning of a body with `secrets` masked, including a secret that is cut at its end.
 pub(super) fn hidden_in_body(text: String, secrets: &[UpstreamSecret]) -> String {
+    // A body is masked before it is parsed, so secrets may be written plainly or JSON-escaped.
     let forms: Vec<String> =
         long(secrets).flat_map(|secret| [secret.to_owned(), in_json(secret)]).collect();
     let mut text = forms.iter().fold(text, |text, form| text.replace(form, MASK));

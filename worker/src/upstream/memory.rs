@@ -78,6 +78,7 @@ impl Share {
         if missing == 0 {
             return Ok(());
         }
+        // Read after a total time-out: a call that waited for memory is not the upstream's failure.
         taken.waits.store(true, Relaxed);
         let common = Arc::clone(&taken.memory.common).acquire_many_owned(missing);
         let reserve = Arc::clone(&taken.memory.reserve).acquire_owned();

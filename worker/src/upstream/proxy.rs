@@ -107,6 +107,7 @@ impl ProxyVariables {
             };
             first(names).map(read).transpose()
         };
+        // `all_proxy` is the fallback of both schemes.
         let all = proxy(["all_proxy", "ALL_PROXY"])?;
         Ok(Self {
             http: proxy(["http_proxy", "HTTP_PROXY"])?.or_else(|| all.clone()),

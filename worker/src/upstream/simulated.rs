@@ -199,6 +199,7 @@ impl SimulatedUpstream {
         let mix = &self.settings.failures;
         let limits = [mix.rate_limited, mix.error, mix.hang, mix.cut];
         let mut below = 0.0;
+        // The shares divide the range from 0 to 1; the drawn number falls into one of them, or into the rest.
         let failure = limits.into_iter().position(|share| {
             below += share;
             drawn < below
@@ -359,6 +360,7 @@ impl Upstream for SimulatedUpstream {
         let mut reply = self.reply(&call.url, &call.body);
         let mut body = String::new();
         while let Some((after, data)) = reply.next_piece() {
+            // Skips the timer, whose resolution is one millisecond.
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }

@@ -124,6 +124,7 @@ impl EventReader {
         &mut self,
         sink: &mut impl FnMut(StreamEvent<'_>) -> Result<ControlFlow<()>, Failure>,
     ) -> Result<ControlFlow<()>, Failure> {
+        // By the standard an event without data is not dispatched.
         let is_event = std::mem::take(&mut self.has_data) || self.name == ERROR;
         let flow = match is_event {
             true => sink(StreamEvent { name: &self.name, data: &self.data }),

@@ -83,6 +83,7 @@ impl Deliverer {
         Err(Failure::Unsendable(format!("{host} {FORBIDDEN}")))
     }
 
+    /// Signs and sends an event. Each attempt has its own timestamp and signature.
     async fn send(&self, url: Url, call: &Call) -> Result<Response, Failure> {
         let id = call.headers.get(EVENT_ID).and_then(HeaderValues::first).unwrap_or_default();
         let timestamp = jiff::Timestamp::now().as_second();
@@ -135,6 +136,7 @@ impl Upstream for Deliverer {
     async fn call(&self, call: Call, _: &mut dyn Sink) -> Result<Answer, Failure> {
         let url = self.receiver(&call.url)?;
         let admitted = self.receivers.admit(&call.tenant, &url).await;
+        // A deferred delivery spends no attempt; its receiver is the bottleneck, not the event.
         let pass = admitted.map_err(|delay| {
             metrics::counter!("causeway_deliveries_deferred_total").increment(1);
             Failure::Deferred(delay)

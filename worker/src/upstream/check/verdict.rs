@@ -68,6 +68,7 @@ fn of_status(client: &UpstreamClient, status: StatusCode, finding: String) -> Ch
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => CheckResult::Wrong(format!(
             "{finding}: the proxy requires credentials; write http://user:password@host:port"
         )),
+        // The server itself fails, so jobs would fail as well.
         status if status.is_server_error() => CheckResult::Wrong(finding),
         _ => CheckResult::Unknown(format!("{finding}, which says nothing of its other endpoints")),
     }
