@@ -110,7 +110,7 @@ impl Consumer {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(shard = %self.shard, %error, "the store does not answer; running calls continue");
+                        tracing::warn!(shard = %self.shard, %error, "a call to the store failed; running calls continue");
                     }
                     // The settlements stay in `pending`, and the next iteration sends them again.
                     sleep(pause).await;
