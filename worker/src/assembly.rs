@@ -60,7 +60,7 @@ pub(crate) struct Assembly {
 type Taken = ControlFlow<Option<StreamChunk>, Option<StreamChunk>>;
 
 impl Assembly {
-    /// Returns an assembly for a call to `url` whose answer has at most `max_bytes` bytes.
+    /// Returns an assembly for a call to `url` with an answer of at most `max_bytes` bytes.
     pub(crate) fn new(url: &str, max_bytes: usize) -> Self {
         let kind = if url.ends_with("/completions") {
             Accumulator::Choices(Choices::new(url.ends_with("/chat/completions")))

@@ -122,7 +122,7 @@ fn marked(mut outcome: Outcome, simulated: bool) -> Outcome {
     outcome
 }
 
-/// Returns the assumed usage of an attempt whose upstream reports none: the size of the prompt plus the tokens
+/// Returns the assumed usage of an attempt without a usage report: the size of the prompt plus the tokens
 /// received. The estimate of the submission is not used, as it may be many times as large.
 fn assumed_usage(lease: &Lease, completion_tokens: u64) -> Usage {
     let prompt_tokens = Estimate::of_body(lease.body.len(), None).prompt;

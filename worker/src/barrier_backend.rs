@@ -1,4 +1,4 @@
-//! A test backend whose calls block on a barrier until all shards were called, so that sequential code deadlocks.
+//! A test backend: each call blocks on a barrier until all shards were called, so sequential code deadlocks.
 
 use std::{sync::Arc, time::Duration};
 

@@ -11,7 +11,7 @@ use crate::{
     upstream::{ErrorResponse, Failure, NoAnswer, error_body::ErrorBody, shape::Endpoint},
 };
 
-/// Wait of a lane whose upstream answered with a rate limit and named no time.
+/// Wait of a lane after a rate limit for which the upstream named no time.
 pub(crate) const DEFAULT_RATE_WAIT: Duration = Duration::from_secs(1);
 
 /// Shortest wait after a rate limit. It keeps an upstream that names a shorter one from being called in a loop.

@@ -28,7 +28,7 @@ use crate::{
 /// First and longest pause between calls to a store that fails.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Most attempts whose chunks one call stores; a call of this size takes about 10 ms.
+/// Most attempts that one call stores chunks of; a call of this size takes about 10 ms.
 const MAX_BUFFERS_PER_CALL: usize = 500;
 
 /// Longest pause after a slow call. Without it one stalled call would delay the next for as long again.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use causeway_queue::{Lease, Outcome, job::AttemptError};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
-/// Records the wait of a job whose first attempt starts.
+/// Records the wait of a job when its first attempt starts.
 pub(crate) fn started(lease: &Lease) {
     if lease.key.epoch == 1 {
         let waited = lease.claimed_at.since(lease.created_at).as_secs_f64();

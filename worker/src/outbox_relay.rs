@@ -36,7 +36,7 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// idempotency keys of its deliveries are not needed any more.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Delay of entries whose tenant has no room for more deliveries.
+/// Delay of the entries of a tenant without room for more deliveries.
 const FULL_DELAY: Duration = Duration::from_secs(60);
 
 /// Most pending notifications. A notification beyond that is dropped: polling finds its entries.
@@ -134,7 +134,7 @@ impl OutboxRelay {
                 Submitted::Full(entries) => full.extend(entries),
             }
         }
-        // Acknowledged only now: an entry whose delivery was not submitted must survive a crash.
+        // Acknowledged only now: an entry must survive a crash before its delivery was submitted.
         let backend = self.queue.backend();
         backend.take_out(shard, &done).await?;
         // Only a relay that read the page before the acknowledgement can submit these entries again.

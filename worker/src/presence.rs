@@ -1,6 +1,6 @@
 //! The worker's entry in the registry: written every [`BEAT_INTERVAL`], removed after an orderly shutdown.
 //!
-//! A worker whose claim loops are stuck writes nothing and is listed as lost: a process that exists does not
+//! A worker with stuck claim loops writes nothing and is listed as lost: a process that exists does not
 //! necessarily work.
 
 use std::{

@@ -201,7 +201,7 @@ pub enum NoAnswer {
     /// A body that is not JSON, or JSON of another shape.
     #[error("{0}")]
     Unreadable(String),
-    /// A stream whose events do not form an answer of the endpoint.
+    /// A stream with events that do not form an answer of the endpoint.
     #[error("a stream whose events make {0}")]
     Stream(String),
     /// A whole answer to a request for a stream.

@@ -90,7 +90,7 @@ impl WebhookEvent {
             })
         };
         let mut body = write(&job.spec.metadata)?;
-        // The metadata are the only part whose size clients choose.
+        // Clients choose the size of the metadata only.
         if body.len() > MAX_BYTES {
             body = write(&BTreeMap::new())?;
         }
@@ -119,7 +119,7 @@ fn response_usage(usage: Usage) -> Value {
     })
 }
 
-/// Returns the status of a response whose job ended with `status`.
+/// Returns the status of a response after its job has ended with `status`.
 fn response_status(status: Status, output: Option<&Output>) -> &'static str {
     #[derive(Deserialize)]
     struct StoredResponse {

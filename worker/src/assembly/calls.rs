@@ -1,4 +1,4 @@
-//! The tool calls of a message, merged from parts whose ids, names and indexes may be repeated, empty or missing.
+//! The tool calls of a message, merged from parts. Their ids, names and indexes may be repeated, empty or missing.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ const MAX_BLANKS: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct ToolCalls {
     calls: Vec<ToolCall>,
-    /// Places of the latest call with an index, and of the first with an id.
+    /// Positions of the latest call with an index, and of the first with an id.
     by_index: HashMap<u64, usize>,
     by_id: HashMap<String, usize>,
 }
@@ -31,7 +31,7 @@ pub(crate) struct CallTexts<'a> {
 
 #[derive(Debug)]
 struct ToolCall {
-    /// Its index; without one, its place.
+    /// Its index; without one, its position.
     index: u64,
     fields: Fields,
 }
@@ -87,7 +87,7 @@ impl ToolCalls {
         items(list).unwrap_or_default().into_iter().try_for_each(|part| self.add(part).map(drop))
     }
 
-    /// Merges one part, and returns the place of its call.
+    /// Merges one part, and returns the position of its call.
     pub(crate) fn add(&mut self, json: &str) -> Result<Option<usize>, TooMany> {
         let Some(part) = CallPart::read(json) else { return Ok(None) };
         let position = match self.position_of(&part) {
@@ -124,7 +124,7 @@ impl ToolCalls {
         Ok(position)
     }
 
-    /// Returns the place of the call that a part continues; `None` if it starts a new call.
+    /// Returns the position of the call that a part continues; `None` if it starts a new call.
     fn position_of(&self, part: &CallPart<'_>) -> Option<usize> {
         let by_id = part.id.and_then(|id| self.by_id.get(id).copied());
         let position = match (part.index, by_id) {

@@ -1,4 +1,4 @@
-//! Chat and text completions: streams whose chunks have choices.
+//! Chat and text completions: streams of chunks with choices.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,10 +1,10 @@
-//! A growing list whose entries are identified by their `index`.
+//! A growing list of entries that are identified by their `index`.
 
 use std::collections::HashMap;
 
 use super::node::{MAX_DEPTH, MAX_ENTRIES, Node, Rule, TooMany, index_in};
 
-/// The entries of a list, and the places of those with an index.
+/// The entries of a list, and the positions of those with an index.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     items: Vec<Node>,

@@ -59,8 +59,8 @@ pub(super) async fn decode(mut coded: Coded, coding: Coding) -> std::io::Result<
             decoder.multiple_members(true);
             Box::pin(decoder)
         }
-        // The name means the zlib format (RFC 9110, 8.4.1.2), but some servers send a bare deflate stream, whose
-        // first byte never has the method number of zlib.
+        // The name means the zlib format (RFC 9110, 8.4.1.2), but some servers send a bare deflate stream. Its first
+        // byte never has the method number of zlib.
         Coding::Deflate if is_zlib(coded.fill_buf().await?) => Box::pin(ZlibDecoder::new(coded)),
         Coding::Deflate => Box::pin(DeflateDecoder::new(coded)),
         Coding::Brotli => Box::pin(BrotliDecoder::new(coded)),
@@ -72,7 +72,7 @@ pub(super) async fn decode(mut coded: Coded, coding: Coding) -> std::io::Result<
     })
 }
 
-/// True if a stream with this beginning has a zlib header (RFC 1950), whose method is 8.
+/// True if a stream with this beginning has a zlib header (RFC 1950) with the method 8.
 fn is_zlib(beginning: &[u8]) -> bool {
     beginning.first().is_none_or(|byte| byte & 0x0f == 8)
 }
@@ -80,7 +80,7 @@ fn is_zlib(beginning: &[u8]) -> bool {
 /// Decodes all codings, the last applied first.
 ///
 /// # Errors
-/// As [`decode`].
+/// The errors of [`decode`].
 pub(super) async fn decode_all(coded: Coded, codings: &[Coding]) -> std::io::Result<Decoded> {
     let mut decoded: Decoded = Box::pin(coded);
     for coding in codings.iter().rev() {

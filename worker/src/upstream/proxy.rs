@@ -79,7 +79,7 @@ pub struct ProxyVariables {
     no_proxy: String,
 }
 
-/// An environment variable for a proxy whose value is not one.
+/// An environment variable for a proxy with an invalid value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the variable {0} {1}")]
 pub struct InvalidVariable(&'static str, InvalidProxy);

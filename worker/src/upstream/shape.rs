@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::assembly::node::is_empty;
 
-/// The endpoints whose answers have a known shape.
+/// The endpoints that have answers of a known shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     Chat,

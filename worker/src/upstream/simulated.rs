@@ -360,7 +360,7 @@ impl Upstream for SimulatedUpstream {
         let mut reply = self.reply(&call.url, &call.body);
         let mut body = String::new();
         while let Some((after, data)) = reply.next_piece() {
-            // Skips the timer, whose resolution is one millisecond.
+            // Skips the timer: its resolution is one millisecond.
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }

@@ -23,7 +23,7 @@ pub(super) fn sniff(start: &[u8], is_events: bool, is_all: bool) -> Option<BodyK
     let is_field = |field: &&[u8]| start.starts_with(field);
     let may_be_field = |field: &&[u8]| !is_all && field.starts_with(start);
     Some(match first {
-        // A server whose stream fails at its start sends one JSON body under the type of a stream.
+        // If a stream fails at its start, servers send one JSON body under the type of a stream.
         b'{' | b'[' => BodyKind::Json,
         b'<' => BodyKind::Page,
         _ if is_events || FIELDS.iter().any(is_field) => BodyKind::Events,

@@ -19,7 +19,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 /// The parser; it accepts pieces of any size.
 #[derive(Debug)]
 pub struct EventReader {
-    /// The beginning of a line whose end has not arrived.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
     name: String,
     data: String,

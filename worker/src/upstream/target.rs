@@ -12,7 +12,7 @@ pub struct CallTarget {
 }
 
 impl CallTarget {
-    /// Returns the place of `url`; `None` if it is not a URL with a host.
+    /// Returns the target that `url` names; `None` if it is not a URL with a host.
     #[must_use]
     pub fn of(url: &str) -> Option<Self> {
         Url::parse(url).ok().filter(Url::has_host).map(|url| Self::from(&url))

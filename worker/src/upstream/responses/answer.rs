@@ -109,7 +109,7 @@ pub(super) fn raw_text(json: &str) -> Option<&str> {
     json.strip_prefix('"')?.strip_suffix('"')
 }
 
-/// Returns the JSON-escaped text of a content, whose parts are joined.
+/// Returns the JSON-escaped text of a content; parts are joined.
 pub(super) fn raw_content(content: &str) -> Option<String> {
     if let Some(text) = raw_text(content) {
         return Some(text.to_owned());

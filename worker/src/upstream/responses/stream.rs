@@ -30,7 +30,7 @@ pub(super) struct EventTranslator {
 enum Item {
     /// A text, JSON-escaped.
     Text { kind: TextKind, text: String, is_open: bool },
-    /// A call, by its place among the calls.
+    /// A call, by its position among the calls.
     Call(usize),
 }
 
@@ -50,7 +50,7 @@ impl TextKind {
         }
     }
 
-    /// Returns the field with the place of its only part, and the remaining fields of its text events.
+    /// Returns the field with the index of its only part, and the remaining fields of its text events.
     fn fields(self) -> (&'static str, &'static str) {
         match self {
             Self::Message => (r#""content_index":0"#, r#","logprobs":[]"#),
