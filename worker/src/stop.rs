@@ -29,8 +29,8 @@ impl StopHandle {
         Stop { drain: self.drain.clone(), now: self.now.clone() }
     }
 
-    /// Starts to drain: the worker claims no more jobs, finishes running calls within `WorkerSettings::drain`, and hands
-    /// back the rest.
+    /// Starts to drain: the worker claims no more jobs, finishes running calls within `WorkerSettings::drain`, and
+    /// hands back the rest.
     pub fn drain(&self) {
         self.drain.cancel();
     }

@@ -90,7 +90,7 @@ impl WebhookEvent {
             })
         };
         let mut body = write(&job.spec.metadata)?;
-        // Clients choose the size of the metadata only.
+        // Only the metadata can make an event too large: clients choose their size.
         if body.len() > MAX_BYTES {
             body = write(&BTreeMap::new())?;
         }

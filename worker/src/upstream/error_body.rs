@@ -228,7 +228,8 @@ pub(crate) fn title(page: &str) -> Option<&str> {
     page.get(from..to).map(str::trim).filter(|title| !title.is_empty())
 }
 
-/// Returns `text` on one line, without control characters, at most [`MAX_MESSAGE_CHARS`] characters; `None` if it is empty.
+/// Returns `text` on one line, without control characters, at most [`MAX_MESSAGE_CHARS`] characters; `None` if it is
+/// empty.
 pub(crate) fn clean(text: &str) -> Option<String> {
     let mut line = String::new();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());

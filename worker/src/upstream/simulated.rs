@@ -1,7 +1,7 @@
 //! A simulated upstream: for first steps, tests and load.
 //!
-//! [`SimulatedUpstream::reply`] plans an answer and the time of each of its pieces. The HTTP server of `causeway simulate`
-//! and the in-process [`Upstream`] both execute that plan.
+//! [`SimulatedUpstream::reply`] plans an answer and the time of each of its pieces. The HTTP server of
+//! `causeway simulate` and the in-process [`Upstream`] both execute that plan.
 
 mod wire;
 
