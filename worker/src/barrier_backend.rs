@@ -212,7 +212,7 @@ impl Backend for BarrierBackend {
         _: &SessionKey,
         _: &ProfileChange,
     ) -> Result<bool, Error> {
-        unasked()
+        unsupported()
     }
 
     async fn import_conversation(

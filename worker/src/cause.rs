@@ -239,7 +239,7 @@ fn no_such_endpoint(url: &str) -> Cause {
     }
 }
 
-/// True if the error speaks of an object that the request names: an earlier response, a file.
+/// True if the error is about an object that the request names, such as an earlier response or a file.
 pub(crate) fn names_own_object(body: &ErrorBody) -> bool {
     let names = ["previous_response_not_found", "response_not_found", "file_not_found"];
     let params = ["previous_response_id", "conversation", "file_id", "container"];

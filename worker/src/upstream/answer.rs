@@ -11,7 +11,7 @@ use reqwest::{Response, StatusCode, header};
 
 use super::{
     Answer, Call, CallTarget, ErrorResponse, Failure, NoAnswer, Sink, StreamEvent, UpstreamSecret,
-    body::Body,
+    body::AnswerBody,
     error_body::{ErrorBody, clean, title},
     retry_after::{rate_reset, retry_after, should_retry},
     shape::{BodyShape, Endpoint, shape},
@@ -36,7 +36,7 @@ pub(super) async fn read(
     let status = response.status();
     let no_answer = |what| Failure::NoAnswer { status_code: Some(status.as_u16()), what };
     let head = Head::of(&response);
-    let mut body = Body::of(response, silence).await?;
+    let mut body = AnswerBody::of(response, silence).await?;
     let (start, kind) = opening(&mut body, call, head.is_events).await?;
     match kind {
         BodyKind::Empty if head.is_events => {
@@ -138,7 +138,7 @@ pub(super) fn location(response: &Response) -> Option<String> {
 
 /// Reads the beginning of the body until its kind is known, and removes a byte order mark.
 async fn opening(
-    body: &mut Body,
+    body: &mut AnswerBody,
     call: &Call,
     is_events: bool,
 ) -> Result<(BytesMut, BodyKind), Failure> {
@@ -173,7 +173,7 @@ async fn opening(
 
 /// Forwards the events of a stream until its last one.
 async fn stream(
-    mut body: Body,
+    mut body: AnswerBody,
     start: BytesMut,
     call: &Call,
     sink: &mut dyn Sink,
@@ -241,7 +241,7 @@ async fn refusal(response: Response, silence: Duration, secrets: &[UpstreamSecre
     let of_rate = || rate_reset(headers).filter(|_| matches!(status_code, 429 | 498));
     let retry_after = retry_after(headers).or_else(of_rate);
     let should_retry = should_retry(headers);
-    let text = match Body::of(response, silence).await {
+    let text = match AnswerBody::of(response, silence).await {
         Ok(body) => body.beginning(BytesMut::new(), secrets).await,
         // The status and the headers are enough to classify the failure.
         Err(_) => String::new(),

@@ -30,7 +30,7 @@ const EMFILE: i32 = 24;
 const ENOBUFS: i32 = 105;
 
 /// The body of a response while it is received.
-pub(super) struct Body {
+pub(super) struct AnswerBody {
     status_code: u16,
     pieces: Pieces,
 }
@@ -43,7 +43,7 @@ enum Pieces {
     Decoded(ReaderStream<Decoded>),
 }
 
-impl Body {
+impl AnswerBody {
     /// Returns the body of `response`; `silence` is the time-out between two pieces.
     ///
     /// # Errors

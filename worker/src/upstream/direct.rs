@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Call, ErrorResponse, Failure, OpenAi, Upstream as _, answer, body::Body, mask::masked,
+    Call, ErrorResponse, Failure, OpenAi, Upstream as _, answer, body::AnswerBody, mask::masked,
 };
 use crate::{cause::cause, describe};
 
@@ -66,7 +66,7 @@ impl OpenAi {
         let response = answer::good(response, silence, &self.client.secrets).await?;
         let status_code = response.status().as_u16();
         let content_type = response.headers().get(CONTENT_TYPE).cloned();
-        let body = pieces(Body::of(response, silence).await?, end, self.timeouts.total);
+        let body = pieces(AnswerBody::of(response, silence).await?, end, self.timeouts.total);
         Ok(ForwardedAnswer { status_code, content_type, body })
     }
 }
@@ -83,7 +83,7 @@ fn forward_failure(failure: Failure, message: String, url: &str) -> ForwardFailu
 
 /// Returns the pieces of a body, which must end by `end`.
 fn pieces(
-    body: Body,
+    body: AnswerBody,
     end: Instant,
     total: Duration,
 ) -> BoxStream<'static, io::Result<Bytes>> {

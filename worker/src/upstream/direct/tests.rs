@@ -90,7 +90,7 @@ async fn a_redirect_is_no_answer() {
 }
 
 #[test]
-fn an_upstream_without_a_connection_is_no_time_out() {
+fn a_missing_connection_is_no_timeout() {
     let second = Duration::from_secs(1);
     for (failure, expected) in [
         (Failure::Connect("refused".to_owned()), false),
@@ -98,8 +98,10 @@ fn an_upstream_without_a_connection_is_no_time_out() {
         (Failure::FirstByteTimeout(second), true),
         (Failure::TotalTimeout(second), true),
     ] {
-        let unpassed = unpassed(failure, String::new(), "/v1/moderations");
-        let Unpassed::NoAnswer { is_timeout, .. } = unpassed else { panic!("{unpassed:?}") };
+        let forward_failure = forward_failure(failure, String::new(), "/v1/moderations");
+        let ForwardFailure::NoAnswer { is_timeout, .. } = forward_failure else {
+            panic!("{forward_failure:?}")
+        };
         assert_eq!(is_timeout, expected);
     }
 }

@@ -17,7 +17,7 @@ const LEFT_OUT: [&str; 9] = [
     "metadata",
 ];
 
-/// Fields that no chat can express.
+/// Fields that a chat cannot express.
 const IMPOSSIBLE: [&str; 2] = ["previous_response_id", "prompt"];
 
 /// Returns the body of the equivalent chat; the error says which part a chat cannot express.
@@ -67,7 +67,7 @@ pub(super) fn chat(body: &[u8]) -> Result<Vec<u8>, String> {
     Ok(format!("{{{}}}", fields.join(",")).into_bytes())
 }
 
-/// The id of the conversation that a request names.
+/// Returns the id of the conversation that a request names.
 pub(super) fn conversation(body: &[u8]) -> Option<String> {
     let body = String::from_utf8_lossy(body);
     let request = RawObject::parse(&body).ok()?;

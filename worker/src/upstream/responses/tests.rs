@@ -238,7 +238,7 @@ async fn untranslatable_requests_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_found_is_named() {
+async fn missing_objects_are_named() {
     for (body, status_code, wanted) in [
         (
             json!({ "input": "x", "conversation": "conv_1" }),
@@ -263,7 +263,7 @@ async fn what_is_not_found_is_named() {
     }
 }
 
-/// The messages of the chat that is made of an input.
+/// Returns the messages of the chat that an input is translated to.
 fn messages(input: &Value) -> Value {
     let request = json!({ "model": "m", "input": input }).to_string();
     let chat: Value = serde_json::from_slice(&request::chat(request.as_bytes()).unwrap()).unwrap();
@@ -377,7 +377,7 @@ fn a_missing_conversation_is_no_missing_route() {
     {
         let body = json!({ "error": { "message": message } });
         let body = causeway_queue::RawJson::of(&body).unwrap();
-        let refusal = Refusal { status_code: 404, body, ..Refusal::default() };
+        let refusal = ErrorResponse { status_code: 404, body, ..ErrorResponse::default() };
         assert_eq!(is_no_route(&refusal), is_route, "{message}");
     }
 }

@@ -10,12 +10,12 @@ async fn admit(receivers: &Receivers, url: &str) -> Result<Pass, Duration> {
     receivers.admit(&TenantId::default_tenant(), &url.parse().unwrap()).await
 }
 
-/// Admits a delivery at once, or defers it at once.
+/// Admits or defers a delivery without waiting.
 fn now(receivers: &Receivers, url: &str) -> Result<Pass, Duration> {
     admit(receivers, url).now_or_never().expect("no wait")
 }
 
-/// Fills the first window of a receiver, and lets it be silent for `time`.
+/// Fills the first window of a receiver without an answer for `time`.
 async fn silent(receivers: &Receivers, time: Duration) -> Vec<Pass> {
     let mut passes = Vec::new();
     for _ in 0..WINDOW.0 {
@@ -31,15 +31,15 @@ async fn a_new_receiver_gets_few_deliveries() {
     let _passes = silent(&receivers, Duration::ZERO).await;
     let start = Instant::now();
     let delay = admit(&receivers, URL).await.unwrap_err();
-    assert_eq!((start.elapsed(), delay), (PATIENCE, DELAY.0));
-    assert!(now(&receivers, "https://example.org").is_ok(), "others are apart");
+    assert_eq!((start.elapsed(), delay), (MAX_WAIT, DELAY.0));
+    assert!(now(&receivers, "https://example.org").is_ok(), "other receivers are separate");
 }
 
 #[tokio::test(start_paused = true)]
 async fn answers_widen_the_window() {
     let receivers = Receivers::default();
     for pass in silent(&receivers, Duration::ZERO).await {
-        pass.saw(Seen::Answer);
+        pass.record(Reaction::Answer);
     }
     let mut passes = Vec::new();
     for _ in 0..2 * WINDOW.0 {
@@ -49,7 +49,7 @@ async fn answers_widen_the_window() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_takes_the_place_of_one_that_ended() {
+async fn an_ended_delivery_admits_the_next() {
     let receivers = Receivers::default();
     let mut passes = silent(&receivers, Duration::ZERO).await;
     let mut next = std::pin::pin!(admit(&receivers, URL));
@@ -69,9 +69,10 @@ async fn a_silent_receiver_defers_deliveries_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_receiver_is_probed_by_one_at_a_time() {
+async fn one_delivery_probes_a_silent_receiver() {
     let receivers = Receivers::default();
-    let fail = async |passes: Vec<Pass>| passes.iter().for_each(|pass| pass.saw(Seen::Silence));
+    let fail =
+        async |passes: Vec<Pass>| passes.iter().for_each(|pass| pass.record(Reaction::Silence));
     fail(silent(&receivers, SLOW).await).await;
     for cool_down in [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs) {
         advance(cool_down - Duration::from_millis(1)).await;
@@ -83,39 +84,39 @@ async fn a_silent_receiver_is_probed_by_one_at_a_time() {
         fail(vec![probe]).await;
     }
     advance(COOL_DOWN.1).await;
-    admit(&receivers, URL).await.unwrap().saw(Seen::Answer);
+    admit(&receivers, URL).await.unwrap().record(Reaction::Answer);
     assert_eq!(silent(&receivers, Duration::ZERO).await.len(), WINDOW.0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_quick_failure_closes_nothing() {
     let receivers = Receivers::default();
-    admit(&receivers, URL).await.unwrap().saw(Seen::Silence);
+    admit(&receivers, URL).await.unwrap().record(Reaction::Silence);
     assert!(admit(&receivers, URL).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_path_holds_no_path_that_answers() {
+async fn a_dead_path_blocks_no_live_path() {
     let receivers = Receivers::default();
-    admit(&receivers, OTHER).await.unwrap().saw(Seen::Answer);
+    admit(&receivers, OTHER).await.unwrap().record(Reaction::Answer);
     let passes = silent(&receivers, SLOW).await;
     assert!(now(&receivers, &format!("{URL}?another=query")).is_err());
     assert!(now(&receivers, OTHER).is_ok());
-    passes.iter().for_each(|pass| pass.saw(Seen::Silence));
+    passes.iter().for_each(|pass| pass.record(Reaction::Silence));
     assert!(now(&receivers, OTHER).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_path_leaves_the_next_probe_to_a_new_path() {
+async fn a_dead_path_yields_the_next_probe() {
     let receivers = Receivers::default();
     let passes = silent(&receivers, SLOW).await;
-    passes.iter().for_each(|pass| pass.saw(Seen::Silence));
+    passes.iter().for_each(|pass| pass.record(Reaction::Silence));
     drop(passes);
     advance(COOL_DOWN.0).await;
     let probe = now(&receivers, URL).unwrap();
     assert!(now(&receivers, OTHER).is_err());
     advance(SLOW).await;
-    probe.saw(Seen::Silence);
+    probe.record(Reaction::Silence);
     drop(probe);
     advance(COOL_DOWN.0).await;
     assert!(now(&receivers, URL).is_err());
@@ -123,7 +124,7 @@ async fn a_dead_path_leaves_the_next_probe_to_a_new_path() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_host_holds_few_deliveries_whatever_their_paths() {
+async fn a_dead_host_occupies_few_permits() {
     let receivers = Receivers::default();
     let url = |n| format!("https://example.com/{n}");
     let mut passes = Vec::new();
@@ -137,7 +138,7 @@ async fn a_dead_host_holds_few_deliveries_whatever_their_paths() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn receivers_are_not_remembered_without_bound() {
+async fn the_number_of_receivers_is_bounded() {
     let receivers = Receivers::default();
     let kept = admit(&receivers, URL).await.unwrap();
     for n in 0..2 * MAX_KNOWN {
