@@ -236,7 +236,7 @@ fn assembled(
             return Ok((Response { status_code, body }, usage));
         }
         BodyShape::Error => return Err(Failure::InStream(body)),
-        BodyShape::Half(what) | BodyShape::Other(what) => NoAnswer::CallSink(what),
+        BodyShape::Half(what) | BodyShape::Other(what) => NoAnswer::Stream(what),
     };
     Err(Failure::NoAnswer { status_code: Some(status_code), what })
 }

@@ -16,7 +16,7 @@ use crate::{
     settings::CallTimeouts,
     upstream::{
         AnswerMemory, OpenAi, Share, StreamEvent, Upstream as _, UpstreamClient,
-        error_body::{MAX_ERROR_BYTES, MAX_WORDS},
+        error_body::{MAX_ERROR_BYTES, MAX_MESSAGE_CHARS},
     },
 };
 
@@ -219,7 +219,7 @@ async fn a_large_error_is_truncated() {
     };
     let body = ErrorBody::read(&refusal.body);
     assert_eq!(refusal.code.as_deref(), Some("c"));
-    assert!(body.words.is_some_and(|words| words.starts_with("xxx")));
+    assert!(body.message.is_some_and(|message| message.starts_with("xxx")));
 }
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn a_key_across_a_cut_is_masked() {
         Err(Failure::NoAnswer { what, .. }) => what.to_string(),
         other => panic!("{other:?}"),
     };
-    let words = format!("{} {KEY}", "x".repeat(MAX_WORDS - 5));
+    let words = format!("{} {KEY}", "x".repeat(MAX_MESSAGE_CHARS - 5));
     let text = no_answer(whole(typed("text/plain", &words)).await);
     assert!(text.ends_with("x ***"), "{text}");
     let page = format!("<!doctype html><title>{words}</title>");

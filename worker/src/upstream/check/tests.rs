@@ -124,7 +124,8 @@ async fn a_redirect_names_its_target_without_secrets() {
 
 #[tokio::test]
 async fn a_key_in_a_cut_message_is_masked() {
-    let body = format!(r#"{{"error":{{"message":"{}sk-12345678"}}}}"#, "x".repeat(MAX_WORDS - 7));
+    let body =
+        format!(r#"{{"error":{{"message":"{}sk-12345678"}}}}"#, "x".repeat(MAX_QUOTED_CHARS - 7));
     let (port, _tasks) =
         server(&[("/v1/models", "401 Unauthorized", "application/json", &body)]).await;
     let client = UpstreamClient::of(&format!("http://127.0.0.1:{port}/v1"), Some("sk-12345678"));
