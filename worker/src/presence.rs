@@ -92,7 +92,7 @@ impl Presence {
         match timeout(STORE_TIMEOUT, self.queue.backend().remove_worker(&self.id)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::debug!(%error, "cannot remove this worker from the registry")
+                tracing::debug!(%error, "cannot remove this worker from the registry");
             }
             Err(_) => tracing::debug!("removing this worker from the registry timed out"),
         }

@@ -106,7 +106,7 @@ impl Choices {
             ("obfuscation", _) => {}
             // The first chunk counts: a gateway may change its provider in the middle of a stream.
             ("id" | "object" | "created" | "model", _) => {
-                self.other_fields.set_missing(name, value)
+                self.other_fields.set_missing(name, value);
             }
             // Each usage counts from the beginning, so it replaces the previous one.
             ("usage", Some(_)) if value == "null" => {}

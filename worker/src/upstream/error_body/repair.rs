@@ -47,7 +47,7 @@ fn closed(text: &str) -> Option<[String; 2]> {
     Some([at_end, at_comma])
 }
 
-/// Deepest nesting of objects and lists. serde_json does not parse deeper JSON, and `open` is copied at each comma.
+/// Deepest nesting of objects and lists. `serde_json` does not parse deeper JSON, and `open` is copied at each comma.
 const MAX_OPEN: usize = 128;
 
 /// Bytes of the longest escape, `\uXXXX`.
