@@ -2,8 +2,8 @@
 //!
 //! The reported reason is the first that holds in the order of [`WaitingFor::ALL`]: first the job's own start time,
 //! then blocks on the whole lane, then the job's own waits, then limits, then its turn. So each reason is worth
-//! acting on: nothing behind it would let the job start sooner. README.md has the order as a table; a test compares
-//! it with this file.
+//! acting on: nothing behind it would let the job start sooner. docs/operations.md has the order as a table; a test
+//! compares it with this file.
 //!
 //! The engines collect the facts (`Gate`, `LaneGate`), and this module decides. Workers belong to no shard, so
 //! [`Queue`](crate::Queue) adds [`WaitingFor::NoWorker`].

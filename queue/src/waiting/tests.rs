@@ -1,6 +1,6 @@
 use super::*;
 
-const README: &str = include_str!("../../../README.md");
+const PAGE: &str = include_str!("../../../docs/operations.md");
 
 const NOW: Millis = Millis(1_000);
 
@@ -81,8 +81,8 @@ fn a_missing_worker_precedes_later_reasons() {
 }
 
 #[test]
-fn the_table_of_the_readme_equals_the_order() {
-    let lines = README.lines().skip_while(|line| !line.starts_with("| `waiting_for` |")).skip(2);
+fn the_table_of_reasons_equals_the_order() {
+    let lines = PAGE.lines().skip_while(|line| !line.starts_with("| `waiting_for` |")).skip(2);
     let rows: Vec<&str> = lines.take_while(|line| line.starts_with('|')).collect();
     assert_eq!(rows.len(), WaitingFor::ALL.len());
     for (row, (name, words)) in rows.into_iter().zip(WaitingFor::ALL) {

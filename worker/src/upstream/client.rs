@@ -1,4 +1,4 @@
-//! The HTTP client of one upstream. All limits of its connections are set here; ARCHITECTURE.md lists them
+//! The HTTP client of one upstream. All limits of its connections are set here; docs/operations.md lists them
 //! beside the libraries' defaults.
 
 use std::{
