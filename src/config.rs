@@ -11,6 +11,8 @@ mod lane;
 mod layers;
 mod list;
 mod misfit;
+#[cfg(test)]
+mod page;
 mod range;
 mod reach;
 mod secret;
