@@ -1,6 +1,7 @@
-//! What the log says of each request: one line when it is answered, and its names in every line that it causes.
+//! The access log: one line for each answered request, and the names of request, tenant and job in every line
+//! that it causes.
 //!
-//! The query is left out: it may hold what a client keeps secret.
+//! The query string is left out, since it may contain secrets of the client.
 
 use std::{
     pin::Pin,
@@ -22,10 +23,11 @@ use tracing::{
     field::{Empty, display},
 };
 
-/// Routes that a machine asks every few seconds: their lines are for `debug`.
+/// Routes that machines poll every few seconds: their lines have the level `debug`.
 const PROBES: [&str; 4] = ["/bridge/health", "/healthz", "/metrics", "/readyz"];
 
-/// The span of a request. It has the highest level, so that no filter of messages takes the names away.
+/// Returns the span of a request. It has the highest level, so no level filter removes its fields from other
+/// lines.
 pub(crate) fn span(id: &HeaderValue) -> Span {
     let request_id = id.to_str().unwrap_or_default();
     tracing::error_span!("request", request_id, tenant.id = Empty, job.id = Empty)
@@ -36,7 +38,8 @@ pub(crate) fn of_tenant(tenant: &TenantId) {
     Span::current().record("tenant.id", display(tenant));
 }
 
-/// The job that a request is about, once it is known: also for what answers when the handler is dropped.
+/// The job that a request is about, once it is known. It is shared with the code that answers after the handler
+/// was dropped.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobOfRequest(Arc<OnceLock<JobId>>);
 
@@ -45,7 +48,7 @@ tokio::task_local! {
 }
 
 impl JobOfRequest {
-    /// Notes the job that is named while `handling` runs.
+    /// Records the job that is named while `handling` runs.
     pub(crate) async fn within<F: Future>(&self, handling: F) -> F::Output {
         CURRENT.scope(self.clone(), handling).await
     }
@@ -59,11 +62,11 @@ impl JobOfRequest {
 /// Names the job that the current request is about.
 pub(crate) fn of_job(id: &JobId) {
     Span::current().record("job.id", display(id));
-    // A WebSocket's job belongs to no request, and the first job of a request is its own.
+    // The first job wins: later ones are those of a WebSocket, which belong to no request.
     drop(CURRENT.try_with(|current| current.0.set(id.clone())));
 }
 
-/// Logs an answered request. Of a stream the time is that until it began.
+/// Logs an answered request. The duration of a stream ends at its first byte.
 pub(crate) fn log(method: &Method, path: &str, status: StatusCode, took: Duration) {
     let (status, ms) = (status.as_u16(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
     if PROBES.contains(&path) {
@@ -73,7 +76,7 @@ pub(crate) fn log(method: &Method, path: &str, status: StatusCode, took: Duratio
     }
 }
 
-/// Lets the rest of an answer that comes in pieces belong to the span of its request.
+/// Attaches the body of an answer, if it is sent in pieces, to the span of its request.
 pub(crate) fn within(span: Span, response: Response) -> Response {
     if response.body().size_hint().exact().is_some() {
         return response;
@@ -81,7 +84,7 @@ pub(crate) fn within(span: Span, response: Response) -> Response {
     response.map(|body| Body::new(InSpan { body, span }))
 }
 
-/// A body whose pieces are made within a span.
+/// A body whose frames are produced within a span.
 struct InSpan {
     body: Body,
     span: Span,
@@ -110,7 +113,7 @@ impl HttpBody for InSpan {
 }
 
 impl Drop for InSpan {
-    /// A client that leaves is noticed by the end of its body.
+    /// Entering the span here attributes the cleanup of a client that left to its request.
     fn drop(&mut self) {
         let _inside = self.span.enter();
         drop(std::mem::take(&mut self.body));

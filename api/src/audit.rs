@@ -1,4 +1,5 @@
-//! The trail of what administrators do and of keys that were refused, as log lines of the target `causeway_api::audit`.
+//! The audit trail: actions of administrators and refused keys, as log lines of the target
+//! `causeway_api::audit`.
 
 use std::{
     net::SocketAddr,
@@ -9,10 +10,10 @@ use tokio::time::Duration;
 
 use crate::{auth::Caller, state::AppState};
 
-/// How often refused keys are reported: a line for each would let strangers fill the log.
+/// The period of reports about refused keys. A line for each would let strangers fill the log.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// Reports an act of an administrator, on `object`.
+/// Logs the action of an administrator on `object`.
 pub(crate) fn act(caller: &Caller, action: &'static str, object: &str) {
     tracing::info!(
         tenant.id = %caller.tenant, action, object,
@@ -20,12 +21,12 @@ pub(crate) fn act(caller: &Caller, action: &'static str, object: &str) {
     );
 }
 
-/// Counts requests whose key was refused.
+/// The counter of requests whose key was refused.
 #[derive(Debug, Default)]
 pub(crate) struct Rejections(Mutex<Option<u64>>);
 
-/// Counts a request from `peer` whose key was refused. The first is reported at once, those of the next minute in one
-/// line.
+/// Counts a request from `peer` whose key was refused. The first one of a period is logged at once, all others
+/// in one line at the end of the period.
 pub(crate) fn reject(state: &AppState, peer: Option<SocketAddr>) {
     metrics::counter!("causeway_rejected_keys_total").increment(1);
     let peer = peer.map(|peer| peer.ip().to_string()).unwrap_or_default();
@@ -47,7 +48,7 @@ pub(crate) fn reject(state: &AppState, peer: Option<SocketAddr>) {
 }
 
 impl Rejections {
-    /// Counts one; true if it is the first of its period.
+    /// Counts a request; returns true if it is the first of its period.
     fn count(&self) -> bool {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let further = counted.map(|further| further + 1);
@@ -55,7 +56,7 @@ impl Rejections {
         further.is_none()
     }
 
-    /// Ends the period; returns how many came after the first.
+    /// Ends the period; returns the number of requests after the first.
     fn take(&self) -> u64 {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counted.take().unwrap_or(0)

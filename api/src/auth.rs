@@ -1,7 +1,7 @@
-//! Who is calling: API keys and the tenants they belong to.
+//! Authentication: API keys, and the tenants that they belong to.
 //!
-//! Keys are known by their SHA-256 only, compared in constant time, and never logged. What a key has opened ends when
-//! the key is valid no more.
+//! Only the SHA-256 of a key is stored. It is compared in constant time and never logged. A stream or WebSocket
+//! that a key opened ends when the key is revoked or expires.
 
 use std::{
     pin::Pin,
@@ -38,63 +38,63 @@ pub struct Tenant {
     pub id: TenantId,
     /// SHA-256 of each of its keys.
     pub key_sha256: Vec<[u8; 32]>,
-    /// Whether it may see what concerns all tenants.
+    /// True if it may see and change the jobs and settings of all tenants.
     pub admin: bool,
-    /// Whether it is bounded by a rate, of which its answers then tell.
+    /// True if it has a rate limit, which its answers then report in headers.
     pub is_rated: bool,
-    /// How the ends of its jobs are told.
+    /// Its defaults for webhooks.
     pub webhooks: Webhooks,
 }
 
-/// How the ends of a tenant's jobs are told.
+/// The defaults of a tenant for webhooks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Webhooks {
-    /// To whom, unless a job says.
+    /// The receiver of events, unless a job names another one.
     pub url: Option<Arc<str>>,
-    /// Whether the tenant has secrets of its own to sign events with.
+    /// True if the tenant has its own secrets to sign events with.
     pub signs: bool,
 }
 
-/// The tenants that may call. Cheap to clone; all clones see a replacement.
+/// The list of tenants that may call. Cheap to clone; all clones see a replacement.
 #[derive(Debug, Clone, Default)]
 pub struct Tenants(Arc<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     tenants: RwLock<Vec<Tenant>>,
-    /// Notified of each replacement.
+    /// Notified after each replacement.
     replaced: watch::Sender<()>,
 }
 
-/// Who is calling.
+/// The authenticated caller of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) tenant: TenantId,
     admin: bool,
     pub(crate) is_rated: bool,
-    /// SHA-256 of the key, where one was needed.
+    /// SHA-256 of the key; `None` if the server has no tenants and thus needs no key.
     pub(crate) key_sha256: Option<[u8; 32]>,
     pub(crate) webhooks: Webhooks,
 }
 
-/// A caller who may see and do what concerns all tenants.
+/// A caller with administrator rights.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin(pub(crate) Caller);
 
 impl Tenants {
-    /// Nobody is configured: every call is the tenant `default`.
+    /// Returns an empty list: every caller is the tenant `default`, and no key is needed.
     #[must_use]
     pub fn open() -> Self {
         Self::default()
     }
 
-    /// Only these may call.
+    /// Returns a list of `tenants`.
     #[must_use]
     pub fn new(tenants: Vec<Tenant>) -> Self {
         Self(Arc::new(Known { tenants: RwLock::new(tenants), replaced: watch::Sender::default() }))
     }
 
-    /// From now on these may call.
+    /// Replaces the list. Callers that are no longer in it lose their open connections.
     pub fn replace(&self, tenants: Vec<Tenant>) {
         let known = &mut *self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
         if *known != tenants {
@@ -103,17 +103,17 @@ impl Tenants {
         }
     }
 
-    /// Those who may call.
+    /// Returns all tenants.
     pub(crate) fn all(&self) -> Vec<Tenant> {
         self.read().clone()
     }
 
-    /// Whether everybody is let in.
+    /// True if there are no tenants, so no key is needed.
     pub(crate) fn are_open(&self) -> bool {
         self.read().is_empty()
     }
 
-    /// The ids of those who may call: where nobody is configured, the one of everybody.
+    /// Returns the ids of all tenants; only that of the tenant `default` if there are none.
     pub(crate) fn ids(&self) -> Vec<TenantId> {
         let tenants = self.read();
         if tenants.is_empty() {
@@ -122,10 +122,10 @@ impl Tenants {
         tenants.iter().map(|tenant| tenant.id.clone()).collect()
     }
 
-    /// Who calls with these headers.
+    /// Authenticates a caller by the key in `headers`.
     ///
     /// # Errors
-    /// When a key is needed and nobody has that one.
+    /// `unauthorized` if a key is needed, and it is missing or unknown.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let tenants = self.read();
         if tenants.is_empty() {
@@ -143,9 +143,9 @@ impl Tenants {
         self.0.tenants.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Completes when `caller` would be let in no more.
+    /// Completes when `caller` is no longer valid.
     pub(crate) async fn revoked(self, caller: Caller) {
-        // Subscribes before it looks, so that no replacement is missed.
+        // Subscribing before the first check misses no replacement.
         let mut replaced = self.0.replaced.subscribe();
         while self.again(&caller).is_some() {
             if replaced.changed().await.is_err() {
@@ -154,7 +154,7 @@ impl Tenants {
         }
     }
 
-    /// `caller`, who was let in before, as it is by now; `None` when it would be let in no more.
+    /// Returns the present state of a `caller` that was authenticated before; `None` if it is no longer valid.
     pub(crate) fn again(&self, caller: &Caller) -> Option<Caller> {
         let tenants = self.read();
         let now = match caller.key_sha256 {
@@ -165,12 +165,12 @@ impl Tenants {
     }
 }
 
-/// Who has the key with this digest.
+/// Returns the caller whose key has this digest.
 fn holder(tenants: &[Tenant], digest: [u8; 32]) -> Option<Caller> {
     let mut found = None;
     for tenant in tenants {
         for known in &tenant.key_sha256 {
-            // Every key is compared to its end, so that time tells nothing about any.
+            // All keys are compared in full, so the duration reveals nothing about any of them.
             if same(known, &digest) {
                 found = Some(tenant);
             }
@@ -185,17 +185,17 @@ fn holder(tenants: &[Tenant], digest: [u8; 32]) -> Option<Caller> {
     })
 }
 
-/// Whether two digests are the same, in a time that does not depend on where they differ.
+/// True if two digests are equal. The duration does not depend on their content.
 fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
     let difference = a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b));
     std::hint::black_box(difference) == 0
 }
 
-/// What stands before a key where it is sent as the name of a WebSocket's protocol.
+/// The prefix of a key that is sent as the name of a WebSocket subprotocol.
 const KEY_PROTOCOL: &str = "causeway.key.";
 
-/// Returns the key of `Authorization: Bearer`, of `x-api-key` (Anthropic's SDKs) or of `api-key` (Azure's); or
-/// the one among the protocols that a browser, which sets no headers, offers for a WebSocket.
+/// Returns the key from `Authorization: Bearer`, `x-api-key` (Anthropic's SDKs), `api-key` (Azure's), or from
+/// the offered WebSocket subprotocols, since browsers cannot set headers for WebSockets.
 fn presented(headers: &HeaderMap) -> Option<&str> {
     let bearer = || {
         let (scheme, key) = headers.get("authorization")?.to_str().ok()?.split_once(' ')?;
@@ -213,7 +213,7 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
     bearer().or_else(named).or_else(offered).filter(|key| !key.is_empty())
 }
 
-/// Authenticates the caller of a request, and ends the answer when its key is revoked.
+/// Authenticates the caller of a request, and ends its answer when the key is revoked.
 pub(crate) async fn authenticate(
     State(state): State<AppState>,
     request: Request,
@@ -228,7 +228,7 @@ pub(crate) async fn authenticate(
     response
 }
 
-/// Answers a request of `caller` for as long as its key is valid.
+/// Runs a request of `caller` for as long as its key is valid.
 async fn while_valid(
     state: &AppState,
     caller: Caller,
@@ -237,7 +237,7 @@ async fn while_valid(
 ) -> Response {
     access::of_tenant(&caller.tenant);
     request.extensions_mut().insert(caller.clone());
-    // A change of tenants may revoke the key that asks for it, and is answered all the same.
+    // Exception: a change of tenants may revoke the caller's own key, and its answer must still arrive.
     if caller.key_sha256.is_none() || request.uri().path().starts_with("/v1/tenants") {
         return next.run(request).await;
     }
@@ -253,7 +253,7 @@ async fn while_valid(
     if is_stream { response.map(|body| Body::new(Revocable { body, revoked })) } else { response }
 }
 
-/// The answer to a request whose key was revoked while it was handled. It names the job that was accepted.
+/// Returns the answer to a request whose key was revoked meanwhile. It names the job if one was accepted.
 fn no_longer_valid(job: Option<&JobId>, path: &str) -> Response {
     let error = ApiError::unauthorized("this API key is not valid any more");
     let error = match job {
@@ -263,7 +263,7 @@ fn no_longer_valid(job: Option<&JobId>, path: &str) -> Response {
     error.in_shape_of(path).into_response()
 }
 
-/// The caller of `request`, if there is room for its connection.
+/// Authenticates the caller of `request`, and reserves a place for its connection.
 fn let_in(state: &AppState, request: &Request) -> Result<Caller, ApiError> {
     let connection = request.extensions().get::<Arc<Connection>>();
     let caller = state.tenants.caller(request.headers()).inspect_err(|_| {
@@ -278,7 +278,7 @@ fn let_in(state: &AppState, request: &Request) -> Result<Caller, ApiError> {
     Ok(caller)
 }
 
-/// A stream that breaks off when the key that opened it is valid no more. An orderly end would look complete.
+/// A stream that fails when its key is revoked. A regular end would look like a complete answer.
 struct Revocable<F> {
     body: Body,
     revoked: Pin<Box<F>>,
@@ -300,12 +300,13 @@ impl<F: Future<Output = ()>> http_body::Body for Revocable<F> {
 }
 
 impl Caller {
-    /// True if the caller may see and do what concerns the jobs of all tenants. Without tenants there is one only.
+    /// True if the caller may see and change the jobs of all tenants. Without configured tenants there is only
+    /// one.
     pub(crate) fn acts_for_all(&self) -> bool {
         self.admin && self.key_sha256.is_some()
     }
 
-    /// Whoever calls where nobody is configured.
+    /// Returns the caller of a server without tenants.
     fn anybody() -> Self {
         let tenant = TenantId::default_tenant();
         let (is_rated, key_sha256, webhooks) = Default::default();

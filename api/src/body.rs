@@ -1,4 +1,5 @@
-//! Reading the body of a request: into one buffer, within its limit, the memory for all bodies, and a least rate.
+//! Reading of request bodies into one buffer, within a size limit, the memory budget of all bodies, and a
+//! minimum rate.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,31 +24,33 @@ use crate::{
     state::AppState,
 };
 
-/// How long a body may take whatever its length.
+/// The time that a body may take regardless of its length, before the minimum rate applies.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// The least rate of a body after that, in bytes per second.
+/// The minimum rate of a body after [`GRACE`], in bytes per second.
 pub(crate) const LEAST_RATE: usize = 16 << 10;
 
-/// Most pieces of a body that are not counted, and the least mean length of more, in bytes: each costs time.
+/// The number of pieces of a body that may be of any length. Further ones need [`LEAST_PIECE`] bytes on
+/// average, since each piece costs CPU time.
 const FREE_PIECES: usize = 1 << 16;
 const LEAST_PIECE: usize = 16;
 
-/// Deepest nesting of arrays and objects. Parsers of clients, which get back what they sent, give up at about 1,000.
+/// Deepest nesting of arrays and objects. Clients receive their requests back, and their parsers fail at about
+/// 1,000.
 const MAX_DEPTH: usize = 512;
 
-/// Reads the text of `request` to its end.
+/// Reads the body of `request` as JSON text.
 ///
 /// # Errors
-/// As [`read_any`], and when it is no text that a JSON parser can read.
+/// As [`read_any`], and if the body is not UTF-8 or is nested too deeply.
 pub(crate) async fn read(state: &AppState, request: Request) -> Result<Bytes, ApiError> {
     let bytes = read_any(state, request).await?;
     check_text(&bytes)?;
     Ok(bytes)
 }
 
-/// Reads the text of `request` to its end. The memory for requests is charged until the charge is dropped, however long
-/// the bytes live: a store may keep those of a job.
+/// Reads the body of `request` as JSON text. The budget is charged until the returned charge is dropped,
+/// independently of the bytes: the embedded store keeps the bytes of a job.
 ///
 /// # Errors
 /// As [`read`].
@@ -60,10 +63,10 @@ pub(crate) async fn read_apart(
     Ok((bytes.into(), charge))
 }
 
-/// Reads the body of `request` to its end, whatever it is.
+/// Reads the body of `request` as bytes of any type.
 ///
 /// # Errors
-/// When it is longer than allowed, finds no room, comes too slowly, or is compressed.
+/// If the body is too long, finds no room in the budget, arrives too slowly, or is compressed.
 pub(crate) async fn read_any(state: &AppState, request: Request) -> Result<Bytes, ApiError> {
     let (bytes, charge) = read_whole(state, request).await?;
     Ok(charged(bytes, charge))
@@ -96,7 +99,7 @@ async fn gives_way(progress: Option<&BodyReading>) {
     }
 }
 
-/// The reading of one body.
+/// The state of reading one body.
 struct Reading<'a> {
     state: &'a AppState,
     payer: Payer,
@@ -106,7 +109,7 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     async fn all(&self, mut body: Body) -> Result<(Vec<u8>, Option<Charge>), ApiError> {
-        // What is declared is charged at once: bodies that grew side by side would all stop half-way.
+        // A declared length is charged at once. Bodies that grow in parallel could all get stuck half-way.
         let declared = body.size_hint().exact();
         let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         if declared == Some(0) {
@@ -150,7 +153,7 @@ impl Reading<'_> {
         charge.map_err(|bound| ApiError::too_many_bytes(bound, "request bodies"))
     }
 
-    /// Makes room for `bytes` of a body that declared no length.
+    /// Extends the charge by `bytes`, for a body that declared no length.
     fn grow(&self, charge: Charge, buffer: &mut Vec<u8>, bytes: usize) -> Result<Charge, ApiError> {
         let room = bytes.max(2 * buffer.capacity()).min(self.most);
         let charge = self.state.bodies.grow(charge, room);
@@ -195,7 +198,7 @@ fn in_pieces() -> ApiError {
     ApiError::invalid("unreadable_body", message)
 }
 
-/// Refuses a compressed body, which would be read as plain JSON.
+/// Refuses a compressed body, which would be parsed as plain JSON.
 fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -207,7 +210,7 @@ fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
         .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
 }
 
-/// Checks what parsers that skip a value do not: that all of it is UTF-8, and not nested without end.
+/// Checks two properties that a parser does not check in values that it skips: valid UTF-8 and limited nesting.
 fn check_text(bytes: &[u8]) -> Result<(), ApiError> {
     if let Err(error) = std::str::from_utf8(bytes) {
         let message = format!("the body is not UTF-8 at byte {}", error.valid_up_to());
@@ -220,7 +223,8 @@ fn check_text(bytes: &[u8]) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The deepest nesting of arrays and objects in JSON; of other text, any number.
+/// Returns the deepest nesting of arrays and objects in JSON. The result for other text is meaningless but
+/// harmless.
 fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest, mut is_text, mut is_escaped) = (0_usize, 0, false, false);
     for byte in json {

@@ -1,8 +1,8 @@
-//! The chat bridge: the contract of clients that were there before Causeway.
+//! The chat bridge: an API for chat clients that existed before Causeway.
 //!
-//! Every user is a session: messages of one user run in order, users run in parallel. What was said
-//! before is remembered by the queue together with the answers, so no two conversations can mix. No
-//! answer in time is 202 *without* a `response` key: those clients read it with a fallback.
+//! Each user is a session: messages of one user run in order, users run in parallel. The queue stores the
+//! conversation together with the answers, so conversations cannot mix. A message without an answer in time
+//! gets 202 *without* the member `response`, for which these clients have a fallback.
 
 use std::collections::BTreeMap;
 
@@ -37,17 +37,17 @@ use crate::{
     state::AppState,
 };
 
-/// Where a user is who did not say.
+/// The room of a user whose client names none.
 const LOBBY: &str = "lobby";
 
-/// A message as clients send it; what else they send is not looked at.
+/// A message as clients send it. Other members are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = ChatMessage)]
 pub(crate) struct Message {
-    /// Whose conversation it is.
+    /// The user; each one has a conversation.
     #[schema(schema_with = schema::key)]
     user_id: String,
-    /// What the user says: not only blanks.
+    /// The text of the user. It must not be blank.
     #[schema(min_length = 1, max_length = 32_000, pattern = r"\S")]
     message: String,
     #[serde(default)]
@@ -58,7 +58,7 @@ pub(crate) struct Message {
     room: Option<String>,
 }
 
-/// What the model says to it.
+/// The model's answer to a message.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ChatAnswer)]
 pub(crate) struct Answered<'a> {
@@ -68,35 +68,35 @@ pub(crate) struct Answered<'a> {
     user_id: &'a Option<SessionKey>,
 }
 
-/// That the answer is not there yet.
+/// A message whose answer does not exist yet.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ChatPending)]
 pub(crate) struct Pending {
-    /// Why, where an attempt failed or the upstream is down.
+    /// The reason for the delay, if an attempt failed or the upstream is down.
     cause: Option<String>,
     job_id: String,
     message: &'static str,
-    /// Where the answer will be.
+    /// The path of the job, to poll for the answer.
     poll: String,
     /// Always `pending`.
     status: &'static str,
 }
 
-/// A conversation that is remembered.
+/// A stored conversation.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Session)]
 pub(crate) struct SessionView {
     #[schema(format = DateTime)]
     expires_at: String,
     room: Option<String>,
-    /// How many exchanges are remembered.
+    /// Number of stored exchanges.
     turns: usize,
     #[schema(value_type = String)]
     user_id: SessionKey,
     username: Option<String>,
 }
 
-/// A conversation, with what was said.
+/// A stored conversation with its messages.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SessionWithHistory)]
 pub(crate) struct WithHistory<'a> {
@@ -105,7 +105,7 @@ pub(crate) struct WithHistory<'a> {
     history: Vec<Said<'a>>,
 }
 
-/// One side of an exchange.
+/// One message of an exchange.
 #[derive(Debug, Serialize, ToSchema)]
 struct Said<'a> {
     content: &'a str,
@@ -113,33 +113,33 @@ struct Said<'a> {
     role: &'static str,
 }
 
-/// The conversations that are remembered, the most recent first.
+/// The stored conversations, the most recent first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SessionList {
     sessions: Vec<SessionView>,
 }
 
-/// That a conversation is forgotten.
+/// Confirms that a conversation was deleted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Forgotten {
     deleted: bool,
     user_id: String,
 }
 
-/// The rooms in which somebody is.
+/// The rooms with their users.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RoomList {
     rooms: Vec<Room>,
 }
 
-/// A room.
+/// A room with its users.
 #[derive(Debug, Serialize, ToSchema)]
 struct Room {
     occupants: Vec<Occupant>,
     room: String,
 }
 
-/// Somebody in a room.
+/// A user in a room.
 #[derive(Debug, Serialize, ToSchema)]
 struct Occupant {
     #[schema(value_type = String)]
@@ -147,7 +147,7 @@ struct Occupant {
     username: String,
 }
 
-/// Who is talking, as it is kept with the conversation.
+/// The user's data that are stored with the conversation.
 #[derive(Debug, Serialize, Deserialize)]
 struct Profile {
     username: String,
@@ -207,13 +207,13 @@ fn check(message: &Message, settings: &BridgeSettings) -> Result<SessionKey, Api
     Ok(session)
 }
 
-/// `name` as one line of data: a client chooses it, and the model must not read it as a further instruction.
+/// Quotes `name` as one line of data. The client chooses it, and the model must not take it for an instruction.
 fn quoted(name: &str) -> String {
     let one_line: String = name
         .chars()
         .map(|char| match char {
             '"' | '\\' | '`' => '\'',
-            // Unicode's line and paragraph separators are no control characters.
+            // Unicode's line and paragraph separators are not control characters.
             '\u{2028}' | '\u{2029}' => ' ',
             char if char.is_control() => ' ',
             char => char,
@@ -272,7 +272,7 @@ fn draft(
     Ok(NewJob { class: Class::Interactive, session: Some(session), ..job })
 }
 
-/// Accepts the message and waits for its answer.
+/// Submits the message and waits for its answer.
 async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Response, ApiError> {
     let id = job.id.clone();
     let waiter = state.queue.waiter(tenant, &id);
@@ -285,7 +285,7 @@ async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Resp
         }
         Ok(Some(job)) => pending(&id, cause::of(&job)),
         Ok(None) => gone(&id).into_response(),
-        // The job may well be there: the client can come back for the answer.
+        // The job may exist even if its state cannot be read: the client can poll for the answer.
         Err(_) => pending(&id, None),
     };
     name_job(response.headers_mut(), &id);
@@ -358,7 +358,7 @@ pub(crate) async fn sessions(
     caller: Caller,
 ) -> Result<Response, ApiError> {
     let talks = state.queue.conversations(&caller.tenant).await?;
-    // A conversation of responses has another kind of profile.
+    // Conversations of `/v1/conversations` have another profile.
     let talks = talks.iter().filter(|talk| talk.profile.read::<Profile>().is_ok());
     let sessions = talks.map(view).collect();
     Ok(Json(SessionList { sessions }).into_response())

@@ -1,7 +1,7 @@
-//! What requests hold in this process, bytes or calls: limited in all, and for each tenant.
+//! Budgets for the bytes and calls that requests hold in this process, in total and by tenant.
 //!
-//! A [`Charge`] is a value: dropping it returns its bytes. What is charged travels with the bytes it stands for
-//! ([`charged`]), so the count is that of the memory.
+//! A [`Charge`] is a value: dropping it returns its bytes. A charge travels with the bytes it stands for
+//! ([`charged`]), so the budget reflects the memory that is really in use.
 
 use std::{
     collections::HashMap,
@@ -13,26 +13,25 @@ use bytes::Bytes;
 use causeway_queue::TenantId;
 use tokio::{sync::Notify, time::timeout};
 
-/// Up to this many bytes a body or an answer counts as small. Small ones have a budget of their own, so that large
-/// ones never keep them waiting.
+/// Longest small body or answer, in bytes. Small ones have their own budget, so they never wait for large ones.
 pub(crate) const SMALL: usize = 64 << 10;
 
-/// How long a request waits for its bytes before it is refused.
+/// The time that a request waits for room before it is refused.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The share of a budget that one tenant may hold where there are several: one part in so many.
+/// With several tenants, each may hold at most 1/`PARTS` of a budget.
 const PARTS: usize = 2;
 
-/// Whose bound was reached.
+/// The limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bound {
-    /// The process's.
+    /// The limit of the process.
     All,
-    /// The tenant's share of it.
+    /// The tenant's share of that limit.
     Tenant,
 }
 
-/// The bytes, or calls, of one kind that may be held at once.
+/// A budget for bytes, or calls, of one kind.
 #[derive(Debug)]
 pub(crate) struct Budget {
     most: usize,
@@ -46,21 +45,21 @@ struct Held {
     by_tenant: HashMap<TenantId, usize>,
 }
 
-/// The budgets of one direction: of small and of large bodies, or answers.
+/// The budgets of one direction: for small and for large bodies or answers.
 #[derive(Debug)]
 pub(crate) struct Budgets {
     small: Arc<Budget>,
     large: Arc<Budget>,
 }
 
-/// Whose bytes are charged, and whether other tenants need a part of the budget.
+/// The tenant that is charged, and whether other tenants share the budget.
 #[derive(Debug, Clone)]
 pub(crate) struct Payer {
     pub(crate) tenant: TenantId,
     pub(crate) shares: bool,
 }
 
-/// Bytes that a tenant holds.
+/// Bytes that are charged to a tenant until the value is dropped.
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
@@ -69,21 +68,21 @@ pub(crate) struct Charge {
 }
 
 impl Budgets {
-    /// Budgets of `most` bytes each.
+    /// Returns budgets of `most` bytes each.
     pub(crate) fn new(most: usize) -> Self {
         let budget = || Arc::new(Budget::new(most));
         Self { small: budget(), large: budget() }
     }
 
-    /// Charges `bytes` at once.
+    /// Charges `bytes` without waiting.
     ///
     /// # Errors
-    /// The bound that leaves no room.
+    /// The limit that leaves no room.
     pub(crate) fn take(&self, payer: &Payer, bytes: usize) -> Result<Charge, Bound> {
         self.of(bytes).take(payer, bytes)
     }
 
-    /// As [`take`](Self::take), but waits up to five seconds for room.
+    /// Charges `bytes`; waits up to five seconds for room.
     ///
     /// # Errors
     /// As [`take`](Self::take).
@@ -91,7 +90,7 @@ impl Budgets {
         let budget = self.of(bytes);
         let waiting = async {
             loop {
-                // Registers before it looks, so that no return is missed.
+                // Registering before the check misses no returned bytes.
                 let returned = budget.returned.notified();
                 let mut returned = std::pin::pin!(returned);
                 returned.as_mut().enable();
@@ -107,12 +106,13 @@ impl Budgets {
         }
     }
 
-    /// Charges `bytes` in all instead of those of `charge`, at once.
+    /// Replaces `charge` by one of `bytes`, without waiting.
     ///
     /// # Errors
     /// As [`take`](Self::take); `charge` is dropped then.
     pub(crate) fn grow(&self, charge: Charge, bytes: usize) -> Result<Charge, Bound> {
-        // The bytes move from the small budget to the large one.
+        // The new charge is taken before the old one is returned: a body that grows may move from the small
+        // budget to the large one.
         let grown = self.of(bytes).take(&charge.payer, bytes);
         drop(charge);
         grown
@@ -124,25 +124,25 @@ impl Budgets {
 }
 
 impl Charge {
-    /// How many bytes are charged.
+    /// Returns the number of charged bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
 impl Budget {
-    /// A budget of `most`.
+    /// Returns a budget of `most`.
     pub(crate) fn new(most: usize) -> Self {
         Self { most, held: Mutex::default(), returned: Notify::new() }
     }
 
-    /// Charges `bytes` at once.
+    /// Charges `bytes` without waiting.
     ///
     /// # Errors
-    /// The bound that leaves no room.
+    /// The limit that leaves no room.
     pub(crate) fn take(self: &Arc<Self>, payer: &Payer, bytes: usize) -> Result<Charge, Bound> {
         let mut held = self.lock();
-        // One at a time goes through however long it is: it would never, otherwise.
+        // A single charge always fits, even above the limit. Otherwise it would never succeed.
         if held.all > 0 && held.all + bytes > self.most {
             return Err(Bound::All);
         }
@@ -176,7 +176,7 @@ impl Drop for Charge {
     }
 }
 
-/// Bytes together with what has to live as long as they do.
+/// Bytes together with a value that lives as long as they do.
 struct Kept<T>(T, #[expect(dead_code, reason = "dropped with the bytes")] Box<dyn Send>);
 
 impl<T: AsRef<[u8]>> AsRef<[u8]> for Kept<T> {
@@ -185,7 +185,7 @@ impl<T: AsRef<[u8]>> AsRef<[u8]> for Kept<T> {
     }
 }
 
-/// Returns `bytes` as bytes that keep `charge` until the last of them is dropped.
+/// Wraps `bytes` so that `charge` is dropped with the last reference to them.
 pub(crate) fn charged<T, C>(bytes: T, charge: C) -> Bytes
 where
     T: AsRef<[u8]> + Send + 'static,

@@ -1,11 +1,11 @@
-//! Why a job has no answer yet, in words for the caller that waited for it.
+//! The reason why a job has no answer yet, as text for the caller that waits for it.
 
 use causeway_queue::{Job, WaitingFor, backend::Down, job::State};
 
 use crate::job_view::moment;
 
-/// Returns what keeps `job` from its answer: its latest failed attempt and, if it waits, what keeps its lane from
-/// starting jobs. `None` if nothing of this is known.
+/// Describes the cause of the delay of `job`: its latest failed attempt and, if it waits, the reason why its
+/// lane starts no jobs. `None` if no cause is known.
 pub(crate) fn of(job: &Job) -> Option<String> {
     let last = job.errors.last();
     let attempt = last.map(|last| format!("its last attempt failed: {}", last.error.message));
@@ -14,8 +14,8 @@ pub(crate) fn of(job: &Job) -> Option<String> {
     (!causes.is_empty()).then(|| causes.join("; "))
 }
 
-/// Describes what keeps the lane of a waiting job from starting jobs. The upstream's words are left out if they are
-/// `known`.
+/// Describes the reason why the lane of a waiting job starts no jobs. The upstream's message is left out if it
+/// equals `known`.
 fn wait(job: &Job, known: Option<&str>) -> Option<String> {
     let lane = &job.id.shard().lane;
     let (State::Queued { waiting_for, .. } | State::Scheduled { waiting_for, .. }) = &job.state

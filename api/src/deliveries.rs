@@ -1,7 +1,7 @@
-//! Deliveries to webhooks: what became of the events that tell the ends of jobs.
+//! Deliveries: the state of webhook events.
 //!
-//! A delivery is a job of the queue's own, in a lane of its own, which other routes do not list. This is
-//! a view of it; nothing is kept here.
+//! A delivery is an internal job in an internal lane, which other routes do not list. This module only renders
+//! it.
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use causeway_queue::{
@@ -24,10 +24,10 @@ use crate::{
     state::AppState,
 };
 
-/// Most deliveries that are looked at for those of one job.
+/// Most deliveries that one request reads to find those of one job.
 const MAX_LOOKED_AT: usize = 10_000;
 
-/// What became of one event.
+/// A webhook event and the state of its delivery.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Delivery)]
 pub(crate) struct DeliveryView<'a> {
@@ -39,7 +39,7 @@ pub(crate) struct DeliveryView<'a> {
     /// The event's type.
     #[serde(rename = "type")]
     kind: Option<&'a str>,
-    /// The job whose end it tells.
+    /// The job whose end the event reports.
     job: Option<&'a str>,
     url: &'a str,
     #[schema(schema_with = schema::status)]
@@ -54,10 +54,10 @@ pub(crate) struct DeliveryView<'a> {
     next_attempt_at: Option<String>,
     #[schema(format = DateTime)]
     finished_at: Option<String>,
-    /// When it is given up.
+    /// The time at which the delivery is given up.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// The receiver's status in the end.
+    /// The receiver's latest HTTP status, once the delivery has ended.
     response_status: Option<u16>,
     errors: Vec<ErrorView<'a>>,
 }
@@ -119,8 +119,8 @@ pub(crate) struct Listing {
     after: Option<String>,
 }
 
-/// `GET /v1/webhooks/deliveries`, newest first. Of one job, those are found that are among the latest
-/// 10,000 from `after` on.
+/// Handles `GET /v1/webhooks/deliveries`, newest first. With `job`, only the 10,000 deliveries from `after` on
+/// are searched.
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
@@ -149,7 +149,7 @@ pub(crate) async fn list(
     Ok(respond(StatusCode::OK, &RawJson::of(&view).unwrap_or_default()))
 }
 
-/// The first `limit` deliveries of one job.
+/// Returns the first `limit` deliveries of one job.
 async fn of_job(
     state: &AppState,
     caller: &Caller,
@@ -176,8 +176,8 @@ async fn of_job(
     Ok(found)
 }
 
-/// `POST /v1/webhooks/deliveries/{id}/retry`: tries one again that failed, was cancelled or took too
-/// long, with all its attempts.
+/// Handles `POST /v1/webhooks/deliveries/{id}/retry`: retries a delivery that failed, was cancelled or expired,
+/// with all its attempts.
 pub(crate) async fn retry(
     State(state): State<AppState>,
     caller: Caller,

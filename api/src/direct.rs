@@ -1,9 +1,9 @@
-//! Calls that go to the upstream past the queue: counting tokens, moderations, audio and images.
+//! Direct calls: token counts, moderations, audio and images, which go to the upstream without the queue.
 //!
-//! Their bodies and answers may be files, which no job holds: nothing of such a call is in the store. The API
-//! process sends the body to the upstream of the model's lane, and passes the answer on as it comes. These calls
-//! take no turn and no slot of the lane, and are not retried. Each process limits how many run at once, and a
-//! tenant with a rate may make as many a minute as it may submit jobs to the lane.
+//! Their bodies and answers may be files, so none of such a call is stored. The API process sends the body to
+//! the upstream of the model's lane and streams the answer back. Direct calls use no slot of the lane and are
+//! not retried. Each process limits how many run at once. A tenant with a request rate has a second allowance
+//! of the same size for them.
 
 pub(crate) mod call;
 
@@ -13,7 +13,7 @@ use axum::{body::Bytes, http::HeaderValue};
 use causeway_queue::{LaneName, RawJson, headers::Headers};
 use futures_util::{future::BoxFuture, stream::BoxStream};
 
-/// Most direct calls at once in one API process. Where there are tenants, one makes at most half of them.
+/// Most concurrent direct calls of one API process. With tenants, each makes at most half of them.
 pub(crate) const MAX_CALLS: usize = 32;
 
 /// A call as the upstream receives it.
@@ -21,21 +21,21 @@ pub(crate) const MAX_CALLS: usize = 32;
 pub struct DirectCall {
     /// The endpoint, e.g. `/v1/moderations`.
     pub path: String,
-    /// The type of the body, with the boundary of a multipart one.
+    /// Its content type, with the boundary of a multipart body.
     pub content_type: HeaderValue,
     /// Further headers.
     pub headers: Headers,
-    /// The body, as it came.
+    /// The body, unchanged.
     pub body: Bytes,
 }
 
-/// A good answer of the upstream, on its way.
+/// A successful answer of the upstream, as a stream.
 pub struct DirectAnswer {
     /// The HTTP status, 200 to 299.
     pub status_code: u16,
     /// The type of the body.
     pub content_type: Option<HeaderValue>,
-    /// The body. An error breaks the connection to the client off.
+    /// The body. An error in it closes the connection to the client.
     pub body: BoxStream<'static, Result<Bytes, std::io::Error>>,
 }
 
@@ -46,23 +46,23 @@ impl fmt::Debug for DirectAnswer {
     }
 }
 
-/// The reason for which there is no good answer.
+/// The reason why a call has no successful answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DirectFailure {
     /// The upstream answered with an error.
     Refused {
         /// The HTTP status, 400 to 599.
         status_code: u16,
-        /// The delay before the next call, if the upstream names one.
+        /// The delay before the next call, if the upstream sent one.
         retry_after: Option<Duration>,
-        /// The body, or its beginning; a text that is not JSON as a JSON string.
+        /// The body or its beginning. Text that is not JSON becomes a JSON string.
         body: RawJson,
     },
     /// The upstream gave no answer.
     NoAnswer {
-        /// What went wrong, for a person.
+        /// The cause, as text for people.
         message: String,
-        /// True if the time was over.
+        /// True if the call timed out.
         is_timeout: bool,
     },
 }
@@ -70,7 +70,7 @@ pub enum DirectFailure {
 /// The result of a call.
 pub type DirectResult = Result<DirectAnswer, DirectFailure>;
 
-/// Sends calls to the upstreams of lanes. The source itself bounds the time that a call takes.
+/// The sender of direct calls. It limits the duration of each call itself.
 #[derive(Clone)]
 pub struct DirectSource(Arc<Send>);
 

@@ -1,6 +1,6 @@
-//! `/docs`: the reference of the HTTP surface, as Swagger UI shows `/openapi.json`.
+//! `/docs`: the HTTP reference, which Swagger UI renders from `/openapi.json`.
 //!
-//! All that the page needs is in the binary, so that it works where no other host is reached.
+//! All files of the page are in the binary, so it works offline.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use utoipa_swagger_ui::{Config, serve};
 
 use crate::{error::ApiError, extract::Segment};
 
-/// The page. Its links are relative, so that it also works behind a prefix.
+/// The page. Its links are relative, so it also works behind a path prefix.
 const PAGE: &str = r##"<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -26,21 +26,21 @@ const PAGE: &str = r##"<!DOCTYPE html>
 </html>
 "##;
 
-/// The page's own script. It is a file, as the page's policy permits no script within it.
+/// The page's own script. It is a file, since the content security policy forbids inline scripts.
 const START: (&str, &str) = (
     "start.js",
     r##"SwaggerUIBundle({ url: "openapi.json", dom_id: "#reference", deepLinking: true })"##,
 );
 
-/// What the page loads; the rest of what Swagger UI brings is not served.
+/// The files of Swagger UI that the page loads. Its other files are not served.
 const FILES: [&str; 2] = ["swagger-ui.css", "swagger-ui-bundle.js"];
 
-/// `GET /docs`.
+/// Handles `GET /docs`.
 pub(crate) async fn page() -> Html<&'static str> {
     Html(PAGE)
 }
 
-/// `GET /docs/{file}`: one of the files of the page, packed as every browser reads it.
+/// Handles `GET /docs/{file}`: a file of the page, with the gzip encoding that it has in the binary.
 pub(crate) async fn file(Segment(name): Segment, headers: HeaderMap) -> Result<Response, ApiError> {
     if name == START.0 {
         return Ok(([(header::CONTENT_TYPE, "text/javascript")], START.1).into_response());

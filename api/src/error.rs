@@ -1,4 +1,4 @@
-//! Errors as clients see them: one envelope, the one that OpenAI's SDKs parse.
+//! Errors as clients see them, in the envelope that OpenAI's SDKs parse.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
@@ -31,7 +31,7 @@ pub(crate) struct ApiError {
     param: Option<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
     is_anthropic: bool,
-    /// For the log, not for the client.
+    /// The cause of a refusal by the store, for the log only.
     refusal: Option<Box<Refusal>>,
 }
 
@@ -43,17 +43,17 @@ pub(crate) struct Envelope<'a> {
     error: Told<'a>,
 }
 
-/// What was wrong, and what would be right.
+/// The error and its remedy.
 #[derive(Debug, Serialize, ToSchema)]
 struct Told<'a> {
-    /// For people.
+    /// Text for people.
     message: &'a str,
-    /// The kind of error, as OpenAI names them.
+    /// The kind of error, by OpenAI's names.
     r#type: &'a str,
-    /// The field or parameter that is wrong, where it is one.
+    /// The wrong field or parameter, if there is one.
     #[schema(required = true)]
     param: Option<&'a str>,
-    /// For programs.
+    /// A constant for programs.
     code: &'a str,
 }
 
@@ -67,20 +67,20 @@ pub(crate) struct AnthropicEnvelope<'a> {
     error: AnthropicTold<'a>,
 }
 
-/// What was wrong, and what would be right.
+/// The error and its remedy.
 #[derive(Debug, Serialize, ToSchema)]
 struct AnthropicTold<'a> {
-    /// The kind of error, as Anthropic names them.
+    /// The kind of error, by Anthropic's names.
     r#type: &'a str,
-    /// For people.
+    /// Text for people.
     message: &'a str,
-    /// For programs.
+    /// A constant for programs.
     code: &'a str,
 }
 
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// The header that names a job in every answer that is about one job.
+/// The header that names the job in every answer about one job.
 pub(crate) const X_CAUSEWAY_JOB_ID: HeaderName = HeaderName::from_static("x-causeway-job-id");
 
 impl ApiError {
@@ -94,33 +94,33 @@ impl ApiError {
         Self { status, kind, code, message: message.into(), param, headers, is_anthropic, refusal }
     }
 
-    /// The request is wrong; `message` says how, and what would be right.
+    /// Builds the error of a wrong request; `message` says what is wrong, and what would be right.
     pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", code, message)
     }
 
-    /// As [`invalid`](Self::invalid), about one field or parameter.
+    /// Builds the error of a wrong field or parameter.
     pub(crate) fn invalid_param(param: &str, message: impl Into<String>) -> Self {
         let error = Self::invalid("invalid_value", message);
         Self { param: Some(param.to_owned()), ..error }
     }
 
-    /// As [`invalid`](Self::invalid), with another status.
+    /// Replaces the status.
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
 
-    /// The same, under another name for programs.
+    /// Replaces the code.
     pub(crate) fn with_code(self, code: &'static str) -> Self {
         Self { code, ..self }
     }
 
-    /// The same, with what would be right.
+    /// Appends the remedy to the message.
     pub(crate) fn with_hint(self, hint: &str) -> Self {
         Self { message: format!("{}; {hint}", self.message), ..self }
     }
 
-    /// The same, about a part of a larger request.
+    /// Prefixes message and parameter with the `place` of the wrong part in a larger request.
     pub(crate) fn within(self, place: &str) -> Self {
         let param = match &self.param {
             Some(param) => format!("{place}.{param}"),
@@ -130,20 +130,20 @@ impl ApiError {
         Self { param: Some(param), message, ..self }
     }
 
-    /// The key is missing or unknown.
+    /// Builds the error of a missing or unknown key.
     pub(crate) fn unauthorized(message: impl Into<String>) -> Self {
         let kind = "authentication_error";
         let error = Self::new(StatusCode::UNAUTHORIZED, kind, "invalid_api_key", message);
         error.with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
-    /// A key whose tenant may not do this.
+    /// Builds the error of a caller that is not an administrator.
     pub(crate) fn forbidden(tenant: &TenantId) -> Self {
         let message = format!("tenant {tenant} is no administrator; set `admin = true` for one");
         Self::new(StatusCode::FORBIDDEN, "permission_error", "not_an_admin", message)
     }
 
-    /// A page of another origin, on a server where no key is needed.
+    /// Builds the error of a page of another origin, on a server without tenants.
     pub(crate) fn foreign_page() -> Self {
         let message = "a page of another origin may not act on a server without tenants; add the \
                        origin to api.cors_origins, or configure a [[tenant]] and send its key \
@@ -151,7 +151,7 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", "foreign_origin", message)
     }
 
-    /// A host that is not this server, where no key is needed.
+    /// Builds the error of a request for an unknown host, on a server without tenants.
     pub(crate) fn unknown_host(name: &str) -> Self {
         let name: String = name.chars().take(100).collect();
         let message = format!(
@@ -161,22 +161,23 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", "unknown_host", message)
     }
 
-    /// There is nothing of that name, or it is somebody else's.
+    /// Builds the error of an object that does not exist or belongs to another tenant.
     pub(crate) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", code, message)
     }
 
-    /// It was there and is no more.
+    /// Builds the error of an object that no longer exists.
     pub(crate) fn gone(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "invalid_request_error", "result_expired", message)
     }
 
-    /// The job ended without an answer, as somebody wished.
+    /// Builds the error of a job that was cancelled, so it has no answer.
     pub(crate) fn no_result(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "invalid_request_error", "no_result", message)
     }
 
-    /// The job ended without an answer. Trying again would only enqueue it again.
+    /// Builds the error of a job that ended without an answer. SDKs do not retry it: that would only submit the job
+    /// again.
     pub(crate) fn upstream(is_timeout: bool, message: impl Into<String>) -> Self {
         let (status, code) = if is_timeout {
             (StatusCode::GATEWAY_TIMEOUT, "upstream_timeout")
@@ -187,7 +188,7 @@ impl ApiError {
         error.with_header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
     }
 
-    /// The process stops, and its answer will be had from another.
+    /// Builds the error of a call whose process stops. The SDK's retry reaches another process and finds the job.
     pub(crate) fn draining() -> Self {
         let message = "this process is being stopped; send the same request again, and it will be \
                        answered by the job that this one has made";
@@ -196,7 +197,7 @@ impl ApiError {
         error.retry_after(1).with_header(X_SHOULD_RETRY, HeaderValue::from_static("true"))
     }
 
-    /// The process stops, and the caller would not find the job `id` by sending the request again.
+    /// Builds the error of a call whose process stops, and whose retry would not find the job `id`.
     pub(crate) fn stopped(id: &JobId) -> Self {
         let message = format!(
             "this process is being stopped; job {id} goes on, poll /v1/jobs/{id} instead of sending the request again"
@@ -206,15 +207,15 @@ impl ApiError {
         error.with_header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
     }
 
-    /// The process stops, and nothing was accepted.
+    /// Builds the error of a request that a stopping process does not accept.
     pub(crate) fn takes_no_more() -> Self {
         let message = "this process is being stopped and takes no more jobs; connect again, and \
                        submit there";
         Self { message: message.to_owned(), ..Self::draining() }
     }
 
-    /// The job did not end while its caller could be held, as far as is known for this `cause`. `then` says what
-    /// becomes of it.
+    /// Builds the error of a job that did not end within the hold time. `cause` is the known reason; `then` says
+    /// how the job continues.
     pub(crate) fn waited_too_long(
         id: &JobId,
         held: Duration,
@@ -227,13 +228,13 @@ impl ApiError {
         Self::upstream(true, message).with_code("wait_too_long")
     }
 
-    /// What went wrong with a job that is accepted: the answer names it, so that its caller can come back.
+    /// Adds the job `id`, which is accepted, to the answer, so that the caller can poll it.
     pub(crate) fn about(self, id: &JobId) -> Self {
         let name = HeaderValue::from_str(&id.to_string()).ok();
         name.into_iter().fold(self, |error, name| error.with_header(X_CAUSEWAY_JOB_ID, name))
     }
 
-    /// The same error after the job `id` was accepted, which must not be submitted again.
+    /// Builds the same error for a job `id` that is accepted: SDKs must not submit it again.
     pub(crate) fn after_acceptance(error: Error, id: &JobId) -> Self {
         let told = Self::from(error);
         let message = match told.status {
@@ -247,29 +248,29 @@ impl ApiError {
         told.with_header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
     }
 
-    /// Says that trying again would not help: it would only enqueue the same again.
+    /// Adds the header that stops SDKs from retrying, where a retry would only submit the job again.
     pub(crate) fn is_final(headers: &mut HeaderMap) {
         headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
     }
 
-    /// The same, as the SDKs parse it that call `path`.
+    /// Selects the envelope that the SDKs of `path` parse.
     pub(crate) fn in_shape_of(self, path: &str) -> Self {
         if is_anthropic(path) { self.in_anthropic_shape() } else { self }
     }
 
-    /// The same, as Anthropic's SDKs parse it.
+    /// Selects the envelope that Anthropic's SDKs parse.
     pub(crate) fn in_anthropic_shape(mut self) -> Self {
         self.is_anthropic = true;
         self
     }
 
-    /// Too much at once; come again in so many seconds.
+    /// Builds the error of a reached limit, with `Retry-After: after_s`.
     pub(crate) fn too_many(code: &'static str, message: impl Into<String>, after_s: u64) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         Self::new(status, "rate_limit_error", code, message).retry_after(after_s)
     }
 
-    /// A connection has no place, for a reason.
+    /// Builds the error of a connection without a place.
     pub(crate) fn too_many_connections(why: NoPlace) -> Self {
         const CODE: &str = "too_many_connections";
         match why {
@@ -286,7 +287,7 @@ impl ApiError {
         }
     }
 
-    /// The memory for `what` is taken.
+    /// Builds the error of a full budget for `what`.
     pub(crate) fn too_many_bytes(bound: Bound, what: &str) -> Self {
         match bound {
             Bound::All => {
@@ -305,7 +306,7 @@ impl ApiError {
         }
     }
 
-    /// The store does not answer, or takes nothing.
+    /// Builds the error of a store that does not answer or is full.
     pub(crate) fn unavailable() -> Self {
         let message = "the store is not available; try again in a second, with the same \
                        Idempotency-Key if you sent one, so that nothing runs twice";
@@ -324,7 +325,7 @@ impl ApiError {
         self.with_header(header::RETRY_AFTER, seconds.into())
     }
 
-    /// The envelope.
+    /// Returns the envelope.
     pub(crate) fn body(&self) -> serde_json::Value {
         if self.is_anthropic {
             let kind = match self.status {

@@ -1,4 +1,4 @@
-//! `GET /v1/jobs/{id}/events`: what happens to a job, as server-sent events that can be resumed.
+//! `GET /v1/jobs/{id}/events`: the events of a job as a resumable SSE stream.
 
 use std::convert::Infallible;
 
@@ -24,10 +24,11 @@ use crate::{
     state::AppState,
 };
 
-/// Highest number of an event after which a client may go on.
+/// Highest event number that a client may resume after.
 pub(crate) const MAX_SEQ: u64 = u32::MAX as u64;
 
-/// The last lines of a stream that ends before its job, as the process stops: the client connects again so soon, in ms.
+/// The last lines of a stream that ends before its job because the process stops: the client reconnects after 500
+/// ms.
 const RESUME: &str = "retry: 500\n\n";
 
 #[derive(Debug, Deserialize)]
@@ -36,7 +37,7 @@ pub(crate) struct Resume {
     after: Option<String>,
 }
 
-/// Streams the events of a job from the beginning, or after the one that the client has.
+/// Streams the events of a job, from the first one on or after the one that the client names.
 pub(crate) async fn events(
     State(state): State<AppState>,
     caller: Caller,
@@ -49,7 +50,7 @@ pub(crate) async fn events(
     let last = headers.get("last-event-id").filter(|value| !value.is_empty());
     let last = last.map(|value| value.to_str().unwrap_or("?"));
     let last = last.map(|text| next_after("Last-Event-ID", text)).transpose()?;
-    // A browser that comes back asks for the same address, and says in the header what it has since.
+    // An EventSource reconnects to its original address, and names its latest event in the header only.
     let from = after.max(last).unwrap_or(0);
     let key = job_id(&id)?;
     let job = state.queue.job(&owner(&state, &caller, &key).await?, &key).await?;
@@ -58,7 +59,7 @@ pub(crate) async fn events(
         && job.status().is_terminal()
         && state.queue.follow(&job, from).known().await?.is_empty()
     {
-        // An EventSource would come back for ever.
+        // After any other status, an EventSource would reconnect forever.
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let headers = [(header::CONTENT_TYPE, "text/event-stream")];
@@ -90,7 +91,7 @@ fn next_after(param: &str, text: &str) -> Result<u64, ApiError> {
 }
 
 async fn block(reader: &Reader, event: &Event) -> String {
-    // A line end inside the data would end the field: JSON has none that it needs.
+    // A line break would end the SSE field. JSON never needs one outside of strings, and escapes it inside.
     let data = reader.told(event).await.as_str().replace(['\n', '\r'], " ");
     format!("event: {}\nid: {}\ndata: {data}\n\n", event.kind.as_str(), event.seq)
 }

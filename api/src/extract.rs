@@ -1,4 +1,4 @@
-//! Reading requests, with errors that say what was wrong and what would be right.
+//! Extractors of requests. Their errors say what is wrong and what would be right.
 
 mod misfit;
 
@@ -17,10 +17,10 @@ use self::misfit::misfit;
 pub(crate) use self::misfit::misfit_of_query;
 use crate::{body, budget::Charge, error::ApiError, state::AppState};
 
-/// Most that a count in a request may be: JSON's numbers are exact so far.
+/// Highest count in a request: the largest integer that every JSON parser represents exactly.
 pub(crate) const MAX_COUNT: u64 = (1 << 53) - 1;
 
-/// How much is shown of a value that is wrong, in characters.
+/// Longest part of a wrong value that an error shows, in characters.
 const MAX_SHOWN: usize = 100;
 
 /// The bytes of a JSON request.
@@ -36,7 +36,7 @@ impl FromRequest<AppState> for JsonBytes {
     }
 }
 
-/// The bytes of a JSON request that becomes a job, and what is charged for them until the job is stored.
+/// The bytes of a JSON request that becomes a job, and their charge, which lasts until the job is stored.
 #[derive(Debug)]
 pub(crate) struct ChargedJson {
     pub(crate) bytes: Bytes,
@@ -53,7 +53,7 @@ impl FromRequest<AppState> for ChargedJson {
     }
 }
 
-/// The bytes of a request that may have a body of JSON, or none.
+/// The bytes of a request whose JSON body is optional.
 #[derive(Debug)]
 pub(crate) struct MaybeJson(pub(crate) Bytes);
 
@@ -67,7 +67,7 @@ impl FromRequest<AppState> for MaybeJson {
     }
 }
 
-/// The one part of a path that is a name.
+/// The only variable segment of a path.
 #[derive(Debug)]
 pub(crate) struct Segment(pub(crate) String);
 
@@ -83,7 +83,7 @@ impl FromRequestParts<AppState> for Segment {
     }
 }
 
-/// True if the body says that it is JSON.
+/// True if the content type is JSON.
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = found.unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
@@ -101,8 +101,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
         .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE))
 }
 
-/// Reads `bytes`, which must be one JSON object, as a `T`. Serde itself would take an array for the
-/// fields of a struct, in their order.
+/// Parses `bytes`, which must be one JSON object, as a `T`. Serde alone would also accept an array as the fields of
+/// a struct.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.is_empty() {
         return Err(ApiError::invalid("invalid_json", "the body is empty; send a JSON object"));
@@ -120,14 +120,14 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         if other.is_some() {
             return misfit(&error.to_string(), ".".to_owned());
         }
-        // Read again, slower: what fits needs no path.
+        // The error path costs time, so it is computed only after the fast parser has failed.
         let json = &mut serde_json::Deserializer::from_slice(bytes);
         let path = serde_path_to_error::deserialize::<_, T>(json).err();
         misfit(&error.to_string(), path.map_or(".".to_owned(), |error| error.path().to_string()))
     })
 }
 
-/// What JSON that is no object is instead.
+/// Names the type of a JSON value that is not an object.
 fn other_than_object(bytes: &[u8]) -> Option<&'static str> {
     match bytes.trim_ascii_start().first() {
         Some(b'{') => None,
@@ -148,13 +148,13 @@ fn shown(text: &str) -> String {
     shown
 }
 
-/// `3.0` is a whole number, as JSON Schema has it.
+/// Converts an integer. `3.0` is one, as in JSON Schema.
 pub(crate) fn whole(number: &Number) -> Option<u64> {
     let float = || number.as_f64().filter(|float| float.fract() == 0.0);
     number.as_u64().or_else(|| format!("{:.0}", float()?).parse().ok())
 }
 
-/// The whole number of `range` that was sent as `param`.
+/// Checks the integer of `range` that was sent as `param`.
 pub(crate) fn number(
     param: &str,
     sent: &Value,
@@ -170,7 +170,7 @@ pub(crate) fn number(
     })
 }
 
-/// A number of seconds from `text`, at most `max`.
+/// Parses a number of seconds, at most `max`.
 pub(crate) fn seconds(param: &str, text: &str, max: Duration) -> Result<Duration, ApiError> {
     let in_range = |seconds: &f64| (0.0..=max.as_secs_f64()).contains(seconds);
     match text.trim().parse::<f64>().ok().filter(in_range) {
@@ -184,7 +184,7 @@ pub(crate) fn seconds(param: &str, text: &str, max: Duration) -> Result<Duration
     }
 }
 
-/// What `Prefer: wait=N` (RFC 7240, section 4.3) asks.
+/// Returns the wait of `Prefer: wait=N` (RFC 7240, section 4.3).
 pub(crate) fn preferred_wait(
     headers: &HeaderMap,
     max: Duration,

@@ -1,11 +1,11 @@
-//! Headers that reach the upstream: those of a call that a setting selects, and those that a job names.
+//! Headers for the upstream: those of a call that a setting selects, and those that a job names.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use causeway_queue::headers::{HeaderValues, Headers};
 
 use crate::error::ApiError;
 
-/// Headers of calls that are forwarded unless configured otherwise. `*` at the end stands for any rest.
+/// The headers of calls that are forwarded by default. A `*` at the end matches any rest.
 pub const FORWARDED: [&str; 6] = [
     "openai-organization",
     "openai-project",
@@ -21,9 +21,10 @@ pub(crate) const MAX_LINES: usize = 32;
 /// Most bytes of a job's headers, names and values together.
 pub(crate) const MAX_BYTES: usize = 8 << 10;
 
-/// Headers that are never forwarded. Causeway sets them itself (credentials, content, coding), or they concern one
-/// connection only (RFC 9110, section 7.6.1; RFC 7540, section 3.2.1) or its peers (RFC 7239). With a range or a
-/// condition (RFC 9110, sections 13 and 14) the answer would be a part, or none. `*` at the end stands for any rest.
+/// Headers that are never forwarded. Causeway sets them itself (credentials, content, coding), or they concern a
+/// single connection (RFC 9110, section 7.6.1; RFC 7540, section 3.2.1) or its peers (RFC 7239). Ranges and
+/// conditions (RFC 9110, sections 13 and 14) could lead to a partial answer or none. A `*` at the end matches any
+/// rest.
 const RESERVED: [&str; 26] = [
     "accept",
     "accept-encoding",
@@ -53,19 +54,19 @@ const RESERVED: [&str; 26] = [
     "x-should-retry",
 ];
 
-/// The header without which Anthropic's servers refuse a message, with the version of their first stable API.
+/// A header that Anthropic's API requires, with the version of its first stable API as the default.
 const ANTHROPIC_VERSION: (&str, &str) = ("anthropic-version", "2023-06-01");
 
-/// The endpoint that needs it.
+/// The endpoint that requires [`ANTHROPIC_VERSION`].
 const MESSAGES: &str = "/v1/messages";
 
-/// Why a pattern cannot select headers to forward.
+/// The reason why a pattern cannot select headers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
-    /// No header can have that name.
+    /// The pattern is not a header name.
     #[error("{0:?} is no name of a header; write one such as \"traceparent\", or \"anthropic-*\"")]
     Name(String),
-    /// Causeway sets that header itself.
+    /// The header is never forwarded.
     #[error(
         "{0:?} is never forwarded: Causeway sets it, it concerns one connection, or it would bring a partial answer"
     )]
@@ -75,7 +76,7 @@ pub enum InvalidPattern {
 /// Checks a pattern of the setting.
 ///
 /// # Errors
-/// When it is no name of a header, or names one that is never forwarded.
+/// If it is not a header name, or names a header that is never forwarded.
 pub fn check_forwarded(pattern: &str) -> Result<(), InvalidPattern> {
     let name = pattern.strip_suffix('*').unwrap_or(pattern);
     let is_name = HeaderName::from_bytes(name.as_bytes()).is_ok();
@@ -102,10 +103,10 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Selects the headers of a call to `url` that its upstream receives.
+/// Selects the headers of a call to `url` that the upstream receives.
 ///
 /// # Errors
-/// When they are too many or too long.
+/// If there are too many, or they are too long.
 pub(crate) fn of_call(
     patterns: &[String],
     url: &str,
@@ -125,10 +126,10 @@ pub(crate) fn of_call(
     Ok(selected)
 }
 
-/// Checks the headers that a job for `url` names, and brings their names to lower case.
+/// Checks the headers that a job for `url` names, and converts their names to lower case.
 ///
 /// # Errors
-/// When one is reserved or cannot be sent, or they are too many or too long.
+/// If a header is reserved or invalid, or there are too many, or they are too long.
 pub(crate) fn of_job(url: &str, named: Headers) -> Result<Headers, ApiError> {
     let mut checked = Headers::new();
     for (name, values) in named {

@@ -1,11 +1,10 @@
-//! The doors of existing clients: calls in the wire formats of OpenAI and Anthropic, each of which is
-//! a job that its caller waits for.
+//! SDK calls: requests in the wire formats of OpenAI and Anthropic. Each one becomes a job that its caller waits
+//! for.
 //!
-//! The body goes to the upstream as it came, and the answer comes back as the upstream gave it. A call is
-//! held until its client leaves, at most for `api.hold`: how long that waits is its own affair. A
-//! client that goes away cancels its job, unless it may retry (see [`retry`]), has an idempotency key, or
-//! says `"store": true`. A client that is still there when this process stops is told to retry, and finds
-//! its job then.
+//! The body goes to the upstream unchanged, and the upstream's answer returns unchanged. A call is pending until
+//! its client leaves, at most for `api.hold`; the client chooses its own time-out. A client that leaves cancels its
+//! job, unless it may retry (see [`retry`]), has an idempotency key, or sent `"store": true`. When this process
+//! stops, its pending calls get an error that SDKs retry, and the retry attaches to the job.
 
 mod answer;
 pub(crate) mod generate;
@@ -34,7 +33,7 @@ use crate::{
     state::AppState,
 };
 
-/// In which words a door speaks.
+/// The wire format of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     OpenAi,
@@ -42,14 +41,14 @@ enum Dialect {
     Anthropic,
 }
 
-/// A call as it came.
+/// A call before its body is parsed.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     caller: Caller,
     path: String,
     headers: HeaderMap,
     body: Bytes,
-    /// What the memory for requests is charged for the body.
+    /// The charge for the body.
     charge: Option<Charge>,
 }
 
@@ -65,7 +64,7 @@ impl FromRequest<AppState> for Incoming {
     }
 }
 
-/// `POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`.
+/// Handles `POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`.
 pub(crate) async fn openai(
     State(state): State<AppState>,
     incoming: Incoming,
@@ -73,7 +72,7 @@ pub(crate) async fn openai(
     answer(&state, incoming, Dialect::OpenAi).await
 }
 
-/// `POST /v1/responses`.
+/// Handles `POST /v1/responses`.
 pub(crate) async fn responses(
     State(state): State<AppState>,
     incoming: Incoming,
@@ -81,7 +80,7 @@ pub(crate) async fn responses(
     answer(&state, incoming, Dialect::Responses).await
 }
 
-/// `POST /v1/messages`.
+/// Handles `POST /v1/messages`.
 pub(crate) async fn anthropic(
     State(state): State<AppState>,
     incoming: Result<Incoming, ApiError>,
@@ -113,16 +112,16 @@ async fn answer(
     let streams = asked.reply == Reply::Stream;
     let drafted = asked.job.id.clone();
     let mut held = Held::submit(state, caller.tenant, asked, dialect).await?;
-    // The job is stored: while it waits it holds none of the memory for requests.
+    // The job is stored. A pending call must not occupy the budget for bodies while it waits.
     drop((body, charge));
     let id = held.id().clone();
     access::of_job(&id);
-    // Another id is that of an earlier attempt, which has its input.
+    // Any other id belongs to an earlier attempt, which has attached its input.
     if id == drafted {
         adapted.attach(state, &id).await;
     }
     let answered = match (streams, is_background) {
-        // Its client learns its id at once, so that it may go.
+        // A background stream starts at once: its first event carries the id, so the client may leave.
         (true, true) => {
             held.begin();
             Ok(stream::open(held, Renderer::after(None)))

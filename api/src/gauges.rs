@@ -1,6 +1,6 @@
-//! The depth of the queue as metrics, measured when the metrics are asked for.
+//! The depth of the queue as metrics, measured when the metrics are scraped.
 //!
-//! The labels are lanes, classes and states, which are bounded. Tenants are no label.
+//! The labels are lanes, classes and states, whose numbers are limited. Tenants are not a label.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use causeway_queue::{Class, Error, LaneName, Queue};
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use tokio::{sync::Mutex, time::Instant};
 
-/// How old the numbers may be: whoever asks for the metrics again and again costs the store nothing more.
+/// Longest age of the numbers. More frequent scrapes cost the store nothing.
 const MAX_AGE: Duration = Duration::from_secs(5);
 
-/// When the depth was last measured.
+/// The time of the latest measurement.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges(Mutex<Option<Instant>>);
 
 impl Gauges {
-    /// Measures the depth of all lanes, unless that was done just now. Where the store fails, the latest numbers
-    /// stay.
+    /// Measures the depth of all lanes, unless the latest numbers are fresh. If the store fails, the latest numbers
+    /// remain.
     pub(crate) async fn measure(&self, queue: &Queue) {
-        // Another request measures.
+        // Another scrape is already measuring.
         let Ok(mut measured) = self.0.try_lock() else { return };
         if measured.is_some_and(|at| at.elapsed() < MAX_AGE) {
             return;
@@ -39,7 +39,7 @@ async fn measure(queue: &Queue, lane: &LaneName) -> Result<(), Error> {
         gauge!("causeway_jobs", "lane" => lane.to_string(), "state" => "ready", "class" => class.as_str())
             .set(as_f64(count));
     }
-    // The two were not counted at the same moment.
+    // The two numbers come from separate reads, so the difference may be negative.
     let held = stats.queued.saturating_sub(stats.scheduled + ready.iter().sum::<u64>());
     let dead = stats.dead.unwrap_or(0);
     let counts = [

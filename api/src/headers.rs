@@ -1,16 +1,17 @@
-//! Headers of every answer: what browsers may do with it, and what keeps proxies from holding back an event stream.
+//! Headers of every answer: content security policies for browsers, and the request to proxies not to buffer
+//! streams.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-/// nginx and what is built on it buffer an answer unless this says no.
+/// The header by which nginx and its derivatives do not buffer an answer.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// What a page may load: its own files, and no other page may frame it. Swagger UI sets styles by script.
+/// The policy of pages: only our own files, and no framing. Swagger UI sets styles by script.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                            img-src 'self' data:; connect-src 'self'; base-uri 'none'; \
                            form-action 'none'; frame-ancestors 'none'";
 
-/// The policy of an answer that is no page: a browser that shows it runs nothing of it.
+/// The policy of all other answers: a browser that renders one runs nothing of it.
 const DATA_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// Adds the headers.
@@ -23,7 +24,7 @@ pub(crate) fn add(headers: &mut HeaderMap) {
         let policy = HeaderValue::from_static("no-cache, no-transform");
         headers.insert(header::CACHE_CONTROL, policy);
     } else {
-        // Answers hold prompts and what models say.
+        // Answers contain prompts and the output of models.
         let policy = HeaderValue::from_static("no-store");
         headers.entry(header::CACHE_CONTROL).or_insert(policy);
     }

@@ -18,10 +18,10 @@ use crate::{
     workers::{Staff, staff},
 };
 
-/// How long the store may take to answer a probe.
+/// Longest time that the store may take to answer a probe.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// That all is well.
+/// The report of a healthy process.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Well {
     /// The bridge's model.
@@ -32,7 +32,7 @@ pub(crate) struct Well {
     /// Names the lanes whose jobs are accepted and wait, as no live worker serves them.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
-    /// How many live workers there are.
+    /// Number of live workers.
     #[serde(skip_serializing_if = "Option::is_none")]
     workers: Option<usize>,
 }
@@ -42,7 +42,7 @@ impl Well {
         Self { model: None, status: "ok", warning: None, workers: None }
     }
 
-    /// Adds what is known of the workers of these lanes: nothing if the registry does not answer in time.
+    /// Adds the workers of these lanes; nothing if the registry does not answer in time.
     async fn with_workers(self, state: &AppState, lanes: &[&LaneName]) -> Self {
         match tokio::time::timeout(PATIENCE, staff(state, lanes)).await {
             Ok(Ok(Staff { live, warning })) => Self { workers: Some(live), warning, ..self },
@@ -51,13 +51,13 @@ impl Well {
     }
 }
 
-/// The process is up.
+/// Handles `GET /healthz`: the process is running.
 pub(crate) async fn alive() -> Response {
     Json(Well::new()).into_response()
 }
 
-/// The store answers, and the worker in this process, if there is one, works. A process without any worker is ready: it
-/// accepts jobs. The body says so.
+/// Handles `GET /readyz`: ready if the store answers and the worker in this process, if any, is alive. A process
+/// without a worker is ready, since it accepts jobs; the body contains a warning.
 pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     if state.draining.is_cancelled() {
         return ApiError::takes_no_more().into_response();
@@ -73,7 +73,7 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     }
     let lanes = state.queue.lanes().iter().map(|lane| &lane.name);
     let lanes: Vec<&LaneName> = lanes.filter(|lane| !is_of_deliveries(lane)).collect();
-    // Where the store is stays out: this route needs no key.
+    // The address of the store is left out, because this route needs no key.
     Json(Well::new().with_workers(&state, &lanes).await).into_response()
 }
 
@@ -82,7 +82,7 @@ async fn answers(state: &AppState) -> bool {
     matches!(tokio::time::timeout(PATIENCE, ping).await, Ok(Ok(())))
 }
 
-/// Whether the bridge can answer.
+/// Handles `GET /bridge/health`: healthy if the store answers.
 pub(crate) async fn bridge(State(state): State<AppState>) -> Response {
     if answers(&state).await {
         let model = Some(state.settings.bridge.model.clone());
@@ -94,9 +94,9 @@ pub(crate) async fn bridge(State(state): State<AppState>) -> Response {
     }
 }
 
-/// All metrics, in Prometheus's text format.
+/// Handles `GET /metrics`: all metrics in Prometheus' text format.
 pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
-    // A store that is slow costs the depth of the queue, and nothing else.
+    // A slow store costs only the depth of the queue; all other metrics are in memory.
     drop(tokio::time::timeout(PATIENCE, state.gauges.measure(&state.queue)).await);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, (state.metrics)()).into_response()

@@ -1,4 +1,4 @@
-//! A job as JSON: the shape that clients see, apart from the shape that the queue keeps.
+//! The JSON of a job. It is independent of the stored form.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -22,7 +22,7 @@ pub(crate) struct JobView<'a> {
     id: String,
     /// Always `job`.
     object: &'static str,
-    /// Its owner.
+    /// The owner.
     #[schema(value_type = String)]
     tenant: &'a TenantId,
     #[schema(schema_with = schema::status)]
@@ -31,62 +31,62 @@ pub(crate) struct JobView<'a> {
     #[schema(schema_with = schema::class)]
     class: Class,
     session: Option<&'a str>,
-    /// To which endpoint of the upstream it goes.
+    /// The endpoint of the upstream.
     url: &'a str,
     model: Option<&'a str>,
-    /// How often the upstream was called for it.
+    /// Number of attempts so far.
     attempts: u32,
     max_attempts: u32,
-    /// How many workers it has lost.
+    /// Number of workers that were lost while they ran it.
     stalls: u32,
     #[schema(format = DateTime)]
     created_at: String,
-    /// When it may start, if it waits for `schedule` or `retry`. While something else keeps it (an upstream that is
-    /// down, a pause), its next start is not known.
+    /// The time of its next start, if it waits for `schedule` or `retry`. Unknown while anything else blocks it,
+    /// such as a pause or an upstream that is down.
     #[schema(format = DateTime)]
     scheduled_for: Option<String>,
     #[schema(format = DateTime)]
     started_at: Option<String>,
     #[schema(format = DateTime)]
     finished_at: Option<String>,
-    /// Its deadline.
+    /// The deadline.
     #[schema(format = DateTime)]
     expires_at: Option<String>,
-    /// How many jobs of its flow go before it.
+    /// Number of jobs of its flow that start before it.
     position: Option<u64>,
-    /// By the measured drain rate, caps and rates; null while none was measured of late, in a pause, and where no live
-    /// worker serves its lane.
+    /// The estimated wait by the measured drain rate and the limits. Null without a recent measurement, in a pause,
+    /// and without a live worker of its lane.
     estimated_wait_ms: Option<u64>,
-    /// What it waits for.
+    /// The reason why it waits.
     #[schema(schema_with = schema::waiting_for)]
     waiting_for: Option<&'static str>,
-    /// More about that.
+    /// Details of that reason.
     waiting_details: Option<WaitingView>,
-    /// Whether it runs and shall end.
+    /// True if it is running and being cancelled.
     cancelling: bool,
     response: Option<ResponseView<'a>>,
-    /// Why it has no answer.
+    /// The reason why it has no answer.
     error: Option<ErrorView<'a>>,
     usage: Option<UsageView>,
-    /// Whether a simulation answered, and no model.
+    /// True if a simulation answered instead of a model.
     simulated: bool,
-    /// The failed attempts after which it went on, the oldest first; the latest 20.
+    /// The latest 20 failed attempts that did not end the job, the oldest first.
     attempt_errors: Vec<AttemptView<'a>>,
     metadata: &'a BTreeMap<String, String>,
-    /// Who is told when it ends.
+    /// The receiver of its webhook event.
     webhook: Option<WebhookView<'a>>,
 }
 
-/// What is shown of a job besides.
+/// The optional parts of a job.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobIncluded)]
 pub(crate) struct IncludedView<'a> {
-    /// What was submitted, with `include=request`.
+    /// The submitted request, with `include=request`.
     #[serde(skip_serializing_if = "Option::is_none")]
     request: Option<RequestView<'a>>,
 }
 
-/// A job with what is shown besides.
+/// A job with its optional parts.
 #[derive(Serialize)]
 struct ShownView<'a> {
     #[serde(flatten)]
@@ -95,16 +95,16 @@ struct ShownView<'a> {
     included: IncludedView<'a>,
 }
 
-/// What was submitted.
+/// The submitted request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SubmittedRequest)]
 struct RequestView<'a> {
-    /// To which endpoint of the upstream it goes.
+    /// The endpoint of the upstream.
     url: &'a str,
-    /// Further headers for the upstream.
+    /// Further headers that the upstream receives.
     #[schema(schema_with = schema::headers)]
     headers: &'a Headers,
-    /// The body as it was submitted; null once the job has succeeded, as it is kept for further attempts only.
+    /// The submitted body; null once the job has succeeded, because it is stored for further attempts only.
     #[schema(schema_with = schema::anything)]
     body: Option<RawJson>,
 }
@@ -115,17 +115,17 @@ struct WebhookView<'a> {
     url: &'a str,
 }
 
-/// What the upstream answered.
+/// The answer of the upstream.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobResponse)]
 struct ResponseView<'a> {
     status_code: u16,
-    /// As the upstream sent it.
+    /// The body as the upstream sent it.
     #[schema(schema_with = schema::anything)]
     body: &'a RawJson,
 }
 
-/// What went wrong with a job, or with one of its attempts.
+/// The error of a job, or of one of its attempts.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobError)]
 pub(crate) struct ErrorView<'a> {
@@ -135,26 +135,25 @@ pub(crate) struct ErrorView<'a> {
     status_code: Option<u16>,
 }
 
-/// A failed attempt after which the job went on.
+/// A failed attempt that did not end the job.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobAttempt)]
 struct AttemptView<'a> {
-    /// The number of the attempt. Only an attempt that is charged to the job is spent; after any other, the next
-    /// one has the same number.
+    /// The number of the attempt. An attempt that is not charged to the job is not counted, so the next one has the
+    /// same number.
     attempt: u32,
-    /// The owner of the failure: `job`, `lane` (its upstream failed, or refused for the rate) or `worker` (which
-    /// was lost).
+    /// The owner of the failure: `job`, `lane` (the upstream failed or refused by rate) or `worker` (it was lost).
     #[schema(schema_with = schema::charged_to)]
     charged_to: ChargedTo,
     #[schema(format = DateTime)]
     failed_at: String,
     code: &'a str,
-    /// The upstream's own words, with its address.
+    /// The upstream's message, with its address.
     message: &'a str,
     status_code: Option<u16>,
 }
 
-/// The tokens of a call, as the upstream counts them.
+/// The tokens of a call, by the upstream's count.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Usage)]
 struct UsageView {
@@ -163,7 +162,7 @@ struct UsageView {
     total_tokens: u64,
 }
 
-/// Jobs, whole.
+/// A complete list of jobs.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobList)]
 pub(crate) struct ListView<'a> {
@@ -180,13 +179,13 @@ pub(crate) struct PageView<'a> {
     object: &'static str,
     data: Vec<JobView<'a>>,
     first_id: Option<String>,
-    /// The next page is asked for with `after` this one. A page looks at 2,000 jobs at most: where few of them are
-    /// asked for it is short or empty, and this is the last job that was looked at.
+    /// The value of `after` for the next page. A page examines at most 2,000 jobs. If few of them match, the page
+    /// is short or empty, and this is the last examined job.
     last_id: Option<String>,
     has_more: bool,
 }
 
-/// A moment as RFC 3339, in UTC, with milliseconds.
+/// Formats a time as RFC 3339 in UTC, with milliseconds.
 pub(crate) fn moment(at: Millis) -> String {
     let at = i64::try_from(at.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     format!("{:.3}", at.unwrap_or_default())
@@ -217,7 +216,7 @@ impl<'a> From<&'a FailedAttempt> for AttemptView<'a> {
     }
 }
 
-/// The code and the message for a job that its owner, its deadline or its age ended.
+/// Returns code and message of a job that was ended by its owner, its deadline or its age.
 pub(crate) fn plain_end(job: &Job, status: Status) -> Option<(&'static str, String)> {
     let code = code_of_plain_end(status, job.gave_up())?;
     let message = match code {
@@ -227,7 +226,7 @@ pub(crate) fn plain_end(job: &Job, status: Status) -> Option<(&'static str, Stri
     };
     let last = job.errors.last();
     let last = last.map(|last| format!("; its last attempt failed: {}", last.error.message));
-    // Of a job that expired untried, the output names the outage of its lane.
+    // The output of a job that expired without an attempt names the outage of its lane.
     let outage = match &job.state {
         State::Ended { output: Some(output), .. } => output.error.as_ref(),
         State::Queued { .. }
@@ -321,18 +320,18 @@ impl<'a> JobView<'a> {
     }
 }
 
-/// `job` as JSON text.
+/// Returns `job` as JSON.
 pub(crate) fn json(job: &Job) -> RawJson {
     RawJson::of(&JobView::from(job)).unwrap_or_default()
 }
 
-/// Jobs as a list, whole.
+/// Returns a complete list of jobs.
 pub(crate) fn list<'a>(jobs: impl Iterator<Item = &'a Job>) -> RawJson {
     RawJson::of(&ListView { object: "list", data: jobs.map(JobView::from).collect() })
         .unwrap_or_default()
 }
 
-/// `job` as JSON text, with what was submitted; `body` as far as it is kept.
+/// Returns `job` as JSON with its request; `body` is `None` if it is no longer stored.
 pub(crate) fn json_with_request(job: &Job, body: Option<Bytes>) -> RawJson {
     let text = body.and_then(|body| String::from_utf8(body.into()).ok());
     let body = text.and_then(|text| RawJson::parse(text).ok());
@@ -341,7 +340,7 @@ pub(crate) fn json_with_request(job: &Job, body: Option<Bytes>) -> RawJson {
     RawJson::of(&ShownView { job: JobView::from(job), included }).unwrap_or_default()
 }
 
-/// Jobs as one page of a list, which goes on after `next`.
+/// Returns one page of jobs; the next one starts after `next`.
 pub(crate) fn page(jobs: &[Job], next: Option<&JobId>) -> RawJson {
     let id = |job: Option<&Job>| job.map(|job| job.id.to_string());
     let data = jobs.iter().map(JobView::from).collect();

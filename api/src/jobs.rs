@@ -1,4 +1,4 @@
-//! Jobs: show, cancel, retry, and their results.
+//! Handlers for single jobs: show, cancel, retry and result.
 
 use std::time::Duration;
 
@@ -21,23 +21,23 @@ use crate::{
     state::AppState,
 };
 
-/// How many jobs a page has unless the client says.
+/// The default number of entries on a page.
 const PAGE: usize = 20;
 
 const UPSTREAM_STATUS: HeaderName = HeaderName::from_static("x-upstream-status");
 
-/// An answer of JSON that is written already.
+/// Answers with JSON text.
 pub(crate) fn respond(status: StatusCode, body: &RawJson) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     (status, kind, body.as_str().to_owned()).into_response()
 }
 
-/// An answer about one job: the job itself, its name and whether its answer is simulated.
+/// Answers with a job, its id in a header, and the mark of a simulation.
 pub(crate) fn respond_with(status: StatusCode, job: &Job) -> Response {
     respond_as(status, job, &job_view::json(job))
 }
 
-/// An answer about one job, as `shown`.
+/// Answers with `shown`, a representation of `job`.
 fn respond_as(status: StatusCode, job: &Job, shown: &RawJson) -> Response {
     let mut response = respond(status, shown);
     name_job(response.headers_mut(), &job.id);
@@ -45,14 +45,14 @@ fn respond_as(status: StatusCode, job: &Job, shown: &RawJson) -> Response {
     response
 }
 
-/// Says in an answer which job it is about.
+/// Adds the header with the job's id to an answer.
 pub(crate) fn name_job(headers: &mut HeaderMap, id: &JobId) {
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(X_CAUSEWAY_JOB_ID, id);
     }
 }
 
-/// The job that a path names. The log lines of the request name it from here on.
+/// Parses a job id of a path. From here on, log lines of the request contain it.
 pub(crate) fn job_id(text: &str) -> Result<JobId, ApiError> {
     let id: JobId = text.parse().map_err(|_| no_such_job(text))?;
     access::of_job(&id);
@@ -65,7 +65,7 @@ pub(crate) fn no_such_job(id: &str) -> ApiError {
     ApiError::not_found("job_not_found", message)
 }
 
-/// Reads the parameters of a query, and refuses those that are not known.
+/// Parses the parameters of a query, and refuses unknown ones.
 pub(crate) fn query<T: serde::de::DeserializeOwned>(found: Asked<T>) -> Result<T, ApiError> {
     found.map(|Query(query)| query).map_err(|rejection| misfit_of_query(&rejection))
 }
@@ -77,7 +77,7 @@ pub(crate) struct Shown {
     include: Option<String>,
 }
 
-/// The tenant for which `caller` acts on a job: itself, or for an administrator the job's owner.
+/// Returns the tenant for which `caller` acts on a job: its own, or the job's owner if it is an administrator.
 pub(crate) async fn owner(
     state: &AppState,
     caller: &Caller,
@@ -90,10 +90,10 @@ pub(crate) async fn owner(
     Ok(job.map_or_else(|| caller.tenant.clone(), |job| job.tenant))
 }
 
-/// The parameters of a query, as far as they could be read.
+/// The parameters of a query, or the error of their parser.
 pub(crate) type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 
-/// `GET /v1/jobs/{id}`, at once or when it has ended.
+/// Handles `GET /v1/jobs/{id}`: at once, or at the end of the job.
 pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,
@@ -115,7 +115,7 @@ pub(crate) async fn show(
     Ok(respond_as(StatusCode::OK, &job, &shown))
 }
 
-/// How many entries a page is to have at most.
+/// Parses the maximum number of entries on a page.
 pub(crate) fn limit_of(asked: Option<&str>) -> Result<usize, ApiError> {
     let Some(text) = asked else { return Ok(PAGE) };
     let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
@@ -125,7 +125,7 @@ pub(crate) fn limit_of(asked: Option<&str>) -> Result<usize, ApiError> {
     })
 }
 
-/// The value whose name is `text`.
+/// Returns the value whose name is `text`.
 pub(crate) fn one_of<T: Copy + ToString>(
     param: &str,
     text: &str,
@@ -139,7 +139,7 @@ pub(crate) fn one_of<T: Copy + ToString>(
     })
 }
 
-/// `POST /v1/jobs/{id}/cancel`: again and again with the same answer.
+/// Handles `POST /v1/jobs/{id}/cancel`. Idempotent.
 pub(crate) async fn cancel(
     State(state): State<AppState>,
     caller: Caller,
@@ -151,7 +151,7 @@ pub(crate) async fn cancel(
     Ok(respond_with(StatusCode::OK, &job))
 }
 
-/// `POST /v1/jobs/{id}/retry`.
+/// Handles `POST /v1/jobs/{id}/retry`.
 pub(crate) async fn retry(
     State(state): State<AppState>,
     caller: Caller,
@@ -163,8 +163,8 @@ pub(crate) async fn retry(
     Ok(respond_with(StatusCode::ACCEPTED, &job))
 }
 
-/// `GET /v1/jobs/{id}/result`: what the upstream answered, as it answered. 202 with the job while
-/// it has not ended, 409's place is taken by 410: a job that was cancelled or expired has no result.
+/// Handles `GET /v1/jobs/{id}/result`: returns the upstream's answer unchanged, or 202 with the job until its end.
+/// A job that was cancelled or expired has no result: 410.
 pub(crate) async fn result(
     State(state): State<AppState>,
     caller: Caller,

@@ -1,8 +1,8 @@
-//! The HTTP surface in front of the queue.
+//! The HTTP API of the queue.
 //!
-//! [`router`](router()) is the table of routes; every other file is one group of them, or what they
-//! share. Handlers parse, call the [`Queue`](causeway_queue::Queue) and shape the answer: no state
-//! of a job lives here. This crate never sees the worker.
+//! [`router`](router()) is the table of routes. All other files hold a group of handlers or code that they share.
+//! Handlers parse the request, call the [`Queue`](causeway_queue::Queue) and render the answer. This crate stores
+//! no state of jobs, and does not depend on the worker.
 
 mod access;
 mod audit;

@@ -1,4 +1,4 @@
-//! `GET /v1/jobs`, and what is done to all jobs that it lists.
+//! `GET /v1/jobs`, and operations on all listed jobs.
 
 use axum::{extract::State, http::StatusCode, response::Response};
 use causeway_queue::{
@@ -15,7 +15,7 @@ use crate::{
     state::AppState,
 };
 
-/// Which jobs to list, as it was asked.
+/// The query of a list, unchecked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listing {
@@ -30,7 +30,7 @@ pub(crate) struct Listing {
     after: Option<String>,
 }
 
-/// `GET /v1/jobs`.
+/// Handles `GET /v1/jobs`.
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
@@ -42,7 +42,7 @@ pub(crate) async fn list(
 }
 
 impl Listing {
-    /// Whose jobs are asked for, and which.
+    /// Checks the query; returns the owner of the jobs and the filter.
     fn read(self, caller: &Caller) -> Result<(TenantId, ListQuery), ApiError> {
         let tenant = whose(self.tenant.as_deref(), caller)?;
         let wanted = ListQuery {
@@ -71,7 +71,7 @@ impl Listing {
     }
 }
 
-/// The tenant whose jobs are asked for: another one than the caller's own for administrators only.
+/// Returns the owner of the listed jobs. Only administrators may name another tenant than their own.
 fn whose(asked: Option<&str>, caller: &Caller) -> Result<TenantId, ApiError> {
     let Some(name) = asked else { return Ok(caller.tenant.clone()) };
     let tenant = TenantId::new(name)
@@ -94,9 +94,9 @@ fn moment(text: &str) -> Result<Millis, ApiError> {
     })
 }
 
-/// `POST /v1/jobs/retry`: puts back a page of what `GET /v1/jobs` would list under the same query,
-/// from its oldest job on, so that those of a session stand in line as they did before.
-/// `status` must be `failed`, `cancelled` or `expired`.
+/// Handles `POST /v1/jobs/retry`: retries one page of the jobs that `GET /v1/jobs` lists for the same query. It
+/// starts with the oldest one, so the jobs of a session keep their order. `status` must be `failed`, `cancelled` or
+/// `expired`.
 pub(crate) async fn retry(
     State(state): State<AppState>,
     caller: Caller,
@@ -112,9 +112,9 @@ pub(crate) async fn retry(
     for listed in page.jobs.iter().rev() {
         match state.queue.retry(&tenant, &listed.id).await {
             Ok(job) => jobs.extend(job),
-            // Another caller was faster.
+            // Another caller has retried it meanwhile.
             Err(Error::NotRetryable { .. }) => {}
-            // Full: those that were put back stay, and the same query asks for the rest.
+            // The lane is full. The jobs retried so far stay in it, and the same query continues with the others.
             Err(Error::Full { .. }) if !jobs.is_empty() => {
                 is_full = true;
                 break;

@@ -1,7 +1,7 @@
-//! The members of a request that Causeway reads; all others pass through unread.
+//! The members of a request that Causeway reads. All others are forwarded unparsed.
 //!
-//! A name may be repeated (RFC 8259, section 4). The last value counts, as in the JSON readers of Python, Go
-//! and JavaScript, so Causeway and the upstream read the same one. The bytes are passed on unchanged.
+//! A name may be repeated (RFC 8259, section 4). The last value counts, as in the JSON parsers of Python, Go and
+//! JavaScript, so Causeway and the upstream read the same one. The bytes are forwarded unchanged.
 
 use std::{fmt, marker::PhantomData};
 
@@ -13,9 +13,9 @@ use serde_json::{Number, value::RawValue};
 
 use crate::extract::{MAX_COUNT, whole};
 
-/// Members of an object, read one at a time.
+/// A set of members of an object, read one at a time.
 pub(crate) trait Members: Default {
-    /// Reads the value of the member `name`. Returns false, and reads nothing, if it is another's.
+    /// Reads the value of the member `name`. Returns false, and reads nothing, if the name is not in the set.
     fn take<'de, M: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -48,15 +48,15 @@ impl<'de, T: Members> Visitor<'de> for ObjectVisitor<T> {
     }
 }
 
-/// Reads a value that the upstream validates: `None` if it is no `T`.
+/// Reads a value that the upstream validates; `None` if it is not a `T`.
 pub(crate) fn lenient<'de, T: DeserializeOwned, M: MapAccess<'de>>(
     values: &mut M,
 ) -> Result<Option<T>, M::Error> {
     Ok(serde_json::from_str(values.next_value::<Box<RawValue>>()?.get()).ok())
 }
 
-/// Reads a number of tokens for an estimate: `None` for -1, text and everything else that is no count. The
-/// upstream may have a meaning for it.
+/// Reads a number of tokens for an estimate; `None` for -1, text and all other values, which may mean something to
+/// the upstream.
 pub(crate) fn estimate<'de, M: MapAccess<'de>>(values: &mut M) -> Result<Option<u64>, M::Error> {
     let number: Option<Number> = lenient(values)?;
     Ok(number.as_ref().and_then(whole).filter(|count| *count <= MAX_COUNT))

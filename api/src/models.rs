@@ -1,5 +1,4 @@
-//! The models that are served: those of the configuration or, where it names none, those that the
-//! upstream lists, remembered for a minute.
+//! The served models: those of the configuration, or else those that the upstream lists, cached for a minute.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -19,13 +18,13 @@ use crate::{error::ApiError, extract::Segment, settings::Model, state::AppState}
 /// The age at which a list of models is fetched again.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// The delay after a failed fetch before the next one.
+/// The delay between a failed fetch and the next one.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Longest part of an unknown model's name that is repeated, in characters.
+/// Longest part of an unknown model name that an error repeats, in characters.
 const MAX_NAME: usize = 200;
 
-/// Fetches the models of the upstreams. The source itself bounds the time that this takes.
+/// The source of the upstreams' models. It limits the duration of a fetch itself.
 #[derive(Clone)]
 pub struct ModelsSource(Arc<dyn Fn() -> BoxFuture<'static, Option<Vec<Model>>> + Send + Sync>);
 
@@ -53,11 +52,11 @@ impl PartialEq for ModelsSource {
 
 impl Eq for ModelsSource {}
 
-/// The latest list of the upstreams, with the time at which it expires.
+/// The latest list of the upstreams, and the time at which it expires.
 #[derive(Debug, Default)]
 pub(crate) struct ModelCache(Mutex<Option<(Instant, Arc<[Model]>)>>);
 
-/// The models that are served.
+/// The served models.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ModelList)]
 pub(crate) struct ModelList {
@@ -66,7 +65,7 @@ pub(crate) struct ModelList {
     object: &'static str,
 }
 
-/// A model, with all that its upstream says of it.
+/// A model, with all fields that its upstream lists.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Model)]
 pub(crate) struct ModelView {
@@ -94,13 +93,13 @@ impl From<&Model> for ModelView {
     }
 }
 
-/// `GET /v1/models`.
+/// Handles `GET /v1/models`.
 pub(crate) async fn list(State(state): State<AppState>) -> Response {
     let data = served(&state).await.iter().map(ModelView::from).collect();
     Json(ModelList { data, object: "list" }).into_response()
 }
 
-/// `GET /v1/models/{id}`: the name may have slashes.
+/// Handles `GET /v1/models/{id}`. The id may contain slashes.
 pub(crate) async fn show(
     State(state): State<AppState>,
     Segment(id): Segment,
@@ -118,14 +117,14 @@ pub(crate) async fn show(
     })
 }
 
-/// A model of which nothing is known here. A call that names it is accepted, so its name is not denied.
+/// Returns an entry for an unknown model. A call with this name would be accepted, so the entry must not be a 404.
 fn undenied(state: &AppState, id: String) -> ModelView {
     let owned_by = state.queue.lane_of(Some(&id)).name.to_string();
     ModelView { created: 0, id, object: "model", owned_by, more: Map::new() }
 }
 
-/// Returns the current models. One request fetches the list, and concurrent requests wait for it. If the
-/// upstreams do not answer, the latest list stays valid; before the first one, the configured models are.
+/// Returns the current models. One request fetches the list, and concurrent requests wait for it. If the fetch
+/// fails, the latest list stays valid; before the first fetch, the configured models are.
 async fn served(state: &AppState) -> Arc<[Model]> {
     let configured = || state.settings.models.as_slice().into();
     let Some(ModelsSource(ask)) = &state.settings.models_source else { return configured() };

@@ -1,8 +1,8 @@
-//! Pages in browsers: which may call (CORS), which may change nothing, and under which names this server is known.
+//! Rules for browser pages: origins that may call (CORS), origins that may change nothing, and valid host names.
 //!
-//! With tenants every call needs a key that a page of another origin does not have, so pages of all origins may
-//! call, without cookies. Without tenants the browser's user is everybody: a page of another origin is refused
-//! unless a setting names its origin. The setting replaces the default in both cases.
+//! With tenants, every call needs a key that a page of another origin does not have. Pages of all origins may
+//! therefore call, without cookies. Without tenants, no key protects the user of the browser: a page of another
+//! origin is refused unless a setting names its origin. The setting replaces the default in both cases.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,17 +14,17 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, Any, CorsLayer};
 
 use crate::{error::ApiError, state::AppState};
 
-/// How long a browser remembers a preflight: the most that Chromium accepts.
+/// The lifetime of a preflight in the browser's cache: the most that Chromium accepts.
 const REMEMBERED: Duration = Duration::from_secs(7200);
 
-/// Says from where a browser's request comes, relative to its target (W3C Fetch Metadata).
+/// The header with the relation between the origin of a page and the target (W3C Fetch Metadata).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Names of loopback. Browsers resolve those below `localhost` to it as well.
+/// The name of loopback. Browsers resolve names below it to loopback as well.
 const LOOPBACK: &str = "localhost";
 
-/// Refuses a request for a host that is not this server, where no key is needed: a page whose name was made to
-/// resolve to loopback would read everything (DNS rebinding).
+/// Refuses a request for the host of another server, if no key is needed. A page whose name resolves to loopback
+/// could read everything otherwise (DNS rebinding).
 ///
 /// # Errors
 /// `unknown_host`, which names the setting.
@@ -35,7 +35,7 @@ pub(crate) fn check_host(state: &AppState, host: &str) -> Result<(), ApiError> {
         || name.strip_suffix(LOOPBACK).is_some_and(|rest| rest.ends_with('.'))
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     let is_named = named.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(&name));
-    // HTTP/1.0 needs no host; browsers always send one.
+    // HTTP/1.0 requires no host. Browsers always send one.
     if name.is_empty() || is_loopback || is_named || !state.tenants.are_open() {
         return Ok(());
     }
@@ -49,7 +49,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// Answers preflights, which carry no key, and marks all answers for the pages that may read them.
+/// Returns the layer that answers preflights, which carry no key, and adds CORS headers to answers.
 pub(crate) fn cors(state: &AppState) -> CorsLayer {
     let state = state.clone();
     CorsLayer::new()
@@ -66,14 +66,14 @@ fn is_default(state: &AppState) -> bool {
     state.settings.cors_origins.is_empty()
 }
 
-/// True if the setting names `origin`, or all.
+/// True if the setting names `origin` or `*`.
 fn is_named(state: &AppState, origin: &HeaderValue) -> bool {
     let named = state.settings.cors_origins.iter();
     named.into_iter().any(|name| name == "*" || name.as_bytes() == origin.as_bytes())
 }
 
-/// True if the request comes from a page of another origin that may not act on a server without tenants.
-/// Browsers send `Origin` with every request of another origin that can change something.
+/// True if the request comes from a page of another origin that may not change anything on a server without
+/// tenants. Browsers send `Origin` with every cross-origin request that can change something.
 pub(crate) fn is_foreign(state: &AppState, headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site");
@@ -84,7 +84,7 @@ pub(crate) fn is_foreign(state: &AppState, headers: &HeaderMap) -> bool {
     !is_own && !is_named(state, origin)
 }
 
-/// Refuses a request of a foreign page that would change something, where no key is needed.
+/// Refuses a request of a foreign page that would change something, if no key is needed.
 ///
 /// # Errors
 /// `foreign_origin`, which names the setting.

@@ -1,20 +1,20 @@
-//! Outages of the store, told once when they begin and once when they are over: a line for every
-//! refused request would bury what led there.
+//! Outages of the store, logged once at their start and once at their end. A line for each refused request would
+//! hide the cause.
 
 use std::sync::{Mutex, PoisonError};
 
 use axum::response::Response;
 use tokio::time::{Duration, Instant};
 
-/// How long nothing was refused when an outage is over. A full store can still be read, and a cluster
-/// goes on with the masters that are left: a request that succeeds is no sign by itself.
+/// The time without a refusal after which an outage is over. A single success proves nothing: a full store can
+/// still be read, and a cluster continues with its remaining masters.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Why the store could not be used, beside the response that says so to the client.
+/// The cause of a refusal by the store, attached to the response for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal(pub(crate) String);
 
-/// The outage that lasts, if one does.
+/// The current outage, if there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Outage(Mutex<Option<Lasting>>);
 
@@ -25,7 +25,7 @@ struct Lasting {
 }
 
 impl Outage {
-    /// Logs the begin and the end of an outage, as an answer to a caller shows them.
+    /// Logs the start and the end of an outage by the `response` to a client.
     pub(crate) fn watch(&self, response: &Response) {
         if let Some(Refusal(why)) = response.extensions().get() {
             if self.begins() {
@@ -38,7 +38,7 @@ impl Outage {
         }
     }
 
-    /// Counts a refused request; answers whether it is the first.
+    /// Counts a refused request; returns true for the first one of an outage.
     fn begins(&self) -> bool {
         let mut lasting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = lasting.as_ref().map_or(0, |lasting| lasting.refused) + 1;
@@ -46,7 +46,7 @@ impl Outage {
         refused == 1
     }
 
-    /// Ends the outage, where one has lasted and is over; answers how many requests it has cost.
+    /// Ends an outage that is over; returns the number of refused requests.
     fn ends(&self) -> Option<u64> {
         let mut lasting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lasting.take_if(|lasting| lasting.last.elapsed() >= QUIET).map(|lasting| lasting.refused)

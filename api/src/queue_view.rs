@@ -1,4 +1,4 @@
-//! The queue in numbers.
+//! Lanes and their depth.
 
 use axum::{
     Json,
@@ -24,7 +24,7 @@ use crate::{
     waiting_view::WaitingView,
 };
 
-/// Most tenants that are named where another was asked for.
+/// Most tenants that the error about an unknown tenant lists.
 const MAX_NAMED: usize = 20;
 
 /// The calling tenant's part of each lane.
@@ -38,7 +38,7 @@ pub(crate) struct QueueView {
     tenant: TenantId,
 }
 
-/// Every lane.
+/// All lanes.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = LaneList)]
 pub(crate) struct LaneList {
@@ -47,55 +47,55 @@ pub(crate) struct LaneList {
     object: &'static str,
 }
 
-/// A lane in numbers.
+/// The state of a lane.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Lane)]
 pub(crate) struct LaneView {
-    /// Failed jobs in the list of the dead; null where one tenant is told.
+    /// Failed jobs in the dead letter list; null for a single tenant.
     dead: Option<u64>,
-    /// Jobs that ended per second while others waited: a mean over some seconds, which stays as it is while
-    /// none ends.
+    /// Jobs that ended per second while others waited, averaged over some seconds. The value remains while none
+    /// ends.
     drain_per_s: f64,
-    /// In how long a job of class standard should begin that the tenant would submit now; null while
-    /// nothing was measured of late, in a pause, without a live worker, and where all tenants are told.
+    /// The estimated wait of a new job of class standard of the tenant. Null without a recent measurement, in a
+    /// pause, without a live worker, and for all tenants together.
     estimated_wait_ms: Option<u64>,
     #[schema(value_type = String)]
     lane: LaneName,
-    /// The bounds of the lane, for all tenants together.
+    /// The limits of the lane, for all tenants together.
     #[schema(schema_with = schema::lane_limits)]
     limits: LaneLimits,
-    /// How long the oldest job has waited whose turn is to come: of one tenant even where a cap, a rate
-    /// or a pause keeps it waiting; of all tenants the oldest that a worker could take now.
+    /// The age of the oldest waiting job. For a single tenant, jobs that a limit or a pause blocks are included;
+    /// for all tenants together, only jobs count that a worker could take now.
     oldest_wait_ms: u64,
     paused: bool,
-    /// Why nothing is claimed for now, where the lane's upstream fails.
+    /// The outage of the lane's upstream, during which no job starts except probes.
     upstream_down: Option<DownView>,
-    /// Jobs that wait.
+    /// Number of waiting jobs.
     queued: u64,
-    /// Jobs that run.
+    /// Number of running jobs.
     running: u64,
-    /// Of the waiting ones, those that wait for a time.
+    /// Number of the waiting jobs that wait for a time.
     scheduled: u64,
-    /// The tenant's own bounds in the lane; null where all tenants are told.
+    /// The tenant's limits in the lane; null for all tenants together.
     #[schema(schema_with = schema::tenant_limits)]
     tenant_limits: Option<TenantLimits>,
-    /// What ready jobs wait for, or would: those of the tenant, or of a tenant without limits. Null if nothing keeps
-    /// them, and none waits.
+    /// The reason why ready jobs wait: those of the tenant, or of a tenant without limits. Null if no job waits and
+    /// nothing blocks one.
     #[schema(schema_with = schema::waiting_for)]
     waiting_for: Option<&'static str>,
-    /// More about that.
+    /// Details of that reason.
     waiting_details: Option<WaitingView>,
-    /// How many live workers serve the lane; null if the registry of workers does not answer.
+    /// Number of live workers of the lane; null if the registry does not answer.
     workers: Option<usize>,
 }
 
-/// A lane whose upstream fails: one job at a time probes it.
+/// The outage of an upstream. One job at a time probes it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UpstreamDown)]
 struct DownView {
     #[schema(format = DateTime)]
     since: String,
-    /// When the next job probes the upstream; in the past while one does.
+    /// The time of the next probe; in the past while one is running.
     #[schema(format = DateTime)]
     probe_at: String,
     /// The upstream's latest error.
@@ -109,7 +109,7 @@ impl From<Down> for DownView {
     }
 }
 
-/// `GET /v1/queue`: the calling tenant's part of each lane.
+/// Handles `GET /v1/queue`: the calling tenant's part of each lane.
 pub(crate) async fn queue(
     State(state): State<AppState>,
     caller: Caller,
@@ -122,7 +122,7 @@ pub(crate) async fn queue(
     Ok(Json(QueueView { lanes, object: "queue", tenant }).into_response())
 }
 
-/// `GET /v1/lanes`: every lane, over all tenants.
+/// Handles `GET /v1/lanes`: each lane, for all tenants together.
 pub(crate) async fn lanes(State(state): State<AppState>, _: Admin) -> Result<Response, ApiError> {
     let mut data = Vec::new();
     for lane in state.queue.lanes() {
@@ -131,7 +131,7 @@ pub(crate) async fn lanes(State(state): State<AppState>, _: Admin) -> Result<Res
     Ok(Json(LaneList { data, object: "list" }).into_response())
 }
 
-/// Whose jobs are meant: everybody's unless it says.
+/// The tenant to pause or resume; all tenants if absent.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Whose {
@@ -140,7 +140,7 @@ pub(crate) struct Whose {
     tenant: Option<TenantId>,
 }
 
-/// `POST /v1/lanes/{lane}/pause`: nothing more begins in the lane, or for one tenant in it.
+/// Handles `POST /v1/lanes/{lane}/pause`: no more jobs start in the lane, or in it for one tenant.
 pub(crate) async fn pause(
     state: State<AppState>,
     admin: Admin,
@@ -150,7 +150,7 @@ pub(crate) async fn pause(
     set_paused(state, &admin, lane, &bytes, true).await
 }
 
-/// `POST /v1/lanes/{lane}/resume`.
+/// Handles `POST /v1/lanes/{lane}/resume`.
 pub(crate) async fn resume(
     state: State<AppState>,
     admin: Admin,
@@ -186,8 +186,7 @@ async fn set_paused(
     Ok(Json(lane_view(&state, lane, whose.tenant.as_ref()).await?).into_response())
 }
 
-/// Refuses a tenant that may not call and has nothing in any lane: one that might call before may have
-/// jobs still.
+/// Refuses an unknown tenant without jobs. A revoked tenant may still have jobs.
 async fn check_tenant(state: &AppState, tenant: &TenantId) -> Result<(), ApiError> {
     let known = state.tenants.ids();
     if known.contains(tenant) {
@@ -232,7 +231,7 @@ async fn lane_view(
     })
 }
 
-/// What ready jobs wait for; `None` if nothing keeps them, and none waits.
+/// Returns the reason why ready jobs wait; `None` if no job waits and nothing blocks one.
 fn waiting_for(stats: &Stats) -> Option<WaitingFor> {
     let is_idle = stats.queued == stats.scheduled && stats.waiting_for == WaitingFor::Turn;
     (!is_idle).then(|| stats.waiting_for.clone())

@@ -1,7 +1,7 @@
-//! A client that reads the events of one job: what it is told of each, over whatever connection.
+//! The reader of one job's events, independent of the connection.
 //!
-//! A store that does not answer is asked again and again; when the process stops, what is known is
-//! still told. Apart from that nothing is kept here: the log is in the queue.
+//! A failing store is read again until it answers. When the process stops, all known events are still returned. The
+//! log itself is in the queue.
 
 use std::collections::VecDeque;
 
@@ -21,13 +21,14 @@ pub(crate) struct Reader {
     tenant: TenantId,
     id: JobId,
     stopping: CancellationToken,
-    /// What was known when the process stopped.
+    /// The events that were known when the process stopped.
     rest: Option<VecDeque<Event>>,
     ended: bool,
 }
 
 impl Reader {
-    /// Reads the events of `job`, which was just read for its owner, from number `from` on.
+    /// Returns a reader of the events of `job` from number `from` on. The caller must have read the job for its
+    /// owner.
     pub(crate) fn new(state: &AppState, job: &Job, from: u64) -> Self {
         Self {
             follower: state.queue.follow(job, from),
@@ -40,14 +41,14 @@ impl Reader {
         }
     }
 
-    /// The next event; `None` after the last one, when the job is gone, and when the process has
-    /// stopped: the client comes again and resumes. Safe to cancel.
+    /// Returns the next event. `None` after the last one, for a deleted job, and once the process has stopped; the
+    /// client then reconnects and resumes. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         while !self.ended && self.rest.is_none() {
             let event = tokio::select! {
                 event = self.follower.next() => event,
                 () = self.stopping.cancelled() => {
-                    // Its worker may just have ended the job.
+                    // The worker of this process may just have ended the job.
                     self.rest = Some(self.follower.known().await.unwrap_or_default().into());
                     break;
                 }
@@ -67,12 +68,12 @@ impl Reader {
         self.rest.as_mut()?.pop_front()
     }
 
-    /// Whether the process has stopped before the last event.
+    /// True if the process stopped before the last event.
     pub(crate) fn is_stopped(&self) -> bool {
         self.rest.is_some()
     }
 
-    /// What a client is told of an event, beside its kind and its number.
+    /// Returns the data of an event, without its kind and number.
     pub(crate) async fn told(&self, event: &Event) -> RawJson {
         match event.kind {
             EventKind::Delta => delta(event),
@@ -85,14 +86,14 @@ impl Reader {
         }
     }
 
-    /// The job as it is now: events never carry it.
+    /// Returns the current job. Events do not contain it.
     async fn job(&self) -> RawJson {
         let job: Option<Job> = self.state.look(&self.tenant, &self.id).await.ok().flatten();
         job.as_ref().map(job_view::json).unwrap_or_default()
     }
 }
 
-/// A piece of the answer: its text, the chunks as the upstream sent them, and the mark of a simulation.
+/// Renders a delta: its text, the upstream's chunks unchanged, and the mark of a simulation.
 fn delta(event: &Event) -> RawJson {
     let chunks = items(event.data.as_str()).unwrap_or_default();
     let text: String = chunks.into_iter().filter_map(raw_text).collect();
@@ -103,8 +104,8 @@ fn delta(event: &Event) -> RawJson {
     RawJson::parse(data).unwrap_or_default()
 }
 
-/// The text of one chunk, of a chat, a completion, a response or a message, as JSON writes it
-/// between quotes: halves of a surrogate pair in two chunks meet.
+/// Returns the text of one chunk (chat, completion, response or message) in its JSON encoding. Concatenating
+/// encoded texts joins a surrogate pair that was split between two chunks.
 fn raw_text(chunk: &str) -> Option<&str> {
     let chunk = RawObject::parse(chunk).ok()?;
     let choice = chunk.get("choices").and_then(items);

@@ -1,5 +1,5 @@
-//! `x-request-id` on every answer: the caller's own where it sent a usable one. Anthropic's SDKs, known
-//! by `anthropic-version`, read it as `request-id`.
+//! The header `x-request-id` of every answer: the caller's own id if it is usable. Anthropic's SDKs, recognised by
+//! `anthropic-version`, read it as `request-id`.
 
 use axum::{
     extract::{MatchedPath, Request},
@@ -16,7 +16,7 @@ use crate::{access, headers};
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
-/// Longest id that is taken from a caller, in bytes.
+/// Longest id that is accepted from a caller, in bytes.
 const MAX_BYTES: usize = 128;
 
 /// Names the request, adds the headers of every answer, counts it by route and status, and logs it.

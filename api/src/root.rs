@@ -1,4 +1,4 @@
-//! `GET /`: what runs here and what to try, for people and for programs.
+//! `GET /`: a description of this server and a first command, for people and programs.
 
 use std::cmp::Reverse;
 
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::state::AppState;
 
-/// What runs here.
+/// The description of this server.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct About {
     /// Always `causeway`.
@@ -21,19 +21,19 @@ pub(crate) struct About {
     version: &'static str,
     /// True if every call needs a key.
     needs_key: bool,
-    /// True if answers are made up by a simulation.
+    /// True if a simulation answers instead of a model.
     simulated: bool,
-    /// The base URL of OpenAI's SDKs, relative to this page; those of Anthropic take `.`.
+    /// The base URL for OpenAI's SDKs, relative to this page. Those of Anthropic use `.`.
     openai_base: &'static str,
     /// A command that submits a job and waits for its answer.
     r#try: String,
-    /// Where the reference is, as a page and as OpenAPI.
+    /// The reference, as a page and as OpenAPI.
     docs: [&'static str; 2],
-    /// Whether it can serve; Prometheus metrics.
+    /// Liveness, readiness and Prometheus metrics.
     probes: [&'static str; 3],
 }
 
-/// Answers HTML to clients that prefer it, such as browsers, and JSON to all others.
+/// Handles `GET /`: HTML for clients that prefer it, such as browsers, and JSON for all others.
 pub(crate) async fn page(State(state): State<AppState>, headers: HeaderMap) -> Response {
     let needs_key = !state.tenants.are_open();
     let about = About {
@@ -55,14 +55,14 @@ pub(crate) async fn page(State(state): State<AppState>, headers: HeaderMap) -> R
     response
 }
 
-/// True if the client prefers HTML to JSON: by quality, then as it names HTML and JSON only by `*/*`.
+/// True if the client prefers HTML to JSON: by quality, else because it names HTML, but JSON only by a wildcard.
 fn prefers_html(headers: &HeaderMap) -> bool {
     let html = preference(headers, "text/html");
     html.0 > 0.0 && html > preference(headers, "application/json")
 }
 
-/// Returns the quality of the type `kind` for the client, 0 to 1, by the most specific range of `Accept` that has it
-/// (RFC 9110, section 12.5.1), and the place of that range: a lower one is more specific.
+/// Returns the quality of the type `kind`, 0 to 1, by the most specific matching range of `Accept` (RFC 9110,
+/// section 12.5.1), and the rank of that range: a lower one is more specific.
 fn preference(headers: &HeaderMap, kind: &str) -> (f32, Reverse<usize>) {
     let family = kind.split('/').next().unwrap_or_default();
     let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -79,7 +79,7 @@ fn preference(headers: &HeaderMap, kind: &str) -> (f32, Reverse<usize>) {
     found.map_or((0.0, Reverse(usize::MAX)), |(rank, quality)| (quality, Reverse(rank)))
 }
 
-/// The name under which the page was called, if it needs no escaping.
+/// Returns the host of the request, if it needs no escaping in HTML and shell.
 fn host(headers: &HeaderMap) -> &str {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let is_plain =
@@ -87,7 +87,7 @@ fn host(headers: &HeaderMap) -> &str {
     host.filter(is_plain).unwrap_or("localhost:4004")
 }
 
-/// Returns a command to try.
+/// Returns the command to try.
 fn command(host: &str, needs_key: bool) -> String {
     let key = if needs_key { "-H \"authorization: Bearer $KEY\" " } else { "" };
     format!(

@@ -1,6 +1,6 @@
-//! From a listener to answers: the accept loop, the bounds of connections, and the drain.
+//! The server: the accept loop, the limits of connections, and the drain.
 //!
-//! HTTP/1.1 only, by intent: no client of this API needs HTTP/2, and a proxy in front may speak it.
+//! HTTP/1.1 only, by intent: no client of this API needs HTTP/2, and a reverse proxy can offer it.
 
 mod answered;
 pub(crate) mod connection;
@@ -28,26 +28,26 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{connection::Connections, service::Service, wire::Wire};
 use crate::state::AppState;
 
-/// How long connections may take to end after the stop.
+/// The time that connections get to end after the stop.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Longest head of a request, and most of an answer that is buffered, in bytes.
+/// Longest head of a request, and most buffered bytes of an answer.
 const MAX_BUFFER: usize = 64 << 10;
 
-/// How long to wait for a handle before the next connection is accepted, where the system has none left.
+/// The pause of the accept loop when the system has no file handle left.
 const NO_HANDLE: Duration = Duration::from_millis(20);
 
-/// How long to wait for the end of connections that were evicted, between two looks.
+/// The interval of checks for the end of evicted connections.
 const CROWDED: Duration = Duration::from_millis(1);
 
-/// How long nothing is answered before kept connections are closed in a drain.
+/// The time without any answer after which a drain closes idle connections.
 const QUIET: Duration = Duration::from_millis(250);
 
-/// How long further failures to accept are not reported.
+/// The time during which further failures to accept are not logged.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The TCP keepalive of callers, with the bounds of upstream connections: a vanished host is detected after
-/// 120 s, and its call is cancelled like that of any caller that has gone; a lost probe costs nothing.
+/// Returns the TCP keepalive of clients, with the limits of upstream connections. A vanished host is detected after
+/// 120 s, and its call is cancelled like that of any client that left. A single lost probe has no effect.
 fn keepalive() -> TcpKeepalive {
     const IDLE: Duration = Duration::from_secs(30);
     const INTERVAL: Duration = Duration::from_secs(10);
@@ -55,14 +55,15 @@ fn keepalive() -> TcpKeepalive {
     TcpKeepalive::new().with_time(IDLE).with_interval(INTERVAL).with_retries(RETRIES)
 }
 
-/// Serves the API on `listener` until `drain` completes, and then ends in order:
+/// Serves the API on `listener` until `drain` completes, and then stops in this order:
 ///
-/// 1. `/readyz` answers 503, and answers carry `Connection: close`. For `settings.drain_pause` everything is served.
-/// 2. New connections are refused. Where other processes serve the same store, event streams, WebSockets and long
-///    polls end, so that their clients go on there. Calls and streams in the formats of the SDKs go on, for
-///    `settings.drain` in all. Kept connections are closed when nothing is answered any more.
-/// 3. The state's `stopping` is cancelled, here or by its owner: what still waits is answered, and all connections
-///    have five seconds to end.
+/// 1. `/readyz` answers 503, and answers carry `Connection: close`. For `settings.drain_pause` all requests are
+///    served.
+/// 2. New connections are refused. If other processes serve the same store, event streams, WebSockets and long
+///    polls end, so their clients continue there. SDK calls and their streams continue, for `settings.drain` in
+///    total. Idle connections are closed once no request is being answered.
+/// 3. The state's `stopping` is cancelled, here or by its owner: all waiting requests are answered, and all
+///    connections have five seconds to end.
 pub async fn serve(listener: TcpListener, state: AppState, drain: impl Future<Output = ()> + Send) {
     let server = Server::new(&state);
     let mut pause = pin!(async {
@@ -92,7 +93,7 @@ pub async fn serve(listener: TcpListener, state: AppState, drain: impl Future<Ou
         server.quiet().await;
         server.connections.close();
         server.tasks.wait().await;
-        // WebSockets, and what is done for clients that have gone.
+        // Waits for WebSockets, and for tasks on behalf of clients that left.
         errands.wait().await;
     };
     let mut served = pin!(served);
@@ -107,22 +108,22 @@ pub async fn serve(listener: TcpListener, state: AppState, drain: impl Future<Ou
     }
 }
 
-/// What all connections share.
+/// The shared state of all connections.
 struct Server {
     service: Service,
     http: http1::Builder,
     connections: Arc<Connections>,
     tasks: TaskTracker,
-    /// Cancelled when every connection shall end as it is.
+    /// Cancelled when all connections must end immediately.
     cut: CancellationToken,
-    /// When a lack of handles was last reported.
+    /// The time of the latest log line about missing file handles.
     warned: Mutex<Option<Instant>>,
 }
 
 impl Server {
     fn new(state: &AppState) -> Self {
         let mut http = http1::Builder::new();
-        // The deadlines of heads and of idle connections are two: `Connection` has them.
+        // `Connection` measures the time-outs of heads and of idle connections, which hyper would combine into one.
         http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_BUFFER);
         Self {
             service: Service::new(state.clone()),
@@ -137,8 +138,8 @@ impl Server {
         }
     }
 
-    /// Completes when nothing has been answered for a while. A kept connection may carry a request that is on its way:
-    /// none is closed while the process goes on for others.
+    /// Completes when no request has been answered for [`QUIET`]. A request may be on its way over an idle
+    /// connection, so none is closed while other requests are still answered.
     async fn quiet(&self) {
         let mut since = Instant::now();
         while let Some(is_answering) = self.connections.are_answering() {
@@ -151,7 +152,7 @@ impl Server {
         }
     }
 
-    /// Serves a connection that was accepted, or deals with why it was not.
+    /// Serves an accepted connection, or handles the error of accepting it.
     async fn take(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
             Ok((stream, peer)) => {
@@ -169,7 +170,7 @@ impl Server {
         }
     }
 
-    /// Reports a lack of handles, once in a while.
+    /// Logs missing file handles, at most once in [`SILENCE`].
     fn warn(&self, error: &io::Error) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         if warned.is_none_or(|at| at.elapsed() >= SILENCE) {
@@ -179,9 +180,9 @@ impl Server {
     }
 
     fn begin(&self, stream: TcpStream, peer: SocketAddr) {
-        // Without it small answers would wait for more; where it cannot be set they do.
+        // Nagle's algorithm would delay small answers. A failure costs only latency.
         drop(stream.set_nodelay(true));
-        // Where it cannot be set, a caller that vanished is noticed at the end of its wait.
+        // After a failure, a vanished client is noticed only at the end of its wait.
         drop(SockRef::from(&stream).set_tcp_keepalive(&keepalive()));
         let Some(registered) = self.connections.admit(peer) else {
             wire::refuse(&stream);
@@ -196,7 +197,7 @@ impl Server {
     }
 }
 
-/// True if the error concerns a connection that ended before it was accepted.
+/// True if the error concerns a single connection that ended before it was accepted.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

@@ -1,4 +1,4 @@
-//! Bounds of the HTTP surface, each with its default.
+//! The settings of the HTTP API, with their defaults.
 
 use std::time::Duration;
 
@@ -7,107 +7,107 @@ use serde_json::{Map, Value};
 
 use crate::{direct::DirectSource, forward::FORWARDED, models::ModelsSource};
 
-/// How the API serves.
+/// The settings of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Longest request body, in bytes. Default 20 MiB.
     pub max_body_bytes: usize,
-    /// Memory of all request bodies in flight, in bytes; and as much of answers that clients have not taken yet. Twice:
-    /// small ones, up to 64 KiB, are counted apart. A tenant may have half of each where there are tenants. At least
-    /// `max_body_bytes`. Default 128 MiB.
+    /// Memory for all request bodies in flight, in bytes, and the same again for answers that clients have not read
+    /// yet. Small ones, up to 64 KiB, have additional memory of the same size. With tenants, each may use half. At
+    /// least `max_body_bytes`. Default 128 MiB.
     pub max_body_memory: usize,
-    /// Most connections at once. Default 16,384.
+    /// Most concurrent connections. Default 16,384.
     pub max_connections: usize,
-    /// Names of this server beside those of loopback, `*` for any; a request for another is refused where there are no
-    /// tenants. `None`: the server is meant to be reached by others, under any name. Default: `None`.
+    /// Host names of this server besides those of loopback, `*` for any. Without tenants, a request for any other
+    /// host is refused. `None` if the server listens beyond loopback: all names are valid then. Default: `None`.
     pub hosts: Option<Vec<String>>,
-    /// How long everything is served after the signal to stop, while `/readyz` answers 503 already. Default 0.
+    /// The time for which all requests are served after the stop signal, while `/readyz` answers 503. Default 0.
     pub drain_pause: Duration,
-    /// How long calls may go on after that signal. Default 30 s.
+    /// The time for which calls may continue after the stop signal. Default 30 s.
     pub drain: Duration,
-    /// True if other processes serve the same store, so that clients can go on there. Default: false.
+    /// True if other processes serve the same store, so clients can continue there. Default: false.
     pub hands_over: bool,
-    /// Longest that a client may ask to wait for an answer. Default 120 s.
+    /// Longest wait that a client may request. Default 120 s.
     pub max_wait: Duration,
-    /// Longest that a call in the format of an SDK is held, where its client does not leave before. Default
-    /// 11 min: SDKs wait for 10 min.
+    /// Longest time that an SDK call is pending, unless its client leaves before. Default 11 min, because SDKs wait
+    /// for 10 min.
     pub hold: Duration,
     /// Most jobs in one call. Default 10,000.
     pub max_jobs_per_call: usize,
     /// Longest delay and furthest deadline of a job. Default 30 days.
     pub max_delay: Duration,
-    /// How long an idempotency key is remembered. Default 24 h.
+    /// The lifetime of an idempotency key. Default 24 h.
     pub idempotency_ttl: Duration,
-    /// How often a silent event stream says that it lives. Default 15 s.
+    /// The interval of keep-alive comments in a silent event stream. Default 15 s.
     pub ping: Duration,
-    /// Headers of calls that upstreams receive; see [`FORWARDED`] for the form and the default.
+    /// Headers of calls that upstreams receive. See [`FORWARDED`] for the format and the default.
     pub forward_headers: Vec<String>,
-    /// Origins whose pages may call, such as `https://app.example.org`; `*` for all. Default: none are named;
-    /// then all may call a server with tenants, and none a server without.
+    /// Origins whose pages may call, such as `https://app.example.org`; `*` for all. Default: none. Without any,
+    /// all origins may call a server with tenants, and none a server without.
     pub cors_origins: Vec<String>,
-    /// Lanes that this process answers by simulation. Default: none.
+    /// Lanes that this process simulates. Default: none.
     pub simulated_lanes: Vec<LaneName>,
-    /// The models that are served, for `GET /v1/models`.
+    /// The models of `GET /v1/models`.
     pub models: Vec<Model>,
-    /// Replaces `models` if the configuration names none; `models` is the answer while the source fails.
+    /// Replaces `models` if the configuration contains none. While it fails, `models` is returned.
     pub models_source: Option<ModelsSource>,
-    /// Sends the calls that go past the queue; `None` if this process calls no upstream.
+    /// The sender of direct calls; `None` if this process calls no upstream.
     pub direct: Option<DirectSource>,
-    /// True if this process knows no list of models at all: it then denies none. Default: false.
+    /// True if this process has no list of models, so it refuses no model. Default: false.
     pub serves_any_model: bool,
-    /// How long after its latest turn a conversation of responses is forgotten; at most the time for which ended
-    /// jobs are kept, as these are its items. Default 24 h.
+    /// The lifetime of a conversation of responses after its latest turn. At most the retention of ended jobs,
+    /// because these contain its items. Default 24 h.
     pub conversation_memory: Duration,
-    /// The chat bridge.
+    /// The settings of the chat bridge.
     pub bridge: BridgeSettings,
-    /// Webhooks.
+    /// The settings of webhooks.
     pub webhooks: WebhookSettings,
 }
 
-/// Which webhooks jobs may have.
+/// The rules for webhooks of jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WebhookSettings {
-    /// Receivers that are no public addresses. Default: none.
+    /// Receivers that are not public addresses. Default: none.
     pub allowed: Allowed,
-    /// Whether there is a secret to sign the events of every tenant with; a tenant may have its own.
+    /// True if there is a secret that signs the events of every tenant. A tenant may have its own instead.
     pub signs: bool,
 }
 
-/// A model that is served.
+/// A model of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
     /// Its name.
     pub id: String,
-    /// The lane, the owner that the upstream names, or `causeway-simulated`.
+    /// The lane, the owner that the upstream lists, or `causeway-simulated`.
     pub owned_by: String,
-    /// Further fields that the upstream lists for it.
+    /// Further fields of the upstream's list.
     pub fields: Map<String, Value>,
 }
 
-/// How the chat bridge serves.
+/// The settings of the chat bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BridgeSettings {
-    /// How long a message waits for its answer before it is told where to poll. Default 25 s:
-    /// bridge clients give up at 30 s.
+    /// The time that a message waits for its answer before its client gets the path to poll. Default 25 s: bridge
+    /// clients time out after 30 s.
     pub wait: Duration,
-    /// How many turns a user's conversation keeps. Default 20.
+    /// Number of exchanges that are stored for a user. Default 20.
     pub turns: u32,
-    /// How long after its last message a conversation is forgotten. Default 24 h.
+    /// The lifetime of a conversation after its latest message. Default 24 h.
     pub memory: Duration,
-    /// The model that answers. Default `default`.
+    /// The model of the answers. Default `default`.
     pub model: String,
-    /// Most tokens of an answer, sent upstream as `max_tokens`; `None`: the model's own limit. Default 300, so
-    /// that ten users of a small model get their answers within the 30 s that bridge clients wait.
+    /// Most tokens of an answer, sent to the upstream as `max_tokens`; `None` for the model's own limit. Default
+    /// 300, so that ten users of a small model get their answers within 30 s.
     pub max_tokens: Option<u32>,
-    /// What the model is told about itself.
+    /// The system prompt.
     pub persona: String,
-    /// How many messages one user may send per `window`. Default 60.
+    /// Most messages of one user per `window`. Default 60.
     pub limit: u64,
     /// The window of `limit`. Default 60 s.
     pub window: Duration,
     /// Longest message, in characters. Default 32,000.
     pub max_message_chars: usize,
-    /// Longest user name and room name, in characters. Default 200.
+    /// Longest user or room name, in characters. Default 200.
     pub max_name_chars: usize,
 }
 

@@ -1,17 +1,17 @@
-//! The routes that a caller may have meant by a path that is not served.
+//! Suggestions for a path without a route.
 
 use strsim::normalized_damerau_levenshtein;
 
-/// Longest path that is compared, in bytes: the comparison takes its length times that of each route.
+/// Longest path that is compared, in bytes. The cost of a comparison is the product of both lengths.
 const MAX_PATH: usize = 120;
 
-/// Most routes that are named.
+/// Most routes that are suggested.
 const MAX_ROUTES: usize = 2;
 
-/// The least similarity of a named route, where 1 is equality.
+/// The least similarity of a suggested route; 1 is equality.
 const LEAST: f64 = 0.8;
 
-/// Returns the routes of `served` that `asked` resembles, the most similar one first.
+/// Returns the routes of `served` that resemble the path `asked`, the most similar one first.
 pub(crate) fn routes<'a>(asked: &str, served: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     if asked.len() > MAX_PATH {
         return Vec::new();
@@ -24,15 +24,15 @@ pub(crate) fn routes<'a>(asked: &str, served: impl Iterator<Item = &'a str>) -> 
     found.into_iter().take(MAX_ROUTES).map(|(_, route)| route).collect()
 }
 
-/// Compares a path with a route. A path may lack the `/v1`, or have it twice, as base URLs with and without it are
-/// mixed up.
+/// Returns the similarity of a path and a route. A missing or doubled `/v1` is ignored, because clients confuse
+/// base URLs with and without it.
 fn similarity(asked: &str, route: &str) -> f64 {
     let bare = |path: &str| path.trim_start_matches("/v1").trim_end_matches('/').to_owned();
     let (asked, route) = (bare(asked), bare(&filled(route, asked)));
     if asked.is_empty() { 0.0 } else { normalized_damerau_levenshtein(&asked, &route) }
 }
 
-/// Puts the segments of `asked` into the places of `route` that stand for any name.
+/// Replaces the variable segments of `route` by the segments of `asked`.
 fn filled(route: &str, asked: &str) -> String {
     let mut names = asked.split('/');
     let segments = route.split('/').map(|segment| {

@@ -1,4 +1,4 @@
-//! The mark of simulated answers, which must not be taken for a model's.
+//! The mark of simulated answers. It keeps them from being taken for those of a model.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use causeway_queue::{
@@ -12,30 +12,30 @@ use crate::state::AppState;
 /// The header of simulated answers.
 const HEADER: HeaderName = HeaderName::from_static("x-causeway-simulated");
 
-/// The part of an answer's id by which the worker's simulation is known in a stream, where the header is sent
-/// before the job's output is known.
+/// The part of an answer's id by which a simulated stream is recognised. Its headers are sent before the output of
+/// its job is known.
 const IN_ID: &str = "-simulated-";
 
-/// Marks an answer.
+/// Marks an answer as simulated.
 pub(crate) fn mark(headers: &mut HeaderMap) {
     headers.insert(HEADER, HeaderValue::from_static("true"));
 }
 
-/// Marks the answer of a job with this output if it is simulated.
+/// Marks the answer of a job if its output is simulated.
 pub(crate) fn mark_output(headers: &mut HeaderMap, output: Option<&Output>) {
     if output.is_some_and(|output| output.simulated) {
         mark(headers);
     }
 }
 
-/// Marks an answer about this job if a simulation has answered it.
+/// Marks an answer about a job if the job's output is simulated.
 pub(crate) fn mark_job(headers: &mut HeaderMap, job: &Job) {
     if let State::Ended { output, .. } = &job.state {
         mark_output(headers, output.as_ref());
     }
 }
 
-/// Marks the events of this job, which may not have ended, if a simulation answers it as far as is known.
+/// Marks the event stream of a job. If the job has not ended, this process must know its lane as simulated.
 pub(crate) fn mark_events(headers: &mut HeaderMap, state: &AppState, job: &Job) {
     if state.settings.simulated_lanes.contains(&job.id.shard().lane) {
         mark(headers);
@@ -43,16 +43,16 @@ pub(crate) fn mark_events(headers: &mut HeaderMap, state: &AppState, job: &Job) 
     mark_job(headers, job);
 }
 
-/// True if `event` carries chunks of a simulated answer.
+/// True if `event` contains chunks of a simulated answer.
 pub(crate) fn is_in(event: &Event) -> bool {
     #[derive(Default, Deserialize)]
     struct Chunk {
         id: Option<String>,
-        /// Of an Anthropic stream's first event.
+        /// Set in the first event of an Anthropic stream.
         message: Option<Part>,
-        /// Of an event of a response that adds an output item.
+        /// Set in an event of a response that adds an output item.
         item: Option<Part>,
-        /// Of an event of a response that is about an output item.
+        /// Set in an event of a response about an output item.
         item_id: Option<String>,
     }
     #[derive(Deserialize)]

@@ -1,4 +1,4 @@
-//! What every handler has at hand.
+//! The shared state of all handlers.
 
 use std::{
     fmt,
@@ -23,14 +23,14 @@ use crate::{
     tenants::Registry,
 };
 
-/// How long a store that fails is read again for a caller whose job is accepted: the time of a restart.
+/// The time for which a failing store is read again on behalf of an accepted job: that of a restart.
 const STORE_AWAY: Duration = Duration::from_secs(5);
 
-/// The state of the API: cheap to clone, as axum does many times for every request.
+/// The state of the API. Cheap to clone; axum clones it several times for each request.
 #[derive(Debug, Clone)]
 pub struct AppState(Arc<Shared>);
 
-/// What the clones share.
+/// The data that all clones share.
 pub struct Shared {
     pub(crate) queue: Queue,
     pub(crate) settings: Settings,
@@ -38,20 +38,20 @@ pub struct Shared {
     pub(crate) registry: Registry,
     pub(crate) metrics: Box<dyn Fn() -> String + Send + Sync>,
     pub(crate) is_alive: Box<dyn Fn() -> bool + Send + Sync>,
-    /// What is done for clients that have gone.
+    /// Tasks on behalf of clients that left; the process waits for them when it stops.
     pub(crate) errands: TaskTracker,
-    /// Cancelled when no more jobs are taken, while what runs may still end.
+    /// Cancelled when no more jobs are accepted; running requests may still end.
     pub(crate) draining: CancellationToken,
-    /// Cancelled when clients that can go on elsewhere shall, at the latest with `stopping`: readers of events, and long
-    /// polls.
+    /// Cancelled when event streams and long polls must continue at another process; at the latest together with
+    /// `stopping`.
     pub(crate) handover: CancellationToken,
     pub(crate) stopping: CancellationToken,
-    /// What bodies hold until they are stored.
+    /// The budgets of request bodies until they are stored.
     pub(crate) bodies: Arc<Budgets>,
-    /// What answers hold until they are taken.
+    /// The budgets of answers until clients have read them.
     pub(crate) answers: Budgets,
     pub(crate) rejections: Arc<Rejections>,
-    /// What `/openapi.json` answers: with tenants, and without; made when it is first asked for.
+    /// The two variants of `/openapi.json`, with and without tenants, rendered on first use.
     pub(crate) documents: OnceLock<[Bytes; 2]>,
     pub(crate) models: ModelCache,
     pub(crate) direct_calls: Arc<Budget>,
@@ -74,8 +74,8 @@ impl fmt::Debug for Shared {
 }
 
 impl AppState {
-    /// The API over `queue`; `metrics` renders what `/metrics` answers, `is_alive` says whether the
-    /// worker in this process, if there is one, turns: `/readyz` depends on it.
+    /// Returns the state of an API for `queue`. `metrics` renders the answer of `/metrics`; `is_alive` is false if
+    /// the worker in this process is stuck, which `/readyz` reports.
     #[must_use]
     pub fn new(
         queue: Queue,
@@ -109,8 +109,8 @@ impl AppState {
         }))
     }
 
-    /// Returns what was `found` at the end of a wait for a job that was accepted. If the store failed, it is read again
-    /// for [`STORE_AWAY`], since the caller has no job to look for before it has the answer.
+    /// Returns `found`, the result of a wait for an accepted job. After a failure the store is read again for
+    /// [`STORE_AWAY`], because the caller does not know the id of its job yet.
     pub(crate) async fn of_accepted(
         &self,
         found: Result<Option<Job>, Error>,
@@ -123,12 +123,12 @@ impl AppState {
         }
     }
 
-    /// A job that was accepted, as it is now. A store that fails is read again for [`STORE_AWAY`].
+    /// Returns an accepted job. A failing store is read again for [`STORE_AWAY`].
     pub(crate) async fn look(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
         self.look_for(|| self.queue.job(tenant, id)).await
     }
 
-    /// What `look` finds in the store, which is read again for [`STORE_AWAY`] if it fails; once only when the
+    /// Returns the result of `look`. A failing store is read again for [`STORE_AWAY`], or only once while the
     /// process stops.
     pub(crate) async fn look_for<T, F>(&self, look: impl Fn() -> F) -> Result<T, Error>
     where
@@ -138,14 +138,14 @@ impl AppState {
         look_until(Instant::now() + at_most, look).await
     }
 
-    /// The tenants that are put together from the configuration and the store.
+    /// Returns the registry of configured and stored tenants.
     #[must_use]
     pub fn registry(&self) -> Registry {
         self.registry.clone()
     }
 
-    /// What `waiting` for the job's end answers; or, when the process stops before that, the job as
-    /// it is then, which may have ended by the very last thing that this process did.
+    /// Returns the result of `waiting` for the end of a job, or the current job when the process stops. The worker
+    /// of this process may just have ended it.
     pub(crate) async fn unless_stopped(
         &self,
         waiting: impl Future<Output = Result<Option<Job>, Error>>,
@@ -158,7 +158,8 @@ impl AppState {
         }
     }
 
-    /// The job when `waiting` for its end is over, or when its client shall wait on elsewhere.
+    /// Returns the result of `waiting` for the end of a job, or the current job when its client must continue at
+    /// another process.
     pub(crate) async fn unless_handed_over(
         &self,
         waiting: impl Future<Output = Result<Option<Job>, Error>>,
@@ -171,7 +172,7 @@ impl AppState {
         }
     }
 
-    /// Cancelled when the process stops: whoever waits then is told how things stand.
+    /// Returns the token that is cancelled when the process stops. All waiting requests are answered then.
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()

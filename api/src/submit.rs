@@ -1,4 +1,4 @@
-//! `POST /v1/jobs`: one job, or many at once.
+//! `POST /v1/jobs`: submission of one job, or of many.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,86 +34,87 @@ use crate::{
     webhook::{self, WebhookRequest},
 };
 
-/// The endpoints of upstreams that a job may ask for.
+/// The upstream endpoints that a job may call.
 pub(crate) const URLS: [&str; 5] =
     ["/v1/chat/completions", "/v1/completions", EMBEDDINGS, "/v1/responses", "/v1/messages"];
 
 const EMBEDDINGS: &str = "/v1/embeddings";
 
-/// Most attempts that a job may ask for.
+/// Highest `max_attempts` of a job.
 const MAX_ATTEMPTS: u32 = 100;
 
-/// Most labels of a job, and their longest names and values, in characters.
+/// Most labels of a job, and the longest names and values in characters.
 pub(crate) const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
 
-/// A job as it is submitted.
+/// A job to submit.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JobRequest {
-    /// What is sent to the model, as it is.
+    /// The body for the upstream, forwarded unchanged.
     #[schema(value_type = Peek)]
     body: RawJson,
-    /// To which endpoint of the upstream.
+    /// The endpoint of the upstream.
     #[serde(default)]
     #[schema(schema_with = schema::url)]
     url: Option<String>,
     #[serde(default)]
     #[schema(schema_with = schema::optional_class)]
     class: Option<Value>,
-    /// Jobs of one session run one at a time, in order, within the lane of their models.
+    /// Jobs of one session and lane run one at a time, in the order of their submission.
     #[serde(default)]
     #[schema(schema_with = schema::session)]
     session: Option<String>,
-    /// How long it waits before it may run; 30 days unless configured otherwise.
+    /// Delay before the job may start; by default at most 30 days.
     #[serde(default)]
     #[schema(value_type = Option<u64>, maximum = 2_592_000_000_u64)]
     delay_ms: Option<Value>,
-    /// By when it must have ended, counted from now; more than `delay_ms`, and bounded as it.
+    /// Time until the job must have ended, from now on; more than `delay_ms`, with the same maximum.
     #[serde(default)]
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 2_592_000_000_u64)]
     deadline_ms: Option<Value>,
-    /// How often the upstream may be called for it; 5 unless you say.
+    /// Most attempts; by default 5.
     #[serde(default)]
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 100)]
     max_attempts: Option<Value>,
-    /// Labels, which come back with the job.
+    /// Labels, which are returned with the job.
     #[serde(default)]
     #[schema(schema_with = schema::metadata)]
     metadata: Option<BTreeMap<String, String>>,
-    /// Further headers for the upstream, each a text or a list of texts: at most 32 lines and 8 KiB, no
-    /// credentials, none that concern the content or the connection.
+    /// Further headers for the upstream, each a string or an array of strings: at most 32 lines and 8 KiB. Headers
+    /// of credentials, content and connection are not allowed.
     #[serde(default)]
     #[schema(schema_with = schema::headers)]
     headers: Option<Headers>,
-    /// Who is told when it ends; the tenant's own unless you say.
+    /// The receiver of the job's end; by default that of the tenant.
     #[serde(default)]
     webhook: Option<WebhookRequest>,
 }
 
-/// Many jobs: all are accepted, or none.
+/// A batch of jobs: either all are accepted or none.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ManyRequest {
-    /// 10,000 unless configured otherwise.
+    /// By default at most 10,000.
     #[schema(value_type = Vec<JobRequest>, min_items = 1, max_items = 10_000)]
     jobs: Vec<RawJson>,
 }
 
-/// Tells one shape from the other.
+/// Distinguishes a batch from a single job.
 #[derive(Debug, Deserialize)]
 struct Shape {
     jobs: Option<IgnoredAny>,
 }
 
-/// The members of an upstream's request that Causeway reads. All others pass through.
+/// The members of an upstream request that Causeway reads. All others are only forwarded.
 #[derive(Debug, Default, ToSchema)]
 #[schema(as = UpstreamRequest)]
 pub(crate) struct Peek {
-    /// Names the lane.
+    /// Selects the lane.
     pub(crate) model: Option<String>,
-    /// Whether the answer is passed on as it comes.
+    /// True for a streamed answer.
     stream: Option<bool>,
-    /// Most tokens of the answer, by which its cost is estimated; any value passes through. So do the next two.
+    /// Most tokens of the answer, for the estimate of its cost. Values of other types are only forwarded. The same
+    /// holds for the next two.
     #[schema(schema_with = schema::anything)]
     max_completion_tokens: Option<u64>,
     #[schema(schema_with = schema::anything)]
@@ -147,19 +148,18 @@ impl<'de> Deserialize<'de> for Peek {
 }
 
 impl Peek {
-    /// Whether the answer of the endpoint `url` comes in pieces. Embeddings never do, whatever their
-    /// request says.
+    /// True if the answer of the endpoint `url` is streamed. Embeddings never are, whatever their request says.
     pub(crate) fn streams(&self, url: &str) -> bool {
         self.stream.unwrap_or(false) && url != EMBEDDINGS
     }
 
-    /// Most tokens that the answer may have.
+    /// Returns the most tokens that the answer may have.
     pub(crate) fn completion(&self) -> Option<u64> {
         self.max_completion_tokens.or(self.max_tokens).or(self.max_output_tokens)
     }
 }
 
-/// Answers a submission.
+/// Handles `POST /v1/jobs`.
 pub(crate) async fn submit(
     State(state): State<AppState>,
     caller: Caller,
@@ -174,12 +174,12 @@ pub(crate) async fn submit(
         return submit_many(&state, caller, many, key.map(|key| (key, digest(&bytes)))).await;
     }
     let accepted = submit_one(&state, &caller, &bytes, key).await?;
-    // The job is stored: while its caller waits it holds none of the memory for requests.
+    // The job is stored. A waiting caller must not occupy the budget for bodies.
     drop(bytes);
     finish(&state, caller, &accepted, wait).await
 }
 
-/// Checks the one job of which `bytes` are the JSON, and accepts it.
+/// Checks a single job, given as JSON, and submits it.
 pub(crate) async fn submit_one(
     state: &AppState,
     caller: &Caller,
@@ -193,12 +193,12 @@ pub(crate) async fn submit_one(
     Ok(state.queue.submit(vec![job]).await?.remove(0))
 }
 
-/// What tells one submission from another.
+/// Returns the digest by which submissions with the same idempotency key are compared.
 fn digest(bytes: &[u8]) -> Sha256 {
     Sha256::new().chain_update(b"/v1/jobs\0").chain_update(bytes)
 }
 
-/// The one job that was accepted, waited for as long as the client prefers.
+/// Answers with the submitted job, after the wait that the client prefers.
 async fn finish(
     state: &AppState,
     caller: Caller,
@@ -208,7 +208,7 @@ async fn finish(
     let id = accepted.id();
     access::of_job(id);
     let ended = state.queue.wait(&caller.tenant, id, wait.unwrap_or_default());
-    // Its client can poll the job elsewhere.
+    // After a handover the client can poll the job at another process.
     let found = state.unless_handed_over(ended, &caller.tenant, id).await;
     let job = state.of_accepted(found, &caller.tenant, id).await;
     let job = job.map_err(|error| ApiError::after_acceptance(error, id))?;
@@ -249,7 +249,7 @@ async fn submit_many(
             .map_err(|error| error.within(&format!("jobs[{place}]")))?;
         let mut job = draft(state, &caller, request, Some(place))?;
         if let Some((key, digest)) = &key {
-            // One key for the call is a key for each of its jobs.
+            // The key of a batch yields a key for each of its jobs.
             let key = IdempotencyKey::new(&format!("{key}#{place}"))
                 .map_err(|error| ApiError::invalid("invalid_idempotency_key", error.to_string()))?;
             let digest = digest.clone().finalize().into();
@@ -296,7 +296,7 @@ fn remembered(settings: &Settings, key: IdempotencyKey, digest: [u8; 32]) -> Ide
     Idempotency { key, digest, ttl: settings.idempotency_ttl, spans_job: true }
 }
 
-/// Checks a request and makes its job; `place` is where it stands among many.
+/// Checks a request and builds its job; `place` is its position in a batch.
 fn draft(
     state: &AppState,
     caller: &Caller,
@@ -357,7 +357,7 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
     })
 }
 
-/// Refuses a deadline that the job cannot meet, as it starts later.
+/// Refuses a deadline before the job's start.
 fn check_deadline(delay: Duration, deadline: Option<Duration>) -> Result<(), ApiError> {
     let Some(deadline) = deadline.filter(|deadline| *deadline <= delay) else { return Ok(()) };
     let message = format!(

@@ -1,7 +1,7 @@
-//! Tenants that are added, changed and revoked at run time, beside those of the configuration file.
+//! Tenants that are added, changed and revoked at run time, in addition to those of the configuration file.
 //!
-//! The store keeps them as one [document](document); every API process reads it each second, so that a
-//! change holds everywhere within two. A tenant of the file is changed in the file only.
+//! The store keeps them in one [document](document). Every API process reads it each second, so a change is
+//! effective everywhere within two seconds. Tenants of the file can be changed only there.
 
 mod document;
 mod key;

@@ -1,4 +1,4 @@
-//! The HTTP surface without a socket, over the embedded engine; a test is the worker.
+//! Tests of the HTTP API without a socket, over the embedded engine. The test itself is the worker.
 
 mod bridge;
 mod browsers;
@@ -56,7 +56,7 @@ struct Api {
     clock: Arc<ManualClock>,
 }
 
-/// What it answered.
+/// An answer of the API.
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
@@ -75,7 +75,7 @@ impl Api {
         api
     }
 
-    /// Registers a live worker, as the test is one.
+    /// Registers a live worker, because the test plays one.
     fn start_worker(&self) -> WorkerId {
         let lanes = self.queue.lanes().iter().map(|lane| lane.name.clone()).collect();
         let name = "test".to_owned();
@@ -94,7 +94,7 @@ impl Api {
         Self { router: router(state.clone()), state, queue, clock }
     }
 
-    /// Another API process over the same store.
+    /// Returns another API process over the same store.
     fn beside(&self) -> Self {
         let (settings, tenants) = (Settings::default(), Tenants::open());
         let state = AppState::new(self.queue.clone(), settings, tenants, String::new, || true);
@@ -117,7 +117,7 @@ impl Api {
         self.ask(Request::get(path).body(Body::empty()).unwrap()).await
     }
 
-    /// The whole of what is answered, as text.
+    /// Returns the complete body as text.
     async fn text(&self, path: &str) -> String {
         let answer = self.send(Request::get(path).body(Body::empty()).unwrap()).await;
         String::from_utf8(to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap()
@@ -127,7 +127,7 @@ impl Api {
         self.ask(post(path, &body.to_string())).await
     }
 
-    /// Begins the next job, as a worker would.
+    /// Starts the next job, like a worker.
     async fn claim(&self) -> Lease {
         let shard = self.queue.shards().remove(0);
         let claim = ClaimRequest { max: 1, lease: std::time::Duration::from_secs(15) };
@@ -135,7 +135,7 @@ impl Api {
         step.leases.into_iter().next().expect("a job that can be begun")
     }
 
-    /// Ends it with this text.
+    /// Ends a job with this text.
     async fn answer(&self, lease: Lease, text: &str) {
         let body = serde_json::json!({
             "choices": [{ "message": { "role": "assistant", "content": text } }],
@@ -146,7 +146,7 @@ impl Api {
         self.settle(lease, Outcome::Succeeded { output, turn }).await;
     }
 
-    /// Ends it so.
+    /// Ends a job with this outcome.
     async fn settle(&self, lease: Lease, outcome: Outcome) {
         let claim = ClaimRequest { max: 0, lease: std::time::Duration::from_secs(15) };
         let shard = lease.key.job.shard().clone();
@@ -154,7 +154,7 @@ impl Api {
         self.queue.backend().step(&shard, &mut vec![settlement], claim).await.unwrap();
     }
 
-    /// How many jobs wait or run.
+    /// Returns the number of waiting and running jobs.
     async fn unfinished(&self) -> u64 {
         let shard = self.queue.shards().remove(0);
         let stats = self.queue.backend().stats(&shard, None).await.unwrap();
@@ -163,7 +163,7 @@ impl Api {
 }
 
 impl Answer {
-    /// The error in it, which must be in the envelope, with this status and code.
+    /// Returns the error message; checks status, code and envelope.
     #[track_caller]
     fn refused(&self, status: u16, code: &str) -> &str {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
@@ -191,7 +191,7 @@ impl Answer {
     }
 }
 
-/// Lets what is done for clients that have gone go on.
+/// Runs the background tasks of clients that left.
 async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;

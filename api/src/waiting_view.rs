@@ -1,4 +1,4 @@
-//! What jobs wait for, as clients see it.
+//! The reason why a job waits, as JSON.
 
 use causeway_queue::{WaitingFor, clock::Millis};
 use serde::Serialize;
@@ -6,23 +6,23 @@ use utoipa::ToSchema;
 
 use crate::job_view::moment;
 
-/// More about what a job waits for; what is unknown is null.
+/// Details of the reason why a job waits. Unknown ones are null.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WaitingDetails)]
 pub(crate) struct WaitingView {
-    /// Since when the upstream is down.
+    /// Start of the upstream's outage.
     #[schema(format = DateTime)]
     since: Option<String>,
-    /// When the wait may end: the job's time, the time that a rate permits or that the upstream named, the next probe
-    /// of an upstream that is down.
+    /// The time at which the wait may end: the job's own start time, the time that a rate limit or the upstream
+    /// sets, or the next probe of an upstream that is down.
     #[schema(format = DateTime)]
     until: Option<String>,
-    /// The latest error of the upstream that is down.
+    /// The latest error of the upstream.
     message: Option<String>,
 }
 
 impl WaitingView {
-    /// Describes a wait; `scheduled` is the time for which the job waits. `None` if nothing is known of it.
+    /// Returns the details; `scheduled` is the start time of a scheduled job. `None` if there are none.
     pub(crate) fn of(waiting_for: &WaitingFor, scheduled: Option<Millis>) -> Option<Self> {
         let until = |at: Millis| Self { since: None, until: Some(moment(at)), message: None };
         match waiting_for {

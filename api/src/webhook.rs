@@ -1,7 +1,7 @@
-//! The webhook of a job: what may be asked for, checked before the job is accepted.
+//! The webhook of a job, checked before the job is accepted.
 //!
-//! Only the form of the URL is judged here, and an address that it spells out. What a name resolves to
-//! is judged by the worker at each attempt.
+//! Only the URL itself is checked here, including an IP address in it. The worker checks the resolved addresses at
+//! each attempt.
 
 use causeway_queue::{Webhook, address::Allowed, webhook::Subject};
 use serde::Deserialize;
@@ -17,14 +17,14 @@ const MAX_URL_BYTES: usize = 2048;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebhookRequest {
-    /// Where to: http or https, and a public address unless the configuration allows others.
+    /// The receiver: http or https, with a public address unless the configuration allows others.
     url: String,
 }
 
-/// Who is told when a job of `caller` ends: whom it says, else whom its tenant says.
+/// Returns the webhook of a job of `caller`: the requested one, or else that of its tenant.
 ///
 /// # Errors
-/// When nothing could be sent there, or nothing could be signed.
+/// If the URL is not allowed, or there is no secret to sign with.
 pub(crate) fn of_job(
     settings: &Settings,
     caller: &Caller,
@@ -45,7 +45,7 @@ pub(crate) fn of_job(
     Ok(Some(Webhook { url, subject: Subject::Job }))
 }
 
-/// Who is told when the response `id` of `caller` ends: whom its tenant says.
+/// Returns the webhook of the response `id` of `caller`: that of its tenant.
 ///
 /// # Errors
 /// As [`of_job`].
@@ -58,16 +58,15 @@ pub(crate) fn of_response(
     Ok(webhook.map(|webhook| Webhook { subject: Subject::Response(id), ..webhook }))
 }
 
-/// Why nothing could be sent to a URL, and what would be right.
+/// The reason why a webhook URL is refused, with its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidWebhookUrl(String);
 
-/// Checks the form of a webhook's URL, and an address that it spells out. What is refused is not
-/// quoted: a URL may be a secret.
+/// Checks a webhook URL, and an IP address in it. The error does not repeat the URL, which may contain a secret.
 ///
 /// # Errors
-/// When nothing could be sent there.
+/// If events could not be sent there.
 pub fn check_url(allowed: &Allowed, text: &str) -> Result<(), InvalidWebhookUrl> {
     check(allowed, text).map_err(InvalidWebhookUrl)
 }

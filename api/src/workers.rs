@@ -1,4 +1,4 @@
-//! The worker processes that are registered in the store.
+//! The registered worker processes.
 
 use axum::{
     Json,
@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::{auth::Admin, error::ApiError, job_view::moment, openapi::schema, state::AppState};
 
-/// Every worker process.
+/// All worker processes.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = WorkerList)]
 pub(crate) struct WorkerList {
@@ -27,29 +27,30 @@ pub(crate) struct WorkerList {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Worker)]
 struct WorkerView {
-    /// Its own in each run of the process.
+    /// Unique for each run of the process.
     id: String,
     /// Always `worker`.
     object: &'static str,
     /// `worker_name` of its configuration, or host and process id.
     name: String,
-    /// `live`: it claims jobs. `draining`: it stops, and finishes what it runs. `lost`: silent for more than 6 s.
+    /// `live`: claims jobs. `draining`: is stopping, and finishes its running jobs. `lost`: has not reported for
+    /// more than 6 s.
     #[schema(schema_with = schema::worker_status)]
     status: &'static str,
     version: String,
     /// The lanes that it serves.
     #[schema(value_type = Vec<String>)]
     lanes: Vec<LaneName>,
-    /// How many calls it runs at once.
+    /// Most concurrent calls.
     concurrency: u64,
-    /// How many calls it runs.
+    /// Number of running calls.
     running: u64,
-    /// How many deliveries to webhooks it runs, beside the calls.
+    /// Number of running webhook deliveries, which are not counted as calls.
     deliveries: u64,
-    /// When it last reported, which it does every 2 s.
+    /// The time of its last report. It reports every 2 s.
     #[schema(format = DateTime)]
     last_beat_at: String,
-    /// How long that was ago.
+    /// Time since its last report.
     silent_for_ms: u64,
 }
 
@@ -73,25 +74,25 @@ impl From<RegisteredWorker> for WorkerView {
     }
 }
 
-/// `GET /v1/workers`: every worker process, in the order of their start.
+/// Handles `GET /v1/workers`: all worker processes, in the order of their start.
 pub(crate) async fn list(State(state): State<AppState>, _: Admin) -> Result<Response, ApiError> {
     let data = state.queue.workers().await?.into_iter().map(WorkerView::from).collect();
     Ok(Json(WorkerList { data, object: "list" }).into_response())
 }
 
-/// What probes report of the workers.
+/// The summary of workers for probes.
 #[derive(Debug)]
 pub(crate) struct Staff {
-    /// How many live workers there are.
+    /// Number of live workers.
     pub(crate) live: usize,
-    /// Says that lanes have none; `None` if each has one.
+    /// Names the lanes without a live worker; `None` if there are none.
     pub(crate) warning: Option<String>,
 }
 
 /// Counts the live workers; `lanes` are those that need one.
 ///
 /// # Errors
-/// When the store does not answer.
+/// If the store does not answer.
 pub(crate) async fn staff(state: &AppState, lanes: &[&LaneName]) -> Result<Staff, ApiError> {
     let workers = state.queue.workers().await?;
     let live = workers.iter().filter(|worker| worker.status() == WorkerStatus::Live).count();

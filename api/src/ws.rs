@@ -1,11 +1,10 @@
 //! `GET /v1/ws`: one connection that submits, cancels and follows many jobs.
 //!
-//! Frames are JSON texts, described in [`frame`]. The connection is one task that does one thing at
-//! a time: it reads a frame, answers it, passes an event on. So nothing piles up for a client that
-//! is slow: while it does not take what is sent, no event is read for it and no frame of its is
-//! looked at, and what happens meanwhile stays in the jobs' logs. Jobs live apart from connections:
-//! one that closes cancels nothing, and another goes on with `after`. A connection is closed when its key is valid no
-//! more, and when its client shall go on at another process.
+//! Frames are JSON texts, described in [`frame`]. Each connection is a single task that reads a frame, answers it,
+//! or sends an event. This bounds its memory: while a slow client does not read, its frames and events are not read
+//! either, and events stay in the logs of their jobs. Jobs are independent of connections: closing one cancels
+//! nothing, and another one resumes with `after`. A connection is closed when its key is revoked, and when its
+//! client must continue at another process.
 
 mod frame;
 mod session;
@@ -32,28 +31,28 @@ use crate::{
     state::AppState,
 };
 
-/// The name of this protocol, for clients that offer names.
+/// The name of the subprotocol, for clients that offer names.
 const PROTOCOL: &str = "causeway.v1";
 
-/// How often a client is asked whether it is still there.
+/// The interval of pings.
 pub(crate) const PING: Duration = Duration::from_secs(20);
 
-/// How many of these questions in a row may stay without an answer.
+/// Most consecutive pings without an answer.
 const MAX_UNANSWERED: u32 = 2;
 
-/// How long a client may take to receive one frame.
+/// Longest time that a client may take to receive one frame.
 pub(crate) const SLOW: Duration = Duration::from_secs(30);
 
-/// How long the farewell may take when the process stops: less than connections have to end.
+/// Longest time for the closing handshake when the process stops; less than the time that connections have to end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Longest reason of a close frame, in bytes (RFC 6455, section 5.5).
 const MAX_REASON_BYTES: usize = 123;
 
-/// Longest message of a client, in bytes, where bodies may be longer: it is held while it is incomplete.
+/// Longest message of a client, in bytes, even if bodies may be longer. An incomplete message occupies memory.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
-/// Opens the connection. A message may be as long as a body, at most 4 MiB.
+/// Handles `GET /v1/ws`. A message may be as long as a body, at most 4 MiB.
 pub(crate) async fn connect(
     State(state): State<AppState>,
     caller: Caller,
@@ -61,7 +60,7 @@ pub(crate) async fn connect(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    // Browsers do not keep a page from connecting to another origin.
+    // Browsers apply no same-origin policy to WebSockets, so the check is made here.
     if caller.key_sha256.is_none() && origin::is_foreign(&state, &headers) {
         return Err(ApiError::foreign_page());
     }
@@ -150,11 +149,11 @@ where
     if let Some(frame) = farewell {
         drop(send(&mut socket, Message::Close(Some(frame)), FAREWELL).await);
     }
-    // Also answers the client's own farewell.
+    // Also completes a closing handshake that the client started.
     drop(timeout(FAREWELL, socket.close()).await);
 }
 
-/// The client did not take it, or not in time: the connection is of no use any more.
+/// The error of a client that did not receive a frame in time. The connection is unusable.
 struct Gone;
 
 async fn send<S>(socket: &mut S, message: Message, within: Duration) -> Result<(), Gone>

@@ -1,4 +1,4 @@
-//! One direct call: where it goes, and what its client gets.
+//! The handler of direct calls.
 
 use std::{convert::Infallible, future::ready};
 
@@ -28,13 +28,13 @@ use crate::{
     submit::Peek,
 };
 
-/// Longest part of an upstream's words that an error repeats, in characters.
+/// Longest part of an upstream's message that an error repeats, in characters.
 const MAX_WORDS: usize = 500;
 
-/// The window of a tenant's rate: limits are per minute.
+/// The window of a tenant's rate. Limits are per minute.
 const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// `POST` of an endpoint that is served past the queue.
+/// Handles `POST` of a direct endpoint.
 pub(crate) async fn call(State(state): State<AppState>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let answered = pass(&state, &path, request).await;
@@ -54,7 +54,7 @@ async fn pass(state: &AppState, path: &str, request: Request) -> Result<Response
     let model = model(&headers, &body).await?;
     check_rate(state, &caller, model.as_deref()).await?;
     let lane = &state.queue.lane_of(model.as_deref()).name;
-    // Not before the body was read: one that dribbles would hold the slot.
+    // The slot is taken after the body was read. A client that sends slowly would occupy it otherwise.
     let slot = state.direct_calls.take(&payer, 1).map_err(too_many)?;
     let any = HeaderValue::from_static("application/octet-stream");
     let call = DirectCall {
@@ -82,8 +82,8 @@ async fn pass(state: &AppState, path: &str, request: Request) -> Result<Response
     }
 }
 
-/// Returns the model that the body names, by which its lane is chosen. The upstream validates forms: of one that
-/// cannot be read, such as one with names beyond ASCII, no model is known.
+/// Returns the model that the body names, which selects the lane. Forms are validated by the upstream; an
+/// unreadable one, such as one with field names beyond ASCII, names no model.
 async fn model(headers: &HeaderMap, body: &Bytes) -> Result<Option<String>, ApiError> {
     if is_json(headers) {
         return parse(body).map(|peek: Peek| peek.model);
@@ -102,7 +102,7 @@ async fn model(headers: &HeaderMap, body: &Bytes) -> Result<Option<String>, ApiE
     Ok(None)
 }
 
-/// Charges a call to the tenant's rate of requests. Direct calls have a bucket of their own.
+/// Charges a call to the tenant's request rate. Direct calls have their own bucket.
 pub(crate) async fn check_rate(
     state: &AppState,
     caller: &Caller,
@@ -125,7 +125,7 @@ pub(crate) async fn check_rate(
     Err(ApiError::too_many("rate_limit_exceeded", message, after))
 }
 
-/// Passes the answer on; the call keeps its slot until the last byte.
+/// Streams the answer to the client. The call keeps its slot until the last byte.
 fn answered(answer: DirectAnswer, slot: Charge) -> Response {
     let pieces = answer.body.map(move |piece| {
         let _held: &Charge = &slot;
@@ -155,7 +155,7 @@ fn without_upstream(lane: &LaneName, path: &str) -> ApiError {
     ApiError::not_found("unsupported_by_upstream", message)
 }
 
-/// Returns the upstream's error as it came if SDKs can read it, else its words in our envelope.
+/// Returns the upstream's error unchanged if SDKs can read it, or else its message in our envelope.
 fn refused(
     lane: &LaneName,
     path: &str,
@@ -165,7 +165,7 @@ fn refused(
     let status = StatusCode::from_u16(status_code).unwrap_or(StatusCode::BAD_GATEWAY);
     let words = words(body);
     match status {
-        // The key of the caller is good: it is the key of Causeway that was refused.
+        // The caller's key is valid. The upstream refused the key of Causeway, which the caller cannot change.
         StatusCode::UNAUTHORIZED
         | StatusCode::FORBIDDEN
         | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
@@ -196,7 +196,7 @@ fn has_error(path: &str, body: &RawJson) -> bool {
     is_enveloped && body.object("error").is_some()
 }
 
-/// Returns the upstream's words, shortened.
+/// Returns the upstream's message, shortened.
 fn words(body: &RawJson) -> String {
     let object = RawObject::parse(body.as_str()).unwrap_or_default();
     let error = object.object("error");

@@ -1,7 +1,7 @@
-//! What is wrong with JSON and queries that do not fit, in plain words.
+//! Messages for JSON and queries of the wrong form.
 //!
-//! serde and axum name types of Rust and positions in a text that clients may have generated; a field and what is
-//! expected in it help more.
+//! serde and axum name Rust types and positions in the text, which may be generated. Clients need the field and its
+//! expected value.
 
 use axum::extract::rejection::QueryRejection;
 use causeway_queue::json::without_position;
@@ -9,8 +9,8 @@ use causeway_queue::json::without_position;
 use super::shown;
 use crate::error::ApiError;
 
-/// Returns the refusal of JSON that does not fit: `said` is serde's report of the value at `path`, which is `.` for the
-/// whole.
+/// Builds the error of JSON of the wrong form. `said` is serde's message about the value at `path`, which is `.`
+/// for the whole text.
 pub(super) fn misfit(said: &str, path: String) -> ApiError {
     let said = without_position(said);
     let missing = quoted(said).filter(|_| said.starts_with("missing field"));
@@ -31,17 +31,17 @@ pub(super) fn misfit(said: &str, path: String) -> ApiError {
     ApiError::invalid_param(&field, message).with_code(code)
 }
 
-/// Returns the refusal of a query that does not fit its route; `rejection` is axum's report of it.
+/// Builds the error of a query of the wrong form. `rejection` is axum's report of it.
 pub(crate) fn misfit_of_query(rejection: &QueryRejection) -> ApiError {
     let text = rejection.body_text();
     let said = text.split_once("query string: ").map_or(text.as_str(), |(_, said)| said);
-    // The name of the parameter precedes what serde says of it.
+    // axum prefixes serde's message with the name of the parameter.
     let said = said.find("unknown field").and_then(|start| said.get(start..)).unwrap_or(said);
     let message = format!("the query does not fit: {}", in_plain_words(said));
     ApiError::invalid("invalid_query", message)
 }
 
-/// Translates serde's words: it names types of Rust, and repeats a wrong value whole.
+/// Translates serde's message, which names Rust types and repeats a wrong value in full.
 fn in_plain_words(said: &str) -> String {
     if let Some(rest) = said.strip_prefix("unknown field ") {
         let (name, known) = rest.split_once(", expected ").unwrap_or((rest, "none"));
@@ -66,10 +66,10 @@ fn in_plain_words(said: &str) -> String {
     }
 }
 
-/// The report of serde about a header of a job that is neither a string nor an array of strings.
+/// serde's message about a header value that is neither a string nor an array of strings.
 const OF_TEXTS: &str = "data did not match any variant of untagged enum Written";
 
-/// Names a type in words of JSON, as serde expects it.
+/// Translates serde's name of an expected type into a JSON term.
 fn kind(expected: &str) -> &str {
     match expected {
         "u64" | "u32" | "u16" | "usize" => "a whole number, 0 or more",
@@ -81,7 +81,7 @@ fn kind(expected: &str) -> &str {
     }
 }
 
-/// Writes a value as JSON does, as serde has found it.
+/// Translates serde's form of a wrong value into JSON.
 fn value(found: &str) -> String {
     let quoted = ["integer `", "floating point `", "boolean `"];
     if let Some(value) = quoted.iter().find_map(|start| found.strip_prefix(start)) {
@@ -94,7 +94,7 @@ fn value(found: &str) -> String {
     }
 }
 
-/// The name between the first backquotes of a message.
+/// Returns the name between the first backquotes of a message.
 fn quoted(message: &str) -> Option<&str> {
     message.split('`').nth(1)
 }

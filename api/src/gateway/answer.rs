@@ -1,4 +1,4 @@
-//! The answer of a call that is held: the upstream's, where the job is, or why there is none.
+//! The answer of a pending call: that of the upstream, a reference to the job, or an error.
 
 use axum::{
     Json,
@@ -16,7 +16,7 @@ use super::{
 use crate::{cause, error::ApiError, job_view, jobs::respond, simulated};
 
 impl Held {
-    /// Waits for the end; answers as the upstream did.
+    /// Waits for the end of the job; returns the upstream's answer.
     pub(super) async fn answer(mut self) -> Result<Response, ApiError> {
         if self.reply == Reply::Place {
             return self.place().await;
@@ -44,18 +44,18 @@ impl Held {
                 Err(self.stopped())
             }
             Ok(Some(job)) => Err(self.waited_too_long(&job)),
-            // The job may well succeed: a retry of this call finds it.
+            // The job may still succeed, and a retry of this call attaches to it.
             Err(error) => Err(self.out_of_reach(error)),
         }
     }
 
-    /// Where to look: 202 and the job, or the response as it is now.
+    /// Returns a reference to the job: 202 and the job, or the response object in its current state.
     async fn place(&mut self) -> Result<Response, ApiError> {
         self.release();
         let job = self.job().await.map_err(|error| self.out_of_reach(error))?;
         let job = job.ok_or_else(|| ApiError::gone(format!("job {} is gone", self.id())))?;
         Ok(match self.dialect {
-            // However fast a worker was: as it was accepted.
+            // A new response is always shown as queued, also if a worker has already started it.
             Dialect::Responses if !matches!(self.ear, Ear::Late(_)) => {
                 Json(responses::object::skeleton(&job, "queued")).into_response()
             }
@@ -66,15 +66,15 @@ impl Held {
         })
     }
 
-    /// The error of a call whose process stops: its job goes on.
+    /// Returns the error of a call whose process stops. Its job continues.
     pub(super) fn stopped(&mut self) -> ApiError {
         let is_found = self.is_retried() || self.stays;
         self.release();
         if is_found { ApiError::draining() } else { ApiError::stopped(self.id()) }
     }
 
-    /// The error of a job that has no answer at the end of the hold. Its client does not retry: the same would only
-    /// be enqueued again.
+    /// Returns the error of a job that has no answer at the end of the hold time. Its client must not retry: that
+    /// would only submit the job again.
     pub(super) fn waited_too_long(&mut self, job: &Job) -> ApiError {
         self.begin();
         let cause = cause::of(job);
@@ -87,8 +87,8 @@ impl Held {
         ApiError::waited_too_long(&job.id, self.state.settings.hold, cause.as_deref(), &then)
     }
 
-    /// The error of a job that cannot be read. A client that counts its attempts retries and finds it; another one
-    /// is left with its id.
+    /// Returns the error of a job that cannot be read. A client that counts its attempts retries and finds it; any
+    /// other one gets its id.
     fn out_of_reach(&mut self, error: causeway_queue::Error) -> ApiError {
         if self.is_retried() {
             return error.into();
@@ -98,7 +98,7 @@ impl Held {
     }
 }
 
-/// The answer of a job that has ended: the upstream's, or why there is none.
+/// Returns the answer of a job that has ended: that of the upstream, or an error.
 pub(super) fn finished(job: &Job, dialect: Dialect) -> Result<Response, ApiError> {
     let JobState::Ended { status, output, .. } = &job.state else {
         return Err(ApiError::gone(format!("job {} has not ended", job.id)));
@@ -121,7 +121,7 @@ pub(super) fn finished(job: &Job, dialect: Dialect) -> Result<Response, ApiError
     Err(failure(*status, job))
 }
 
-/// Why a job that has ended has no answer.
+/// Returns the reason why a job that has ended has no answer.
 pub(super) fn failure(status: Status, job: &Job) -> ApiError {
     let JobState::Ended { output, .. } = &job.state else { return ApiError::unavailable() };
     let error = output.as_ref().and_then(|output| output.error.as_ref());
@@ -135,7 +135,7 @@ pub(super) fn failure(status: Status, job: &Job) -> ApiError {
     }
 }
 
-/// The error of a job that has ended: what the upstream said, where it said it in an envelope.
+/// Returns the upstream's error body, if it is in an error envelope.
 pub(super) fn said(job: &Job) -> Result<serde_json::Value, ApiError> {
     let JobState::Ended { status, output, .. } = &job.state else {
         return Err(ApiError::unavailable());

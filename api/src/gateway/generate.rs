@@ -1,7 +1,7 @@
-//! `POST /api/v1/generate`: the shape of text-generation servers, which games and their bots call.
+//! `POST /api/v1/generate`: the API of text-generation servers, which games and their bots call.
 //!
-//! The prompt becomes a chat of one message, as every upstream has chats; the answer is its text. Clients of this
-//! shape read `results[0].text` and nothing else, so a call without a text is never answered with 200.
+//! The prompt becomes a chat of one message, since every upstream supports chats. Clients of this API read
+//! `results[0].text` and nothing else, so an answer without text never gets 200.
 
 use std::num::NonZeroU32;
 
@@ -24,20 +24,20 @@ use crate::{error::ApiError, extract::parse, settings::BridgeSettings, state::Ap
 /// The endpoint of the upstream.
 const CHAT: &str = "/v1/chat/completions";
 
-/// Members of the request that have the same name and meaning in a chat.
+/// Members of the request with the same name and meaning in a chat.
 const SAME: [&str; 6] =
     ["frequency_penalty", "presence_penalty", "seed", "stop", "temperature", "top_p"];
 
-/// A prompt to continue. Members that are not described here are not passed on.
+/// A prompt to continue. Members that are not described here are not forwarded.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct GenerateRequest {
-    /// What the model is to answer: not only blanks.
+    /// The text to answer. It must not be blank.
     #[schema(min_length = 1, pattern = r"\S")]
     prompt: String,
-    /// The model; `bridge.model` unless it is named.
+    /// The model; by default `bridge.model`.
     #[serde(default)]
     model: Option<String>,
-    /// Most tokens of the answer, also as `max_length` or `max_tokens`; `bridge.max_tokens` without any.
+    /// Most tokens of the answer, also as `max_length` or `max_tokens`; by default `bridge.max_tokens`.
     #[serde(default)]
     #[schema(value_type = Option<u64>, minimum = 1, maximum = 4_294_967_295_u64)]
     max_new_tokens: Option<NonZeroU32>,
@@ -52,7 +52,7 @@ pub(crate) struct GenerateRequest {
 /// The answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Generated {
-    /// Always one.
+    /// Always one text.
     results: Vec<GeneratedText>,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct GeneratedText {
 }
 
 impl GenerateRequest {
-    /// Returns the chat with the same meaning.
+    /// Returns the chat of the same meaning.
     fn chat(self, settings: &BridgeSettings) -> Value {
         let other = |names: &[&str]| names.iter().find_map(|name| self.others.get(*name)).cloned();
         let most = self.max_new_tokens.map(|most| most.get().into());
@@ -84,7 +84,7 @@ impl GenerateRequest {
     }
 }
 
-/// `POST /api/v1/generate`.
+/// Handles `POST /api/v1/generate`.
 pub(crate) async fn generate(
     State(state): State<AppState>,
     incoming: Incoming,
@@ -95,7 +95,7 @@ pub(crate) async fn generate(
     }
     let chat = request.chat(&state.settings.bridge);
     let mut headers = incoming.headers;
-    // A player waits for the answer, unless the client says otherwise.
+    // A player waits for the answer, so the default class is interactive.
     let interactive = HeaderValue::from_static("interactive");
     headers.entry("x-causeway-class").or_insert(interactive);
     let body = Bytes::from(chat.to_string());
@@ -107,10 +107,10 @@ pub(crate) async fn generate(
     text_of(response).await
 }
 
-/// Returns the answer of a chat in the shape of this endpoint.
+/// Converts the answer of a chat.
 async fn text_of(chat: Response) -> Result<Response, ApiError> {
     let (mut parts, body) = chat.into_parts();
-    // It was whole in memory before.
+    // The body was built in memory, so no limit is needed here.
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let body = String::from_utf8_lossy(&body);
     let text = json::at(&body, &["choices", "0", "message", "content"]).and_then(json::text);

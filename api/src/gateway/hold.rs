@@ -1,8 +1,7 @@
-//! A call while it is held: its job is accepted, its caller waits.
+//! A pending call: its job is accepted, and its caller waits for the answer.
 //!
-//! A caller that goes away cancels its job: at once where it does not retry, and otherwise when it has not retried in
-//! time. A call with an idempotency key is to be found again by that key: its job goes on, and so
-//! does one that is stored, or that its caller left on purpose.
+//! A caller that leaves cancels its job: at once if it does not retry, else once the time for its retry is over.
+//! Jobs with an idempotency key, stored jobs and background jobs continue.
 
 use causeway_queue::{
     Accepted, Error, Job, JobId, NewJob, Status, TenantId,
@@ -22,35 +21,34 @@ use super::{
 };
 use crate::{error::ApiError, state::AppState};
 
-/// How often a silent stream says that it lives, unless its client waits less.
+/// The interval of keep-alive comments in a silent stream, unless its client has a shorter time-out.
 pub(super) const ALIVE: Duration = Duration::from_secs(10);
 
-/// A call whose job is accepted, or about to be. Dropped before its end, it leaves the job to its caller's retry,
-/// or cancels it.
+/// A call whose job is accepted or about to be. Dropping it early leaves the job to a retry, or cancels it.
 pub(super) struct Held {
     pub(super) state: AppState,
     pub(super) tenant: TenantId,
     pub(super) dialect: Dialect,
-    /// When a call of which nothing was answered ends.
+    /// The end of the hold time. A stream that has sent a part of its answer may continue beyond it.
     pub(super) until: Instant,
-    /// How often a silent stream says that it lives.
+    /// The interval of keep-alive comments in a silent stream.
     pub(super) alive: Duration,
     pub(super) ear: Ear,
     pub(super) reply: Reply,
-    /// Whether the job goes on when its caller goes away for good.
+    /// True if the job continues after its caller has left for good.
     pub(super) stays: bool,
     pub(super) retry: Retry,
     id: JobId,
-    /// Whether nothing is left to do for the caller.
+    /// True if nothing remains to be done for the caller.
     is_over: bool,
 }
 
-/// How its end is heard of.
+/// The source of the job's end or events.
 pub(super) enum Ear {
-    /// Since before the job was there.
+    /// Registered before the job was submitted, so it misses no end.
     Waiter(Waiter),
     Follower(Box<Follower>),
-    /// The job was made before.
+    /// The job existed before this call.
     Late(Box<Job>),
     Taken,
 }
@@ -72,7 +70,7 @@ impl Drop for Held {
 }
 
 impl Held {
-    /// Accepts the job, or finds the one of an earlier attempt.
+    /// Submits the job, or attaches to that of an earlier attempt.
     pub(super) async fn submit(
         state: &AppState,
         tenant: TenantId,
@@ -88,7 +86,8 @@ impl Held {
         };
         let (id, until) = (job.id.clone(), Instant::now() + state.settings.hold);
         let (state, stays) = (state.clone(), stays || reply == Reply::Place);
-        // Made before the job is: a client may leave, and an answer of the store be lost, at any time.
+        // Built before the job is stored: the client may leave, or the store's answer may be lost, at any time
+        // after.
         let is_over = false;
         let mut held =
             Self { state, tenant, dialect, until, alive, ear, reply, stays, retry, id, is_over };
@@ -101,12 +100,12 @@ impl Held {
         Ok(held)
     }
 
-    /// Takes an orphan of the equal `call` over. False: there is none that can still answer.
+    /// Takes over an orphan of an equal `call`. False if there is none that can still answer.
     async fn adopt(&mut self, call: &CallKey) -> Result<bool, ApiError> {
         let drafted = self.id.clone();
         while let Some(orphan) = self.state.queue.take_orphan(drafted.shard(), call).await? {
             self.id = orphan;
-            // A job that was cancelled, as its client seemed gone, is no answer to one that retries.
+            // A job that was cancelled because its client seemed gone is no answer for the retry.
             if let Some(job) = self.job().await?.filter(|job| !has_no_answer(job)) {
                 self.ear = Ear::Late(Box::new(job));
                 return Ok(true);
@@ -116,7 +115,7 @@ impl Held {
         Ok(false)
     }
 
-    /// Accepts the job, or finds the one that has its idempotency key.
+    /// Submits the job, or attaches to the one with the same idempotency key.
     async fn accept(&mut self, job: NewJob, turn: Option<Turn>) -> Result<(), ApiError> {
         let queue = &self.state.queue;
         let accepted = match turn {
@@ -126,7 +125,7 @@ impl Held {
         let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Where the store gave no answer the job may be there all the same.
+                // After `Unavailable` the job may be stored nevertheless, so the drop guard stays armed.
                 if !matches!(error, Error::Unavailable(_)) {
                     self.release();
                 }
@@ -135,7 +134,7 @@ impl Held {
         };
         let Accepted::Replayed(known) = accepted else { return Ok(()) };
         self.id = known;
-        // It may have other callers, of which nothing is known here.
+        // An attached job may have further callers, which this process does not know.
         self.release();
         let found = self.job().await.map_err(|error| ApiError::from(error).about(&self.id))?;
         let message = format!("job {} was accepted before; its result is gone", self.id);
@@ -144,7 +143,7 @@ impl Held {
         Ok(())
     }
 
-    /// A call that comes to a job which is there and goes on without it.
+    /// Returns a call that attaches to an existing job, which continues without it.
     pub(super) fn attached(state: &AppState, tenant: TenantId, job: Job, dialect: Dialect) -> Self {
         Self {
             state: state.clone(),
@@ -161,27 +160,27 @@ impl Held {
         }
     }
 
-    /// The job.
+    /// Returns the id of the job.
     pub(super) fn id(&self) -> &JobId {
         &self.id
     }
 
-    /// The call is over, or its job shall go on without it.
+    /// Disarms the drop guard: the call is over, or its job continues without it.
     pub(super) fn release(&mut self) {
         self.is_over = true;
     }
 
-    /// The answer begins: its client will not ask for it again.
+    /// Marks the start of the answer: from now on the client does not retry.
     pub(super) fn begin(&mut self) {
         self.retry = Retry::Never;
     }
 
-    /// True if the client retries as far as is known, and finds the job then.
+    /// True if the client is expected to retry, and would find the job.
     pub(super) fn is_retried(&self) -> bool {
         !self.is_over && matches!(self.retry, Retry::Counted(..))
     }
 
-    /// Whoever reads the events from the first one on.
+    /// Returns the follower of all events from the first one on.
     pub(super) fn follower(&mut self) -> Follower {
         match std::mem::replace(&mut self.ear, Ear::Taken) {
             Ear::Follower(follower) => *follower,
@@ -190,13 +189,13 @@ impl Held {
         }
     }
 
-    /// The job as it is now; a restart of the store is waited for.
+    /// Returns the current job; waits while the store restarts.
     pub(super) async fn job(&self) -> Result<Option<Job>, Error> {
         self.state.look(&self.tenant, &self.id).await
     }
 }
 
-/// True if the job was ended, or is being ended, without its upstream.
+/// True if the job was cancelled or is being cancelled, or ended otherwise without its upstream.
 fn has_no_answer(job: &Job) -> bool {
     matches!(job.status(), Status::Cancelled | Status::Expired)
         || matches!(job.state, JobState::Running { cancelling: true })

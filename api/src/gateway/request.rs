@@ -1,5 +1,4 @@
-//! What a call asks of the queue, read from its headers and from the few fields of its body that
-//! concern it.
+//! The parsed request of a call: its headers and the few members of its body that the queue needs.
 
 use std::time::Duration;
 
@@ -28,48 +27,47 @@ use crate::{
     submit::{Peek, idempotency},
 };
 
-/// The shortest pause between two signs of life of a silent stream.
+/// Shortest interval of keep-alive comments.
 const LIVELIEST: Duration = Duration::from_millis(250);
 
-/// A call, read and checked.
+/// A call, parsed and checked.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// The job that it would be.
+    /// The job to submit.
     pub(super) job: NewJob,
-    /// What the caller wants to hear.
+    /// The kind of answer that the caller wants.
     pub(super) reply: Reply,
-    /// How often a silent stream says that it lives.
+    /// The interval of keep-alive comments in a silent stream.
     pub(super) alive: Duration,
-    /// Whether the job goes on when the caller has gone.
+    /// True if the job continues after its caller has left.
     pub(super) stays: bool,
-    /// How the caller retries when it went without an answer.
+    /// The retry to expect when the caller gets no answer.
     pub(super) retry: Retry,
-    /// The call whose orphan this one takes over, if it is a retry.
+    /// The key of the call whose orphan this one takes over, if it is a retry.
     pub(super) retries: Option<CallKey>,
-    /// The turn that its job takes in a conversation.
+    /// The turn of its job in a conversation.
     pub(super) turn: Option<Turn>,
 }
 
-/// What a caller wants to hear.
+/// The kind of answer that a caller wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// The answer, when it is there.
+    /// The complete answer.
     Whole,
-    /// The answer, as it comes.
+    /// The answer as a stream.
     Stream,
-    /// Only where the job is.
+    /// A reference to the job.
     Place,
 }
 
-/// The members of the body of a held call that Causeway reads besides those of every upstream's request.
-/// Their upstream validates them.
+/// The members of the body that Causeway reads besides those of [`Peek`]. The upstream validates them.
 #[derive(Debug, Default, ToSchema)]
 #[schema(as = HeldRequest)]
 pub(crate) struct Wishes {
-    /// `flex` is the class batch, `priority` the class interactive; any value passes through.
+    /// `flex` means the class batch, `priority` the class interactive; all other values are only forwarded.
     #[schema(schema_with = schema::anything)]
     service_tier: Option<String>,
-    /// Whether the job goes on when its caller goes away; any value passes through.
+    /// True if the job continues after its caller has left. Values of other types are only forwarded.
     #[schema(schema_with = schema::anything)]
     store: Option<bool>,
 }
@@ -89,7 +87,7 @@ impl Members for Wishes {
     }
 }
 
-/// All members of the body that Causeway reads, in one pass.
+/// All members of the body that Causeway reads, parsed in one pass.
 #[derive(Debug, Default)]
 struct BothMembers {
     peek: Peek,
@@ -113,7 +111,7 @@ impl<'de> Deserialize<'de> for BothMembers {
 }
 
 impl Asked {
-    /// Reads a call to `path`.
+    /// Parses a call to `path`.
     pub(super) fn read(
         state: &AppState,
         tenant: &TenantId,
@@ -161,19 +159,19 @@ impl Asked {
     }
 }
 
-/// Whether `Prefer: respond-async` (RFC 7240, section 4.1) was sent.
+/// True if `Prefer: respond-async` (RFC 7240, section 4.1) was sent.
 fn prefers_async(headers: &HeaderMap) -> bool {
     let said = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     said.flat_map(|value| value.split([',', ';'])).any(|one| one.trim() == "respond-async")
 }
 
-/// How often a silent stream says that it lives: twice in the time for which its client waits.
+/// Returns the interval of keep-alive comments: half of the client's time-out.
 fn alive(headers: &HeaderMap) -> Duration {
     let client = seconds(headers, READ_TIMEOUT);
     client.map_or(ALIVE, |client| (client / 2).clamp(LIVELIEST, ALIVE))
 }
 
-/// The class by `x-causeway-class`, else by OpenAI's `service_tier`.
+/// Returns the class of `x-causeway-class`, or else that of OpenAI's `service_tier`.
 fn class(headers: &HeaderMap, tier: Option<&str>) -> Result<Class, ApiError> {
     let Some(name) = headers.get("x-causeway-class") else {
         return Ok(match tier {
@@ -190,7 +188,7 @@ fn class(headers: &HeaderMap, tier: Option<&str>) -> Result<Class, ApiError> {
     })
 }
 
-/// Says in the answer which job it was, and what the tenant has left of its rates.
+/// Adds the job's id and the remaining allowance of the tenant to the headers of an answer.
 pub(super) fn tell(headers: &mut HeaderMap, id: &JobId, allowance: Allowance) {
     name_job(headers, id);
     let mut set = |name: &'static str, value: String| {
@@ -210,7 +208,7 @@ pub(super) fn tell(headers: &mut HeaderMap, id: &JobId, allowance: Allowance) {
     }
 }
 
-/// A span as OpenAI writes it.
+/// Formats a duration like OpenAI.
 fn in_seconds(span: Duration) -> String {
     format!("{}s", span.as_millis() as f64 / 1000.0)
 }

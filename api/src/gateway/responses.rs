@@ -1,8 +1,7 @@
 //! `/v1/responses`: OpenAI's responses, in the foreground and in the background.
 //!
-//! A response is a job, and its id names the job: `resp_…` for `job_…`. The upstream's own name of it
-//! stays in the store, for a later request that continues it. For an upstream without responses the worker
-//! translates the request to a chat.
+//! A response is a job, and its id names the job: `resp_…` for `job_…`. The id that the upstream gave it is stored
+//! for requests that continue it. For an upstream without responses the worker translates the request to a chat.
 
 pub(crate) mod conversation;
 pub(super) mod events;
@@ -49,17 +48,17 @@ use crate::{
     submit, webhook,
 };
 
-/// Where responses are made.
+/// The endpoint of the upstream.
 pub(super) const URL: &str = "/v1/responses";
 
-/// How long a cancel waits for the worker to let go.
+/// The time that a cancel waits for the worker to end the job.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
 
-/// What is read of the body, beside what every door reads.
+/// The members of a response's body that Causeway reads besides those of every call.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = ResponseRequest)]
 pub(crate) struct Wishes {
-    /// Whether to answer at once with the response as it is then, and go on without its caller.
+    /// True if the request returns at once, and the job continues without its caller.
     #[serde(default)]
     background: Option<bool>,
     /// Labels: at most 16, with names of 64 and values of 512 characters.
@@ -73,22 +72,22 @@ pub(crate) struct Wishes {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     conversation: Option<Reference>,
-    /// False: the input is not kept, so no other response can continue this one.
+    /// If false, the input is not stored, so no later response can continue this one.
     #[serde(default)]
     #[schema(ignore)]
     store: Option<Value>,
 }
 
-/// What a call for a response is beside its job.
+/// The response-specific data of a call, besides its job.
 #[derive(Debug, Default)]
 pub(super) struct Adapted {
     pub(super) is_background: bool,
-    /// All items of its input, if they are to be kept.
+    /// All items of the input, if they are stored.
     input: Option<Bytes>,
 }
 
 impl Adapted {
-    /// Attaches the input to the job `id`. The response is made all the same if the store takes no more.
+    /// Attaches the input to the job `id`. The response is created even if the store is full.
     pub(super) async fn attach(self, state: &AppState, id: &JobId) {
         let Some(input) = self.input else { return };
         if let Err(error) = state.queue.backend().attach(id, input).await {
@@ -97,7 +96,7 @@ impl Adapted {
     }
 }
 
-/// Makes of a call what the queue has to know of a response.
+/// Adapts a call to a job that is a response.
 pub(super) async fn adapt(
     state: &AppState,
     caller: &Caller,
@@ -125,7 +124,7 @@ pub(super) async fn adapt(
     body.remove("background_options");
     let is_background = wishes.background == Some(true);
     if is_background {
-        // It is always streamed to the store, so that whoever comes late sees it grow.
+        // The job is always streamed into the store, so a client that attaches later sees the answer grow.
         body.insert("stream".to_owned(), RawJson::of(&true).unwrap_or_default());
         asked.job.spec.stream = true;
         asked.job.keeps_events = true;
@@ -145,7 +144,7 @@ pub(super) async fn adapt(
     Ok(Adapted { is_background, input: Some(input).filter(|_| is_kept) })
 }
 
-/// Returns what stands before the request of the response `job`, and its turn in a conversation of ours.
+/// Returns the items before the request of the response `job`, and its turn in a conversation of ours.
 async fn earlier(
     state: &AppState,
     tenant: &TenantId,
@@ -168,7 +167,7 @@ async fn earlier(
     }
 }
 
-/// Refuses a request that has grown beyond the limit, as the conversation before it counts too.
+/// Refuses a request that exceeds the size limit together with the conversation before it.
 fn check_size(state: &AppState, body: &Bytes) -> Result<(), ApiError> {
     let most = state.settings.max_body_bytes;
     if body.len() <= most {
@@ -182,7 +181,7 @@ fn check_size(state: &AppState, body: &Bytes) -> Result<(), ApiError> {
     Err(ApiError::invalid("body_too_large", message).with_status(StatusCode::PAYLOAD_TOO_LARGE))
 }
 
-/// The tenant's response `id`.
+/// Returns the tenant's response `id`.
 async fn find(state: &AppState, tenant: &TenantId, id: &str) -> Result<Job, ApiError> {
     let unknown = || {
         let id: String = id.chars().take(100).collect();
@@ -198,7 +197,7 @@ async fn find(state: &AppState, tenant: &TenantId, id: &str) -> Result<Job, ApiE
     job.filter(|job| job.spec.url == URL).ok_or_else(unknown)
 }
 
-/// How a response is read.
+/// The query of a read.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Reading {
     #[serde(default)]
@@ -207,7 +206,7 @@ pub(crate) struct Reading {
     starting_after: Option<u64>,
 }
 
-/// `GET /v1/responses/{id}`: as it is now, or its events from the first one on or after that one.
+/// Handles `GET /v1/responses/{id}`: returns its current state, or streams its events.
 pub(crate) async fn retrieve(
     State(state): State<AppState>,
     caller: Caller,
@@ -231,7 +230,7 @@ pub(crate) async fn retrieve(
     Ok(response)
 }
 
-/// The response as it is now, with the name of its job and whether it is simulated.
+/// Answers with the response, the id of its job and the mark of a simulation.
 fn respond_with(job: &Job) -> Response {
     let mut response = Json(object(job)).into_response();
     name_job(response.headers_mut(), &job.id);
@@ -239,7 +238,7 @@ fn respond_with(job: &Job) -> Response {
     response
 }
 
-/// The response is deleted.
+/// Confirms that the response was deleted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeletedResponse {
     /// Always true.
@@ -249,7 +248,7 @@ pub(crate) struct DeletedResponse {
     object: &'static str,
 }
 
-/// `DELETE /v1/responses/{id}`: cancels it first, if it has not ended.
+/// Handles `DELETE /v1/responses/{id}`; cancels the response first if it has not ended.
 pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
@@ -271,7 +270,7 @@ pub(crate) async fn delete(
     Ok(Json(DeletedResponse { deleted: true, id, object: "response" }))
 }
 
-/// `POST /v1/responses/{id}/cancel`: answers with the response, again and again.
+/// Handles `POST /v1/responses/{id}/cancel`. Idempotent.
 pub(crate) async fn cancel(
     State(state): State<AppState>,
     caller: Caller,

@@ -1,12 +1,13 @@
-//! Retries of SDKs: how a call finds the job of its earlier attempt.
+//! Retries of SDKs: a retried call attaches to the job of its earlier attempt.
 //!
-//! SDKs retry a call without an idempotency key when they gave up on the answer or were told to; they only count
-//! their attempts (`x-stainless-retry-count`), and do not say how many they make. A job whose caller left, or was
-//! told to retry, is kept as an orphan of its call for as long as the retry may take. One retry of an equal call
-//! takes one orphan, so equal calls never share a job. A retry that finds no orphan is a new job.
+//! SDKs retry a call without an idempotency key after a time-out and after certain errors. They count their
+//! attempts (`x-stainless-retry-count`), but do not send how many they make. A job whose caller left, or received
+//! an error that SDKs retry, is therefore stored as an *orphan* of its call until the time for the retry is over.
+//! One retry of an equal call takes one orphan, so equal calls never share a job. A retry that finds no orphan
+//! submits a new job.
 //!
-//! A client that leaves before its own time-out does not retry: its application gave the call up. Neither does one that
-//! has made all its attempts: three, unless it says otherwise. Their jobs are no orphans.
+//! A client that leaves before its own time-out does not retry, since its application cancelled the call. Neither
+//! does one that has made all of its attempts: by default three. Their jobs become no orphans.
 
 use std::time::Duration;
 
@@ -16,69 +17,69 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::state::AppState;
 
-/// How long to try to keep an orphan in a store that does not answer.
+/// The time for which an unavailable store is retried when an orphan must be stored.
 const STORE_AWAY: Duration = Duration::from_secs(30);
 
-/// Time-out of keeping a job before its caller gets the answer to retry: well below the time after which its
+/// The time-out of storing an orphan before its caller receives the error: well below the time after which its
 /// connection is closed.
 const KEEP: Duration = Duration::from_secs(2);
 
-/// How much longer than for its caller an orphan is kept, so that this process removes it. It is forgotten by
-/// itself where the process dies.
+/// The additional lifetime of an orphan in the store. Normally this process removes it; it expires if the process
+/// dies.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// How long a caller may take to reach another process when this one stops: the time of a restart.
+/// The time that a caller may take to reach another process after this one stops: that of a restart.
 const RESTART: Duration = Duration::from_secs(60);
 
-/// The header in which SDKs count their earlier attempts.
+/// The header with the number of earlier attempts, which SDKs send.
 const COUNT: &str = "x-stainless-retry-count";
 
-/// Our header in which a client says how often it retries: no SDK says it by itself.
+/// Our header with the number of retries that a client makes. No SDK sends it by itself.
 const MOST: &str = "x-causeway-max-retries";
 
-/// How often the SDKs of OpenAI and Anthropic retry unless they are configured otherwise.
+/// The default number of retries of the SDKs of OpenAI and Anthropic.
 const USUAL_MOST: u32 = 2;
 
-/// The header in which SDKs of Python say how many seconds they wait for each piece of an answer.
+/// The header of Python SDKs with their time-out for each read, in seconds.
 pub(super) const READ_TIMEOUT: &str = "x-stainless-read-timeout";
 
-/// The header in which SDKs of JavaScript say how many seconds they wait for the head of an answer.
+/// The header of JavaScript SDKs with their time-out for the head of an answer, in seconds.
 const HEAD_TIMEOUT: &str = "x-stainless-timeout";
 
-/// Headers by which a proxy is known. It may have a time-out of its own, after which SDKs retry.
+/// Headers that reveal a proxy. A proxy may have its own time-out, after which SDKs retry.
 const OF_PROXIES: [&str; 3] = ["forwarded", "via", "x-forwarded-for"];
 
-/// The least span before its time-out in which a client that leaves may have timed out, as clients begin to count at
-/// another moment than this process. It is a tenth of a longer time-out.
+/// The least margin before a client's time-out in which its leaving counts as a time-out, because client and
+/// process start to count at different moments. The margin is a tenth of the time-out if that is longer.
 const LEAST_MARGIN: Duration = Duration::from_secs(1);
 
-/// How long an SDK waits before its second try, and at most before a later one: it doubles.
+/// The pause of SDKs before their first retry, and their longest pause; it doubles with each retry.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
-/// How much longer a client that left may take to come again.
+/// The additional time that a client may take to connect again.
 const RETURN: Duration = Duration::from_secs(1);
 
-/// The kind of retry that a call can expect after its client leaves.
+/// The retry that a call may expect after its client has left.
 #[derive(Debug, Clone)]
 pub(super) enum Retry {
-    /// None: the client counts no attempts, has none left, or its answer has begun.
+    /// None: the client counts no attempts, has none left, or has received a part of its answer.
     Never,
-    /// As an equal call whose attempts are counted.
+    /// A retry by an equal call that counts its attempts.
     Counted(Box<Counted>),
 }
 
-/// A retry that may come.
+/// The data of an expected retry.
 #[derive(Debug, Clone)]
 pub(super) struct Counted {
     call: CallKey,
-    /// How long the client may take to come again.
+    /// The time within which the retry must arrive.
     within: Duration,
-    /// The time before which the client has not timed out; `None` if that is not known.
+    /// The earliest time at which leaving counts as a time-out; `None` if unknown.
     times_out_after: Option<Instant>,
 }
 
-/// Returns how many attempts the client made before, if it counts them: then it may retry.
+/// Returns the number of earlier attempts, if the client counts them. Only such clients retry.
 pub(super) fn attempts_before(headers: &HeaderMap) -> Option<u32> {
     number(headers, COUNT)
 }
@@ -93,7 +94,7 @@ pub(super) fn seconds(headers: &HeaderMap, name: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(said).ok()
 }
 
-/// Returns the time before which the client of a call that has just come has not timed out.
+/// Returns the earliest time at which leaving counts as a time-out, for a call that has just arrived.
 fn times_out_after(headers: &HeaderMap) -> Option<Instant> {
     if OF_PROXIES.iter().any(|name| headers.contains_key(*name)) {
         return None;
@@ -104,14 +105,14 @@ fn times_out_after(headers: &HeaderMap) -> Option<Instant> {
     Instant::now().checked_add(shortest.saturating_sub(margin))
 }
 
-/// Returns how long a client that left with this attempt may take to come with the next one.
+/// Returns the time within which a client that left in this attempt makes the next one.
 fn returns(attempts_before: u32) -> Duration {
     let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(attempts_before));
     pause.min(LONGEST_PAUSE) + RETURN
 }
 
 impl Retry {
-    /// Reads from the headers of `call` which retry it can expect.
+    /// Returns the retry to expect by the headers of `call`.
     pub(super) fn of(headers: &HeaderMap, call: CallKey) -> Self {
         let Some(before) = attempts_before(headers) else { return Self::Never };
         if before >= number(headers, MOST).unwrap_or(USUAL_MOST) {
@@ -121,7 +122,7 @@ impl Retry {
         Self::Counted(Box::new(Counted { call, within: returns(before), times_out_after }))
     }
 
-    /// Keeps the job of a caller that is told to retry.
+    /// Stores the job of a caller that receives an error to retry as an orphan.
     pub(super) async fn keep(&self, state: &AppState, job: &JobId) {
         let Self::Counted(counted) = self else { return };
         let kept = state.queue.backend().put_orphan(&counted.call, job, RESTART);
@@ -130,8 +131,8 @@ impl Retry {
         }
     }
 
-    /// Keeps the job of a client that has just left until it retries. After the time for that, cancels the job,
-    /// unless it `stays`.
+    /// Stores the job of a client that has just left as an orphan until its retry. Cancels the job once the time
+    /// for the retry is over, unless it `stays`.
     pub(super) async fn after(
         self,
         state: &AppState,
@@ -154,13 +155,13 @@ impl Retry {
 }
 
 impl Counted {
-    /// True if the client that leaves now has not timed out.
+    /// True if the client leaves before its time-out, so it does not retry.
     fn is_given_up(&self) -> bool {
         self.times_out_after.is_some_and(|earliest| Instant::now() < earliest)
     }
 }
 
-/// Keeps an orphan for the time of its caller's retry; true if none took it.
+/// Stores an orphan for the time of the retry; returns true if no retry took it.
 async fn was_left_alone(state: &AppState, counted: &Counted, job: &JobId) -> Result<bool, Error> {
     let Counted { call, within, .. } = counted;
     let within = *within;
@@ -172,7 +173,7 @@ async fn was_left_alone(state: &AppState, counted: &Counted, job: &JobId) -> Res
         () = sleep(within) => false,
         () = state.stopping().cancelled_owned() => true,
     };
-    // Removed first: an orphan that was taken must not be kept again.
+    // Removal comes first. An orphan that was taken must not be stored again.
     let is_left = backend.remove_orphan(call, job).await?;
     if is_left && has_stopped {
         backend.put_orphan(call, job, RESTART).await?;

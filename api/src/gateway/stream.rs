@@ -1,8 +1,8 @@
-//! The answer of a call that streams: the upstream's chunks as they come, in the format of the door.
+//! The answer of a streamed call: the upstream's chunks in the wire format of the endpoint.
 //!
-//! Where the job fails at once the answer has the upstream's status. Where it waits, the stream is
-//! opened, and comments keep it alive: SDKs pass over them, as long as no event has an `id`. A stream
-//! never just ends: what fails in its middle is told in it, for SDKs take silence for success.
+//! A job that fails within a second gets the upstream's HTTP status. Otherwise the stream starts with status 200,
+//! and comments keep it alive; SDKs ignore them as long as no event has an `id`. A stream that fails in its middle
+//! ends with an error event, because SDKs take a bare end for success.
 
 use std::{borrow::Cow, collections::VecDeque, convert::Infallible, pin::Pin, time::Duration};
 
@@ -30,31 +30,31 @@ use super::{
 };
 use crate::{error::ApiError, simulated};
 
-/// How long a job may take to fail with a status of its own; less where its client waits less.
+/// The time in which a job may fail with its own HTTP status; less if its client has a shorter time-out.
 const OPEN_AFTER: Duration = Duration::from_secs(1);
 
-/// About how many bytes of events that are there already go to the client at once.
+/// The approximate number of bytes of available events that are sent at once.
 const AT_ONCE: usize = 16 << 10;
 
-/// A stream on its way to its client.
+/// The state of a stream.
 struct Stream {
     held: Held,
     follower: Follower,
-    /// What was heard before the stream was opened.
+    /// Events that were received before the stream was opened.
     early: VecDeque<Event>,
     next_comment: Instant,
-    /// Rings when `next_comment` or the end of the hold may have come, and when the process stops: made once, for
-    /// each is dear to make anew for every event.
+    /// The timer of `next_comment` and of the end of the hold time. Timer and stop signal are created once, since
+    /// creating them for each event costs too much.
     alarm: Pin<Box<Sleep>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Whether something of the answer was passed on, which cannot be taken back.
+    /// True if a part of the answer was sent, which cannot be undone.
     has_passed: bool,
-    /// Of a response, whose events have names and numbers of their own.
+    /// The renderer of a response, whose events have their own names and numbers.
     renderer: Option<Renderer>,
     ended: bool,
 }
 
-/// Answers with a stream, or with the error that came first.
+/// Answers with a stream, or with the error of a job that fails at once.
 pub(super) async fn respond(mut held: Held) -> Result<Response, ApiError> {
     let mut follower = held.follower();
     let open_at = Instant::now() + OPEN_AFTER.min(held.alive);
@@ -82,7 +82,7 @@ pub(super) async fn respond(mut held: Held) -> Result<Response, ApiError> {
     Ok(opened(held, follower, early, renderer))
 }
 
-/// Answers with the events of a response that is there.
+/// Streams the events of an existing response.
 pub(super) fn open(mut held: Held, renderer: Renderer) -> Response {
     let follower = held.follower();
     opened(held, follower, VecDeque::new(), Some(renderer))
@@ -121,7 +121,7 @@ fn opened(
 }
 
 impl Stream {
-    /// The next blocks; `None` at the end.
+    /// Returns the next blocks; `None` at the end.
     async fn next(&mut self) -> Option<String> {
         loop {
             if self.ended {
@@ -160,8 +160,8 @@ impl Stream {
         }
     }
 
-    /// Ends a stream in which nothing of the answer came while it was held, or says that it lives; `None` before
-    /// the time of either.
+    /// Handles the timer: ends a stream whose hold time is over without any answer, or returns a keep-alive
+    /// comment. `None` if neither is due.
     async fn on_alarm(&mut self) -> Option<String> {
         let now = Instant::now();
         if !self.has_passed && now >= self.held.until {
@@ -183,7 +183,7 @@ impl Stream {
         if is_due { Some(self.comment().await) } else { None }
     }
 
-    /// What is left to tell when the process stops: its worker may just have ended the job.
+    /// Returns the last blocks when the process stops. The worker of this process may just have ended the job.
     async fn rest(&mut self) -> String {
         let mut told = String::new();
         for event in self.follower.known().await.unwrap_or_default() {
@@ -198,7 +198,7 @@ impl Stream {
         told
     }
 
-    /// What a client is told of an event, and of those behind it that are there already.
+    /// Renders an event and the available ones after it.
     async fn blocks_from(&mut self, event: Event) -> String {
         let mut blocks = self.blocks(&event).await;
         while !self.ended && blocks.len() < AT_ONCE {
@@ -208,7 +208,7 @@ impl Stream {
         blocks
     }
 
-    /// What a client is told of an event.
+    /// Renders an event.
     async fn blocks(&mut self, event: &Event) -> String {
         if self.renderer.is_some() {
             return self.events(event).await;
@@ -245,7 +245,7 @@ impl Stream {
         }
     }
 
-    /// The same of a response.
+    /// Renders an event of a response.
     async fn events(&mut self, event: &Event) -> String {
         self.has_passed |= event.kind == EventKind::Delta;
         let Some(renderer) = &mut self.renderer else { return String::new() };
@@ -262,13 +262,13 @@ impl Stream {
         told
     }
 
-    /// One chunk of the upstream's.
+    /// Renders one chunk of the upstream.
     fn block(&self, chunk: &str) -> String {
         #[derive(Deserialize)]
         struct Named {
             r#type: String,
         }
-        // A line end inside the data would end the field: JSON has none that it needs.
+        // A line break would end the SSE field. JSON never needs one outside of strings, and escapes it inside.
         let data = match chunk.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
             true => Cow::from(chunk.replace(['\n', '\r'], " ")),
             false => Cow::from(chunk),
@@ -277,14 +277,14 @@ impl Stream {
             Dialect::OpenAi | Dialect::Responses => format!("data: {data}\n\n"),
             Dialect::Anthropic => {
                 let name = serde_json::from_str::<Named>(&data).map(|named| named.r#type);
-                // A line end in the name would begin another event.
+                // A line break in the name would start another field.
                 let name = name.unwrap_or_default().replace(['\n', '\r'], " ");
                 format!("event: {name}\ndata: {data}\n\n")
             }
         }
     }
 
-    /// Ends the stream with an error of our own.
+    /// Ends the stream with one of our errors.
     fn fail(&mut self, error: ApiError) -> String {
         let error = match self.held.dialect {
             Dialect::OpenAi | Dialect::Responses => error,
@@ -309,7 +309,7 @@ impl Stream {
         }
     }
 
-    /// Says that it lives and, where the job still waits, how it stands in the queue.
+    /// Returns a keep-alive comment, with the position in the queue while the job waits.
     async fn comment(&self) -> String {
         let Held { state, tenant, .. } = &self.held;
         let job = state.queue.job(tenant, self.held.id()).await.ok().flatten();

@@ -1,5 +1,4 @@
-//! The body of an answer on its way to the client: it keeps its connection busy, and its bytes charged, until the
-//! client has taken them.
+//! The body of an answer. It keeps its connection busy, and its bytes charged, until the client has read them.
 
 use std::{
     pin::Pin,
@@ -14,16 +13,16 @@ use http_body::{Frame, SizeHint};
 use super::connection::Connection;
 use crate::budget::{Charge, charged};
 
-/// An answer's body.
+/// The body of an answer.
 #[derive(Debug)]
 pub(super) struct Answered {
     body: Body,
     busy: Arc<Busy>,
-    /// Of an answer whose length is known.
+    /// The charge of an answer whose length is known.
     charge: Option<Charge>,
 }
 
-/// Keeps a connection busy until it is dropped.
+/// A guard that keeps a connection busy until it is dropped.
 #[derive(Debug)]
 pub(super) struct Busy(Option<Arc<Connection>>);
 
@@ -33,7 +32,7 @@ impl Busy {
         Self(Some(Arc::clone(connection)))
     }
 
-    /// The connection stays busy to its end.
+    /// Keeps the connection busy to its end.
     pub(super) fn stay(&mut self) {
         self.0 = None;
     }
@@ -62,7 +61,7 @@ impl http_body::Body for Answered {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        // The connection drops a body when it has its last frame, which may be far from sent.
+        // hyper drops a body after its last frame, which may not be sent yet, so the frame carries the charge.
         Poll::Ready(frame.map(|frame| {
             let frame = frame?;
             Ok(match self.charge.take() {

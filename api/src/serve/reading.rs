@@ -1,4 +1,4 @@
-//! The bodies that are being read: a slow one gives way when another client needs the place of its connection.
+//! The bodies that are being read. A slow one is cancelled when another client needs the place of its connection.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::body::LEAST_RATE;
 
-/// How long a body may take whatever its length before it can be slow.
+/// The time that a body may take regardless of its length before it can count as slow.
 pub(crate) const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 /// All bodies that are being read, in the order of their start.
@@ -36,7 +36,7 @@ struct Body {
     gives_way: CancellationToken,
 }
 
-/// The reading of one body, until it is dropped.
+/// A registered body, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct BodyReading {
     bodies: Arc<Bodies>,
@@ -45,7 +45,7 @@ pub(crate) struct BodyReading {
 }
 
 impl Bodies {
-    /// Begins to read a body of `tenant`.
+    /// Registers a body of `tenant`.
     pub(super) fn begin(self: &Arc<Self>, tenant: TenantId) -> BodyReading {
         let (bytes, gives_way) = (AtomicUsize::new(0), CancellationToken::new());
         let body = Arc::new(Body { tenant, start: Instant::now(), bytes, gives_way });
@@ -57,7 +57,7 @@ impl Bodies {
         BodyReading { bodies: Arc::clone(self), number, body }
     }
 
-    /// Ends the reading of the oldest slow body, of `tenant` if one is named. False: none is slow.
+    /// Cancels the oldest slow body, only of `tenant` if one is given. False if none is slow.
     pub(super) fn end_slow(&self, tenant: Option<&TenantId>) -> bool {
         let mut table = self.table();
         let is_slow = |body: &Body| tenant.is_none_or(|one| *one == body.tenant) && body.is_slow();
@@ -83,12 +83,12 @@ impl Body {
 }
 
 impl BodyReading {
-    /// So many bytes of it have come in all.
+    /// Records the total number of received bytes.
     pub(crate) fn has(&self, bytes: usize) {
         self.body.bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Completes when the body has to give way.
+    /// Completes when the body is cancelled.
     pub(crate) async fn gives_way(&self) {
         self.body.gives_way.cancelled().await;
     }

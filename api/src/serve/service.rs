@@ -1,4 +1,4 @@
-//! What happens to every request between its connection and the routes.
+//! The checks that each request passes between its connection and the routes.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
     state::AppState,
 };
 
-/// The routes behind the checks that every request passes.
+/// The routes behind the common checks.
 #[derive(Debug, Clone)]
 pub(super) struct Service {
     state: AppState,
@@ -80,7 +80,7 @@ impl Service {
         Ok(response.map(|body| Answered::new(body, busy, charge)))
     }
 
-    /// Refuses what a proxy may read otherwise than this server, and hosts that are not this server.
+    /// Refuses requests that a proxy may parse differently (request smuggling), and unknown hosts.
     fn check(&self, request: &Request) -> Result<(), ApiError> {
         let headers = request.headers();
         let codings = headers.get_all(header::TRANSFER_ENCODING);
@@ -115,14 +115,14 @@ fn charge(
     charge.map(Some).map_err(|bound| ApiError::too_many_bytes(bound, "unread answers"))
 }
 
-/// Makes one slash of several, and removes that at the end: clients put a base URL and a path together.
+/// Merges repeated slashes and removes a trailing one, which clients produce when they join base URL and path.
 fn tidy(request: &mut Request) {
     let path = request.uri().path();
     if !path.contains("//") && (path.len() == 1 || !path.ends_with('/')) {
         return;
     }
     let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
-    // The links of this page are relative to its own path: the route redirects.
+    // Exception: the links of this page are relative to its own path, and its route redirects.
     if names == ["docs"] && request.method() == Method::GET {
         return;
     }

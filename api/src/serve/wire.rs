@@ -1,4 +1,4 @@
-//! The socket of one connection: reports what moves, and cuts a client that does not read.
+//! The socket of one connection. It reports transferred bytes, and fails if the client does not read.
 
 use std::{
     io,
@@ -17,16 +17,16 @@ use tokio::{
 use super::connection::{Connection, NoPlace, Registered};
 use crate::error::ApiError;
 
-/// How long a client may take none of an answer that is there.
+/// Longest time in which a client may read nothing of an available answer.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// How long a connection is read on after its end was sent. A client that is still sending a body which was refused
-/// would otherwise meet a reset before it reads why.
+/// The time for which a connection is read after its answer is complete. Closing it with unread bytes sends a
+/// reset, and a client that is still sending a refused body would never read the error.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Refuses a client for which there is no place, as far as its socket takes it at once.
+/// Sends a refusal to a client without a place, as far as its socket accepts it without waiting.
 pub(super) fn refuse(stream: &TcpStream) {
-    // A socket that is closed with unread bytes resets its client, which may then not read the answer.
+    // Closing a socket with unread bytes sends a reset, so the client might not read the answer.
     let mut request = [0; 8 << 10];
     drop(stream.try_read(&mut request));
     let body = ApiError::too_many_connections(NoPlace::Evicted).body();
@@ -37,12 +37,12 @@ pub(super) fn refuse(stream: &TcpStream) {
     drop(stream.try_write(answer.as_bytes()));
 }
 
-/// A socket and its place among all connections.
+/// A socket and its registered place.
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,
     registered: Registered,
-    /// Rings when a write has been stalled for too long.
+    /// The timer of a stalled write.
     stalled: Option<Pin<Box<Sleep>>>,
     lingers: Option<Pin<Box<Sleep>>>,
 }
@@ -56,7 +56,7 @@ impl Wire {
         Arc::clone(&self.registered.0)
     }
 
-    /// Notes whether a write made progress; an error for a client that has read nothing for too long.
+    /// Records the progress of a write; fails if the client has read nothing for too long.
     fn progress<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -145,9 +145,9 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// Reads and forgets; ready at the end of what the client sends.
+/// Reads and discards; ready at the end of the client's data.
 fn discard(stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    /// Most pieces that are read before other tasks have their turn.
+    /// Most reads before other tasks of the runtime get their turn.
     const AT_ONCE: usize = 16;
     let mut piece = [0; 8 << 10];
     for _ in 0..AT_ONCE {

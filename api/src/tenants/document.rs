@@ -1,30 +1,30 @@
-//! The document in which the store keeps the tenants that were added at run time, and its changes.
+//! The stored document of tenants that were added at run time, and its changes.
 
 use causeway_queue::{TenantId, clock::Millis, limits::TenantLimits};
 use serde::{Deserialize, Serialize};
 
 use super::key::{digest, hexadecimal};
 
-/// Most tenants in the store.
+/// Most stored tenants.
 pub(super) const MAX_TENANTS: usize = 1000;
 
-/// Most keys of one tenant that have not expired.
+/// Most unexpired keys of one tenant.
 pub(super) const MAX_KEYS: usize = 10;
 
-/// Characters of a key's hash by which people name the key.
+/// Number of characters of a key's hash that serve as its name.
 const NAME_CHARS: usize = 12;
 
-/// The version of the document's form.
+/// The schema version of the document.
 const SCHEMA: u32 = 1;
 
-/// The tenants in the store.
+/// The stored tenants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Document {
     schema: u32,
     pub(super) tenants: Vec<Stored>,
 }
 
-/// One tenant in the store.
+/// A stored tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stored {
     pub(super) id: TenantId,
@@ -34,7 +34,7 @@ pub(super) struct Stored {
     pub(super) keys: Vec<StoredKey>,
 }
 
-/// A key, known by its hash only.
+/// A key; only its hash is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredKey {
     /// Its SHA-256 in hexadecimal.
@@ -43,7 +43,7 @@ pub(super) struct StoredKey {
     expires_at: Option<u64>,
 }
 
-/// Why a change is refused.
+/// The reason why a change is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refused {
     #[error("tenant {0} exists already; rotate its key, or choose another id")]
@@ -102,10 +102,10 @@ impl StoredKey {
 }
 
 impl Document {
-    /// Reads a document; an empty text is that of a store without tenants.
+    /// Parses a document. An empty text is a store without tenants.
     ///
     /// # Errors
-    /// When it was written in a form that this version does not know.
+    /// If the schema version is unknown.
     pub(super) fn read(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(Self::default());
@@ -133,7 +133,7 @@ impl Document {
         Ok(())
     }
 
-    /// Gives a tenant another key; its other keys are valid until `until` at most.
+    /// Adds a key to a tenant; its other keys expire at `until` at the latest.
     pub(super) fn rotate(
         &mut self,
         id: &TenantId,
@@ -157,7 +157,7 @@ impl Document {
         Ok(())
     }
 
-    /// Revokes the key that `name` names: the whole hash, or as many of its first characters as are shown.
+    /// Revokes the key `name`: its complete hash, or the displayed prefix.
     pub(super) fn revoke_key(&mut self, id: &TenantId, name: &str) -> Result<(), Refused> {
         let tenant = self.tenant(id)?;
         let before = tenant.keys.len();
@@ -168,14 +168,14 @@ impl Document {
         Ok(())
     }
 
-    /// Forgets keys that have expired.
+    /// Removes expired keys.
     pub(super) fn purge(&mut self, now: Millis) {
         for tenant in &mut self.tenants {
             tenant.keys.retain(|key| key.is_valid(now));
         }
     }
 
-    /// True if an administrator is left who will not be locked out.
+    /// True if there is an administrator with a valid key.
     pub(super) fn has_admin(&self) -> bool {
         let lasting = |tenant: &&Stored| tenant.keys.iter().any(|key| key.expires_at.is_none());
         self.tenants.iter().filter(|tenant| tenant.admin).any(|tenant| lasting(&tenant))

@@ -1,12 +1,12 @@
-//! API keys: made here, shown once, and known by their hash from then on.
+//! API keys. A key is generated here and shown once; from then on only its hash is known.
 
 use rand::{TryRngCore as _, rngs::OsRng};
 use sha2::{Digest as _, Sha256};
 
-/// The prefix of every key, by which scanners for leaked secrets know it.
+/// The prefix of all keys, by which scanners for leaked secrets recognise them.
 const PREFIX: &str = "cw_";
 
-/// Bytes of randomness in a key.
+/// Number of random bytes in a key.
 const BYTES: usize = 32;
 
 /// A new key.
@@ -24,10 +24,10 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// Makes a key of 256 random bits.
+/// Generates a key of 256 random bits.
 ///
 /// # Errors
-/// When the system has no randomness.
+/// If the system has no randomness.
 pub fn new_key() -> std::io::Result<Key> {
     let mut bytes = [0; BYTES];
     OsRng.try_fill_bytes(&mut bytes).map_err(std::io::Error::other)?;
@@ -36,12 +36,12 @@ pub fn new_key() -> std::io::Result<Key> {
     Ok(Key { text, sha256 })
 }
 
-/// Writes bytes in hexadecimal.
+/// Encodes bytes in hexadecimal.
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Reads a SHA-256 in hexadecimal.
+/// Parses a SHA-256 in hexadecimal.
 pub(super) fn digest(text: &str) -> Option<[u8; 32]> {
     let is_hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let pairs = text.as_bytes().chunks_exact(2);

@@ -1,7 +1,7 @@
-//! The tenants of a process: those of the configuration and those of the store, put together.
+//! The registry of tenants: those of the configuration and those of the store.
 //!
-//! The file wins: a tenant that it names is as the file says, whatever the store has under the same id. A
-//! server that has had tenants stays closed: a store that lost its data opens no door.
+//! The file has priority: its entry replaces a stored tenant with the same id. A server that has had tenants keeps
+//! requiring keys, so a store that lost its data does not open the server.
 
 use std::{
     collections::HashMap,
@@ -22,20 +22,20 @@ use crate::{
     error::ApiError,
 };
 
-/// Most tries of a change that meets changes by others.
+/// Most attempts of a change that conflicts with changes by other processes.
 const TRIES: usize = 10;
 
-/// The tenants of this process. Cheap to clone.
+/// The registry of this process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registry(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     queue: Queue,
-    /// The list by which keys are checked; it gets the tenants that are put together here.
+    /// The list that authenticates keys; it receives the merged tenants.
     callers: Tenants,
     known: Mutex<Known>,
-    /// Held while limits are set, so that the newest are set last.
+    /// Serialises the setting of limits, so the newest ones are set last.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -43,13 +43,13 @@ struct Inner {
 struct Known {
     configured: Vec<(Tenant, TenantLimits)>,
     stored: Document,
-    /// The version of the directory that was read last, readable or not.
+    /// The version of the document that was read last, valid or not.
     version: u64,
-    /// Why that directory cannot be read: it must not be replaced then.
+    /// The error of an invalid document, which must not be overwritten.
     unreadable: Option<String>,
 }
 
-/// One tenant, and where it comes from.
+/// A tenant and its source.
 #[derive(Debug)]
 pub(super) enum Listed {
     Configured(Tenant, TenantLimits),
@@ -57,7 +57,7 @@ pub(super) enum Listed {
 }
 
 impl Registry {
-    /// Puts the tenants of `queue`'s store together with those in `callers`, which are the configured ones.
+    /// Returns the registry of `queue`'s store and of `callers`, which holds the configured tenants.
     pub(crate) fn new(queue: Queue, callers: Tenants) -> Self {
         let configured = callers.all().into_iter().map(|tenant| (tenant, TenantLimits::default()));
         let known = Known { configured: configured.collect(), ..Known::default() };
@@ -65,10 +65,10 @@ impl Registry {
         Self(Arc::new(Inner { queue, callers, known, turn }))
     }
 
-    /// Takes over what the configuration says from now on, and what the store has, and sets all limits.
+    /// Applies a new configuration, reads the store, and sets all limits.
     ///
     /// # Errors
-    /// When the store does not answer; the tenants are taken over all the same.
+    /// If the store does not answer. The tenants are applied nevertheless.
     pub async fn configure(
         &self,
         tenants: Vec<(Tenant, TenantLimits)>,
@@ -83,10 +83,10 @@ impl Registry {
         read.map(drop)
     }
 
-    /// Takes over what was changed in the store, and forgets keys that have expired. To be called each second.
+    /// Applies changes in the store, and removes expired keys. Must be called each second.
     ///
     /// # Errors
-    /// When the store does not answer, or holds what this version cannot read: what was known stays in force.
+    /// If the store does not answer, or its document is of an unknown version. The known tenants stay in force.
     pub async fn refresh(&self) -> Result<(), Error> {
         self.refresh_at(SystemClock::default().now()).await
     }
@@ -98,13 +98,13 @@ impl Registry {
         if is_new { self.0.queue.set_tenant_limits(&self.limits()).await } else { Ok(()) }
     }
 
-    /// True if nothing but the configuration can name a tenant.
+    /// True if only the configuration can contain tenants.
     #[must_use]
     pub fn stores_none(&self) -> bool {
         self.known().stored.tenants.is_empty()
     }
 
-    /// True if a tenant is an administrator.
+    /// True if any tenant is an administrator.
     #[must_use]
     pub fn has_admin(&self) -> bool {
         self.list().iter().any(|tenant| match tenant {
@@ -119,7 +119,7 @@ impl Registry {
         self.list().len()
     }
 
-    /// Changes the tenants of the store, here at once and in other processes within two seconds.
+    /// Changes the stored tenants. The change is effective here at once, and in other processes within two seconds.
     pub(super) async fn update<T>(
         &self,
         change: impl Fn(&mut Document) -> Result<T, Refused>,
@@ -140,7 +140,7 @@ impl Registry {
             self.keep_an_admin(&document, was_open)?;
             if self.write(version, &document).await? {
                 drop(turn);
-                // The change is made, and a new key is shown only now.
+                // The change is stored, and a new key is shown only in this answer. An error would lose it.
                 if let Err(error) = self.refresh_at(now).await {
                     tracing::warn!(%error, "the changed tenants are taken over as soon as the store answers");
                 }
@@ -151,7 +151,7 @@ impl Registry {
         Err(ApiError::invalid("concurrent_change", message))
     }
 
-    /// All tenants, those of the configuration first.
+    /// Returns all tenants, those of the configuration first.
     pub(super) fn list(&self) -> Vec<Listed> {
         let known = self.known();
         let configured = known.configured.iter().cloned();
@@ -159,7 +159,7 @@ impl Registry {
         configured.chain(known.added().cloned().map(Listed::Stored)).collect()
     }
 
-    /// Refuses what the configuration decides alone.
+    /// Refuses to change a tenant of the configuration.
     pub(super) fn check_is_not_configured(&self, id: &TenantId) -> Result<(), ApiError> {
         if self.known().names(id) {
             let message = format!(
@@ -178,7 +178,7 @@ impl Registry {
         Err(if was_open { Refused::FirstIsNoAdmin } else { Refused::LastAdmin })
     }
 
-    /// Reads the directory unless it is known; returns true if it was new.
+    /// Reads the document if its version has changed; returns true if so.
     async fn read(&self) -> Result<bool, Error> {
         let version = self.known().version;
         let Some(found) = self.0.queue.backend().directory(version).await? else {
@@ -214,7 +214,7 @@ impl Registry {
         self.0.queue.backend().set_directory(known, &Directory { version, text }).await
     }
 
-    /// Lets those call that may call at `now`.
+    /// Publishes the merged tenants that are valid at `now`.
     fn put_together(&self, now: Millis) {
         let known = self.known();
         let configured = known.configured.iter().map(|(tenant, _)| tenant.clone());
@@ -247,13 +247,13 @@ impl Known {
         self.configured.iter().any(|(tenant, _)| tenant.id == *id)
     }
 
-    /// The tenants of the store that count.
+    /// Returns the stored tenants that the configuration does not replace.
     fn added(&self) -> impl Iterator<Item = &Stored> {
         self.stored.tenants.iter().filter(|stored| !self.names(&stored.id))
     }
 }
 
-/// A tenant of the store, with the keys that are valid.
+/// Converts a stored tenant, with its valid keys.
 fn caller(stored: &Stored, now: Millis) -> Tenant {
     let keys = stored.keys.iter().filter(|key| key.is_valid(now));
     let limits = &stored.limits;
@@ -266,10 +266,10 @@ fn caller(stored: &Stored, now: Millis) -> Tenant {
     }
 }
 
-/// Returns true if the store of `queue` holds tenants.
+/// True if the store of `queue` contains tenants.
 ///
 /// # Errors
-/// When it does not answer.
+/// If it does not answer.
 pub async fn has_tenants(queue: &Queue) -> Result<bool, Error> {
     let registry = Registry::new(queue.clone(), Tenants::open());
     registry.read().await?;

@@ -1,4 +1,4 @@
-//! Requests of administrators about tenants.
+//! The bodies of `/v1/tenants`.
 
 use std::time::Duration;
 
@@ -12,94 +12,94 @@ use crate::{
     extract::{MAX_COUNT, number},
 };
 
-/// Longest life of a key that expires, and longest time of grace, in seconds: ten years.
+/// Longest lifetime of a key that expires, and longest grace period, in seconds: ten years.
 const MAX_SECONDS: u64 = 10 * 365 * 86_400;
 
-/// A tenant to be added.
+/// A tenant to add.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantRequest {
-    /// 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`.
+    /// 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`.
     pub(super) id: String,
-    /// True for a tenant that may see and change what concerns all tenants.
+    /// True for an administrator, who may see and change the jobs and settings of all tenants.
     #[serde(default)]
     pub(super) admin: bool,
-    /// The receiver of the events of its jobs, unless a job names one.
+    /// The receiver of webhook events, unless a job names another one.
     #[serde(default)]
     pub(super) webhook_url: Option<String>,
-    /// Its share of tokens relative to others, 1 to 1,000; 1 unless you say.
+    /// Its share of tokens relative to other tenants, 1 to 1,000; by default 1.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     weight: Option<Value>,
-    /// Most of its jobs that run at once in a lane; null for no bound.
+    /// Most running jobs in a lane; null for no limit.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     max_running: Option<Value>,
-    /// Most of its jobs that wait in a lane; null for the lane's bound only.
+    /// Most waiting jobs in a lane; null for the lane's limit only.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     max_queued: Option<Value>,
-    /// Most attempts that start per minute in a lane; null for no bound.
+    /// Most attempts that start per minute in a lane; null for no limit.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     requests_per_minute: Option<Value>,
-    /// Most tokens per minute in a lane; null for no bound.
+    /// Most tokens per minute in a lane; null for no limit.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     tokens_per_minute: Option<Value>,
-    /// In how many seconds its key expires; null for a key that does not.
+    /// Lifetime of its key in seconds; null for no expiry.
     #[serde(default)]
     #[schema(value_type = Option<u64>)]
     expires_in: Option<Value>,
 }
 
-/// Limits of a tenant to be changed; what is left out stays as it is.
+/// Changed limits of a tenant. Absent ones remain.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LimitsRequest {
-    /// Its share of tokens relative to others, 1 to 1,000; null for 1.
+    /// Its share of tokens relative to other tenants, 1 to 1,000; null for 1.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     weight: Option<Value>,
-    /// Most of its jobs that run at once in a lane; null for no bound.
+    /// Most running jobs in a lane; null for no limit.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     max_running: Option<Value>,
-    /// Most of its jobs that wait in a lane; null for the lane's bound only.
+    /// Most waiting jobs in a lane; null for the lane's limit only.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     max_queued: Option<Value>,
-    /// Most attempts that start per minute in a lane; null for no bound.
+    /// Most attempts that start per minute in a lane; null for no limit.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     requests_per_minute: Option<Value>,
-    /// Most tokens per minute in a lane; null for no bound.
+    /// Most tokens per minute in a lane; null for no limit.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<u64>)]
     tokens_per_minute: Option<Value>,
 }
 
-/// Another key of a tenant.
+/// A further key of a tenant.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyRequest {
-    /// In how many seconds it expires; null for a key that does not.
+    /// Its lifetime in seconds; null for no expiry.
     #[serde(default)]
     #[schema(value_type = Option<u64>)]
     expires_in: Option<Value>,
-    /// For how many seconds the tenant's other keys stay valid; 0 unless you say.
+    /// Seconds for which the tenant's other keys stay valid; by default 0.
     #[serde(default)]
     #[schema(value_type = Option<u64>)]
     keep_old: Option<Value>,
 }
 
-/// Reads a null as a value, which a field that is left out does not have.
+/// Reads null as `Some`, to distinguish it from an absent field.
 fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(from).map(Some)
 }
 
 impl TenantRequest {
-    /// Checks each field.
+    /// Checks all fields.
     pub(super) fn checked(self, now: Millis) -> Result<Checked, ApiError> {
         let id = tenant_id(&self.id)?;
         let limits = LimitsRequest {
@@ -116,7 +116,7 @@ impl TenantRequest {
     }
 }
 
-/// A checked request for a tenant.
+/// A checked [`TenantRequest`].
 pub(super) struct Checked {
     pub(super) id: TenantId,
     pub(super) limits: TenantLimits,
@@ -124,7 +124,7 @@ pub(super) struct Checked {
 }
 
 impl LimitsRequest {
-    /// Changes what is given.
+    /// Applies the present fields.
     pub(super) fn change(&self, limits: &mut TenantLimits) -> Result<(), ApiError> {
         if let Some(sent) = &self.weight {
             let weight = bound("weight", sent, 1000)?;
@@ -148,7 +148,7 @@ impl LimitsRequest {
 }
 
 impl KeyRequest {
-    /// Returns the times when the new key expires, and when the others do.
+    /// Returns the expiry of the new key, and that of all others.
     pub(super) fn checked(&self, now: Millis) -> Result<(Option<Millis>, Millis), ApiError> {
         let keep = match self.keep_old.as_ref().filter(|sent| !sent.is_null()) {
             Some(sent) => Duration::from_secs(number("keep_old", sent, 0..=MAX_SECONDS)?),
@@ -158,7 +158,7 @@ impl KeyRequest {
     }
 }
 
-/// A tenant's id.
+/// Parses a tenant id.
 pub(super) fn tenant_id(text: &str) -> Result<TenantId, ApiError> {
     TenantId::new(text).map_err(|error| ApiError::invalid_param("id", error.to_string()))
 }
@@ -169,12 +169,12 @@ fn expiry(sent: Option<&Value>, now: Millis) -> Result<Option<Millis>, ApiError>
     Ok(Some(now.after(Duration::from_secs(seconds))))
 }
 
-/// A bound from 1 to `most`; `None` for null.
+/// Parses a limit from 1 to `most`; `None` for null.
 fn bound(param: &str, sent: &Value, most: u64) -> Result<Option<u64>, ApiError> {
     if sent.is_null() { Ok(None) } else { number(param, sent, 1..=most).map(Some) }
 }
 
-/// A number whose range was checked.
+/// Converts a number whose range was checked.
 fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! `/v1/tenants`, for administrators. Each change leaves one audit line.
+//! Handlers of `/v1/tenants`, for administrators. Each change writes one audit line.
 
 use axum::{
     Json,
@@ -31,7 +31,7 @@ use crate::{
     webhook::check_url,
 };
 
-/// Every tenant.
+/// All tenants.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TenantList)]
 pub(crate) struct TenantList {
@@ -48,9 +48,9 @@ pub(crate) struct TenantView {
     id: TenantId,
     /// Always `tenant`.
     object: &'static str,
-    /// `configuration` for a tenant of the configuration file, which is changed there only; else `store`.
+    /// `configuration` for a tenant of the configuration file, which can be changed only there; else `store`.
     source: &'static str,
-    /// True for a tenant that may see and change what concerns all tenants.
+    /// True for an administrator, who may see and change the jobs and settings of all tenants.
     admin: bool,
     weight: u32,
     max_running: Option<u32>,
@@ -59,11 +59,11 @@ pub(crate) struct TenantView {
     tokens_per_minute: Option<u64>,
     webhook_url: Option<String>,
     keys: Vec<KeyView>,
-    /// The new key, in the answer that makes one and never again; else null.
+    /// The new key, only in the answer to its creation; else null.
     key: Option<String>,
 }
 
-/// A key, of which only the hash is known.
+/// A key; only its hash is stored.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TenantKey)]
 struct KeyView {
@@ -138,7 +138,7 @@ impl From<Refused> for ApiError {
     }
 }
 
-/// `GET /v1/tenants`: every tenant.
+/// Handles `GET /v1/tenants`.
 pub(crate) async fn list(
     State(state): State<AppState>,
     _admin: Admin,
@@ -148,7 +148,7 @@ pub(crate) async fn list(
     Ok(Json(TenantList { data, object: "list" }).into_response())
 }
 
-/// `POST /v1/tenants`: adds a tenant with a new key.
+/// Handles `POST /v1/tenants`: adds a tenant with a new key.
 pub(crate) async fn add(
     State(state): State<AppState>,
     _admin: Admin,
@@ -172,7 +172,7 @@ pub(crate) async fn add(
     shown(&state, &new.id, StatusCode::CREATED, Some(key))
 }
 
-/// `PATCH /v1/tenants/{id}`: changes limits.
+/// Handles `PATCH /v1/tenants/{id}`: changes limits.
 pub(crate) async fn limit(
     State(state): State<AppState>,
     _admin: Admin,
@@ -192,7 +192,7 @@ pub(crate) async fn limit(
     shown(&state, &id, StatusCode::OK, None)
 }
 
-/// `POST /v1/tenants/{id}/keys`: makes another key; the others end, at once or after a time of grace.
+/// Handles `POST /v1/tenants/{id}/keys`: adds a key; the others expire at once, or after a grace period.
 pub(crate) async fn rotate(
     State(state): State<AppState>,
     _admin: Admin,
@@ -211,7 +211,7 @@ pub(crate) async fn rotate(
     shown(&state, &id, StatusCode::CREATED, Some(key))
 }
 
-/// `DELETE /v1/tenants/{id}`: revokes a tenant with all its keys. Its jobs run on.
+/// Handles `DELETE /v1/tenants/{id}`: revokes a tenant with all its keys. Its jobs continue.
 pub(crate) async fn revoke(
     State(state): State<AppState>,
     _admin: Admin,
@@ -224,7 +224,7 @@ pub(crate) async fn revoke(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// `DELETE /v1/tenants/{id}/keys/{key}`: revokes one key.
+/// Handles `DELETE /v1/tenants/{id}/keys/{key}`: revokes one key.
 pub(crate) async fn revoke_key(
     State(state): State<AppState>,
     _admin: Admin,
@@ -237,7 +237,7 @@ pub(crate) async fn revoke_key(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Refuses a receiver that could get no events.
+/// Refuses a receiver that could not receive events.
 fn check_receiver(state: &AppState, url: &str) -> Result<(), ApiError> {
     let webhooks = &state.settings.webhooks;
     check_url(&webhooks.allowed, url)
@@ -260,14 +260,14 @@ fn made() -> Result<Key, ApiError> {
     })
 }
 
-/// The id of a tenant that may be changed here.
+/// Parses the id of a tenant that may be changed here.
 fn changeable(state: &AppState, id: &str) -> Result<TenantId, ApiError> {
     let id = tenant_id(id)?;
     state.registry.check_is_not_configured(&id)?;
     Ok(id)
 }
 
-/// The tenant as it is now; with a new key, which no cache may keep.
+/// Answers with the current tenant. A new key in it must not be cached.
 fn shown(
     state: &AppState,
     id: &TenantId,

@@ -1,4 +1,4 @@
-//! The chat bridge: its answers, its patience, and who remembers what.
+//! The chat bridge: its answers, its time-outs, and the stored conversations.
 
 use causeway_queue::{Lease, session::Turn};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{Answer, Api};
 use crate::{BridgeSettings, Settings, Tenants};
 
-/// What the worker would have the conversation remember.
+/// Returns the turn that the worker adds to the conversation.
 pub(super) fn turn_of(lease: &Lease, answer: &str) -> Option<Turn> {
     lease.spec.memory.as_ref()?;
     let body: Value = serde_json::from_slice(&lease.body).unwrap();
@@ -14,7 +14,7 @@ pub(super) fn turn_of(lease: &Lease, answer: &str) -> Option<Turn> {
     Some(Turn { user: said, assistant: answer.to_owned() })
 }
 
-/// What the model would see of a conversation.
+/// The context that the worker sends to the model.
 struct Context {
     text: String,
     turns: usize,
@@ -27,7 +27,7 @@ async fn say(api: &Api, user: &str, message: &str) -> Answer {
     api.post("/bridge/chat", &body).await
 }
 
-/// Says something, and a worker answers: the answer, and the context that the worker had.
+/// Sends a message that a worker answers with `reply`; returns the answer and the worker's context.
 async fn talk(api: &Api, user: &str, message: &str, reply: &str) -> (Answer, Context) {
     let work = async {
         tokio::task::yield_now().await;

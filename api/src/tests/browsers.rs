@@ -17,7 +17,7 @@ fn api(tenants: Tenants, origins: &[&str]) -> Api {
     Api::with(Settings { cors_origins, ..Settings::default() }, tenants)
 }
 
-/// A preflight for a POST with a key, which carries none itself.
+/// Sends the preflight of a POST with a key. The preflight itself carries none.
 async fn preflight(api: &Api) -> Answer {
     let request = Request::builder()
         .method(Method::OPTIONS)

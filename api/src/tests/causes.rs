@@ -1,4 +1,4 @@
-//! The cause that a caller learns if its job has no answer in time.
+//! The reported causes of a job without an answer in time.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ fn error() -> AttemptError {
     AttemptError { attempt: 1, code, message, status_code: Some(401) }
 }
 
-/// An attempt that is charged to the job.
+/// Returns a failure that is charged to the job.
 fn failed() -> Outcome {
     Outcome::Retry { delay: Duration::from_secs(60), error: error() }
 }
 
-/// An attempt that closes the lane.
+/// Returns a failure that lets the lane cool down.
 fn refused() -> Outcome {
     let (fault, delay, output) = (Fault::Certain, Duration::ZERO, Output::default());
     Outcome::Faulted { fault, delay, unit: 0.0, output, error: error() }

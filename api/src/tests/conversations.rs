@@ -1,4 +1,4 @@
-//! `/v1/conversations`, and the turns of one.
+//! `/v1/conversations` and their turns.
 
 use std::time::Duration;
 
@@ -27,14 +27,14 @@ fn turn(input: &str, conversation: &str) -> Value {
     json!({ "input": input, "conversation": conversation })
 }
 
-/// A turn in the background.
+/// Starts a turn in the background.
 async fn begin(api: &Api, input: &str, conversation: &str) -> Answer {
     let mut request = turn(input, conversation);
     request["background"] = json!(true);
     api.post(URL, &request).await
 }
 
-/// The texts of messages, each of one part or only a text.
+/// Returns the texts of messages, each with one part or as plain text.
 fn texts(items: &Value) -> Vec<String> {
     let text = |item: &Value| {
         let content = &item["content"];
@@ -189,7 +189,7 @@ async fn a_deleted_response_leaves_its_conversation() {
     assert_eq!(texts(&sent), ["one", "1", "three"]);
 }
 
-/// Has a conversation name a response as its latest that is not in the store.
+/// Makes a conversation name a response as its latest one that is not in the store.
 async fn name_lost_turn(api: &Api, conversation: &str, lost: &JobId) {
     let (tenant, session) = (TenantId::default_tenant(), SessionKey::new(conversation).unwrap());
     let known = api.queue.profile(&tenant, &session).await.unwrap().unwrap();

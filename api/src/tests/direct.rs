@@ -1,4 +1,4 @@
-//! Calls past the queue, with an upstream that a test plays.
+//! Direct calls, with the test as the upstream.
 
 use std::{
     sync::{Arc, Mutex},
@@ -23,7 +23,7 @@ const URL: &str = "/v1/moderations";
 
 pub(super) type Calls = Arc<Mutex<Vec<(LaneName, crate::DirectCall)>>>;
 
-/// A source whose upstream answers so, and that notes its calls.
+/// Returns a source that answers with `answer` and records its calls.
 pub(super) fn source(
     answer: impl Fn() -> DirectResult + Send + Sync + 'static,
     calls: &Calls,
@@ -35,7 +35,7 @@ pub(super) fn source(
     })
 }
 
-/// An API whose upstream answers so.
+/// Returns an API with such a source.
 fn api(answer: impl Fn() -> DirectResult + Send + Sync + 'static) -> (Api, Calls) {
     let calls = Calls::default();
     let source = source(answer, &calls);

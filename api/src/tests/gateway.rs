@@ -1,4 +1,4 @@
-//! Calls in the formats of SDKs: what comes back, and what becomes of their jobs.
+//! SDK calls: their answers and their jobs.
 
 use std::time::Duration;
 
@@ -247,7 +247,7 @@ async fn a_stream_lives_for_an_impatient_client() {
         api.answer(lease, "hi").await;
     })
     .await;
-    // One when it is opened after 1 s, and one each second.
+    // The first one is sent at the opening after 1 s, the others each second.
     assert_eq!(body.matches(": alive").count(), 5, "{body}");
 }
 

@@ -10,7 +10,7 @@ use super::{Api, gateway::served, post};
 
 const URL: &str = "/api/v1/generate";
 
-/// Calls, and a worker answers with this content: status, body, and the chat that the worker was sent.
+/// Sends a request that a worker answers with `content`; returns status, body and the chat of the worker.
 async fn generated(api: &Api, request: &Value, content: &Value) -> (u16, Value, Value) {
     let mut sent = Value::Null;
     let request = post(URL, &request.to_string());

@@ -1,4 +1,4 @@
-//! What is told of jobs afterwards: which there are, what they asked, what went wrong.
+//! Listing of jobs, their requests and their errors.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Api, signed, tenant};
 use crate::{Settings, Tenant, Tenants};
 
-/// An attempt that failed, and is charged to the job or to its lane.
+/// Returns a failure that is charged to the job or to its lane.
 fn failed(fault: Fault) -> Outcome {
     let (code, message) = ("upstream_error".to_owned(), "500 from http://h: words".to_owned());
     let error = AttemptError { attempt: 1, code, message, status_code: Some(500) };

@@ -1,4 +1,4 @@
-//! Jobs: submitted, waited for, listed, cancelled, retried.
+//! Jobs: submission, waiting, listing, cancellation and retries.
 
 use std::time::Duration;
 
@@ -150,18 +150,18 @@ async fn what_can_never_fit_is_not_to_be_tried_again() {
         }
         assert_eq!(api.unfinished().await, 0, "a part was accepted");
         keyed(2).await.ok(202);
-        // What is known already takes no room.
+        // A replayed submission needs no room.
         assert_eq!(keyed(2).await.header("idempotent-replayed"), Some("true"));
         api.post("/v1/jobs", &many(1)).await.refused(429, "queue_full");
     }
 }
 
-/// The body of so many jobs.
+/// Returns the body of a batch of `count` jobs.
 fn many(count: usize) -> Value {
     json!({ "jobs": vec![json!({ "body": {} }); count] })
 }
 
-/// Bounds how many jobs may wait, of the tenant and in all.
+/// Limits the waiting jobs of the tenant and of the lane.
 async fn bound(api: &Api, of_tenant: Option<u64>, of_lane: u64) {
     let shard = api.queue.shards().remove(0);
     let limits = TenantLimits { max_queued: of_tenant, ..TenantLimits::default() };

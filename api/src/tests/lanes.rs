@@ -1,4 +1,4 @@
-//! Lanes, and what only administrators may do.
+//! Lanes, and operations of administrators.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -32,7 +32,7 @@ async fn a_lane_is_paused_and_resumed() {
     assert!(wrong.refused(400, "invalid_value").contains("tenant"));
 }
 
-/// The fields of a struct may stand in an array, as far as serde is concerned.
+/// serde alone would accept an array as the fields of a struct.
 #[tokio::test]
 async fn a_list_pauses_nothing() {
     let api = Api::new();
@@ -93,7 +93,7 @@ async fn a_tenant_that_is_not_there_cannot_be_paused() {
             let message = refused.refused(404, "tenant_not_found");
             assert_eq!(message, format!("there is no tenant old; there is {known}"));
         }
-        // Its jobs may be there from before.
+        // A revoked tenant may still have jobs.
         let old = TenantId::new("old").unwrap();
         let job = api.queue.draft(old, Spec::default(), "{}".into(), None);
         api.queue.submit(vec![job]).await.unwrap();

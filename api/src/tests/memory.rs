@@ -1,4 +1,4 @@
-//! The memory that requests hold while their callers wait.
+//! The memory of requests whose callers wait.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The models that are served, and those that the upstreams list.
+//! The served models, and those that the upstreams list.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ fn model(id: &str, fields: &Value) -> Model {
     Model { id: id.to_owned(), owned_by: "lane".to_owned(), fields }
 }
 
-/// The models that the upstreams of a test list; `None`: they fail.
+/// The models that the upstreams list; `None` if they fail.
 type Listing = Arc<Mutex<Option<Vec<Model>>>>;
 
 fn api(listed: &Listing) -> (Api, Arc<AtomicUsize>) {

@@ -1,4 +1,4 @@
-//! The document and the table of routes say the same, and the page that shows it is whole.
+//! The OpenAPI document matches the table of routes, and its page is complete.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use crate::{
 
 type Routes = BTreeMap<String, BTreeSet<String>>;
 
-/// The routes of the document. HEAD goes with GET.
+/// Returns the routes of the document. HEAD is part of GET.
 fn described() -> Routes {
     let document = serde_json::to_value(document_of_closed(&Settings::default())).unwrap();
     let paths = document["paths"].as_object().unwrap();
@@ -118,7 +118,7 @@ fn the_examples_of_answers_have_their_members() {
     assert_eq!(answers, 3);
 }
 
-/// Every `$ref` in `value`.
+/// Collects every `$ref` in `value`.
 fn references(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! What a caller sends reaches the upstream as it is.
+//! Requests reach the upstream unchanged.
 
 use axum::{body::Body, http::Request};
 use serde_json::json;
@@ -8,7 +8,7 @@ use super::{Api, post};
 const JOB: &str = "/v1/jobs";
 const CHAT: &str = "/v1/chat/completions";
 
-/// Submits the raw `body` to a door that does not wait for its answer, and returns the lease of its job.
+/// Submits the raw `body` without waiting for the answer; returns the lease of its job.
 async fn leased(api: &Api, path: &str, body: &str) -> causeway_queue::Lease {
     let mut request = post(path, body);
     request.headers_mut().insert("prefer", "respond-async".parse().unwrap());
@@ -51,7 +51,7 @@ async fn the_last_of_a_repeated_name_counts() {
     }
 }
 
-/// A call with these header lines.
+/// Returns a call with these header lines.
 fn with_lines(path: &str, body: &str, lines: &[(&'static str, &str)]) -> Request<Body> {
     let mut request = post(path, body);
     for (name, value) in lines {

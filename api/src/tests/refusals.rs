@@ -1,4 +1,4 @@
-//! What is refused: each with the right status, a message that helps, and nothing enqueued.
+//! Refused requests: status, a helpful message, and no submitted job.
 
 use std::convert::Infallible;
 
@@ -13,7 +13,7 @@ const JOB: &str = "/v1/jobs";
 const CHAT: &str = "/bridge/chat";
 const GATEWAY: &str = "/v1/chat/completions";
 
-/// Checks that a message is short, and has no words of serde.
+/// Checks that a message is short and contains no terms of serde.
 #[track_caller]
 fn assert_plain(message: &str) {
     assert!(message.len() < 500, "{message}");
@@ -144,7 +144,7 @@ async fn what_is_not_served_names_what_is() {
     for (path, part) in [
         ("/v1/nonsense", "no route /v1/nonsense; GET /openapi.json"),
         ("/v1/chat/completion", "did you mean /v1/chat/completions? GET /openapi.json"),
-        // Of audio and images, only the named endpoints are served.
+        // Only the listed endpoints of audio and images exist.
         ("/v1/audio/nope", "no route /v1/audio/nope"),
     ] {
         let message = api.ask(post(path, "{}")).await.refused(404, "unknown_route").to_owned();
@@ -295,7 +295,7 @@ async fn a_body_that_clients_cannot_read_is_refused() {
     assert!(api.ask(request).await.refused(400, "invalid_json").contains("byte 14"));
 }
 
-/// A body that declares no length, in pieces.
+/// Returns a body without a declared length, in pieces.
 fn in_pieces(piece: &'static str, count: usize) -> Request<Body> {
     let pieces = stream::iter(vec![Ok::<_, Infallible>(piece); count]);
     let request = Request::post(JOB).header("content-type", "application/json");

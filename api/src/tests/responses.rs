@@ -1,4 +1,4 @@
-//! `/v1/responses`: in the foreground, in the background, and its events.
+//! `/v1/responses` in the foreground and in the background, and its events.
 
 use causeway_queue::{
     EventKind, Outcome, RawJson,
@@ -19,7 +19,7 @@ fn delta(text: &str) -> Value {
     json!([{ "type": "response.output_text.delta", "delta": text, "sequence_number": 99 }])
 }
 
-/// Ends the response with what an upstream says of it.
+/// Ends the response with the object that an upstream returns.
 async fn complete(api: &Api, lease: Lease, status: &str) {
     let body = json!({ "id": "resp_of_upstream", "object": "response", "status": status,
         "output": [{ "type": "message" }], "metadata": { "not": "ours" } });
@@ -28,14 +28,14 @@ async fn complete(api: &Api, lease: Lease, status: &str) {
     api.settle(lease, Outcome::Succeeded { output, turn: None }).await;
 }
 
-/// Begins a response in the background; its id, and its lease.
+/// Starts a response in the background; returns its id and its lease.
 async fn begun(api: &Api) -> (String, Lease) {
     let answer = api.post(URL, &json!({ "model": "m", "input": "hi", "background": true })).await;
     answer.ok(200);
     (answer.id(), api.claim().await)
 }
 
-/// The events of a stream: type and number.
+/// Returns the events of a stream, by type and number.
 fn events(stream: &str) -> Vec<(String, u64)> {
     let event = |block: &str| {
         let (name, data) = block.split_once('\n').unwrap();
@@ -213,7 +213,7 @@ async fn a_response_goes_on_from_one_that_its_upstream_knows() {
     assert_eq!(sent["previous_response_id"], "resp_of_upstream");
 }
 
-/// Answers a response as the worker does that asked for a chat.
+/// Ends a response like a worker that translated it to a chat.
 pub(super) async fn translate(api: &Api, lease: Lease, output: Value) {
     let body = json!({ "id": "chatcmpl-1", "object": "response", "status": "completed", "output": output });
     let response = Some(Answered { status_code: 200, body: RawJson::of(&body).unwrap() });
@@ -221,7 +221,8 @@ pub(super) async fn translate(api: &Api, lease: Lease, output: Value) {
     api.settle(lease, Outcome::Succeeded { output, turn: None }).await;
 }
 
-/// Asks for a response, and a worker that asks for a chat answers `text`: its id, and the input that it was sent.
+/// Sends a request that a worker translates to a chat and answers with `text`; returns the response id and the
+/// input of the worker.
 pub(super) async fn said(api: &Api, request: &Value, text: &str) -> (String, Value) {
     let mut sent = Value::Null;
     let request = post(URL, &request.to_string());

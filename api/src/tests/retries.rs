@@ -13,12 +13,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 type Call<'a> = Pin<Box<dyn Future<Output = Response> + 'a>>;
 
-/// An attempt with this number of the one call that these tests make.
+/// Sends an attempt of the call; `retries` is the number of earlier ones.
 fn attempt(api: &Api, retries: u32) -> Call<'_> {
     attempt_of(api, retries, &json!({ "model": "m", "messages": [] }))
 }
 
-/// The same with further headers.
+/// Sends an attempt with further headers.
 fn attempt_with<'a>(api: &'a Api, retries: u32, headers: &[(&'static str, &str)]) -> Call<'a> {
     let mut request = post(CHAT, &json!({ "model": "m", "messages": [] }).to_string());
     request.headers_mut().insert("x-stainless-retry-count", retries.into());
@@ -34,7 +34,7 @@ fn attempt_of<'a>(api: &'a Api, retries: u32, body: &serde_json::Value) -> Call<
     Box::pin(api.send(request))
 }
 
-/// A call with an idempotency key.
+/// Sends a call with an idempotency key.
 fn keyed(api: &Api) -> Call<'_> {
     let mut request = post(CHAT, &json!({ "model": "m", "messages": [] }).to_string());
     request.headers_mut().insert("idempotency-key", "k".parse().unwrap());

@@ -1,4 +1,4 @@
-//! The HTTP surface over real sockets: connections, their bounds, and the drain.
+//! The server over real sockets: connections, their limits, and the drain.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Api, ann_and_bob, tenant};
 use crate::{Settings, Tenants, serve};
 
-/// The headers of a call of ann's that ends its connection.
+/// The headers of a call of ann that closes its connection.
 const ANN: &str = "authorization: Bearer key-of-ann\r\nconnection: close\r\n";
 
-/// An API that listens.
+/// An API that listens on a socket.
 struct Server {
     api: Api,
     address: SocketAddr,
@@ -25,7 +25,7 @@ struct Server {
     running: JoinSet<()>,
 }
 
-/// A client that sees every byte.
+/// A client that reads raw bytes.
 struct Client(TcpStream);
 
 impl Server {
@@ -47,28 +47,28 @@ impl Server {
         Client(TcpStream::connect(self.address).await.unwrap())
     }
 
-    /// What one request is answered, to the end of the connection.
+    /// Sends one request; returns all bytes until the connection closes.
     async fn ask(&self, request: &str) -> String {
         let mut client = self.client().await;
         client.send(request).await;
         client.rest().await
     }
 
-    /// The id of a new job of ann.
+    /// Submits a job of ann; returns its id.
     async fn job_of_ann(&self) -> String {
         let answer = self.ask(&post("/v1/jobs", ANN, r#"{"body":{}}"#)).await;
         let id = answer.split("\"id\":\"").nth(1).and_then(|rest| rest.split('"').next());
         id.unwrap().to_owned()
     }
 
-    /// Waits until so many jobs have been accepted, none of which has ended.
+    /// Waits until `count` jobs are accepted and have not ended.
     async fn jobs(&self, count: u64) {
         while self.api.unfinished().await < count {
             tokio::task::yield_now().await;
         }
     }
 
-    /// The status of `GET path` over a connection of its own.
+    /// Returns the status of `GET path` over a new connection.
     async fn status(&self, path: &str, key: &str) -> String {
         let answer = self.ask(&get(path, key, "connection: close\r\n")).await;
         answer.split(' ').nth(1).unwrap_or_default().to_owned()
@@ -80,14 +80,14 @@ impl Client {
         self.0.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// All that comes until the connection ends, also where it breaks.
+    /// Returns all bytes until the connection ends, regularly or not.
     async fn rest(&mut self) -> String {
         let mut read = Vec::new();
         drop(self.0.read_to_end(&mut read).await);
         String::from_utf8(read).unwrap()
     }
 
-    /// All that comes until `part` has.
+    /// Returns all bytes up to `part`.
     async fn until(&mut self, part: &str) -> String {
         let mut read = String::new();
         let mut piece = [0; 1024];
@@ -235,7 +235,7 @@ async fn a_body_that_dribbles_gives_way() {
         let server =
             Server::start(Settings { max_connections: most, ..Settings::default() }, tenants).await;
         let mut dribbling = Vec::new();
-        // As many as all callers may have, or as one tenant may.
+        // The number of connections for all callers, or for one tenant.
         for _ in 0..if most == 3 { 3 } else { 4 } {
             let mut client = server.client().await;
             let more = format!("authorization: Bearer {key}\r\nexpect: 100-continue\r\n");
@@ -274,7 +274,7 @@ async fn a_revoked_key_ends_what_it_opened() {
     tenants.replace(vec![tenant("bob")]);
     for mut client in [events, call] {
         let rest = client.rest().await;
-        // A chunked answer that is cut has no last chunk.
+        // A chunked answer that was cut has no last chunk.
         assert!(!rest.contains("0\r\n\r\n"), "{rest}");
     }
     for mut client in [poll, held] {
@@ -319,7 +319,7 @@ async fn a_process_that_drains_hands_its_readers_over() {
     assert!(preferred.starts_with("HTTP/1.1 202") && preferred.contains("location: /v1/jobs/job_"));
     assert!(TcpStream::connect(server.address).await.is_err(), "new connections are refused");
 
-    // The call goes on to its end.
+    // The call continues to its end.
     for text in ["first", "second", "third"] {
         let lease = server.api.claim().await;
         server.api.answer(lease, text).await;

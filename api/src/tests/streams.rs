@@ -1,4 +1,4 @@
-//! Event streams: replayed, resumed, and alive while nothing happens.
+//! Event streams: replay, resumption, and keep-alive comments.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{Api, post};
 
 const STREAM: &str = r#"{"body":{"stream":true}}"#;
 
-/// The ids and names in a stream that has ended.
+/// Returns the ids and names of the events of an ended stream.
 async fn events(api: &Api, request: Request<Body>) -> Vec<(String, String)> {
     let bytes = axum::body::to_bytes(api.send(request).await.into_body(), usize::MAX).await;
     let text = String::from_utf8(bytes.unwrap().to_vec()).unwrap();
@@ -31,7 +31,7 @@ fn named(events: &[(&str, &str)]) -> Vec<(String, String)> {
     events.iter().map(|(id, name)| ((*id).to_owned(), (*name).to_owned())).collect()
 }
 
-/// A job that streamed two pieces and ended; its id.
+/// Runs a job that streams two pieces; returns its id.
 async fn streamed(api: &Api) -> String {
     let id = api.ask(post("/v1/jobs", STREAM)).await.id();
     let lease = api.claim().await;

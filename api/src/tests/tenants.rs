@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Answer, Api, post, signed, tenant};
 use crate::{Settings, Tenant, Tenants};
 
-/// A request with a key, or without one.
+/// Sends a request, with a key or without.
 async fn ask(api: &Api, method: &str, path: &str, body: &Value, key: Option<&str>) -> Answer {
     let request = Request::builder().method(method).uri(path);
     let request = request.header("content-type", "application/json");
@@ -20,7 +20,7 @@ async fn ask(api: &Api, method: &str, path: &str, body: &Value, key: Option<&str
     .await
 }
 
-/// An open server that got its first tenant, the administrator `boss`; and the key of that.
+/// Returns a server whose first tenant is the administrator `boss`, and the key of `boss`.
 async fn closed() -> (Api, String) {
     let api = Api::new();
     let boss = json!({ "id": "boss", "admin": true });
@@ -61,7 +61,7 @@ async fn a_tenant_is_added_limited_and_revoked() {
     assert_eq!((&added.body["weight"], &added.body["max_running"]), (&json!(3), &json!(5)));
     let queue = ask(&api, "GET", "/v1/queue", &Value::Null, Some(&ann)).await;
     assert_eq!(queue.ok(200)["lanes"][0]["tenant_limits"]["max_running"], 5);
-    // Others manage no tenants.
+    // Other tenants must not manage tenants.
     ask(&api, "GET", "/v1/tenants", &Value::Null, Some(&ann)).await.refused(403, "not_an_admin");
 
     let change = json!({ "max_running": null, "tokens_per_minute": 1000 });
@@ -154,7 +154,7 @@ async fn the_configuration_decides_about_its_own_tenants() {
     ] {
         ask(&api, method, path, &body, key).await.refused(400, "tenant_configured");
     }
-    // A tenant of the store that the file comes to name is as the file says.
+    // The configuration file takes over a stored tenant with the same id.
     let ann = ask(&api, "POST", "/v1/tenants", &json!({ "id": "ann", "admin": true }), key).await;
     let ann = super::tenants::key(&ann);
     let file = vec![(tenant("ann"), TenantLimits::default())];
@@ -172,7 +172,7 @@ async fn other_processes_take_changes_over() {
     other.state.registry().refresh().await.unwrap();
     other.get("/v1/queue").await.refused(401, "invalid_api_key");
     assert!(opens(&other, &boss).await);
-    // Of two changes that meet, none is lost.
+    // Of two concurrent changes, none is lost.
     let add = async |api: &Api, id: &str| {
         key(&ask(api, "POST", "/v1/tenants", &json!({ "id": id }), Some(&boss)).await)
     };
@@ -191,7 +191,7 @@ async fn a_store_that_lost_its_tenants_opens_no_door() {
     assert!(api.queue.backend().set_directory(known, &lost).await.unwrap());
     api.state.registry().refresh().await.unwrap();
     api.get("/v1/queue").await.refused(401, "invalid_api_key");
-    // The next change writes them back.
+    // The next change stores the tenants again.
     key(&ask(&api, "POST", "/v1/tenants", &json!({ "id": "ann" }), Some(&boss)).await);
     assert!(api.ask(signed(post("/v1/lanes/default/pause", ""), &boss)).await.status == 200);
     assert!(crate::has_tenants(&api.queue).await.unwrap());

@@ -1,4 +1,4 @@
-//! Webhooks: which a job may have, and what is seen of their deliveries.
+//! Webhooks: their checks, and the listing of deliveries.
 
 use causeway_queue::{
     NewJob, Spec,
@@ -116,7 +116,7 @@ async fn a_background_response_is_told_as_the_response_that_it_is() {
     assert_eq!((webhook.url.as_str(), webhook.subject), (URL, Subject::Response(id)));
 }
 
-/// Accepts a delivery as a courier would, and begins it.
+/// Submits a delivery like the outbox relay, and starts it.
 async fn delivery(api: &Api, job: &str) -> Lease {
     let spec = Spec {
         url: URL.to_owned(),

@@ -1,4 +1,4 @@
-//! Workers as the API shows them, and what their absence means.
+//! The listing of workers, and the effect of missing ones.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn jobs_without_a_worker_say_so_everywhere() {
     let id = api.start_worker();
     assert_eq!(reasons().await, (["turn"; 4].map(Value::from), Some(1)));
     api.queue.backend().remove_worker(&id).await.unwrap();
-    // A view of the registry is used for up to a second.
+    // A view of the registry is cached for up to a second.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(reasons().await, (["no_worker"; 4].map(Value::from), Some(0)));
@@ -115,7 +115,7 @@ async fn a_wait_has_its_details() {
     let (reason, details) = seen(&path, "").await;
     assert_eq!((reason, &details["message"]), (json!("upstream_down"), &json!(error.message)));
     assert_eq!(details["since"], "1970-01-01T00:16:42.000Z");
-    // When a job that is kept back starts is not known: the next probe may succeed or fail.
+    // The next start of a blocked job is unknown: the next probe may succeed or fail.
     for job in api.get("/v1/jobs").await.body["data"].as_array().unwrap() {
         assert_eq!(job["scheduled_for"], json!(null), "{job:#}");
     }

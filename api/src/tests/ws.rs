@@ -1,4 +1,4 @@
-//! One connection for many jobs, without a socket.
+//! WebSocket connections with many jobs, without a socket.
 
 mod client;
 

@@ -1,17 +1,17 @@
-//! The frames of a connection, both ways. A client sends objects with an `op`:
+//! The frames of a connection in both directions. A client sends objects with an `op`:
 //!
 //! | `op` | with | answered by |
 //! |---|---|---|
 //! | `submit` | `job` as for `POST /v1/jobs`; `follow`, `idempotency_key` | `accepted` and the job |
 //! | `follow` | `job`, an id; `after`, the last event that the client has | `following` |
 //! | `unfollow` | `job`, an id | `unfollowed` |
-//! | `cancel` | `job`, an id | `cancelling` and the job as it is then |
+//! | `cancel` | `job`, an id | `cancelling` and the current job |
 //! | `ping` | | `pong` |
 //!
-//! Each may carry a `ref`, and its answer carries the same; answers come in the order of what they
-//! answer. What is refused is answered by `error`. Events of followed jobs come in between: the
-//! job's id, `seq`, and kind and data as in `GET /v1/jobs/{id}/events`. A frame that comes after its
-//! client's key was revoked is not answered: the connection closes.
+//! Each frame may carry a `ref`, which its answer repeats. Answers have the order of their frames. A refusal is an
+//! `error`. Events of followed jobs come in between: the job's id, `seq`, and kind and data as in `GET
+//! /v1/jobs/{id}/events`. A frame that arrives after its client's key was revoked is not answered: the connection
+//! closes.
 
 use causeway_queue::{Event, JobId, RawJson};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::{error::ApiError, extract::parse};
 
-/// What a client wants.
+/// The operation of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Op {
@@ -47,7 +47,7 @@ pub(super) struct Asked {
     pub(super) idempotency_key: Option<String>,
 }
 
-/// A frame that cannot be read may have a name all the same.
+/// The `ref` of a frame that is otherwise unreadable.
 #[derive(Debug, Default, Deserialize)]
 struct Named {
     #[serde(default, rename = "ref")]
@@ -55,12 +55,12 @@ struct Named {
 }
 
 impl Asked {
-    /// Reads a frame.
+    /// Parses a frame.
     pub(super) fn read(text: &str) -> Result<Self, ApiError> {
         parse(text.as_bytes())
     }
 
-    /// The name of a frame that cannot be read.
+    /// Returns the `ref` of an unreadable frame.
     pub(super) fn name_of(text: &str) -> Option<String> {
         serde_json::from_str::<Named>(text).unwrap_or_default().reference
     }
@@ -90,13 +90,13 @@ impl<'a> Told<'a> {
         Self { reference, job, seq, r#type: kind, data, replayed, error }
     }
 
-    /// An event of a job.
+    /// Returns the frame of an event.
     pub(super) fn event(id: &JobId, event: &Event, data: RawJson) -> Self {
         let job = RawJson::of(id).ok();
         Self { job, seq: Some(event.seq), data: Some(data), ..Self::new(event.kind.as_str()) }
     }
 
-    /// What was refused, and why.
+    /// Returns the frame of an error.
     pub(super) fn error(error: &ApiError) -> Self {
         Self { error: error.body().get("error").cloned(), ..Self::new("error") }
     }
@@ -109,7 +109,7 @@ impl<'a> Told<'a> {
         Self { reference, ..self }
     }
 
-    /// The frame as text.
+    /// Returns the frame as JSON.
     pub(super) fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

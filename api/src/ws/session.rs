@@ -1,7 +1,7 @@
-//! What a connection does for its client: submits, cancels, and follows many jobs at once.
+//! The session of a connection: it submits, cancels, and follows many jobs at once.
 //!
-//! Knows frames and no socket. The followed jobs are read side by side; each reader waits until what
-//! it has read was taken, and there are at most [`MAX_FOLLOWED`].
+//! It handles frames, not the socket. The followed jobs are read concurrently. Each reader pauses until its event
+//! was sent, and there are at most [`MAX_FOLLOWED`].
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
 /// Most jobs that one connection follows at once.
 pub(crate) const MAX_FOLLOWED: usize = 1000;
 
-/// A client and the jobs that it follows.
+/// The session of a client, with the jobs that it follows.
 pub(crate) struct Session {
     state: AppState,
     caller: Caller,
@@ -36,7 +36,7 @@ pub(crate) struct Session {
     news: SelectAll<BoxStream<'static, News>>,
 }
 
-/// What is to be told of a followed job.
+/// An event of a followed job.
 struct News {
     id: JobId,
     text: String,
@@ -44,7 +44,7 @@ struct News {
 }
 
 impl Session {
-    /// `connection` is that of the client, if it has a socket.
+    /// Returns a session; `connection` is `None` without a socket.
     pub(crate) fn new(
         state: AppState,
         caller: Caller,
@@ -53,34 +53,34 @@ impl Session {
         Self { state, caller, connection, followed: HashMap::new(), news: SelectAll::new() }
     }
 
-    /// A message was taken from the connection.
+    /// Records that a message was read from the connection.
     pub(super) fn took(&self) {
         if let Some(connection) = &self.connection {
             connection.took();
         }
     }
 
-    /// Cancelled when no new jobs are taken any more.
+    /// Returns the token that is cancelled when no more jobs are accepted.
     pub(super) fn draining(&self) -> CancellationToken {
         self.state.draining.clone()
     }
 
-    /// Cancelled when the client shall go on elsewhere.
+    /// Returns the token that is cancelled when the client must continue at another process.
     pub(super) fn handover(&self) -> CancellationToken {
         self.state.handover.clone()
     }
 
-    /// Completes when the client would be let in no more.
+    /// Completes when the client's key is no longer valid.
     pub(super) fn revoked(&self) -> impl Future<Output = ()> + use<> {
         self.state.tenants.clone().revoked(self.caller.clone())
     }
 
-    /// Whether there are events to come.
+    /// True if there are followed jobs.
     pub(super) fn follows(&self) -> bool {
         !self.followed.is_empty()
     }
 
-    /// The next event of a followed job; `None` when none will come. Safe to cancel.
+    /// Returns the next event of the followed jobs; `None` if there are none. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<String> {
         let news = self.news.next().await?;
         if news.is_last {
@@ -89,14 +89,14 @@ impl Session {
         Some(news.text)
     }
 
-    /// Whether the client would be let in again. From now on it is who it would be then.
+    /// Authenticates the client again, with its present rights; false if its key is no longer valid.
     pub(super) fn is_let_in(&mut self) -> bool {
         let Some(now) = self.state.tenants.again(&self.caller) else { return false };
         self.caller = now;
         true
     }
 
-    /// Does what a frame asks; gives the answer.
+    /// Executes a frame; returns its answer.
     pub(super) async fn answer(&mut self, frame: &str) -> String {
         let (reference, answered) = match Asked::read(frame) {
             Ok(asked) => (asked.reference.clone(), self.act(asked).await),
@@ -106,7 +106,7 @@ impl Session {
         told.answering(reference.as_deref()).text()
     }
 
-    /// What a frame that is no text is answered by.
+    /// Returns the answer to a binary frame.
     pub(super) fn refuse_binary() -> String {
         let message = "frames must be texts; this one is binary";
         Told::error(&ApiError::invalid("invalid_value", message)).text()
@@ -160,7 +160,7 @@ impl Session {
         Ok(Told { replayed, ..Told::new("accepted").about(job_view::json(&job)) })
     }
 
-    /// Follows a job; one that is followed already is followed anew.
+    /// Follows a job. A job that is already followed starts over.
     async fn follow(&mut self, asked: Asked) -> Result<Told<'static>, ApiError> {
         let id = named(&asked)?;
         if !self.followed.contains_key(&id) {
@@ -213,7 +213,7 @@ fn missing(what: &str) -> ApiError {
     ApiError::invalid_param("job", message).with_code("missing_field")
 }
 
-/// The job that a frame names.
+/// Returns the job that a frame names.
 fn named(asked: &Asked) -> Result<JobId, ApiError> {
     let what = "the id of a job";
     let job = asked.job.as_ref().ok_or_else(|| missing(what))?;

@@ -1,7 +1,7 @@
-//! `/v1/conversations`: responses that continue each other under one name.
+//! `/v1/conversations`: responses that continue each other under one id.
 //!
-//! A conversation is there from its creation until it is deleted or expires, and has one turn under way at a time.
-//! Conversations with other names than ours are the upstream's own.
+//! A conversation exists from its creation until it is deleted or expires, and has at most one running turn.
+//! Conversations with ids of another form belong to the upstream.
 
 mod record;
 
@@ -36,10 +36,10 @@ use crate::{
     submit,
 };
 
-/// The most items that a conversation is created with, as OpenAI has it.
+/// Most items of a new conversation, as in OpenAI's API.
 const MAX_ITEMS: usize = 20;
 
-/// The most bytes that these items may have: they stand in the record, which each turn reads and writes.
+/// Most bytes of these items. They are part of the record, which each turn reads and writes.
 const MAX_ITEM_BYTES: usize = 64 << 10;
 
 /// A reference to a conversation: its id, alone or in an object.
@@ -51,14 +51,14 @@ pub(super) enum Reference {
 }
 
 impl Reference {
-    /// The id, if the conversation is ours.
+    /// Returns the id if the conversation is ours.
     pub(super) fn ours(&self) -> Option<&str> {
         let (Self::Id(id) | Self::Object { id }) = self;
         Some(id.as_str()).filter(|id| id.starts_with(OURS))
     }
 }
 
-/// Returns what stands before the response `job` of a conversation, and its turn.
+/// Returns the items before the response `job` of a conversation, and its turn.
 pub(super) async fn enter(
     state: &AppState,
     tenant: &TenantId,
@@ -71,10 +71,10 @@ pub(super) async fn enter(
     Ok((Earlier::Items(before.items), turn))
 }
 
-/// A conversation as it is made.
+/// A new conversation.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct ConversationRequest {
-    /// Its first items, at most 20 with 64 KiB; further ones go with the input of the first response.
+    /// Its first items: at most 20, with 64 KiB in total. Further ones belong into the input of the first response.
     #[serde(default)]
     #[schema(value_type = Option<Vec<Object>>, max_items = 20)]
     items: Option<Vec<RawJson>>,
@@ -112,7 +112,7 @@ impl ConversationView {
     }
 }
 
-/// `POST /v1/conversations`. Counts as one of the tenant's calls that pass the queue.
+/// Handles `POST /v1/conversations`. It counts as one of the tenant's direct calls.
 pub(crate) async fn create(
     State(state): State<AppState>,
     caller: Caller,
@@ -132,7 +132,7 @@ pub(crate) async fn create(
     Ok(ConversationView::of(id, record))
 }
 
-/// Checks the items that a conversation is created with, and replaces references by what they refer to.
+/// Checks the first items of a conversation, and resolves references among them.
 async fn first_items(
     state: &AppState,
     tenant: &TenantId,
@@ -156,7 +156,7 @@ async fn first_items(
     Ok(items.iter().map(|item| history::raw(item)).collect())
 }
 
-/// `GET /v1/conversations/{id}`.
+/// Handles `GET /v1/conversations/{id}`.
 pub(crate) async fn retrieve(
     State(state): State<AppState>,
     caller: Caller,
@@ -166,7 +166,7 @@ pub(crate) async fn retrieve(
     Ok(ConversationView::of(id, found.record))
 }
 
-/// `POST /v1/conversations/{id}`: replaces its labels.
+/// Handles `POST /v1/conversations/{id}`: replaces its labels.
 pub(crate) async fn update(
     State(state): State<AppState>,
     caller: Caller,
@@ -181,7 +181,7 @@ pub(crate) async fn update(
     Ok(ConversationView::of(id, record))
 }
 
-/// `GET /v1/conversations/{id}/items`.
+/// Handles `GET /v1/conversations/{id}/items`.
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
@@ -191,12 +191,12 @@ pub(crate) async fn list(
     let page = listing::page(page)?;
     let found = Conversation::find(&state, &caller.tenant, &id).await?;
     let before = found.before(&state, &caller.tenant).await?;
-    // An item keeps its place, and so its id, while the conversation grows.
+    // The generated ids contain the position of an item, which does not change while the conversation grows.
     let name = id.replacen("conv_", "", 1);
     listing::list(&before.items, &name, &page).map(|list| respond(StatusCode::OK, &list))
 }
 
-/// The conversation is deleted; its responses stay.
+/// Confirms that the conversation was deleted. Its responses remain.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeletedConversation {
     /// Always true.
@@ -206,7 +206,7 @@ pub(crate) struct DeletedConversation {
     object: &'static str,
 }
 
-/// `DELETE /v1/conversations/{id}`.
+/// Handles `DELETE /v1/conversations/{id}`.
 pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Caller,

@@ -1,9 +1,8 @@
-//! The events of a response, made from the log of its job.
+//! The events of a response, rendered from the log of its job.
 //!
-//! The same log gives the same events with the same numbers, whoever reads it and when: a reader
-//! that comes back names the last number it has. An attempt that broke off after something of it was
-//! told cannot be taken back: an `error` event says so and ends the stream; who resumes behind it
-//! hears the end, with the whole answer.
+//! The same log always gives the same events with the same numbers. A reader that reconnects names the last number
+//! that it received. An attempt that broke off after a part of its answer was sent cannot be undone: an `error`
+//! event ends the stream, and a reader that resumes after it receives the final event with the complete answer.
 
 use causeway_queue::{
     Event, EventKind, Job, RawJson, Status,
@@ -12,43 +11,43 @@ use causeway_queue::{
 
 use super::object::{Response, object, skeleton};
 
-/// What is told of an attempt that broke off in its middle.
+/// The message about an attempt that broke off in its middle.
 const BROKEN: &str = "the model's answer broke off and begins anew; what was told of it is void";
 
-/// Turns a log into blocks of a stream.
+/// A renderer of the log as SSE blocks.
 #[derive(Debug, Default)]
 pub(in crate::gateway) struct Renderer {
     next: u64,
-    /// What the reader has: up to this number, included.
+    /// The last number that the reader has received.
     has: Option<u64>,
     stage: Stage,
     ended: bool,
 }
 
-/// How far the log has gone.
+/// The progress of the log.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     #[default]
     Waiting,
     InProgress,
-    /// Something of the answer was told.
+    /// A part of the answer was sent.
     Telling,
-    /// What was told is void.
+    /// The part that was sent is void.
     Broken,
 }
 
 impl Renderer {
-    /// For a reader that has all events up to number `has`.
+    /// Returns a renderer for a reader that has all events up to number `has`.
     pub(in crate::gateway) fn after(has: Option<u64>) -> Self {
         Self { has, ..Self::default() }
     }
 
-    /// Whether nothing is to be told any more.
+    /// True if the stream has ended.
     pub(in crate::gateway) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether `blocks` needs the job for an event of this kind.
+    /// True if [`blocks`](Self::blocks) needs the job for an event of this kind.
     pub(in crate::gateway) fn needs_job(&self, kind: EventKind) -> bool {
         match kind {
             EventKind::Queued => self.next == 0,
@@ -61,7 +60,7 @@ impl Renderer {
         }
     }
 
-    /// What the reader is told of an event.
+    /// Renders an event.
     pub(in crate::gateway) fn blocks(&mut self, event: &Event, job: Option<&Job>) -> String {
         let mut told = String::new();
         match event.kind {
@@ -110,20 +109,20 @@ impl Renderer {
         told
     }
 
-    /// Ends the stream with an error that is not in the log: it has no number of its own, so that
-    /// who resumes behind it misses nothing.
+    /// Ends the stream with an error that is not in the log. It reuses the latest number, so a reader that resumes
+    /// after it misses no event.
     pub(in crate::gateway) fn interrupt(&mut self, message: &str) -> String {
         self.ended = true;
         let number = self.next.saturating_sub(1);
         block("error", number, fields(&error(message)))
     }
 
-    /// Whether the reader does not have the event that comes next.
+    /// True if the reader does not have the next event yet.
     fn is_new(&self) -> bool {
         self.has.is_none_or(|has| self.next > has)
     }
 
-    /// Tells what the response is now.
+    /// Renders an event that carries the response object.
     fn tell_about(&mut self, told: &mut String, kind: &str, response: Option<&Response>) {
         let response = response.and_then(|response| RawJson::of(response).ok()).unwrap_or_default();
         self.tell(told, kind, [("response", response.as_str())].into_iter());
@@ -142,19 +141,19 @@ impl Renderer {
     }
 }
 
-/// An event with these fields, its type and its number.
+/// Renders an event with these fields, its type and its number.
 fn block<'a>(kind: &str, number: u64, fields: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let name = RawJson::string(kind);
     let mut data = format!("{{\"type\":{},\"sequence_number\":{number}", name.as_str());
     for (name, value) in fields.filter(|(name, _)| !matches!(*name, "type" | "sequence_number")) {
         data.extend([",\"", name, "\":"]);
-        // A line end inside the data would end the field: JSON has none that it needs.
+        // A line break would end the SSE field. JSON never needs one outside of strings, and escapes it inside.
         data.extend(value.chars().map(|one| if matches!(one, '\n' | '\r') { ' ' } else { one }));
     }
     format!("event: {kind}\ndata: {data}}}\n\n")
 }
 
-/// The data of an error event, without type and number.
+/// Returns the data of an error event, without type and number.
 fn error(message: &str) -> [(&'static str, RawJson); 3] {
     [
         ("code", RawJson::string("server_error")),

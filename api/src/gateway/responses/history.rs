@@ -1,8 +1,8 @@
-//! The items of earlier responses: those that a request continues, or refers to.
+//! The items of earlier responses that a request continues or references.
 //!
-//! An upstream with `/v1/responses` keeps its responses, and is sent its own name of the one that a request
-//! continues. For every other upstream the request is completed here: the items of the earlier response, input
-//! and output, go before its own. So each response is attached its whole input, for as long as it is kept.
+//! An upstream with `/v1/responses` stores its responses itself and receives its own id of the continued one. For
+//! all other upstreams the request is completed here: the items of the earlier response, input and output, are put
+//! before its own. Each response therefore stores its complete input.
 
 use std::collections::HashMap;
 
@@ -16,13 +16,13 @@ use causeway_queue::{
 use super::{find, object::Response as Members};
 use crate::{error::ApiError, state::AppState};
 
-/// Most responses whose items one request refers to: each is read from the store.
+/// Most responses that the items of one request may reference. Each costs one read of the store.
 const MAX_REFERRED: usize = 100;
 
-/// The members of an item that name it in its response: they mean nothing in another one.
+/// The members that identify an item within its response; they are removed when the item enters another one.
 const OWN: [&str; 2] = ["id", "status"];
 
-/// Completes the input of a request, and returns all of its items as a JSON list.
+/// Completes the input of a request; returns all of its items as a JSON list.
 pub(super) async fn complete(
     state: &AppState,
     tenant: &TenantId,
@@ -43,16 +43,16 @@ pub(super) async fn complete(
     Ok(Bytes::from(all))
 }
 
-/// What stands before a request that continues a response.
+/// The context that precedes a request.
 #[derive(Debug)]
 pub(super) enum Earlier {
-    /// The response as its upstream knows it.
+    /// The continued response by its upstream's id.
     Upstreams(String),
-    /// Its items, input and output.
+    /// The items of the continued response, input and output.
     Items(Vec<String>),
 }
 
-/// Returns what stands before a request that continues the response `id`.
+/// Returns the context of a request that continues the response `id`.
 pub(super) async fn earlier(
     state: &AppState,
     tenant: &TenantId,
@@ -82,8 +82,8 @@ pub(super) async fn earlier(
     Ok(Earlier::Items(all))
 }
 
-/// Returns the name that an upstream with `/v1/responses` gave the response; `None` if the response was
-/// translated from a chat.
+/// Returns the id that an upstream with `/v1/responses` gave the response; `None` if the response was translated
+/// from a chat.
 fn upstreams_name(job: &Job) -> Option<String> {
     let name = RawObject::parse(answer(job)?).ok()?.text("id")?;
     Some(name).filter(|name| name.starts_with("resp"))
@@ -108,7 +108,7 @@ fn answer(job: &Job) -> Option<&str> {
     output.as_ref()?.response.as_ref().map(|response| response.body.as_str())
 }
 
-/// Returns the items of an input, of which a text is one message.
+/// Returns the items of an input. A text is one message.
 fn items_of_input(input: Option<&RawJson>) -> Vec<String> {
     let input = input.map_or("null", RawJson::as_str);
     if input.starts_with('"') {
@@ -122,8 +122,8 @@ fn owned(items: Vec<&str>) -> Vec<String> {
     items.into_iter().map(str::to_owned).collect()
 }
 
-/// Replaces references to items of translated responses by the items. True if there were some. Other references
-/// stay, for the upstream that knows them.
+/// Replaces references to items of translated responses by these items; returns true if there were any. Other
+/// references remain for the upstream.
 pub(super) async fn dereferenced(
     state: &AppState,
     tenant: &TenantId,
@@ -155,8 +155,8 @@ pub(super) async fn dereferenced(
     Ok((items, has_references))
 }
 
-/// Returns the id that an item refers to, with the job and the place in its output that the id names: see
-/// `worker::upstream::responses`. An item of its input has no such place: see [`listing`](super::listing).
+/// Returns the id that an item references, and its job and position in the output. The format is described in
+/// `worker::upstream::responses`. Ids of input items contain no such position: see [`listing`](super::listing).
 fn reference(item: &str) -> Option<(String, JobId, Option<usize>)> {
     let item = RawObject::parse(item).ok()?;
     let id = item.text("id").filter(|_| item.get("type") == Some("\"item_reference\""))?;
@@ -167,7 +167,7 @@ fn reference(item: &str) -> Option<(String, JobId, Option<usize>)> {
     Some((id, job, place))
 }
 
-/// Returns an item without its own name.
+/// Returns an item without the members [`OWN`].
 fn without_name(item: &str) -> String {
     let item = RawObject::parse(item).unwrap_or_default();
     let fields = item.iter().filter(|(name, _)| !OWN.contains(name));
@@ -175,7 +175,7 @@ fn without_name(item: &str) -> String {
     format!("{{{}}}", fields.join(","))
 }
 
-/// Returns JSON that was read before.
+/// Wraps JSON that was parsed before.
 pub(super) fn raw(json: &str) -> RawJson {
     RawJson::parse(json.to_owned()).unwrap_or_default()
 }

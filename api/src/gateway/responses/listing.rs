@@ -20,10 +20,10 @@ use crate::{
     state::AppState,
 };
 
-/// The numbers of items on a page: by default, and at most.
+/// The number of items on a page: the default, and the maximum.
 pub(crate) const PAGE: (usize, usize) = (20, 100);
 
-/// The page that a client asks for.
+/// The query of a list.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page {
     #[serde(default)]
@@ -34,7 +34,7 @@ pub(crate) struct Page {
     order: Order,
 }
 
-/// The order of the items: the newest first, unless the client says otherwise.
+/// The order of the items; by default the newest first.
 #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Order {
@@ -43,7 +43,7 @@ enum Order {
     Desc,
 }
 
-/// `GET /v1/responses/{id}/input_items`.
+/// Handles `GET /v1/responses/{id}/input_items`.
 pub(crate) async fn input_items(
     State(state): State<AppState>,
     caller: Caller,
@@ -56,7 +56,7 @@ pub(crate) async fn input_items(
     list(&input, &name(&job.id), &page).map(|list| respond(StatusCode::OK, &list))
 }
 
-/// Checks the page that a client asks for.
+/// Checks the query.
 pub(super) fn page(page: Result<Query<Page>, QueryRejection>) -> Result<Page, ApiError> {
     page.map(|Query(page)| page).map_err(|rejection| {
         misfit_of_query(&rejection)
@@ -64,12 +64,12 @@ pub(super) fn page(page: Result<Query<Page>, QueryRejection>) -> Result<Page, Ap
     })
 }
 
-/// Returns the name of the response `id` in the ids of its items.
+/// Returns the name of the response `id` that is part of the ids of its items.
 pub(super) fn name(id: &JobId) -> String {
     id.to_string().replacen("job_", "", 1)
 }
 
-/// Returns one page of the items of a list; items without an id get one with `name` in it.
+/// Returns one page of a list. Items without an id get one that contains `name`.
 pub(super) fn list(items: &[String], name: &str, page: &Page) -> Result<RawJson, ApiError> {
     let named = |(place, item): (usize, &String)| named(item, &format!("{name}_i{place}"));
     let mut items: Vec<(String, String)> = items.iter().enumerate().map(named).collect();
@@ -110,8 +110,8 @@ pub(super) fn list(items: &[String], name: &str, page: &Page) -> Result<RawJson,
     Ok(RawJson::parse(list).unwrap_or_default())
 }
 
-/// Returns an item with its id, its own or one that ends in `name`, in the form that SDKs read: with its type,
-/// and the content of a message in parts.
+/// Returns an item and its id, which is generated from `name` if there is none. The item has the form that SDKs
+/// parse: with its type, and with the content of a message as parts.
 fn named(item: &str, name: &str) -> (String, String) {
     let item = RawObject::parse(item).unwrap_or_default();
     let kind = item.text("type").unwrap_or_else(|| "message".to_owned());

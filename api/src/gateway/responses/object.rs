@@ -1,4 +1,4 @@
-//! A response as OpenAI's clients see it, made from its job.
+//! The response object of OpenAI's API, built from a job.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::job_view;
 
-/// What of a request a response says again.
+/// The members of a request that its response repeats.
 const ECHOED: [&str; 18] = [
     "conversation",
     "instructions",
@@ -33,11 +33,11 @@ const ECHOED: [&str; 18] = [
     "truncation",
 ];
 
-/// What the queue knows better than the upstream.
+/// The members for which the queue's value replaces the upstream's.
 const OURS: [&str; 6] =
     ["id", "object", "background", "created_at", "metadata", "previous_response_id"];
 
-/// The fields of a response before anything is known.
+/// The members of a response before any is known.
 const DEFAULTS: [(&str, &str); 14] = [
     ("background", "false"),
     ("error", "null"),
@@ -55,20 +55,20 @@ const DEFAULTS: [(&str, &str); 14] = [
     ("usage", "null"),
 ];
 
-/// The part of a request that is kept with its job for [`object`].
+/// Returns the part of a request that is stored with its job for [`object`].
 pub(super) fn echo(request: &BTreeMap<String, RawJson>) -> BTreeMap<&str, &RawJson> {
     ECHOED.iter().filter_map(|name| Some((*name, request.get(*name)?))).collect()
 }
 
-/// The id of the response that the job `id` is.
+/// Returns the response id of the job `id`.
 pub(super) fn id(id: &JobId) -> String {
     id.to_string().replacen("job_", "resp_", 1)
 }
 
-/// A response: its fields as they are written.
+/// A response object: the JSON of its members.
 pub(crate) type Response = BTreeMap<String, RawJson>;
 
-/// The response as it is now.
+/// Returns the current response object.
 pub(crate) fn object(job: &Job) -> Response {
     let mut response = skeleton(job, status(job));
     if let State::Ended { at, output, .. } = &job.state {
@@ -90,7 +90,7 @@ pub(crate) fn object(job: &Job) -> Response {
     response
 }
 
-/// The response as it was when it was `status`, before anything came of it.
+/// Returns the response object without any output, in the state `status`.
 pub(in crate::gateway) fn skeleton(job: &Job, status: &str) -> Response {
     let echo: Option<Response> = job.spec.api.as_ref().and_then(|api| api.read().ok());
     let mut response: Response =
@@ -115,7 +115,7 @@ fn raw(json: &str) -> RawJson {
     RawJson::parse(json.to_owned()).unwrap_or_default()
 }
 
-/// One of the six words that clients know: they poll on at the first two.
+/// Returns the status by OpenAI's names. Clients continue to poll in the first two.
 fn status(job: &Job) -> &'static str {
     match job.status() {
         Status::Queued => "queued",
@@ -127,7 +127,7 @@ fn status(job: &Job) -> &'static str {
     }
 }
 
-/// Why it failed, in the upstream's `words` where it said any.
+/// Returns the error of a failed response, with the upstream's message if there is one.
 fn failure(job: &Job, error: Option<&AttemptError>, words: Option<&str>) -> Value {
     let (code, message) = match (job.status(), error) {
         (Status::Cancelled, _) => return Value::Null,

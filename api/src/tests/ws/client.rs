@@ -1,4 +1,4 @@
-//! A connection without a socket: a pair of channels stands for it.
+//! A connection without a socket: a pair of channels replaces it.
 
 use std::{
     convert::Infallible,
@@ -63,7 +63,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects as `tenant`; `room` frames fit on the way to the client.
+    /// Connects as `tenant`; `room` is the number of frames that fit into the channel to the client.
     pub(super) fn connect(api: &Api, tenant: &str, room: usize) -> Self {
         let (say, heard) = mpsc::channel(100);
         let (said, hear) = mpsc::channel(room);
@@ -91,13 +91,13 @@ impl Client {
         }
     }
 
-    /// Says something, and hears the next frame.
+    /// Sends a frame; returns the next one.
     pub(super) async fn ask(&mut self, frame: &Value) -> Value {
         self.say(frame).await;
         self.hear().await
     }
 
-    /// Submits and follows a job that streams; its id.
+    /// Submits and follows a streamed job; returns its id.
     pub(super) async fn submit(&mut self) -> String {
         let job = json!({ "body": { "stream": true } });
         let told = self.ask(&json!({ "op": "submit", "job": job, "follow": true })).await;

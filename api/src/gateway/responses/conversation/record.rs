@@ -1,8 +1,8 @@
-//! The record of a conversation in the store, and its turns.
+//! The stored record of a conversation, and its turns.
 //!
-//! The record names the response of the latest turn, and the one that this turn continues. Only a response that
-//! succeeded is part of the conversation: its input has all items before it. So a turn whose response fails, is
-//! cancelled or deleted, or never was accepted, leaves the conversation as it was.
+//! The record names the response of the latest turn, and the response that this turn continues. Only a succeeded
+//! response is part of the conversation: its input contains all earlier items. A turn whose response failed, was
+//! cancelled or deleted, or was never accepted, therefore leaves the conversation unchanged.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,20 +15,20 @@ use uuid::Uuid;
 use super::{Reference, history};
 use crate::{error::ApiError, state::AppState};
 
-/// The beginning of the ids of our conversations.
+/// The prefix of the ids of our conversations.
 pub(super) const OURS: &str = "conv_causeway_";
 
-/// How long after it was named a response that is not in the store may still be on its way there: six times the
-/// time-out of the store.
+/// The time during which a response that is named by the record, but not in the store, may still be on its way
+/// there: six times the store's time-out.
 const UNDER_WAY: Duration = Duration::from_secs(30);
 
-/// What the store keeps of a conversation, beside its responses.
+/// The stored data of a conversation, besides its responses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Record {
     /// Seconds since 1970.
     pub(super) created_at: u64,
     pub(super) metadata: BTreeMap<String, String>,
-    /// The items before the first response; empty once that is the base.
+    /// The items before the first response; empty once a response is the base.
     pub(super) items: Vec<RawJson>,
     /// The response that the latest turn continues.
     pub(super) base: Option<JobId>,
@@ -36,7 +36,7 @@ pub(super) struct Record {
     pub(super) turn: Option<JobId>,
 }
 
-/// A conversation as it was read.
+/// A conversation that was read from the store.
 #[derive(Debug)]
 pub(super) struct Conversation {
     id: String,
@@ -49,9 +49,9 @@ pub(super) struct Conversation {
 #[derive(Debug)]
 pub(super) struct Before {
     pub(super) items: Vec<String>,
-    /// The response that has them; `None` before the first one.
+    /// The response that contains these items; `None` before the first one.
     base: Option<JobId>,
-    /// True if the latest turn is under way.
+    /// True if the latest turn is still running.
     is_locked: bool,
 }
 
@@ -59,22 +59,22 @@ pub(super) struct Before {
 #[derive(Debug)]
 pub(in crate::gateway) struct Turn {
     pub(in crate::gateway) session: SessionKey,
-    /// `None`: another turn is under way.
+    /// The change of the record; `None` if another turn is running.
     pub(in crate::gateway) change: Option<ProfileChange>,
 }
 
-/// A response, as far as it is in the store.
+/// The state of a response in the store.
 enum Found {
-    /// It succeeded, with these items: its input and its output.
+    /// It succeeded with these items: its input and its output.
     Whole(Vec<String>),
     UnderWay,
-    /// The response or its input is not there.
+    /// The response or its input is missing.
     Partly,
     /// It ended without an answer.
     Unanswered,
 }
 
-/// Returns the error for a conversation that is not there.
+/// Returns the error for a conversation that does not exist.
 fn unknown(id: &str) -> ApiError {
     let id: String = id.chars().take(100).collect();
     let message = format!(
@@ -84,20 +84,20 @@ fn unknown(id: &str) -> ApiError {
     ApiError::not_found("conversation_not_found", message)
 }
 
-/// Returns the session of a conversation that may be there.
+/// Returns the session key of a conversation id.
 pub(super) fn session(id: &str) -> Result<SessionKey, ApiError> {
     let ours = Some(id).filter(|id| id.starts_with(OURS));
     ours.and_then(|id| SessionKey::new(id).ok()).ok_or_else(|| unknown(id))
 }
 
-/// Returns the time by the clock that [names](JobId::named_at) jobs.
+/// Returns the time of the clock that [names](JobId::named_at) jobs.
 pub(super) fn now() -> Millis {
     let time = Uuid::now_v7().get_timestamp().map(|time| time.to_unix());
     let (seconds, nanos) = time.unwrap_or_default();
     Millis(seconds * 1000 + u64::from(nanos) / 1_000_000)
 }
 
-/// Returns the change of a conversation from the `known` profile to `record`.
+/// Returns the change from the `known` profile to `record`.
 pub(super) fn change(state: &AppState, known: Option<RawJson>, record: &Record) -> ProfileChange {
     let profile = RawJson::of(record).unwrap_or_default();
     ProfileChange { known, profile, ttl: state.settings.conversation_memory }
@@ -140,7 +140,7 @@ impl Conversation {
             Some(base) => match look(state, tenant, base).await? {
                 Found::Whole(items) => items,
                 Found::UnderWay | Found::Partly | Found::Unanswered if is_locked => Vec::new(),
-                // Both responses were deleted.
+                // Both responses were deleted, and the items with them.
                 Found::UnderWay | Found::Partly | Found::Unanswered => {
                     return Err(unknown(&self.id));
                 }
@@ -190,8 +190,8 @@ async fn look(state: &AppState, tenant: &TenantId, id: &JobId) -> Result<Found, 
     }
 }
 
-/// Takes the turn of a response that was deleted out of its conversation, which would count as locked for
-/// [`UNDER_WAY`] otherwise.
+/// Removes the turn of a deleted response from its conversation, which would count as locked for [`UNDER_WAY`]
+/// otherwise.
 pub(in super::super) async fn take_out(
     state: &AppState,
     tenant: &TenantId,
