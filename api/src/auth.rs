@@ -255,7 +255,7 @@ async fn while_valid(
 
 /// Returns the answer to a request whose key was revoked meanwhile. It names the job if one was accepted.
 fn no_longer_valid(job: Option<&JobId>, path: &str) -> Response {
-    let error = ApiError::unauthorized("this API key is not valid any more");
+    let error = ApiError::unauthorized("this API key is no longer valid");
     let error = match job {
         Some(job) => error.about(job),
         None => error,
@@ -293,7 +293,7 @@ impl<F: Future<Output = ()>> http_body::Body for Revocable<F> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         if self.revoked.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(axum::Error::new("the key is not valid any more"))));
+            return Poll::Ready(Some(Err(axum::Error::new("the key is no longer valid"))));
         }
         Pin::new(&mut self.body).poll_frame(cx)
     }
@@ -319,7 +319,7 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
         let caller = parts.extensions.get::<Self>().cloned();
-        caller.ok_or_else(|| ApiError::unauthorized("this route knows no callers"))
+        caller.ok_or_else(|| ApiError::unauthorized("this route has no authentication"))
     }
 }
 

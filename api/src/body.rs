@@ -79,7 +79,8 @@ async fn read_whole(
     let (parts, body) = request.into_parts();
     check_coding(&parts.headers)?;
     let tenant = parts.extensions.get::<Caller>().map(|caller| caller.tenant.clone());
-    let tenant = tenant.ok_or_else(|| ApiError::unauthorized("this route knows no callers"))?;
+    let tenant =
+        tenant.ok_or_else(|| ApiError::unauthorized("this route has no authentication"))?;
     let connection = parts.extensions.get::<Arc<Connection>>();
     let progress = connection.map(|connection| connection.reads_body(tenant.clone()));
     let payer = Payer { tenant, shares: !state.tenants.are_open() };
@@ -177,7 +178,7 @@ fn unreadable() -> ApiError {
 
 fn too_slow() -> ApiError {
     let message = format!(
-        "the body came too slowly: {} s are for free, then at least {LEAST_RATE} bytes must come per second",
+        "the body arrived too slowly: after {} s, at least {LEAST_RATE} bytes per second are required",
         GRACE.as_secs()
     );
     ApiError::invalid("body_too_slow", message).with_status(StatusCode::REQUEST_TIMEOUT)
@@ -185,8 +186,8 @@ fn too_slow() -> ApiError {
 
 fn gave_way() -> ApiError {
     let message = format!(
-        "the body came too slowly while all connections are busy (api.max_connections): {} s are for free then; \
-         send the request again",
+        "the body arrived too slowly while all connections are busy (api.max_connections): after \
+         {} s a slow body gives way; send the request again",
         SLOW_AFTER.as_secs()
     );
     ApiError::invalid("body_too_slow", message).with_status(StatusCode::REQUEST_TIMEOUT)
@@ -194,7 +195,7 @@ fn gave_way() -> ApiError {
 
 fn in_pieces() -> ApiError {
     let message =
-        format!("the body comes in pieces of less than {LEAST_PIECE} bytes: send longer ones");
+        format!("the body arrives in pieces of less than {LEAST_PIECE} bytes; send longer ones");
     ApiError::invalid("unreadable_body", message)
 }
 
@@ -204,7 +205,7 @@ fn check_coding(headers: &HeaderMap) -> Result<(), ApiError> {
     if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Ok(());
     }
-    let message = "compressed bodies are not read; send it without `Content-Encoding`";
+    let message = "compressed bodies are not supported; send it without `Content-Encoding`";
     Err(ApiError::invalid("unsupported_content_encoding", message)
         .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
         .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))

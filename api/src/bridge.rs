@@ -371,7 +371,8 @@ fn user(user_id: &str) -> Result<SessionKey, ApiError> {
 fn no_such_session(user_id: &str) -> ApiError {
     let user_id: String = user_id.chars().take(100).collect();
     let message = format!(
-        "there is no conversation of the user {user_id:?}; it never was, or it is forgotten"
+        "there is no conversation of the user {user_id:?}; it never existed, or it has expired or \
+         was deleted"
     );
     ApiError::not_found("session_not_found", message)
 }

@@ -197,6 +197,7 @@ fn delivery_id(text: &str) -> Result<JobId, ApiError> {
 
 fn no_such_delivery(id: &str) -> ApiError {
     let id: String = id.chars().take(100).collect();
-    let message = format!("you have no delivery {id:?}; it never was, or its retention is over");
+    let message =
+        format!("you have no delivery {id:?}; it never existed, or its retention is over");
     ApiError::not_found("delivery_not_found", message)
 }

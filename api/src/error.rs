@@ -139,7 +139,9 @@ impl ApiError {
 
     /// Builds the error of a caller that is not an administrator.
     pub(crate) fn forbidden(tenant: &TenantId) -> Self {
-        let message = format!("tenant {tenant} is no administrator; set `admin = true` for one");
+        let message = format!(
+            "tenant {tenant} is not an administrator; use the key of a tenant with `admin = true`"
+        );
         Self::new(StatusCode::FORBIDDEN, "permission_error", "not_an_admin", message)
     }
 
@@ -190,8 +192,8 @@ impl ApiError {
 
     /// Builds the error of a call whose process stops. The SDK's retry reaches another process and finds the job.
     pub(crate) fn draining() -> Self {
-        let message = "this process is being stopped; send the same request again, and it will be \
-                       answered by the job that this one has made";
+        let message = "this process is stopping; send the same request again, and it attaches to \
+                       the job of this one";
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let error = Self::new(status, "service_unavailable_error", "draining", message);
         error.retry_after(1).with_header(X_SHOULD_RETRY, HeaderValue::from_static("true"))
@@ -200,7 +202,8 @@ impl ApiError {
     /// Builds the error of a call whose process stops, and whose retry would not find the job `id`.
     pub(crate) fn stopped(id: &JobId) -> Self {
         let message = format!(
-            "this process is being stopped; job {id} goes on, poll /v1/jobs/{id} instead of sending the request again"
+            "this process is stopping; job {id} continues, poll /v1/jobs/{id} instead of sending the \
+             request again"
         );
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let error = Self::new(status, "service_unavailable_error", "draining", message);
@@ -209,7 +212,7 @@ impl ApiError {
 
     /// Builds the error of a request that a stopping process does not accept.
     pub(crate) fn takes_no_more() -> Self {
-        let message = "this process is being stopped and takes no more jobs; connect again, and \
+        let message = "this process is stopping and accepts no more jobs; connect again, and \
                        submit there";
         Self { message: message.to_owned(), ..Self::draining() }
     }
@@ -280,8 +283,8 @@ impl ApiError {
                 Self::too_many(CODE, message, 1)
             }
             NoPlace::Evicted => {
-                let message = "all connections of this process are taken (api.max_connections, or fewer where it \
-                               may open few files); try again in 1 s";
+                let message = "all connections of this process are taken (api.max_connections, or \
+                               fewer if its limit of open files is low); try again in 1 s";
                 Self { message: message.to_owned(), code: CODE, ..Self::unavailable() }
             }
         }
@@ -292,13 +295,13 @@ impl ApiError {
         match bound {
             Bound::All => {
                 let message = format!(
-                    "the memory for {what} is taken (api.max_body_memory); try again in 1 s"
+                    "the memory for {what} is full (api.max_body_memory); try again in 1 s"
                 );
                 Self { message, ..Self::unavailable() }
             }
             Bound::Tenant => {
                 let message = format!(
-                    "your part of the memory for {what} is taken (half of api.max_body_memory); \
+                    "your share of the memory for {what} is full (half of api.max_body_memory); \
                      send fewer at once"
                 );
                 Self::too_many("too_many_bytes", message, 1)
@@ -365,26 +368,25 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::Unavailable(why) => {
-                tracing::debug!("the store is not available: {why}");
+                tracing::debug!(cause = why, "the store is not available");
                 Self { refusal: Some(Box::new(Refusal(why))), ..Self::unavailable() }
             }
             Error::Full { scope, limit, waiting, new, retry_after } => {
                 let bound = match scope {
                     Scope::Tenant => format!("you may have {limit} jobs waiting in a lane"),
                     Scope::Lane => {
-                        format!("the lane has room for {limit} waiting jobs where yours go")
+                        format!("the lane's shard of your jobs has room for {limit} waiting ones")
                     }
                 };
                 if new > limit {
                     let message = format!(
-                        "{bound}, and this call brings {new} new ones: it can never fit; send \
-                         fewer in a call"
+                        "{bound}, and this call adds {new}: it can never fit; send fewer in a call"
                     );
                     return Self::invalid("too_many_jobs", message);
                 }
                 let after = retry_after.as_secs();
                 let message = format!(
-                    "{bound}: {waiting} wait, and this call brings {new} more; try again in \
+                    "{bound}: {waiting} are waiting, and this call adds {new}; try again in \
                      {after} s"
                 );
                 Self::too_many("queue_full", message, after)
@@ -410,8 +412,8 @@ impl From<Error> for ApiError {
                 Self { param: Some("after".to_owned()), ..error }
             }
             Error::Corrupt(ref what) => {
-                tracing::error!(%what, "the store holds something unreadable");
-                let message = "the store holds something that this version cannot read";
+                tracing::error!(%what, "the store contains unreadable data");
+                let message = "the store contains data that this version cannot read";
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "server_error",

@@ -85,7 +85,7 @@ pub(crate) async fn events(
 fn next_after(param: &str, text: &str) -> Result<u64, ApiError> {
     let number = text.parse::<u64>().ok().filter(|number| *number <= MAX_SEQ);
     number.map(|number| number + 1).ok_or_else(|| {
-        let message = format!("the event to go on after must be its number; it is {text:?}");
+        let message = format!("the event to resume after must be a number; it is {text:?}");
         ApiError::invalid_param(param, message)
     })
 }

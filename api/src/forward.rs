@@ -64,7 +64,7 @@ const MESSAGES: &str = "/v1/messages";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
     /// The pattern is not a header name.
-    #[error("{0:?} is no name of a header; write one such as \"traceparent\", or \"anthropic-*\"")]
+    #[error("{0:?} is not a header name; write one such as \"traceparent\", or \"anthropic-*\"")]
     Name(String),
     /// The header is never forwarded.
     #[error(

@@ -67,17 +67,18 @@ pub fn describe_metrics() {
     describe_histogram!(
         "causeway_http_request_seconds",
         Unit::Seconds,
-        "Time until a request was answered; of a stream, until it began."
+        "Time to the answer of a request, or to the first byte of a stream."
     );
     describe_gauge!(
         "causeway_jobs",
-        "Jobs in the store by lane and state; those that are ready also by class. held: behind an earlier job of \
-         their session; scheduled: until a time; dead: the latest failed ones. Every API process reports the same."
+        "Jobs in the store by lane and state, ready ones also by class. held: blocked by an \
+         earlier job of their session; scheduled: waiting for a time; dead: the latest failed \
+         ones. Every API process reports the same."
     );
     describe_gauge!(
         "causeway_oldest_wait_seconds",
         Unit::Seconds,
-        "How long the oldest job of a lane has waited that a worker could take now. Every API process reports the \
-         same."
+        "Age of the oldest job of a lane that a worker could claim now. Every API process reports \
+         the same."
     );
 }

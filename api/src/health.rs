@@ -66,7 +66,7 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
         return ApiError::unavailable().into_response();
     }
     if !(state.is_alive)() {
-        let message = "the worker in this process does not turn; it should be restarted";
+        let message = "the worker in this process is stuck; restart the process";
         return ApiError::invalid("worker_stuck", message)
             .with_status(StatusCode::SERVICE_UNAVAILABLE)
             .into_response();

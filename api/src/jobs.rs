@@ -61,7 +61,7 @@ pub(crate) fn job_id(text: &str) -> Result<JobId, ApiError> {
 
 pub(crate) fn no_such_job(id: &str) -> ApiError {
     let id: String = id.chars().take(100).collect();
-    let message = format!("you have no job {id:?}; it never was, or its retention is over");
+    let message = format!("you have no job {id:?}; it never existed, or its retention is over");
     ApiError::not_found("job_not_found", message)
 }
 

@@ -87,9 +87,8 @@ fn moment(text: &str) -> Result<Millis, ApiError> {
     let ms = text.parse::<Timestamp>().ok().and_then(|at| u64::try_from(at.as_millisecond()).ok());
     ms.map(Millis).ok_or_else(|| {
         let shown: String = text.chars().take(100).collect();
-        let message = format!(
-            "since must be a moment as in RFC 3339, e.g. 2026-01-31T12:00:00Z; it is {shown:?}"
-        );
+        let message =
+            format!("since must be an RFC 3339 time, e.g. 2026-01-31T12:00:00Z; it is {shown:?}");
         ApiError::invalid_param("since", message)
     })
 }
@@ -104,7 +103,7 @@ pub(crate) async fn retry(
 ) -> Result<Response, ApiError> {
     let (tenant, wanted) = query(asked)?.read(&caller)?;
     if !wanted.status.is_some_and(Status::is_retryable) {
-        let message = "status must say which jobs to put back: failed, cancelled or expired";
+        let message = "status must name the jobs to retry: failed, cancelled or expired";
         return Err(ApiError::invalid_param("status", message));
     }
     let page = state.queue.list(&tenant, &wanted).await?;

@@ -29,12 +29,12 @@ impl Outage {
     pub(crate) fn watch(&self, response: &Response) {
         if let Some(Refusal(why)) = response.extensions().get() {
             if self.begins() {
-                tracing::warn!("the store is not available: {why}");
+                tracing::warn!(cause = why, "the store is not available");
             }
         } else if response.status().is_success()
             && let Some(refused) = self.ends()
         {
-            tracing::info!(refused, "the store is back");
+            tracing::info!(refused, "the store is available again");
         }
     }
 

@@ -124,8 +124,8 @@ Anthropic take the address alone. Or try:</p>
 <pre>{command}</pre>
 <ul>
 <li><a href="docs">Reference of all routes</a>, <a href="openapi.json">as OpenAPI</a></li>
-<li><a href="v1/queue">What waits and runs</a>, <a href="v1/jobs">the jobs</a></li>
-<li><a href="healthz">Is it up</a>, <a href="readyz">is it ready</a>, <a href="metrics">metrics</a></li>
+<li><a href="v1/queue">Waiting and running jobs</a>, <a href="v1/jobs">the jobs</a></li>
+<li><a href="healthz">Liveness</a>, <a href="readyz">readiness</a>, <a href="metrics">metrics</a></li>
 </ul>
 </html>
 "#

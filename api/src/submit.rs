@@ -277,7 +277,7 @@ fn mark_replay(headers: &mut HeaderMap, accepted: &[Accepted]) {
 }
 
 pub(crate) fn expired(id: &JobId) -> ApiError {
-    ApiError::gone(format!("job {id} was accepted before, and its result has expired"))
+    ApiError::gone(format!("job {id} was accepted earlier, and its result has expired"))
 }
 
 pub(crate) fn idempotency(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, ApiError> {
@@ -316,7 +316,7 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
         return Err(ApiError::invalid_param("url", message));
     }
     if !request.body.as_str().starts_with('{') {
-        let message = "body must be a JSON object: what is to be sent to the model";
+        let message = "body must be a JSON object: the request for the model";
         return Err(ApiError::invalid_param("body", message));
     }
     let peek: Peek =

@@ -83,13 +83,13 @@ fn check(allowed: &Allowed, text: &str) -> Result<(), String> {
     };
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!(
-            "{form}, without a name or password: the receiver knows Causeway by the signature"
+            "{form}, without a user name or password: the receiver recognises Causeway by the signature"
         ));
     }
     if allowed.permits_spelling(host) {
         return Ok(());
     }
     Err(format!(
-        "{host} is no public address; webhooks.allow in the configuration can allow others"
+        "{host} is not a public address; webhooks.allow in the configuration can allow others"
     ))
 }

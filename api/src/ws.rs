@@ -167,13 +167,13 @@ where
 }
 
 fn stopped() -> CloseFrame {
-    close(close_code::RESTART, "this process stops: connect again, and follow with `after`")
+    close(close_code::RESTART, "this process is stopping: connect again, and resume with `after`")
 }
 
 fn let_go() -> CloseFrame {
     close(
         close_code::POLICY,
-        "the key of this connection is not valid any more: connect with another",
+        "the key of this connection is no longer valid: connect with another one",
     )
 }
 

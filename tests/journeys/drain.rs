@@ -135,7 +135,7 @@ async fn an_api_that_is_stopped_waits_no_longer_than_its_drain() {
     let id = reply.headers["x-causeway-job-id"].to_str().expect("an id").to_owned();
     let error = reply.error(503);
     assert_eq!(error["code"], "draining");
-    assert!(error["message"].as_str().expect("a text").contains("goes on, poll"), "{error}");
+    assert!(error["message"].as_str().expect("a text").contains("continues, poll"), "{error}");
     let next = Causeway::api(&redis.url(), &[]).await;
     call.answer("too late");
     assert_eq!(next.client().await.end_of(&id).await["status"], "succeeded");

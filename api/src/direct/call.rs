@@ -121,7 +121,7 @@ pub(crate) async fn check_rate(
     }
     let after = throttle.retry_after.as_secs().max(1);
     let message =
-        format!("{} calls a minute are your limit; try again in {after} s", requests.limit);
+        format!("your limit is {} calls a minute; try again in {after} s", requests.limit);
     Err(ApiError::too_many("rate_limit_exceeded", message, after))
 }
 
@@ -141,8 +141,10 @@ fn answered(answer: DirectAnswer, slot: Charge) -> Response {
 
 fn too_many(bound: Bound) -> ApiError {
     let limit = match bound {
-        Bound::All => format!("this process makes {MAX_CALLS} calls of this kind at once"),
-        Bound::Tenant => format!("a tenant makes {} calls of this kind at once", MAX_CALLS / 2),
+        Bound::All => format!("this process makes at most {MAX_CALLS} calls of this kind at once"),
+        Bound::Tenant => {
+            format!("a tenant makes at most {} calls of this kind at once", MAX_CALLS / 2)
+        }
     };
     ApiError::too_many("too_many_direct_calls", format!("{limit}; try again in 1 s"), 1)
 }

@@ -38,7 +38,7 @@ impl Held {
                 self.release();
                 finished(&job, self.dialect)
             }
-            Ok(None) => Err(ApiError::gone(format!("job {id} is gone"))),
+            Ok(None) => Err(ApiError::gone(format!("job {id} no longer exists"))),
             Ok(Some(_)) if state.stopping().is_cancelled() => {
                 self.retry.keep(&state, &id).await;
                 Err(self.stopped())
@@ -53,7 +53,8 @@ impl Held {
     async fn place(&mut self) -> Result<Response, ApiError> {
         self.release();
         let job = self.job().await.map_err(|error| self.out_of_reach(error))?;
-        let job = job.ok_or_else(|| ApiError::gone(format!("job {} is gone", self.id())))?;
+        let job =
+            job.ok_or_else(|| ApiError::gone(format!("job {} no longer exists", self.id())))?;
         Ok(match self.dialect {
             // A new response is always shown as queued, also if a worker has already started it.
             Dialect::Responses if !matches!(self.ear, Ear::Late(_)) => {
@@ -79,7 +80,7 @@ impl Held {
         self.begin();
         let cause = cause::of(job);
         let then = if self.stays {
-            format!("it goes on, poll /v1/jobs/{}", job.id)
+            format!("it continues, poll /v1/jobs/{}", job.id)
         } else {
             "it is cancelled; raise `api.hold`, or send `Prefer: respond-async` to get a job to poll"
                 .to_owned()

@@ -137,7 +137,7 @@ impl Held {
         // An attached job may have further callers, which this process does not know.
         self.release();
         let found = self.job().await.map_err(|error| ApiError::from(error).about(&self.id))?;
-        let message = format!("job {} was accepted before; its result is gone", self.id);
+        let message = format!("job {} was accepted earlier, and its result has expired", self.id);
         let found = found.ok_or_else(|| ApiError::gone(message).about(&self.id))?;
         self.ear = Ear::Late(Box::new(found));
         Ok(())

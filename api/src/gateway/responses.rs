@@ -91,7 +91,10 @@ impl Adapted {
     pub(super) async fn attach(self, state: &AppState, id: &JobId) {
         let Some(input) = self.input else { return };
         if let Err(error) = state.queue.backend().attach(id, input).await {
-            tracing::warn!(job.id = %id, %error, "cannot keep the input of a response: it cannot be continued");
+            tracing::warn!(
+                job.id = %id, %error,
+                "cannot store the input of a response; no request can continue it"
+            );
         }
     }
 }
@@ -160,8 +163,7 @@ async fn earlier(
             Ok((Some(earlier), Some(turn)))
         }
         (Some(_), Some(_)) => {
-            let message = "send either previous_response_id or conversation, as each names what \
-                           stands before";
+            let message = "send either previous_response_id or conversation, not both";
             Err(ApiError::invalid_param("conversation", message))
         }
     }
@@ -174,8 +176,8 @@ fn check_size(state: &AppState, body: &Bytes) -> Result<(), ApiError> {
         return Ok(());
     }
     let message = format!(
-        "the request and the conversation before it have {} bytes, and {most} are the limit \
-         (`api.max_body_bytes`); begin a new conversation",
+        "the request and the conversation before it have {} bytes, and the limit is {most} \
+         (`api.max_body_bytes`); start a new conversation",
         body.len()
     );
     Err(ApiError::invalid("body_too_large", message).with_status(StatusCode::PAYLOAD_TOO_LARGE))
@@ -186,7 +188,7 @@ async fn find(state: &AppState, tenant: &TenantId, id: &str) -> Result<Job, ApiE
     let unknown = || {
         let id: String = id.chars().take(100).collect();
         let message =
-            format!("you have no response {id:?}; it never was, or its retention is over");
+            format!("you have no response {id:?}; it never existed, or its retention is over");
         ApiError::not_found("response_not_found", message)
     };
     let key: Option<JobId> =
@@ -265,7 +267,10 @@ pub(crate) async fn delete(
         return Err(ApiError::invalid("not_ended", message));
     }
     if let Err(error) = conversation::take_out(&state, &caller.tenant, &job).await {
-        tracing::debug!(job.id = %job.id, ?error, "the conversation of a deleted response stays locked for a while");
+        tracing::debug!(
+            job.id = %job.id, ?error,
+            "cannot remove the turn of a deleted response; its conversation stays locked for a while"
+        );
     }
     Ok(Json(DeletedResponse { deleted: true, id, object: "response" }))
 }
@@ -280,6 +285,6 @@ pub(crate) async fn cancel(
     state.queue.cancel(&caller.tenant, &job.id).await?;
     let ended = state.queue.wait(&caller.tenant, &job.id, CANCEL_WAIT);
     let job = state.unless_stopped(ended, &caller.tenant, &job.id).await?;
-    let gone = || ApiError::gone(format!("response {id} is gone"));
+    let gone = || ApiError::gone(format!("response {id} no longer exists"));
     Ok(respond_with(&job.ok_or_else(gone)?))
 }

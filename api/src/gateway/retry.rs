@@ -127,7 +127,7 @@ impl Retry {
         let Self::Counted(counted) = self else { return };
         let kept = state.queue.backend().put_orphan(&counted.call, job, RESTART);
         if !matches!(timeout(KEEP, kept).await, Ok(Ok(()))) {
-            tracing::info!(job.id = %job, "cannot keep a job for its caller's retry");
+            tracing::info!(job.id = %job, "cannot store an orphan for the retry of its call");
         }
     }
 
@@ -149,7 +149,7 @@ impl Retry {
         if stays || !is_over {
             return Ok(());
         }
-        tracing::debug!(job.id = %job, "the client left; its job is cancelled");
+        tracing::debug!(job.id = %job, "the client left for good; its job is cancelled");
         state.queue.cancel(tenant, job).await.map(drop)
     }
 }

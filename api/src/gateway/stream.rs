@@ -68,7 +68,7 @@ pub(super) async fn respond(mut held: Held) -> Result<Response, ApiError> {
             EventKind::Failed | EventKind::Cancelled | EventKind::Expired => {
                 held.release();
                 let job = held.job().await?;
-                let job = job.ok_or_else(|| ApiError::gone("the job is gone"))?;
+                let job = job.ok_or_else(|| ApiError::gone("the job no longer exists"))?;
                 return finished(&job, held.dialect);
             }
         };
@@ -151,7 +151,7 @@ impl Stream {
                         return Some(blocks);
                     }
                 }
-                Ok(None) => return Some(self.fail(ApiError::gone("the job is gone"))),
+                Ok(None) => return Some(self.fail(ApiError::gone("the job no longer exists"))),
                 Err(error) => {
                     tracing::debug!(job.id = %self.held.id(), %error, "a reader waits for the store");
                     sleep(LOOK_AGAIN).await;
@@ -170,7 +170,7 @@ impl Stream {
                     let error = self.held.waited_too_long(&job);
                     self.fail(error)
                 }
-                Ok(None) => self.fail(ApiError::gone("the job is gone")),
+                Ok(None) => self.fail(ApiError::gone("the job no longer exists")),
                 Err(error) => self.fail(error.into()),
             });
         }
@@ -222,8 +222,7 @@ impl Stream {
             }
             EventKind::Retrying | EventKind::Reset if !self.has_passed => String::new(),
             EventKind::Retrying | EventKind::Reset => {
-                let message =
-                    "the model's answer broke off, and what came of it cannot be taken back";
+                let message = "the model's answer broke off after a part of it was sent";
                 self.fail(ApiError::upstream(false, message))
             }
             EventKind::Succeeded => {

@@ -53,17 +53,17 @@ pub(super) enum Refused {
     #[error("tenant {0} has no key {1:?}; `causeway tenant list` shows the names of its keys")]
     UnknownKey(TenantId, String),
     #[error(
-        "the first tenant must be an administrator (`--admin`) whose key does not expire: from then on \
-         every call needs a key, and nobody else could add more tenants"
+        "the first tenant must be an administrator (`--admin`) whose key does not expire: from \
+         then on every call needs a key, and only an administrator can add tenants"
     )]
     FirstIsNoAdmin,
     #[error(
         "this would leave no administrator with a key that does not expire: add another administrator first"
     )]
     LastAdmin,
-    #[error("the store holds {MAX_TENANTS} tenants, which is the most; revoke one")]
+    #[error("the store holds {MAX_TENANTS} tenants, which is the maximum; revoke one")]
     TooManyTenants,
-    #[error("tenant {0} has {MAX_KEYS} keys, which is the most; revoke one")]
+    #[error("tenant {0} has {MAX_KEYS} keys, which is the maximum; revoke one")]
     TooManyKeys(TenantId),
 }
 

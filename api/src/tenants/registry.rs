@@ -142,12 +142,15 @@ impl Registry {
                 drop(turn);
                 // The change is stored, and a new key is shown only in this answer. An error would lose it.
                 if let Err(error) = self.refresh_at(now).await {
-                    tracing::warn!(%error, "the changed tenants are taken over as soon as the store answers");
+                    tracing::warn!(
+                        %error,
+                        "cannot apply the changed tenants now; they are applied when the store answers"
+                    );
                 }
                 return Ok(changed);
             }
         }
-        let message = "others change the tenants at the same moment; send the request again";
+        let message = "other processes are changing the tenants; send the request again";
         Err(ApiError::invalid("concurrent_change", message))
     }
 
@@ -162,9 +165,8 @@ impl Registry {
     /// Refuses to change a tenant of the configuration.
     pub(super) fn check_is_not_configured(&self, id: &TenantId) -> Result<(), ApiError> {
         if self.known().names(id) {
-            let message = format!(
-                "tenant {id} is in the configuration file, which decides alone about it: change it there"
-            );
+            let message =
+                format!("tenant {id} is defined in the configuration file; change it there");
             return Err(ApiError::invalid("tenant_configured", message));
         }
         Ok(())
@@ -189,8 +191,8 @@ impl Registry {
         if found.version == 0 {
             known.unreadable = None;
             tracing::warn!(
-                "the store has lost its tenants: those that were known stay in force until this process \
-                 restarts, and the next change writes them back"
+                "the store has lost its tenants; the known ones stay in force until this process \
+                 restarts, and the next change stores them again"
             );
             return Ok(false);
         }
@@ -199,7 +201,7 @@ impl Registry {
             Err(why) => {
                 tracing::error!(
                     why,
-                    "cannot read the tenants in the store: those known stay in force"
+                    "cannot read the tenants in the store; the known ones stay in force"
                 );
                 known.unreadable = Some(why);
             }

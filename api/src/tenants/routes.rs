@@ -255,7 +255,7 @@ fn now() -> Millis {
 
 fn made() -> Result<Key, ApiError> {
     new_key().map_err(|error| {
-        tracing::error!(%error, "cannot make a key");
+        tracing::error!(%error, "cannot generate a key");
         ApiError::unavailable()
     })
 }

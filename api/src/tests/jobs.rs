@@ -127,7 +127,7 @@ async fn a_full_queue_says_when_to_come_back() {
     let answer = api.post("/v1/jobs", &many(2)).await;
     let message = answer.refused(429, "queue_full");
     assert!(message.contains("2 jobs waiting in a lane: 1 wait, "), "{message}");
-    assert!(message.contains("brings 2 more"), "{message}");
+    assert!(message.contains("adds 2"), "{message}");
     let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=120).contains(&seconds), "{seconds}");
     assert_eq!(api.unfinished().await, 1, "a part was accepted");
@@ -145,7 +145,7 @@ async fn what_can_never_fit_is_not_to_be_tried_again() {
         for answer in [api.post("/v1/jobs", &many(3)).await, keyed(3).await] {
             let message = answer.refused(400, "too_many_jobs");
             assert!(message.starts_with(whose) && message.contains(" 2 "), "{message}");
-            assert!(message.contains("brings 3 new ones"), "{message}");
+            assert!(message.contains("adds 3"), "{message}");
             assert_eq!(answer.header("retry-after"), None);
         }
         assert_eq!(api.unfinished().await, 0, "a part was accepted");

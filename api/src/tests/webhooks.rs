@@ -39,12 +39,12 @@ async fn a_url_that_nothing_may_be_sent_to_is_refused() {
         ("example.com/hook", "https://host/path"),
         ("ftp://example.com/", "http or https"),
         ("mailto:a@example.com", "http or https"),
-        ("https://user:word@example.com/", "without a name or password"),
-        ("http://127.0.0.1:9/", "127.0.0.1 is no public address; webhooks.allow"),
-        ("http://0x7f000001/", "127.0.0.1 is no public address"),
-        ("http://[::1]/", "no public address"),
-        ("http://169.254.169.254/latest", "no public address"),
-        ("http://localhost/", "no public address"),
+        ("https://user:word@example.com/", "without a user name or password"),
+        ("http://127.0.0.1:9/", "127.0.0.1 is not a public address; webhooks.allow"),
+        ("http://0x7f000001/", "127.0.0.1 is not a public address"),
+        ("http://[::1]/", "not a public address"),
+        ("http://169.254.169.254/latest", "not a public address"),
+        ("http://localhost/", "not a public address"),
         (&format!("https://example.com/{}", "x".repeat(3000)), "2048 bytes"),
     ] {
         let answer = api.post("/v1/jobs", &with_webhook(url)).await;

@@ -198,7 +198,7 @@ async fn a_revoked_key_closes_its_connection() {
         api.state.tenants.replace(tenants);
         let frame = client.closed().await.unwrap();
         assert_eq!(frame.code, 1008);
-        assert!(frame.reason.contains("not valid any more"), "{}", frame.reason);
+        assert!(frame.reason.contains("no longer valid"), "{}", frame.reason);
         assert_eq!(api.unfinished().await, 2);
     }
 }

@@ -142,7 +142,7 @@ impl Session {
         if asked.follow {
             self.check_room()?;
         }
-        let wanted = asked.job.ok_or_else(|| missing("what `POST /v1/jobs` takes"))?;
+        let wanted = asked.job.ok_or_else(|| missing("a job as for `POST /v1/jobs`"))?;
         let key = asked.idempotency_key.as_deref().map(idempotency_key).transpose()?;
         let accepted = submit_one(&self.state, &self.caller, wanted.as_str().as_bytes(), key);
         let accepted = accepted.await.map_err(|error| error.within("job"))?;
@@ -191,7 +191,7 @@ impl Session {
                 if reader.is_stopped() {
                     return None;
                 }
-                let gone = ApiError::gone(format!("job {id} is gone"));
+                let gone = ApiError::gone(format!("job {id} no longer exists"));
                 let text = Told::error(&gone).about(written(&id)).text();
                 return Some((News { id, text, is_last: true }, None));
             };

@@ -12,7 +12,7 @@ use causeway_queue::{
 use super::object::{Response, object, skeleton};
 
 /// The message about an attempt that broke off in its middle.
-const BROKEN: &str = "the model's answer broke off and begins anew; what was told of it is void";
+const BROKEN: &str = "the model's answer broke off and starts again; the part sent so far is void";
 
 /// A renderer of the log as SSE blocks.
 #[derive(Debug, Default)]

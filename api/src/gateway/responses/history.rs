@@ -76,7 +76,7 @@ pub(super) async fn earlier(
         return Ok(Earlier::Upstreams(name));
     }
     let mut all = input(state, &job.id).await?.ok_or_else(|| {
-        refused("was made with `\"store\": false`; send the whole conversation as `input`")
+        refused("was created with `\"store\": false`; send the whole conversation as `input`")
     })?;
     all.extend(output(&job));
     Ok(Earlier::Items(all))

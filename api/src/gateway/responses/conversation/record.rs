@@ -78,7 +78,7 @@ enum Found {
 fn unknown(id: &str) -> ApiError {
     let id: String = id.chars().take(100).collect();
     let message = format!(
-        "Conversation with id '{id}' not found. It never was, or it is deleted or expired; create one with \
+        "Conversation with id '{id}' not found. It never existed, was deleted or has expired; create one with \
          POST /v1/conversations"
     );
     ApiError::not_found("conversation_not_found", message)
