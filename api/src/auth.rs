@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_of_a_tenant_opens_the_door() {
+    fn every_key_of_a_tenant_is_valid() {
         let tenants = tenants();
         assert_eq!(call(&tenants, "authorization", "Bearer old").as_deref(), Some("ann"));
         assert_eq!(call(&tenants, "authorization", "bearer new").as_deref(), Some("ann"));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_key_opens_nothing() {
+    fn an_empty_key_is_invalid() {
         let mut empty = tenants().read().clone();
         empty[0].key_sha256 = vec![Sha256::digest(b"").into()];
         let tenants = Tenants::new(empty);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tenants_everybody_is_the_default() {
+    fn without_tenants_all_callers_are_default() {
         let caller = Tenants::open().caller(&HeaderMap::new()).unwrap();
         assert_eq!(caller.tenant, TenantId::default_tenant());
     }

@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn brackets_in_texts_are_no_depth() {
+    fn brackets_in_strings_add_no_depth() {
         assert_eq!(depth(br#"{"a":["[[[",{"\"[[":1}]}"#), 3);
         assert_eq!(depth(b"[[[]]][]"), 3);
         assert_eq!(depth(b"]]]]"), 0);

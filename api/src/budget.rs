@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_holds_half_where_others_need_the_rest() {
+    fn a_tenant_may_hold_half() {
         let budgets = Budgets::new(4 * SMALL);
         let (ann, bob) = (payer("ann", true), payer("bob", true));
         let held = budgets.take(&ann, 2 * SMALL).unwrap();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn large_ones_leave_room_for_small_ones() {
+    fn large_bodies_leave_room_for_small_ones() {
         let budgets = Budgets::new(4 * SMALL);
         let all = payer("default", false);
         let _large = budgets.take(&all, 4 * SMALL).unwrap();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_waits_for_its_bytes() {
+    async fn a_request_waits_for_room() {
         let budgets = Budgets::new(2 * SMALL);
         let all = payer("default", false);
         let held = budgets.take(&all, 2 * SMALL).unwrap();

@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserved_names_are_no_patterns() {
+    fn reserved_names_are_invalid_patterns() {
         for pattern in ["authorization", "Content-Type", "content-*", "X-Api-Key", "proxy-x"] {
             let refused = InvalidPattern::Reserved(pattern.to_owned());
             assert_eq!(check_forwarded(pattern), Err(refused), "{pattern}");

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_begins_once_and_ends_when_nothing_is_refused_any_more() {
+    async fn an_outage_ends_after_a_quiet_time() {
         let outage = Outage::default();
         assert_eq!(outage.ends(), None);
         assert!(outage.begins());

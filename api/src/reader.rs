@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_keeps_numbers_and_joins_surrogates() {
+    fn a_delta_keeps_numbers_and_joins_surrogates() {
         let chunks = concat!(
             r#"[{"choices":[{"delta":{"content":"a\ud83d"}}],"n":12345678901234567890123},"#,
             r#"{"choices":[{"delta":{"content":"\ude00 \ud83d"}}]},"#,

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_simulated_answer_is_known_by_any_id() {
+    fn any_id_reveals_a_simulation() {
         for (chunk, is_simulated) in [
             (json!({ "id": "chatcmpl-simulated-1" }), true),
             (json!({ "type": "message_start", "message": { "id": "msg-simulated-1" } }), true),

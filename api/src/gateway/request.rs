@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_class_is_said_by_header_or_tier() {
+    fn header_or_tier_selects_the_class() {
         let of = |pairs, tier| class(&headers(pairs), tier);
         assert_eq!(of(&[], None), Ok(Class::Standard));
         assert_eq!(of(&[], Some("auto")), Ok(Class::Standard));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_lives_for_an_impatient_client() {
+    fn short_time_outs_shorten_the_keep_alive() {
         let of = |text| alive(&headers(&[(READ_TIMEOUT, text)]));
         assert_eq!(of("600"), ALIVE);
         assert_eq!(of("5"), Duration::from_millis(2500));

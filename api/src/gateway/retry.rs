@@ -188,14 +188,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_may_return_later_than_it_pauses() {
+    fn retries_may_arrive_after_the_pause() {
         assert_eq!(returns(0), Duration::from_millis(1500));
         assert_eq!(returns(2), Duration::from_secs(3));
         assert_eq!(returns(u32::MAX), Duration::from_secs(9));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_times_out_shortly_before_its_time_at_the_earliest() {
+    async fn time_outs_have_a_margin() {
         let of = |pairs: &[(&'static str, &'static str)]| {
             let pairs = pairs.iter().map(|(name, value)| {
                 (HeaderName::from_static(name), HeaderValue::from_static(value))

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_slow_body_gives_way() {
+    async fn only_slow_bodies_are_cancelled() {
         let bodies = Arc::new(Bodies::default());
         let (ann, bob) = (TenantId::new("ann").unwrap(), TenantId::new("bob").unwrap());
         let (fast, slow) = (bodies.begin(ann.clone()), bodies.begin(ann));

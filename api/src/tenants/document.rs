@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_read_as_it_was_written() {
+    fn a_document_survives_writing_and_reading() {
         let document = with(&[stored("ann", true), stored("bob", false)]);
         let text = serde_json::to_string(&document).unwrap();
         assert_eq!(Document::read(&text), Ok(document));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn old_keys_live_on_for_the_time_of_grace() {
+    fn old_keys_expire_after_the_grace_period() {
         let mut document = with(&[stored("ann", true)]);
         let until = Millis(NOW.0 + 1000);
         document.rotate(&id("ann"), key(2, None), until).unwrap();
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_expires_keeps_no_door_open() {
+    fn the_last_admin_key_must_not_expire() {
         let mut document = with(&[stored("ann", true), stored("bob", false)]);
         assert!(document.has_admin());
         document.rotate(&id("ann"), key(2, Some(Millis(NOW.0 + 1))), NOW).unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_and_keys_are_bounded() {
+    fn tenants_and_keys_are_limited() {
         let mut document = Document::default();
         for n in 0..MAX_TENANTS {
             document.add(stored(&format!("t{n}"), false)).unwrap();

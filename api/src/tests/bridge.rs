@@ -50,7 +50,7 @@ async fn a_message_is_answered_with_a_response() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_is_late_is_promised_without_a_response() {
+async fn a_late_answer_has_no_response_member() {
     let api = Api::new();
     let began = tokio::time::Instant::now();
     let answer = say(&api, "ann", "hello").await;
@@ -66,7 +66,7 @@ async fn an_answer_that_is_late_is_promised_without_a_response() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_user_has_a_history_of_their_own() {
+async fn each_user_has_a_separate_history() {
     let api = Api::new();
     talk(&api, "ann", "my cat is Tom", "nice").await;
     talk(&api, "bob", "my dog is Rex", "good").await;
@@ -90,7 +90,7 @@ async fn each_user_has_a_history_of_their_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_user_who_says_too_much_is_told_when_to_go_on() {
+async fn a_busy_user_gets_retry_after() {
     let bridge = BridgeSettings { limit: 2, ..BridgeSettings::default() };
     let api = Api::with(Settings { bridge, ..Settings::default() }, Tenants::open());
     talk(&api, "ann", "one", "1").await;
@@ -125,7 +125,7 @@ async fn names_are_one_line_of_data() {
 }
 
 #[tokio::test]
-async fn a_message_whose_job_is_gone_is_not_promised() {
+async fn a_lost_message_is_not_pending() {
     let api = Api::new();
     let mut saying = Box::pin(say(&api, "ann", "hello"));
     while api.unfinished().await == 0 {

@@ -62,7 +62,7 @@ async fn an_open_server_allows_no_page() {
 }
 
 #[tokio::test]
-async fn the_setting_names_the_pages_that_may_call() {
+async fn the_setting_selects_allowed_origins() {
     for tenants in [Tenants::open, ann_and_bob] {
         assert_eq!(preflight(&api(tenants(), &[PAGE])).await.header(ALLOWED), Some(PAGE));
         assert_eq!(preflight(&api(tenants(), &["*"])).await.header(ALLOWED), Some(PAGE));
@@ -72,7 +72,7 @@ async fn the_setting_names_the_pages_that_may_call() {
 }
 
 #[tokio::test]
-async fn a_foreign_page_changes_nothing_on_an_open_server() {
+async fn foreign_pages_change_nothing_without_tenants() {
     const PAUSE: &str = "/v1/lanes/default/pause";
     let bare = || Request::post(PAUSE).body(Body::empty()).unwrap();
     let closed = api(ann_and_bob(), &[]);
@@ -93,7 +93,7 @@ async fn a_foreign_page_changes_nothing_on_an_open_server() {
 }
 
 #[tokio::test]
-async fn answers_are_kept_by_no_cache_and_framed_by_no_page() {
+async fn answers_are_neither_cached_nor_framed() {
     let api = api(Tenants::open(), &[]);
     for path in ["/v1/queue", "/docs", "/", "/v1/nonsense"] {
         let answer = api.get(path).await;
@@ -106,7 +106,7 @@ async fn answers_are_kept_by_no_cache_and_framed_by_no_page() {
 }
 
 #[tokio::test]
-async fn the_root_says_what_runs() {
+async fn the_root_describes_the_server() {
     let api = api(ann_and_bob(), &[]);
     let about = api.get("/").await;
     assert_eq!(
@@ -126,7 +126,7 @@ async fn the_root_says_what_runs() {
 }
 
 #[tokio::test]
-async fn the_root_is_html_for_clients_that_prefer_it() {
+async fn browsers_get_the_root_as_html() {
     let api = api(Tenants::open(), &[]);
     let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
     for (accept, kind) in [
@@ -146,7 +146,7 @@ async fn the_root_is_html_for_clients_that_prefer_it() {
 }
 
 #[tokio::test]
-async fn the_refusal_of_a_page_names_the_setting() {
+async fn a_refused_page_learns_the_setting() {
     let open = api(Tenants::open(), &["https://other.example"]);
     let answer = open.ask(from_page(post(CHAT, "{}"))).await;
     assert!(answer.refused(403, "foreign_origin").contains("api.cors_origins"));

@@ -73,7 +73,7 @@ async fn a_late_answer_names_the_outage() {
 }
 
 #[tokio::test]
-async fn a_job_that_expires_untried_names_the_outage() {
+async fn an_untried_job_names_the_outage() {
     let api = Api::new();
     let job = json!({ "body": { "messages": [] }, "deadline_ms": 1000 });
     api.post("/v1/jobs", &json!({ "body": { "messages": [] } })).await.ok(202);
@@ -93,7 +93,7 @@ async fn a_job_that_expires_untried_names_the_outage() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_without_a_failure_names_none() {
+async fn a_late_answer_may_have_no_cause() {
     let answer = call(&Api::new()).await;
     let message = answer.refused(504, "wait_too_long");
     assert!(message.contains("within 660 s; it is cancelled"), "{message}");
@@ -133,7 +133,7 @@ async fn a_late_answer_names_the_missing_worker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_late_answer_names_the_time_of_the_upstream() {
+async fn a_late_answer_names_the_upstream_rate() {
     let api = Api::new();
     let fault = Fault::Rate(Duration::from_secs(3600));
     let outcome = Outcome::Faulted {
@@ -150,7 +150,7 @@ async fn a_late_answer_names_the_time_of_the_upstream() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_bridge_names_the_cause_without_a_response() {
+async fn pending_messages_name_the_cause() {
     for (outcome, words) in [(failed(), "its last attempt failed"), (refused(), "is down since")] {
         let api = Api::new();
         let (answer, ()) = tokio::join!(say(&api), work(&api, outcome));

@@ -73,7 +73,7 @@ async fn responses_of_a_conversation_continue_each_other() {
 }
 
 #[tokio::test]
-async fn a_conversation_is_there_from_its_creation_on() {
+async fn a_new_conversation_can_be_read() {
     let api = Api::new();
     let conversation = created(&api, &json!({ "metadata": { "a": "b" } })).await;
     let path = format!("{CONVERSATIONS}/{conversation}");
@@ -90,7 +90,7 @@ async fn a_conversation_is_there_from_its_creation_on() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_is_not_there_is_not_found() {
+async fn an_unknown_conversation_is_not_found() {
     let api = Api::new();
     let deleted = created(&api, &json!({})).await;
     said(&api, &turn("one", &deleted), "1").await;
@@ -117,7 +117,7 @@ async fn a_conversation_that_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_conversation_is_its_tenants_own() {
+async fn a_conversation_belongs_to_its_tenant() {
     let api = Api::with(crate::Settings::default(), ann_and_bob());
     let id = api.ask(signed(post(CONVERSATIONS, "{}"), "key-of-ann")).await.id();
     let request = post(URL, &turn("hi", &id).to_string());
@@ -125,7 +125,7 @@ async fn a_conversation_is_its_tenants_own() {
 }
 
 #[tokio::test]
-async fn a_conversation_can_begin_with_items() {
+async fn a_conversation_can_start_with_items() {
     let api = Api::new();
     let (first, _) = said(&api, &json!({ "input": "x" }), "earlier").await;
     let name = first.replacen("resp_", "msg_", 1);
@@ -201,7 +201,7 @@ async fn name_lost_turn(api: &Api, conversation: &str, lost: &JobId) {
 }
 
 #[tokio::test]
-async fn a_turn_that_never_came_locks_for_a_while() {
+async fn a_lost_turn_locks_for_a_while() {
     let api = Api::new();
     let conversation = created(&api, &json!({})).await;
     let shard: Shard = api.queue.shards().remove(0);
@@ -214,7 +214,7 @@ async fn a_turn_that_never_came_locks_for_a_while() {
 }
 
 #[tokio::test]
-async fn a_repeated_turn_finds_its_response() {
+async fn a_turn_with_equal_key_attaches() {
     let api = Api::new();
     let conversation = created(&api, &json!({})).await;
     let mut request = turn("one", &conversation);
@@ -233,7 +233,7 @@ async fn a_repeated_turn_finds_its_response() {
 }
 
 #[tokio::test]
-async fn an_sdk_that_retries_a_turn_finds_its_response() {
+async fn a_retried_turn_attaches_to_its_response() {
     let api = Api::new();
     let conversation = created(&api, &json!({})).await;
     let attempt = |retries: u32| {
@@ -256,7 +256,7 @@ async fn an_sdk_that_retries_a_turn_finds_its_response() {
 }
 
 #[tokio::test]
-async fn a_request_names_one_thing_before_it() {
+async fn a_request_continues_only_one_thing() {
     let api = Api::new();
     for conversation in ["conv_1", "conv_causeway_1"] {
         let request = json!({ "input": "hi", "conversation": conversation, "previous_response_id": "resp_1" });

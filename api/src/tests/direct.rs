@@ -55,7 +55,7 @@ fn refused(status_code: u16, body: &Value) -> DirectResult {
 }
 
 #[tokio::test]
-async fn a_form_and_its_answer_pass_as_they_are() {
+async fn forms_and_answers_pass_unchanged() {
     let (api, calls) = api(|| Ok(good(&[b"\x00\xff", b"\x01"])));
     let form = "--b\r\ncontent-disposition: form-data; name=\"file\"\r\n\r\n\u{1}\r\n--b\r\n\
                 content-disposition: form-data; name=\"model\"\r\n\r\nm\r\n--b--\r\n";
@@ -78,7 +78,7 @@ async fn a_form_and_its_answer_pass_as_they_are() {
 }
 
 #[tokio::test]
-async fn an_error_that_sdks_can_read_stays_as_it_is() {
+async fn readable_errors_pass_unchanged() {
     let said = json!({ "error": { "message": "m", "code": "c", "more": 1 } });
     let body = said.clone();
     let (api, _) = api(move || refused(422, &body));
@@ -87,7 +87,7 @@ async fn an_error_that_sdks_can_read_stays_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_missing_endpoint_is_not_found_in_the_shape_of_the_door() {
+async fn a_missing_endpoint_is_not_found() {
     let (api, _) = api(|| refused(404, &json!({ "detail": "Not Found" })));
     let answer = api.post(URL, &json!({ "input": "x" })).await;
     assert!(answer.refused(404, "unsupported_by_upstream").contains("404: Not Found"));
@@ -97,19 +97,19 @@ async fn a_missing_endpoint_is_not_found_in_the_shape_of_the_door() {
 }
 
 #[tokio::test]
-async fn a_refused_key_of_ours_is_no_fault_of_the_caller() {
+async fn a_refused_upstream_key_is_a_502() {
     let (api, _) = api(|| refused(401, &json!({ "error": { "message": "bad key" } })));
     api.post(URL, &json!({ "input": "x" })).await.refused(502, "upstream_error");
 }
 
 #[tokio::test]
-async fn without_an_upstream_the_answer_names_the_setting() {
+async fn without_an_upstream_the_setting_is_named() {
     let answer = Api::new().post(URL, &json!({ "input": "x" })).await;
     assert!(answer.refused(404, "unsupported_by_upstream").contains("--upstream"));
 }
 
 #[tokio::test]
-async fn a_call_keeps_its_slot_until_its_last_byte() {
+async fn a_call_keeps_its_slot_throughout() {
     let (api, _) = api(|| Ok(good(&[b"x"])));
     let request = || post(URL, &json!({ "input": "x" }).to_string());
     let mut held = Vec::new();
@@ -124,7 +124,7 @@ async fn a_call_keeps_its_slot_until_its_last_byte() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_still_read_holds_no_slot() {
+async fn an_incomplete_body_occupies_no_slot() {
     let (api, _) = api(|| Ok(good(&[b"x"])));
     let mut reading = Vec::new();
     for _ in 0..MAX_CALLS {

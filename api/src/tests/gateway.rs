@@ -65,7 +65,7 @@ where
 }
 
 #[tokio::test]
-async fn an_answer_is_the_upstreams_and_the_body_was_the_clients() {
+async fn body_and_answer_pass_unchanged() {
     let api = Api::new();
     let request = post(CHAT, &chat(false).to_string());
     let request = with(request, &[("x-causeway-class", "batch")]);
@@ -84,7 +84,7 @@ async fn an_answer_is_the_upstreams_and_the_body_was_the_clients() {
 }
 
 #[tokio::test]
-async fn embeddings_come_whole_whatever_the_request_says() {
+async fn embeddings_are_never_streamed() {
     let api = Api::new();
     let body = json!({ "model": "m", "input": "x", "stream": true }).to_string();
     let (status, headers, _) = served(&api, post("/v1/embeddings", &body), async |lease| {
@@ -99,7 +99,7 @@ async fn embeddings_come_whole_whatever_the_request_says() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_the_upstream_comes_back_as_it_was() {
+async fn an_upstream_refusal_passes_unchanged() {
     for stream in [false, true] {
         let api = Api::new();
         let request = post(CHAT, &chat(stream).to_string());
@@ -117,7 +117,7 @@ async fn a_refusal_of_the_upstream_comes_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_stream_passes_chunks_on_and_ends_with_done() {
+async fn a_stream_ends_with_done() {
     let api = Api::new();
     let (status, headers, body) =
         served(&api, post(CHAT, &chat(true).to_string()), async |lease| {
@@ -131,7 +131,7 @@ async fn a_stream_passes_chunks_on_and_ends_with_done() {
 }
 
 #[tokio::test]
-async fn a_stream_that_fails_in_its_middle_says_so() {
+async fn a_broken_stream_ends_with_an_error() {
     let api = Api::new();
     let (_, _, body) = served(&api, post(CHAT, &chat(true).to_string()), async |lease| {
         say(&api, &lease, EventKind::Delta, json!([{ "n": 1 }])).await;
@@ -147,7 +147,7 @@ async fn a_stream_that_fails_in_its_middle_says_so() {
 }
 
 #[tokio::test]
-async fn what_was_said_is_not_said_again_by_another_attempt() {
+async fn no_second_attempt_repeats_a_stream() {
     let api = Api::new();
     let (_, _, body) = served(&api, post(CHAT, &chat(true).to_string()), async |lease| {
         say(&api, &lease, EventKind::Delta, json!([{ "n": 1 }])).await;
@@ -181,7 +181,7 @@ async fn messages_are_streamed_as_named_events() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_cancels_its_job_unless_it_is_stored() {
+async fn leaving_cancels_unless_the_job_is_stored() {
     for (store, left) in [(false, 0), (true, 1)] {
         let api = Api::new();
         let mut body = chat(false);
@@ -200,7 +200,7 @@ async fn a_client_that_leaves_cancels_its_job_unless_it_is_stored() {
 }
 
 #[tokio::test]
-async fn a_stream_of_which_something_was_said_does_not_wait_for_another_attempt() {
+async fn a_partial_stream_ends_at_once() {
     let api = Api::new();
     let (_, _, body) = served(&api, post(CHAT, &chat(true).to_string()), async |lease| {
         say(&api, &lease, EventKind::Delta, json!([{ "n": 1 }])).await;
@@ -212,7 +212,7 @@ async fn a_stream_of_which_something_was_said_does_not_wait_for_another_attempt(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_held_until_its_client_leaves() {
+async fn a_call_is_pending_until_its_client_leaves() {
     let api = Api::new();
     let impatient = [("x-stainless-read-timeout", "5"), ("x-stainless-retry-count", "0")];
     let request = with(post(CHAT, &chat(false).to_string()), &impatient);
@@ -225,7 +225,7 @@ async fn a_call_is_held_until_its_client_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_held_within_a_bound() {
+async fn the_hold_time_is_limited() {
     let api = Api::new();
     let request = with(post(CHAT, &chat(false).to_string()), &[("x-stainless-retry-count", "0")]);
     let began = tokio::time::Instant::now();
@@ -239,7 +239,7 @@ async fn a_call_is_held_within_a_bound() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_lives_for_an_impatient_client() {
+async fn short_time_outs_shorten_the_keep_alive() {
     let api = Api::new();
     let request = with(post(CHAT, &chat(true).to_string()), &[("x-stainless-read-timeout", "2")]);
     let (_, _, body) = served(&api, request, async |lease| {
@@ -252,7 +252,7 @@ async fn a_stream_lives_for_an_impatient_client() {
 }
 
 #[tokio::test]
-async fn who_prefers_it_hears_at_once_where_the_job_is() {
+async fn respond_async_returns_the_job() {
     let api = Api::new();
     let request = with(post(CHAT, &chat(false).to_string()), &[("prefer", "respond-async")]);
     let answer = api.ask(request).await;
@@ -261,7 +261,7 @@ async fn who_prefers_it_hears_at_once_where_the_job_is() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_none_is_refused_in_the_shape_of_its_door() {
+async fn a_wrong_call_gets_its_sdks_envelope() {
     let api = Api::new();
     api.post(CHAT, &json!([])).await.refused(400, "invalid_value");
     let answer = api.post("/v1/messages", &json!("x")).await;

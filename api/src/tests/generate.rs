@@ -40,7 +40,7 @@ async fn a_prompt_is_answered_with_a_text() {
 }
 
 #[tokio::test]
-async fn other_names_of_the_same_are_understood() {
+async fn alternative_member_names_are_understood() {
     let api = Api::new();
     let request = json!({ "prompt": "hi", "model": "m", "max_length": 9, "stop_sequence": ["x"] });
     let (_, _, sent) = generated(&api, &request, &json!("Hello")).await;

@@ -28,7 +28,7 @@ async fn ids(api: &Api, path: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_list_is_filtered_by_model_code_and_time() {
+async fn lists_filter_by_model_code_and_time() {
     let api = Api::new();
     let job = |model: &str| json!({ "body": { "model": model }, "max_attempts": 1 });
     let first = api.post("/v1/jobs", &job("m")).await.id();
@@ -50,7 +50,7 @@ async fn a_list_is_filtered_by_model_code_and_time() {
 }
 
 #[tokio::test]
-async fn a_page_without_matches_says_where_to_go_on() {
+async fn an_empty_page_has_a_cursor() {
     let api = Api::new();
     let job = json!({ "body": {} });
     let jobs: Vec<&Value> = (0..=MAX_LOOKED_AT).map(|_| &job).collect();
@@ -64,7 +64,7 @@ async fn a_page_without_matches_says_where_to_go_on() {
 }
 
 #[tokio::test]
-async fn an_administrator_sees_and_acts_for_all_tenants() {
+async fn an_administrator_acts_for_all_tenants() {
     let root = Tenant { admin: true, ..tenant("root") };
     let tenants = Tenants::new(vec![tenant("ann"), tenant("bob"), root]);
     let api = Api::with(Settings::default(), tenants);
@@ -92,7 +92,7 @@ async fn an_administrator_sees_and_acts_for_all_tenants() {
 }
 
 #[tokio::test]
-async fn a_request_is_shown_until_its_job_has_succeeded() {
+async fn a_request_is_shown_until_success() {
     let api = Api::new();
     let body = json!({ "model": "m", "input": "a \"b\"" });
     let job =
@@ -111,7 +111,7 @@ async fn a_request_is_shown_until_its_job_has_succeeded() {
 }
 
 #[tokio::test]
-async fn a_failed_attempt_tells_who_is_charged() {
+async fn a_failed_attempt_names_its_owner() {
     let api = Api::new();
     let id = api.post("/v1/jobs", &json!({ "body": {} })).await.id();
     for fault in [Fault::Upstream, Fault::Unclear] {

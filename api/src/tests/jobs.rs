@@ -19,7 +19,7 @@ async fn with_header(api: &Api, body: &str, name: &'static str, value: &str) -> 
 }
 
 #[tokio::test]
-async fn a_submitted_job_is_answered_at_once_with_its_place() {
+async fn a_submission_returns_the_job_at_once() {
     let api = Api::new();
     let body = json!({
         "body": { "model": "m", "messages": [] }, "class": "batch", "session": "s",
@@ -37,7 +37,7 @@ async fn a_submitted_job_is_answered_at_once_with_its_place() {
 }
 
 #[tokio::test]
-async fn the_upstreams_body_comes_back_to_the_byte() {
+async fn a_result_equals_the_upstreams_bytes() {
     let api = Api::new();
     let id = api.ask(post("/v1/jobs", r#"{"body":{"n": 1e400, "b" : 1}}"#)).await.id();
     let lease = api.claim().await;
@@ -49,7 +49,7 @@ async fn the_upstreams_body_comes_back_to_the_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_prefers_to_wait_gets_the_end() {
+async fn prefer_wait_returns_the_end() {
     let api = Api::new();
     let work = async {
         tokio::task::yield_now().await;
@@ -83,7 +83,7 @@ async fn every_answer_about_a_job_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_that_is_over_is_answered_with_the_job_as_it_is() {
+async fn an_expired_wait_returns_the_job() {
     let api = Api::new();
     let began = tokio::time::Instant::now();
     let answer = with_header(&api, JOB, "prefer", "wait=7").await;
@@ -108,7 +108,7 @@ async fn one_key_is_one_job() {
 }
 
 #[tokio::test]
-async fn many_jobs_come_back_in_their_order() {
+async fn a_batch_keeps_its_order() {
     let api = Api::new();
     let jobs: Vec<Value> = (0..5).map(|n| json!({ "body": { "model": n.to_string() } })).collect();
     let answer = api.post("/v1/jobs", &json!({ "jobs": jobs })).await;
@@ -120,7 +120,7 @@ async fn many_jobs_come_back_in_their_order() {
 }
 
 #[tokio::test]
-async fn a_full_queue_says_when_to_come_back() {
+async fn a_full_queue_sends_retry_after() {
     let api = Api::new();
     bound(&api, Some(2), 1000).await;
     api.ask(post("/v1/jobs", JOB)).await.ok(202);
@@ -134,7 +134,7 @@ async fn a_full_queue_says_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn what_can_never_fit_is_not_to_be_tried_again() {
+async fn an_oversized_batch_is_not_retried() {
     for (of_tenant, of_lane, whose) in [(Some(2), 1000, "you may"), (None, 2, "the lane has")] {
         let api = Api::new();
         bound(&api, of_tenant, of_lane).await;
@@ -171,7 +171,7 @@ async fn bound(api: &Api, of_tenant: Option<u64>, of_lane: u64) {
 }
 
 #[tokio::test]
-async fn a_job_is_cancelled_once_and_can_be_retried() {
+async fn a_cancelled_job_can_be_retried() {
     let api = Api::new();
     let id = api.ask(post("/v1/jobs", JOB)).await.id();
     let act = async |what: &str| api.ask(post(&format!("/v1/jobs/{id}/{what}"), "")).await;
@@ -218,7 +218,7 @@ async fn a_list_is_filtered_and_paged() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_put_back_keeps_its_order() {
+async fn a_retried_session_keeps_its_order() {
     let api = Api::new();
     let mut ids = Vec::new();
     for _ in 0..3 {
@@ -238,7 +238,7 @@ async fn a_session_that_is_put_back_keeps_its_order() {
 }
 
 #[tokio::test]
-async fn what_is_put_back_of_too_many_stays_and_the_same_call_goes_on() {
+async fn a_partial_retry_can_be_continued() {
     let api = Api::new();
     let mut ids = Vec::new();
     for _ in 0..2 {

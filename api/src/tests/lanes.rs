@@ -34,7 +34,7 @@ async fn a_lane_is_paused_and_resumed() {
 
 /// serde alone would accept an array as the fields of a struct.
 #[tokio::test]
-async fn a_list_pauses_nothing() {
+async fn an_array_pauses_nothing() {
     let api = Api::new();
     for (body, what) in [("[]", "an array"), (r#"["default"]"#, "an array"), ("null", "null")] {
         let answer = api.ask(post("/v1/lanes/default/pause", body)).await;
@@ -46,7 +46,7 @@ async fn a_list_pauses_nothing() {
 }
 
 #[tokio::test]
-async fn a_tenant_sees_its_bounds_beside_the_lanes_and_what_it_would_wait() {
+async fn a_tenant_sees_limits_and_estimated_wait() {
     let api = Api::new();
     let lane = LaneLimits { requests_per_minute: Some(6000), ..LaneLimits::default() };
     let own = TenantLimits { max_running: Some(1), max_queued: Some(9), ..TenantLimits::default() };
@@ -78,7 +78,7 @@ async fn a_tenant_sees_its_bounds_beside_the_lanes_and_what_it_would_wait() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_is_not_there_cannot_be_paused() {
+async fn an_unknown_tenant_cannot_be_paused() {
     let boss = Tenant { admin: true, ..tenant("boss") };
     let open = Api::new();
     let closed = Api::with(Settings::default(), Tenants::new(vec![tenant("ann"), boss]));
@@ -117,7 +117,7 @@ async fn lanes_are_for_administrators() {
 }
 
 #[tokio::test]
-async fn dead_jobs_are_put_back_by_filter() {
+async fn dead_jobs_are_retried_by_filter() {
     let api = Api::new();
     for class in ["standard", "batch", "batch"] {
         api.post("/v1/jobs", &json!({ "body": {}, "class": class, "max_attempts": 1 })).await.id();

@@ -9,7 +9,7 @@ use super::{Api, post};
 use crate::{Settings, Tenants};
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_waits_holds_no_memory_for_requests() {
+async fn a_pending_call_occupies_no_body_memory() {
     let text = "x".repeat(600);
     for (path, body) in [
         ("/v1/chat/completions", json!({ "messages": [], "user": text })),

@@ -62,7 +62,7 @@ async fn a_model_is_shown_by_its_name() {
 }
 
 #[tokio::test]
-async fn a_process_without_a_list_denies_no_model() {
+async fn without_a_list_no_model_is_refused() {
     let models = vec![model("default", &json!({ "created": 7 }))];
     let settings = Settings { models, serves_any_model: true, ..Settings::default() };
     let api = Api::with(settings, Tenants::open());
@@ -74,7 +74,7 @@ async fn a_process_without_a_list_denies_no_model() {
 }
 
 #[tokio::test]
-async fn what_the_upstream_says_of_a_model_passes_through() {
+async fn upstream_fields_of_a_model_pass() {
     let fields = json!({ "id": "m", "object": "x", "max_model_len": 8192, "created": "soon" });
     let (api, _) = api(&Arc::new(Mutex::new(Some(vec![model("m", &fields)]))));
     let shown = api.get("/v1/models/m").await.ok(200).clone();
@@ -87,7 +87,7 @@ async fn what_the_upstream_says_of_a_model_passes_through() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_upstreams_are_asked_once_a_minute() {
+async fn models_are_fetched_once_a_minute() {
     let listed = Arc::new(Mutex::new(Some(vec![model("real", &json!({}))])));
     let (api, asked) = api(&listed);
     let (first, second) = tokio::join!(ids(&api), ids(&api));
@@ -102,7 +102,7 @@ async fn the_upstreams_are_asked_once_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_upstream_that_is_silent_leaves_the_last_list() {
+async fn a_failed_fetch_keeps_the_list() {
     let listed = Arc::default();
     let (api, asked) = api(&listed);
     assert_eq!(ids(&api).await, ["configured"]);

@@ -34,7 +34,7 @@ fn described() -> Routes {
 }
 
 #[tokio::test]
-async fn every_route_is_described_and_every_description_is_served() {
+async fn document_and_routes_match() {
     let table: Routes = served()
         .into_iter()
         .map(|(path, allowed)| (path.to_owned(), allowed.split(", ").map(str::to_owned).collect()))
@@ -79,7 +79,7 @@ fn refusals_before_a_handler_are_described() {
 }
 
 #[tokio::test]
-async fn every_body_has_an_example_that_is_accepted() {
+async fn every_body_example_is_accepted() {
     let bridge = BridgeSettings { wait: Duration::ZERO, ..BridgeSettings::default() };
     let source = direct::source(|| Ok(direct::good(&[b"{}"])), &direct::Calls::default());
     let settings = Settings { bridge, direct: Some(source), ..Settings::default() };
@@ -104,7 +104,7 @@ async fn every_body_has_an_example_that_is_accepted() {
 }
 
 #[test]
-fn the_examples_of_answers_have_their_members() {
+fn answer_examples_have_all_members() {
     let document = serde_json::to_value(document_of_closed(&Settings::default())).unwrap();
     let schemas = document["components"]["schemas"].as_object().unwrap();
     let examples = schemas.values().filter(|schema| schema["examples"].is_array());
@@ -135,7 +135,7 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn the_document_is_whole_and_names_keys_where_they_are_needed() {
+async fn the_document_is_complete() {
     let open = Api::new().get("/openapi.json").await.ok(200).clone();
     let closed = Api::with(Settings::default(), ann_and_bob());
     let closed = closed.get("/openapi.json").await.ok(200).clone();
@@ -164,7 +164,7 @@ async fn the_document_is_whole_and_names_keys_where_they_are_needed() {
 }
 
 #[tokio::test]
-async fn the_page_needs_nothing_from_elsewhere() {
+async fn the_page_works_offline() {
     let api = Api::new();
     let page = api.send(Request::get("/docs").body(Body::empty()).unwrap()).await;
     let page = axum::body::to_bytes(page.into_body(), usize::MAX).await.unwrap();

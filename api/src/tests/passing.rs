@@ -32,7 +32,7 @@ async fn an_unreadable_estimate_is_no_estimate() {
 }
 
 #[tokio::test]
-async fn fields_of_the_upstream_are_its_to_judge() {
+async fn the_upstream_validates_its_fields() {
     let api = Api::new();
     for field in [r#""service_tier":5"#, r#""service_tier":["flex"]"#, r#""store":"yes""#] {
         let body = format!(r#"{{{field},"messages":[]}}"#);
@@ -41,7 +41,7 @@ async fn fields_of_the_upstream_are_its_to_judge() {
 }
 
 #[tokio::test]
-async fn the_last_of_a_repeated_name_counts() {
+async fn the_last_repeated_name_counts() {
     let api = Api::new();
     let body =
         r#"{"model":"a","max_tokens":1,"store":true,"model":"b","max_tokens":2,"store":true}"#;
@@ -83,7 +83,7 @@ async fn all_lines_of_a_forwarded_header_survive() {
 }
 
 #[tokio::test]
-async fn a_job_names_its_headers() {
+async fn a_job_may_name_headers() {
     let api = Api::new();
     let headers = json!({ "Anthropic-Beta": ["one", "two"], "x-trace": "t", "none": [] });
     let job = json!({ "url": "/v1/messages", "headers": headers, "body": { "model": "m" } });
@@ -96,7 +96,7 @@ async fn a_job_names_its_headers() {
 }
 
 #[tokio::test]
-async fn headers_that_cannot_be_sent_are_refused_by_name() {
+async fn invalid_headers_are_refused_by_name() {
     let api = Api::new();
     let many: serde_json::Map<_, _> = (0..33).map(|n| (format!("x-{n}"), json!("v"))).collect();
     for (headers, param, part) in [

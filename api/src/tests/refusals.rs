@@ -25,7 +25,7 @@ fn assert_plain(message: &str) {
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_fit_are_refused_whole() {
+async fn wrong_bodies_are_refused() {
     let api = Api::new();
     let job = |more: &str| format!(r#"{{"body":{{"messages":[]}}{more}}}"#);
     let long = format!(r#"{{"user_id":"u","message":"{}"}}"#, "x".repeat(40_000));
@@ -98,7 +98,7 @@ async fn bodies_that_do_not_fit_are_refused_whole() {
 }
 
 #[tokio::test]
-async fn a_field_that_does_not_fit_is_named_alone_and_among_many() {
+async fn a_wrong_field_is_named() {
     let api = Api::new();
     for (field, wrong, part) in [
         ("deadline_ms", "-1", "from 1 to 2592000000; it is -1"),
@@ -139,7 +139,7 @@ async fn a_field_that_does_not_fit_is_named_alone_and_among_many() {
 }
 
 #[tokio::test]
-async fn what_is_not_served_names_what_is() {
+async fn an_unknown_route_names_similar_ones() {
     let api = Api::new();
     for (path, part) in [
         ("/v1/nonsense", "no route /v1/nonsense; GET /openapi.json"),
@@ -170,7 +170,7 @@ async fn what_is_not_served_names_what_is() {
 }
 
 #[tokio::test]
-async fn a_body_beyond_the_limit_is_refused_with_the_limit() {
+async fn a_too_long_body_learns_the_limit() {
     let settings = Settings { max_body_bytes: 1000, ..Settings::default() };
     let api = Api::with(settings, crate::Tenants::open());
     let body = json!({ "body": { "text": "x".repeat(2000) } });
@@ -181,7 +181,7 @@ async fn a_body_beyond_the_limit_is_refused_with_the_limit() {
 }
 
 #[tokio::test]
-async fn what_axum_itself_would_refuse_is_refused_in_the_envelope() {
+async fn refusals_of_axum_have_the_envelope() {
     let settings = Settings { max_body_bytes: 1000, ..Settings::default() };
     let api = Api::with(settings, crate::Tenants::open());
     for path in ["/v1/jobs/%FF", "/v1/jobs/%FF/events", "/bridge/sessions/%FF", "/docs/%FF"] {
@@ -208,7 +208,7 @@ async fn counts_may_be_written_as_whole_decimals() {
 }
 
 #[tokio::test]
-async fn queries_and_headers_that_do_not_fit_are_refused() {
+async fn wrong_queries_and_headers_are_refused() {
     let api = Api::new();
     let id = api.post(JOB, &json!({ "body": {} })).await.id();
     for (path, code, part) in [
@@ -240,7 +240,7 @@ async fn queries_and_headers_that_do_not_fit_are_refused() {
 }
 
 #[tokio::test]
-async fn a_foreign_job_looks_like_none() {
+async fn a_foreign_job_is_not_found() {
     let api = Api::with(Settings::default(), ann_and_bob());
     let id = api.ask(signed(post(JOB, r#"{"body":{}}"#), "key-of-ann")).await.id();
     let mut unknown = id.clone();
@@ -263,7 +263,7 @@ async fn a_foreign_job_looks_like_none() {
 }
 
 #[tokio::test]
-async fn a_call_without_a_good_key_is_refused() {
+async fn an_invalid_key_is_refused() {
     let api = Api::with(Settings::default(), ann_and_bob());
     api.post(JOB, &json!({ "body": {} })).await.refused(401, "invalid_api_key");
     let request = signed(post(JOB, r#"{"body":{}}"#), "key-of-cem");
@@ -275,7 +275,7 @@ async fn a_call_without_a_good_key_is_refused() {
 }
 
 #[tokio::test]
-async fn a_compressed_body_is_refused_with_what_is_read() {
+async fn a_compressed_body_is_refused() {
     let api = Api::new();
     let mut request = post(JOB, r#"{"body":{}}"#);
     request.headers_mut().insert("content-encoding", "gzip".parse().unwrap());
@@ -285,7 +285,7 @@ async fn a_compressed_body_is_refused_with_what_is_read() {
 }
 
 #[tokio::test]
-async fn a_body_that_clients_cannot_read_is_refused() {
+async fn an_unreadable_body_is_refused() {
     let api = Api::new();
     let nested = format!(r#"{{"body":{{"a":{}{}}}}}"#, "[".repeat(600), "]".repeat(600));
     let answer = api.ask(post(JOB, &nested)).await;
@@ -310,7 +310,7 @@ async fn a_body_in_tiny_pieces_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bodies_beyond_the_memory_are_refused() {
+async fn bodies_beyond_the_budget_are_refused() {
     let settings =
         Settings { max_body_bytes: 200_000, max_body_memory: 300_000, ..Settings::default() };
     let api = Api::with(settings, crate::Tenants::open());

@@ -51,7 +51,7 @@ fn numbered(kinds: &[&str], from: u64) -> Vec<(String, u64)> {
 }
 
 #[tokio::test]
-async fn in_the_background_it_is_there_at_once_and_grows() {
+async fn a_background_response_grows() {
     let api = Api::new();
     let request = json!({ "model": "m", "input": "hi", "background": true, "metadata": { "a": "b" },
         "temperature": 0.5, "ignore_eos": true });
@@ -79,7 +79,7 @@ async fn in_the_background_it_is_there_at_once_and_grows() {
 }
 
 #[tokio::test]
-async fn whoever_comes_late_hears_all_and_whoever_returns_the_rest() {
+async fn late_readers_get_all_events() {
     let api = Api::new();
     let (id, lease) = begun(&api).await;
     say(&api, &lease, EventKind::Delta, delta("a")).await;
@@ -101,7 +101,7 @@ async fn whoever_comes_late_hears_all_and_whoever_returns_the_rest() {
 }
 
 #[tokio::test]
-async fn what_broke_off_is_an_error_and_behind_it_stands_the_end() {
+async fn a_broken_answer_is_an_error() {
     let api = Api::new();
     let (id, lease) = begun(&api).await;
     say(&api, &lease, EventKind::Delta, delta("a")).await;
@@ -115,7 +115,7 @@ async fn what_broke_off_is_an_error_and_behind_it_stands_the_end() {
 }
 
 #[tokio::test]
-async fn in_the_foreground_it_is_answered_or_streamed() {
+async fn foreground_responses_are_answered_or_streamed() {
     let api = Api::new();
     for stream in [false, true] {
         let request = post(URL, &json!({ "input": "hi", "stream": stream }).to_string());
@@ -129,7 +129,7 @@ async fn in_the_foreground_it_is_answered_or_streamed() {
 }
 
 #[tokio::test]
-async fn a_cancelled_response_says_so_again_and_again() {
+async fn cancelling_a_response_is_idempotent() {
     let api = Api::new();
     let answer = api.post(URL, &json!({ "input": "hi", "background": true })).await;
     let path = format!("{URL}/{}", answer.id());
@@ -153,7 +153,7 @@ async fn a_failed_response_names_its_error() {
 }
 
 #[tokio::test]
-async fn a_response_that_its_upstream_refused_says_why() {
+async fn a_refused_response_names_the_reason() {
     for (status_code, code) in
         [(400, "invalid_prompt"), (404, "server_error"), (429, "rate_limit_exceeded")]
     {
@@ -173,7 +173,7 @@ async fn a_response_that_its_upstream_refused_says_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_the_background_its_stream_is_open_at_once() {
+async fn a_background_stream_opens_at_once() {
     let api = Api::new();
     let began = tokio::time::Instant::now();
     let request = json!({ "input": "hi", "background": true, "stream": true });
@@ -188,7 +188,7 @@ async fn in_the_background_its_stream_is_open_at_once() {
 }
 
 #[tokio::test]
-async fn nobody_sees_anothers_response_nor_what_is_none() {
+async fn foreign_and_unknown_responses_are_not_found() {
     let api = Api::with(crate::Settings::default(), ann_and_bob());
     let request = post(URL, &json!({ "input": "hi", "background": true }).to_string());
     let id = api.ask(signed(request, "key-of-ann")).await.id();
@@ -201,7 +201,7 @@ async fn nobody_sees_anothers_response_nor_what_is_none() {
 }
 
 #[tokio::test]
-async fn a_response_goes_on_from_one_that_its_upstream_knows() {
+async fn a_response_continues_an_upstream_one() {
     let api = Api::new();
     let (id, lease) = begun(&api).await;
     let next = json!({ "input": "on", "background": true, "previous_response_id": id });
@@ -261,7 +261,7 @@ async fn a_response_continues_a_translated_one() {
 }
 
 #[tokio::test]
-async fn an_item_is_found_by_its_id() {
+async fn an_item_reference_is_resolved() {
     let api = Api::new();
     let (first, _) = said(&api, &json!({ "input": "one" }), "1").await;
     let refer = |id: &str| json!({ "input": [{ "type": "item_reference", "id": id }] });
@@ -283,7 +283,7 @@ async fn only_a_stored_response_is_continued() {
 }
 
 #[tokio::test]
-async fn a_conversation_does_not_outgrow_the_limit_of_bodies() {
+async fn a_conversation_has_the_body_limit() {
     let settings = crate::Settings { max_body_bytes: 2000, ..crate::Settings::default() };
     let api = Api::with(settings, crate::Tenants::open());
     let (id, _) = said(&api, &json!({ "input": "x".repeat(1500) }), "1").await;
@@ -292,7 +292,7 @@ async fn a_conversation_does_not_outgrow_the_limit_of_bodies() {
 }
 
 #[tokio::test]
-async fn the_items_of_an_input_are_listed_in_pages() {
+async fn input_items_are_paged() {
     let api = Api::new();
     let input = json!([{ "role": "user", "content": "one" }, { "role": "assistant", "content": "two" },
         { "type": "function_call_output", "call_id": "c", "output": "three" }]);
@@ -333,7 +333,7 @@ async fn a_deleted_response_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_conversation_of_the_upstream_is_its_own() {
+async fn upstream_conversations_pass_unchanged() {
     let api = Api::new();
     let request = json!({ "input": "hi", "conversation": "conv_1", "background": true });
     api.post(URL, &request).await.ok(200);

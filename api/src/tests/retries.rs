@@ -55,7 +55,7 @@ fn job_of(answer: &Response) -> String {
 }
 
 #[tokio::test]
-async fn equal_calls_that_retry_have_a_job_each() {
+async fn equal_retried_calls_share_no_job() {
     let api = Api::new();
     let first: Vec<Call<'_>> = vec![
         start(&api, attempt(&api, 0), 1).await,
@@ -82,7 +82,7 @@ async fn equal_calls_that_retry_have_a_job_each() {
 }
 
 #[tokio::test]
-async fn a_retry_without_an_orphan_is_a_new_job() {
+async fn a_retry_without_orphan_is_new() {
     let api = Api::new();
     let first = start(&api, attempt(&api, 0), 1).await;
     let second = start(&api, attempt(&api, 1), 2).await;
@@ -113,7 +113,7 @@ async fn an_abandoned_job_is_cancelled_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_leaves_too_leaves_an_orphan() {
+async fn an_abandoned_retry_leaves_an_orphan() {
     let api = Api::new();
     for retries in 0..2 {
         assert!(timeout(SECOND, attempt(&api, retries)).await.is_err());
@@ -125,7 +125,7 @@ async fn a_retry_that_leaves_too_leaves_an_orphan() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_never_joins_a_cancelled_job() {
+async fn a_retry_never_attaches_to_cancelled_jobs() {
     let api = Api::new();
     assert!(timeout(SECOND, attempt(&api, 0)).await.is_err());
     settle().await;
@@ -139,7 +139,7 @@ async fn a_retry_never_joins_a_cancelled_job() {
 }
 
 #[tokio::test]
-async fn a_call_with_a_key_goes_on_without_its_client() {
+async fn a_keyed_call_outlives_its_client() {
     let api = Api::new();
     drop(start(&api, keyed(&api), 1).await);
     settle().await;
@@ -152,7 +152,7 @@ async fn a_call_with_a_key_goes_on_without_its_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stored_call_is_an_orphan_for_its_time_only() {
+async fn an_orphan_of_a_stored_call_expires() {
     let api = Api::new();
     let body = json!({ "model": "m", "messages": [], "store": true });
     drop(start(&api, attempt_of(&api, 0, &body), 1).await);
@@ -162,7 +162,7 @@ async fn a_stored_call_is_an_orphan_for_its_time_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_counts_no_attempts_cancels_at_once() {
+async fn uncounted_attempts_cancel_at_once() {
     let api = Api::new();
     let request = post(CHAT, &json!({ "model": "m", "messages": [] }).to_string());
     drop(start(&api, Box::pin(api.send(request)), 1).await);
@@ -171,7 +171,7 @@ async fn a_client_that_counts_no_attempts_cancels_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_has_not_timed_out_cancels_at_once() {
+async fn leaving_before_the_time_out_cancels() {
     for (headers, left) in [
         (&[("x-stainless-read-timeout", "600")][..], 0),
         (&[("x-stainless-timeout", "60")], 0),
@@ -186,7 +186,7 @@ async fn a_client_that_has_not_timed_out_cancels_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_without_retries_cancels_at_once() {
+async fn clients_without_retries_cancel_at_once() {
     const MOST: &str = "x-causeway-max-retries";
     for (retries, headers, left) in
         [(2, &[][..], 0), (0, &[(MOST, "0")], 0), (2, &[(MOST, "5")], 1), (5, &[(MOST, "5")], 0)]

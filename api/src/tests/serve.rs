@@ -122,7 +122,7 @@ async fn needless_slashes_are_served() {
 }
 
 #[tokio::test]
-async fn an_open_server_on_loopback_knows_its_names() {
+async fn a_loopback_server_checks_the_host() {
     let hosts = Some(vec!["causeway.internal".to_owned()]);
     let server = Server::start(Settings { hosts, ..Settings::default() }, Tenants::open()).await;
     let ask = async |host: &str| {
@@ -140,7 +140,7 @@ async fn an_open_server_on_loopback_knows_its_names() {
 }
 
 #[tokio::test]
-async fn what_a_proxy_may_read_otherwise_is_refused() {
+async fn ambiguous_requests_are_refused() {
     let server = Server::open().await;
     for (head, status) in [
         ("host: localhost\r\nhost: other\r\n", "400"),
@@ -157,7 +157,7 @@ async fn what_a_proxy_may_read_otherwise_is_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_large_is_refused_at_its_head() {
+async fn a_declared_long_body_is_refused_early() {
     let server =
         Server::start(Settings { max_body_bytes: 10, ..Settings::default() }, Tenants::open())
             .await;
@@ -181,7 +181,7 @@ async fn an_incomplete_head_ends_its_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_closed_after_75_s() {
+async fn idle_connections_close_after_75_s() {
     let server = Server::open().await;
     let (mut client, start) = (server.client().await, Instant::now());
     client.send(&get("/healthz", "", "")).await;
@@ -190,7 +190,7 @@ async fn an_idle_connection_is_closed_after_75_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_dribbles_is_refused() {
+async fn a_slow_body_is_refused() {
     let server = Server::open().await;
     let whole = post("/v1/jobs", "", &"x".repeat(1000));
     let answer = server.ask(whole.strip_suffix('x').unwrap()).await;
@@ -230,7 +230,7 @@ async fn a_tenant_leaves_connections_to_others() {
 }
 
 #[tokio::test]
-async fn a_body_that_dribbles_gives_way() {
+async fn a_slow_body_yields_its_place() {
     for (most, tenants, key) in [(3, Tenants::open(), ""), (5, ann_and_bob(), "key-of-ann")] {
         let server =
             Server::start(Settings { max_connections: most, ..Settings::default() }, tenants).await;
@@ -284,7 +284,7 @@ async fn a_revoked_key_ends_what_it_opened() {
 }
 
 #[tokio::test]
-async fn a_process_that_drains_hands_its_readers_over() {
+async fn a_draining_process_hands_readers_over() {
     let settings = Settings {
         hands_over: true,
         drain_pause: Duration::from_millis(300),

@@ -79,7 +79,7 @@ async fn a_late_reader_gets_every_event() {
 }
 
 #[tokio::test]
-async fn a_job_without_a_log_tells_its_three_events() {
+async fn a_job_without_log_has_three_events() {
     let api = Api::new();
     let id = api.ask(post("/v1/jobs", r#"{"body":{}}"#)).await.id();
     let work = async {
@@ -95,7 +95,7 @@ async fn a_job_without_a_log_tells_its_three_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_stream_says_that_it_lives() {
+async fn a_silent_stream_sends_keep_alives() {
     let api = Api::new();
     let id = api.ask(post("/v1/jobs", STREAM)).await.id();
     let response = api.send(follow(&id, "")).await;
@@ -113,7 +113,7 @@ async fn a_silent_stream_says_that_it_lives() {
 }
 
 #[tokio::test]
-async fn proxies_neither_hold_nor_change_a_stream() {
+async fn proxies_neither_buffer_nor_change_streams() {
     let api = Api::new();
     let id = api.ask(post("/v1/jobs", STREAM)).await.id();
     let chat = post("/v1/chat/completions", r#"{"stream":true,"messages":[]}"#);
@@ -128,7 +128,7 @@ async fn proxies_neither_hold_nor_change_a_stream() {
 }
 
 #[tokio::test]
-async fn a_browser_that_has_the_end_comes_back_no_more() {
+async fn browsers_stop_after_the_last_event() {
     let api = Api::new();
     let id = api.post("/v1/jobs", &json!({ "body": {} })).await.id();
     let lease = api.claim().await;

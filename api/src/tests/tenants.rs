@@ -38,7 +38,7 @@ async fn opens(api: &Api, key: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_first_tenant_closes_the_door_behind_an_administrator() {
+async fn the_first_tenant_is_an_administrator() {
     let api = Api::new();
     for body in [json!({ "id": "ann" }), json!({ "id": "ann", "admin": true, "expires_in": 60 })] {
         let refused = api.post("/v1/tenants", &body).await;
@@ -112,7 +112,7 @@ async fn the_last_administrator_stays() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_tenant_is_named() {
+async fn wrong_tenant_fields_are_named() {
     let (api, boss) = closed().await;
     for (body, code, part) in [
         (json!({ "id": "a b" }), "invalid_value", "id"),
@@ -142,7 +142,7 @@ async fn what_is_wrong_with_a_tenant_is_named() {
 }
 
 #[tokio::test]
-async fn the_configuration_decides_about_its_own_tenants() {
+async fn configured_tenants_cannot_be_changed() {
     let boss = Tenant { admin: true, ..tenant("boss") };
     let api = Api::with(Settings::default(), Tenants::new(vec![boss]));
     let key = Some("key-of-boss");
@@ -165,7 +165,7 @@ async fn the_configuration_decides_about_its_own_tenants() {
 }
 
 #[tokio::test]
-async fn other_processes_take_changes_over() {
+async fn other_processes_apply_changes() {
     let (api, boss) = closed().await;
     let other = api.beside();
     other.get("/v1/queue").await.ok(200);
@@ -184,7 +184,7 @@ async fn other_processes_take_changes_over() {
 }
 
 #[tokio::test]
-async fn a_store_that_lost_its_tenants_opens_no_door() {
+async fn a_lost_store_does_not_open_the_server() {
     let (api, boss) = closed().await;
     let known = api.queue.backend().directory(0).await.unwrap().unwrap().version;
     let lost = causeway_queue::directory::Directory::default();
@@ -198,7 +198,7 @@ async fn a_store_that_lost_its_tenants_opens_no_door() {
 }
 
 #[tokio::test]
-async fn a_newer_form_is_not_overwritten() {
+async fn a_newer_schema_is_not_overwritten() {
     let (api, boss) = closed().await;
     let known = api.queue.backend().directory(0).await.unwrap().unwrap();
     let text = known.text.replace("\"schema\":1", "\"schema\":2");

@@ -23,7 +23,7 @@ fn with_webhook(url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_job_says_who_is_told() {
+async fn a_job_names_its_receiver() {
     let api = Api::with(signing(&[]), Tenants::open());
     let job = api.post("/v1/jobs", &with_webhook(URL)).await;
     assert_eq!(job.ok(202)["webhook"], json!({ "url": URL }));
@@ -33,7 +33,7 @@ async fn a_job_says_who_is_told() {
 }
 
 #[tokio::test]
-async fn a_url_that_nothing_may_be_sent_to_is_refused() {
+async fn forbidden_receivers_are_refused() {
     let api = Api::with(signing(&["10.1.0.0/16"]), Tenants::open());
     for (url, part) in [
         ("example.com/hook", "https://host/path"),
@@ -71,7 +71,7 @@ async fn without_a_secret_there_are_no_webhooks() {
 }
 
 #[tokio::test]
-async fn a_tenant_has_a_receiver_and_secrets_of_its_own() {
+async fn a_tenant_has_receiver_and_secrets() {
     let ann = Tenant {
         id: TenantId::new("ann").unwrap(),
         key_sha256: vec![Sha256::digest("key-of-ann").into()],
@@ -100,7 +100,7 @@ async fn a_tenant_has_a_receiver_and_secrets_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_background_response_is_told_as_the_response_that_it_is() {
+async fn a_background_response_is_the_subject() {
     let ann = Tenant {
         id: TenantId::new("ann").unwrap(),
         key_sha256: vec![Sha256::digest("key-of-ann").into()],
@@ -145,7 +145,7 @@ fn error(attempt: u32) -> AttemptError {
 }
 
 #[tokio::test]
-async fn deliveries_are_listed_with_their_attempts_and_not_among_jobs() {
+async fn deliveries_are_listed_apart_from_jobs() {
     let api = Api::new();
     let one = delivery(&api, "job_1").await;
     let id = one.key.job.to_string();
@@ -190,7 +190,7 @@ async fn deliveries_are_listed_with_their_attempts_and_not_among_jobs() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_failed_is_tried_again() {
+async fn a_failed_delivery_can_be_retried() {
     let api = Api::new();
     let lease = delivery(&api, "job_1").await;
     let id = lease.key.job.to_string();

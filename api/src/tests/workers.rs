@@ -16,7 +16,7 @@ fn alone() -> Api {
 }
 
 #[tokio::test]
-async fn jobs_without_a_worker_say_so_everywhere() {
+async fn a_missing_worker_is_reported_everywhere() {
     let api = alone();
     let id = api.post("/v1/jobs", &json!({ "body": {} })).await.id();
     let path = format!("/v1/jobs/{id}");
@@ -40,7 +40,7 @@ async fn jobs_without_a_worker_say_so_everywhere() {
 }
 
 #[tokio::test]
-async fn a_process_without_a_worker_is_ready_and_says_so() {
+async fn a_process_without_worker_is_ready() {
     let api = alone();
     for path in ["/readyz", "/bridge/health"] {
         let ready = api.get(path).await;

@@ -32,7 +32,7 @@ async fn say(api: &Api, lease: &causeway_queue::Lease, text: &str) {
 }
 
 #[tokio::test]
-async fn one_connection_submits_follows_and_hears_the_end() {
+async fn a_connection_submits_and_follows() {
     let api = Api::new();
     let mut client = Client::connect(&api, "default", 100);
     let job = json!({ "body": { "stream": true } });
@@ -61,7 +61,7 @@ async fn one_connection_submits_follows_and_hears_the_end() {
 }
 
 #[tokio::test]
-async fn many_jobs_are_followed_side_by_side_and_one_can_be_let_go() {
+async fn many_jobs_are_followed_concurrently() {
     let api = Api::new();
     let mut client = Client::connect(&api, "default", 100);
     let mut ids = Vec::new();
@@ -92,7 +92,7 @@ async fn many_jobs_are_followed_side_by_side_and_one_can_be_let_go() {
 }
 
 #[tokio::test]
-async fn a_job_is_cancelled_and_submitted_twice_as_over_http() {
+async fn cancel_and_replay_work_like_http() {
     let api = Api::new();
     let mut client = Client::connect(&api, "default", 100);
     let submit = json!({ "op": "submit", "job": { "body": {} }, "idempotency_key": "k" });
@@ -111,7 +111,7 @@ async fn a_job_is_cancelled_and_submitted_twice_as_over_http() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_told_and_the_connection_goes_on() {
+async fn a_refused_frame_keeps_the_connection() {
     let api = Api::with(Settings::default(), ann_and_bob());
     let foreign =
         api.ask(signed(super::post("/v1/jobs", r#"{"body":{}}"#), "key-of-ann")).await.id();
@@ -145,7 +145,7 @@ async fn what_is_refused_is_told_and_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn more_jobs_than_the_limit_are_not_followed_and_not_accepted() {
+async fn the_limit_of_followed_jobs_holds() {
     let api = Api::new();
     let mut client = Client::connect(&api, "default", 100);
     let submit = json!({ "op": "submit", "job": { "body": {} }, "follow": true });
@@ -204,7 +204,7 @@ async fn a_revoked_key_closes_its_connection() {
 }
 
 #[tokio::test]
-async fn a_connection_heeds_what_its_tenant_may_by_now() {
+async fn changed_rights_reach_open_connections() {
     let api = Api::with(Settings::default(), ann_and_bob());
     let mut client = Client::connect(&api, "ann", 100);
     let webhook = json!({ "url": "https://example.com/" });
@@ -216,7 +216,7 @@ async fn a_connection_heeds_what_its_tenant_may_by_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_client_is_asked_and_then_given_up() {
+async fn a_silent_client_is_disconnected() {
     let api = Api::new();
     let mut client = Client::connect(&api, "default", 100);
     let began = Instant::now();
@@ -233,7 +233,7 @@ async fn a_silent_client_is_asked_and_then_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_takes_nothing_is_given_up_and_its_events_are_kept() {
+async fn a_client_that_stops_reading_is_disconnected() {
     let api = Api::new();
     let mut client = Client::connect(&api, "default", 1);
     let id = client.submit().await;
@@ -254,7 +254,7 @@ async fn a_client_that_takes_nothing_is_given_up_and_its_events_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_that_stops_takes_no_job_tells_the_rest_and_says_why() {
+async fn a_stopping_process_closes_with_a_reason() {
     let api = Api::new();
     let mut client = Client::connect(&api, "default", 100);
     client.submit().await;
@@ -277,7 +277,7 @@ async fn a_process_that_stops_takes_no_job_tells_the_rest_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_no_upgrade_and_a_page_of_another_site_are_refused() {
+async fn plain_calls_and_foreign_pages_are_refused() {
     let api = Api::new();
     let request = |origin: Option<&str>| {
         let mut request = Request::get("/v1/ws").header("host", "127.0.0.1:4004");
