@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use causeway_api::Registry;
+use causeway_api::TenantRegistry;
 use causeway_queue::Queue;
 use causeway_worker::Signing;
 use tokio::{
@@ -36,7 +36,7 @@ pub(crate) struct Reload {
     current: Config,
     queue: Queue,
     /// The tenants of an API process; a worker process has none, as limits are in the store.
-    registry: Option<Registry>,
+    registry: Option<TenantRegistry>,
     signing: Signing,
     hangup: Signal,
 }
@@ -50,7 +50,7 @@ impl Reload {
         source: Source,
         current: Config,
         queue: Queue,
-        (registry, signing): (Option<Registry>, Signing),
+        (registry, signing): (Option<TenantRegistry>, Signing),
     ) -> std::io::Result<Self> {
         let hangup = signal(SignalKind::hangup())?;
         Ok(Self { source, current, queue, registry, signing, hangup })

@@ -30,6 +30,7 @@ const PROBES: [&str; 4] = ["/bridge/health", "/healthz", "/metrics", "/readyz"];
 /// lines.
 pub(crate) fn span(id: &HeaderValue) -> Span {
     let request_id = id.to_str().unwrap_or_default();
+    // Tenant and job are recorded later, but tracing needs all fields at the creation of the span.
     tracing::error_span!("request", request_id, tenant.id = Empty, job.id = Empty)
 }
 
@@ -78,6 +79,7 @@ pub(crate) fn log(method: &Method, path: &str, status: StatusCode, took: Duratio
 
 /// Attaches the body of an answer, if it is sent in pieces, to the span of its request.
 pub(crate) fn within(span: Span, response: Response) -> Response {
+    // A body of known length is already complete, so producing it logs nothing.
     if response.body().size_hint().exact().is_some() {
         return response;
     }

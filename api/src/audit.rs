@@ -35,7 +35,7 @@ pub(crate) fn reject(state: &AppState, peer: Option<SocketAddr>) {
     }
     tracing::warn!(peer, "an API key was refused; more within a minute are counted");
     let (rejections, draining) = (Arc::clone(&state.rejections), state.draining.clone());
-    state.errands.spawn(async move {
+    state.background_tasks.spawn(async move {
         tokio::select! {
             () = tokio::time::sleep(PERIOD) => {}
             () = draining.cancelled() => {}

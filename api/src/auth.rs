@@ -57,10 +57,10 @@ pub struct Webhooks {
 
 /// The list of tenants that may call. Cheap to clone; all clones see a replacement.
 #[derive(Debug, Clone, Default)]
-pub struct Tenants(Arc<Known>);
+pub struct Tenants(Arc<CallerTable>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct CallerTable {
     tenants: RwLock<Vec<Tenant>>,
     /// Notified after each replacement.
     replaced: watch::Sender<()>,
@@ -91,12 +91,16 @@ impl Tenants {
     /// Returns a list of `tenants`.
     #[must_use]
     pub fn new(tenants: Vec<Tenant>) -> Self {
-        Self(Arc::new(Known { tenants: RwLock::new(tenants), replaced: watch::Sender::default() }))
+        Self(Arc::new(CallerTable {
+            tenants: RwLock::new(tenants),
+            replaced: watch::Sender::default(),
+        }))
     }
 
     /// Replaces the list. Callers that are no longer in it lose their open connections.
     pub fn replace(&self, tenants: Vec<Tenant>) {
         let known = &mut *self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
+        // The registry publishes each second. Only a real change may wake the tasks of all open connections.
         if *known != tenants {
             *known = tenants;
             self.0.replaced.send_replace(());
@@ -129,14 +133,14 @@ impl Tenants {
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let tenants = self.read();
         if tenants.is_empty() {
-            return Ok(Caller::anybody());
+            return Ok(Caller::keyless());
         }
         let Some(key) = presented(headers) else {
             let message = "this server needs an API key: send `Authorization: Bearer <key>`";
             return Err(ApiError::unauthorized(message));
         };
         let digest: [u8; 32] = Sha256::digest(key.as_bytes()).into();
-        holder(&tenants, digest).ok_or_else(|| ApiError::unauthorized("this API key is unknown"))
+        key_owner(&tenants, digest).ok_or_else(|| ApiError::unauthorized("this API key is unknown"))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Vec<Tenant>> {
@@ -147,31 +151,33 @@ impl Tenants {
     pub(crate) async fn revoked(self, caller: Caller) {
         // Subscribing before the first check misses no replacement.
         let mut replaced = self.0.replaced.subscribe();
-        while self.again(&caller).is_some() {
+        while self.refresh(&caller).is_some() {
             if replaced.changed().await.is_err() {
+                // The sender is gone, so no replacement can follow and nothing is ever revoked.
                 std::future::pending::<()>().await;
             }
         }
     }
 
     /// Returns the present state of a `caller` that was authenticated before; `None` if it is no longer valid.
-    pub(crate) fn again(&self, caller: &Caller) -> Option<Caller> {
+    pub(crate) fn refresh(&self, caller: &Caller) -> Option<Caller> {
         let tenants = self.read();
         let now = match caller.key_sha256 {
-            None => tenants.is_empty().then(Caller::anybody),
-            Some(digest) => holder(&tenants, digest),
+            None => tenants.is_empty().then(Caller::keyless),
+            Some(digest) => key_owner(&tenants, digest),
         };
+        // A key that moved to another tenant must not take over the connections of the former one.
         now.filter(|now| now.tenant == caller.tenant)
     }
 }
 
 /// Returns the caller whose key has this digest.
-fn holder(tenants: &[Tenant], digest: [u8; 32]) -> Option<Caller> {
+fn key_owner(tenants: &[Tenant], digest: [u8; 32]) -> Option<Caller> {
     let mut found = None;
     for tenant in tenants {
         for known in &tenant.key_sha256 {
             // All keys are compared in full, so the duration reveals nothing about any of them.
-            if same(known, &digest) {
+            if digests_equal(known, &digest) {
                 found = Some(tenant);
             }
         }
@@ -186,8 +192,9 @@ fn holder(tenants: &[Tenant], digest: [u8; 32]) -> Option<Caller> {
 }
 
 /// True if two digests are equal. The duration does not depend on their content.
-fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
+fn digests_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
     let difference = a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b));
+    // Without the black box, the compiler may turn the fold into an early exit.
     std::hint::black_box(difference) == 0
 }
 
@@ -210,6 +217,7 @@ fn presented(headers: &HeaderMap) -> Option<&str> {
         let names = ["x-api-key", "api-key"];
         names.into_iter().find_map(|name| headers.get(name)?.to_str().ok())
     };
+    // The order matters only for clients that send several keys: the standard header wins.
     bearer().or_else(named).or_else(offered).filter(|key| !key.is_empty())
 }
 
@@ -219,7 +227,8 @@ pub(crate) async fn authenticate(
     request: Request,
     next: Next,
 ) -> Response {
-    let allowed = origin::refuse_foreign(&state, &request).and_then(|()| let_in(&state, &request));
+    let allowed = origin::refuse_foreign(&state, &request)
+        .and_then(|()| authenticate_request(&state, &request));
     let response = match allowed {
         Ok(caller) => while_valid(&state, caller, request, next).await,
         Err(error) => error.in_shape_of(request.uri().path()).into_response(),
@@ -245,10 +254,12 @@ async fn while_valid(
     let mut revoked = Box::pin(state.tenants.clone().revoked(caller));
     let job = JobOfRequest::default();
     let response = tokio::select! {
+        // A finished response is preferred to a simultaneous revocation: its job may already be accepted.
         biased;
         response = job.within(next.run(request)) => response,
         () = &mut revoked => return no_longer_valid(job.id(), &path),
     };
+    // Only a body of unknown length outlives this function and must still be watched.
     let is_stream = response.body().size_hint().exact().is_none();
     if is_stream { response.map(|body| Body::new(Revocable { body, revoked })) } else { response }
 }
@@ -264,15 +275,16 @@ fn no_longer_valid(job: Option<&JobId>, path: &str) -> Response {
 }
 
 /// Authenticates the caller of `request`, and reserves a place for its connection.
-fn let_in(state: &AppState, request: &Request) -> Result<Caller, ApiError> {
+fn authenticate_request(state: &AppState, request: &Request) -> Result<Caller, ApiError> {
     let connection = request.extensions().get::<Arc<Connection>>();
     let caller = state.tenants.caller(request.headers()).inspect_err(|_| {
+        // A request without any key is no sign of an attack, so it is not counted.
         if presented(request.headers()).is_some() {
             audit::reject(state, connection.map(|connection| connection.peer));
         }
     })?;
     if let Some(connection) = connection {
-        let placed = connection.let_in(&caller.tenant, caller.key_sha256.is_some());
+        let placed = connection.reserve_place(&caller.tenant, caller.key_sha256.is_some());
         placed.map_err(ApiError::too_many_connections)?;
     }
     Ok(caller)
@@ -307,8 +319,9 @@ impl Caller {
     }
 
     /// Returns the caller of a server without tenants.
-    fn anybody() -> Self {
+    fn keyless() -> Self {
         let tenant = TenantId::default_tenant();
+        // Without tenants, each caller is the operator of a local server and may administrate it.
         let (is_rated, key_sha256, webhooks) = Default::default();
         Self { tenant, admin: true, is_rated, key_sha256, webhooks }
     }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     auth::Caller,
-    budget::{Charge, Payer, SMALL, charged},
+    budget::{BudgetCharge, Payer, SMALL, charged},
     error::ApiError,
     serve::{
         connection::Connection,
@@ -57,7 +57,7 @@ pub(crate) async fn read(state: &AppState, request: Request) -> Result<Bytes, Ap
 pub(crate) async fn read_apart(
     state: &AppState,
     request: Request,
-) -> Result<(Bytes, Option<Charge>), ApiError> {
+) -> Result<(Bytes, Option<BudgetCharge>), ApiError> {
     let (bytes, charge) = read_whole(state, request).await?;
     check_text(&bytes)?;
     Ok((bytes.into(), charge))
@@ -75,41 +75,42 @@ pub(crate) async fn read_any(state: &AppState, request: Request) -> Result<Bytes
 async fn read_whole(
     state: &AppState,
     request: Request,
-) -> Result<(Vec<u8>, Option<Charge>), ApiError> {
+) -> Result<(Vec<u8>, Option<BudgetCharge>), ApiError> {
     let (parts, body) = request.into_parts();
     check_coding(&parts.headers)?;
     let tenant = parts.extensions.get::<Caller>().map(|caller| caller.tenant.clone());
     let tenant =
         tenant.ok_or_else(|| ApiError::unauthorized("this route has no authentication"))?;
     let connection = parts.extensions.get::<Arc<Connection>>();
-    let progress = connection.map(|connection| connection.reads_body(tenant.clone()));
+    let progress = connection.map(|connection| connection.register_body(tenant.clone()));
     let payer = Payer { tenant, shares: !state.tenants.are_open() };
     let most = state.settings.max_body_bytes;
-    let reading = Reading { state, payer, most, progress: progress.as_ref() };
+    let reading = BodyBuffer { state, payer, most, progress: progress.as_ref() };
     tokio::select! {
         biased;
+        // A body that is complete counts, even if its place was demanded at the same moment.
         read = reading.all(body) => read,
-        () = gives_way(progress.as_ref()) => Err(gave_way()),
+        () = cancelled(progress.as_ref()) => Err(yielded()),
     }
 }
 
-async fn gives_way(progress: Option<&BodyReading>) {
+async fn cancelled(progress: Option<&BodyReading>) {
     match progress {
-        Some(progress) => progress.gives_way().await,
+        Some(progress) => progress.cancelled().await,
         None => std::future::pending().await,
     }
 }
 
 /// The state of reading one body.
-struct Reading<'a> {
+struct BodyBuffer<'a> {
     state: &'a AppState,
     payer: Payer,
     most: usize,
     progress: Option<&'a BodyReading>,
 }
 
-impl Reading<'_> {
-    async fn all(&self, mut body: Body) -> Result<(Vec<u8>, Option<Charge>), ApiError> {
+impl BodyBuffer<'_> {
+    async fn all(&self, mut body: Body) -> Result<(Vec<u8>, Option<BudgetCharge>), ApiError> {
         // A declared length is charged at once. Bodies that grow in parallel could all get stuck half-way.
         let declared = body.size_hint().exact();
         let declared = declared.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -119,12 +120,14 @@ impl Reading<'_> {
         if declared.is_some_and(|bytes| bytes > self.most) {
             return Err(self.too_large());
         }
+        // A body of unknown length starts with the size of a small one, and grows from there.
         let room = declared.unwrap_or(SMALL.min(self.most));
         let mut charge = self.charge(room).await?;
         let mut buffer = Vec::with_capacity(room);
         let start = Instant::now();
         let mut pieces = 0;
         loop {
+            // Each received `LEAST_RATE` bytes extend the deadline by one second.
             let rate = Duration::from_secs((buffer.len() / LEAST_RATE).try_into().unwrap_or(0));
             let frame = timeout_at(start + GRACE + rate, body.frame()).await;
             let Some(frame) = frame.map_err(|_| too_slow())? else { break };
@@ -142,23 +145,31 @@ impl Reading<'_> {
             }
             buffer.extend_from_slice(&data);
             if let Some(progress) = self.progress {
-                progress.has(buffer.len());
+                progress.record_progress(buffer.len());
             }
         }
+        // The embedded store keeps this buffer for as long as the job, so its spare capacity would be lost
+        // memory.
         buffer.shrink_to_fit();
         Ok((buffer, Some(charge)))
     }
 
-    async fn charge(&self, bytes: usize) -> Result<Charge, ApiError> {
+    async fn charge(&self, bytes: usize) -> Result<BudgetCharge, ApiError> {
         let charge = self.state.bodies.take_soon(&self.payer, bytes).await;
-        charge.map_err(|bound| ApiError::too_many_bytes(bound, "request bodies"))
+        charge.map_err(|limit| ApiError::too_many_bytes(limit, "request bodies"))
     }
 
     /// Extends the charge by `bytes`, for a body that declared no length.
-    fn grow(&self, charge: Charge, buffer: &mut Vec<u8>, bytes: usize) -> Result<Charge, ApiError> {
+    fn grow(
+        &self,
+        charge: BudgetCharge,
+        buffer: &mut Vec<u8>,
+        bytes: usize,
+    ) -> Result<BudgetCharge, ApiError> {
+        // Doubling keeps the number of copies logarithmic.
         let room = bytes.max(2 * buffer.capacity()).min(self.most);
         let charge = self.state.bodies.grow(charge, room);
-        let charge = charge.map_err(|bound| ApiError::too_many_bytes(bound, "request bodies"))?;
+        let charge = charge.map_err(|limit| ApiError::too_many_bytes(limit, "request bodies"))?;
         buffer.reserve_exact(room - buffer.len());
         Ok(charge)
     }
@@ -184,7 +195,7 @@ fn too_slow() -> ApiError {
     ApiError::invalid("body_too_slow", message).with_status(StatusCode::REQUEST_TIMEOUT)
 }
 
-fn gave_way() -> ApiError {
+fn yielded() -> ApiError {
     let message = format!(
         "the body arrived too slowly while all connections are busy (api.max_connections): after \
          {} s a slow body gives way; send the request again",
@@ -231,6 +242,7 @@ fn depth(json: &[u8]) -> usize {
     for byte in json {
         match (is_text, byte) {
             (true, _) if is_escaped => is_escaped = false,
+            // Brackets inside of strings do not nest, so strings and escapes are tracked.
             (true, b'\\') => is_escaped = true,
             (_, b'"') => is_text = !is_text,
             (false, b'[' | b'{') => {

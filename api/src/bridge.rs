@@ -43,7 +43,7 @@ const LOBBY: &str = "lobby";
 /// A message as clients send it. Other members are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = ChatMessage)]
-pub(crate) struct Message {
+pub(crate) struct BridgeMessage {
     /// The user; each one has a conversation.
     #[schema(schema_with = schema::key)]
     user_id: String,
@@ -61,7 +61,7 @@ pub(crate) struct Message {
 /// The model's answer to a message.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ChatAnswer)]
-pub(crate) struct Answered<'a> {
+pub(crate) struct BridgeAnswer<'a> {
     job_id: String,
     response: &'a str,
     #[schema(value_type = String)]
@@ -102,12 +102,12 @@ pub(crate) struct SessionView {
 pub(crate) struct WithHistory<'a> {
     #[serde(flatten)]
     session: SessionView,
-    history: Vec<Said<'a>>,
+    history: Vec<SessionMessage<'a>>,
 }
 
 /// One message of an exchange.
 #[derive(Debug, Serialize, ToSchema)]
-struct Said<'a> {
+struct SessionMessage<'a> {
     content: &'a str,
     /// `user` or `assistant`.
     role: &'static str,
@@ -161,11 +161,13 @@ pub(crate) async fn chat(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, ApiError> {
     let settings = &state.settings.bridge;
-    let message: Message = parse(&bytes)?;
+    let message: BridgeMessage = parse(&bytes)?;
+    // The message is parsed. A caller that waits must not occupy the budget for bodies.
     drop(bytes);
     let session = check(&message, settings)?;
     let rate = Rate { limit: settings.limit, window: settings.window };
     let bucket = format!("bridge:{session}");
+    // The rate is checked before anything is stored: a bot in a loop must not fill the lane.
     let throttle = state.queue.throttle(&caller.tenant, &bucket, rate).await?;
     let mut response = if throttle.allowed {
         let job = draft(&state, &caller.tenant, message, session)?;
@@ -179,11 +181,11 @@ pub(crate) async fn chat(
         );
         ApiError::too_many("rate_limit_exceeded", message, after).into_response()
     };
-    tell_limit(response.headers_mut(), rate, &throttle);
+    add_limit_headers(response.headers_mut(), rate, &throttle);
     Ok(response)
 }
 
-fn check(message: &Message, settings: &BridgeSettings) -> Result<SessionKey, ApiError> {
+fn check(message: &BridgeMessage, settings: &BridgeSettings) -> Result<SessionKey, ApiError> {
     let session = SessionKey::new(&message.user_id)
         .map_err(|error| ApiError::invalid_param("user_id", format!("user_id: {error}")))?;
     let longest = settings.max_message_chars;
@@ -212,6 +214,7 @@ fn quoted(name: &str) -> String {
     let one_line: String = name
         .chars()
         .map(|char| match char {
+            // Quotes and escapes could end the quoted name.
             '"' | '\\' | '`' => '\'',
             // Unicode's line and paragraph separators are not control characters.
             '\u{2028}' | '\u{2029}' => ' ',
@@ -225,7 +228,7 @@ fn quoted(name: &str) -> String {
 fn draft(
     state: &AppState,
     tenant: &TenantId,
-    message: Message,
+    message: BridgeMessage,
     session: SessionKey,
 ) -> Result<NewJob, ApiError> {
     let settings = &state.settings.bridge;
@@ -275,6 +278,7 @@ fn draft(
 /// Submits the message and waits for its answer.
 async fn answer(state: &AppState, tenant: &TenantId, job: NewJob) -> Result<Response, ApiError> {
     let id = job.id.clone();
+    // Registered before the job is submitted, so it misses no end.
     let waiter = state.queue.waiter(tenant, &id);
     state.queue.submit(vec![job]).await?;
     access::of_job(&id);
@@ -300,18 +304,19 @@ fn gone(id: &JobId) -> ApiError {
 }
 
 fn pending(id: &JobId, cause: Option<String>) -> Response {
-    let told = Pending {
+    let answer = Pending {
         cause,
         job_id: id.to_string(),
         message: "the answer is not ready yet; poll for it",
         poll: format!("/v1/jobs/{id}?wait=30"),
         status: "pending",
     };
-    (StatusCode::ACCEPTED, Json(told)).into_response()
+    (StatusCode::ACCEPTED, Json(answer)).into_response()
 }
 
 fn finished(job: &Job) -> Result<Response, ApiError> {
     let JobState::Ended { status, output, .. } = &job.state else {
+        // The job was terminal when the wait ended, but may have been retried since.
         return Ok(pending(&job.id, None));
     };
     let output = output.as_ref();
@@ -320,8 +325,8 @@ fn finished(job: &Job) -> Result<Response, ApiError> {
     let text = response.and_then(|response| json::text(json::at(response.body.as_str(), &place)?));
     if let (Status::Succeeded, Some(text)) = (status, text) {
         let job_id = job.id.to_string();
-        let told = Answered { job_id, response: &text, user_id: &job.session };
-        let mut answer = Json(told).into_response();
+        let answer = BridgeAnswer { job_id, response: &text, user_id: &job.session };
+        let mut answer = Json(answer).into_response();
         simulated::mark_output(answer.headers_mut(), output);
         return Ok(answer);
     }
@@ -331,23 +336,23 @@ fn finished(job: &Job) -> Result<Response, ApiError> {
     Err(ApiError::upstream(is_timeout, format!("there is no answer: {why} (job {})", job.id)))
 }
 
-fn tell_limit(headers: &mut HeaderMap, rate: Rate, throttle: &Throttle) {
-    let told = [
+fn add_limit_headers(headers: &mut HeaderMap, rate: Rate, throttle: &Throttle) {
+    let fields = [
         (HeaderName::from_static("x-ratelimit-limit"), rate.limit),
         (HeaderName::from_static("x-ratelimit-remaining"), throttle.remaining),
         (HeaderName::from_static("x-ratelimit-reset"), throttle.reset_after.as_secs()),
     ];
-    headers.extend(told.map(|(name, number)| (name, HeaderValue::from(number))));
+    headers.extend(fields.map(|(name, number)| (name, HeaderValue::from(number))));
 }
 
-fn view(talk: &Conversation) -> SessionView {
-    let profile: Option<Profile> = talk.profile.read().ok();
+fn view(conversation: &Conversation) -> SessionView {
+    let profile: Option<Profile> = conversation.profile.read().ok();
     let (username, room) = profile.map(|profile| (profile.username, profile.room)).unzip();
     SessionView {
-        expires_at: moment(talk.expires_at),
+        expires_at: moment(conversation.expires_at),
         room,
-        turns: talk.turns.len(),
-        user_id: talk.session.clone(),
+        turns: conversation.turns.len(),
+        user_id: conversation.session.clone(),
         username,
     }
 }
@@ -357,10 +362,11 @@ pub(crate) async fn sessions(
     State(state): State<AppState>,
     caller: Caller,
 ) -> Result<Response, ApiError> {
-    let talks = state.queue.conversations(&caller.tenant).await?;
+    let conversations = state.queue.conversations(&caller.tenant).await?;
     // Conversations of `/v1/conversations` have another profile.
-    let talks = talks.iter().filter(|talk| talk.profile.read::<Profile>().is_ok());
-    let sessions = talks.map(view).collect();
+    let conversations =
+        conversations.iter().filter(|conversation| conversation.profile.read::<Profile>().is_ok());
+    let sessions = conversations.map(view).collect();
     Ok(Json(SessionList { sessions }).into_response())
 }
 
@@ -383,16 +389,16 @@ pub(crate) async fn session(
     caller: Caller,
     Segment(user_id): Segment,
 ) -> Result<Response, ApiError> {
-    let talk = state.queue.conversation(&caller.tenant, &user(&user_id)?).await?;
-    let talk = talk.ok_or_else(|| no_such_session(&user_id))?;
-    let said = talk.turns.iter().flat_map(|turn| {
+    let conversation = state.queue.conversation(&caller.tenant, &user(&user_id)?).await?;
+    let conversation = conversation.ok_or_else(|| no_such_session(&user_id))?;
+    let messages = conversation.turns.iter().flat_map(|turn| {
         [
-            Said { content: &turn.user, role: "user" },
-            Said { content: &turn.assistant, role: "assistant" },
+            SessionMessage { content: &turn.user, role: "user" },
+            SessionMessage { content: &turn.assistant, role: "assistant" },
         ]
     });
-    let history = said.collect();
-    Ok(Json(WithHistory { session: view(&talk), history }).into_response())
+    let history = messages.collect();
+    Ok(Json(WithHistory { session: view(&conversation), history }).into_response())
 }
 
 /// `DELETE /bridge/sessions/{user_id}`.
@@ -414,9 +420,10 @@ pub(crate) async fn rooms(
     caller: Caller,
 ) -> Result<Response, ApiError> {
     let mut rooms: BTreeMap<String, Vec<Occupant>> = BTreeMap::new();
-    for talk in state.queue.conversations(&caller.tenant).await? {
-        let Ok(profile) = talk.profile.read::<Profile>() else { continue };
-        let occupant = Occupant { user_id: talk.session, username: profile.username };
+    for conversation in state.queue.conversations(&caller.tenant).await? {
+        // Conversations of `/v1/conversations` have another profile.
+        let Ok(profile) = conversation.profile.read::<Profile>() else { continue };
+        let occupant = Occupant { user_id: conversation.session, username: profile.username };
         rooms.entry(profile.room).or_default().push(occupant);
     }
     let rooms = rooms.into_iter().map(|(room, occupants)| Room { occupants, room }).collect();

@@ -1,6 +1,6 @@
 //! Budgets for the bytes and calls that requests hold in this process, in total and by tenant.
 //!
-//! A [`Charge`] is a value: dropping it returns its bytes. A charge travels with the bytes it stands for
+//! A [`BudgetCharge`] is a value: dropping it returns its bytes. A charge travels with the bytes it stands for
 //! ([`charged`]), so the budget reflects the memory that is really in use.
 
 use std::{
@@ -17,14 +17,14 @@ use tokio::{sync::Notify, time::timeout};
 pub(crate) const SMALL: usize = 64 << 10;
 
 /// The time that a request waits for room before it is refused.
-const PATIENCE: Duration = Duration::from_secs(5);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// With several tenants, each may hold at most 1/`PARTS` of a budget.
 const PARTS: usize = 2;
 
 /// The limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bound {
+pub(crate) enum BudgetLimit {
     /// The limit of the process.
     All,
     /// The tenant's share of that limit.
@@ -35,12 +35,12 @@ pub(crate) enum Bound {
 #[derive(Debug)]
 pub(crate) struct Budget {
     most: usize,
-    held: Mutex<Held>,
+    held: Mutex<ChargedBytes>,
     returned: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct ChargedBytes {
     all: usize,
     by_tenant: HashMap<TenantId, usize>,
 }
@@ -61,7 +61,7 @@ pub(crate) struct Payer {
 
 /// Bytes that are charged to a tenant until the value is dropped.
 #[derive(Debug)]
-pub(crate) struct Charge {
+pub(crate) struct BudgetCharge {
     budget: Arc<Budget>,
     payer: Payer,
     bytes: usize,
@@ -78,7 +78,7 @@ impl Budgets {
     ///
     /// # Errors
     /// The limit that leaves no room.
-    pub(crate) fn take(&self, payer: &Payer, bytes: usize) -> Result<Charge, Bound> {
+    pub(crate) fn take(&self, payer: &Payer, bytes: usize) -> Result<BudgetCharge, BudgetLimit> {
         self.of(bytes).take(payer, bytes)
     }
 
@@ -86,7 +86,11 @@ impl Budgets {
     ///
     /// # Errors
     /// As [`take`](Self::take).
-    pub(crate) async fn take_soon(&self, payer: &Payer, bytes: usize) -> Result<Charge, Bound> {
+    pub(crate) async fn take_soon(
+        &self,
+        payer: &Payer,
+        bytes: usize,
+    ) -> Result<BudgetCharge, BudgetLimit> {
         let budget = self.of(bytes);
         let waiting = async {
             loop {
@@ -100,8 +104,9 @@ impl Budgets {
                 returned.await;
             }
         };
-        match timeout(PATIENCE, waiting).await {
+        match timeout(MAX_WAIT, waiting).await {
             Ok(charge) => Ok(charge),
+            // The last attempt names the limit that is exceeded.
             Err(_) => budget.take(payer, bytes),
         }
     }
@@ -110,7 +115,11 @@ impl Budgets {
     ///
     /// # Errors
     /// As [`take`](Self::take); `charge` is dropped then.
-    pub(crate) fn grow(&self, charge: Charge, bytes: usize) -> Result<Charge, Bound> {
+    pub(crate) fn grow(
+        &self,
+        charge: BudgetCharge,
+        bytes: usize,
+    ) -> Result<BudgetCharge, BudgetLimit> {
         // The new charge is taken before the old one is returned: a body that grows may move from the small
         // budget to the large one.
         let grown = self.of(bytes).take(&charge.payer, bytes);
@@ -123,7 +132,7 @@ impl Budgets {
     }
 }
 
-impl Charge {
+impl BudgetCharge {
     /// Returns the number of charged bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -140,46 +149,54 @@ impl Budget {
     ///
     /// # Errors
     /// The limit that leaves no room.
-    pub(crate) fn take(self: &Arc<Self>, payer: &Payer, bytes: usize) -> Result<Charge, Bound> {
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        payer: &Payer,
+        bytes: usize,
+    ) -> Result<BudgetCharge, BudgetLimit> {
         let mut held = self.lock();
         // A single charge always fits, even above the limit. Otherwise it would never succeed.
         if held.all > 0 && held.all + bytes > self.most {
-            return Err(Bound::All);
+            return Err(BudgetLimit::All);
         }
         let own = held.by_tenant.get(&payer.tenant).copied().unwrap_or(0);
+        // Likewise for the share of a tenant: its first charge always fits.
         if payer.shares && own > 0 && own + bytes > self.most / PARTS {
-            return Err(Bound::Tenant);
+            return Err(BudgetLimit::Tenant);
         }
         held.all += bytes;
         held.by_tenant.insert(payer.tenant.clone(), own + bytes);
         drop(held);
-        Ok(Charge { budget: Arc::clone(self), payer: payer.clone(), bytes })
+        Ok(BudgetCharge { budget: Arc::clone(self), payer: payer.clone(), bytes })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, ChargedBytes> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Charge {
+impl Drop for BudgetCharge {
     fn drop(&mut self) {
         let mut held = self.budget.lock();
         held.all -= self.bytes;
         if let Some(own) = held.by_tenant.get_mut(&self.payer.tenant) {
             *own -= self.bytes;
+            // Entries of tenants without charges are removed, so the map stays as small as the number of active
+            // tenants.
             if *own == 0 {
                 held.by_tenant.remove(&self.payer.tenant);
             }
         }
         drop(held);
+        // All waiters retry, because the returned bytes may be enough for several of them.
         self.budget.returned.notify_waiters();
     }
 }
 
 /// Bytes together with a value that lives as long as they do.
-struct Kept<T>(T, #[expect(dead_code, reason = "dropped with the bytes")] Box<dyn Send>);
+struct WithCharge<T>(T, #[expect(dead_code, reason = "dropped with the bytes")] Box<dyn Send>);
 
-impl<T: AsRef<[u8]>> AsRef<[u8]> for Kept<T> {
+impl<T: AsRef<[u8]>> AsRef<[u8]> for WithCharge<T> {
     fn as_ref(&self) -> &[u8] {
         self.0.as_ref()
     }
@@ -191,7 +208,7 @@ where
     T: AsRef<[u8]> + Send + 'static,
     C: Send + 'static,
 {
-    Bytes::from_owner(Kept(bytes, Box::new(charge)))
+    Bytes::from_owner(WithCharge(bytes, Box::new(charge)))
 }
 
 #[cfg(test)]
@@ -207,9 +224,9 @@ mod tests {
         let budgets = Budgets::new(4 * SMALL);
         let (ann, bob) = (payer("ann", true), payer("bob", true));
         let held = budgets.take(&ann, 2 * SMALL).unwrap();
-        assert_eq!(budgets.take(&ann, 2 * SMALL).unwrap_err(), Bound::Tenant);
+        assert_eq!(budgets.take(&ann, 2 * SMALL).unwrap_err(), BudgetLimit::Tenant);
         let other = budgets.take(&bob, 2 * SMALL).unwrap();
-        assert_eq!(budgets.take(&payer("eve", true), 2 * SMALL).unwrap_err(), Bound::All);
+        assert_eq!(budgets.take(&payer("eve", true), 2 * SMALL).unwrap_err(), BudgetLimit::All);
         drop((held, other));
         assert!(budgets.take(&payer("default", false), 4 * SMALL).is_ok());
     }
@@ -241,6 +258,6 @@ mod tests {
         let held = budgets.take(&all, 2 * SMALL).unwrap();
         let (taken, ()) = tokio::join!(budgets.take_soon(&all, 2 * SMALL), async { drop(held) });
         let _held = taken.unwrap();
-        assert_eq!(budgets.take_soon(&all, 2 * SMALL).await.unwrap_err(), Bound::All);
+        assert_eq!(budgets.take_soon(&all, 2 * SMALL).await.unwrap_err(), BudgetLimit::All);
     }
 }

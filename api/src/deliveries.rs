@@ -19,7 +19,7 @@ use crate::{
     error::ApiError,
     extract::Segment,
     job_view::{ErrorView, moment},
-    jobs::{Asked, limit_of, one_of, query, respond},
+    jobs::{QueryResult, limit_of, one_of, query, respond},
     openapi::schema,
     state::AppState,
 };
@@ -65,7 +65,7 @@ pub(crate) struct DeliveryView<'a> {
 /// A page of deliveries, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DeliveryPage)]
-pub(crate) struct ListView<'a> {
+pub(crate) struct DeliveryPage<'a> {
     /// Always `list`.
     object: &'static str,
     data: Vec<DeliveryView<'a>>,
@@ -112,7 +112,7 @@ impl<'a> From<&'a Job> for DeliveryView<'a> {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
+pub(crate) struct DeliveryQuery {
     job: Option<String>,
     status: Option<String>,
     limit: Option<String>,
@@ -124,22 +124,23 @@ pub(crate) struct Listing {
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    asked: Asked<Listing>,
+    parameters: QueryResult<DeliveryQuery>,
 ) -> Result<Response, ApiError> {
-    let Listing { job, status, limit, after } = query(asked)?;
+    let DeliveryQuery { job, status, limit, after } = query(parameters)?;
     let limit = limit_of(limit.as_deref())?;
     let status = status.map(|text| one_of("status", &text, &Status::ALL)).transpose()?;
     let after = after.map(|text| delivery_id(&text)).transpose()?;
-    let mut wanted = ListQuery { status, limit, after, ..ListQuery::default() };
+    let mut filter = ListQuery { status, limit, after, ..ListQuery::default() };
     let page = match &job {
-        None => state.queue.deliveries(&caller.tenant, &wanted).await?,
+        None => state.queue.deliveries(&caller.tenant, &filter).await?,
         Some(job) => {
-            wanted.limit = MAX_PAGE;
-            of_job(&state, &caller, wanted, (job, limit)).await?
+            // The store has no index by job. Large pages keep the number of reads low.
+            filter.limit = MAX_PAGE;
+            of_job(&state, &caller, filter, (job, limit)).await?
         }
     };
     let id = |job: Option<&Job>| job.map(|job| job.id.to_string());
-    let view = ListView {
+    let view = DeliveryPage {
         object: "list",
         first_id: id(page.jobs.first()),
         last_id: page.next.as_ref().map(ToString::to_string).or_else(|| id(page.jobs.last())),
@@ -153,16 +154,17 @@ pub(crate) async fn list(
 async fn of_job(
     state: &AppState,
     caller: &Caller,
-    mut wanted: ListQuery,
+    mut filter: ListQuery,
     (job, limit): (&str, usize),
 ) -> Result<Page, ApiError> {
     let mut found = Page::default();
     for _ in 0..MAX_LOOKED_AT / MAX_PAGE {
-        let page = state.queue.deliveries(&caller.tenant, &wanted).await?;
-        wanted.after.clone_from(&page.next);
+        let page = state.queue.deliveries(&caller.tenant, &filter).await?;
+        filter.after.clone_from(&page.next);
         let is_of_it =
             |delivery: &Job| delivery.spec.metadata.get("job").is_some_and(|of| of == job);
         found.jobs.extend(page.jobs.into_iter().filter(is_of_it));
+        // The cursor is the last returned delivery, not the last one that was read.
         if found.jobs.len() > limit {
             found.jobs.truncate(limit);
             found.next = found.jobs.last().map(|job| job.id.clone());

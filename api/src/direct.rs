@@ -72,9 +72,9 @@ pub type DirectResult = Result<DirectAnswer, DirectFailure>;
 
 /// The sender of direct calls. It limits the duration of each call itself.
 #[derive(Clone)]
-pub struct DirectSource(Arc<Send>);
+pub struct DirectSource(Arc<SendCall>);
 
-type Send = dyn Fn(&LaneName, DirectCall) -> Option<BoxFuture<'static, DirectResult>>
+type SendCall = dyn Fn(&LaneName, DirectCall) -> Option<BoxFuture<'static, DirectResult>>
     + std::marker::Send
     + Sync;
 

@@ -52,6 +52,7 @@ pub(crate) async fn file(Segment(name): Segment, headers: HeaderMap) -> Result<R
         ApiError::not_found("unknown_route", message)
     })?;
     let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    // The binary holds the files in gzip only, which all browsers accept.
     if !accepted.is_some_and(|accepted| accepted.contains("gzip")) {
         let message = "this file is served with `content-encoding: gzip` only";
         return Err(

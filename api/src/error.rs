@@ -16,7 +16,7 @@ use causeway_queue::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{budget::Bound, outage::Refusal, serve::connection::NoPlace};
+use crate::{budget::BudgetLimit, outage::StoreRefusal, serve::connection::NoPlace};
 
 /// Longest `Retry-After` that SDKs obey, in seconds.
 const MAX_RETRY_AFTER_S: u64 = 120;
@@ -32,7 +32,7 @@ pub(crate) struct ApiError {
     headers: Vec<(HeaderName, HeaderValue)>,
     is_anthropic: bool,
     /// The cause of a refusal by the store, for the log only.
-    refusal: Option<Box<Refusal>>,
+    refusal: Option<Box<StoreRefusal>>,
 }
 
 /// An error as OpenAI's SDKs parse it.
@@ -40,12 +40,12 @@ pub(crate) struct ApiError {
 #[schema(as = Error)]
 pub(crate) struct Envelope<'a> {
     #[schema(inline)]
-    error: Told<'a>,
+    error: ErrorDetail<'a>,
 }
 
 /// The error and its remedy.
 #[derive(Debug, Serialize, ToSchema)]
-struct Told<'a> {
+struct ErrorDetail<'a> {
     /// Text for people.
     message: &'a str,
     /// The kind of error, by OpenAI's names.
@@ -64,12 +64,12 @@ pub(crate) struct AnthropicEnvelope<'a> {
     /// Always `error`.
     r#type: &'a str,
     #[schema(inline)]
-    error: AnthropicTold<'a>,
+    error: AnthropicErrorDetail<'a>,
 }
 
 /// The error and its remedy.
 #[derive(Debug, Serialize, ToSchema)]
-struct AnthropicTold<'a> {
+struct AnthropicErrorDetail<'a> {
     /// The kind of error, by Anthropic's names.
     r#type: &'a str,
     /// Text for people.
@@ -211,7 +211,7 @@ impl ApiError {
     }
 
     /// Builds the error of a request that a stopping process does not accept.
-    pub(crate) fn takes_no_more() -> Self {
+    pub(crate) fn accepts_no_more() -> Self {
         let message = "this process is stopping and accepts no more jobs; connect again, and \
                        submit there";
         Self { message: message.to_owned(), ..Self::draining() }
@@ -239,20 +239,21 @@ impl ApiError {
 
     /// Builds the same error for a job `id` that is accepted: SDKs must not submit it again.
     pub(crate) fn after_acceptance(error: Error, id: &JobId) -> Self {
-        let told = Self::from(error);
-        let message = match told.status {
+        let error = Self::from(error);
+        // Only an unavailable store is worth the advice to poll; all other errors keep their own.
+        let message = match error.status {
             StatusCode::SERVICE_UNAVAILABLE => format!(
                 "job {id} is accepted, but the store is not available now; do not send the \
                  request again, poll /v1/jobs/{id}"
             ),
-            _ => format!("job {id} is accepted, but {}", told.message),
+            _ => format!("job {id} is accepted, but {}", error.message),
         };
-        let told = Self { message, ..told }.about(id);
-        told.with_header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
+        let error = Self { message, ..error }.about(id);
+        error.with_header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
     }
 
     /// Adds the header that stops SDKs from retrying, where a retry would only submit the job again.
-    pub(crate) fn is_final(headers: &mut HeaderMap) {
+    pub(crate) fn forbid_retry(headers: &mut HeaderMap) {
         headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
     }
 
@@ -291,15 +292,15 @@ impl ApiError {
     }
 
     /// Builds the error of a full budget for `what`.
-    pub(crate) fn too_many_bytes(bound: Bound, what: &str) -> Self {
-        match bound {
-            Bound::All => {
+    pub(crate) fn too_many_bytes(reason: BudgetLimit, what: &str) -> Self {
+        match reason {
+            BudgetLimit::All => {
                 let message = format!(
                     "the memory for {what} is full (api.max_body_memory); try again in 1 s"
                 );
                 Self { message, ..Self::unavailable() }
             }
-            Bound::Tenant => {
+            BudgetLimit::Tenant => {
                 let message = format!(
                     "your share of the memory for {what} is full (half of api.max_body_memory); \
                      send fewer at once"
@@ -324,6 +325,7 @@ impl ApiError {
     }
 
     fn retry_after(self, seconds: u64) -> Self {
+        // SDKs ignore a longer delay and retry with their own pauses, which are far shorter.
         let seconds = seconds.clamp(1, MAX_RETRY_AFTER_S);
         self.with_header(header::RETRY_AFTER, seconds.into())
     }
@@ -332,18 +334,20 @@ impl ApiError {
     pub(crate) fn body(&self) -> serde_json::Value {
         if self.is_anthropic {
             let kind = match self.status {
+                // Anthropic's API has other names for the errors of these statuses.
                 StatusCode::BAD_GATEWAY | StatusCode::INTERNAL_SERVER_ERROR => "api_error",
                 StatusCode::GATEWAY_TIMEOUT => "timeout_error",
                 StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
                 StatusCode::NOT_FOUND => "not_found_error",
                 _ => self.kind,
             };
-            let error = AnthropicTold { r#type: kind, message: &self.message, code: self.code };
+            let error =
+                AnthropicErrorDetail { r#type: kind, message: &self.message, code: self.code };
             let envelope = AnthropicEnvelope { r#type: "error", error };
             return serde_json::to_value(envelope).unwrap_or_default();
         }
         let (message, param) = (&self.message, self.param.as_deref());
-        let error = Told { message, r#type: self.kind, param, code: self.code };
+        let error = ErrorDetail { message, r#type: self.kind, param, code: self.code };
         serde_json::to_value(Envelope { error }).unwrap_or_default()
     }
 }
@@ -369,24 +373,24 @@ impl From<Error> for ApiError {
         match error {
             Error::Unavailable(why) => {
                 tracing::debug!(cause = why, "the store is not available");
-                Self { refusal: Some(Box::new(Refusal(why))), ..Self::unavailable() }
+                Self { refusal: Some(Box::new(StoreRefusal(why))), ..Self::unavailable() }
             }
             Error::Full { scope, limit, waiting, new, retry_after } => {
-                let bound = match scope {
+                let reason = match scope {
                     Scope::Tenant => format!("you may have {limit} jobs waiting in a lane"),
                     Scope::Lane => {
-                        format!("the lane's shard of your jobs has room for {limit} waiting ones")
+                        format!("the lane has room for {limit} waiting jobs in the shard of yours")
                     }
                 };
                 if new > limit {
                     let message = format!(
-                        "{bound}, and this call adds {new}: it can never fit; send fewer in a call"
+                        "{reason}, and this call adds {new}: it can never fit; send fewer in a call"
                     );
                     return Self::invalid("too_many_jobs", message);
                 }
                 let after = retry_after.as_secs();
                 let message = format!(
-                    "{bound}: {waiting} are waiting, and this call adds {new}; try again in \
+                    "{reason}: {waiting} wait, and this call adds {new}; try again in \
                      {after} s"
                 );
                 Self::too_many("queue_full", message, after)
@@ -403,9 +407,11 @@ impl From<Error> for ApiError {
                 let message = "Another process is currently operating on this conversation: a response of it is \
                                under way, or another call changes it. Please retry in a few seconds";
                 let error = Self::invalid_param("conversation", message);
+                // The message begins like OpenAI's, which clients match.
                 let error = error.with_code("conversation_locked").retry_after(1);
                 error.with_header(X_SHOULD_RETRY, HeaderValue::from_static("true"))
             }
+            // The queue's own message says why.
             Error::NotRetryable { .. } => Self::invalid("job_not_retryable", error.to_string()),
             Error::UnknownCursor(_) => {
                 let error = Self::invalid("unknown_cursor", error.to_string());

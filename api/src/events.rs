@@ -17,9 +17,9 @@ use tokio::time::timeout;
 use crate::{
     auth::Caller,
     error::ApiError,
+    event_reader::JobEventReader,
     extract::Segment,
-    jobs::{Asked, job_id, name_job, no_such_job, owner, query},
-    reader::Reader,
+    jobs::{QueryResult, job_id, name_job, no_such_job, owner, query},
     simulated,
     state::AppState,
 };
@@ -42,7 +42,7 @@ pub(crate) async fn events(
     State(state): State<AppState>,
     caller: Caller,
     Segment(id): Segment,
-    resume: Asked<Resume>,
+    resume: QueryResult<Resume>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let after = query(resume)?.after.map(|text| next_after("after", &text)).transpose()?;
@@ -55,6 +55,7 @@ pub(crate) async fn events(
     let key = job_id(&id)?;
     let job = state.queue.job(&owner(&state, &caller, &key).await?, &key).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
+    // A client that has the last event already must not receive an empty stream.
     if from > 0
         && job.status().is_terminal()
         && state.queue.follow(&job, from).known().await?.is_empty()
@@ -66,17 +67,18 @@ pub(crate) async fn events(
     let mut response = headers.into_response();
     name_job(response.headers_mut(), &job.id);
     simulated::mark_events(response.headers_mut(), &state, &job);
-    let reader = Reader::new(&state, &job, from);
+    let reader = JobEventReader::new(&state, &job, from);
     let ping = state.settings.ping;
     let blocks = stream::unfold(Some(reader), move |reader| async move {
         let mut reader = reader?;
-        let (block, goes_on) = match timeout(ping, reader.next()).await {
+        let (block, continues) = match timeout(ping, reader.next()).await {
+            // Without an `id`, so a browser does not take the ping for its latest event.
             Err(_) => ("event: ping\ndata: {}\n\n".to_owned(), true),
             Ok(Some(event)) => (block(&reader, &event).await, true),
             Ok(None) if reader.is_stopped() => (RESUME.to_owned(), false),
             Ok(None) => return None,
         };
-        Some((Ok::<Bytes, Infallible>(Bytes::from(block)), goes_on.then_some(reader)))
+        Some((Ok::<Bytes, Infallible>(Bytes::from(block)), continues.then_some(reader)))
     });
     *response.body_mut() = Body::from_stream(blocks);
     Ok(response)
@@ -84,14 +86,15 @@ pub(crate) async fn events(
 
 fn next_after(param: &str, text: &str) -> Result<u64, ApiError> {
     let number = text.parse::<u64>().ok().filter(|number| *number <= MAX_SEQ);
+    // Numbers are those of received events, so the stream starts with the next one.
     number.map(|number| number + 1).ok_or_else(|| {
         let message = format!("the event to resume after must be a number; it is {text:?}");
         ApiError::invalid_param(param, message)
     })
 }
 
-async fn block(reader: &Reader, event: &Event) -> String {
+async fn block(reader: &JobEventReader, event: &Event) -> String {
     // A line break would end the SSE field. JSON never needs one outside of strings, and escapes it inside.
-    let data = reader.told(event).await.as_str().replace(['\n', '\r'], " ");
+    let data = reader.data(event).await.as_str().replace(['\n', '\r'], " ");
     format!("event: {}\nid: {}\ndata: {data}\n\n", event.kind.as_str(), event.seq)
 }

@@ -1,6 +1,6 @@
 //! Extractors of requests. Their errors say what is wrong and what would be right.
 
-mod misfit;
+mod mismatch;
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -13,9 +13,9 @@ use causeway_queue::json::syntax_error;
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny};
 use serde_json::{Number, Value};
 
-use self::misfit::misfit;
-pub(crate) use self::misfit::misfit_of_query;
-use crate::{body, budget::Charge, error::ApiError, state::AppState};
+use self::mismatch::mismatch;
+pub(crate) use self::mismatch::query_mismatch;
+use crate::{body, budget::BudgetCharge, error::ApiError, state::AppState};
 
 /// Highest count in a request: the largest integer that every JSON parser represents exactly.
 pub(crate) const MAX_COUNT: u64 = (1 << 53) - 1;
@@ -40,7 +40,7 @@ impl FromRequest<AppState> for JsonBytes {
 #[derive(Debug)]
 pub(crate) struct ChargedJson {
     pub(crate) bytes: Bytes,
-    pub(crate) charge: Option<Charge>,
+    pub(crate) charge: Option<BudgetCharge>,
 }
 
 impl FromRequest<AppState> for ChargedJson {
@@ -61,6 +61,7 @@ impl FromRequest<AppState> for MaybeJson {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        // The type is checked last: a request without a body may have any.
         let checked = check_content_type(request.headers());
         let bytes = body::read(state, request).await?;
         if bytes.is_empty() { Ok(Self(bytes)) } else { checked.map(|()| Self(bytes)) }
@@ -75,6 +76,7 @@ impl FromRequestParts<AppState> for Segment {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        // axum's own rejection has another envelope and status.
         let path = Path::<String>::from_request_parts(parts, state).await;
         path.map(|Path(name)| Self(name)).map_err(|_| {
             let message = "there is nothing at this path: it has bytes that are not UTF-8";
@@ -87,6 +89,7 @@ impl FromRequestParts<AppState> for Segment {
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let found = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = found.unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    // Structured suffixes, such as `application/vnd.api+json` (RFC 6839).
     essence == "application/json" || essence.ends_with("+json")
 }
 
@@ -117,13 +120,14 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
             let message = format!("the body is not JSON: {}", syntax_error(&error));
             return ApiError::invalid("invalid_json", message);
         }
+        // The type of the whole is wrong, so there is no path to find.
         if other.is_some() {
-            return misfit(&error.to_string(), ".".to_owned());
+            return mismatch(&error.to_string(), ".".to_owned());
         }
         // The error path costs time, so it is computed only after the fast parser has failed.
         let json = &mut serde_json::Deserializer::from_slice(bytes);
         let path = serde_path_to_error::deserialize::<_, T>(json).err();
-        misfit(&error.to_string(), path.map_or(".".to_owned(), |error| error.path().to_string()))
+        mismatch(&error.to_string(), path.map_or(".".to_owned(), |error| error.path().to_string()))
     })
 }
 
@@ -151,6 +155,7 @@ fn shown(text: &str) -> String {
 /// Converts an integer. `3.0` is one, as in JSON Schema.
 pub(crate) fn whole(number: &Number) -> Option<u64> {
     let float = || number.as_f64().filter(|float| float.fract() == 0.0);
+    // Formatting is exact, while a cast would saturate silently.
     number.as_u64().or_else(|| format!("{:.0}", float()?).parse().ok())
 }
 

@@ -118,6 +118,7 @@ pub(crate) fn of_call(
         if !is_selected || is_reserved(name.as_str()) {
             continue;
         }
+        // Lines beyond visible ASCII are skipped: most servers refuse them.
         let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         selected.insert(name.as_str().to_owned(), lines.map(str::to_owned).collect());
     }
@@ -135,6 +136,7 @@ pub(crate) fn of_job(url: &str, named: Headers) -> Result<Headers, ApiError> {
     for (name, values) in named {
         let param = format!("headers.{name}");
         let wrong = |why: &str| Err(ApiError::invalid_param(&param, format!("{param}: {why}")));
+        // `HeaderName` also converts the name to lower case.
         let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
             return wrong("no header can have this name; use letters, digits and '-'");
         };
@@ -148,11 +150,13 @@ pub(crate) fn of_job(url: &str, named: Headers) -> Result<Headers, ApiError> {
         if !values.iter().all(is_sendable) {
             return wrong("a value may have visible ASCII characters, blanks and tabs only");
         }
+        // Two names may differ by case only. Their lines are merged, as HTTP would.
         let known = checked.remove(header.as_str()).unwrap_or_default();
         let lines = known.iter().chain(values.iter()).map(str::to_owned);
         let lines: HeaderValues = lines.collect();
         checked.insert(header.as_str().to_owned(), lines);
     }
+    // An empty array names a header without any line.
     checked.retain(|_, values| values.first().is_some());
     check_size(&checked, "headers")?;
     add_version(url, &mut checked);

@@ -8,7 +8,7 @@
 
 mod answer;
 pub(crate) mod generate;
-mod hold;
+mod pending_call;
 mod request;
 pub(crate) mod responses;
 mod retry;
@@ -23,13 +23,13 @@ use bytes::Bytes;
 use causeway_queue::limits::Allowance;
 
 use self::{
-    hold::Held,
-    request::{Asked, Reply},
+    pending_call::PendingCall,
+    request::{CallRequest, ReplyMode},
     responses::events::Renderer,
 };
-pub(crate) use self::{request::Wishes, responses::Wishes as ResponseWishes};
+pub(crate) use self::{request::RequestOptions, responses::ResponseOptions};
 use crate::{
-    access, auth::Caller, budget::Charge, error::ApiError, extract::ChargedJson, simulated,
+    access, auth::Caller, budget::BudgetCharge, error::ApiError, extract::ChargedJson, simulated,
     state::AppState,
 };
 
@@ -49,7 +49,7 @@ pub(crate) struct Incoming {
     headers: HeaderMap,
     body: Bytes,
     /// The charge for the body.
-    charge: Option<Charge>,
+    charge: Option<BudgetCharge>,
 }
 
 impl FromRequest<AppState> for Incoming {
@@ -98,23 +98,25 @@ async fn answer(
     dialect: Dialect,
 ) -> Result<Response, ApiError> {
     let Incoming { caller, path, headers, body, charge } = incoming;
-    let mut asked = Asked::read(state, &caller.tenant, &path, &headers, &body)?;
+    let mut call = CallRequest::read(state, &caller.tenant, &path, &headers, &body)?;
     let adapted = match dialect {
-        Dialect::Responses => responses::adapt(state, &caller, &mut asked).await?,
+        Dialect::Responses => responses::adapt(state, &caller, &mut call).await?,
         Dialect::OpenAi | Dialect::Anthropic => responses::Adapted::default(),
     };
     let is_background = adapted.is_background;
+    // Only tenants with a rate pay the read of the store.
     let allowance = if caller.is_rated {
-        state.queue.allowance(&caller.tenant, asked.model()).await?
+        state.queue.allowance(&caller.tenant, call.model()).await?
     } else {
         Allowance::default()
     };
-    let streams = asked.reply == Reply::Stream;
-    let drafted = asked.job.id.clone();
-    let mut held = Held::submit(state, caller.tenant, asked, dialect).await?;
+    let streams = call.reply == ReplyMode::Stream;
+    // The id is drafted before the store is asked, so a lost answer can still be matched to its job.
+    let drafted = call.job.id.clone();
+    let mut pending = PendingCall::submit(state, caller.tenant, call, dialect).await?;
     // The job is stored. A pending call must not occupy the budget for bodies while it waits.
     drop((body, charge));
-    let id = held.id().clone();
+    let id = pending.id().clone();
     access::of_job(&id);
     // Any other id belongs to an earlier attempt, which has attached its input.
     if id == drafted {
@@ -123,17 +125,18 @@ async fn answer(
     let answered = match (streams, is_background) {
         // A background stream starts at once: its first event carries the id, so the client may leave.
         (true, true) => {
-            held.begin();
-            Ok(stream::open(held, Renderer::after(None)))
+            pending.start_answer();
+            Ok(stream::open(pending, Renderer::after(None)))
         }
-        (true, false) => stream::respond(held).await,
-        (false, _) => held.answer().await,
+        // In the foreground, an early failure still gets its own HTTP status.
+        (true, false) => stream::respond(pending).await,
+        (false, _) => pending.answer().await,
     };
     let mut response = answered.unwrap_or_else(|error| match dialect {
         Dialect::OpenAi | Dialect::Responses => error.into_response(),
         Dialect::Anthropic => error.in_anthropic_shape().into_response(),
     });
-    request::tell(response.headers_mut(), &id, allowance);
+    request::add_headers(response.headers_mut(), &id, allowance);
     if state.settings.simulated_lanes.contains(&id.shard().lane) {
         simulated::mark(response.headers_mut());
     }

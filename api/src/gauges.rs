@@ -24,6 +24,7 @@ impl Gauges {
         if measured.is_some_and(|at| at.elapsed() < MAX_AGE) {
             return;
         }
+        // Set before measuring: a failing store must not be measured at each scrape.
         *measured = Some(Instant::now());
         for lane in queue.lanes() {
             if let Err(error) = measure(queue, &lane.name).await {
@@ -35,6 +36,7 @@ impl Gauges {
 
 async fn measure(queue: &Queue, lane: &LaneName) -> Result<(), Error> {
     let (stats, ready) = (queue.stats(lane, None).await?, queue.ready(lane).await?);
+    // Classes without jobs are set too; a gauge that is not set would keep its old value.
     for (class, count) in Class::ALL.iter().zip(ready) {
         gauge!("causeway_jobs", "lane" => lane.to_string(), "state" => "ready", "class" => class.as_str())
             .set(as_f64(count));

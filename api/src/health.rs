@@ -15,15 +15,15 @@ use utoipa::ToSchema;
 use crate::{
     error::ApiError,
     state::AppState,
-    workers::{Staff, staff},
+    workers::{WorkerSummary, summarize},
 };
 
 /// Longest time that the store may take to answer a probe.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The report of a healthy process.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Well {
+pub(crate) struct HealthReport {
     /// The bridge's model.
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<String>,
@@ -37,15 +37,17 @@ pub(crate) struct Well {
     workers: Option<usize>,
 }
 
-impl Well {
+impl HealthReport {
     const fn new() -> Self {
         Self { model: None, status: "ok", warning: None, workers: None }
     }
 
     /// Adds the workers of these lanes; nothing if the registry does not answer in time.
     async fn with_workers(self, state: &AppState, lanes: &[&LaneName]) -> Self {
-        match tokio::time::timeout(PATIENCE, staff(state, lanes)).await {
-            Ok(Ok(Staff { live, warning })) => Self { workers: Some(live), warning, ..self },
+        match tokio::time::timeout(PROBE_TIMEOUT, summarize(state, lanes)).await {
+            Ok(Ok(WorkerSummary { live, warning })) => {
+                Self { workers: Some(live), warning, ..self }
+            }
             Ok(Err(_)) | Err(_) => self,
         }
     }
@@ -53,14 +55,15 @@ impl Well {
 
 /// Handles `GET /healthz`: the process is running.
 pub(crate) async fn alive() -> Response {
-    Json(Well::new()).into_response()
+    Json(HealthReport::new()).into_response()
 }
 
 /// Handles `GET /readyz`: ready if the store answers and the worker in this process, if any, is alive. A process
 /// without a worker is ready, since it accepts jobs; the body contains a warning.
 pub(crate) async fn ready(State(state): State<AppState>) -> Response {
+    // Checked first, so load balancers stop sending requests as early as possible.
     if state.draining.is_cancelled() {
-        return ApiError::takes_no_more().into_response();
+        return ApiError::accepts_no_more().into_response();
     }
     if !answers(&state).await {
         return ApiError::unavailable().into_response();
@@ -74,12 +77,12 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     let lanes = state.queue.lanes().iter().map(|lane| &lane.name);
     let lanes: Vec<&LaneName> = lanes.filter(|lane| !is_of_deliveries(lane)).collect();
     // The address of the store is left out, because this route needs no key.
-    Json(Well::new().with_workers(&state, &lanes).await).into_response()
+    Json(HealthReport::new().with_workers(&state, &lanes).await).into_response()
 }
 
 async fn answers(state: &AppState) -> bool {
     let ping = state.queue.backend().ping();
-    matches!(tokio::time::timeout(PATIENCE, ping).await, Ok(Ok(())))
+    matches!(tokio::time::timeout(PROBE_TIMEOUT, ping).await, Ok(Ok(())))
 }
 
 /// Handles `GET /bridge/health`: healthy if the store answers.
@@ -87,7 +90,7 @@ pub(crate) async fn bridge(State(state): State<AppState>) -> Response {
     if answers(&state).await {
         let model = Some(state.settings.bridge.model.clone());
         let lane = &state.queue.lane_of(model.as_deref()).name;
-        let well = Well { model, ..Well::new() };
+        let well = HealthReport { model, ..HealthReport::new() };
         Json(well.with_workers(&state, &[lane]).await).into_response()
     } else {
         ApiError::unavailable().into_response()
@@ -97,7 +100,7 @@ pub(crate) async fn bridge(State(state): State<AppState>) -> Response {
 /// Handles `GET /metrics`: all metrics in Prometheus' text format.
 pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
     // A slow store costs only the depth of the queue; all other metrics are in memory.
-    drop(tokio::time::timeout(PATIENCE, state.gauges.measure(&state.queue)).await);
+    drop(tokio::time::timeout(PROBE_TIMEOUT, state.gauges.measure(&state.queue)).await);
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, (state.metrics)()).into_response()
 }

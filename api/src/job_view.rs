@@ -165,7 +165,7 @@ struct UsageView {
 /// A complete list of jobs.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = JobList)]
-pub(crate) struct ListView<'a> {
+pub(crate) struct JobListView<'a> {
     /// Always `list`.
     object: &'static str,
     data: Vec<JobView<'a>>,
@@ -287,6 +287,7 @@ impl<'a> JobView<'a> {
                 self.waiting_details = WaitingView::of(waiting_for, None);
             }
             State::Scheduled { until, waiting_for } => {
+                // Other reasons can outlast `until`, so that time would be misleading.
                 let own_time = matches!(waiting_for, WaitingFor::Schedule | WaitingFor::Retry)
                     .then_some(*until);
                 self.scheduled_for = own_time.map(moment);
@@ -308,6 +309,7 @@ impl<'a> JobView<'a> {
                     body: &response.body,
                 });
                 self.simulated = output.simulated;
+                // The reason of the end comes first; the output of an expired job is only its context.
                 let own = output.error.as_ref().map(ErrorView::from);
                 self.error = self.error.take().or(own);
                 self.usage = output.usage.map(|usage| UsageView {
@@ -327,12 +329,13 @@ pub(crate) fn json(job: &Job) -> RawJson {
 
 /// Returns a complete list of jobs.
 pub(crate) fn list<'a>(jobs: impl Iterator<Item = &'a Job>) -> RawJson {
-    RawJson::of(&ListView { object: "list", data: jobs.map(JobView::from).collect() })
+    RawJson::of(&JobListView { object: "list", data: jobs.map(JobView::from).collect() })
         .unwrap_or_default()
 }
 
 /// Returns `job` as JSON with its request; `body` is `None` if it is no longer stored.
 pub(crate) fn json_with_request(job: &Job, body: Option<Bytes>) -> RawJson {
+    // Bodies were checked on submission; anything else is shown as null.
     let text = body.and_then(|body| String::from_utf8(body.into()).ok());
     let body = text.and_then(|text| RawJson::parse(text).ok());
     let request = Some(RequestView { url: &job.spec.url, headers: &job.spec.headers, body });
@@ -345,6 +348,7 @@ pub(crate) fn page(jobs: &[Job], next: Option<&JobId>) -> RawJson {
     let id = |job: Option<&Job>| job.map(|job| job.id.to_string());
     let data = jobs.iter().map(JobView::from).collect();
     let (first_id, has_more) = (id(jobs.first()), next.is_some());
+    // A page that stopped early continues after the last examined job, which may not be on it.
     let last_id = next.map(ToString::to_string).or_else(|| id(jobs.last()));
     RawJson::of(&PageView { object: "list", data, first_id, last_id, has_more }).unwrap_or_default()
 }

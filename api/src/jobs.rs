@@ -16,7 +16,7 @@ use crate::{
     access,
     auth::Caller,
     error::{ApiError, X_CAUSEWAY_JOB_ID},
-    extract::{Segment, misfit_of_query, seconds},
+    extract::{Segment, query_mismatch, seconds},
     job_view, simulated,
     state::AppState,
 };
@@ -66,8 +66,8 @@ pub(crate) fn no_such_job(id: &str) -> ApiError {
 }
 
 /// Parses the parameters of a query, and refuses unknown ones.
-pub(crate) fn query<T: serde::de::DeserializeOwned>(found: Asked<T>) -> Result<T, ApiError> {
-    found.map(|Query(query)| query).map_err(|rejection| misfit_of_query(&rejection))
+pub(crate) fn query<T: serde::de::DeserializeOwned>(found: QueryResult<T>) -> Result<T, ApiError> {
+    found.map(|Query(query)| query).map_err(|rejection| query_mismatch(&rejection))
 }
 
 #[derive(Debug, Deserialize)]
@@ -86,21 +86,23 @@ pub(crate) async fn owner(
     if !caller.acts_for_all() {
         return Ok(caller.tenant.clone());
     }
+    // Administrators may act on jobs of any tenant, but the queue checks the owner.
     let job = state.queue.jobs(std::slice::from_ref(id)).await?.pop().flatten();
+    // An unknown job leads to the same 404 under any tenant.
     Ok(job.map_or_else(|| caller.tenant.clone(), |job| job.tenant))
 }
 
 /// The parameters of a query, or the error of their parser.
-pub(crate) type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
+pub(crate) type QueryResult<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 
 /// Handles `GET /v1/jobs/{id}`: at once, or at the end of the job.
 pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,
     Segment(id): Segment,
-    asked: Asked<Shown>,
+    parameters: QueryResult<Shown>,
 ) -> Result<Response, ApiError> {
-    let Shown { wait, include } = query(asked)?;
+    let Shown { wait, include } = query(parameters)?;
     let wait = wait.map(|text| seconds("wait", &text, state.settings.max_wait)).transpose()?;
     let include = include.map(|text| one_of("include", &text, &["request"])).transpose()?;
     let key = job_id(&id)?;
@@ -109,6 +111,7 @@ pub(crate) async fn show(
     let job = state.unless_handed_over(ended, &tenant, &key).await?;
     let job = job.ok_or_else(|| no_such_job(&id))?;
     let shown = match include {
+        // The body is stored apart and may be large, so it is read only on request.
         Some(_) => job_view::json_with_request(&job, state.queue.body(&key).await?),
         None => job_view::json(&job),
     };
@@ -116,8 +119,8 @@ pub(crate) async fn show(
 }
 
 /// Parses the maximum number of entries on a page.
-pub(crate) fn limit_of(asked: Option<&str>) -> Result<usize, ApiError> {
-    let Some(text) = asked else { return Ok(PAGE) };
+pub(crate) fn limit_of(text: Option<&str>) -> Result<usize, ApiError> {
+    let Some(text) = text else { return Ok(PAGE) };
     let limit = text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit));
     limit.ok_or_else(|| {
         let message = format!("limit must be 1 to {MAX_PAGE}; it is {text:?}");
@@ -187,6 +190,7 @@ pub(crate) async fn result(
     }
     let error = match output
         .and_then(|output| output.error.as_ref())
+        // The output of an expired job names an outage, which is not its result.
         .filter(|_| *status != Status::Expired)
     {
         Some(error) => ApiError::upstream(error.code == "upstream_timeout", &error.message),

@@ -11,14 +11,14 @@ use crate::{
     auth::Caller,
     error::ApiError,
     job_view,
-    jobs::{Asked, limit_of, one_of, query, respond},
+    jobs::{QueryResult, limit_of, one_of, query, respond},
     state::AppState,
 };
 
 /// The query of a list, unchecked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Listing {
+pub(crate) struct JobQuery {
     status: Option<String>,
     class: Option<String>,
     session: Option<String>,
@@ -34,18 +34,18 @@ pub(crate) struct Listing {
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    asked: Asked<Listing>,
+    parameters: QueryResult<JobQuery>,
 ) -> Result<Response, ApiError> {
-    let (tenant, wanted) = query(asked)?.read(&caller)?;
-    let page = state.queue.list(&tenant, &wanted).await?;
+    let (tenant, filter) = query(parameters)?.read(&caller)?;
+    let page = state.queue.list(&tenant, &filter).await?;
     Ok(respond(StatusCode::OK, &job_view::page(&page.jobs, page.next.as_ref())))
 }
 
-impl Listing {
+impl JobQuery {
     /// Checks the query; returns the owner of the jobs and the filter.
     fn read(self, caller: &Caller) -> Result<(TenantId, ListQuery), ApiError> {
-        let tenant = whose(self.tenant.as_deref(), caller)?;
-        let wanted = ListQuery {
+        let tenant = owner(self.tenant.as_deref(), caller)?;
+        let filter = ListQuery {
             status: self.status.map(|text| one_of("status", &text, &Status::ALL)).transpose()?,
             class: self.class.map(|text| one_of("class", &text, &Class::ALL)).transpose()?,
             session: match self.session {
@@ -67,13 +67,13 @@ impl Listing {
                 })?),
             },
         };
-        Ok((tenant, wanted))
+        Ok((tenant, filter))
     }
 }
 
 /// Returns the owner of the listed jobs. Only administrators may name another tenant than their own.
-fn whose(asked: Option<&str>, caller: &Caller) -> Result<TenantId, ApiError> {
-    let Some(name) = asked else { return Ok(caller.tenant.clone()) };
+fn owner(name: Option<&str>, caller: &Caller) -> Result<TenantId, ApiError> {
+    let Some(name) = name else { return Ok(caller.tenant.clone()) };
     let tenant = TenantId::new(name)
         .map_err(|error| ApiError::invalid_param("tenant", error.to_string()))?;
     if tenant == caller.tenant || caller.acts_for_all() {
@@ -99,15 +99,17 @@ fn moment(text: &str) -> Result<Millis, ApiError> {
 pub(crate) async fn retry(
     State(state): State<AppState>,
     caller: Caller,
-    asked: Asked<Listing>,
+    parameters: QueryResult<JobQuery>,
 ) -> Result<Response, ApiError> {
-    let (tenant, wanted) = query(asked)?.read(&caller)?;
-    if !wanted.status.is_some_and(Status::is_retryable) {
+    let (tenant, filter) = query(parameters)?.read(&caller)?;
+    // Without a status, the call would silently skip most of its page.
+    if !filter.status.is_some_and(Status::is_retryable) {
         let message = "status must name the jobs to retry: failed, cancelled or expired";
         return Err(ApiError::invalid_param("status", message));
     }
-    let page = state.queue.list(&tenant, &wanted).await?;
+    let page = state.queue.list(&tenant, &filter).await?;
     let (mut jobs, mut is_full) = (Vec::with_capacity(page.jobs.len()), false);
+    // Pages have the newest job first; retries need the oldest first.
     for listed in page.jobs.iter().rev() {
         match state.queue.retry(&tenant, &listed.id).await {
             Ok(job) => jobs.extend(job),

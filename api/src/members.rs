@@ -41,6 +41,7 @@ impl<'de, T: Members> Visitor<'de> for ObjectVisitor<T> {
         let mut members = T::default();
         while let Some(name) = map.next_key::<String>()? {
             if !members.take(&name, &mut map)? {
+                // Skipping still checks that the value is valid JSON.
                 map.next_value::<IgnoredAny>()?;
             }
         }
@@ -52,6 +53,7 @@ impl<'de, T: Members> Visitor<'de> for ObjectVisitor<T> {
 pub(crate) fn lenient<'de, T: DeserializeOwned, M: MapAccess<'de>>(
     values: &mut M,
 ) -> Result<Option<T>, M::Error> {
+    // Parsing the raw value apart keeps its errors from failing the whole object.
     Ok(serde_json::from_str(values.next_value::<Box<RawValue>>()?.get()).ok())
 }
 

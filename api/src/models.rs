@@ -85,6 +85,7 @@ impl From<&Model> for ModelView {
     fn from(model: &Model) -> Self {
         let mut more = model.fields.clone();
         let created = more.remove("created").and_then(|created| created.as_u64()).unwrap_or(0);
+        // These would be written twice by the flattened map.
         for own in ["id", "object", "owned_by"] {
             more.remove(own);
         }
@@ -106,8 +107,9 @@ pub(crate) async fn show(
 ) -> Result<Json<ModelView>, ApiError> {
     let models = served(&state).await;
     let found = models.iter().find(|model| model.id == id).map(ModelView::from);
+    // Some clients check the model before their first call.
     if found.is_none() && state.settings.serves_any_model {
-        return Ok(Json(undenied(&state, id)));
+        return Ok(Json(unlisted(&state, id)));
     }
     found.map(Json).ok_or_else(|| {
         let name: String = id.chars().take(MAX_NAME).collect();
@@ -118,7 +120,7 @@ pub(crate) async fn show(
 }
 
 /// Returns an entry for an unknown model. A call with this name would be accepted, so the entry must not be a 404.
-fn undenied(state: &AppState, id: String) -> ModelView {
+fn unlisted(state: &AppState, id: String) -> ModelView {
     let owned_by = state.queue.lane_of(Some(&id)).name.to_string();
     ModelView { created: 0, id, object: "model", owned_by, more: Map::new() }
 }
@@ -128,12 +130,14 @@ fn undenied(state: &AppState, id: String) -> ModelView {
 async fn served(state: &AppState) -> Arc<[Model]> {
     let configured = || state.settings.models.as_slice().into();
     let Some(ModelsSource(ask)) = &state.settings.models_source else { return configured() };
+    // The lock is held during the fetch, so concurrent requests share one.
     let mut cached = state.models.0.lock().await;
     if let Some((_, models)) = cached.as_ref().filter(|(until, _)| Instant::now() < *until) {
         return Arc::clone(models);
     }
     let (models, valid) = match (ask().await, cached.as_ref()) {
         (Some(models), _) => (models.into(), FRESH),
+        // A stale list is better than none while the upstreams are down.
         (None, Some((_, stale))) => (Arc::clone(stale), RETRY),
         (None, None) => (configured(), RETRY),
     };

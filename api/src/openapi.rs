@@ -40,7 +40,7 @@ use crate::{
     bridge as chat, deliveries,
     error::{AnthropicEnvelope, Envelope},
     gateway::{
-        ResponseWishes, Wishes,
+        RequestOptions, ResponseOptions,
         generate::{GenerateRequest, Generated},
         responses::{
             DeletedResponse,
@@ -49,10 +49,10 @@ use crate::{
             },
         },
     },
-    health::Well,
-    job_view::{IncludedView, JobView, ListView, PageView},
+    health::HealthReport,
+    job_view::{IncludedView, JobListView, JobView, PageView},
+    lanes::{LaneList, PauseRequest, QueueView},
     models::{ModelList, ModelView},
-    queue_view::{LaneList, QueueView, Whose},
     root::About,
     settings::Settings,
     state::AppState,
@@ -142,18 +142,18 @@ fn requests() -> Schemas {
     add::<JobRequest>(&mut schemas);
     add::<ManyRequest>(&mut schemas);
     add::<Peek>(&mut schemas);
-    add::<Wishes>(&mut schemas);
-    add::<ResponseWishes>(&mut schemas);
+    add::<RequestOptions>(&mut schemas);
+    add::<ResponseOptions>(&mut schemas);
     add::<ConversationRequest>(&mut schemas);
     add::<ConversationUpdate>(&mut schemas);
     add::<GenerateRequest>(&mut schemas);
-    add::<Whose>(&mut schemas);
+    add::<PauseRequest>(&mut schemas);
     add::<TenantRequest>(&mut schemas);
     add::<LimitsRequest>(&mut schemas);
     add::<KeyRequest>(&mut schemas);
-    add::<chat::Message>(&mut schemas);
+    add::<chat::BridgeMessage>(&mut schemas);
     // Answers, which say only what they have to say.
-    add::<Well>(&mut schemas);
+    add::<HealthReport>(&mut schemas);
     add::<About>(&mut schemas);
     add::<IncludedView<'_>>(&mut schemas);
     schemas
@@ -164,9 +164,9 @@ fn answers() -> Schemas {
     add::<Envelope<'_>>(&mut schemas);
     add::<AnthropicEnvelope<'_>>(&mut schemas);
     add::<JobView<'_>>(&mut schemas);
-    add::<ListView<'_>>(&mut schemas);
+    add::<JobListView<'_>>(&mut schemas);
     add::<PageView<'_>>(&mut schemas);
-    add::<deliveries::ListView<'_>>(&mut schemas);
+    add::<deliveries::DeliveryPage<'_>>(&mut schemas);
     add::<QueueView>(&mut schemas);
     add::<LaneList>(&mut schemas);
     add::<WorkerList>(&mut schemas);
@@ -177,7 +177,7 @@ fn answers() -> Schemas {
     add::<DeletedConversation>(&mut schemas);
     add::<DeletedResponse>(&mut schemas);
     add::<Generated>(&mut schemas);
-    add::<chat::Answered<'_>>(&mut schemas);
+    add::<chat::BridgeAnswer<'_>>(&mut schemas);
     add::<chat::Pending>(&mut schemas);
     add::<chat::SessionList>(&mut schemas);
     add::<chat::WithHistory<'_>>(&mut schemas);

@@ -15,7 +15,7 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, Any, CorsLayer};
 use crate::{error::ApiError, state::AppState};
 
 /// The lifetime of a preflight in the browser's cache: the most that Chromium accepts.
-const REMEMBERED: Duration = Duration::from_secs(7200);
+const PREFLIGHT_TTL: Duration = Duration::from_secs(7200);
 
 /// The header with the relation between the origin of a page and the target (W3C Fetch Metadata).
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -30,6 +30,7 @@ const LOOPBACK: &str = "localhost";
 /// `unknown_host`, which names the setting.
 pub(crate) fn check_host(state: &AppState, host: &str) -> Result<(), ApiError> {
     let Some(named) = &state.settings.hosts else { return Ok(()) };
+    // A trailing dot is the absolute form of the same name.
     let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
     let is_loopback = name == LOOPBACK
         || name.strip_suffix(LOOPBACK).is_some_and(|rest| rest.ends_with('.'))
@@ -59,7 +60,7 @@ pub(crate) fn cors(state: &AppState) -> CorsLayer {
         .allow_methods(AllowMethods::mirror_request())
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(Any)
-        .max_age(REMEMBERED)
+        .max_age(PREFLIGHT_TTL)
 }
 
 fn is_default(state: &AppState) -> bool {
@@ -75,6 +76,7 @@ fn is_named(state: &AppState, origin: &HeaderValue) -> bool {
 /// True if the request comes from a page of another origin that may not change anything on a server without
 /// tenants. Browsers send `Origin` with every cross-origin request that can change something.
 pub(crate) fn is_foreign(state: &AppState, headers: &HeaderMap) -> bool {
+    // Browsers omit the origin of some reads, but mark cross-site ones by this header.
     let Some(origin) = headers.get(header::ORIGIN) else {
         return headers.get(FETCH_SITE).is_some_and(|site| site == "cross-site");
     };
@@ -89,6 +91,7 @@ pub(crate) fn is_foreign(state: &AppState, headers: &HeaderMap) -> bool {
 /// # Errors
 /// `foreign_origin`, which names the setting.
 pub(crate) fn refuse_foreign(state: &AppState, request: &Request) -> Result<(), ApiError> {
+    // Reads are safe: without CORS headers, a foreign page cannot see their answers.
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if changes && state.tenants.are_open() && is_foreign(state, request.headers()) {
         return Err(ApiError::foreign_page());

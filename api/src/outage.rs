@@ -12,14 +12,14 @@ const QUIET: Duration = Duration::from_secs(5);
 
 /// The cause of a refusal by the store, attached to the response for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal(pub(crate) String);
+pub(crate) struct StoreRefusal(pub(crate) String);
 
 /// The current outage, if there is one.
 #[derive(Debug, Default)]
-pub(crate) struct Outage(Mutex<Option<Lasting>>);
+pub(crate) struct Outage(Mutex<Option<OngoingOutage>>);
 
 #[derive(Debug)]
-struct Lasting {
+struct OngoingOutage {
     refused: u64,
     last: Instant,
 }
@@ -27,10 +27,11 @@ struct Lasting {
 impl Outage {
     /// Logs the start and the end of an outage by the `response` to a client.
     pub(crate) fn watch(&self, response: &Response) {
-        if let Some(Refusal(why)) = response.extensions().get() {
-            if self.begins() {
+        if let Some(StoreRefusal(why)) = response.extensions().get() {
+            if self.starts() {
                 tracing::warn!(cause = why, "the store is not available");
             }
+        // A refusal for another reason says nothing about the store.
         } else if response.status().is_success()
             && let Some(refused) = self.ends()
         {
@@ -39,10 +40,10 @@ impl Outage {
     }
 
     /// Counts a refused request; returns true for the first one of an outage.
-    fn begins(&self) -> bool {
+    fn starts(&self) -> bool {
         let mut lasting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = lasting.as_ref().map_or(0, |lasting| lasting.refused) + 1;
-        *lasting = Some(Lasting { refused, last: Instant::now() });
+        *lasting = Some(OngoingOutage { refused, last: Instant::now() });
         refused == 1
     }
 
@@ -63,15 +64,15 @@ mod tests {
     async fn an_outage_ends_after_a_quiet_time() {
         let outage = Outage::default();
         assert_eq!(outage.ends(), None);
-        assert!(outage.begins());
+        assert!(outage.starts());
         for _ in 0..3 {
             advance(QUIET / 2).await;
             assert_eq!(outage.ends(), None, "half of it still answers");
-            assert!(!outage.begins());
+            assert!(!outage.starts());
         }
         advance(QUIET).await;
         assert_eq!(outage.ends(), Some(4));
         assert_eq!(outage.ends(), None);
-        assert!(outage.begins(), "another one");
+        assert!(outage.starts(), "another one");
     }
 }

@@ -24,14 +24,15 @@ pub(crate) async fn name_and_count(request: Request, next: Next) -> Response {
     let given = request.headers().get(X_REQUEST_ID).filter(|id| is_usable(id)).cloned();
     let id = given.unwrap_or_else(new_id);
     let is_anthropic = request.headers().contains_key("anthropic-version");
+    // The route, not the path: metrics need labels of limited number.
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let route = route.unwrap_or("unknown").to_owned();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let span = access::span(&id);
-    let began = Instant::now();
+    let start = Instant::now();
     let mut response = next.run(request).instrument(span.clone()).await;
     headers::add(response.headers_mut());
-    let (status, took) = (response.status(), began.elapsed());
+    let (status, took) = (response.status(), start.elapsed());
     span.in_scope(|| access::log(&method, &path, status, took));
     if is_anthropic {
         response.headers_mut().insert(REQUEST_ID, id.clone());

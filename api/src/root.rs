@@ -75,6 +75,7 @@ fn preference(headers: &HeaderMap, kind: &str) -> (f32, Reverse<usize>) {
         let quality = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
         Some((rank, quality.map_or(1.0, |quality| quality.parse().unwrap_or(0.0))))
     });
+    // The most specific range counts, regardless of its quality.
     let found = found.min_by_key(|(rank, _)| *rank);
     found.map_or((0.0, Reverse(usize::MAX)), |(rank, quality)| (quality, Reverse(rank)))
 }
@@ -84,6 +85,7 @@ fn host(headers: &HeaderMap) -> &str {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let is_plain =
         |host: &&str| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b));
+    // The name goes into HTML and a shell command, so no other characters are accepted.
     host.filter(is_plain).unwrap_or("localhost:4004")
 }
 

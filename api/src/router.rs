@@ -14,7 +14,7 @@ use crate::{
     error::ApiError,
     events,
     gateway::{self, responses::conversation},
-    health, jobs, listing, models, openapi, origin, queue_view, request_id, root, similar,
+    health, jobs, lanes, listing, models, openapi, origin, request_id, root, similar,
     state::AppState,
     submit,
     tenants::routes,
@@ -61,9 +61,9 @@ fn for_callers() -> Table {
         .route("/v1/jobs/{id}/cancel", allow(post(jobs::cancel), "POST"))
         .route("/v1/jobs/{id}/retry", allow(post(jobs::retry), "POST"))
         .route("/v1/jobs/retry", allow(post(listing::retry), "POST"))
-        .route("/v1/lanes", allow(get(queue_view::lanes), "GET, HEAD"))
-        .route("/v1/lanes/{lane}/pause", allow(post(queue_view::pause), "POST"))
-        .route("/v1/lanes/{lane}/resume", allow(post(queue_view::resume), "POST"))
+        .route("/v1/lanes", allow(get(lanes::lanes), "GET, HEAD"))
+        .route("/v1/lanes/{lane}/pause", allow(post(lanes::pause), "POST"))
+        .route("/v1/lanes/{lane}/resume", allow(post(lanes::resume), "POST"))
         .route("/v1/workers", allow(get(workers::list), "GET, HEAD"))
         .route("/v1/tenants", allow(get(routes::list).post(routes::add), "GET, HEAD, POST"))
         .route(
@@ -75,7 +75,7 @@ fn for_callers() -> Table {
         .route("/v1/ws", allow(get(ws::connect), "GET, HEAD"))
         .route("/v1/webhooks/deliveries", allow(get(deliveries::list), "GET, HEAD"))
         .route("/v1/webhooks/deliveries/{id}/retry", allow(post(deliveries::retry), "POST"))
-        .route("/v1/queue", allow(get(queue_view::queue), "GET, HEAD"))
+        .route("/v1/queue", allow(get(lanes::queue), "GET, HEAD"))
         .route("/v1/chat/completions", allow(post(gateway::openai), "POST"))
         .route("/v1/completions", allow(post(gateway::openai), "POST"))
         .route("/v1/embeddings", allow(post(gateway::openai), "POST"))

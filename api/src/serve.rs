@@ -2,10 +2,10 @@
 //!
 //! HTTP/1.1 only, by intent: no client of this API needs HTTP/2, and a reverse proxy can offer it.
 
-mod answered;
 pub(crate) mod connection;
 pub(crate) mod reading;
 mod service;
+mod tracked_body;
 mod wire;
 
 use std::{
@@ -25,26 +25,26 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{connection::Connections, service::Service, wire::Wire};
+use self::{connection::ConnectionRegistry, service::Service, wire::Wire};
 use crate::state::AppState;
 
 /// The time that connections get to end after the stop.
-const FAREWELL: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest head of a request, and most buffered bytes of an answer.
 const MAX_BUFFER: usize = 64 << 10;
 
 /// The pause of the accept loop when the system has no file handle left.
-const NO_HANDLE: Duration = Duration::from_millis(20);
+const NO_HANDLE_PAUSE: Duration = Duration::from_millis(20);
 
 /// The interval of checks for the end of evicted connections.
-const CROWDED: Duration = Duration::from_millis(1);
+const EVICTION_POLL: Duration = Duration::from_millis(1);
 
 /// The time without any answer after which a drain closes idle connections.
 const QUIET: Duration = Duration::from_millis(250);
 
 /// The time during which further failures to accept are not logged.
-const SILENCE: Duration = Duration::from_secs(60);
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Returns the TCP keepalive of clients, with the limits of upstream connections. A vanished host is detected after
 /// 120 s, and its call is cancelled like that of any client that left. A single lost probe has no effect.
@@ -65,10 +65,11 @@ fn keepalive() -> TcpKeepalive {
 /// 3. The state's `stopping` is cancelled, here or by its owner: all waiting requests are answered, and all
 ///    connections have five seconds to end.
 pub async fn serve(listener: TcpListener, state: AppState, drain: impl Future<Output = ()> + Send) {
-    let server = Server::new(&state);
+    let server = HttpServer::new(&state);
     let mut pause = pin!(async {
         drain.await;
         state.draining.cancel();
+        // `drain` counts from the signal, so the pause is part of it.
         let until = Instant::now() + state.settings.drain;
         sleep(state.settings.drain_pause).await;
         until
@@ -78,41 +79,43 @@ pub async fn serve(listener: TcpListener, state: AppState, drain: impl Future<Ou
             biased;
             until = &mut pause => break until,
             () = state.stopping.cancelled() => break Instant::now(),
-            accepted = listener.accept() => server.take(accepted).await,
+            accepted = listener.accept() => server.handle_accepted(accepted).await,
         }
     };
+    // Closing the socket lets the system refuse new connections, so clients try another process.
     drop(listener);
     state.draining.cancel();
     if state.settings.hands_over {
         state.handover.cancel();
     }
     server.tasks.close();
-    let errands = &state.errands;
-    errands.close();
+    let background_tasks = &state.background_tasks;
+    background_tasks.close();
     let served = async {
-        server.quiet().await;
+        server.wait_for_quiet().await;
         server.connections.close();
         server.tasks.wait().await;
         // Waits for WebSockets, and for tasks on behalf of clients that left.
-        errands.wait().await;
+        background_tasks.wait().await;
     };
     let mut served = pin!(served);
     tokio::select! {
         () = &mut served => return,
         () = state.stopping.cancelled() => {}
+        // With an embedded store, the owner of `stopping` decides: its worker must end first.
         () = sleep_until(until), if state.settings.hands_over => {}
     }
     state.stopping.cancel();
-    if timeout(FAREWELL, served).await.is_err() {
+    if timeout(CLOSE_TIMEOUT, served).await.is_err() {
         server.cut.cancel();
     }
 }
 
 /// The shared state of all connections.
-struct Server {
+struct HttpServer {
     service: Service,
     http: http1::Builder,
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionRegistry>,
     tasks: TaskTracker,
     /// Cancelled when all connections must end immediately.
     cut: CancellationToken,
@@ -120,7 +123,7 @@ struct Server {
     warned: Mutex<Option<Instant>>,
 }
 
-impl Server {
+impl HttpServer {
     fn new(state: &AppState) -> Self {
         let mut http = http1::Builder::new();
         // `Connection` measures the time-outs of heads and of idle connections, which hyper would combine into one.
@@ -128,7 +131,7 @@ impl Server {
         Self {
             service: Service::new(state.clone()),
             http,
-            connections: Connections::new(
+            connections: ConnectionRegistry::new(
                 state.settings.max_connections,
                 Arc::clone(&state.bodies),
             ),
@@ -140,7 +143,7 @@ impl Server {
 
     /// Completes when no request has been answered for [`QUIET`]. A request may be on its way over an idle
     /// connection, so none is closed while other requests are still answered.
-    async fn quiet(&self) {
+    async fn wait_for_quiet(&self) {
         let mut since = Instant::now();
         while let Some(is_answering) = self.connections.are_answering() {
             if is_answering {
@@ -153,33 +156,34 @@ impl Server {
     }
 
     /// Serves an accepted connection, or handles the error of accepting it.
-    async fn take(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+    async fn handle_accepted(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         match accepted {
             Ok((stream, peer)) => {
-                self.begin(stream, peer);
+                self.serve_connection(stream, peer);
                 while self.connections.is_crowded() {
-                    sleep(CROWDED).await;
+                    sleep(EVICTION_POLL).await;
                 }
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
+                // The limit of open files is reached. Closing an idle connection frees a handle.
                 self.connections.free_handle();
                 self.warn(&error);
-                sleep(NO_HANDLE).await;
+                sleep(NO_HANDLE_PAUSE).await;
             }
         }
     }
 
-    /// Logs missing file handles, at most once in [`SILENCE`].
+    /// Logs missing file handles, at most once in [`WARN_INTERVAL`].
     fn warn(&self, error: &io::Error) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.is_none_or(|at| at.elapsed() >= SILENCE) {
+        if warned.is_none_or(|at| at.elapsed() >= WARN_INTERVAL) {
             *warned = Some(Instant::now());
             tracing::warn!(%error, "cannot accept connections; unused ones are closed");
         }
     }
 
-    fn begin(&self, stream: TcpStream, peer: SocketAddr) {
+    fn serve_connection(&self, stream: TcpStream, peer: SocketAddr) {
         // Nagle's algorithm would delay small answers. A failure costs only latency.
         drop(stream.set_nodelay(true));
         // After a failure, a vanished client is noticed only at the end of its wait.
@@ -188,7 +192,7 @@ impl Server {
             wire::refuse(&stream);
             return;
         };
-        self.tasks.spawn(carry(
+        self.tasks.spawn(serve_to_end(
             self.http.clone(),
             self.service.clone(),
             Wire::new(stream, registered),
@@ -204,12 +208,12 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Serves one connection to its end.
-async fn carry(http: http1::Builder, service: Service, wire: Wire, cut: CancellationToken) {
+async fn serve_to_end(http: http1::Builder, service: Service, wire: Wire, cut: CancellationToken) {
     let connection = wire.connection();
     let answering = Arc::clone(&connection);
     let answer = service_fn(move |request| service.clone().answer(Arc::clone(&answering), request));
     let mut serving = pin!(http.serve_connection(TokioIo::new(wire), answer).with_upgrades());
-    let mut overdue = pin!(sleep_until(connection.next_look()));
+    let mut overdue = pin!(sleep_until(connection.next_check()));
     loop {
         let attention = connection.attention();
         tokio::select! {
@@ -225,6 +229,7 @@ async fn carry(http: http1::Builder, service: Service, wire: Wire, cut: Cancella
                     return;
                 }
                 if connection.is_closing() {
+                    // Ends an idle connection at once, any other after its answer.
                     serving.as_mut().graceful_shutdown();
                 }
             }
@@ -232,7 +237,7 @@ async fn carry(http: http1::Builder, service: Service, wire: Wire, cut: Cancella
                 if connection.is_overdue() {
                     return;
                 }
-                overdue.as_mut().reset(connection.next_look());
+                overdue.as_mut().reset(connection.next_check());
             }
             () = cut.cancelled() => return,
         }

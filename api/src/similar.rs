@@ -11,13 +11,13 @@ const MAX_ROUTES: usize = 2;
 /// The least similarity of a suggested route; 1 is equality.
 const LEAST: f64 = 0.8;
 
-/// Returns the routes of `served` that resemble the path `asked`, the most similar one first.
-pub(crate) fn routes<'a>(asked: &str, served: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    if asked.len() > MAX_PATH {
+/// Returns the routes of `served` that resemble the path `path`, the most similar one first.
+pub(crate) fn routes<'a>(path: &str, served: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    if path.len() > MAX_PATH {
         return Vec::new();
     }
     let mut found: Vec<(f64, &str)> = served
-        .map(|route| (similarity(asked, route), route))
+        .map(|route| (similarity(path, route), route))
         .filter(|(similarity, _)| *similarity >= LEAST)
         .collect();
     found.sort_by(|one, other| other.0.total_cmp(&one.0));
@@ -26,15 +26,15 @@ pub(crate) fn routes<'a>(asked: &str, served: impl Iterator<Item = &'a str>) -> 
 
 /// Returns the similarity of a path and a route. A missing or doubled `/v1` is ignored, because clients confuse
 /// base URLs with and without it.
-fn similarity(asked: &str, route: &str) -> f64 {
+fn similarity(path: &str, route: &str) -> f64 {
     let bare = |path: &str| path.trim_start_matches("/v1").trim_end_matches('/').to_owned();
-    let (asked, route) = (bare(asked), bare(&filled(route, asked)));
-    if asked.is_empty() { 0.0 } else { normalized_damerau_levenshtein(&asked, &route) }
+    let (path, route) = (bare(path), bare(&filled(route, path)));
+    if path.is_empty() { 0.0 } else { normalized_damerau_levenshtein(&path, &route) }
 }
 
-/// Replaces the variable segments of `route` by the segments of `asked`.
-fn filled(route: &str, asked: &str) -> String {
-    let mut names = asked.split('/');
+/// Replaces the variable segments of `route` by the segments of `path`.
+fn filled(route: &str, path: &str) -> String {
+    let mut names = path.split('/');
     let segments = route.split('/').map(|segment| {
         let name = names.next().filter(|name| !name.is_empty());
         if segment.starts_with('{') { name.unwrap_or(segment) } else { segment }
@@ -50,7 +50,7 @@ mod tests {
     fn a_mistyped_path_names_its_route() {
         let served = || crate::router::served().into_iter().map(|(path, _)| path);
         let id = "job_default_0_01m85476ybecavrsb79me55wqz";
-        for (asked, route) in [
+        for (path, route) in [
             ("/v1/chat/completion", "/v1/chat/completions"),
             ("/chat/completions", "/v1/chat/completions"),
             ("/v1/v1/chat/completions", "/v1/chat/completions"),
@@ -60,11 +60,11 @@ mod tests {
             ("/bridge/chats", "/bridge/chat"),
             ("/metric", "/metrics"),
         ] {
-            assert_eq!(routes(asked, served()).first(), Some(&route), "{asked}");
+            assert_eq!(routes(path, served()).first(), Some(&route), "{path}");
         }
         let long = format!("/v1/jobs/{}", "x".repeat(10_000));
-        for asked in ["/wp-admin", "/v1/nonsense", "/v1", "/v1/", long.as_str()] {
-            assert_eq!(routes(asked, served()), Vec::<&str>::new(), "{asked}");
+        for path in ["/wp-admin", "/v1/nonsense", "/v1", "/v1/", long.as_str()] {
+            assert_eq!(routes(path, served()), Vec::<&str>::new(), "{path}");
         }
     }
 }

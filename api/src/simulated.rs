@@ -46,23 +46,23 @@ pub(crate) fn mark_events(headers: &mut HeaderMap, state: &AppState, job: &Job) 
 /// True if `event` contains chunks of a simulated answer.
 pub(crate) fn is_in(event: &Event) -> bool {
     #[derive(Default, Deserialize)]
-    struct Chunk {
+    struct ChunkIds {
         id: Option<String>,
         /// Set in the first event of an Anthropic stream.
-        message: Option<Part>,
+        message: Option<ChunkPart>,
         /// Set in an event of a response that adds an output item.
-        item: Option<Part>,
+        item: Option<ChunkPart>,
         /// Set in an event of a response about an output item.
         item_id: Option<String>,
     }
     #[derive(Deserialize)]
-    struct Part {
+    struct ChunkPart {
         id: Option<String>,
     }
     if event.kind != EventKind::Delta || !event.data.as_str().contains(IN_ID) {
         return false;
     }
-    let chunks: Vec<Chunk> = event.data.read().unwrap_or_default();
+    let chunks: Vec<ChunkIds> = event.data.read().unwrap_or_default();
     chunks.into_iter().any(|chunk| {
         let parts = [chunk.message, chunk.item].into_iter().flatten().filter_map(|part| part.id);
         let ids = [chunk.id, chunk.item_id].into_iter().flatten();

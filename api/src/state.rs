@@ -20,26 +20,26 @@ use crate::{
     models::ModelCache,
     outage::Outage,
     settings::Settings,
-    tenants::Registry,
+    tenants::TenantRegistry,
 };
 
 /// The time for which a failing store is read again on behalf of an accepted job: that of a restart.
-const STORE_AWAY: Duration = Duration::from_secs(5);
+const STORE_RETRY_TIME: Duration = Duration::from_secs(5);
 
 /// The state of the API. Cheap to clone; axum clones it several times for each request.
 #[derive(Debug, Clone)]
-pub struct AppState(Arc<Shared>);
+pub struct AppState(Arc<ApiShared>);
 
 /// The data that all clones share.
-pub struct Shared {
+pub struct ApiShared {
     pub(crate) queue: Queue,
     pub(crate) settings: Settings,
     pub(crate) tenants: Tenants,
-    pub(crate) registry: Registry,
+    pub(crate) registry: TenantRegistry,
     pub(crate) metrics: Box<dyn Fn() -> String + Send + Sync>,
     pub(crate) is_alive: Box<dyn Fn() -> bool + Send + Sync>,
     /// Tasks on behalf of clients that left; the process waits for them when it stops.
-    pub(crate) errands: TaskTracker,
+    pub(crate) background_tasks: TaskTracker,
     /// Cancelled when no more jobs are accepted; running requests may still end.
     pub(crate) draining: CancellationToken,
     /// Cancelled when event streams and long polls must continue at another process; at the latest together with
@@ -60,14 +60,14 @@ pub struct Shared {
 }
 
 impl Deref for AppState {
-    type Target = Shared;
+    type Target = ApiShared;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &ApiShared {
         &self.0
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for ApiShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
     }
@@ -85,9 +85,10 @@ impl AppState {
         is_alive: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
         let stopping = CancellationToken::new();
+        // One body of the maximum size must always fit.
         let budgets = || Budgets::new(settings.max_body_memory.max(settings.max_body_bytes));
-        let registry = Registry::new(queue.clone(), tenants.clone());
-        Self(Arc::new(Shared {
+        let registry = TenantRegistry::new(queue.clone(), tenants.clone());
+        Self(Arc::new(ApiShared {
             registry,
             queue,
             bodies: Arc::new(budgets()),
@@ -96,8 +97,9 @@ impl AppState {
             tenants,
             metrics: Box::new(metrics),
             is_alive: Box::new(is_alive),
-            errands: TaskTracker::new(),
+            background_tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            // A child: the stop implies the handover, but not the reverse.
             handover: stopping.child_token(),
             stopping,
             rejections: Arc::default(),
@@ -110,37 +112,42 @@ impl AppState {
     }
 
     /// Returns `found`, the result of a wait for an accepted job. After a failure the store is read again for
-    /// [`STORE_AWAY`], because the caller does not know the id of its job yet.
-    pub(crate) async fn of_accepted(
+    /// [`STORE_RETRY_TIME`], because the caller does not know the id of its job yet.
+    pub(crate) async fn accepted_job(
         &self,
         found: Result<Option<Job>, Error>,
         tenant: &TenantId,
         id: &JobId,
     ) -> Result<Option<Job>, Error> {
         match found {
-            Err(Error::Unavailable(_)) => self.look(tenant, id).await,
+            Err(Error::Unavailable(_)) => self.read_job(tenant, id).await,
             job => job,
         }
     }
 
-    /// Returns an accepted job. A failing store is read again for [`STORE_AWAY`].
-    pub(crate) async fn look(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
-        self.look_for(|| self.queue.job(tenant, id)).await
+    /// Returns an accepted job. A failing store is read again for [`STORE_RETRY_TIME`].
+    pub(crate) async fn read_job(
+        &self,
+        tenant: &TenantId,
+        id: &JobId,
+    ) -> Result<Option<Job>, Error> {
+        self.read_with_retries(|| self.queue.job(tenant, id)).await
     }
 
-    /// Returns the result of `look`. A failing store is read again for [`STORE_AWAY`], or only once while the
+    /// Returns the result of `read`. A failing store is read again for [`STORE_RETRY_TIME`], or only once while the
     /// process stops.
-    pub(crate) async fn look_for<T, F>(&self, look: impl Fn() -> F) -> Result<T, Error>
+    pub(crate) async fn read_with_retries<T, F>(&self, read: impl Fn() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let at_most = if self.stopping.is_cancelled() { Duration::ZERO } else { STORE_AWAY };
-        look_until(Instant::now() + at_most, look).await
+        // A stopping process has no time left for retries.
+        let at_most = if self.stopping.is_cancelled() { Duration::ZERO } else { STORE_RETRY_TIME };
+        look_until(Instant::now() + at_most, read).await
     }
 
     /// Returns the registry of configured and stored tenants.
     #[must_use]
-    pub fn registry(&self) -> Registry {
+    pub fn registry(&self) -> TenantRegistry {
         self.registry.clone()
     }
 

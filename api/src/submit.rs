@@ -40,6 +40,9 @@ pub(crate) const URLS: [&str; 5] =
 
 const EMBEDDINGS: &str = "/v1/embeddings";
 
+/// The `max_attempts` of a job that names none.
+const DEFAULT_ATTEMPTS: u64 = 5;
+
 /// Highest `max_attempts` of a job.
 const MAX_ATTEMPTS: u32 = 100;
 
@@ -101,7 +104,7 @@ pub(crate) struct ManyRequest {
 
 /// Distinguishes a batch from a single job.
 #[derive(Debug, Deserialize)]
-struct Shape {
+struct SubmissionForm {
     jobs: Option<IgnoredAny>,
 }
 
@@ -168,7 +171,8 @@ pub(crate) async fn submit(
 ) -> Result<Response, ApiError> {
     let wait = preferred_wait(&headers, state.settings.max_wait)?;
     let key = idempotency(&headers)?;
-    let shape: Shape = parse(&bytes)?;
+    // The member `jobs` decides, because errors of an untagged enum would name neither form.
+    let shape: SubmissionForm = parse(&bytes)?;
     if shape.jobs.is_some() {
         let many: ManyRequest = parse(&bytes)?;
         return submit_many(&state, caller, many, key.map(|key| (key, digest(&bytes)))).await;
@@ -195,6 +199,7 @@ pub(crate) async fn submit_one(
 
 /// Returns the digest by which submissions with the same idempotency key are compared.
 fn digest(bytes: &[u8]) -> Sha256 {
+    // The prefix keeps keys of submissions and of SDK calls apart.
     Sha256::new().chain_update(b"/v1/jobs\0").chain_update(bytes)
 }
 
@@ -210,9 +215,10 @@ async fn finish(
     let ended = state.queue.wait(&caller.tenant, id, wait.unwrap_or_default());
     // After a handover the client can poll the job at another process.
     let found = state.unless_handed_over(ended, &caller.tenant, id).await;
-    let job = state.of_accepted(found, &caller.tenant, id).await;
+    let job = state.accepted_job(found, &caller.tenant, id).await;
     let job = job.map_err(|error| ApiError::after_acceptance(error, id))?;
     let job = job.ok_or_else(|| expired(id).about(id))?;
+    // Without a wait the answer is always 202, also for a replayed job that has ended.
     let is_done = wait.is_some() && job.status().is_terminal();
     let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = respond_with(status, &job);
@@ -259,8 +265,10 @@ async fn submit_many(
     }
     let accepted = state.queue.submit(jobs).await?;
     let ids: Vec<JobId> = accepted.iter().map(|one| one.id().clone()).collect();
-    let jobs = state.look_for(|| state.queue.jobs(&ids)).await;
+    // The jobs are read back for their positions and estimates.
+    let jobs = state.read_with_retries(|| state.queue.jobs(&ids)).await;
     let jobs = jobs.map_err(|error| match ids.first() {
+        // One id must do: an error names a single job.
         Some(first) => ApiError::after_acceptance(error, first),
         None => error.into(),
     })?;
@@ -315,6 +323,7 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
         let message = format!("url must be one of {}; it is {url:?}", URLS.join(", "));
         return Err(ApiError::invalid_param("url", message));
     }
+    // Parsing skips blanks, so an object starts with its brace.
     if !request.body.as_str().starts_with('{') {
         let message = "body must be a JSON object: the request for the model";
         return Err(ApiError::invalid_param("body", message));
@@ -330,7 +339,7 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
     let class = class.transpose()?.unwrap_or_default();
     let attempts = match request.max_attempts {
         Some(sent) => number("max_attempts", &sent, 1..=MAX_ATTEMPTS.into())?,
-        None => 5,
+        None => DEFAULT_ATTEMPTS,
     };
     let max = state.settings.max_delay;
     let delay = span("delay_ms", request.delay_ms, 0, max)?;
@@ -345,6 +354,7 @@ fn checked(state: &AppState, caller: &Caller, request: JobRequest) -> Result<New
     let stream = peek.streams(&url);
     let spec =
         Spec { url, model: peek.model, stream, headers, metadata, webhook, ..Spec::default() };
+    // Copied, so the whole request is not kept alive with the job.
     let body = Bytes::copy_from_slice(request.body.as_str().as_bytes());
     Ok(NewJob {
         class,

@@ -1,6 +1,6 @@
 //! Tenants that are added, changed and revoked at run time, in addition to those of the configuration file.
 //!
-//! The store keeps them in one [document](document). Every API process reads it each second, so a change is
+//! The store keeps them in one [`document`]. Every API process reads it each second, so a change is
 //! effective everywhere within two seconds. Tenants of the file can be changed only there.
 
 mod document;
@@ -11,7 +11,7 @@ pub(crate) mod routes;
 
 pub use self::{
     key::{Key, new_key},
-    registry::{Registry, has_tenants},
+    registry::{TenantRegistry, has_tenants},
 };
 pub(crate) use self::{
     requests::{KeyRequest, LimitsRequest, TenantRequest},

@@ -28,10 +28,12 @@ pub(crate) struct WebhookRequest {
 pub(crate) fn of_job(
     settings: &Settings,
     caller: &Caller,
-    asked: Option<WebhookRequest>,
+    requested: Option<WebhookRequest>,
 ) -> Result<Option<Webhook>, ApiError> {
     let default = || caller.webhooks.url.as_deref().map(str::to_owned);
-    let Some(url) = asked.map(|asked| asked.url).or_else(default) else { return Ok(None) };
+    let Some(url) = requested.map(|requested| requested.url).or_else(default) else {
+        return Ok(None);
+    };
     check_url(&settings.webhooks.allowed, &url)
         .map_err(|why| ApiError::invalid_param("webhook.url", why.to_string()))?;
     if !(caller.webhooks.signs || settings.webhooks.signs) {
@@ -81,6 +83,7 @@ fn check(allowed: &Allowed, text: &str) -> Result<(), String> {
     let Some(host) = url.host_str().filter(|_| matches!(url.scheme(), "http" | "https")) else {
         return Err(format!("{form}, with http or https"));
     };
+    // Credentials in a URL would appear in logs and in the list of deliveries.
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!(
             "{form}, without a user name or password: the receiver recognises Causeway by the signature"

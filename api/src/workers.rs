@@ -82,7 +82,7 @@ pub(crate) async fn list(State(state): State<AppState>, _: Admin) -> Result<Resp
 
 /// The summary of workers for probes.
 #[derive(Debug)]
-pub(crate) struct Staff {
+pub(crate) struct WorkerSummary {
     /// Number of live workers.
     pub(crate) live: usize,
     /// Names the lanes without a live worker; `None` if there are none.
@@ -93,7 +93,10 @@ pub(crate) struct Staff {
 ///
 /// # Errors
 /// If the store does not answer.
-pub(crate) async fn staff(state: &AppState, lanes: &[&LaneName]) -> Result<Staff, ApiError> {
+pub(crate) async fn summarize(
+    state: &AppState,
+    lanes: &[&LaneName],
+) -> Result<WorkerSummary, ApiError> {
     let workers = state.queue.workers().await?;
     let live = workers.iter().filter(|worker| worker.status() == WorkerStatus::Live).count();
     let is_unserved = |lane: &&&LaneName| !workers.iter().any(|worker| worker.serves(lane));
@@ -104,5 +107,5 @@ pub(crate) async fn staff(state: &AppState, lanes: &[&LaneName]) -> Result<Staff
             "no live worker serves {lanes}: jobs are accepted and wait; start `causeway worker`"
         )
     });
-    Ok(Staff { live, warning })
+    Ok(WorkerSummary { live, warning })
 }

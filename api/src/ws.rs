@@ -41,10 +41,10 @@ pub(crate) const PING: Duration = Duration::from_secs(20);
 const MAX_UNANSWERED: u32 = 2;
 
 /// Longest time that a client may take to receive one frame.
-pub(crate) const SLOW: Duration = Duration::from_secs(30);
+pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest time for the closing handshake when the process stops; less than the time that connections have to end.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Longest reason of a close frame, in bytes (RFC 6455, section 5.5).
 const MAX_REASON_BYTES: usize = 123;
@@ -74,17 +74,18 @@ pub(crate) async fn connect(
             .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
     })?;
     let longest = state.settings.max_body_bytes.min(MAX_MESSAGE_BYTES);
-    let errand = state.errands.token();
+    // The process waits for open WebSockets, which outlive the task of their HTTP request.
+    let background_task = state.background_tasks.token();
     let upgrade = upgrade.max_message_size(longest).max_frame_size(longest);
     let connection = connection.map(|Extension(connection)| connection);
     if let Some(connection) = &connection {
         let shares = caller.key_sha256.is_some();
-        connection.upgrades(Payer { tenant: caller.tenant.clone(), shares });
+        connection.become_websocket(Payer { tenant: caller.tenant.clone(), shares });
     }
     let span = Span::current();
     Ok(upgrade.protocols([PROTOCOL]).on_upgrade(async move |socket| {
         run(Session::new(state, caller, connection), socket).instrument(span).await;
-        drop(errand);
+        drop(background_task);
     }))
 }
 
@@ -98,59 +99,63 @@ where
     let (draining, stopping) = (session.draining(), session.handover());
     let mut revoked = pin!(session.revoked());
     let mut pings = interval_at(Instant::now() + PING, PING);
+    // After a slow send, pings must not follow each other in a burst.
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut unanswered = 0;
     let farewell = loop {
         let follows = session.follows();
+        // A drain closes idle connections at once; followed jobs may still end.
         if draining.is_cancelled() && !follows {
             break Some(stopped());
         }
         let message = tokio::select! {
-            heard = socket.next() => {
-                session.took();
+            received = socket.next() => {
+                session.message_completed();
+                // Any frame proves that the client is alive, not only a pong.
                 unanswered = 0;
-                match heard {
+                match received {
                     None | Some(Ok(Message::Close(_))) => break None,
                     Some(Err(error)) => break Some(close(close_code::PROTOCOL, &error.to_string())),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                    Some(Ok(Message::Text(_))) if !session.is_let_in() => break Some(let_go()),
+                    Some(Ok(Message::Text(_))) if !session.reauthenticate() => break Some(revoked_close()),
                     Some(Ok(Message::Text(text))) => session.answer(text.as_str()).await,
                     Some(Ok(Message::Binary(_))) => Session::refuse_binary(),
                 }
             }
-            Some(told) = session.next(), if follows => told,
+            Some(frame) = session.next(), if follows => frame,
             _ = pings.tick() => {
                 if unanswered == MAX_UNANSWERED {
                     break None;
                 }
                 unanswered += 1;
-                if send(&mut socket, Message::Ping(Vec::new().into()), SLOW).await.is_err() {
+                if send(&mut socket, Message::Ping(Vec::new().into()), SEND_TIMEOUT).await.is_err() {
                     return;
                 }
                 continue;
             }
-            () = &mut revoked => break Some(let_go()),
+            () = &mut revoked => break Some(revoked_close()),
+            // Only wakes the loop, which checks at its top whether to close.
             () = draining.cancelled(), if !draining.is_cancelled() => continue,
             () = stopping.cancelled() => {
-                let until = Instant::now() + FAREWELL;
-                while let Some(told) = session.next().await {
+                let until = Instant::now() + CLOSE_TIMEOUT;
+                while let Some(frame) = session.next().await {
                     let left = until.saturating_duration_since(Instant::now());
-                    if send(&mut socket, Message::Text(told.into()), left).await.is_err() {
+                    if send(&mut socket, Message::Text(frame.into()), left).await.is_err() {
                         return;
                     }
                 }
                 break Some(stopped());
             }
         };
-        if send(&mut socket, Message::Text(message.into()), SLOW).await.is_err() {
+        if send(&mut socket, Message::Text(message.into()), SEND_TIMEOUT).await.is_err() {
             return;
         }
     };
     if let Some(frame) = farewell {
-        drop(send(&mut socket, Message::Close(Some(frame)), FAREWELL).await);
+        drop(send(&mut socket, Message::Close(Some(frame)), CLOSE_TIMEOUT).await);
     }
     // Also completes a closing handshake that the client started.
-    drop(timeout(FAREWELL, socket.close()).await);
+    drop(timeout(CLOSE_TIMEOUT, socket.close()).await);
 }
 
 /// The error of a client that did not receive a frame in time. The connection is unusable.
@@ -170,7 +175,7 @@ fn stopped() -> CloseFrame {
     close(close_code::RESTART, "this process is stopping: connect again, and resume with `after`")
 }
 
-fn let_go() -> CloseFrame {
+fn revoked_close() -> CloseFrame {
     close(
         close_code::POLICY,
         "the key of this connection is no longer valid: connect with another one",
@@ -178,6 +183,7 @@ fn let_go() -> CloseFrame {
 }
 
 fn close(code: u16, reason: &str) -> CloseFrame {
+    // A longer reason would make the close frame invalid.
     let end = reason.floor_char_boundary(MAX_REASON_BYTES);
     let reason = reason.get(..end).unwrap_or_default();
     CloseFrame { code, reason: Utf8Bytes::from(reason) }

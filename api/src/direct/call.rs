@@ -19,7 +19,7 @@ use super::{DirectAnswer, DirectCall, DirectFailure, MAX_CALLS};
 use crate::{
     auth::Caller,
     body,
-    budget::{Bound, Charge, Payer},
+    budget::{BudgetCharge, BudgetLimit, Payer},
     error::{ApiError, is_anthropic},
     extract::{is_json, parse},
     forward,
@@ -37,6 +37,7 @@ const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Handles `POST` of a direct endpoint.
 pub(crate) async fn call(State(state): State<AppState>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
+    // The metric counts refusals too, so errors become responses here and not in axum.
     let answered = pass(&state, &path, request).await;
     let response = answered.unwrap_or_else(|error| error.in_shape_of(&path).into_response());
     let status = response.status().as_str().to_owned();
@@ -56,6 +57,7 @@ async fn pass(state: &AppState, path: &str, request: Request) -> Result<Response
     let lane = &state.queue.lane_of(model.as_deref()).name;
     // The slot is taken after the body was read. A client that sends slowly would occupy it otherwise.
     let slot = state.direct_calls.take(&payer, 1).map_err(too_many)?;
+    // RFC 9110, section 8.3: a body without a type may be taken for bytes.
     let any = HeaderValue::from_static("application/octet-stream");
     let call = DirectCall {
         path: path.to_owned(),
@@ -95,6 +97,7 @@ async fn model(headers: &HeaderMap, body: &Bytes) -> Result<Option<String>, ApiE
     let whole = stream::once(ready(Ok::<Bytes, Infallible>(body.clone())));
     let mut form = multer::Multipart::new(whole, boundary);
     while let Ok(Some(field)) = form.next_field().await {
+        // The first field counts. The upstream would refuse a form that names two models.
         if field.name() == Some("model") {
             return Ok(field.text().await.ok());
         }
@@ -113,6 +116,7 @@ pub(crate) async fn check_rate(
     }
     let allowance = state.queue.allowance(&caller.tenant, model).await?;
     let Some(requests) = allowance.requests else { return Ok(()) };
+    // The limit is that of jobs, but the bucket is separate: direct calls never delay jobs.
     let rate = Rate { limit: requests.limit, window: MINUTE };
     let bucket = format!("direct:{}", state.queue.lane_of(model).name);
     let throttle = state.queue.throttle(&caller.tenant, &bucket, rate).await?;
@@ -126,9 +130,10 @@ pub(crate) async fn check_rate(
 }
 
 /// Streams the answer to the client. The call keeps its slot until the last byte.
-fn answered(answer: DirectAnswer, slot: Charge) -> Response {
+fn answered(answer: DirectAnswer, slot: BudgetCharge) -> Response {
     let pieces = answer.body.map(move |piece| {
-        let _held: &Charge = &slot;
+        // Moves the slot into the stream, which drops it after the last piece.
+        let _held: &BudgetCharge = &slot;
         piece
     });
     let mut response = Body::from_stream(pieces).into_response();
@@ -139,10 +144,12 @@ fn answered(answer: DirectAnswer, slot: Charge) -> Response {
     response
 }
 
-fn too_many(bound: Bound) -> ApiError {
-    let limit = match bound {
-        Bound::All => format!("this process makes at most {MAX_CALLS} calls of this kind at once"),
-        Bound::Tenant => {
+fn too_many(limit: BudgetLimit) -> ApiError {
+    let limit = match limit {
+        BudgetLimit::All => {
+            format!("this process makes at most {MAX_CALLS} calls of this kind at once")
+        }
+        BudgetLimit::Tenant => {
             format!("a tenant makes at most {} calls of this kind at once", MAX_CALLS / 2)
         }
     };
@@ -194,6 +201,7 @@ fn refused(
 /// True if `body` is an error in the envelope that the SDKs of `path` read.
 fn has_error(path: &str, body: &RawJson) -> bool {
     let Ok(body) = RawObject::parse(body.as_str()) else { return false };
+    // Anthropic's SDKs recognise an error by its `type`, OpenAI's by the member `error`.
     let is_enveloped = !is_anthropic(path) || body.get("type") == Some("\"error\"");
     is_enveloped && body.object("error").is_some()
 }
@@ -202,8 +210,9 @@ fn has_error(path: &str, body: &RawJson) -> bool {
 fn words(body: &RawJson) -> String {
     let object = RawObject::parse(body.as_str()).unwrap_or_default();
     let error = object.object("error");
+    // `detail` is the member of FastAPI servers.
     let message = error.and_then(|error| error.text("message")).or_else(|| object.text("detail"));
-    let said = message.or_else(|| text(body.as_str()));
-    let said = said.unwrap_or_else(|| body.as_str().to_owned());
-    said.chars().take(MAX_WORDS).collect()
+    let message = message.or_else(|| text(body.as_str()));
+    let message = message.unwrap_or_else(|| body.as_str().to_owned());
+    message.chars().take(MAX_WORDS).collect()
 }

@@ -66,6 +66,7 @@ impl GenerateRequest {
     /// Returns the chat of the same meaning.
     fn chat(self, settings: &BridgeSettings) -> Value {
         let other = |names: &[&str]| names.iter().find_map(|name| self.others.get(*name)).cloned();
+        // Precedence: the described member, the alternative names of other servers, the configuration.
         let most = self.max_new_tokens.map(|most| most.get().into());
         let most = most.or_else(|| other(&["max_length", "max_tokens"]));
         let most = most.or(settings.max_tokens.map(Value::from));
@@ -118,6 +119,7 @@ async fn text_of(chat: Response) -> Result<Response, ApiError> {
         ApiError::upstream(false, "the model's answer has no text; allow it more tokens")
     })?;
     let mut response = Json(Generated { results: vec![GeneratedText { text }] }).into_response();
+    // They describe the body of the chat. All other headers (job id, rate limits) still apply.
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::CONTENT_TYPE);
     response.headers_mut().extend(parts.headers);

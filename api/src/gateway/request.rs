@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::{
-    hold::ALIVE,
-    responses::conversation::Turn,
-    retry::{READ_TIMEOUT, Retry, attempts_before, seconds},
+    pending_call::KEEP_ALIVE,
+    responses::conversation::ConversationTurn,
+    retry::{ExpectedRetry, READ_TIMEOUT, attempts_before, seconds},
 };
 use crate::{
     error::ApiError,
@@ -28,42 +28,42 @@ use crate::{
 };
 
 /// Shortest interval of keep-alive comments.
-const LIVELIEST: Duration = Duration::from_millis(250);
+const MIN_KEEP_ALIVE: Duration = Duration::from_millis(250);
 
 /// A call, parsed and checked.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct CallRequest {
     /// The job to submit.
     pub(super) job: NewJob,
     /// The kind of answer that the caller wants.
-    pub(super) reply: Reply,
+    pub(super) reply: ReplyMode,
     /// The interval of keep-alive comments in a silent stream.
-    pub(super) alive: Duration,
+    pub(super) keep_alive: Duration,
     /// True if the job continues after its caller has left.
-    pub(super) stays: bool,
+    pub(super) outlives_caller: bool,
     /// The retry to expect when the caller gets no answer.
-    pub(super) retry: Retry,
+    pub(super) retry: ExpectedRetry,
     /// The key of the call whose orphan this one takes over, if it is a retry.
     pub(super) retries: Option<CallKey>,
     /// The turn of its job in a conversation.
-    pub(super) turn: Option<Turn>,
+    pub(super) turn: Option<ConversationTurn>,
 }
 
 /// The kind of answer that a caller wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(super) enum ReplyMode {
     /// The complete answer.
-    Whole,
+    Complete,
     /// The answer as a stream.
     Stream,
     /// A reference to the job.
-    Place,
+    JobReference,
 }
 
 /// The members of the body that Causeway reads besides those of [`Peek`]. The upstream validates them.
 #[derive(Debug, Default, ToSchema)]
 #[schema(as = HeldRequest)]
-pub(crate) struct Wishes {
+pub(crate) struct RequestOptions {
     /// `flex` means the class batch, `priority` the class interactive; all other values are only forwarded.
     #[schema(schema_with = schema::anything)]
     service_tier: Option<String>,
@@ -72,7 +72,7 @@ pub(crate) struct Wishes {
     store: Option<bool>,
 }
 
-impl Members for Wishes {
+impl Members for RequestOptions {
     fn take<'de, M: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -91,7 +91,7 @@ impl Members for Wishes {
 #[derive(Debug, Default)]
 struct BothMembers {
     peek: Peek,
-    wishes: Wishes,
+    options: RequestOptions,
 }
 
 impl Members for BothMembers {
@@ -100,7 +100,7 @@ impl Members for BothMembers {
         name: &str,
         values: &mut M,
     ) -> Result<bool, M::Error> {
-        Ok(self.peek.take(name, values)? || self.wishes.take(name, values)?)
+        Ok(self.peek.take(name, values)? || self.options.take(name, values)?)
     }
 }
 
@@ -110,7 +110,7 @@ impl<'de> Deserialize<'de> for BothMembers {
     }
 }
 
-impl Asked {
+impl CallRequest {
     /// Parses a call to `path`.
     pub(super) fn read(
         state: &AppState,
@@ -119,8 +119,8 @@ impl Asked {
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<Self, ApiError> {
-        let BothMembers { peek, wishes } = parse(body)?;
-        let class = class(headers, wishes.service_tier.as_deref())?;
+        let BothMembers { peek, options } = parse(body)?;
+        let class = class(headers, options.service_tier.as_deref())?;
         let completion = peek.completion();
         let stream = peek.streams(path);
         let spec = Spec {
@@ -131,6 +131,7 @@ impl Asked {
             ..Spec::default()
         };
         let digest: [u8; 32] =
+            // The separator keeps different pairs of path and body from having the same digest.
             Sha256::new().chain_update(path).chain_update([0]).chain_update(body).finalize().into();
         let ttl = state.settings.idempotency_ttl;
         let idempotency =
@@ -140,18 +141,19 @@ impl Asked {
         let call = CallKey { tenant: tenant.clone(), digest };
         let is_retry = !is_named && attempts_before(headers).is_some_and(|attempts| attempts > 0);
         let retries = is_retry.then(|| call.clone());
-        let retry = if is_named { Retry::Never } else { Retry::of(headers, call) };
+        // An idempotency key finds the job by itself and needs no orphan.
+        let retry = if is_named { ExpectedRetry::Never } else { ExpectedRetry::of(headers, call) };
         let job = NewJob { class, keeps_events: stream, idempotency, ..drafted };
-        let stays = is_named || wishes.store.unwrap_or(false);
+        let outlives_caller = is_named || options.store.unwrap_or(false);
         let reply = if stream {
-            Reply::Stream
+            ReplyMode::Stream
         } else if prefers_async(headers) {
-            Reply::Place
+            ReplyMode::JobReference
         } else {
-            Reply::Whole
+            ReplyMode::Complete
         };
-        let (alive, turn) = (alive(headers), None);
-        Ok(Self { job, reply, alive, stays, retry, retries, turn })
+        let (keep_alive, turn) = (keep_alive(headers), None);
+        Ok(Self { job, reply, keep_alive, outlives_caller, retry, retries, turn })
     }
 
     pub(super) fn model(&self) -> Option<&str> {
@@ -161,14 +163,14 @@ impl Asked {
 
 /// True if `Prefer: respond-async` (RFC 7240, section 4.1) was sent.
 fn prefers_async(headers: &HeaderMap) -> bool {
-    let said = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    said.flat_map(|value| value.split([',', ';'])).any(|one| one.trim() == "respond-async")
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split([',', ';'])).any(|one| one.trim() == "respond-async")
 }
 
 /// Returns the interval of keep-alive comments: half of the client's time-out.
-fn alive(headers: &HeaderMap) -> Duration {
+fn keep_alive(headers: &HeaderMap) -> Duration {
     let client = seconds(headers, READ_TIMEOUT);
-    client.map_or(ALIVE, |client| (client / 2).clamp(LIVELIEST, ALIVE))
+    client.map_or(KEEP_ALIVE, |client| (client / 2).clamp(MIN_KEEP_ALIVE, KEEP_ALIVE))
 }
 
 /// Returns the class of `x-causeway-class`, or else that of OpenAI's `service_tier`.
@@ -180,6 +182,7 @@ fn class(headers: &HeaderMap, tier: Option<&str>) -> Result<Class, ApiError> {
             _ => Class::Standard,
         });
     };
+    // A name beyond ASCII is unknown in any case.
     let name = name.to_str().unwrap_or("?");
     Class::ALL.into_iter().find(|class| class.to_string() == name).ok_or_else(|| {
         let message =
@@ -189,7 +192,7 @@ fn class(headers: &HeaderMap, tier: Option<&str>) -> Result<Class, ApiError> {
 }
 
 /// Adds the job's id and the remaining allowance of the tenant to the headers of an answer.
-pub(super) fn tell(headers: &mut HeaderMap, id: &JobId, allowance: Allowance) {
+pub(super) fn add_headers(headers: &mut HeaderMap, id: &JobId, allowance: Allowance) {
     name_job(headers, id);
     let mut set = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -237,13 +240,13 @@ mod tests {
 
     #[test]
     fn short_time_outs_shorten_the_keep_alive() {
-        let of = |text| alive(&headers(&[(READ_TIMEOUT, text)]));
-        assert_eq!(of("600"), ALIVE);
+        let of = |text| keep_alive(&headers(&[(READ_TIMEOUT, text)]));
+        assert_eq!(of("600"), KEEP_ALIVE);
         assert_eq!(of("5"), Duration::from_millis(2500));
-        assert_eq!(of("0.1"), LIVELIEST);
+        assert_eq!(of("0.1"), MIN_KEEP_ALIVE);
         for text in ["None", "NaN", "inf", "-1"] {
-            assert_eq!(of(text), ALIVE, "{text}");
+            assert_eq!(of(text), KEEP_ALIVE, "{text}");
         }
-        assert_eq!(alive(&HeaderMap::new()), ALIVE);
+        assert_eq!(keep_alive(&HeaderMap::new()), KEEP_ALIVE);
     }
 }

@@ -25,22 +25,22 @@ use utoipa::ToSchema;
 
 pub(crate) use self::listing::{PAGE, input_items};
 use self::{
-    conversation::{Reference, Turn},
+    conversation::{ConversationTurn, Reference},
     events::Renderer,
-    history::Earlier,
+    history::PriorContext,
     object::object,
 };
 use super::{
     Dialect,
-    hold::Held,
-    request::{Asked, Reply},
+    pending_call::PendingCall,
+    request::{CallRequest, ReplyMode},
     stream,
 };
 use crate::{
     access,
     auth::Caller,
     error::ApiError,
-    extract::{Segment, misfit_of_query, parse},
+    extract::{Segment, parse, query_mismatch},
     jobs::name_job,
     openapi::schema,
     simulated,
@@ -57,7 +57,7 @@ const CANCEL_WAIT: Duration = Duration::from_secs(5);
 /// The members of a response's body that Causeway reads besides those of every call.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(as = ResponseRequest)]
-pub(crate) struct Wishes {
+pub(crate) struct ResponseOptions {
     /// True if the request returns at once, and the job continues without its caller.
     #[serde(default)]
     background: Option<bool>,
@@ -103,48 +103,65 @@ impl Adapted {
 pub(super) async fn adapt(
     state: &AppState,
     caller: &Caller,
-    asked: &mut Asked,
+    call: &mut CallRequest,
 ) -> Result<Adapted, ApiError> {
-    let wishes: Wishes = parse(&asked.job.body)?;
-    let mut body: BTreeMap<String, RawJson> = parse(&asked.job.body)?;
-    let metadata = wishes.metadata.unwrap_or_default();
+    let options: ResponseOptions = parse(&call.job.body)?;
+    let mut body: BTreeMap<String, RawJson> = parse(&call.job.body)?;
+    let metadata = options.metadata.unwrap_or_default();
     submit::check_metadata(&metadata)?;
-    asked.job.spec.metadata = metadata;
-    asked.job.spec.api = RawJson::of(&object::echo(&body)).ok();
-    let named = (wishes.previous_response_id.as_deref(), wishes.conversation.as_ref());
-    let (earlier, turn) = earlier(state, &caller.tenant, named, &asked.job.id).await?;
+    call.job.spec.metadata = metadata;
+    // Echoed before the request is completed: clients must see their own members.
+    call.job.spec.api = RawJson::of(&object::echo(&body)).ok();
+    let named = (options.previous_response_id.as_deref(), options.conversation.as_ref());
+    let (earlier, turn) = earlier(state, &caller.tenant, named, &call.job.id).await?;
     match &earlier {
-        Some(Earlier::Upstreams(name)) => {
+        Some(PriorContext::Upstreams(name)) => {
             body.insert("previous_response_id".to_owned(), RawJson::string(name));
         }
-        Some(Earlier::Items(_)) | None => drop(body.remove("previous_response_id")),
+        Some(PriorContext::Items(_)) | None => drop(body.remove("previous_response_id")),
     }
     if turn.is_some() {
+        // The upstream does not know our conversations.
         body.remove("conversation");
     }
     let input = history::complete(state, &caller.tenant, &mut body, earlier).await?;
+    // The queue runs it in the background; the upstream must answer in the foreground.
     body.remove("background");
     body.remove("background_options");
-    let is_background = wishes.background == Some(true);
+    let is_background = options.background == Some(true);
     if is_background {
-        // The job is always streamed into the store, so a client that attaches later sees the answer grow.
-        body.insert("stream".to_owned(), RawJson::of(&true).unwrap_or_default());
-        asked.job.spec.stream = true;
-        asked.job.keeps_events = true;
-        asked.stays = true;
-        let id = object::id(&asked.job.id);
-        asked.job.spec.webhook = webhook::of_response(&state.settings, caller, id)?;
-        if asked.reply == Reply::Whole {
-            asked.reply = Reply::Place;
-        }
+        run_in_background(state, caller, call, &mut body)?;
     }
-    let body = serde_json::to_vec(&body).map_or_else(|_| asked.job.body.clone(), Bytes::from);
+    // Writing a map of parsed JSON cannot fail; the fallback avoids a panic.
+    let body = serde_json::to_vec(&body).map_or_else(|_| call.job.body.clone(), Bytes::from);
     check_size(state, &body)?;
-    asked.job.cost.prompt = Estimate::of_body(body.len(), None).prompt;
-    asked.job.body = body;
-    let is_kept = turn.is_some() || wishes.store != Some(Value::Bool(false));
-    asked.turn = turn;
+    // The cost includes the earlier items, which the upstream reads again.
+    call.job.cost.prompt = Estimate::of_body(body.len(), None).prompt;
+    call.job.body = body;
+    // A conversation needs the input of each of its responses.
+    let is_kept = turn.is_some() || options.store != Some(Value::Bool(false));
+    call.turn = turn;
     Ok(Adapted { is_background, input: Some(input).filter(|_| is_kept) })
+}
+
+/// Lets the job of a response continue without its caller.
+fn run_in_background(
+    state: &AppState,
+    caller: &Caller,
+    call: &mut CallRequest,
+    body: &mut BTreeMap<String, RawJson>,
+) -> Result<(), ApiError> {
+    // The job is always streamed into the store, so a client that attaches later sees the answer grow.
+    body.insert("stream".to_owned(), RawJson::of(&true).unwrap_or_default());
+    call.job.spec.stream = true;
+    call.job.keeps_events = true;
+    call.outlives_caller = true;
+    let id = object::id(&call.job.id);
+    call.job.spec.webhook = webhook::of_response(&state.settings, caller, id)?;
+    if call.reply == ReplyMode::Complete {
+        call.reply = ReplyMode::JobReference;
+    }
+    Ok(())
 }
 
 /// Returns the items before the request of the response `job`, and its turn in a conversation of ours.
@@ -153,13 +170,14 @@ async fn earlier(
     tenant: &TenantId,
     named: (Option<&str>, Option<&Reference>),
     job: &JobId,
-) -> Result<(Option<Earlier>, Option<Turn>), ApiError> {
+) -> Result<(Option<PriorContext>, Option<ConversationTurn>), ApiError> {
     match named {
         (None, None) => Ok((None, None)),
         (Some(id), None) => Ok((Some(history::earlier(state, tenant, id).await?), None)),
         (None, Some(reference)) => {
+            // Conversations of the upstream pass through.
             let Some(id) = reference.ours() else { return Ok((None, None)) };
-            let (earlier, turn) = conversation::enter(state, tenant, id, job).await?;
+            let (earlier, turn) = conversation::start_turn(state, tenant, id, job).await?;
             Ok((Some(earlier), Some(turn)))
         }
         (Some(_), Some(_)) => {
@@ -196,12 +214,13 @@ async fn find(state: &AppState, tenant: &TenantId, id: &str) -> Result<Job, ApiE
     let key = key.ok_or_else(unknown)?;
     access::of_job(&key);
     let job = state.queue.job(tenant, &key).await?;
+    // Any other job is not a response, even if the id fits.
     job.filter(|job| job.spec.url == URL).ok_or_else(unknown)
 }
 
 /// The query of a read.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Reading {
+pub(crate) struct ResponseQuery {
     #[serde(default)]
     stream: bool,
     #[serde(default)]
@@ -213,21 +232,22 @@ pub(crate) async fn retrieve(
     State(state): State<AppState>,
     caller: Caller,
     Segment(id): Segment,
-    reading: Result<Query<Reading>, axum::extract::rejection::QueryRejection>,
+    reading: Result<Query<ResponseQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let Query(reading) = reading.map_err(|rejection| {
-        misfit_of_query(&rejection)
+        query_mismatch(&rejection)
             .with_hint("stream is true or false, and starting_after the number of an event")
     })?;
     let job = find(&state, &caller.tenant, &id).await?;
     if !reading.stream {
         return Ok(respond_with(&job));
     }
+    // The headers are computed first, because the call takes the job.
     let mut marks = HeaderMap::new();
     name_job(&mut marks, &job.id);
     simulated::mark_events(&mut marks, &state, &job);
-    let held = Held::attached(&state, caller.tenant, job, Dialect::Responses);
-    let mut response = stream::open(held, Renderer::after(reading.starting_after));
+    let pending = PendingCall::attached(&state, caller.tenant, job, Dialect::Responses);
+    let mut response = stream::open(pending, Renderer::after(reading.starting_after));
     response.headers_mut().extend(marks);
     Ok(response)
 }
@@ -257,6 +277,7 @@ pub(crate) async fn delete(
     Segment(id): Segment,
 ) -> Result<Json<DeletedResponse>, ApiError> {
     let job = find(&state, &caller.tenant, &id).await?;
+    // Only ended jobs can be deleted.
     if !job.status().is_terminal() {
         state.queue.cancel(&caller.tenant, &job.id).await?;
         let ended = state.queue.wait(&caller.tenant, &job.id, CANCEL_WAIT);
@@ -266,7 +287,7 @@ pub(crate) async fn delete(
         let message = format!("response {id} is being cancelled; delete it again in a second");
         return Err(ApiError::invalid("not_ended", message));
     }
-    if let Err(error) = conversation::take_out(&state, &caller.tenant, &job).await {
+    if let Err(error) = conversation::remove_turn(&state, &caller.tenant, &job).await {
         tracing::debug!(
             job.id = %job.id, ?error,
             "cannot remove the turn of a deleted response; its conversation stays locked for a while"

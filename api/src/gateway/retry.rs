@@ -18,11 +18,11 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::state::AppState;
 
 /// The time for which an unavailable store is retried when an orphan must be stored.
-const STORE_AWAY: Duration = Duration::from_secs(30);
+const STORE_RETRY_TIME: Duration = Duration::from_secs(30);
 
 /// The time-out of storing an orphan before its caller receives the error: well below the time after which its
 /// connection is closed.
-const KEEP: Duration = Duration::from_secs(2);
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The additional lifetime of an orphan in the store. Normally this process removes it; it expires if the process
 /// dies.
@@ -32,13 +32,13 @@ const SLACK: Duration = Duration::from_secs(5);
 const RESTART: Duration = Duration::from_secs(60);
 
 /// The header with the number of earlier attempts, which SDKs send.
-const COUNT: &str = "x-stainless-retry-count";
+const RETRY_COUNT_HEADER: &str = "x-stainless-retry-count";
 
 /// Our header with the number of retries that a client makes. No SDK sends it by itself.
-const MOST: &str = "x-causeway-max-retries";
+const MAX_RETRIES_HEADER: &str = "x-causeway-max-retries";
 
 /// The default number of retries of the SDKs of OpenAI and Anthropic.
-const USUAL_MOST: u32 = 2;
+const DEFAULT_MAX_RETRIES: u32 = 2;
 
 /// The header of Python SDKs with their time-out for each read, in seconds.
 pub(super) const READ_TIMEOUT: &str = "x-stainless-read-timeout";
@@ -47,22 +47,22 @@ pub(super) const READ_TIMEOUT: &str = "x-stainless-read-timeout";
 const HEAD_TIMEOUT: &str = "x-stainless-timeout";
 
 /// Headers that reveal a proxy. A proxy may have its own time-out, after which SDKs retry.
-const OF_PROXIES: [&str; 3] = ["forwarded", "via", "x-forwarded-for"];
+const PROXY_HEADERS: [&str; 3] = ["forwarded", "via", "x-forwarded-for"];
 
 /// The least margin before a client's time-out in which its leaving counts as a time-out, because client and
 /// process start to count at different moments. The margin is a tenth of the time-out if that is longer.
 const LEAST_MARGIN: Duration = Duration::from_secs(1);
 
 /// The pause of SDKs before their first retry, and their longest pause; it doubles with each retry.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MIN_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 /// The additional time that a client may take to connect again.
-const RETURN: Duration = Duration::from_secs(1);
+const RECONNECT_TIME: Duration = Duration::from_secs(1);
 
 /// The retry that a call may expect after its client has left.
 #[derive(Debug, Clone)]
-pub(super) enum Retry {
+pub(super) enum ExpectedRetry {
     /// None: the client counts no attempts, has none left, or has received a part of its answer.
     Never,
     /// A retry by an equal call that counts its attempts.
@@ -81,7 +81,7 @@ pub(super) struct Counted {
 
 /// Returns the number of earlier attempts, if the client counts them. Only such clients retry.
 pub(super) fn attempts_before(headers: &HeaderMap) -> Option<u32> {
-    number(headers, COUNT)
+    number(headers, RETRY_COUNT_HEADER)
 }
 
 fn number(headers: &HeaderMap, name: &str) -> Option<u32> {
@@ -90,63 +90,70 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u32> {
 
 /// Returns the number of seconds in the header `name`.
 pub(super) fn seconds(headers: &HeaderMap, name: &str) -> Option<Duration> {
-    let said = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
-    Duration::try_from_secs_f64(said).ok()
+    let value = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
+    // Fails for NaN, infinite and negative numbers.
+    Duration::try_from_secs_f64(value).ok()
 }
 
 /// Returns the earliest time at which leaving counts as a time-out, for a call that has just arrived.
 fn times_out_after(headers: &HeaderMap) -> Option<Instant> {
-    if OF_PROXIES.iter().any(|name| headers.contains_key(*name)) {
+    if PROXY_HEADERS.iter().any(|name| headers.contains_key(*name)) {
         return None;
     }
-    let said = [READ_TIMEOUT, HEAD_TIMEOUT].into_iter().filter_map(|name| seconds(headers, name));
-    let shortest = said.min()?;
+    let timeouts =
+        [READ_TIMEOUT, HEAD_TIMEOUT].into_iter().filter_map(|name| seconds(headers, name));
+    // A client with both time-outs gives up at the first one.
+    let shortest = timeouts.min()?;
     let margin = (shortest / 10).max(LEAST_MARGIN);
     Instant::now().checked_add(shortest.saturating_sub(margin))
 }
 
 /// Returns the time within which a client that left in this attempt makes the next one.
-fn returns(attempts_before: u32) -> Duration {
-    let pause = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(attempts_before));
-    pause.min(LONGEST_PAUSE) + RETURN
+fn retry_time(attempts_before: u32) -> Duration {
+    let pause = MIN_PAUSE.saturating_mul(2_u32.saturating_pow(attempts_before));
+    pause.min(LONGEST_PAUSE) + RECONNECT_TIME
 }
 
-impl Retry {
+impl ExpectedRetry {
     /// Returns the retry to expect by the headers of `call`.
     pub(super) fn of(headers: &HeaderMap, call: CallKey) -> Self {
+        // Clients that count no attempts are no SDKs that retry.
         let Some(before) = attempts_before(headers) else { return Self::Never };
-        if before >= number(headers, MOST).unwrap_or(USUAL_MOST) {
+        if before >= number(headers, MAX_RETRIES_HEADER).unwrap_or(DEFAULT_MAX_RETRIES) {
             return Self::Never;
         }
         let times_out_after = times_out_after(headers);
-        Self::Counted(Box::new(Counted { call, within: returns(before), times_out_after }))
+        Self::Counted(Box::new(Counted { call, within: retry_time(before), times_out_after }))
     }
 
     /// Stores the job of a caller that receives an error to retry as an orphan.
     pub(super) async fn keep(&self, state: &AppState, job: &JobId) {
         let Self::Counted(counted) = self else { return };
+        // One attempt only: the connection is about to close, and a longer wait would lose the answer as well.
         let kept = state.queue.backend().put_orphan(&counted.call, job, RESTART);
-        if !matches!(timeout(KEEP, kept).await, Ok(Ok(()))) {
+        if !matches!(timeout(ORPHAN_TIMEOUT, kept).await, Ok(Ok(()))) {
             tracing::info!(job.id = %job, "cannot store an orphan for the retry of its call");
         }
     }
 
     /// Stores the job of a client that has just left as an orphan until its retry. Cancels the job once the time
-    /// for the retry is over, unless it `stays`.
+    /// for the retry is over, unless it `outlives_caller`.
     pub(super) async fn after(
         self,
         state: &AppState,
         tenant: &TenantId,
         job: &JobId,
-        stays: bool,
+        outlives_caller: bool,
     ) -> Result<(), Error> {
         let is_stopping = state.stopping().is_cancelled();
+        // While the process stops, nothing is cancelled: clients lose their connections through no fault of
+        // theirs.
         let is_over = match self {
             Self::Never => !is_stopping,
             Self::Counted(counted) if !is_stopping && counted.is_given_up() => true,
-            Self::Counted(counted) => was_left_alone(state, &counted, job).await?,
+            Self::Counted(counted) => expires_untaken(state, &counted, job).await?,
         };
-        if stays || !is_over {
+        if outlives_caller || !is_over {
             return Ok(());
         }
         tracing::debug!(job.id = %job, "the client left for good; its job is cancelled");
@@ -162,15 +169,16 @@ impl Counted {
 }
 
 /// Stores an orphan for the time of the retry; returns true if no retry took it.
-async fn was_left_alone(state: &AppState, counted: &Counted, job: &JobId) -> Result<bool, Error> {
+async fn expires_untaken(state: &AppState, counted: &Counted, job: &JobId) -> Result<bool, Error> {
     let Counted { call, within, .. } = counted;
     let within = *within;
     let backend = state.queue.backend();
-    let until = Instant::now() + STORE_AWAY;
+    let until = Instant::now() + STORE_RETRY_TIME;
     look_until(until, || backend.put_orphan(call, job, within + SLACK)).await?;
     tracing::debug!(job.id = %job, "a job waits for the retry of its client");
     let has_stopped = tokio::select! {
         () = sleep(within) => false,
+        // The next process must find the orphan, so it is stored for longer.
         () = state.stopping().cancelled_owned() => true,
     };
     // Removal comes first. An orphan that was taken must not be stored again.
@@ -189,9 +197,9 @@ mod tests {
 
     #[test]
     fn retries_may_arrive_after_the_pause() {
-        assert_eq!(returns(0), Duration::from_millis(1500));
-        assert_eq!(returns(2), Duration::from_secs(3));
-        assert_eq!(returns(u32::MAX), Duration::from_secs(9));
+        assert_eq!(retry_time(0), Duration::from_millis(1500));
+        assert_eq!(retry_time(2), Duration::from_secs(3));
+        assert_eq!(retry_time(u32::MAX), Duration::from_secs(9));
     }
 
     #[tokio::test(start_paused = true)]

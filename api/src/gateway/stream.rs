@@ -24,8 +24,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
     Dialect,
-    answer::{finished, said},
-    hold::Held,
+    answer::{error_body, finished},
+    pending_call::PendingCall,
     responses::events::Renderer,
 };
 use crate::{error::ApiError, simulated};
@@ -37,8 +37,8 @@ const OPEN_AFTER: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 16 << 10;
 
 /// The state of a stream.
-struct Stream {
-    held: Held,
+struct CallStream {
+    pending: PendingCall,
     follower: Follower,
     /// Events that were received before the stream was opened.
     early: VecDeque<Event>,
@@ -48,63 +48,65 @@ struct Stream {
     alarm: Pin<Box<Sleep>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// True if a part of the answer was sent, which cannot be undone.
-    has_passed: bool,
+    has_sent: bool,
     /// The renderer of a response, whose events have their own names and numbers.
     renderer: Option<Renderer>,
     ended: bool,
 }
 
 /// Answers with a stream, or with the error of a job that fails at once.
-pub(super) async fn respond(mut held: Held) -> Result<Response, ApiError> {
-    let mut follower = held.follower();
-    let open_at = Instant::now() + OPEN_AFTER.min(held.alive);
+pub(super) async fn respond(mut pending: PendingCall) -> Result<Response, ApiError> {
+    let mut follower = pending.follower();
+    let open_at = Instant::now() + OPEN_AFTER.min(pending.keep_alive);
     let mut early = VecDeque::new();
     while let Ok(Ok(Some(event))) = timeout_at(open_at, follower.next()).await {
-        let has_begun = match event.kind {
+        let has_started = match event.kind {
             EventKind::Queued | EventKind::Started | EventKind::Retrying | EventKind::Reset => {
                 false
             }
             EventKind::Delta | EventKind::Succeeded => true,
             EventKind::Failed | EventKind::Cancelled | EventKind::Expired => {
-                held.release();
-                let job = held.job().await?;
+                pending.release();
+                let job = pending.job().await?;
                 let job = job.ok_or_else(|| ApiError::gone("the job no longer exists"))?;
-                return finished(&job, held.dialect);
+                return finished(&job, pending.dialect);
             }
         };
         early.push_back(event);
-        if has_begun {
+        if has_started {
             break;
         }
     }
-    held.begin();
-    let renderer = (held.dialect == Dialect::Responses).then(|| Renderer::after(None));
-    Ok(opened(held, follower, early, renderer))
+    pending.start_answer();
+    let renderer = (pending.dialect == Dialect::Responses).then(|| Renderer::after(None));
+    Ok(opened(pending, follower, early, renderer))
 }
 
 /// Streams the events of an existing response.
-pub(super) fn open(mut held: Held, renderer: Renderer) -> Response {
-    let follower = held.follower();
-    opened(held, follower, VecDeque::new(), Some(renderer))
+pub(super) fn open(mut pending: PendingCall, renderer: Renderer) -> Response {
+    let follower = pending.follower();
+    opened(pending, follower, VecDeque::new(), Some(renderer))
 }
 
 fn opened(
-    held: Held,
+    pending: PendingCall,
     follower: Follower,
     early: VecDeque<Event>,
     renderer: Option<Renderer>,
 ) -> Response {
-    let has_begun = early.back().is_some_and(|event| event.kind == EventKind::Delta);
+    let has_started = early.back().is_some_and(|event| event.kind == EventKind::Delta);
     let is_simulated = early.iter().any(simulated::is_in);
-    let next_comment = Instant::now() + if has_begun { held.alive } else { Duration::ZERO };
-    let stream = Stream {
+    // A stream that opens without content starts with a comment, so the client sees at once that it is alive.
+    let next_comment =
+        Instant::now() + if has_started { pending.keep_alive } else { Duration::ZERO };
+    let stream = CallStream {
         alarm: Box::pin(sleep_until(next_comment)),
-        stopping: Box::pin(held.state.stopping().cancelled_owned()),
-        held,
+        stopping: Box::pin(pending.state.stopping().cancelled_owned()),
+        pending,
         follower,
         early,
         next_comment,
-        has_passed: false,
+        has_sent: false,
         renderer,
         ended: false,
     };
@@ -120,40 +122,42 @@ fn opened(
     response
 }
 
-impl Stream {
+impl CallStream {
     /// Returns the next blocks; `None` at the end.
     async fn next(&mut self) -> Option<String> {
         loop {
             if self.ended {
                 return None;
             }
-            let mut told = String::new();
+            let mut blocks = String::new();
             for event in std::mem::take(&mut self.early) {
-                told += &self.blocks(&event).await;
+                blocks += &self.blocks(&event).await;
             }
-            if !told.is_empty() {
-                return Some(told);
+            if !blocks.is_empty() {
+                return Some(blocks);
             }
             let event = tokio::select! {
+                // Events first: an answer that is ready must not be lost to a time-out or a stop.
                 biased;
                 event = self.follower.next() => event,
                 () = &mut self.alarm => match self.on_alarm().await {
-                    Some(told) => return Some(told),
+                    Some(blocks) => return Some(blocks),
                     None => continue,
                 },
-                () = &mut self.stopping => return Some(self.rest().await),
+                () = &mut self.stopping => return Some(self.last_blocks().await),
             };
             match event {
                 Ok(Some(event)) => {
                     let blocks = self.blocks_from(event).await;
                     if !blocks.is_empty() {
-                        self.next_comment = Instant::now() + self.held.alive;
+                        self.next_comment = Instant::now() + self.pending.keep_alive;
                         return Some(blocks);
                     }
                 }
                 Ok(None) => return Some(self.fail(ApiError::gone("the job no longer exists"))),
                 Err(error) => {
-                    tracing::debug!(job.id = %self.held.id(), %error, "a reader waits for the store");
+                    tracing::debug!(job.id = %self.pending.id(), %error, "a reader waits for the store");
+                    // The store may be restarting. The hold time still ends the loop by the alarm.
                     sleep(LOOK_AGAIN).await;
                 }
             }
@@ -164,10 +168,10 @@ impl Stream {
     /// comment. `None` if neither is due.
     async fn on_alarm(&mut self) -> Option<String> {
         let now = Instant::now();
-        if !self.has_passed && now >= self.held.until {
-            return Some(match self.held.job().await {
+        if !self.has_sent && now >= self.pending.until {
+            return Some(match self.pending.job().await {
                 Ok(Some(job)) => {
-                    let error = self.held.waited_too_long(&job);
+                    let error = self.pending.waited_too_long(&job);
                     self.fail(error)
                 }
                 Ok(None) => self.fail(ApiError::gone("the job no longer exists")),
@@ -176,31 +180,33 @@ impl Stream {
         }
         let is_due = now >= self.next_comment;
         if is_due {
-            self.next_comment = now + self.held.alive;
+            self.next_comment = now + self.pending.keep_alive;
         }
-        let end = if self.has_passed { self.next_comment } else { self.held.until };
+        // Once a part was sent, the hold time no longer applies.
+        let end = if self.has_sent { self.next_comment } else { self.pending.until };
         self.alarm.as_mut().reset(self.next_comment.min(end));
         if is_due { Some(self.comment().await) } else { None }
     }
 
     /// Returns the last blocks when the process stops. The worker of this process may just have ended the job.
-    async fn rest(&mut self) -> String {
-        let mut told = String::new();
+    async fn last_blocks(&mut self) -> String {
+        let mut blocks = String::new();
         for event in self.follower.known().await.unwrap_or_default() {
             if !self.ended {
-                told += &self.blocks(&event).await;
+                blocks += &self.blocks(&event).await;
             }
         }
         if !self.ended {
-            let error = self.held.stopped();
-            told += &self.fail(error);
+            let error = self.pending.stopped();
+            blocks += &self.fail(error);
         }
-        told
+        blocks
     }
 
     /// Renders an event and the available ones after it.
     async fn blocks_from(&mut self, event: Event) -> String {
         let mut blocks = self.blocks(&event).await;
+        // Joining available events saves a write of the socket for each.
         while !self.ended && blocks.len() < AT_ONCE {
             let Some(event) = self.follower.at_hand() else { break };
             blocks += &self.blocks(&event).await;
@@ -216,27 +222,28 @@ impl Stream {
         match event.kind {
             EventKind::Queued | EventKind::Started => String::new(),
             EventKind::Delta => {
-                self.has_passed = true;
+                self.has_sent = true;
                 let chunks: Vec<&RawValue> = event.data.read().unwrap_or_default();
                 chunks.iter().map(|chunk| self.block(chunk.get())).collect()
             }
-            EventKind::Retrying | EventKind::Reset if !self.has_passed => String::new(),
+            // Nothing was sent yet, so the next attempt may start from scratch.
+            EventKind::Retrying | EventKind::Reset if !self.has_sent => String::new(),
             EventKind::Retrying | EventKind::Reset => {
                 let message = "the model's answer broke off after a part of it was sent";
                 self.fail(ApiError::upstream(false, message))
             }
             EventKind::Succeeded => {
-                self.held.release();
+                self.pending.release();
                 self.ended = true;
-                match self.held.dialect {
+                match self.pending.dialect {
                     Dialect::OpenAi | Dialect::Responses => "data: [DONE]\n\n".to_owned(),
                     Dialect::Anthropic => String::new(),
                 }
             }
             EventKind::Failed | EventKind::Cancelled | EventKind::Expired => {
-                self.held.release();
-                let job = self.held.job().await.ok().flatten();
-                match job.as_ref().map_or_else(|| Err(ApiError::unavailable()), said) {
+                self.pending.release();
+                let job = self.pending.job().await.ok().flatten();
+                match job.as_ref().map_or_else(|| Err(ApiError::unavailable()), error_body) {
                     Ok(error) => self.end(error),
                     Err(error) => self.fail(error),
                 }
@@ -246,25 +253,26 @@ impl Stream {
 
     /// Renders an event of a response.
     async fn events(&mut self, event: &Event) -> String {
-        self.has_passed |= event.kind == EventKind::Delta;
+        self.has_sent |= event.kind == EventKind::Delta;
+        // Never happens: the caller has checked it.
         let Some(renderer) = &mut self.renderer else { return String::new() };
         let needs_job = renderer.needs_job(event.kind);
-        let job = if needs_job { self.held.job().await.ok().flatten() } else { None };
+        let job = if needs_job { self.pending.job().await.ok().flatten() } else { None };
         if needs_job && job.is_none() {
             return self.fail(ApiError::unavailable());
         }
-        let told = renderer.blocks(event, job.as_ref());
+        let blocks = renderer.blocks(event, job.as_ref());
         self.ended = renderer.has_ended();
         if event.kind.is_last() {
-            self.held.release();
+            self.pending.release();
         }
-        told
+        blocks
     }
 
     /// Renders one chunk of the upstream.
     fn block(&self, chunk: &str) -> String {
         #[derive(Deserialize)]
-        struct Named {
+        struct ChunkType {
             r#type: String,
         }
         // A line break would end the SSE field. JSON never needs one outside of strings, and escapes it inside.
@@ -272,10 +280,10 @@ impl Stream {
             true => Cow::from(chunk.replace(['\n', '\r'], " ")),
             false => Cow::from(chunk),
         };
-        match self.held.dialect {
+        match self.pending.dialect {
             Dialect::OpenAi | Dialect::Responses => format!("data: {data}\n\n"),
             Dialect::Anthropic => {
-                let name = serde_json::from_str::<Named>(&data).map(|named| named.r#type);
+                let name = serde_json::from_str::<ChunkType>(&data).map(|named| named.r#type);
                 // A line break in the name would start another field.
                 let name = name.unwrap_or_default().replace(['\n', '\r'], " ");
                 format!("event: {name}\ndata: {data}\n\n")
@@ -285,7 +293,7 @@ impl Stream {
 
     /// Ends the stream with one of our errors.
     fn fail(&mut self, error: ApiError) -> String {
-        let error = match self.held.dialect {
+        let error = match self.pending.dialect {
             Dialect::OpenAi | Dialect::Responses => error,
             Dialect::Anthropic => error.in_anthropic_shape(),
         };
@@ -296,9 +304,10 @@ impl Stream {
     fn end(&mut self, error: Value) -> String {
         self.ended = true;
         if let Some(renderer) = &mut self.renderer {
+            // Responses have an error event of their own form.
             return renderer.interrupt(error["error"]["message"].as_str().unwrap_or_default());
         }
-        match self.held.dialect {
+        match self.pending.dialect {
             Dialect::OpenAi | Dialect::Responses => format!("data: {error}\n\n"),
             Dialect::Anthropic => {
                 let mut error = error;
@@ -310,8 +319,8 @@ impl Stream {
 
     /// Returns a keep-alive comment, with the position in the queue while the job waits.
     async fn comment(&self) -> String {
-        let Held { state, tenant, .. } = &self.held;
-        let job = state.queue.job(tenant, self.held.id()).await.ok().flatten();
+        let PendingCall { state, tenant, .. } = &self.pending;
+        let job = state.queue.job(tenant, self.pending.id()).await.ok().flatten();
         let waits = job.and_then(|job| match job.state {
             State::Queued { position, estimated_wait_ms, .. } => {
                 Some((position, estimated_wait_ms))
@@ -320,9 +329,9 @@ impl Stream {
             State::Running { .. } | State::Ended { .. } => None,
         });
         let Some((position, wait)) = waits else { return ": alive\n\n".to_owned() };
-        let said = |name: &str, number: Option<u64>| {
+        let field = |name: &str, number: Option<u64>| {
             number.map(|number| format!(" {name}={number}")).unwrap_or_default()
         };
-        format!(": queued{}{}\n\n", said("position", position), said("wait_ms", wait))
+        format!(": queued{}{}\n\n", field("position", position), field("wait_ms", wait))
     }
 }

@@ -7,9 +7,9 @@ use super::{
     paths::Entry,
 };
 use crate::{
-    bridge::{Answered, Forgotten, Message, Pending, RoomList, SessionList, WithHistory},
+    bridge::{BridgeAnswer, BridgeMessage, Forgotten, Pending, RoomList, SessionList, WithHistory},
     gateway::generate::{GenerateRequest, Generated},
-    health::Well,
+    health::HealthReport,
 };
 
 const TAG: &str = "bridge";
@@ -23,11 +23,11 @@ const TOLD: [(&str, &str); 4] = [
 ];
 
 fn chat() -> Operation {
-    let answered = json("The answer", of::<Answered<'_>>());
+    let answered = json("The answer", of::<BridgeAnswer<'_>>());
     let answered =
         TOLD.into_iter().fold(answered, |answer, (name, about)| answer.header(name, told(about)));
     operation(TAG, "chat", "Say something; what was said before is remembered")
-        .takes(of::<Message>())
+        .takes(of::<BridgeMessage>())
         .responds(200, answered)
         .answers(202, "The answer is not there yet", of::<Pending>())
         .refuses([410, 429, 502, 504])
@@ -91,7 +91,7 @@ pub(super) fn entries() -> Vec<Entry> {
             "/bridge/health",
             Get,
             open_operation(TAG, "bridgeHealth", "Whether the bridge can answer")
-                .answers(200, "It can", of::<Well>())
+                .answers(200, "It can", of::<HealthReport>())
                 .refuses([503]),
         ),
     ]

@@ -11,7 +11,7 @@ use super::{
     schema,
 };
 use crate::{
-    gateway::Wishes,
+    gateway::RequestOptions,
     job_view::JobView,
     models::{ModelList, ModelView},
     submit::Peek,
@@ -60,7 +60,7 @@ fn door(id: &str, summary: &str) -> Operation {
             "The same key is the same job, for 24 h or as long as the job is kept, within the lane of the model",
             schema::key(),
         )
-        .takes(all_of([of::<Peek>(), of::<Wishes>()]))
+        .takes(all_of([of::<Peek>(), of::<RequestOptions>()]))
         .responds(200, answered())
         .answers(202, "Where the job is, for `Prefer: respond-async`", of::<JobView<'_>>())
         .passes_on()

@@ -12,7 +12,7 @@ use super::{
     schema,
 };
 use crate::{
-    job_view::{IncludedView, JobView, ListView, PageView},
+    job_view::{IncludedView, JobListView, JobView, PageView},
     settings::Settings,
     submit::{JobRequest, ManyRequest},
 };
@@ -43,7 +43,7 @@ fn job(id: &str, summary: &str) -> Operation {
 
 fn submit() -> Operation {
     let replayed = told("`true` where an earlier call with this key made the job");
-    let accepted = json("Accepted", one_of([of::<JobView<'_>>(), of::<ListView<'_>>()]));
+    let accepted = json("Accepted", one_of([of::<JobView<'_>>(), of::<JobListView<'_>>()]));
     let accepted = accepted.header("location", told("Where the one job is"));
     let accepted = accepted.header("x-causeway-job-id", told("The one job, in errors too"));
     let accepted = accepted.header("idempotent-replayed", replayed);

@@ -7,7 +7,7 @@ use super::{
     paths::Entry,
 };
 use crate::{
-    queue_view::{LaneList, LaneView, QueueView, Whose},
+    lanes::{LaneList, LaneView, PauseRequest, QueueView},
     workers::WorkerList,
 };
 
@@ -16,7 +16,7 @@ const TAG: &str = "lanes";
 fn lane(id: &str, summary: &str) -> Operation {
     operation(TAG, id, summary)
         .path("lane", "The lane's name")
-        .may_take(of::<Whose>())
+        .may_take(of::<PauseRequest>())
         .answers(200, "The lane as it is then", of::<LaneView>())
         .refuses([403, 404])
         .asks_the_store()

@@ -6,7 +6,7 @@ use super::{
     operation::{json, object, of, open_operation, plain},
     paths::Entry,
 };
-use crate::{health::Well, root::About};
+use crate::{health::HealthReport, root::About};
 
 const TAG: &str = "process";
 
@@ -25,13 +25,21 @@ pub(super) fn entries() -> Vec<Entry> {
         (
             "/healthz",
             Get,
-            open_operation(TAG, "alive", "The process is up").answers(200, "Yes", of::<Well>()),
+            open_operation(TAG, "alive", "The process is up").answers(
+                200,
+                "Yes",
+                of::<HealthReport>(),
+            ),
         ),
         (
             "/readyz",
             Get,
             open_operation(TAG, "ready", "The store answers, and the worker in here turns")
-                .answers(200, "Yes; `warning` names lanes that no worker serves", of::<Well>())
+                .answers(
+                    200,
+                    "Yes; `warning` names lanes that no worker serves",
+                    of::<HealthReport>(),
+                )
                 .refuses([503]),
         ),
         (

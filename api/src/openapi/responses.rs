@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     gateway::{
-        ResponseWishes, Wishes,
+        RequestOptions, ResponseOptions,
         responses::{
             DeletedResponse, PAGE,
             conversation::{
@@ -46,7 +46,7 @@ pub(super) fn entries() -> Vec<Entry> {
             "/v1/responses",
             Post,
             openai("createResponse", "A response, OpenAI's way")
-                .takes(all_of([of::<Peek>(), of::<Wishes>(), of::<ResponseWishes>()]))
+                .takes(all_of([of::<Peek>(), of::<RequestOptions>(), of::<ResponseOptions>()]))
                 .refuses([404]),
         ),
         (

@@ -8,7 +8,7 @@ use super::{
     paths::Entry,
     schema,
 };
-use crate::deliveries::{DeliveryView, ListView};
+use crate::deliveries::{DeliveryPage, DeliveryView};
 
 const TAG: &str = "webhooks";
 
@@ -22,7 +22,7 @@ pub(super) fn entries() -> Vec<Entry> {
                 .query("status", "Deliveries of this status", schema::status())
                 .query("limit", "How many; 20 unless you say", schema::number(1, MAX_PAGE))
                 .query("after", "The id after which to go on", schema::any_text())
-                .answers(200, "A page of deliveries", of::<ListView<'_>>())
+                .answers(200, "A page of deliveries", of::<DeliveryPage<'_>>())
                 .refuses([400, 404])
                 .asks_the_store(),
         ),

@@ -1,10 +1,11 @@
-//! The connections of this process: how many there are, which may be closed for others, and when one is overdue.
+//! The connections of this process: their number, their eviction, and their time-outs.
 //!
-//! A connection is a *stranger* until one of its requests was let in, *busy* while such a request is answered, and
-//! *idle* between two of them. A new connection that finds no free place takes the place of the oldest stranger without
-//! a request, else of the oldest stranger, else of the connection that has been idle for the longest time. Busy
-//! connections keep their places, unless they send a body too slowly (see [`reading`](super::reading)). Thus clients
-//! without a key, however many, neither keep out a client with a key nor close its idle connections.
+//! A connection is a *stranger* until one of its requests is authenticated, *busy* while such a request is
+//! answered, and *idle* between two of them. A new connection that finds no free place takes the place of the
+//! oldest stranger without a request, else of the oldest stranger, else of the connection that has been idle for
+//! the longest time. Busy connections keep their places, unless they send a body too slowly (see
+//! [`reading`](super::reading)). Thus clients without a key, however many, neither keep out a client with a key nor
+//! close its idle connections.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,39 +21,39 @@ use causeway_queue::TenantId;
 use tokio::{sync::Notify, time::Instant};
 
 use super::reading::{Bodies, BodyReading};
-use crate::budget::{Bound, Budgets, Charge, Payer, SMALL};
+use crate::budget::{BudgetCharge, BudgetLimit, Budgets, Payer, SMALL};
 
-/// How long a head may take, from its first byte to its last; and until the first byte of a new connection.
-pub(super) const HEAD: Duration = Duration::from_secs(10);
+/// The time-out of a head, from its first to its last byte, and of the first byte of a new connection.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may be idle between two requests.
-pub(super) const IDLE: Duration = Duration::from_secs(75);
+/// The time-out of an idle connection.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How often a connection is looked at: a head that begins in between is overdue so much later.
-const LOOK: Duration = Duration::from_secs(5);
+/// The interval of checks for overdue connections. A head that starts in between times out later by as much.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Most connections that may be about to end beyond those that have a place.
+/// Most evicted connections that have not ended yet.
 const EVICTED_AT_ONCE: usize = 16;
 
-/// The most of the connections that one tenant may keep busy, in percent, where there are several tenants.
+/// The share of all connections that one tenant may keep busy, in percent, if there are several tenants.
 const SHARE_PERCENT: usize = 80;
 
-/// All connections.
+/// The table of all connections.
 #[derive(Debug)]
-pub(crate) struct Connections {
+pub(crate) struct ConnectionRegistry {
     most: usize,
     bodies: Arc<Budgets>,
     read: Arc<Bodies>,
     start: Instant,
-    table: Mutex<Table>,
+    table: Mutex<ConnectionTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct ConnectionTable {
     open: usize,
     /// The open connections that have lost their places and have not ended yet.
     evicted: usize,
-    /// Counts what enters a queue, so that the lowest number has been there for the longest time.
+    /// The next number of a queue entry. Numbers grow, so the lowest one is the oldest.
     next: u64,
     all: HashMap<u64, Arc<Connection>>,
     strangers: BTreeMap<u64, Arc<Connection>>,
@@ -60,79 +61,82 @@ struct Table {
     busy: HashMap<TenantId, usize>,
 }
 
-/// One connection.
+/// The state of one connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: u64,
-    /// The client, or the proxy before it.
+    /// The address of the client, or of the proxy before it.
     pub(crate) peer: SocketAddr,
-    connections: Arc<Connections>,
-    place: Mutex<Place>,
-    /// True while a request is answered, let in or not.
+    connections: Arc<ConnectionRegistry>,
+    place: Mutex<Position>,
+    /// True while a request is answered, authenticated or not.
     answers: AtomicBool,
     has_had_request: AtomicBool,
-    /// When the last request or answer ended, or bytes of it were sent; in milliseconds since the start.
+    /// The time of the latest end of a request or answer, or of its latest sent bytes, in milliseconds since the
+    /// start.
     since_ms: AtomicU64,
-    /// When the first byte of a head came that is not complete, likewise; 0 if there is none.
+    /// The time of the first byte of an incomplete head, in the same unit; 0 if there is none.
     head_ms: AtomicU64,
     is_evicted: AtomicBool,
     is_closing: AtomicBool,
-    /// Of a WebSocket: the bytes that were received since its last message.
+    /// The bytes that a WebSocket received since its last message.
     unread: Mutex<Option<Unread>>,
-    /// True if the last body was refused, so that its client may still be sending it.
+    /// True if the last body was refused, so its client may still be sending it.
     lingers: AtomicBool,
     attention: Notify,
 }
 
-/// What a WebSocket holds of a message that is not complete.
+/// The received part of an incomplete WebSocket message.
 #[derive(Debug)]
 struct Unread {
     payer: Payer,
     bytes: usize,
-    /// Beyond what is small.
-    charge: Option<Charge>,
+    /// The charge for the bytes beyond a small message.
+    charge: Option<BudgetCharge>,
 }
 
-/// Where a connection stands in the table, by its number in the queue.
+/// The position of a connection in the table, with its number in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum Position {
     Stranger(u64),
     Busy(TenantId),
     Idle(u64),
 }
 
-/// A connection's place among all: dropping it frees the place.
+/// The place of a connection; dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Registered(pub(super) Arc<Connection>);
 
-/// Why a request is not let in.
+/// The reason why a request gets no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoPlace {
-    /// Too many connections of its tenant are busy already.
+    /// The tenant keeps its share of connections busy.
     Share,
-    /// Another connection has taken the place of this one.
+    /// Another connection has replaced this one.
     Evicted,
 }
 
-impl Connections {
-    /// A table with `most` places, at least one.
+impl ConnectionRegistry {
+    /// Returns a table with `most` places, at least one.
     pub(crate) fn new(most: usize, bodies: Arc<Budgets>) -> Arc<Self> {
         let (start, table, read) = (Instant::now(), Mutex::default(), Arc::default());
         Arc::new(Self { most: most.max(1), bodies, read, start, table })
     }
 
-    /// Registers a new connection, and evicts another one where all places are taken. `None`: all are busy.
+    /// Registers a new connection, and evicts another one if all places are taken. `None` if all are busy.
     pub(super) fn admit(self: &Arc<Self>, peer: SocketAddr) -> Option<Registered> {
         let mut table = self.table();
+        // In the order of least harm: unused connections, then slow uploads, then refusal.
         if table.held() >= self.most && !table.evict() && !self.read.end_slow(None) {
             return None;
         }
+        // The id is also the position in the queue of strangers.
         let id = table.number();
         let connection = Arc::new(Connection {
             id,
             peer,
             connections: Arc::clone(self),
-            place: Mutex::new(Place::Stranger(id)),
+            place: Mutex::new(Position::Stranger(id)),
             answers: AtomicBool::new(false),
             has_had_request: AtomicBool::new(false),
             since_ms: AtomicU64::new(self.now_ms()),
@@ -149,7 +153,7 @@ impl Connections {
         Some(Registered(connection))
     }
 
-    /// True if more connections are open than have a place: evicted ones have not ended yet.
+    /// True if more connections are open than there are places, because evicted ones have not ended yet.
     pub(super) fn is_crowded(&self) -> bool {
         self.table().open > self.most + EVICTED_AT_ONCE
     }
@@ -163,14 +167,14 @@ impl Connections {
         }
     }
 
-    /// True if a request is answered on any connection; `None` if there is no connection.
+    /// True if any connection is answering a request; `None` if there is no connection.
     pub(super) fn are_answering(&self) -> Option<bool> {
         let table = self.table();
         let answers = |one: &Arc<Connection>| one.answers.load(Ordering::Acquire);
         (!table.all.is_empty()).then(|| table.all.values().any(answers))
     }
 
-    /// Closes all: idle ones at once, others behind their answers.
+    /// Closes all connections: idle ones at once, others after their answer.
     pub(super) fn close(&self) {
         for connection in self.table().all.values() {
             connection.is_closing.store(true, Ordering::Release);
@@ -178,7 +182,7 @@ impl Connections {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, ConnectionTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -187,15 +191,15 @@ impl Connections {
     }
 }
 
-impl Table {
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next
-    }
-
+impl ConnectionTable {
     /// Returns the number of places that are taken.
     fn held(&self) -> usize {
         self.open - self.evicted
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
     }
 
     fn evict(&mut self) -> bool {
@@ -211,11 +215,11 @@ impl Table {
         true
     }
 
-    fn leave(&mut self, place: &Place) {
+    fn leave(&mut self, place: &Position) {
         match place {
-            Place::Stranger(number) => drop(self.strangers.remove(number)),
-            Place::Idle(number) => drop(self.idle.remove(number)),
-            Place::Busy(tenant) => {
+            Position::Stranger(number) => drop(self.strangers.remove(number)),
+            Position::Idle(number) => drop(self.idle.remove(number)),
+            Position::Busy(tenant) => {
                 if let Some(count) = self.busy.get_mut(tenant) {
                     *count -= 1;
                     if *count == 0 {
@@ -228,14 +232,15 @@ impl Table {
 }
 
 impl Connection {
-    /// Lets a request of `tenant` in; `shares` says that other tenants need places too.
+    /// Reserves the place of this connection for a request of `tenant`; `shares` is true if other tenants need
+    /// places too.
     ///
     /// # Errors
-    /// When the tenant keeps its share of all connections busy, or this one was evicted and all places are taken.
-    pub(crate) fn let_in(&self, tenant: &TenantId, shares: bool) -> Result<(), NoPlace> {
+    /// If the tenant keeps its share of connections busy, or this connection was evicted and all places are taken.
+    pub(crate) fn reserve_place(&self, tenant: &TenantId, shares: bool) -> Result<(), NoPlace> {
         let mut place = self.place();
         let mut table = self.connections.table();
-        // Otherwise connections that were evicted would pile up beyond the bound, and no other would be accepted.
+        // Otherwise evicted connections would accumulate beyond the limit and block the accept loop.
         if self.is_evicted() && table.held() >= self.connections.most {
             return Err(NoPlace::Evicted);
         }
@@ -249,33 +254,33 @@ impl Connection {
         }
         table.leave(&place);
         table.busy.insert(tenant.clone(), busy + 1);
-        *place = Place::Busy(tenant.clone());
+        *place = Position::Busy(tenant.clone());
         Ok(())
     }
 
-    /// The tenant whose request is answered.
+    /// Returns the tenant whose request is being answered.
     pub(super) fn tenant(&self) -> Option<TenantId> {
         match &*self.place() {
-            Place::Busy(tenant) => Some(tenant.clone()),
-            Place::Stranger(_) | Place::Idle(_) => None,
+            Position::Busy(tenant) => Some(tenant.clone()),
+            Position::Stranger(_) | Position::Idle(_) => None,
         }
     }
 
-    /// A request has come.
-    pub(super) fn begins(&self) {
+    /// Records the start of a request.
+    pub(super) fn request_started(&self) {
         self.answers.store(true, Ordering::Release);
         self.has_had_request.store(true, Ordering::Release);
         self.head_ms.store(0, Ordering::Release);
         self.lingers.store(false, Ordering::Release);
     }
 
-    /// The body of a request of `tenant` is read until the result is dropped.
-    pub(crate) fn reads_body(&self, tenant: TenantId) -> BodyReading {
-        self.connections.read.begin(tenant)
+    /// Registers the body of a request of `tenant` as being read, until the result is dropped.
+    pub(crate) fn register_body(&self, tenant: TenantId) -> BodyReading {
+        self.connections.read.register(tenant)
     }
 
-    /// The body of the request was refused.
-    pub(super) fn refuses_body(&self) {
+    /// Records that the body of the request was refused.
+    pub(super) fn body_refused(&self) {
         self.lingers.store(true, Ordering::Release);
     }
 
@@ -283,37 +288,38 @@ impl Connection {
         self.lingers.load(Ordering::Acquire)
     }
 
-    /// Its answer was taken.
-    pub(super) fn ends(self: &Arc<Self>) {
+    /// Records that the client has read the answer.
+    pub(super) fn answer_ended(self: &Arc<Self>) {
         let mut place = self.place();
-        if let Place::Busy(_) = *place {
+        if let Position::Busy(_) = *place {
             let mut table = self.connections.table();
             table.leave(&place);
             let number = table.number();
             table.idle.insert(number, Arc::clone(self));
-            *place = Place::Idle(number);
+            *place = Position::Idle(number);
         }
-        self.moves();
+        // The idle time starts now.
+        self.bytes_sent();
         self.answers.store(false, Ordering::Release);
     }
 
-    /// The connection becomes a WebSocket of `payer`.
-    pub(crate) fn upgrades(&self, payer: Payer) {
+    /// Turns the connection into a WebSocket of `payer`.
+    pub(crate) fn become_websocket(&self, payer: Payer) {
         *self.unread() = Some(Unread { payer, bytes: 0, charge: None });
     }
 
-    /// A message of the WebSocket is complete.
-    pub(crate) fn took(&self) {
+    /// Records that a message of the WebSocket is complete.
+    pub(crate) fn message_completed(&self) {
         if let Some(unread) = self.unread().as_mut() {
             (unread.bytes, unread.charge) = (0, None);
         }
     }
 
-    /// Charges `bytes` that have come over a WebSocket.
+    /// Charges `bytes` that were received over a WebSocket.
     ///
     /// # Errors
-    /// The bound that leaves no room for them.
-    pub(super) fn receives(&self, bytes: usize) -> Result<(), Bound> {
+    /// The limit that leaves no room for them.
+    pub(super) fn charge_message(&self, bytes: usize) -> Result<(), BudgetLimit> {
         let mut unread = self.unread();
         let Some(unread) = unread.as_mut() else { return Ok(()) };
         unread.bytes += bytes;
@@ -322,6 +328,7 @@ impl Connection {
         {
             return Ok(());
         }
+        // Charging in powers of two keeps the number of charges logarithmic.
         let room = unread.bytes.next_power_of_two();
         let bodies = &self.connections.bodies;
         unread.charge = Some(match unread.charge.take() {
@@ -335,41 +342,42 @@ impl Connection {
         self.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// True if another connection takes its place before it has had a request.
+    /// True if the connection was evicted before its first request.
     pub(super) fn is_unserved(&self) -> bool {
         !self.has_had_request.load(Ordering::Acquire) && self.is_evicted()
     }
 
-    /// Bytes have come.
-    pub(super) fn reads(&self) {
+    /// Records received bytes.
+    pub(super) fn bytes_received(&self) {
         if !self.answers.load(Ordering::Acquire) && self.head_ms.load(Ordering::Acquire) == 0 {
             self.head_ms.store(self.connections.now_ms(), Ordering::Release);
         }
     }
 
-    /// Bytes were sent.
-    pub(super) fn moves(&self) {
+    /// Records sent bytes.
+    pub(super) fn bytes_sent(&self) {
         self.since_ms.store(self.connections.now_ms(), Ordering::Release);
     }
 
-    /// When the connection is overdue unless something comes until then; `None` while it answers.
+    /// Returns the time at which the connection is overdue without further bytes; `None` while it answers.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.answers.load(Ordering::Acquire) {
             return None;
         }
         let (since, head) =
             (self.since_ms.load(Ordering::Acquire), self.head_ms.load(Ordering::Acquire));
-        let (from, bound) = match (head, self.has_had_request.load(Ordering::Acquire)) {
-            (0, true) => (since, IDLE),
-            (0, false) => (since, HEAD),
-            (head, _) => (head, HEAD),
+        let (from, timeout) = match (head, self.has_had_request.load(Ordering::Acquire)) {
+            (0, true) => (since, IDLE_TIMEOUT),
+            // A new connection must send its first request quickly.
+            (0, false) => (since, HEAD_TIMEOUT),
+            (head, _) => (head, HEAD_TIMEOUT),
         };
-        Some(self.connections.start + Duration::from_millis(from) + bound)
+        Some(self.connections.start + Duration::from_millis(from) + timeout)
     }
 
-    /// When to look whether it is overdue.
-    pub(super) fn next_look(&self) -> Instant {
-        let latest = Instant::now() + LOOK;
+    /// Returns the time of the next check for being overdue.
+    pub(super) fn next_check(&self) -> Instant {
+        let latest = Instant::now() + CHECK_INTERVAL;
         self.deadline().map_or(latest, |deadline| deadline.min(latest))
     }
 
@@ -386,12 +394,12 @@ impl Connection {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// True if another connection takes this one's place.
+    /// True if another connection has replaced this one.
     pub(super) fn is_evicted(&self) -> bool {
         self.is_evicted.load(Ordering::Acquire)
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
+    fn place(&self) -> MutexGuard<'_, Position> {
         self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -417,16 +425,16 @@ mod tests {
         TenantId::new(name).unwrap()
     }
 
-    fn connections(most: usize) -> Arc<Connections> {
-        Connections::new(most, Arc::new(Budgets::new(4 * SMALL)))
+    fn connections(most: usize) -> Arc<ConnectionRegistry> {
+        ConnectionRegistry::new(most, Arc::new(Budgets::new(4 * SMALL)))
     }
 
-    fn admit(connections: &Arc<Connections>) -> Option<Registered> {
+    fn admit(connections: &Arc<ConnectionRegistry>) -> Option<Registered> {
         connections.admit(SocketAddr::from(([127, 0, 0, 1], 9)))
     }
 
     #[test]
-    fn a_newcomer_takes_the_place_of_the_oldest_stranger() {
+    fn a_new_connection_evicts_the_oldest_stranger() {
         let connections = connections(2);
         let (first, second) = (admit(&connections).unwrap(), admit(&connections).unwrap());
         let third = admit(&connections).unwrap();
@@ -439,9 +447,9 @@ mod tests {
         let connections = connections(3);
         let all: Vec<_> = (0..3).map(|_| admit(&connections).unwrap()).collect();
         let [answering, idle, unused] = [&all[0].0, &all[1].0, &all[2].0];
-        answering.begins();
-        idle.let_in(&tenant("ann"), false).unwrap();
-        idle.ends();
+        answering.request_started();
+        idle.reserve_place(&tenant("ann"), false).unwrap();
+        idle.answer_ended();
         for next in [unused, answering, idle] {
             assert!(!next.is_evicted());
             assert!(connections.table().evict());
@@ -454,8 +462,8 @@ mod tests {
     fn an_evicted_connection_needs_no_place() {
         let connections = connections(2);
         let (stranger, idle) = (admit(&connections).unwrap(), admit(&connections).unwrap());
-        idle.0.let_in(&tenant("ann"), false).unwrap();
-        idle.0.ends();
+        idle.0.reserve_place(&tenant("ann"), false).unwrap();
+        idle.0.answer_ended();
         drop(admit(&connections).unwrap());
         assert!(stranger.0.is_evicted());
         let _last = admit(&connections).unwrap();
@@ -464,12 +472,12 @@ mod tests {
     }
 
     #[test]
-    fn an_evicted_connection_goes_on_where_a_place_is_free() {
+    fn an_evicted_connection_reuses_a_free_place() {
         let connections = connections(1);
         let (first, second) = (admit(&connections).unwrap(), admit(&connections).unwrap());
-        assert_eq!(first.0.let_in(&tenant("ann"), false), Err(NoPlace::Evicted));
+        assert_eq!(first.0.reserve_place(&tenant("ann"), false), Err(NoPlace::Evicted));
         drop(second);
-        assert_eq!(first.0.let_in(&tenant("ann"), false), Ok(()));
+        assert_eq!(first.0.reserve_place(&tenant("ann"), false), Ok(()));
         assert!(!first.0.is_evicted());
     }
 
@@ -477,10 +485,10 @@ mod tests {
     fn busy_connections_keep_their_places() {
         let connections = connections(2);
         let (busy, idle) = (admit(&connections).unwrap(), admit(&connections).unwrap());
-        busy.0.let_in(&tenant("ann"), false).unwrap();
-        idle.0.let_in(&tenant("ann"), false).unwrap();
+        busy.0.reserve_place(&tenant("ann"), false).unwrap();
+        idle.0.reserve_place(&tenant("ann"), false).unwrap();
         assert!(admit(&connections).is_none());
-        idle.0.ends();
+        idle.0.answer_ended();
         let newcomer = admit(&connections).unwrap();
         assert!(idle.0.is_evicted() && !busy.0.is_evicted());
         drop((idle, newcomer));
@@ -488,44 +496,44 @@ mod tests {
     }
 
     #[test]
-    fn a_tenant_keeps_a_share_of_the_connections_busy() {
+    fn a_tenant_has_a_share_of_connections() {
         let connections = connections(5);
         let all: Vec<_> = (0..5).map(|_| admit(&connections).unwrap()).collect();
         for one in all.iter().take(4) {
-            one.0.let_in(&tenant("ann"), true).unwrap();
+            one.0.reserve_place(&tenant("ann"), true).unwrap();
         }
-        assert_eq!(all[4].0.let_in(&tenant("ann"), true), Err(NoPlace::Share));
-        all[4].0.let_in(&tenant("bob"), true).unwrap();
-        all[0].0.ends();
-        all[0].0.let_in(&tenant("ann"), true).unwrap();
+        assert_eq!(all[4].0.reserve_place(&tenant("ann"), true), Err(NoPlace::Share));
+        all[4].0.reserve_place(&tenant("bob"), true).unwrap();
+        all[0].0.answer_ended();
+        all[0].0.reserve_place(&tenant("ann"), true).unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_head_has_a_deadline_and_an_answer_has_none() {
+    async fn only_heads_have_a_deadline() {
         let connection = admit(&connections(1)).unwrap();
         let connection = &connection.0;
         let left = || connection.deadline().map(|at| at.duration_since(Instant::now()));
-        assert!(left().unwrap() < 2 * HEAD);
-        connection.begins();
+        assert!(left().unwrap() < 2 * HEAD_TIMEOUT);
+        connection.request_started();
         assert_eq!(left(), None);
-        connection.ends();
-        assert!(left().unwrap() > 2 * HEAD);
-        connection.reads();
-        assert!(left().unwrap() < 2 * HEAD);
+        connection.answer_ended();
+        assert!(left().unwrap() > 2 * HEAD_TIMEOUT);
+        connection.bytes_received();
+        assert!(left().unwrap() < 2 * HEAD_TIMEOUT);
     }
 
     #[test]
-    fn messages_that_are_not_complete_are_charged() {
+    fn incomplete_messages_are_charged() {
         let connections = connections(2);
         let (first, second) = (admit(&connections).unwrap(), admit(&connections).unwrap());
         for one in [&first, &second] {
             let payer = Payer { tenant: tenant("default"), shares: false };
-            one.0.upgrades(payer);
+            one.0.become_websocket(payer);
         }
-        first.0.receives(SMALL).unwrap();
-        first.0.receives(3 * SMALL).unwrap();
-        assert_eq!(second.0.receives(SMALL + 1), Err(Bound::All));
-        first.0.took();
-        second.0.receives(SMALL).unwrap();
+        first.0.charge_message(SMALL).unwrap();
+        first.0.charge_message(3 * SMALL).unwrap();
+        assert_eq!(second.0.charge_message(SMALL + 1), Err(BudgetLimit::All));
+        first.0.message_completed();
+        second.0.charge_message(SMALL).unwrap();
     }
 }

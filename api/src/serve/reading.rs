@@ -20,20 +20,20 @@ pub(crate) const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 /// All bodies that are being read, in the order of their start.
 #[derive(Debug, Default)]
-pub(super) struct Bodies(Mutex<Table>);
+pub(super) struct Bodies(Mutex<BodyTable>);
 
 #[derive(Debug, Default)]
-struct Table {
+struct BodyTable {
     next: u64,
-    all: BTreeMap<u64, Arc<Body>>,
+    all: BTreeMap<u64, Arc<ReadBody>>,
 }
 
 #[derive(Debug)]
-struct Body {
+struct ReadBody {
     tenant: TenantId,
     start: Instant,
     bytes: AtomicUsize,
-    gives_way: CancellationToken,
+    cancelled: CancellationToken,
 }
 
 /// A registered body, until it is dropped.
@@ -41,14 +41,14 @@ struct Body {
 pub(crate) struct BodyReading {
     bodies: Arc<Bodies>,
     number: u64,
-    body: Arc<Body>,
+    body: Arc<ReadBody>,
 }
 
 impl Bodies {
     /// Registers a body of `tenant`.
-    pub(super) fn begin(self: &Arc<Self>, tenant: TenantId) -> BodyReading {
-        let (bytes, gives_way) = (AtomicUsize::new(0), CancellationToken::new());
-        let body = Arc::new(Body { tenant, start: Instant::now(), bytes, gives_way });
+    pub(super) fn register(self: &Arc<Self>, tenant: TenantId) -> BodyReading {
+        let (bytes, cancelled) = (AtomicUsize::new(0), CancellationToken::new());
+        let body = Arc::new(ReadBody { tenant, start: Instant::now(), bytes, cancelled });
         let mut table = self.table();
         table.next += 1;
         let number = table.next;
@@ -60,21 +60,23 @@ impl Bodies {
     /// Cancels the oldest slow body, only of `tenant` if one is given. False if none is slow.
     pub(super) fn end_slow(&self, tenant: Option<&TenantId>) -> bool {
         let mut table = self.table();
-        let is_slow = |body: &Body| tenant.is_none_or(|one| *one == body.tenant) && body.is_slow();
+        let is_slow =
+            |body: &ReadBody| tenant.is_none_or(|one| *one == body.tenant) && body.is_slow();
         let found = table.all.iter().find(|(_, body)| is_slow(body)).map(|(number, _)| *number);
+        // Removed at once, so each slow body yields one place only.
         let ended = found.and_then(|number| table.all.remove(&number));
         if let Some(body) = &ended {
-            body.gives_way.cancel();
+            body.cancelled.cancel();
         }
         ended.is_some()
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, BodyTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Body {
+impl ReadBody {
     fn is_slow(&self) -> bool {
         let seconds = self.bytes.load(Ordering::Relaxed) / LEAST_RATE;
         let allowed = SLOW_AFTER + Duration::from_secs(seconds.try_into().unwrap_or(0));
@@ -84,13 +86,13 @@ impl Body {
 
 impl BodyReading {
     /// Records the total number of received bytes.
-    pub(crate) fn has(&self, bytes: usize) {
+    pub(crate) fn record_progress(&self, bytes: usize) {
         self.body.bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Completes when the body is cancelled.
-    pub(crate) async fn gives_way(&self) {
-        self.body.gives_way.cancelled().await;
+    pub(crate) async fn cancelled(&self) {
+        self.body.cancelled.cancelled().await;
     }
 }
 
@@ -110,15 +112,15 @@ mod tests {
     async fn only_slow_bodies_are_cancelled() {
         let bodies = Arc::new(Bodies::default());
         let (ann, bob) = (TenantId::new("ann").unwrap(), TenantId::new("bob").unwrap());
-        let (fast, slow) = (bodies.begin(ann.clone()), bodies.begin(ann));
+        let (fast, slow) = (bodies.register(ann.clone()), bodies.register(ann));
         advance(SLOW_AFTER).await;
         assert!(!bodies.end_slow(None), "both may be fast");
-        fast.has(2 * LEAST_RATE);
+        fast.record_progress(2 * LEAST_RATE);
         advance(SLOW_AFTER).await;
         assert!(!bodies.end_slow(Some(&bob)));
         assert!(bodies.end_slow(None));
-        slow.gives_way().await;
+        slow.cancelled().await;
         assert!(!bodies.end_slow(None), "each gives way once");
-        assert!(!fast.body.gives_way.is_cancelled());
+        assert!(!fast.body.cancelled.is_cancelled());
     }
 }

@@ -17,11 +17,11 @@ use hyper::body::Incoming;
 use tower::ServiceExt as _;
 
 use super::{
-    answered::{Answered, Busy},
     connection::Connection,
+    tracked_body::{Busy, TrackedBody},
 };
 use crate::{
-    budget::{Charge, Payer, SMALL},
+    budget::{BudgetCharge, Payer, SMALL},
     error::ApiError,
     origin,
     state::AppState,
@@ -45,7 +45,7 @@ impl Service {
         self,
         connection: Arc<Connection>,
         request: hyper::Request<Incoming>,
-    ) -> Result<Response<Answered>, Infallible> {
+    ) -> Result<Response<TrackedBody>, Infallible> {
         let mut busy = Busy::new(&connection);
         let mut request = request.map(Body::new);
         let has_body = !request.body().is_end_stream();
@@ -54,6 +54,7 @@ impl Service {
         let mut response = match self.check(&request) {
             Err(refusal) => refusal.in_shape_of(&path).into_response(),
             Ok(()) => {
+                // Handlers need the connection for the caller's address, its place and its body.
                 request.extensions_mut().insert(Arc::clone(&connection));
                 let Ok(response) = self.routes.oneshot(request).await;
                 response
@@ -61,7 +62,8 @@ impl Service {
         };
         let is_error = response.status().is_client_error() || response.status().is_server_error();
         if has_body && is_error {
-            connection.refuses_body();
+            // The handler may not have read the body, so the client may still be sending it.
+            connection.body_refused();
         }
         let charge = match charge(&self.state, &connection, &response) {
             Ok(charge) => charge,
@@ -74,10 +76,11 @@ impl Service {
             let close = HeaderValue::from_static("close");
             response.headers_mut().entry(header::CONNECTION).or_insert(close);
         }
+        // A WebSocket is busy until it closes, although its answer is complete.
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            busy.stay();
+            busy.keep();
         }
-        Ok(response.map(|body| Answered::new(body, busy, charge)))
+        Ok(response.map(|body| TrackedBody::new(body, busy, charge)))
     }
 
     /// Refuses requests that a proxy may parse differently (request smuggling), and unknown hosts.
@@ -106,13 +109,14 @@ fn charge(
     state: &AppState,
     connection: &Connection,
     response: &Response,
-) -> Result<Option<Charge>, ApiError> {
+) -> Result<Option<BudgetCharge>, ApiError> {
     let length = response.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    // Small answers are limited by the number of connections.
     let Some(bytes) = length.filter(|bytes| *bytes > SMALL) else { return Ok(None) };
     let Some(tenant) = connection.tenant() else { return Ok(None) };
     let payer = Payer { tenant, shares: !state.tenants.are_open() };
     let charge = state.answers.take(&payer, bytes);
-    charge.map(Some).map_err(|bound| ApiError::too_many_bytes(bound, "unread answers"))
+    charge.map(Some).map_err(|limit| ApiError::too_many_bytes(limit, "unread answers"))
 }
 
 /// Merges repeated slashes and removes a trailing one, which clients produce when they join base URL and path.

@@ -18,7 +18,7 @@ use super::connection::{Connection, NoPlace, Registered};
 use crate::error::ApiError;
 
 /// Longest time in which a client may read nothing of an available answer.
-const STALLED: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time for which a connection is read after its answer is complete. Closing it with unread bytes sends a
 /// reset, and a client that is still sending a refused body would never read the error.
@@ -34,6 +34,7 @@ pub(super) fn refuse(stream: &TcpStream) {
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
          connection: close\r\n\r\n{body}"
     );
+    // Without waiting: a client without a place must not occupy the process.
     drop(stream.try_write(answer.as_bytes()));
 }
 
@@ -64,10 +65,10 @@ impl Wire {
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
-            self.registered.0.moves();
+            self.registered.0.bytes_sent();
             return written;
         }
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
@@ -92,8 +93,8 @@ impl AsyncRead for Wire {
         let bytes = buf.filled().len() - before;
         if bytes > 0 {
             let connection = &self.registered.0;
-            connection.reads();
-            if connection.receives(bytes).is_err() {
+            connection.bytes_received();
+            if connection.charge_message(bytes).is_err() {
                 let why = "the memory for messages is taken";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, why)));
             }

@@ -21,12 +21,12 @@ const SCHEMA: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Document {
     schema: u32,
-    pub(super) tenants: Vec<Stored>,
+    pub(super) tenants: Vec<StoredTenant>,
 }
 
 /// A stored tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Stored {
+pub(super) struct StoredTenant {
     pub(super) id: TenantId,
     pub(super) admin: bool,
     pub(super) limits: TenantLimits,
@@ -45,7 +45,7 @@ pub(super) struct StoredKey {
 
 /// The reason why a change is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum TenantError {
     #[error("tenant {0} exists already; rotate its key, or choose another id")]
     Exists(TenantId),
     #[error("there is no tenant {0} in the store; `causeway tenant list` shows all")]
@@ -117,17 +117,17 @@ impl Document {
         }
     }
 
-    pub(super) fn tenant(&mut self, id: &TenantId) -> Result<&mut Stored, Refused> {
+    pub(super) fn tenant(&mut self, id: &TenantId) -> Result<&mut StoredTenant, TenantError> {
         let found = self.tenants.iter_mut().find(|tenant| tenant.id == *id);
-        found.ok_or_else(|| Refused::Unknown(id.clone()))
+        found.ok_or_else(|| TenantError::Unknown(id.clone()))
     }
 
-    pub(super) fn add(&mut self, new: Stored) -> Result<(), Refused> {
+    pub(super) fn add(&mut self, new: StoredTenant) -> Result<(), TenantError> {
         if self.tenants.iter().any(|tenant| tenant.id == new.id) {
-            return Err(Refused::Exists(new.id));
+            return Err(TenantError::Exists(new.id));
         }
         if self.tenants.len() >= MAX_TENANTS {
-            return Err(Refused::TooManyTenants);
+            return Err(TenantError::TooManyTenants);
         }
         self.tenants.push(new);
         Ok(())
@@ -139,11 +139,13 @@ impl Document {
         id: &TenantId,
         key: StoredKey,
         until: Millis,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), TenantError> {
         let tenant = self.tenant(id)?;
+        // Without a grace period the old keys expire at once, so the number cannot grow.
         if tenant.keys.len() >= MAX_KEYS && until > key.created_at() {
-            return Err(Refused::TooManyKeys(id.clone()));
+            return Err(TenantError::TooManyKeys(id.clone()));
         }
+        // An earlier expiry of an old key remains.
         for old in &mut tenant.keys {
             old.expires_at = Some(old.expires_at.map_or(until.0, |at| at.min(until.0)));
         }
@@ -151,19 +153,19 @@ impl Document {
         Ok(())
     }
 
-    pub(super) fn revoke(&mut self, id: &TenantId) -> Result<(), Refused> {
+    pub(super) fn revoke(&mut self, id: &TenantId) -> Result<(), TenantError> {
         self.tenant(id)?;
         self.tenants.retain(|tenant| tenant.id != *id);
         Ok(())
     }
 
     /// Revokes the key `name`: its complete hash, or the displayed prefix.
-    pub(super) fn revoke_key(&mut self, id: &TenantId, name: &str) -> Result<(), Refused> {
+    pub(super) fn revoke_key(&mut self, id: &TenantId, name: &str) -> Result<(), TenantError> {
         let tenant = self.tenant(id)?;
         let before = tenant.keys.len();
         tenant.keys.retain(|key| key.name() != name && key.sha256 != name);
         if tenant.keys.len() == before {
-            return Err(Refused::UnknownKey(id.clone(), name.chars().take(64).collect()));
+            return Err(TenantError::UnknownKey(id.clone(), name.chars().take(64).collect()));
         }
         Ok(())
     }
@@ -175,9 +177,10 @@ impl Document {
         }
     }
 
-    /// True if there is an administrator with a valid key.
+    /// True if there is an administrator with a key that does not expire.
     pub(super) fn has_admin(&self) -> bool {
-        let lasting = |tenant: &&Stored| tenant.keys.iter().any(|key| key.expires_at.is_none());
+        let lasting =
+            |tenant: &&StoredTenant| tenant.keys.iter().any(|key| key.expires_at.is_none());
         self.tenants.iter().filter(|tenant| tenant.admin).any(|tenant| lasting(&tenant))
     }
 }
@@ -196,12 +199,12 @@ mod tests {
         StoredKey::new(&[n; 32], NOW, expires_at)
     }
 
-    fn stored(name: &str, admin: bool) -> Stored {
+    fn stored(name: &str, admin: bool) -> StoredTenant {
         let limits = TenantLimits::default();
-        Stored { id: id(name), admin, limits, webhook_url: None, keys: vec![key(1, None)] }
+        StoredTenant { id: id(name), admin, limits, webhook_url: None, keys: vec![key(1, None)] }
     }
 
-    fn with(tenants: &[Stored]) -> Document {
+    fn with(tenants: &[StoredTenant]) -> Document {
         let mut document = Document::default();
         tenants.iter().for_each(|tenant| document.add(tenant.clone()).unwrap());
         document
@@ -239,14 +242,14 @@ mod tests {
         document.rotate(&id("ann"), key(2, Some(Millis(NOW.0 + 1))), NOW).unwrap();
         assert!(!document.has_admin());
         document.revoke(&id("bob")).unwrap();
-        assert_eq!(document.revoke(&id("bob")), Err(Refused::Unknown(id("bob"))));
+        assert_eq!(document.revoke(&id("bob")), Err(TenantError::Unknown(id("bob"))));
     }
 
     #[test]
     fn a_key_is_revoked_by_its_name() {
         let mut document = with(&[stored("ann", true)]);
         let unknown = document.revoke_key(&id("ann"), "0101");
-        assert_eq!(unknown, Err(Refused::UnknownKey(id("ann"), "0101".to_owned())));
+        assert_eq!(unknown, Err(TenantError::UnknownKey(id("ann"), "0101".to_owned())));
         document.revoke_key(&id("ann"), &"01".repeat(6)).unwrap();
         assert!(document.tenant(&id("ann")).unwrap().keys.is_empty());
     }
@@ -257,13 +260,13 @@ mod tests {
         for n in 0..MAX_TENANTS {
             document.add(stored(&format!("t{n}"), false)).unwrap();
         }
-        assert_eq!(document.add(stored("one-more", false)), Err(Refused::TooManyTenants));
+        assert_eq!(document.add(stored("one-more", false)), Err(TenantError::TooManyTenants));
         let later = Millis(NOW.0 + 1);
         for n in 1..MAX_KEYS {
             document.rotate(&id("t0"), key(u8::try_from(n).unwrap(), None), later).unwrap();
         }
         let full = document.rotate(&id("t0"), key(99, None), later);
-        assert_eq!(full, Err(Refused::TooManyKeys(id("t0"))));
+        assert_eq!(full, Err(TenantError::TooManyKeys(id("t0"))));
         document.rotate(&id("t0"), key(99, None), NOW).unwrap();
     }
 }

@@ -20,6 +20,7 @@ pub struct Key {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The text is a secret and must not appear in logs.
         f.write_str("Key(…)")
     }
 }
@@ -30,6 +31,7 @@ impl std::fmt::Debug for Key {
 /// If the system has no randomness.
 pub fn new_key() -> std::io::Result<Key> {
     let mut bytes = [0; BYTES];
+    // Directly from the system, because keys must be unpredictable.
     OsRng.try_fill_bytes(&mut bytes).map_err(std::io::Error::other)?;
     let text = format!("{PREFIX}{}", hexadecimal(&bytes));
     let sha256 = Sha256::digest(text.as_bytes()).into();
@@ -47,6 +49,7 @@ pub(super) fn digest(text: &str) -> Option<[u8; 32]> {
     let pairs = text.as_bytes().chunks_exact(2);
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Option<Vec<u8>> = pairs.map(byte).collect();
+    // `from_str_radix` accepts a sign, so the digits are checked apart.
     bytes.filter(|_| is_hexadecimal && text.len() == 64)?.try_into().ok()
 }
 

@@ -16,7 +16,7 @@ use causeway_queue::{
 };
 use uuid::Uuid;
 
-use super::document::{Document, Refused, Stored, StoredKey};
+use super::document::{Document, StoredKey, StoredTenant, TenantError};
 use crate::{
     auth::{Tenant, Tenants, Webhooks},
     error::ApiError,
@@ -27,20 +27,20 @@ const TRIES: usize = 10;
 
 /// The registry of this process. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Registry(Arc<Inner>);
+pub struct TenantRegistry(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     queue: Queue,
     /// The list that authenticates keys; it receives the merged tenants.
     callers: Tenants,
-    known: Mutex<Known>,
+    known: Mutex<MergedTenants>,
     /// Serialises the setting of limits, so the newest ones are set last.
     turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct MergedTenants {
     configured: Vec<(Tenant, TenantLimits)>,
     stored: Document,
     /// The version of the document that was read last, valid or not.
@@ -53,14 +53,14 @@ struct Known {
 #[derive(Debug)]
 pub(super) enum Listed {
     Configured(Tenant, TenantLimits),
-    Stored(Stored),
+    Stored(StoredTenant),
 }
 
-impl Registry {
+impl TenantRegistry {
     /// Returns the registry of `queue`'s store and of `callers`, which holds the configured tenants.
     pub(crate) fn new(queue: Queue, callers: Tenants) -> Self {
         let configured = callers.all().into_iter().map(|tenant| (tenant, TenantLimits::default()));
-        let known = Known { configured: configured.collect(), ..Known::default() };
+        let known = MergedTenants { configured: configured.collect(), ..MergedTenants::default() };
         let (known, turn) = (Mutex::new(known), tokio::sync::Mutex::default());
         Self(Arc::new(Inner { queue, callers, known, turn }))
     }
@@ -77,7 +77,8 @@ impl Registry {
         let _turn = self.0.turn.lock().await;
         self.known().configured = tenants;
         let read = self.read().await;
-        self.put_together(SystemClock::default().now());
+        // Before the store is written: keys of the file must be valid even while the store is down.
+        self.publish_merged(SystemClock::default().now());
         let limits = self.limits();
         self.0.queue.set_limits(lanes, &limits).await?;
         read.map(drop)
@@ -94,7 +95,7 @@ impl Registry {
     async fn refresh_at(&self, now: Millis) -> Result<(), Error> {
         let _turn = self.0.turn.lock().await;
         let is_new = self.read().await?;
-        self.put_together(now);
+        self.publish_merged(now);
         if is_new { self.0.queue.set_tenant_limits(&self.limits()).await } else { Ok(()) }
     }
 
@@ -122,7 +123,7 @@ impl Registry {
     /// Changes the stored tenants. The change is effective here at once, and in other processes within two seconds.
     pub(super) async fn update<T>(
         &self,
-        change: impl Fn(&mut Document) -> Result<T, Refused>,
+        change: impl Fn(&mut Document) -> Result<T, TenantError>,
     ) -> Result<T, ApiError> {
         let now = SystemClock::default().now();
         for _ in 0..TRIES {
@@ -137,8 +138,10 @@ impl Registry {
             document.purge(now);
             let changed = change(&mut document)?;
             document.purge(now);
-            self.keep_an_admin(&document, was_open)?;
+            // Checked on the changed document: the change itself may be what removes the last one.
+            self.check_admin_remains(&document, was_open)?;
             if self.write(version, &document).await? {
+                // `refresh_at` takes the same lock.
                 drop(turn);
                 // The change is stored, and a new key is shown only in this answer. An error would lose it.
                 if let Err(error) = self.refresh_at(now).await {
@@ -172,12 +175,12 @@ impl Registry {
         Ok(())
     }
 
-    fn keep_an_admin(&self, document: &Document, was_open: bool) -> Result<(), Refused> {
+    fn check_admin_remains(&self, document: &Document, was_open: bool) -> Result<(), TenantError> {
         let is_configured = self.known().configured.iter().any(|(tenant, _)| tenant.admin);
         if is_configured || document.has_admin() {
             return Ok(());
         }
-        Err(if was_open { Refused::FirstIsNoAdmin } else { Refused::LastAdmin })
+        Err(if was_open { TenantError::FirstIsNoAdmin } else { TenantError::LastAdmin })
     }
 
     /// Reads the document if its version has changed; returns true if so.
@@ -188,6 +191,7 @@ impl Registry {
         };
         let mut known = self.known();
         known.version = found.version;
+        // The store had a document before, since `directory` only reports other versions than the known one.
         if found.version == 0 {
             known.unreadable = None;
             tracing::warn!(
@@ -212,12 +216,13 @@ impl Registry {
     async fn write(&self, known: u64, document: &Document) -> Result<bool, Error> {
         let text = serde_json::to_string(document);
         let text = text.map_err(|error| Error::Corrupt(format!("the tenants: {error}")))?;
+        // A random version detects a store that was restored to an earlier state, which a counter would not.
         let version = Uuid::new_v4().as_u64_pair().1;
         self.0.queue.backend().set_directory(known, &Directory { version, text }).await
     }
 
     /// Publishes the merged tenants that are valid at `now`.
-    fn put_together(&self, now: Millis) {
+    fn publish_merged(&self, now: Millis) {
         let known = self.known();
         let configured = known.configured.iter().map(|(tenant, _)| tenant.clone());
         let added = known.added().map(|stored| caller(stored, now));
@@ -232,12 +237,12 @@ impl Registry {
         configured.chain(added).collect()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, MergedTenants> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl MergedTenants {
     fn check_is_readable(&self) -> Result<(), Error> {
         match &self.unreadable {
             Some(why) => Err(Error::Corrupt(format!("the tenants: {why}"))),
@@ -250,13 +255,13 @@ impl Known {
     }
 
     /// Returns the stored tenants that the configuration does not replace.
-    fn added(&self) -> impl Iterator<Item = &Stored> {
+    fn added(&self) -> impl Iterator<Item = &StoredTenant> {
         self.stored.tenants.iter().filter(|stored| !self.names(&stored.id))
     }
 }
 
 /// Converts a stored tenant, with its valid keys.
-fn caller(stored: &Stored, now: Millis) -> Tenant {
+fn caller(stored: &StoredTenant, now: Millis) -> Tenant {
     let keys = stored.keys.iter().filter(|key| key.is_valid(now));
     let limits = &stored.limits;
     Tenant {
@@ -264,6 +269,7 @@ fn caller(stored: &Stored, now: Millis) -> Tenant {
         key_sha256: keys.filter_map(StoredKey::digest).collect(),
         admin: stored.admin,
         is_rated: limits.requests_per_minute.is_some() || limits.tokens_per_minute.is_some(),
+        // Secrets of tenants come from the environment and so from the file only.
         webhooks: Webhooks { url: stored.webhook_url.as_deref().map(Into::into), signs: false },
     }
 }
@@ -273,7 +279,7 @@ fn caller(stored: &Stored, now: Millis) -> Tenant {
 /// # Errors
 /// If it does not answer.
 pub async fn has_tenants(queue: &Queue) -> Result<bool, Error> {
-    let registry = Registry::new(queue.clone(), Tenants::open());
+    let registry = TenantRegistry::new(queue.clone(), Tenants::open());
     registry.read().await?;
     Ok(!registry.stores_none())
 }
@@ -292,7 +298,8 @@ mod tests {
     async fn a_key_expires() {
         let store = Embedded::new(Policy::default(), Arc::new(ManualClock::new(Millis(0))));
         let callers = Tenants::open();
-        let registry = Registry::new(Queue::new(Arc::new(store), Vec::new()), callers.clone());
+        let registry =
+            TenantRegistry::new(Queue::new(Arc::new(store), Vec::new()), callers.clone());
         let (lasting, expiring) = (new_key().unwrap(), new_key().unwrap());
         let now = SystemClock::default().now();
         let until = now.after(Duration::from_secs(60));
@@ -302,7 +309,7 @@ mod tests {
         ];
         let limits = TenantLimits::default();
         let id = TenantId::new("ann").unwrap();
-        let ann = Stored { id, admin: true, limits, webhook_url: None, keys };
+        let ann = StoredTenant { id, admin: true, limits, webhook_url: None, keys };
         registry.update(|document| document.add(ann.clone())).await.unwrap();
         let opens = |key: &str| {
             let headers = HeaderMap::from_iter([(

@@ -127,21 +127,21 @@ impl LimitsRequest {
     /// Applies the present fields.
     pub(super) fn change(&self, limits: &mut TenantLimits) -> Result<(), ApiError> {
         if let Some(sent) = &self.weight {
-            let weight = bound("weight", sent, 1000)?;
-            limits.weight = weight.map_or(1, small);
+            let weight = optional_limit("weight", sent, 1000)?;
+            limits.weight = weight.map_or(1, to_u32);
         }
         if let Some(sent) = &self.max_running {
-            limits.max_running = bound("max_running", sent, u32::MAX.into())?.map(small);
+            limits.max_running = optional_limit("max_running", sent, u32::MAX.into())?.map(to_u32);
         }
         if let Some(sent) = &self.max_queued {
-            limits.max_queued = bound("max_queued", sent, MAX_COUNT)?;
+            limits.max_queued = optional_limit("max_queued", sent, MAX_COUNT)?;
         }
         if let Some(sent) = &self.requests_per_minute {
-            let most = bound("requests_per_minute", sent, u32::MAX.into())?;
-            limits.requests_per_minute = most.map(small);
+            let most = optional_limit("requests_per_minute", sent, u32::MAX.into())?;
+            limits.requests_per_minute = most.map(to_u32);
         }
         if let Some(sent) = &self.tokens_per_minute {
-            limits.tokens_per_minute = bound("tokens_per_minute", sent, MAX_COUNT)?;
+            limits.tokens_per_minute = optional_limit("tokens_per_minute", sent, MAX_COUNT)?;
         }
         Ok(())
     }
@@ -170,11 +170,11 @@ fn expiry(sent: Option<&Value>, now: Millis) -> Result<Option<Millis>, ApiError>
 }
 
 /// Parses a limit from 1 to `most`; `None` for null.
-fn bound(param: &str, sent: &Value, most: u64) -> Result<Option<u64>, ApiError> {
+fn optional_limit(param: &str, sent: &Value, most: u64) -> Result<Option<u64>, ApiError> {
     if sent.is_null() { Ok(None) } else { number(param, sent, 1..=most).map(Some) }
 }
 
 /// Converts a number whose range was checked.
-fn small(number: u64) -> u32 {
+fn to_u32(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::{
     KeyRequest, LimitsRequest, TenantRequest,
-    document::{Refused, Stored, StoredKey},
+    document::{StoredKey, StoredTenant, TenantError},
     key::{Key, hexadecimal, new_key},
     registry::Listed,
     requests::tenant_id,
@@ -123,17 +123,17 @@ impl From<&StoredKey> for KeyView {
     }
 }
 
-impl From<Refused> for ApiError {
-    fn from(refused: Refused) -> Self {
+impl From<TenantError> for ApiError {
+    fn from(refused: TenantError) -> Self {
         let message = refused.to_string();
         match refused {
-            Refused::Exists(_) => Self::invalid("tenant_exists", message),
-            Refused::Unknown(_) => Self::not_found("tenant_not_found", message),
-            Refused::UnknownKey(..) => Self::not_found("key_not_found", message),
-            Refused::FirstIsNoAdmin => Self::invalid("first_tenant_not_admin", message),
-            Refused::LastAdmin => Self::invalid("last_admin", message),
-            Refused::TooManyTenants => Self::invalid("too_many_tenants", message),
-            Refused::TooManyKeys(_) => Self::invalid("too_many_keys", message),
+            TenantError::Exists(_) => Self::invalid("tenant_exists", message),
+            TenantError::Unknown(_) => Self::not_found("tenant_not_found", message),
+            TenantError::UnknownKey(..) => Self::not_found("key_not_found", message),
+            TenantError::FirstIsNoAdmin => Self::invalid("first_tenant_not_admin", message),
+            TenantError::LastAdmin => Self::invalid("last_admin", message),
+            TenantError::TooManyTenants => Self::invalid("too_many_tenants", message),
+            TenantError::TooManyKeys(_) => Self::invalid("too_many_keys", message),
         }
     }
 }
@@ -163,13 +163,13 @@ pub(crate) async fn add(
     let now = now();
     let checked = request.checked(now)?;
     state.registry.check_is_not_configured(&checked.id)?;
-    let key = made()?;
+    let key = generate_key()?;
     let keys = vec![StoredKey::new(&key.sha256, now, checked.expires_at)];
-    let new = Stored { id: checked.id, admin, limits: checked.limits, webhook_url, keys };
+    let new = StoredTenant { id: checked.id, admin, limits: checked.limits, webhook_url, keys };
     state.registry.update(|document| document.add(new.clone())).await?;
     let object = format!("tenant {}, key {}", new.id, new.keys[0].name());
     audit::act(&caller, "add_tenant", &object);
-    shown(&state, &new.id, StatusCode::CREATED, Some(key))
+    tenant_answer(&state, &new.id, StatusCode::CREATED, Some(key))
 }
 
 /// Handles `PATCH /v1/tenants/{id}`: changes limits.
@@ -181,6 +181,7 @@ pub(crate) async fn limit(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, ApiError> {
     let request: LimitsRequest = parse(&bytes)?;
+    // A trial on defaults reports errors before the store is read; the change itself cannot fail then.
     request.change(&mut TenantLimits::default())?;
     let id = changeable(&state, &id)?;
     let change = |limits: &mut TenantLimits| drop(request.change(limits));
@@ -189,7 +190,7 @@ pub(crate) async fn limit(
         .update(|document| document.tenant(&id).map(|one| change(&mut one.limits)))
         .await?;
     audit::act(&caller, "limit_tenant", &format!("tenant {id}"));
-    shown(&state, &id, StatusCode::OK, None)
+    tenant_answer(&state, &id, StatusCode::OK, None)
 }
 
 /// Handles `POST /v1/tenants/{id}/keys`: adds a key; the others expire at once, or after a grace period.
@@ -204,11 +205,11 @@ pub(crate) async fn rotate(
     let now = now();
     let (expires_at, until) = request.checked(now)?;
     let id = changeable(&state, &id)?;
-    let key = made()?;
+    let key = generate_key()?;
     let stored = StoredKey::new(&key.sha256, now, expires_at);
     state.registry.update(|document| document.rotate(&id, stored.clone(), until)).await?;
     audit::act(&caller, "rotate_key", &format!("tenant {id}, key {}", stored.name()));
-    shown(&state, &id, StatusCode::CREATED, Some(key))
+    tenant_answer(&state, &id, StatusCode::CREATED, Some(key))
 }
 
 /// Handles `DELETE /v1/tenants/{id}`: revokes a tenant with all its keys. Its jobs continue.
@@ -253,7 +254,7 @@ fn now() -> Millis {
     SystemClock::default().now()
 }
 
-fn made() -> Result<Key, ApiError> {
+fn generate_key() -> Result<Key, ApiError> {
     new_key().map_err(|error| {
         tracing::error!(%error, "cannot generate a key");
         ApiError::unavailable()
@@ -268,7 +269,7 @@ fn changeable(state: &AppState, id: &str) -> Result<TenantId, ApiError> {
 }
 
 /// Answers with the current tenant. A new key in it must not be cached.
-fn shown(
+fn tenant_answer(
     state: &AppState,
     id: &TenantId,
     status: StatusCode,
@@ -276,7 +277,7 @@ fn shown(
 ) -> Result<Response, ApiError> {
     let mut views = state.registry.list().into_iter().map(TenantView::from);
     let view = views.find(|view| view.id == *id);
-    let view = view.ok_or_else(|| ApiError::from(Refused::Unknown(id.clone())))?;
+    let view = view.ok_or_else(|| ApiError::from(TenantError::Unknown(id.clone())))?;
     let mut response =
         (status, Json(TenantView { key: key.map(|key| key.text), ..view })).into_response();
     let no_store = HeaderValue::from_static("no-store");

@@ -28,7 +28,7 @@ async fn say(api: &Api, user: &str, message: &str) -> Answer {
 }
 
 /// Sends a message that a worker answers with `reply`; returns the answer and the worker's context.
-async fn talk(api: &Api, user: &str, message: &str, reply: &str) -> (Answer, Context) {
+async fn exchange(api: &Api, user: &str, message: &str, reply: &str) -> (Answer, Context) {
     let work = async {
         tokio::task::yield_now().await;
         let lease = api.claim().await;
@@ -43,7 +43,7 @@ async fn talk(api: &Api, user: &str, message: &str, reply: &str) -> (Answer, Con
 #[tokio::test(start_paused = true)]
 async fn a_message_is_answered_with_a_response() {
     let api = Api::new();
-    let (answer, _) = talk(&api, "ann", "hello", "hi ann").await;
+    let (answer, _) = exchange(&api, "ann", "hello", "hi ann").await;
     assert_eq!(answer.ok(200)["response"], "hi ann");
     assert_eq!(answer.header("x-ratelimit-limit"), Some("60"));
     assert_eq!(answer.header("x-ratelimit-remaining"), Some("59"));
@@ -55,10 +55,10 @@ async fn a_late_answer_has_no_response_member() {
     let began = tokio::time::Instant::now();
     let answer = say(&api, "ann", "hello").await;
     assert_eq!(began.elapsed(), BridgeSettings::default().wait);
-    let told = answer.ok(202).as_object().unwrap();
-    assert!(!told.contains_key("response"), "{told:?}");
-    let poll = told["poll"].as_str().unwrap();
-    assert!(poll.contains(told["job_id"].as_str().unwrap()), "{poll}");
+    let members = answer.ok(202).as_object().unwrap();
+    assert!(!members.contains_key("response"), "{members:?}");
+    let poll = members["poll"].as_str().unwrap();
+    assert!(poll.contains(members["job_id"].as_str().unwrap()), "{poll}");
     let lease = api.claim().await;
     api.answer(lease, "late").await;
     let job = api.get(poll).await;
@@ -68,10 +68,10 @@ async fn a_late_answer_has_no_response_member() {
 #[tokio::test(start_paused = true)]
 async fn each_user_has_a_separate_history() {
     let api = Api::new();
-    talk(&api, "ann", "my cat is Tom", "nice").await;
-    talk(&api, "bob", "my dog is Rex", "good").await;
+    exchange(&api, "ann", "my cat is Tom", "nice").await;
+    exchange(&api, "bob", "my dog is Rex", "good").await;
     for (user, theirs, others) in [("ann", "Tom", "Rex"), ("bob", "Rex", "Tom")] {
-        let (_, context) = talk(&api, user, "what is its name?", "I know").await;
+        let (_, context) = exchange(&api, user, "what is its name?", "I know").await;
         let text = context.text;
         assert!(text.contains(theirs) && !text.contains(others), "{user}: {text}");
         let session = api.get(&format!("/bridge/sessions/{user}")).await;
@@ -85,7 +85,7 @@ async fn each_user_has_a_separate_history() {
     let forget = axum::http::Request::delete("/bridge/sessions/ann");
     api.ask(forget.body(axum::body::Body::empty()).unwrap()).await.ok(200);
     api.get("/bridge/sessions/ann").await.refused(404, "session_not_found");
-    let (_, context) = talk(&api, "ann", "who am I?", "nobody").await;
+    let (_, context) = exchange(&api, "ann", "who am I?", "nobody").await;
     assert_eq!(context.turns, 0, "ann was not forgotten");
 }
 
@@ -93,15 +93,15 @@ async fn each_user_has_a_separate_history() {
 async fn a_busy_user_gets_retry_after() {
     let bridge = BridgeSettings { limit: 2, ..BridgeSettings::default() };
     let api = Api::with(Settings { bridge, ..Settings::default() }, Tenants::open());
-    talk(&api, "ann", "one", "1").await;
-    talk(&api, "ann", "two", "2").await;
+    exchange(&api, "ann", "one", "1").await;
+    exchange(&api, "ann", "two", "2").await;
     let answer = say(&api, "ann", "three").await;
     answer.refused(429, "rate_limit_exceeded");
     assert_eq!(answer.header("x-ratelimit-remaining"), Some("0"));
     assert!(answer.header("x-ratelimit-reset").is_some());
     assert_eq!(answer.header("retry-after"), Some("30"));
     assert_eq!(api.unfinished().await, 0);
-    talk(&api, "bob", "one", "1").await.0.ok(200);
+    exchange(&api, "bob", "one", "1").await.0.ok(200);
 }
 
 #[tokio::test(start_paused = true)]

@@ -110,10 +110,10 @@ async fn a_stream_without_an_answer_names_the_outage() {
         let started = Instant::now();
         let (answer, ()) =
             tokio::join!(api.send(post(path, &body.to_string())), work(&api, refused()));
-        let told = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-        let told = String::from_utf8(told.to_vec()).unwrap();
+        let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
         assert_eq!(started.elapsed(), Settings::default().hold, "{path}");
-        let last = told.trim_end().rsplit("\n\n").next().unwrap();
+        let last = body.trim_end().rsplit("\n\n").next().unwrap();
         assert!(last.starts_with(kind), "{last}");
         assert!(last.contains("did not end within 660 s") && last.contains(WORDS), "{last}");
         settle().await;

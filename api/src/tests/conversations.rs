@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Answer, Api, ann_and_bob, post,
-    responses::{said, translate},
+    responses::{translate, translated_response},
     settle, signed,
 };
 
@@ -28,7 +28,7 @@ fn turn(input: &str, conversation: &str) -> Value {
 }
 
 /// Starts a turn in the background.
-async fn begin(api: &Api, input: &str, conversation: &str) -> Answer {
+async fn start_turn(api: &Api, input: &str, conversation: &str) -> Answer {
     let mut request = turn(input, conversation);
     request["background"] = json!(true);
     api.post(URL, &request).await
@@ -56,11 +56,11 @@ async fn delete(api: &Api, path: &str) -> Answer {
 async fn responses_of_a_conversation_continue_each_other() {
     let api = Api::new();
     let conversation = created(&api, &json!({})).await;
-    said(&api, &turn("one", &conversation), "1").await;
+    translated_response(&api, &turn("one", &conversation), "1").await;
     let path = format!("{CONVERSATIONS}/{conversation}/items?order=asc");
     let before = api.get(&path).await.ok(200)["data"].clone();
     let named = json!({ "input": "two", "conversation": { "id": conversation }, "store": false });
-    let (second, sent) = said(&api, &named, "2").await;
+    let (second, sent) = translated_response(&api, &named, "2").await;
     assert_eq!(texts(&sent), ["one", "1", "two"]);
     let response = api.get(&format!("{URL}/{second}")).await;
     assert_eq!(response.ok(200)["conversation"]["id"], conversation);
@@ -93,7 +93,7 @@ async fn a_new_conversation_can_be_read() {
 async fn an_unknown_conversation_is_not_found() {
     let api = Api::new();
     let deleted = created(&api, &json!({})).await;
-    said(&api, &turn("one", &deleted), "1").await;
+    translated_response(&api, &turn("one", &deleted), "1").await;
     delete(&api, &format!("{CONVERSATIONS}/{deleted}")).await.ok(200);
     let expired = created(&api, &json!({})).await;
     api.clock.advance(Duration::from_secs(24 * 3600));
@@ -111,7 +111,7 @@ async fn an_unknown_conversation_is_not_found() {
             assert!(answer.refused(404, "conversation_not_found").starts_with(&wanted));
         }
         if id != "conv_1" {
-            begin(&api, "hi", id).await.refused(404, "conversation_not_found");
+            start_turn(&api, "hi", id).await.refused(404, "conversation_not_found");
         }
     }
 }
@@ -127,7 +127,7 @@ async fn a_conversation_belongs_to_its_tenant() {
 #[tokio::test]
 async fn a_conversation_can_start_with_items() {
     let api = Api::new();
-    let (first, _) = said(&api, &json!({ "input": "x" }), "earlier").await;
+    let (first, _) = translated_response(&api, &json!({ "input": "x" }), "earlier").await;
     let name = first.replacen("resp_", "msg_", 1);
     let item = format!("{name}_0");
     let first = json!([{ "role": "user", "content": "I am Ann" },
@@ -135,7 +135,7 @@ async fn a_conversation_can_start_with_items() {
     let conversation = created(&api, &json!({ "items": first })).await;
     assert_eq!(items(&api, &conversation).await, ["I am Ann", "earlier"]);
     for (input, answer) in [("one", "1"), ("two", "2")] {
-        said(&api, &turn(input, &conversation), answer).await;
+        translated_response(&api, &turn(input, &conversation), answer).await;
     }
     let wanted = ["I am Ann", "earlier", "one", "1", "two", "2"];
     assert_eq!(items(&api, &conversation).await, wanted);
@@ -151,29 +151,29 @@ async fn a_conversation_can_start_with_items() {
 async fn a_conversation_has_one_turn_at_a_time() {
     let api = Api::new();
     let conversation = created(&api, &json!({})).await;
-    begin(&api, "one", &conversation).await.ok(200);
-    let locked = begin(&api, "two", &conversation).await;
+    start_turn(&api, "one", &conversation).await.ok(200);
+    let locked = start_turn(&api, "two", &conversation).await;
     locked.refused(400, "conversation_locked");
     assert_eq!(locked.headers["x-should-retry"], "true");
     assert_eq!(locked.headers["retry-after"], "1");
     assert_eq!(items(&api, &conversation).await, Vec::<String>::new());
     let lease = api.claim().await;
     translate(&api, lease, json!([])).await;
-    begin(&api, "two", &conversation).await.ok(200);
+    start_turn(&api, "two", &conversation).await.ok(200);
 }
 
 #[tokio::test]
 async fn a_turn_without_an_answer_leaves_no_items() {
     let api = Api::new();
     let conversation = created(&api, &json!({})).await;
-    said(&api, &turn("one", &conversation), "1").await;
+    translated_response(&api, &turn("one", &conversation), "1").await;
     for end in [Outcome::Expired, Outcome::Cancelled] {
-        begin(&api, "lost", &conversation).await.ok(200);
+        start_turn(&api, "lost", &conversation).await.ok(200);
         let lease = api.claim().await;
         api.settle(lease, end).await;
         assert_eq!(items(&api, &conversation).await, ["one", "1"]);
     }
-    let (_, sent) = said(&api, &turn("two", &conversation), "2").await;
+    let (_, sent) = translated_response(&api, &turn("two", &conversation), "2").await;
     assert_eq!(texts(&sent), ["one", "1", "two"]);
 }
 
@@ -181,11 +181,11 @@ async fn a_turn_without_an_answer_leaves_no_items() {
 async fn a_deleted_response_leaves_its_conversation() {
     let api = Api::new();
     let conversation = created(&api, &json!({})).await;
-    said(&api, &turn("one", &conversation), "1").await;
-    let (second, _) = said(&api, &turn("two", &conversation), "2").await;
+    translated_response(&api, &turn("one", &conversation), "1").await;
+    let (second, _) = translated_response(&api, &turn("two", &conversation), "2").await;
     delete(&api, &format!("{URL}/{second}")).await.ok(200);
     assert_eq!(items(&api, &conversation).await, ["one", "1"]);
-    let (_, sent) = said(&api, &turn("three", &conversation), "3").await;
+    let (_, sent) = translated_response(&api, &turn("three", &conversation), "3").await;
     assert_eq!(texts(&sent), ["one", "1", "three"]);
 }
 
@@ -206,10 +206,10 @@ async fn a_lost_turn_locks_for_a_while() {
     let conversation = created(&api, &json!({})).await;
     let shard: Shard = api.queue.shards().remove(0);
     name_lost_turn(&api, &conversation, &JobId::new(shard.clone())).await;
-    begin(&api, "one", &conversation).await.refused(400, "conversation_locked");
+    start_turn(&api, "one", &conversation).await.refused(400, "conversation_locked");
     let long_ago = JobId::in_shard(shard, &"0".repeat(26)).unwrap();
     name_lost_turn(&api, &conversation, &long_ago).await;
-    said(&api, &turn("one", &conversation), "1").await;
+    translated_response(&api, &turn("one", &conversation), "1").await;
     assert_eq!(items(&api, &conversation).await, ["one", "1"]);
 }
 
@@ -225,11 +225,11 @@ async fn a_turn_with_equal_key_attaches() {
         request
     };
     let id = api.ask(keyed()).await.id();
-    assert_eq!(api.ask(keyed()).await.id(), id, "while it is under way");
+    assert_eq!(api.ask(keyed()).await.id(), id, "while it is running");
     let lease = api.claim().await;
     translate(&api, lease, json!([])).await;
     assert_eq!(api.ask(keyed()).await.id(), id, "after its end");
-    begin(&api, "two", &conversation).await.ok(200);
+    start_turn(&api, "two", &conversation).await.ok(200);
 }
 
 #[tokio::test]

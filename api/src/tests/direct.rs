@@ -79,11 +79,11 @@ async fn forms_and_answers_pass_unchanged() {
 
 #[tokio::test]
 async fn readable_errors_pass_unchanged() {
-    let said = json!({ "error": { "message": "m", "code": "c", "more": 1 } });
-    let body = said.clone();
+    let error_json = json!({ "error": { "message": "m", "code": "c", "more": 1 } });
+    let body = error_json.clone();
     let (api, _) = api(move || refused(422, &body));
     let answer = api.post(URL, &json!({ "input": "x" })).await;
-    assert_eq!((answer.ok(422), answer.header("retry-after")), (&said, Some("7")));
+    assert_eq!((answer.ok(422), answer.header("retry-after")), (&error_json, Some("7")));
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ fn model(id: &str, fields: &Value) -> Model {
 type Listing = Arc<Mutex<Option<Vec<Model>>>>;
 
 fn api(listed: &Listing) -> (Api, Arc<AtomicUsize>) {
-    let (asked, listed) = (Arc::<AtomicUsize>::default(), Arc::clone(listed));
-    let count = Arc::clone(&asked);
+    let (fetches, listed) = (Arc::<AtomicUsize>::default(), Arc::clone(listed));
+    let count = Arc::clone(&fetches);
     let source = ModelsSource::new(move || {
         let (count, listed) = (Arc::clone(&count), Arc::clone(&listed));
         async move {
@@ -37,7 +37,7 @@ fn api(listed: &Listing) -> (Api, Arc<AtomicUsize>) {
     });
     let models = vec![model("configured", &json!({}))];
     let settings = Settings { models, models_source: Some(source), ..Settings::default() };
-    (Api::with(settings, Tenants::open()), asked)
+    (Api::with(settings, Tenants::open()), fetches)
 }
 
 async fn ids(api: &Api) -> Vec<String> {
@@ -89,29 +89,29 @@ async fn upstream_fields_of_a_model_pass() {
 #[tokio::test(start_paused = true)]
 async fn models_are_fetched_once_a_minute() {
     let listed = Arc::new(Mutex::new(Some(vec![model("real", &json!({}))])));
-    let (api, asked) = api(&listed);
+    let (api, fetches) = api(&listed);
     let (first, second) = tokio::join!(ids(&api), ids(&api));
     assert_eq!([first, second], [["real"], ["real"]]);
     advance(Duration::from_secs(59)).await;
     assert_eq!(ids(&api).await, ["real"]);
-    assert_eq!(asked.load(Relaxed), 1);
+    assert_eq!(fetches.load(Relaxed), 1);
     *listed.lock().unwrap() = Some(vec![model("other", &json!({}))]);
     advance(Duration::from_secs(1)).await;
     assert_eq!(ids(&api).await, ["other"]);
-    assert_eq!(asked.load(Relaxed), 2);
+    assert_eq!(fetches.load(Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_fetch_keeps_the_list() {
     let listed = Arc::default();
-    let (api, asked) = api(&listed);
+    let (api, fetches) = api(&listed);
     assert_eq!(ids(&api).await, ["configured"]);
     *listed.lock().unwrap() = Some(vec![model("real", &json!({}))]);
-    assert_eq!(ids(&api).await, ["configured"], "it is not asked again at once");
+    assert_eq!(ids(&api).await, ["configured"], "no second fetch follows at once");
     advance(Duration::from_secs(5)).await;
     assert_eq!(ids(&api).await, ["real"]);
     *listed.lock().unwrap() = None;
     advance(Duration::from_secs(60)).await;
     assert_eq!(ids(&api).await, ["real"]);
-    assert_eq!(asked.load(Relaxed), 3);
+    assert_eq!(fetches.load(Relaxed), 3);
 }

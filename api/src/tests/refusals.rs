@@ -246,13 +246,13 @@ async fn a_foreign_job_is_not_found() {
     let mut unknown = id.clone();
     unknown.replace_range(id.len() - 4.., "0000");
     for path in ["", "/events", "/result"] {
-        let mut told = Vec::new();
+        let mut answers = Vec::new();
         for id in [&id, &unknown] {
             let request = Request::get(format!("/v1/jobs/{id}{path}")).body(Body::empty()).unwrap();
             let answer = api.ask(signed(request, "key-of-bob")).await;
-            told.push(answer.refused(404, "job_not_found").replace(id, "ID"));
+            answers.push(answer.refused(404, "job_not_found").replace(id, "ID"));
         }
-        assert_eq!(told[0], told[1]);
+        assert_eq!(answers[0], answers[1]);
     }
     for action in ["cancel", "retry"] {
         let request = signed(post(&format!("/v1/jobs/{id}/{action}"), ""), "key-of-bob");

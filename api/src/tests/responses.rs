@@ -29,7 +29,7 @@ async fn complete(api: &Api, lease: Lease, status: &str) {
 }
 
 /// Starts a response in the background; returns its id and its lease.
-async fn begun(api: &Api) -> (String, Lease) {
+async fn start_background(api: &Api) -> (String, Lease) {
     let answer = api.post(URL, &json!({ "model": "m", "input": "hi", "background": true })).await;
     answer.ok(200);
     (answer.id(), api.claim().await)
@@ -81,7 +81,7 @@ async fn a_background_response_grows() {
 #[tokio::test]
 async fn late_readers_get_all_events() {
     let api = Api::new();
-    let (id, lease) = begun(&api).await;
+    let (id, lease) = start_background(&api).await;
     say(&api, &lease, EventKind::Delta, delta("a")).await;
     say(&api, &lease, EventKind::Delta, delta("b")).await;
     complete(&api, lease, "incomplete").await;
@@ -93,8 +93,8 @@ async fn late_readers_get_all_events() {
         "response.output_text.delta",
         "response.incomplete",
     ];
-    let heard = api.text(&format!("{URL}/{id}?stream=true")).await;
-    assert_eq!(events(&heard), numbered(&all, 0));
+    let received = api.text(&format!("{URL}/{id}?stream=true")).await;
+    assert_eq!(events(&received), numbered(&all, 0));
     let rest = api.text(&format!("{URL}/{id}?stream=true&starting_after=3")).await;
     assert_eq!(events(&rest), numbered(&all[4..], 4));
     assert!(!rest.contains("\nid:"), "{rest}");
@@ -103,13 +103,13 @@ async fn late_readers_get_all_events() {
 #[tokio::test]
 async fn a_broken_answer_is_an_error() {
     let api = Api::new();
-    let (id, lease) = begun(&api).await;
+    let (id, lease) = start_background(&api).await;
     say(&api, &lease, EventKind::Delta, delta("a")).await;
     say(&api, &lease, EventKind::Reset, Value::Null).await;
     say(&api, &lease, EventKind::Delta, delta("a")).await;
     complete(&api, lease, "completed").await;
-    let heard = api.text(&format!("{URL}/{id}?stream=true")).await;
-    assert_eq!(events(&heard)[3..], numbered(&["response.output_text.delta", "error"], 3));
+    let received = api.text(&format!("{URL}/{id}?stream=true")).await;
+    assert_eq!(events(&received)[3..], numbered(&["response.output_text.delta", "error"], 3));
     let rest = api.text(&format!("{URL}/{id}?stream=true&starting_after=4")).await;
     assert_eq!(events(&rest), numbered(&["response.completed"], 5));
 }
@@ -143,13 +143,13 @@ async fn cancelling_a_response_is_idempotent() {
 #[tokio::test]
 async fn a_failed_response_names_its_error() {
     let api = Api::new();
-    let (id, lease) = begun(&api).await;
+    let (id, lease) = start_background(&api).await;
     api.settle(lease, Outcome::Expired).await;
     let answer = api.get(&format!("{URL}/{id}")).await;
     assert_eq!(answer.ok(200)["status"], "failed");
     assert_eq!(answer.body["error"]["code"], "server_error");
-    let heard = api.text(&format!("{URL}/{id}?stream=true")).await;
-    assert_eq!(events(&heard).last().unwrap().0, "response.failed");
+    let received = api.text(&format!("{URL}/{id}?stream=true")).await;
+    assert_eq!(events(&received).last().unwrap().0, "response.failed");
 }
 
 #[tokio::test]
@@ -158,9 +158,9 @@ async fn a_refused_response_names_the_reason() {
         [(400, "invalid_prompt"), (404, "server_error"), (429, "rate_limit_exceeded")]
     {
         let api = Api::new();
-        let (id, lease) = begun(&api).await;
-        let said = json!({ "error": { "message": "the input is too long" } });
-        let (body, status) = (RawJson::of(&said).unwrap(), Some(status_code));
+        let (id, lease) = start_background(&api).await;
+        let error = json!({ "error": { "message": "the input is too long" } });
+        let (body, status) = (RawJson::of(&error).unwrap(), Some(status_code));
         let (name, message) = ("upstream_refused".to_owned(), "the upstream refused".to_owned());
         let error = AttemptError { attempt: 1, code: name, message, status_code: status };
         let response = Some(Answered { status_code, body });
@@ -178,12 +178,12 @@ async fn a_background_stream_opens_at_once() {
     let began = tokio::time::Instant::now();
     let request = json!({ "input": "hi", "background": true, "stream": true });
     let mut stream = api.send(post(URL, &request.to_string())).await.into_body().into_data_stream();
-    let mut heard = String::new();
-    while !heard.contains("response.queued") {
+    let mut received = String::new();
+    while !received.contains("response.queued") {
         let piece = stream.next().await.unwrap().unwrap();
-        heard.push_str(std::str::from_utf8(&piece).unwrap());
+        received.push_str(std::str::from_utf8(&piece).unwrap());
     }
-    assert_eq!(events(&heard), numbered(&["response.created", "response.queued"], 0));
+    assert_eq!(events(&received), numbered(&["response.created", "response.queued"], 0));
     assert_eq!(began.elapsed(), std::time::Duration::ZERO);
 }
 
@@ -203,7 +203,7 @@ async fn foreign_and_unknown_responses_are_not_found() {
 #[tokio::test]
 async fn a_response_continues_an_upstream_one() {
     let api = Api::new();
-    let (id, lease) = begun(&api).await;
+    let (id, lease) = start_background(&api).await;
     let next = json!({ "input": "on", "background": true, "previous_response_id": id });
     api.post(URL, &next).await.refused(400, "invalid_value");
     complete(&api, lease, "completed").await;
@@ -223,7 +223,7 @@ pub(super) async fn translate(api: &Api, lease: Lease, output: Value) {
 
 /// Sends a request that a worker translates to a chat and answers with `text`; returns the response id and the
 /// input of the worker.
-pub(super) async fn said(api: &Api, request: &Value, text: &str) -> (String, Value) {
+pub(super) async fn translated_response(api: &Api, request: &Value, text: &str) -> (String, Value) {
     let mut sent = Value::Null;
     let request = post(URL, &request.to_string());
     let (status, headers, body) = served(api, request, async |lease| {
@@ -244,11 +244,11 @@ pub(super) async fn said(api: &Api, request: &Value, text: &str) -> (String, Val
 #[tokio::test]
 async fn a_response_continues_a_translated_one() {
     let api = Api::new();
-    let (first, sent) = said(&api, &json!({ "input": "one" }), "1").await;
+    let (first, sent) = translated_response(&api, &json!({ "input": "one" }), "1").await;
     assert_eq!(sent, "one");
     let next =
         json!({ "input": [{ "role": "user", "content": "two" }], "previous_response_id": first });
-    let (second, sent) = said(&api, &next, "2").await;
+    let (second, sent) = translated_response(&api, &next, "2").await;
     let answered = |text: &str| {
         json!({ "type": "message", "role": "assistant",
         "content": [{ "type": "output_text", "text": text }] })
@@ -256,19 +256,21 @@ async fn a_response_continues_a_translated_one() {
     let one = json!({ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "one" }] });
     let two = json!({ "role": "user", "content": "two" });
     assert_eq!(sent, json!([one, answered("1"), two]));
-    let (_, sent) = said(&api, &json!({ "input": [], "previous_response_id": second }), "3").await;
+    let (_, sent) =
+        translated_response(&api, &json!({ "input": [], "previous_response_id": second }), "3")
+            .await;
     assert_eq!(sent, json!([one, answered("1"), two, answered("2")]));
 }
 
 #[tokio::test]
 async fn an_item_reference_is_resolved() {
     let api = Api::new();
-    let (first, _) = said(&api, &json!({ "input": "one" }), "1").await;
+    let (first, _) = translated_response(&api, &json!({ "input": "one" }), "1").await;
     let refer = |id: &str| json!({ "input": [{ "type": "item_reference", "id": id }] });
     let name = first.replacen("resp_", "", 1);
-    let (_, sent) = said(&api, &refer(&format!("msg_{name}_0")), "2").await;
+    let (_, sent) = translated_response(&api, &refer(&format!("msg_{name}_0")), "2").await;
     assert_eq!(sent[0]["content"][0]["text"], "1");
-    let (_, sent) = said(&api, &refer("msg_of_upstream"), "2").await;
+    let (_, sent) = translated_response(&api, &refer("msg_of_upstream"), "2").await;
     assert_eq!(sent, refer("msg_of_upstream")["input"]);
     let answer = api.post(URL, &refer(&format!("msg_{name}_1"))).await;
     answer.refused(400, "invalid_value");
@@ -277,7 +279,7 @@ async fn an_item_reference_is_resolved() {
 #[tokio::test]
 async fn only_a_stored_response_is_continued() {
     let api = Api::new();
-    let (id, _) = said(&api, &json!({ "input": "one", "store": false }), "1").await;
+    let (id, _) = translated_response(&api, &json!({ "input": "one", "store": false }), "1").await;
     let answer = api.post(URL, &json!({ "input": "two", "previous_response_id": id })).await;
     assert!(answer.refused(400, "invalid_value").contains("whole conversation"));
 }
@@ -286,7 +288,7 @@ async fn only_a_stored_response_is_continued() {
 async fn a_conversation_has_the_body_limit() {
     let settings = crate::Settings { max_body_bytes: 2000, ..crate::Settings::default() };
     let api = Api::with(settings, crate::Tenants::open());
-    let (id, _) = said(&api, &json!({ "input": "x".repeat(1500) }), "1").await;
+    let (id, _) = translated_response(&api, &json!({ "input": "x".repeat(1500) }), "1").await;
     let next = json!({ "input": "x".repeat(500), "previous_response_id": id });
     api.post(URL, &next).await.refused(413, "body_too_large");
 }
@@ -296,7 +298,7 @@ async fn input_items_are_paged() {
     let api = Api::new();
     let input = json!([{ "role": "user", "content": "one" }, { "role": "assistant", "content": "two" },
         { "type": "function_call_output", "call_id": "c", "output": "three" }]);
-    let (id, _) = said(&api, &json!({ "input": input }), "four").await;
+    let (id, _) = translated_response(&api, &json!({ "input": input }), "four").await;
     let path = format!("{URL}/{id}/input_items");
     let page = api.get(&format!("{path}?order=asc&limit=2")).await.ok(200).clone();
     let data = page["data"].as_array().unwrap();
@@ -322,7 +324,7 @@ async fn a_deleted_response_is_not_found() {
         let request = axum::http::Request::delete(format!("{URL}/{id}"));
         api.ask(request.body(axum::body::Body::empty()).unwrap()).await
     };
-    let (answered, _) = said(&api, &json!({ "input": "one" }), "1").await;
+    let (answered, _) = translated_response(&api, &json!({ "input": "one" }), "1").await;
     let waiting = api.post(URL, &json!({ "input": "hi", "background": true })).await.id();
     for id in [answered, waiting] {
         let deleted = json!({ "deleted": true, "id": id, "object": "response" });

@@ -69,7 +69,7 @@ async fn equal_retried_calls_share_no_job() {
         again.push(start(&api, attempt(&api, 1), 3).await);
         settle().await;
     }
-    assert_eq!(api.unfinished().await, 3, "no retry is a job of its own");
+    assert_eq!(api.unfinished().await, 3, "no retry submits a job");
     for _ in 0..3 {
         let lease = api.claim().await;
         api.answer(lease, "hi").await;
@@ -100,7 +100,7 @@ async fn an_abandoned_job_is_cancelled_in_time() {
         let api = Api::new();
         assert!(timeout(SECOND, attempt(&api, 0)).await.is_err());
         sleep(SECOND).await;
-        assert_eq!(api.unfinished().await, 1, "it is given time to retry");
+        assert_eq!(api.unfinished().await, 1, "the orphan waits for a retry");
         let again = attempt(&api, 1);
         if retries {
             let _waits = timeout(5 * SECOND, again).await.is_err();
@@ -157,7 +157,7 @@ async fn an_orphan_of_a_stored_call_expires() {
     let body = json!({ "model": "m", "messages": [], "store": true });
     drop(start(&api, attempt_of(&api, 0, &body), 1).await);
     sleep(10 * SECOND).await;
-    assert_eq!(api.unfinished().await, 1, "it goes on");
+    assert_eq!(api.unfinished().await, 1, "it continues");
     let _refused_before = start(&api, attempt_of(&api, 1, &body), 2).await;
 }
 

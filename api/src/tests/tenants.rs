@@ -122,7 +122,7 @@ async fn wrong_tenant_fields_are_named() {
         (
             json!({ "id": "ann", "webhook_url": "http://127.0.0.1/" }),
             "invalid_value",
-            "no public address",
+            "not a public address",
         ),
         (json!({ "id": "ann", "max_runing": 5 }), "unknown_parameter", "max_runing"),
         (
@@ -209,6 +209,6 @@ async fn a_newer_schema_is_not_overwritten() {
         let added = ask(&api, "POST", "/v1/tenants", &ann, Some(&boss)).await;
         added.refused(500, "store_corrupt");
     }
-    assert!(opens(&api, &boss).await, "what was known stays in force");
+    assert!(opens(&api, &boss).await, "the known tenants stay in force");
     assert_eq!(api.queue.backend().directory(0).await.unwrap(), Some(newer));
 }

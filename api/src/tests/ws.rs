@@ -11,11 +11,11 @@ use self::client::Client;
 use super::{Api, ann_and_bob, signed, tenant};
 use crate::{
     Settings, Tenant, Webhooks,
-    ws::{MAX_FOLLOWED, PING, SLOW},
+    ws::{MAX_FOLLOWED, PING, SEND_TIMEOUT},
 };
 
-fn seq_and_type(told: &Value) -> (u64, &str) {
-    (told["seq"].as_u64().unwrap_or_else(|| panic!("{told}")), told["type"].as_str().unwrap())
+fn seq_and_type(frame: &Value) -> (u64, &str) {
+    (frame["seq"].as_u64().unwrap_or_else(|| panic!("{frame}")), frame["type"].as_str().unwrap())
 }
 
 async fn say(api: &Api, lease: &causeway_queue::Lease, text: &str) {
@@ -37,26 +37,26 @@ async fn a_connection_submits_and_follows() {
     let mut client = Client::connect(&api, "default", 100);
     let job = json!({ "body": { "stream": true } });
     let submit = json!({ "op": "submit", "ref": "a", "job": job, "follow": true });
-    let told = client.ask(&submit).await;
-    assert_eq!((&told["ref"], &told["job"]["status"]), (&json!("a"), &json!("queued")));
-    let id = told["job"]["id"].clone();
-    let queued = client.hear().await;
+    let frame = client.ask(&submit).await;
+    assert_eq!((&frame["ref"], &frame["job"]["status"]), (&json!("a"), &json!("queued")));
+    let id = frame["job"]["id"].clone();
+    let queued = client.receive().await;
     assert_eq!((seq_and_type(&queued), &queued["job"]), ((0, "job.queued"), &id));
     assert_eq!(queued["data"]["id"], id);
 
     let lease = api.claim().await;
-    assert_eq!(seq_and_type(&client.hear().await), (1, "job.started"));
+    assert_eq!(seq_and_type(&client.receive().await), (1, "job.started"));
     say(&api, &lease, "hi").await;
-    let delta = client.hear().await;
+    let delta = client.receive().await;
     assert_eq!((seq_and_type(&delta), &delta["data"]["text"]), ((2, "output.delta"), &json!("hi")));
     api.answer(lease, "hi").await;
-    let end = client.hear().await;
+    let end = client.receive().await;
     assert_eq!(seq_and_type(&end), (3, "job.succeeded"));
     assert_eq!(end["data"]["response"]["status_code"], 200);
 
     let again = client.ask(&json!({ "op": "follow", "job": id, "after": 2, "ref": "b" })).await;
     assert_eq!(again, json!({ "ref": "b", "job": id, "type": "following" }));
-    assert_eq!(seq_and_type(&client.hear().await), (3, "job.succeeded"));
+    assert_eq!(seq_and_type(&client.receive().await), (3, "job.succeeded"));
     assert_eq!(client.ask(&json!({ "op": "ping" })).await, json!({ "type": "pong" }));
 }
 
@@ -67,24 +67,24 @@ async fn many_jobs_are_followed_concurrently() {
     let mut ids = Vec::new();
     for _ in 0..3 {
         ids.push(client.submit().await);
-        assert_eq!(seq_and_type(&client.hear().await), (0, "job.queued"));
+        assert_eq!(seq_and_type(&client.receive().await), (0, "job.queued"));
     }
-    let told = client.ask(&json!({ "op": "unfollow", "job": ids[1] })).await;
-    assert_eq!(told, json!({ "job": ids[1], "type": "unfollowed" }));
+    let frame = client.ask(&json!({ "op": "unfollow", "job": ids[1] })).await;
+    assert_eq!(frame, json!({ "job": ids[1], "type": "unfollowed" }));
     for _ in &ids {
         let lease = api.claim().await;
         api.answer(lease, "done").await;
     }
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for _ in 0..4 {
-        let told = client.hear().await;
-        heard.push((told["job"].as_str().unwrap().to_owned(), told["seq"].as_u64().unwrap()));
+        let frame = client.receive().await;
+        received.push((frame["job"].as_str().unwrap().to_owned(), frame["seq"].as_u64().unwrap()));
     }
-    heard.sort();
-    let mut wanted: Vec<_> =
+    received.sort();
+    let mut expected: Vec<_> =
         [&ids[0], &ids[2]].iter().flat_map(|id| [1, 2].map(|seq| ((*id).clone(), seq))).collect();
-    wanted.sort();
-    assert_eq!(heard, wanted);
+    expected.sort();
+    assert_eq!(received, expected);
     client.ask(&json!({ "op": "unfollow", "job": ids[0] })).await["error"]["code"]
         .as_str()
         .map(|code| assert_eq!(code, "not_followed"))
@@ -102,9 +102,9 @@ async fn cancel_and_replay_work_like_http() {
     assert_eq!((&first["replayed"], &second["replayed"]), (&json!(false), &json!(true)));
     let other = json!({ "op": "submit", "job": { "body": { "n": 1 } }, "idempotency_key": "k" });
     assert_eq!(client.ask(&other).await["error"]["code"], "idempotency_key_reused");
-    let told = client.ask(&json!({ "op": "cancel", "job": first["job"]["id"] })).await;
+    let frame = client.ask(&json!({ "op": "cancel", "job": first["job"]["id"] })).await;
     assert_eq!(
-        (&told["type"], &told["job"]["status"]),
+        (&frame["type"], &frame["job"]["status"]),
         (&json!("cancelling"), &json!("cancelled"))
     );
     assert_eq!(api.unfinished().await, 0);
@@ -129,17 +129,17 @@ async fn a_refused_frame_keeps_the_connection() {
         (format!(r#"{{"op":"cancel","job":"{foreign}"}}"#), None, "job_not_found", "no job"),
     ] {
         bob.send(Message::Text(frame.clone().into())).await;
-        let told = bob.hear().await;
+        let frame = bob.receive().await;
         assert_eq!(
-            (&told["type"], &told["error"]["code"]),
+            (&frame["type"], &frame["error"]["code"]),
             (&json!("error"), &json!(code)),
             "{frame}"
         );
-        assert_eq!(told["ref"].as_str(), name, "{frame}");
-        assert!(told["error"]["message"].as_str().unwrap().contains(part), "{frame}: {told}");
+        assert_eq!(frame["ref"].as_str(), name, "{frame}");
+        assert!(frame["error"]["message"].as_str().unwrap().contains(part), "{frame}: {frame}");
     }
     bob.send(Message::Binary(vec![1].into())).await;
-    assert!(bob.hear().await["error"]["message"].as_str().unwrap().contains("text"));
+    assert!(bob.receive().await["error"]["message"].as_str().unwrap().contains("text"));
     assert_eq!(bob.ask(&json!({ "op": "ping" })).await["type"], "pong");
     assert_eq!(api.unfinished().await, 1);
 }
@@ -155,16 +155,16 @@ async fn the_limit_of_followed_jobs_holds() {
             "accepted" => accepted += 1,
             other => assert_eq!(other, "job.queued"),
         }
-        while let Ok(told) = client.hear.try_recv() {
-            let Message::Text(text) = told else { panic!("{told:?}") };
+        while let Ok(frame) = client.receive.try_recv() {
+            let Message::Text(text) = frame else { panic!("{frame:?}") };
             accepted += usize::from(text.contains(r#""type":"accepted""#));
         }
     }
-    client.say(&submit).await;
+    client.send_frame(&submit).await;
     let refused = loop {
-        let told = client.hear().await;
-        if told["type"] != "job.queued" {
-            break told;
+        let frame = client.receive().await;
+        if frame["type"] != "job.queued" {
+            break frame;
         }
     };
     assert_eq!(refused["error"]["code"], "too_many_followed");
@@ -177,10 +177,10 @@ async fn a_connection_that_closes_cancels_nothing() {
     let mut client = Client::connect(&api, "default", 100);
     let id = client.submit().await;
     client.send(Message::Close(None)).await;
-    while client.hear.recv().await.is_some() {}
+    while client.receive.recv().await.is_some() {}
     client.server.join_next().await.unwrap().unwrap();
     assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.ok(200)["status"], "queued");
-    assert!(api.queue.backend().news().is_empty(), "somebody still listens");
+    assert!(api.queue.backend().news().is_empty(), "the connection is open");
 }
 
 #[tokio::test]
@@ -221,12 +221,12 @@ async fn a_silent_client_is_disconnected() {
     let mut client = Client::connect(&api, "default", 100);
     let began = Instant::now();
     for round in 1..=3 {
-        assert!(matches!(client.hear.recv().await, Some(Message::Ping(_))));
+        assert!(matches!(client.receive.recv().await, Some(Message::Ping(_))));
         assert_eq!(began.elapsed(), round * PING);
         client.send(Message::Pong(Vec::new().into())).await;
     }
     for _ in 0..2 {
-        assert!(matches!(client.hear.recv().await, Some(Message::Ping(_))));
+        assert!(matches!(client.receive.recv().await, Some(Message::Ping(_))));
     }
     assert_eq!(client.closed().await, None);
     assert_eq!(began.elapsed(), 6 * PING);
@@ -243,13 +243,13 @@ async fn a_client_that_stops_reading_is_disconnected() {
     }
     let began = Instant::now();
     client.server.join_next().await.unwrap().unwrap();
-    assert_eq!(began.elapsed(), SLOW);
+    assert_eq!(began.elapsed(), SEND_TIMEOUT);
 
     let mut next = Client::connect(&api, "default", 1);
-    next.say(&json!({ "op": "follow", "job": id, "after": 1 })).await;
-    next.hear().await;
+    next.send_frame(&json!({ "op": "follow", "job": id, "after": 1 })).await;
+    next.receive().await;
     for seq in 2..52 {
-        assert_eq!(seq_and_type(&next.hear().await), (seq, "output.delta"));
+        assert_eq!(seq_and_type(&next.receive().await), (seq, "output.delta"));
     }
 }
 
@@ -258,15 +258,15 @@ async fn a_stopping_process_closes_with_a_reason() {
     let api = Api::new();
     let mut client = Client::connect(&api, "default", 100);
     client.submit().await;
-    client.hear().await;
+    client.receive().await;
     let lease = api.claim().await;
-    client.hear().await;
+    client.receive().await;
     api.state.draining.cancel();
     let submit = json!({ "op": "submit", "job": { "body": {} } });
     assert_eq!(client.ask(&submit).await["error"]["code"], "draining");
     api.answer(lease, "just in time").await;
     api.state.stopping().cancel();
-    assert_eq!(seq_and_type(&client.hear().await), (2, "job.succeeded"));
+    assert_eq!(seq_and_type(&client.receive().await), (2, "job.succeeded"));
     let frame = client.closed().await.unwrap();
     assert_eq!(frame.code, 1012);
     assert!(frame.reason.contains("after"), "{}", frame.reason);

@@ -33,7 +33,7 @@ pub(super) enum Op {
 /// A frame of the client.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct ClientFrame {
     pub(super) op: Op,
     #[serde(default, rename = "ref")]
     pub(super) reference: Option<String>,
@@ -49,12 +49,12 @@ pub(super) struct Asked {
 
 /// The `ref` of a frame that is otherwise unreadable.
 #[derive(Debug, Default, Deserialize)]
-struct Named {
+struct FrameRef {
     #[serde(default, rename = "ref")]
     reference: Option<String>,
 }
 
-impl Asked {
+impl ClientFrame {
     /// Parses a frame.
     pub(super) fn read(text: &str) -> Result<Self, ApiError> {
         parse(text.as_bytes())
@@ -62,13 +62,13 @@ impl Asked {
 
     /// Returns the `ref` of an unreadable frame.
     pub(super) fn name_of(text: &str) -> Option<String> {
-        serde_json::from_str::<Named>(text).unwrap_or_default().reference
+        serde_json::from_str::<FrameRef>(text).unwrap_or_default().reference
     }
 }
 
 /// A frame of the server.
 #[derive(Debug, Serialize)]
-pub(super) struct Told<'a> {
+pub(super) struct ServerFrame<'a> {
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     pub(super) reference: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ pub(super) struct Told<'a> {
     pub(super) error: Option<Value>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> ServerFrame<'a> {
     pub(super) fn new(kind: &'static str) -> Self {
         let (reference, job, seq, data, replayed, error) = Default::default();
         Self { reference, job, seq, r#type: kind, data, replayed, error }

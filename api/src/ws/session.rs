@@ -12,13 +12,13 @@ use futures_util::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::frame::{Asked, Op, Told};
+use super::frame::{ClientFrame, Op, ServerFrame};
 use crate::{
     auth::Caller,
     error::ApiError,
+    event_reader::JobEventReader,
     job_view,
     jobs::{job_id, no_such_job},
-    reader::Reader,
     serve::connection::Connection,
     state::AppState,
     submit::{expired, idempotency_key, submit_one},
@@ -33,11 +33,11 @@ pub(crate) struct Session {
     caller: Caller,
     connection: Option<Arc<Connection>>,
     followed: HashMap<JobId, AbortHandle>,
-    news: SelectAll<BoxStream<'static, News>>,
+    news: SelectAll<BoxStream<'static, FollowedEvent>>,
 }
 
 /// An event of a followed job.
-struct News {
+struct FollowedEvent {
     id: JobId,
     text: String,
     is_last: bool,
@@ -54,9 +54,9 @@ impl Session {
     }
 
     /// Records that a message was read from the connection.
-    pub(super) fn took(&self) {
+    pub(super) fn message_completed(&self) {
         if let Some(connection) = &self.connection {
-            connection.took();
+            connection.message_completed();
         }
     }
 
@@ -90,87 +90,88 @@ impl Session {
     }
 
     /// Authenticates the client again, with its present rights; false if its key is no longer valid.
-    pub(super) fn is_let_in(&mut self) -> bool {
-        let Some(now) = self.state.tenants.again(&self.caller) else { return false };
+    pub(super) fn reauthenticate(&mut self) -> bool {
+        let Some(now) = self.state.tenants.refresh(&self.caller) else { return false };
         self.caller = now;
         true
     }
 
     /// Executes a frame; returns its answer.
     pub(super) async fn answer(&mut self, frame: &str) -> String {
-        let (reference, answered) = match Asked::read(frame) {
-            Ok(asked) => (asked.reference.clone(), self.act(asked).await),
-            Err(error) => (Asked::name_of(frame), Err(error)),
+        let (reference, answered) = match ClientFrame::read(frame) {
+            Ok(frame) => (frame.reference.clone(), self.act(frame).await),
+            Err(error) => (ClientFrame::name_of(frame), Err(error)),
         };
-        let told = answered.unwrap_or_else(|error| Told::error(&error));
-        told.answering(reference.as_deref()).text()
+        let answer = answered.unwrap_or_else(|error| ServerFrame::error(&error));
+        answer.answering(reference.as_deref()).text()
     }
 
     /// Returns the answer to a binary frame.
     pub(super) fn refuse_binary() -> String {
         let message = "frames must be texts; this one is binary";
-        Told::error(&ApiError::invalid("invalid_value", message)).text()
+        ServerFrame::error(&ApiError::invalid("invalid_value", message)).text()
     }
 
-    async fn act(&mut self, asked: Asked) -> Result<Told<'static>, ApiError> {
-        match asked.op {
-            Op::Submit => self.submit(asked).await,
-            Op::Follow => self.follow(asked).await,
+    async fn act(&mut self, frame: ClientFrame) -> Result<ServerFrame<'static>, ApiError> {
+        match frame.op {
+            Op::Submit => self.submit(frame).await,
+            Op::Follow => self.follow(frame).await,
             Op::Unfollow => {
-                let id = named(&asked)?;
+                let id = named(&frame)?;
                 let aborted = self.followed.remove(&id).map(|reader| reader.abort());
                 aborted.ok_or_else(|| {
                     let message = format!("this connection does not follow job {id}");
                     ApiError::not_found("not_followed", message)
                 })?;
-                Ok(Told::new("unfollowed").about(written(&id)))
+                Ok(ServerFrame::new("unfollowed").about(written(&id)))
             }
             Op::Cancel => {
-                let id = named(&asked)?;
+                let id = named(&frame)?;
                 let job = self.state.queue.cancel(&self.caller.tenant, &id).await?;
                 let job = job.ok_or_else(|| no_such_job(&id.to_string()))?;
-                Ok(Told::new("cancelling").about(job_view::json(&job)))
+                Ok(ServerFrame::new("cancelling").about(job_view::json(&job)))
             }
-            Op::Ping => Ok(Told::new("pong")),
+            Op::Ping => Ok(ServerFrame::new("pong")),
         }
     }
 
-    async fn submit(&mut self, asked: Asked) -> Result<Told<'static>, ApiError> {
+    async fn submit(&mut self, frame: ClientFrame) -> Result<ServerFrame<'static>, ApiError> {
         if self.state.draining.is_cancelled() {
-            return Err(ApiError::takes_no_more());
+            return Err(ApiError::accepts_no_more());
         }
-        if asked.follow {
+        if frame.follow {
             self.check_room()?;
         }
-        let wanted = asked.job.ok_or_else(|| missing("a job as for `POST /v1/jobs`"))?;
-        let key = asked.idempotency_key.as_deref().map(idempotency_key).transpose()?;
-        let accepted = submit_one(&self.state, &self.caller, wanted.as_str().as_bytes(), key);
+        let job = frame.job.ok_or_else(|| missing("a job as for `POST /v1/jobs`"))?;
+        let key = frame.idempotency_key.as_deref().map(idempotency_key).transpose()?;
+        let accepted = submit_one(&self.state, &self.caller, job.as_str().as_bytes(), key);
         let accepted = accepted.await.map_err(|error| error.within("job"))?;
         let id = accepted.id();
-        let found = self.state.look(&self.caller.tenant, id).await;
+        // The job is accepted: from here on, each error must name it.
+        let found = self.state.read_job(&self.caller.tenant, id).await;
         let found = found.map_err(|error| ApiError::after_acceptance(error, id));
         let job = match found.and_then(|job| job.ok_or_else(|| expired(id))) {
             Ok(job) => job,
-            Err(error) => return Ok(Told::error(&error).about(written(id))),
+            Err(error) => return Ok(ServerFrame::error(&error).about(written(id))),
         };
-        if asked.follow {
-            self.read(Reader::new(&self.state, &job, 0), id.clone());
+        if frame.follow {
+            self.read(JobEventReader::new(&self.state, &job, 0), id.clone());
         }
         let replayed = Some(matches!(accepted, Accepted::Replayed(_)));
-        Ok(Told { replayed, ..Told::new("accepted").about(job_view::json(&job)) })
+        Ok(ServerFrame { replayed, ..ServerFrame::new("accepted").about(job_view::json(&job)) })
     }
 
     /// Follows a job. A job that is already followed starts over.
-    async fn follow(&mut self, asked: Asked) -> Result<Told<'static>, ApiError> {
-        let id = named(&asked)?;
+    async fn follow(&mut self, frame: ClientFrame) -> Result<ServerFrame<'static>, ApiError> {
+        let id = named(&frame)?;
         if !self.followed.contains_key(&id) {
             self.check_room()?;
         }
-        let from = asked.after.map_or(0, |after| u64::from(after) + 1);
+        let from = frame.after.map_or(0, |after| u64::from(after) + 1);
         let job = self.state.queue.job(&self.caller.tenant, &id).await?;
         let job = job.ok_or_else(|| no_such_job(&id.to_string()))?;
-        self.read(Reader::new(&self.state, &job, from), id.clone());
-        Ok(Told::new("following").about(written(&id)))
+        self.read(JobEventReader::new(&self.state, &job, from), id.clone());
+        Ok(ServerFrame::new("following").about(written(&id)))
     }
 
     fn check_room(&self) -> Result<(), ApiError> {
@@ -184,25 +185,27 @@ impl Session {
         Err(ApiError::invalid("too_many_followed", message))
     }
 
-    fn read(&mut self, reader: Reader, id: JobId) {
+    fn read(&mut self, reader: JobEventReader, id: JobId) {
         let news = stream::unfold(Some((reader, id.clone())), |reading| async move {
             let (mut reader, id) = reading?;
             let Some(event) = reader.next().await else {
+                // No error: the connection is about to close with the reason.
                 if reader.is_stopped() {
                     return None;
                 }
                 let gone = ApiError::gone(format!("job {id} no longer exists"));
-                let text = Told::error(&gone).about(written(&id)).text();
-                return Some((News { id, text, is_last: true }, None));
+                let text = ServerFrame::error(&gone).about(written(&id)).text();
+                return Some((FollowedEvent { id, text, is_last: true }, None));
             };
             let is_last = event.kind.is_last();
-            let text = Told::event(&id, &event, reader.told(&event).await).text();
-            let news = News { id: id.clone(), text, is_last };
+            let text = ServerFrame::event(&id, &event, reader.data(&event).await).text();
+            let news = FollowedEvent { id: id.clone(), text, is_last };
             Some((news, (!is_last).then_some((reader, id))))
         });
         let (news, handle) = stream::abortable(news);
         self.news.push(news.boxed());
         if let Some(former) = self.followed.insert(id, handle) {
+            // Following again replaces the former reader, so the client receives each event once.
             former.abort();
         }
     }
@@ -214,9 +217,9 @@ fn missing(what: &str) -> ApiError {
 }
 
 /// Returns the job that a frame names.
-fn named(asked: &Asked) -> Result<JobId, ApiError> {
+fn named(frame: &ClientFrame) -> Result<JobId, ApiError> {
     let what = "the id of a job";
-    let job = asked.job.as_ref().ok_or_else(|| missing(what))?;
+    let job = frame.job.as_ref().ok_or_else(|| missing(what))?;
     let text: String = job
         .read()
         .map_err(|_| ApiError::invalid_param("job", format!("job must be {what}, as a string")))?;

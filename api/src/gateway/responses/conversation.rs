@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-pub(in crate::gateway) use self::record::Turn;
-pub(super) use self::record::take_out;
-use self::record::{Conversation, OURS, Record};
+pub(in crate::gateway) use self::record::ConversationTurn;
+pub(super) use self::record::remove_turn;
+use self::record::{ConversationRecord, OURS, StoredConversation};
 use super::{
-    history::{self, Earlier},
-    listing::{self, Page},
+    history::{self, PriorContext},
+    listing::{self, ItemsQuery},
 };
 use crate::{
     auth::Caller,
@@ -59,16 +59,16 @@ impl Reference {
 }
 
 /// Returns the items before the response `job` of a conversation, and its turn.
-pub(super) async fn enter(
+pub(super) async fn start_turn(
     state: &AppState,
     tenant: &TenantId,
     id: &str,
     job: &JobId,
-) -> Result<(Earlier, Turn), ApiError> {
-    let conversation = Conversation::find(state, tenant, id).await?;
+) -> Result<(PriorContext, ConversationTurn), ApiError> {
+    let conversation = StoredConversation::find(state, tenant, id).await?;
     let before = conversation.before(state, tenant).await?;
     let turn = conversation.turn(state, &before, job);
-    Ok((Earlier::Items(before.items), turn))
+    Ok((PriorContext::Items(before.items), turn))
 }
 
 /// A new conversation.
@@ -106,8 +106,8 @@ pub(crate) struct ConversationView {
 }
 
 impl ConversationView {
-    fn of(id: String, record: Record) -> Json<Self> {
-        let Record { created_at, metadata, .. } = record;
+    fn of(id: String, record: ConversationRecord) -> Json<Self> {
+        let ConversationRecord { created_at, metadata, .. } = record;
         Json(Self { created_at, id, metadata, object: "conversation" })
     }
 }
@@ -125,7 +125,7 @@ pub(crate) async fn create(
     let items = first_items(&state, &caller.tenant, request.items.unwrap_or_default()).await?;
     direct::call::check_rate(&state, &caller, None).await?;
     let created_at = record::now().0 / 1000;
-    let record = Record { created_at, metadata, items, base: None, turn: None };
+    let record = ConversationRecord { created_at, metadata, items, base: None, turn: None };
     let id = format!("{OURS}{}", Uuid::now_v7().simple());
     let change = record::change(&state, None, &record);
     state.queue.change_profile(&caller.tenant, &record::session(&id)?, &change).await?;
@@ -144,7 +144,7 @@ async fn first_items(
     }
     let count = items.len();
     let items = items.iter().map(|item| item.as_str().to_owned()).collect();
-    let (items, _) = history::dereferenced(state, tenant, items).await?;
+    let (items, _) = history::resolve_references(state, tenant, items).await?;
     let bytes: usize = items.iter().map(String::len).sum();
     if count > MAX_ITEMS || bytes > MAX_ITEM_BYTES {
         let message = format!(
@@ -162,7 +162,7 @@ pub(crate) async fn retrieve(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<ConversationView>, ApiError> {
-    let found = Conversation::find(&state, &caller.tenant, &id).await?;
+    let found = StoredConversation::find(&state, &caller.tenant, &id).await?;
     Ok(ConversationView::of(id, found.record))
 }
 
@@ -175,8 +175,8 @@ pub(crate) async fn update(
 ) -> Result<Json<ConversationView>, ApiError> {
     let metadata = parse::<ConversationUpdate>(&body)?.metadata.unwrap_or_default();
     submit::check_metadata(&metadata)?;
-    let found = Conversation::find(&state, &caller.tenant, &id).await?;
-    let record = Record { metadata, ..found.record.clone() };
+    let found = StoredConversation::find(&state, &caller.tenant, &id).await?;
+    let record = ConversationRecord { metadata, ..found.record.clone() };
     found.replace(&state, &caller.tenant, &record).await?;
     Ok(ConversationView::of(id, record))
 }
@@ -186,10 +186,10 @@ pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
     Segment(id): Segment,
-    page: Result<Query<Page>, QueryRejection>,
+    page: Result<Query<ItemsQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let page = listing::page(page)?;
-    let found = Conversation::find(&state, &caller.tenant, &id).await?;
+    let found = StoredConversation::find(&state, &caller.tenant, &id).await?;
     let before = found.before(&state, &caller.tenant).await?;
     // The generated ids contain the position of an item, which does not change while the conversation grows.
     let name = id.replacen("conv_", "", 1);
@@ -212,7 +212,7 @@ pub(crate) async fn delete(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<DeletedConversation>, ApiError> {
-    Conversation::find(&state, &caller.tenant, &id).await?;
+    StoredConversation::find(&state, &caller.tenant, &id).await?;
     state.queue.forget(&caller.tenant, &record::session(&id)?).await?;
     Ok(Json(DeletedConversation { deleted: true, id, object: "conversation.deleted" }))
 }

@@ -9,7 +9,7 @@ use causeway_queue::{
     json::{RawObject, items, text},
 };
 
-use super::object::{Response, object, skeleton};
+use super::object::{ResponseObject, object, skeleton};
 
 /// The message about an attempt that broke off in its middle.
 const BROKEN: &str = "the model's answer broke off and starts again; the part sent so far is void";
@@ -31,7 +31,7 @@ enum Stage {
     Waiting,
     InProgress,
     /// A part of the answer was sent.
-    Telling,
+    Sending,
     /// The part that was sent is void.
     Broken,
 }
@@ -62,33 +62,33 @@ impl Renderer {
 
     /// Renders an event.
     pub(in crate::gateway) fn blocks(&mut self, event: &Event, job: Option<&Job>) -> String {
-        let mut told = String::new();
+        let mut blocks = String::new();
         match event.kind {
             EventKind::Queued if self.next == 0 => {
                 for kind in ["response.created", "response.queued"] {
                     let response = job.map(|job| skeleton(job, "queued"));
-                    self.tell_about(&mut told, kind, response.as_ref());
+                    self.push_response(&mut blocks, kind, response.as_ref());
                 }
             }
             EventKind::Started if self.stage == Stage::Waiting => {
                 self.stage = Stage::InProgress;
                 let response = job.map(|job| skeleton(job, "in_progress"));
-                self.tell_about(&mut told, "response.in_progress", response.as_ref());
+                self.push_response(&mut blocks, "response.in_progress", response.as_ref());
             }
-            EventKind::Retrying | EventKind::Reset if self.stage == Stage::Telling => {
+            EventKind::Retrying | EventKind::Reset if self.stage == Stage::Sending => {
                 self.stage = Stage::Broken;
                 self.ended = self.is_new();
                 let error = error(BROKEN);
-                self.tell(&mut told, "error", fields(&error));
+                self.push(&mut blocks, "error", fields(&error));
             }
             EventKind::Queued | EventKind::Started | EventKind::Retrying | EventKind::Reset => {}
             EventKind::Delta if self.stage == Stage::Broken => {}
             EventKind::Delta => {
-                self.stage = Stage::Telling;
+                self.stage = Stage::Sending;
                 for chunk in items(event.data.as_str()).unwrap_or_default() {
                     let chunk = RawObject::parse(chunk).unwrap_or_default();
                     let kind = chunk.text("type").unwrap_or_else(|| "error".to_owned());
-                    self.tell(&mut told, &kind, chunk.iter());
+                    self.push(&mut blocks, &kind, chunk.iter());
                 }
             }
             EventKind::Succeeded
@@ -96,17 +96,18 @@ impl Renderer {
             | EventKind::Cancelled
             | EventKind::Expired => {
                 let response = job.map(object);
-                let status = response.as_ref().and_then(|said| text(said.get("status")?.as_str()));
+                let status =
+                    response.as_ref().and_then(|response| text(response.get("status")?.as_str()));
                 let kind = match (job.map(Job::status), status.as_deref()) {
                     (Some(Status::Succeeded), Some("incomplete")) => "response.incomplete",
                     (Some(Status::Succeeded), _) => "response.completed",
                     (_, _) => "response.failed",
                 };
-                self.tell_about(&mut told, kind, response.as_ref());
+                self.push_response(&mut blocks, kind, response.as_ref());
                 self.ended = true;
             }
         }
-        told
+        blocks
     }
 
     /// Ends the stream with an error that is not in the log. It reuses the latest number, so a reader that resumes
@@ -123,19 +124,24 @@ impl Renderer {
     }
 
     /// Renders an event that carries the response object.
-    fn tell_about(&mut self, told: &mut String, kind: &str, response: Option<&Response>) {
+    fn push_response(
+        &mut self,
+        blocks: &mut String,
+        kind: &str,
+        response: Option<&ResponseObject>,
+    ) {
         let response = response.and_then(|response| RawJson::of(response).ok()).unwrap_or_default();
-        self.tell(told, kind, [("response", response.as_str())].into_iter());
+        self.push(blocks, kind, [("response", response.as_str())].into_iter());
     }
 
-    fn tell<'a>(
+    fn push<'a>(
         &mut self,
-        told: &mut String,
+        blocks: &mut String,
         kind: &str,
         fields: impl Iterator<Item = (&'a str, &'a str)>,
     ) {
         if self.is_new() {
-            told.push_str(&block(kind, self.next, fields));
+            blocks.push_str(&block(kind, self.next, fields));
         }
         self.next += 1;
     }

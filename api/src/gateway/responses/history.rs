@@ -13,7 +13,7 @@ use causeway_queue::{
     json::{RawObject, items},
 };
 
-use super::{find, object::Response as Members};
+use super::{find, object::ResponseObject as Members};
 use crate::{error::ApiError, state::AppState};
 
 /// Most responses that the items of one request may reference. Each costs one read of the store.
@@ -27,17 +27,18 @@ pub(super) async fn complete(
     state: &AppState,
     tenant: &TenantId,
     request: &mut Members,
-    earlier: Option<Earlier>,
+    earlier: Option<PriorContext>,
 ) -> Result<Bytes, ApiError> {
     let own = items_of_input(request.get("input"));
-    let (own, has_references) = dereferenced(state, tenant, own).await?;
-    let (mut all, goes_on) = match earlier {
-        Some(Earlier::Items(items)) => (items, true),
-        Some(Earlier::Upstreams(_)) | None => (Vec::new(), false),
+    let (own, has_references) = resolve_references(state, tenant, own).await?;
+    let (mut all, is_continuation) = match earlier {
+        Some(PriorContext::Items(items)) => (items, true),
+        Some(PriorContext::Upstreams(_)) | None => (Vec::new(), false),
     };
     all.extend(own);
     let all = format!("[{}]", all.join(","));
-    if goes_on || has_references {
+    // Otherwise the input stays as the client wrote it, for instance as a plain text.
+    if is_continuation || has_references {
         request.insert("input".to_owned(), raw(&all));
     }
     Ok(Bytes::from(all))
@@ -45,7 +46,7 @@ pub(super) async fn complete(
 
 /// The context that precedes a request.
 #[derive(Debug)]
-pub(super) enum Earlier {
+pub(super) enum PriorContext {
     /// The continued response by its upstream's id.
     Upstreams(String),
     /// The items of the continued response, input and output.
@@ -57,7 +58,7 @@ pub(super) async fn earlier(
     state: &AppState,
     tenant: &TenantId,
     id: &str,
-) -> Result<Earlier, ApiError> {
+) -> Result<PriorContext, ApiError> {
     let refused = |why: &str| {
         let message = format!("response {id} {why}");
         ApiError::invalid_param("previous_response_id", message)
@@ -73,19 +74,20 @@ pub(super) async fn earlier(
         }
     }
     if let Some(name) = upstreams_name(&job) {
-        return Ok(Earlier::Upstreams(name));
+        return Ok(PriorContext::Upstreams(name));
     }
     let mut all = input(state, &job.id).await?.ok_or_else(|| {
         refused("was created with `\"store\": false`; send the whole conversation as `input`")
     })?;
     all.extend(output(&job));
-    Ok(Earlier::Items(all))
+    Ok(PriorContext::Items(all))
 }
 
 /// Returns the id that an upstream with `/v1/responses` gave the response; `None` if the response was translated
 /// from a chat.
 fn upstreams_name(job: &Job) -> Option<String> {
     let name = RawObject::parse(answer(job)?).ok()?.text("id")?;
+    // Only an upstream with responses gives ids of this form.
     Some(name).filter(|name| name.starts_with("resp"))
 }
 
@@ -111,6 +113,7 @@ fn answer(job: &Job) -> Option<&str> {
 /// Returns the items of an input. A text is one message.
 fn items_of_input(input: Option<&RawJson>) -> Vec<String> {
     let input = input.map_or("null", RawJson::as_str);
+    // OpenAI's API treats a plain text as one message of the user.
     if input.starts_with('"') {
         let content = format!(r#"[{{"type":"input_text","text":{input}}}]"#);
         return vec![format!(r#"{{"type":"message","role":"user","content":{content}}}"#)];
@@ -124,11 +127,12 @@ fn owned(items: Vec<&str>) -> Vec<String> {
 
 /// Replaces references to items of translated responses by these items; returns true if there were any. Other
 /// references remain for the upstream.
-pub(super) async fn dereferenced(
+pub(super) async fn resolve_references(
     state: &AppState,
     tenant: &TenantId,
     mut items: Vec<String>,
 ) -> Result<(Vec<String>, bool), ApiError> {
+    // Items of one response often come together, so each response is read once.
     let mut known: HashMap<JobId, Vec<String>> = HashMap::new();
     let mut has_references = false;
     for item in &mut items {
@@ -160,6 +164,7 @@ pub(super) async fn dereferenced(
 fn reference(item: &str) -> Option<(String, JobId, Option<usize>)> {
     let item = RawObject::parse(item).ok()?;
     let id = item.text("id").filter(|_| item.get("type") == Some("\"item_reference\""))?;
+    // The form is `<kind>_<name of the job>_<position>`.
     let (_, rest) = id.split_once('_')?;
     let (name, place) = rest.rsplit_once('_')?;
     let job = format!("job_{name}").parse().ok()?;

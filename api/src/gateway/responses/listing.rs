@@ -15,7 +15,7 @@ use super::{find, history};
 use crate::{
     auth::Caller,
     error::ApiError,
-    extract::{Segment, misfit_of_query},
+    extract::{Segment, query_mismatch},
     jobs::respond,
     state::AppState,
 };
@@ -25,7 +25,7 @@ pub(crate) const PAGE: (usize, usize) = (20, 100);
 
 /// The query of a list.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Page {
+pub(crate) struct ItemsQuery {
     #[serde(default)]
     limit: Option<usize>,
     #[serde(default)]
@@ -48,7 +48,7 @@ pub(crate) async fn input_items(
     State(state): State<AppState>,
     caller: Caller,
     Segment(id): Segment,
-    page: Result<Query<Page>, QueryRejection>,
+    page: Result<Query<ItemsQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
     let page = self::page(page)?;
     let job = find(&state, &caller.tenant, &id).await?;
@@ -57,9 +57,11 @@ pub(crate) async fn input_items(
 }
 
 /// Checks the query.
-pub(super) fn page(page: Result<Query<Page>, QueryRejection>) -> Result<Page, ApiError> {
+pub(super) fn page(
+    page: Result<Query<ItemsQuery>, QueryRejection>,
+) -> Result<ItemsQuery, ApiError> {
     page.map(|Query(page)| page).map_err(|rejection| {
-        misfit_of_query(&rejection)
+        query_mismatch(&rejection)
             .with_hint("limit is a number, after the id of an item, order asc or desc")
     })
 }
@@ -70,10 +72,11 @@ pub(super) fn name(id: &JobId) -> String {
 }
 
 /// Returns one page of a list. Items without an id get one that contains `name`.
-pub(super) fn list(items: &[String], name: &str, page: &Page) -> Result<RawJson, ApiError> {
+pub(super) fn list(items: &[String], name: &str, page: &ItemsQuery) -> Result<RawJson, ApiError> {
     let named = |(place, item): (usize, &String)| named(item, &format!("{name}_i{place}"));
     let mut items: Vec<(String, String)> = items.iter().enumerate().map(named).collect();
     if page.order == Order::Desc {
+        // Reversed after naming: ids must not depend on the order.
         items.reverse();
     }
     let (default, most) = PAGE;
@@ -132,6 +135,7 @@ fn named(item: &str, name: &str) -> (String, String) {
         let value = if is_text { part(&item, value) } else { value.to_owned() };
         fields.push(format!("\"{name}\":{value}"));
     }
+    // SDKs require a status, which items of an input lack.
     if item.get("status").is_none() {
         fields.push(r#""status":"completed""#.to_owned());
     }

@@ -66,23 +66,24 @@ pub(super) fn id(id: &JobId) -> String {
 }
 
 /// A response object: the JSON of its members.
-pub(crate) type Response = BTreeMap<String, RawJson>;
+pub(crate) type ResponseObject = BTreeMap<String, RawJson>;
 
 /// Returns the current response object.
-pub(crate) fn object(job: &Job) -> Response {
+pub(crate) fn object(job: &Job) -> ResponseObject {
     let mut response = skeleton(job, status(job));
     if let State::Ended { at, output, .. } = &job.state {
         let answer = output.as_ref().and_then(|output| output.response.as_ref());
-        let said = answer.and_then(|answer| RawObject::parse(answer.body.as_str()).ok());
-        let said = said.unwrap_or_default();
+        let answered = answer.and_then(|answer| RawObject::parse(answer.body.as_str()).ok());
+        let answered = answered.unwrap_or_default();
         if job.status() == Status::Succeeded {
+            // The upstream's members win, except those that the queue knows better.
             let theirs =
-                said.iter().filter(|(name, value)| *value != "null" && !OURS.contains(name));
+                answered.iter().filter(|(name, value)| *value != "null" && !OURS.contains(name));
             response.extend(theirs.map(|(name, value)| (name.to_owned(), raw(value))));
             response.insert("completed_at".to_owned(), raw(&(at.0 / 1000).to_string()));
         } else {
             let error = output.as_ref().and_then(|output| output.error.as_ref());
-            let words = said.object("error").and_then(|error| error.text("message"));
+            let words = answered.object("error").and_then(|error| error.text("message"));
             let failure = failure(job, error, words.as_deref());
             response.insert("error".to_owned(), raw(&failure.to_string()));
         }
@@ -91,9 +92,9 @@ pub(crate) fn object(job: &Job) -> Response {
 }
 
 /// Returns the response object without any output, in the state `status`.
-pub(in crate::gateway) fn skeleton(job: &Job, status: &str) -> Response {
-    let echo: Option<Response> = job.spec.api.as_ref().and_then(|api| api.read().ok());
-    let mut response: Response =
+pub(in crate::gateway) fn skeleton(job: &Job, status: &str) -> ResponseObject {
+    let echo: Option<ResponseObject> = job.spec.api.as_ref().and_then(|api| api.read().ok());
+    let mut response: ResponseObject =
         DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), raw(value))).collect();
     let echo = echo.into_iter().flatten();
     response.extend(echo.filter(|(_, value)| value.as_str() != "null"));

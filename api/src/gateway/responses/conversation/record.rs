@@ -20,11 +20,11 @@ pub(super) const OURS: &str = "conv_causeway_";
 
 /// The time during which a response that is named by the record, but not in the store, may still be on its way
 /// there: six times the store's time-out.
-const UNDER_WAY: Duration = Duration::from_secs(30);
+const ACCEPT_TIME: Duration = Duration::from_secs(30);
 
 /// The stored data of a conversation, besides its responses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct ConversationRecord {
     /// Seconds since 1970.
     pub(super) created_at: u64,
     pub(super) metadata: BTreeMap<String, String>,
@@ -38,16 +38,16 @@ pub(super) struct Record {
 
 /// A conversation that was read from the store.
 #[derive(Debug)]
-pub(super) struct Conversation {
+pub(super) struct StoredConversation {
     id: String,
     session: SessionKey,
     profile: RawJson,
-    pub(super) record: Record,
+    pub(super) record: ConversationRecord,
 }
 
 /// The items before the next turn.
 #[derive(Debug)]
-pub(super) struct Before {
+pub(super) struct EarlierItems {
     pub(super) items: Vec<String>,
     /// The response that contains these items; `None` before the first one.
     base: Option<JobId>,
@@ -57,19 +57,19 @@ pub(super) struct Before {
 
 /// The turn that a call takes when its job is accepted.
 #[derive(Debug)]
-pub(in crate::gateway) struct Turn {
+pub(in crate::gateway) struct ConversationTurn {
     pub(in crate::gateway) session: SessionKey,
     /// The change of the record; `None` if another turn is running.
     pub(in crate::gateway) change: Option<ProfileChange>,
 }
 
 /// The state of a response in the store.
-enum Found {
+enum ResponseState {
     /// It succeeded with these items: its input and its output.
     Whole(Vec<String>),
-    UnderWay,
+    Running,
     /// The response or its input is missing.
-    Partly,
+    Incomplete,
     /// It ended without an answer.
     Unanswered,
 }
@@ -92,18 +92,23 @@ pub(super) fn session(id: &str) -> Result<SessionKey, ApiError> {
 
 /// Returns the time of the clock that [names](JobId::named_at) jobs.
 pub(super) fn now() -> Millis {
+    // Job ids are UUIDs of version 7, so their clock is compared with itself.
     let time = Uuid::now_v7().get_timestamp().map(|time| time.to_unix());
     let (seconds, nanos) = time.unwrap_or_default();
     Millis(seconds * 1000 + u64::from(nanos) / 1_000_000)
 }
 
 /// Returns the change from the `known` profile to `record`.
-pub(super) fn change(state: &AppState, known: Option<RawJson>, record: &Record) -> ProfileChange {
+pub(super) fn change(
+    state: &AppState,
+    known: Option<RawJson>,
+    record: &ConversationRecord,
+) -> ProfileChange {
     let profile = RawJson::of(record).unwrap_or_default();
     ProfileChange { known, profile, ttl: state.settings.conversation_memory }
 }
 
-impl Conversation {
+impl StoredConversation {
     /// Reads the tenant's conversation `id`.
     pub(super) async fn find(
         state: &AppState,
@@ -113,6 +118,7 @@ impl Conversation {
         let session = session(id)?;
         let profile = state.queue.profile(tenant, &session).await?;
         let profile = profile.ok_or_else(|| unknown(id))?;
+        // A session of the chat bridge may have the same name, but its profile is another one.
         let record = profile.read().map_err(|_| unknown(id))?;
         Ok(Self { id: id.to_owned(), session, profile, record })
     }
@@ -122,40 +128,52 @@ impl Conversation {
         &self,
         state: &AppState,
         tenant: &TenantId,
-    ) -> Result<Before, ApiError> {
-        let Record { items, base, turn, .. } = &self.record;
+    ) -> Result<EarlierItems, ApiError> {
+        let ConversationRecord { items, base, turn, .. } = &self.record;
         let is_locked = match turn {
             None => false,
-            Some(turn) => match look(state, tenant, turn).await? {
-                Found::Whole(items) => {
-                    return Ok(Before { items, base: Some(turn.clone()), is_locked: false });
+            Some(turn) => match response_state(state, tenant, turn).await? {
+                ResponseState::Whole(items) => {
+                    // The latest turn succeeded, so it becomes the base.
+                    return Ok(EarlierItems { items, base: Some(turn.clone()), is_locked: false });
                 }
-                Found::UnderWay => true,
-                Found::Partly => turn.named_at().after(UNDER_WAY) > now(),
-                Found::Unanswered => false,
+                ResponseState::Running => true,
+                ResponseState::Incomplete => turn.named_at().after(ACCEPT_TIME) > now(),
+                // The turn failed and counts for nothing: the next one continues the base.
+                ResponseState::Unanswered => false,
             },
         };
         let items = match base {
             None => items.iter().map(|item| item.as_str().to_owned()).collect(),
-            Some(base) => match look(state, tenant, base).await? {
-                Found::Whole(items) => items,
-                Found::UnderWay | Found::Partly | Found::Unanswered if is_locked => Vec::new(),
+            Some(base) => match response_state(state, tenant, base).await? {
+                ResponseState::Whole(items) => items,
+                ResponseState::Running | ResponseState::Incomplete | ResponseState::Unanswered
+                    if is_locked =>
+                {
+                    Vec::new()
+                }
                 // Both responses were deleted, and the items with them.
-                Found::UnderWay | Found::Partly | Found::Unanswered => {
+                ResponseState::Running | ResponseState::Incomplete | ResponseState::Unanswered => {
                     return Err(unknown(&self.id));
                 }
             },
         };
-        Ok(Before { items, base: base.clone(), is_locked })
+        Ok(EarlierItems { items, base: base.clone(), is_locked })
     }
 
     /// Returns the turn of the response `job`.
-    pub(super) fn turn(self, state: &AppState, before: &Before, job: &JobId) -> Turn {
+    pub(super) fn turn(
+        self,
+        state: &AppState,
+        before: &EarlierItems,
+        job: &JobId,
+    ) -> ConversationTurn {
         let base = before.base.clone();
+        // The base contains the first items; the record stays small.
         let items = if base.is_some() { Vec::new() } else { self.record.items };
-        let record = Record { items, base, turn: Some(job.clone()), ..self.record };
+        let record = ConversationRecord { items, base, turn: Some(job.clone()), ..self.record };
         let change = (!before.is_locked).then(|| change(state, Some(self.profile), &record));
-        Turn { session: self.session, change }
+        ConversationTurn { session: self.session, change }
     }
 
     /// Replaces the record.
@@ -163,7 +181,7 @@ impl Conversation {
         self,
         state: &AppState,
         tenant: &TenantId,
-        record: &Record,
+        record: &ConversationRecord,
     ) -> Result<(), ApiError> {
         let change = change(state, Some(self.profile), record);
         if state.queue.change_profile(tenant, &self.session, &change).await? {
@@ -175,24 +193,30 @@ impl Conversation {
 }
 
 /// Reads a response of a conversation.
-async fn look(state: &AppState, tenant: &TenantId, id: &JobId) -> Result<Found, ApiError> {
-    let Some(job) = state.queue.job(tenant, id).await? else { return Ok(Found::Partly) };
+async fn response_state(
+    state: &AppState,
+    tenant: &TenantId,
+    id: &JobId,
+) -> Result<ResponseState, ApiError> {
+    let Some(job) = state.queue.job(tenant, id).await? else {
+        return Ok(ResponseState::Incomplete);
+    };
     match job.status() {
-        Status::Queued | Status::Scheduled | Status::Running => Ok(Found::UnderWay),
-        Status::Failed | Status::Cancelled | Status::Expired => Ok(Found::Unanswered),
+        Status::Queued | Status::Scheduled | Status::Running => Ok(ResponseState::Running),
+        Status::Failed | Status::Cancelled | Status::Expired => Ok(ResponseState::Unanswered),
         Status::Succeeded => {
             let Some(mut items) = history::input(state, id).await? else {
-                return Ok(Found::Partly);
+                return Ok(ResponseState::Incomplete);
             };
             items.extend(history::output(&job));
-            Ok(Found::Whole(items))
+            Ok(ResponseState::Whole(items))
         }
     }
 }
 
-/// Removes the turn of a deleted response from its conversation, which would count as locked for [`UNDER_WAY`]
+/// Removes the turn of a deleted response from its conversation, which would count as locked for [`ACCEPT_TIME`]
 /// otherwise.
-pub(in super::super) async fn take_out(
+pub(in super::super) async fn remove_turn(
     state: &AppState,
     tenant: &TenantId,
     deleted: &Job,
@@ -203,10 +227,11 @@ pub(in super::super) async fn take_out(
     }
     let echo: Option<Echo> = deleted.spec.api.as_ref().and_then(|api| api.read().ok());
     let Some(id) = echo.as_ref().and_then(|echo| echo.conversation.ours()) else { return Ok(()) };
-    let conversation = Conversation::find(state, tenant, id).await?;
+    let conversation = StoredConversation::find(state, tenant, id).await?;
+    // Later turns have replaced it, so nothing is locked.
     if conversation.record.turn.as_ref() != Some(&deleted.id) {
         return Ok(());
     }
-    let record = Record { turn: None, ..conversation.record.clone() };
+    let record = ConversationRecord { turn: None, ..conversation.record.clone() };
     conversation.replace(state, tenant, &record).await
 }

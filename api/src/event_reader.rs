@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{job_view, simulated, state::AppState};
 
 /// A reader of one job's events.
-pub(crate) struct Reader {
+pub(crate) struct JobEventReader {
     follower: Follower,
     state: AppState,
     tenant: TenantId,
@@ -26,7 +26,7 @@ pub(crate) struct Reader {
     ended: bool,
 }
 
-impl Reader {
+impl JobEventReader {
     /// Returns a reader of the events of `job` from number `from` on. The caller must have read the job for its
     /// owner.
     pub(crate) fn new(state: &AppState, job: &Job, from: u64) -> Self {
@@ -61,6 +61,7 @@ impl Reader {
                 Ok(None) => self.ended = true,
                 Err(error) => {
                     tracing::debug!(job.id = %self.id, %error, "a reader waits for the store");
+                    // The client keeps its connection while the store restarts.
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
             }
@@ -74,7 +75,7 @@ impl Reader {
     }
 
     /// Returns the data of an event, without its kind and number.
-    pub(crate) async fn told(&self, event: &Event) -> RawJson {
+    pub(crate) async fn data(&self, event: &Event) -> RawJson {
         match event.kind {
             EventKind::Delta => delta(event),
             EventKind::Queued
@@ -88,7 +89,7 @@ impl Reader {
 
     /// Returns the current job. Events do not contain it.
     async fn job(&self) -> RawJson {
-        let job: Option<Job> = self.state.look(&self.tenant, &self.id).await.ok().flatten();
+        let job: Option<Job> = self.state.read_job(&self.tenant, &self.id).await.ok().flatten();
         job.as_ref().map(job_view::json).unwrap_or_default()
     }
 }
@@ -99,6 +100,7 @@ fn delta(event: &Event) -> RawJson {
     let text: String = chunks.into_iter().filter_map(raw_text).collect();
     let text = repair_surrogates(&text);
     let (seq, chunks) = (event.seq, event.data.as_str());
+    // Written by hand: parsing and rendering the chunks would change their numbers.
     let mark = if simulated::is_in(event) { r#""simulated":true,"# } else { "" };
     let data = format!(r#"{{"chunks":{chunks},"seq":{seq},{mark}"text":"{text}"}}"#);
     RawJson::parse(data).unwrap_or_default()
@@ -130,9 +132,9 @@ mod tests {
             r#"{"delta":{"text":" b"}},{"delta":" c"},{"n":1}]"#,
         );
         let data = RawJson::parse(chunks.to_owned()).unwrap();
-        let told = delta(&Event { seq: 7, kind: EventKind::Delta, data });
-        assert!(told.as_str().contains(chunks));
-        let text = RawObject::parse(told.as_str()).unwrap().text("text");
+        let data = delta(&Event { seq: 7, kind: EventKind::Delta, data });
+        assert!(data.as_str().contains(chunks));
+        let text = RawObject::parse(data.as_str()).unwrap().text("text");
         assert_eq!(text.as_deref(), Some("a\u{1f600} \u{fffd} b c"));
     }
 }

@@ -9,57 +9,60 @@ use causeway_queue::json::without_position;
 use super::shown;
 use crate::error::ApiError;
 
-/// Builds the error of JSON of the wrong form. `said` is serde's message about the value at `path`, which is `.`
+/// Builds the error of JSON of the wrong form. `report` is serde's message about the value at `path`, which is `.`
 /// for the whole text.
-pub(super) fn misfit(said: &str, path: String) -> ApiError {
-    let said = without_position(said);
-    let missing = quoted(said).filter(|_| said.starts_with("missing field"));
+pub(super) fn mismatch(report: &str, path: String) -> ApiError {
+    let report = without_position(report);
+    let missing = quoted(report).filter(|_| report.starts_with("missing field"));
     let (field, code) = match missing {
+        // serde reports a missing field at the path of its object, an unknown one at its own path.
         Some(name) if path == "." => (name.to_owned(), "missing_field"),
         Some(name) => (format!("{path}.{name}"), "missing_field"),
-        None if said.starts_with("unknown field") => (path, "unknown_parameter"),
+        None if report.starts_with("unknown field") => (path, "unknown_parameter"),
         None => (path, "invalid_value"),
     };
     if code == "missing_field" {
         return ApiError::invalid_param(&field, format!("{field} is missing")).with_code(code);
     }
-    let said = in_plain_words(said);
+    let report = translated(report);
     if field == "." {
-        return ApiError::invalid(code, format!("the JSON does not fit: {said}"));
+        return ApiError::invalid(code, format!("the JSON does not fit: {report}"));
     }
-    let message = format!("the JSON does not fit at {field}: {said}");
+    let message = format!("the JSON does not fit at {field}: {report}");
     ApiError::invalid_param(&field, message).with_code(code)
 }
 
 /// Builds the error of a query of the wrong form. `rejection` is axum's report of it.
-pub(crate) fn misfit_of_query(rejection: &QueryRejection) -> ApiError {
+pub(crate) fn query_mismatch(rejection: &QueryRejection) -> ApiError {
     let text = rejection.body_text();
-    let said = text.split_once("query string: ").map_or(text.as_str(), |(_, said)| said);
+    let report = text.split_once("query string: ").map_or(text.as_str(), |(_, report)| report);
     // axum prefixes serde's message with the name of the parameter.
-    let said = said.find("unknown field").and_then(|start| said.get(start..)).unwrap_or(said);
-    let message = format!("the query does not fit: {}", in_plain_words(said));
+    let report =
+        report.find("unknown field").and_then(|start| report.get(start..)).unwrap_or(report);
+    let message = format!("the query does not fit: {}", translated(report));
     ApiError::invalid("invalid_query", message)
 }
 
 /// Translates serde's message, which names Rust types and repeats a wrong value in full.
-fn in_plain_words(said: &str) -> String {
-    if let Some(rest) = said.strip_prefix("unknown field ") {
+fn translated(report: &str) -> String {
+    if let Some(rest) = report.strip_prefix("unknown field ") {
         let (name, known) = rest.split_once(", expected ").unwrap_or((rest, "none"));
         let known = known.trim_start_matches("one of ");
         return format!("there is no {}; known: {known}", shown(name));
     }
-    if let Some(rest) = said.strip_prefix("unknown variant ") {
+    if let Some(rest) = report.strip_prefix("unknown variant ") {
         let (found, known) = rest.split_once(", expected ").unwrap_or((rest, "another"));
         return format!("expected {known}; it is {}", shown(found));
     }
     let found = ["invalid type: ", "invalid value: ", "invalid length "]
         .iter()
-        .find_map(|start| said.strip_prefix(start)?.rsplit_once(", expected "));
+        // Searched from the end: the wrong value may itself contain the separator.
+        .find_map(|start| report.strip_prefix(start)?.rsplit_once(", expected "));
     match found {
         Some((found, expected)) => {
             format!("expected {}; it is {}", kind(expected), shown(&value(found)))
         }
-        None => said
+        None => report
             .replace(OF_TEXTS, "expected a string or an array of strings")
             .replace("invalid digit found in string", "it is no whole number")
             .replace("provided string was not `true` or `false`", "it is neither true nor false"),
@@ -90,6 +93,7 @@ fn value(found: &str) -> String {
     match found {
         "sequence" => "an array".to_owned(),
         "map" => "an object".to_owned(),
+        // serde writes a string as `string "…"`, whose quotes are already those of JSON.
         found => found.replacen("string ", "", 1),
     }
 }

@@ -15,108 +15,129 @@ use tracing::Instrument as _;
 
 use super::{
     Dialect,
-    request::{Asked, Reply},
-    responses::conversation::Turn,
-    retry::Retry,
+    request::{CallRequest, ReplyMode},
+    responses::conversation::ConversationTurn,
+    retry::ExpectedRetry,
 };
 use crate::{error::ApiError, state::AppState};
 
 /// The interval of keep-alive comments in a silent stream, unless its client has a shorter time-out.
-pub(super) const ALIVE: Duration = Duration::from_secs(10);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A call whose job is accepted or about to be. Dropping it early leaves the job to a retry, or cancels it.
-pub(super) struct Held {
+pub(super) struct PendingCall {
     pub(super) state: AppState,
     pub(super) tenant: TenantId,
     pub(super) dialect: Dialect,
     /// The end of the hold time. A stream that has sent a part of its answer may continue beyond it.
     pub(super) until: Instant,
     /// The interval of keep-alive comments in a silent stream.
-    pub(super) alive: Duration,
-    pub(super) ear: Ear,
-    pub(super) reply: Reply,
+    pub(super) keep_alive: Duration,
+    pub(super) subscription: Subscription,
+    pub(super) reply: ReplyMode,
     /// True if the job continues after its caller has left for good.
-    pub(super) stays: bool,
-    pub(super) retry: Retry,
+    pub(super) outlives_caller: bool,
+    pub(super) retry: ExpectedRetry,
     id: JobId,
     /// True if nothing remains to be done for the caller.
     is_over: bool,
 }
 
 /// The source of the job's end or events.
-pub(super) enum Ear {
+pub(super) enum Subscription {
     /// Registered before the job was submitted, so it misses no end.
     Waiter(Waiter),
     Follower(Box<Follower>),
     /// The job existed before this call.
-    Late(Box<Job>),
+    Existing(Box<Job>),
     Taken,
 }
 
-impl Drop for Held {
+impl Drop for PendingCall {
     fn drop(&mut self) {
         if self.is_over {
             return;
         }
         let (state, tenant, id) = (self.state.clone(), self.tenant.clone(), self.id.clone());
-        let (retry, stays) = (std::mem::replace(&mut self.retry, Retry::Never), self.stays);
+        let (retry, outlives_caller) =
+            (std::mem::replace(&mut self.retry, ExpectedRetry::Never), self.outlives_caller);
         let leave = async move {
-            if let Err(error) = retry.after(&state, &tenant, &id, stays).await {
+            if let Err(error) = retry.after(&state, &tenant, &id, outlives_caller).await {
                 tracing::info!(job.id = %id, %error, "cannot cancel the job of a client that left");
             }
         };
-        self.state.errands.spawn(leave.in_current_span());
+        // A destructor cannot await, and the process must not stop before this task has ended.
+        self.state.background_tasks.spawn(leave.in_current_span());
     }
 }
 
-impl Held {
+impl PendingCall {
     /// Submits the job, or attaches to that of an earlier attempt.
     pub(super) async fn submit(
         state: &AppState,
         tenant: TenantId,
-        asked: Asked,
+        call: CallRequest,
         dialect: Dialect,
     ) -> Result<Self, ApiError> {
-        let Asked { job, reply, alive, stays, retry, retries, turn } = asked;
+        let CallRequest { job, reply, keep_alive, outlives_caller, retry, retries, turn } = call;
         let queue = &state.queue;
-        let ear = if reply == Reply::Stream {
-            Ear::Follower(Box::new(queue.follow_new(&job.id)))
+        // Subscribed before the job is submitted, so no event is missed.
+        let subscription = if reply == ReplyMode::Stream {
+            Subscription::Follower(Box::new(queue.follow_new(&job.id)))
         } else {
-            Ear::Waiter(queue.waiter(&tenant, &job.id))
+            Subscription::Waiter(queue.waiter(&tenant, &job.id))
         };
         let (id, until) = (job.id.clone(), Instant::now() + state.settings.hold);
-        let (state, stays) = (state.clone(), stays || reply == Reply::Place);
+        let (state, outlives_caller) =
+            (state.clone(), outlives_caller || reply == ReplyMode::JobReference);
         // Built before the job is stored: the client may leave, or the store's answer may be lost, at any time
         // after.
         let is_over = false;
-        let mut held =
-            Self { state, tenant, dialect, until, alive, ear, reply, stays, retry, id, is_over };
+        let mut pending = Self {
+            state,
+            tenant,
+            dialect,
+            until,
+            keep_alive,
+            subscription,
+            reply,
+            outlives_caller,
+            retry,
+            id,
+            is_over,
+        };
         if let Some(call) = retries
-            && held.adopt(&call).await?
+            && pending.attach_to_orphan(&call).await?
         {
-            return Ok(held);
+            return Ok(pending);
         }
-        held.accept(job, turn).await?;
-        Ok(held)
+        pending.accept(job, turn).await?;
+        Ok(pending)
     }
 
     /// Takes over an orphan of an equal `call`. False if there is none that can still answer.
-    async fn adopt(&mut self, call: &CallKey) -> Result<bool, ApiError> {
+    async fn attach_to_orphan(&mut self, call: &CallKey) -> Result<bool, ApiError> {
         let drafted = self.id.clone();
+        // Taking is atomic: of several equal retries, each gets another orphan.
         while let Some(orphan) = self.state.queue.take_orphan(drafted.shard(), call).await? {
             self.id = orphan;
             // A job that was cancelled because its client seemed gone is no answer for the retry.
             if let Some(job) = self.job().await?.filter(|job| !has_no_answer(job)) {
-                self.ear = Ear::Late(Box::new(job));
+                self.subscription = Subscription::Existing(Box::new(job));
                 return Ok(true);
             }
         }
+        // No orphan fits, so the call submits the job that it drafted.
         self.id = drafted;
         Ok(false)
     }
 
     /// Submits the job, or attaches to the one with the same idempotency key.
-    async fn accept(&mut self, job: NewJob, turn: Option<Turn>) -> Result<(), ApiError> {
+    async fn accept(
+        &mut self,
+        job: NewJob,
+        turn: Option<ConversationTurn>,
+    ) -> Result<(), ApiError> {
         let queue = &self.state.queue;
         let accepted = match turn {
             None => queue.submit(vec![job]).await.map(|mut accepted| accepted.remove(0)),
@@ -139,7 +160,7 @@ impl Held {
         let found = self.job().await.map_err(|error| ApiError::from(error).about(&self.id))?;
         let message = format!("job {} was accepted earlier, and its result has expired", self.id);
         let found = found.ok_or_else(|| ApiError::gone(message).about(&self.id))?;
-        self.ear = Ear::Late(Box::new(found));
+        self.subscription = Subscription::Existing(Box::new(found));
         Ok(())
     }
 
@@ -150,13 +171,14 @@ impl Held {
             tenant,
             dialect,
             until: Instant::now() + state.settings.hold,
-            alive: ALIVE,
+            keep_alive: KEEP_ALIVE,
             id: job.id.clone(),
-            ear: Ear::Late(Box::new(job)),
-            reply: Reply::Stream,
+            subscription: Subscription::Existing(Box::new(job)),
+            reply: ReplyMode::Stream,
+            // The job belongs to another call, which decides about its cancellation.
             is_over: true,
-            stays: true,
-            retry: Retry::Never,
+            outlives_caller: true,
+            retry: ExpectedRetry::Never,
         }
     }
 
@@ -171,27 +193,28 @@ impl Held {
     }
 
     /// Marks the start of the answer: from now on the client does not retry.
-    pub(super) fn begin(&mut self) {
-        self.retry = Retry::Never;
+    pub(super) fn start_answer(&mut self) {
+        self.retry = ExpectedRetry::Never;
     }
 
     /// True if the client is expected to retry, and would find the job.
     pub(super) fn is_retried(&self) -> bool {
-        !self.is_over && matches!(self.retry, Retry::Counted(..))
+        !self.is_over && matches!(self.retry, ExpectedRetry::Counted(..))
     }
 
     /// Returns the follower of all events from the first one on.
     pub(super) fn follower(&mut self) -> Follower {
-        match std::mem::replace(&mut self.ear, Ear::Taken) {
-            Ear::Follower(follower) => *follower,
-            Ear::Late(job) => self.state.queue.follow(&job, 0),
-            Ear::Waiter(_) | Ear::Taken => self.state.queue.follow_new(&self.id),
+        match std::mem::replace(&mut self.subscription, Subscription::Taken) {
+            Subscription::Follower(follower) => *follower,
+            // An existing job may already have events, which the log replays.
+            Subscription::Existing(job) => self.state.queue.follow(&job, 0),
+            Subscription::Waiter(_) | Subscription::Taken => self.state.queue.follow_new(&self.id),
         }
     }
 
     /// Returns the current job; waits while the store restarts.
     pub(super) async fn job(&self) -> Result<Option<Job>, Error> {
-        self.state.look(&self.tenant, &self.id).await
+        self.state.read_job(&self.tenant, &self.id).await
     }
 }
 

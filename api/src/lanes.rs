@@ -134,7 +134,7 @@ pub(crate) async fn lanes(State(state): State<AppState>, _: Admin) -> Result<Res
 /// The tenant to pause or resume; all tenants if absent.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Whose {
+pub(crate) struct PauseRequest {
     #[serde(default)]
     #[schema(schema_with = schema::optional_tenant)]
     tenant: Option<TenantId>,
@@ -175,20 +175,22 @@ async fn set_paused(
         let message = format!("there is no lane {name:?}; there is {}", known.join(", "));
         ApiError::not_found("lane_not_found", message)
     })?;
-    let whose: Whose = if bytes.is_empty() { Whose::default() } else { parse(bytes)? };
-    if let Some(tenant) = &whose.tenant {
+    let request: PauseRequest =
+        if bytes.is_empty() { PauseRequest::default() } else { parse(bytes)? };
+    if let Some(tenant) = &request.tenant {
         check_tenant(&state, tenant).await?;
     }
-    state.queue.pause(lane, whose.tenant.as_ref(), paused).await?;
-    let of_tenant = whose.tenant.as_ref().map(|tenant| format!(" for {tenant}"));
+    state.queue.pause(lane, request.tenant.as_ref(), paused).await?;
+    let of_tenant = request.tenant.as_ref().map(|tenant| format!(" for {tenant}"));
     let action = if paused { "pause" } else { "resume" };
     audit::act(caller, action, &format!("lane {lane}{}", of_tenant.unwrap_or_default()));
-    Ok(Json(lane_view(&state, lane, whose.tenant.as_ref()).await?).into_response())
+    Ok(Json(lane_view(&state, lane, request.tenant.as_ref()).await?).into_response())
 }
 
 /// Refuses an unknown tenant without jobs. A revoked tenant may still have jobs.
 async fn check_tenant(state: &AppState, tenant: &TenantId) -> Result<(), ApiError> {
     let known = state.tenants.ids();
+    // The cheap check first; the other one reads each lane.
     if known.contains(tenant) {
         return Ok(());
     }
@@ -198,6 +200,7 @@ async fn check_tenant(state: &AppState, tenant: &TenantId) -> Result<(), ApiErro
             return Ok(());
         }
     }
+    // The caller is an administrator, so the list discloses nothing.
     let named: Vec<&str> = known.iter().take(MAX_NAMED).map(TenantId::as_str).collect();
     let more = if known.len() > MAX_NAMED { ", …" } else { "" };
     let message = format!("there is no tenant {tenant}; there is {}{more}", named.join(", "));
@@ -233,6 +236,7 @@ async fn lane_view(
 
 /// Returns the reason why ready jobs wait; `None` if no job waits and nothing blocks one.
 fn waiting_for(stats: &Stats) -> Option<WaitingFor> {
+    // `queued` includes the scheduled jobs, so equality means that no job is ready.
     let is_idle = stats.queued == stats.scheduled && stats.waiting_for == WaitingFor::Turn;
     (!is_idle).then(|| stats.waiting_for.clone())
 }

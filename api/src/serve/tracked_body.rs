@@ -11,15 +11,15 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::connection::Connection;
-use crate::budget::{Charge, charged};
+use crate::budget::{BudgetCharge, charged};
 
-/// The body of an answer.
+/// The body of an answer, which holds its connection and charge.
 #[derive(Debug)]
-pub(super) struct Answered {
+pub(super) struct TrackedBody {
     body: Body,
     busy: Arc<Busy>,
     /// The charge of an answer whose length is known.
-    charge: Option<Charge>,
+    charge: Option<BudgetCharge>,
 }
 
 /// A guard that keeps a connection busy until it is dropped.
@@ -28,12 +28,12 @@ pub(super) struct Busy(Option<Arc<Connection>>);
 
 impl Busy {
     pub(super) fn new(connection: &Arc<Connection>) -> Self {
-        connection.begins();
+        connection.request_started();
         Self(Some(Arc::clone(connection)))
     }
 
     /// Keeps the connection busy to its end.
-    pub(super) fn stay(&mut self) {
+    pub(super) fn keep(&mut self) {
         self.0 = None;
     }
 }
@@ -41,18 +41,18 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         if let Some(connection) = &self.0 {
-            connection.ends();
+            connection.answer_ended();
         }
     }
 }
 
-impl Answered {
-    pub(super) fn new(body: Body, busy: Busy, charge: Option<Charge>) -> Self {
+impl TrackedBody {
+    pub(super) fn new(body: Body, busy: Busy, charge: Option<BudgetCharge>) -> Self {
         Self { body, busy: Arc::new(busy), charge }
     }
 }
 
-impl http_body::Body for Answered {
+impl http_body::Body for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
