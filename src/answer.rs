@@ -1,4 +1,4 @@
-//! What to print of a job that has ended.
+//! Prints the answer of an ended job.
 
 use std::{
     io::{self, Write},
@@ -7,10 +7,11 @@ use std::{
 
 use serde_json::Value;
 
-/// What is printed of an answer that no model gave.
+/// The warning that precedes an answer that no model gave.
 const SIMULATED: &str = "SIMULATED: this answer is made up; no model was called";
 
-/// Prints the answer of an ended job, or why there is none; the code tells scripts which.
+/// Prints the answer of an ended job, or the reason why it has none. The exit code tells scripts
+/// which of both was printed.
 pub(crate) fn print(job: &Value, mut out: impl Write, mut err: impl Write) -> io::Result<ExitCode> {
     if job["status"] != "succeeded" {
         writeln!(err, "{}", reason(job))?;
@@ -25,12 +26,12 @@ pub(crate) fn print(job: &Value, mut out: impl Write, mut err: impl Write) -> io
     Ok(ExitCode::SUCCESS)
 }
 
-/// Warns of an answer that no model gave.
+/// Warns if no model gave the answer.
 pub(crate) fn warn_if_simulated(job: &Value, mut err: impl Write) -> io::Result<()> {
     if job["simulated"] == true { writeln!(err, "{SIMULATED}") } else { Ok(()) }
 }
 
-/// Why a job that has ended has no answer.
+/// Describes why an ended job has no answer.
 fn reason(job: &Value) -> String {
     let id = job["id"].as_str().unwrap_or("the job");
     let status = job["status"].as_str().unwrap_or("unfinished");
@@ -40,10 +41,12 @@ fn reason(job: &Value) -> String {
     }
 }
 
-/// The text in an upstream's answer, of whatever kind it is; `None` when there is none.
+/// Returns the text of an upstream's answer in any of the supported formats; `None` if it has no
+/// text.
 fn text(body: &Value) -> Option<String> {
-    let place = ["/choices/0/message/content", "/choices/0/text"];
-    if let Some(text) = place.iter().find_map(|place| body.pointer(place)?.as_str()) {
+    // Chat completions, then legacy completions.
+    let pointers = ["/choices/0/message/content", "/choices/0/text"];
+    if let Some(text) = pointers.iter().find_map(|place| body.pointer(place)?.as_str()) {
         return Some(text.to_owned());
     }
     let parts = |list: &Value| -> Option<String> {
@@ -51,6 +54,7 @@ fn text(body: &Value) -> Option<String> {
             list.as_array()?.iter().filter_map(|part| part["text"].as_str()).collect();
         (!texts.is_empty()).then(|| texts.concat())
     };
+    // Anthropic messages, then the responses API.
     parts(&body["content"])
         .or_else(|| body["output"].as_array()?.iter().find_map(|item| parts(&item["content"])))
 }
@@ -62,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_of_every_kind_of_answer_is_found() {
+    fn every_answer_format_yields_its_text() {
         for body in [
             json!({"choices": [{"message": {"role": "assistant", "content": "hi"}}]}),
             json!({"choices": [{"text": "hi"}]}),

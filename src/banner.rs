@@ -1,31 +1,31 @@
-//! The start-up lines: what is running, where, on which store, calling which upstream, and what to
-//! try.
+//! The start-up lines: the role of the process, its address, its store, its upstreams, and a
+//! command to try.
 
 use std::{fmt, net::SocketAddr};
 
-use crate::config::{Config, Lane, Reached, span};
+use crate::config::{Config, Lane, ConfiguredUpstream, span};
 
-/// What this process does.
+/// The role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// All of it.
+    /// API, worker and queue in one process.
     Up,
-    /// Serves clients.
+    /// Serves clients only.
     Api,
-    /// Calls upstreams.
+    /// Calls upstreams only.
     Worker,
 }
 
-/// The lines; each is written out by `Display`.
+/// The start-up lines; `Display` writes them.
 #[derive(Debug)]
 pub(crate) struct Banner<'a> {
     pub(crate) role: Role,
     pub(crate) config: &'a Config,
-    /// Where the API listens, in truth: port 0 has become a number.
+    /// The address on which the API listens, with the real number in place of port 0.
     pub(crate) api: Option<SocketAddr>,
-    /// The number of tenants, of the configuration and of the store.
+    /// The number of tenants, from the configuration and from the store.
     pub(crate) tenants: usize,
-    /// Where the worker's probe listens.
+    /// The address on which the worker's probe listens.
     pub(crate) probe: Option<SocketAddr>,
 }
 
@@ -87,10 +87,10 @@ impl fmt::Display for Banner<'_> {
 }
 
 impl Banner<'_> {
-    /// Writes a line for each upstream, and `without` for the lanes that have none.
+    /// Writes a line for each upstream; `without` is the text for lanes that have none.
     fn upstreams(&self, f: &mut fmt::Formatter<'_>, without: &str) -> fmt::Result {
-        let call = |f: &mut fmt::Formatter<'_>, reached: &Reached, lane: &str| {
-            let Reached { settings, key_env, proxy_from } = reached;
+        let call = |f: &mut fmt::Formatter<'_>, reached: &ConfiguredUpstream, lane: &str| {
+            let ConfiguredUpstream { settings, key_env, proxy_from } = reached;
             let key =
                 key_env.as_ref().map_or(String::new(), |name| format!(", with the key in {name}"));
             let proxy = settings.proxy.as_ref().zip(*proxy_from);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn an_embedded_simulated_causeway_says_so_plainly() {
+    fn simulated_answers_are_announced() {
         let text = lines(Role::Up, &Config::default(), Some("127.0.0.1:4711"));
         for part in ["jobs are lost", "SIMULATED", "http://127.0.0.1:4711\n", "curl http://127"] {
             assert!(text.contains(part), "{text}");
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_stay_out_of_the_lines() {
+    fn the_banner_hides_passwords() {
         let config = Config {
             redis: Some(Secret::new("redis://u:secret@db:6379")),
             upstream: Some(Secret::new("https://u:secret@api.example/v1?key=secret")),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_address_is_told() {
+    fn an_open_address_is_announced() {
         let text = lines(Role::Api, &Config::default(), Some("0.0.0.0:4004"));
         assert!(text.contains("NO KEYS") && text.contains("causeway worker"), "{text}");
     }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand, value_parser};
 
-/// What to measure.
+/// The measurements of `causeway bench`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
     /// Measure the engine: jobs that do nothing, without HTTP and without an upstream
@@ -21,28 +21,29 @@ pub(crate) enum Bench {
     Streams(Box<Streams>),
 }
 
-/// What `bench queue` measures with.
+/// The options of `causeway bench queue`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Queue {
-    /// The store: `embedded`, or the URL of a Redis, best an empty one; what is made there is removed
+    /// The store: `embedded`, or the URL of a Redis, preferably an empty one; the measurement
+    /// removes its keys
     #[arg(long, default_value = "embedded", value_name = "URL|embedded")]
     pub(crate) store: String,
-    /// How many jobs
+    /// The number of jobs
     #[arg(long, default_value_t = 20_000, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=10_000_000))]
     pub(crate) jobs: u32,
     /// Bytes of each job's body
     #[arg(long, default_value_t = 200, allow_negative_numbers = true, value_parser = value_parser!(u32).range(2..=1_000_000))]
     pub(crate) payload: u32,
-    /// Jobs per enqueue and per step; 1 is a call for each job
+    /// Jobs per enqueue call and per claim; 1 makes a call for each job
     #[arg(long, default_value_t = 32, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=1000))]
     pub(crate) batch: u32,
-    /// Jobs per enqueue, where that differs [default: as many as --batch]
+    /// Jobs per enqueue call, if different [default: as many as --batch]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=10_000))]
     pub(crate) bulk: Option<u32>,
-    /// Loops that enqueue, and then loops that drain, at once
+    /// The number of concurrent loops that enqueue, and later of those that drain
     #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=256))]
     pub(crate) workers: u32,
-    /// Tenants among whom the jobs are dealt in turn
+    /// The number of tenants that own the jobs in turn
     #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub(crate) tenants: u32,
     /// Print one JSON object instead of a table
@@ -50,28 +51,28 @@ pub(crate) struct Queue {
     pub(crate) json: bool,
 }
 
-/// What `bench gateway` measures with.
+/// The options of `causeway bench gateway`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Gateway {
-    /// The upstream itself, for comparison, e.g. `http://127.0.0.1:9100`
+    /// The upstream for direct calls, e.g. `http://127.0.0.1:9100`
     #[arg(long, value_name = "URL", required_unless_present = "saturate")]
     pub(crate) direct: Option<String>,
-    /// The Causeway before that upstream, e.g. `http://127.0.0.1:4004`
+    /// The Causeway in front of that upstream, e.g. `http://127.0.0.1:4004`
     #[arg(long, value_name = "URL")]
     pub(crate) via: String,
-    /// Pairs of calls a second, each begun at its time whether or not the earlier ones have ended
+    /// Pairs of calls per second; each pair starts on schedule, even while earlier ones run
     #[arg(long, default_value_t = 200, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=20_000))]
     pub(crate) rate: u32,
-    /// For how long
+    /// The duration of the measurement in seconds
     #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=3600))]
     pub(crate) seconds: u32,
-    /// Let the calls stream, and measure to the first token
+    /// Request streams, and measure the time to the first token
     #[arg(long)]
     pub(crate) stream: bool,
-    /// Measure how many calls a second end when each connection begins one after another
+    /// Measure the calls per second of connections that start the next call when the last one ends
     #[arg(long, conflicts_with = "direct")]
     pub(crate) saturate: bool,
-    /// Connections of --saturate
+    /// The number of connections of --saturate
     #[arg(long, default_value_t = 64, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=10_000))]
     pub(crate) connections: u32,
     /// Print one JSON object instead of a table
@@ -79,23 +80,23 @@ pub(crate) struct Gateway {
     pub(crate) json: bool,
 }
 
-/// What `bench streams` measures with. The upstream must be a simulated one with `stamps`, and as
-/// fast as is said here.
+/// The options of `causeway bench streams`. The upstream must be `causeway simulate --stamps`, with
+/// the same rate of tokens.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Streams {
     /// The Causeway, e.g. `http://127.0.0.1:4004`
     #[arg(long, value_name = "URL")]
     pub(crate) url: String,
-    /// How many clients
+    /// The number of clients
     #[arg(long, default_value_t = 10_000, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=50_000))]
     pub(crate) clients: u32,
-    /// How long each stream lasts
+    /// The duration of each stream in seconds
     #[arg(long, default_value_t = 60, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=3600))]
     pub(crate) seconds: u32,
-    /// Tokens a second of each stream
+    /// Tokens per second of each stream
     #[arg(long, default_value_t = 5, allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=1000))]
     pub(crate) tokens_per_second: u32,
-    /// Over how many seconds the clients begin
+    /// The number of seconds within which all clients start
     #[arg(long, default_value_t = 10, allow_negative_numbers = true, value_parser = value_parser!(u32).range(0..=600))]
     pub(crate) ramp: u32,
     /// Print one JSON object instead of a table
@@ -103,10 +104,10 @@ pub(crate) struct Streams {
     pub(crate) json: bool,
 }
 
-/// Measures and prints.
+/// Runs the measurement and prints its results.
 ///
 /// # Errors
-/// When what is to be measured is not there.
+/// If the target is not reachable.
 pub(crate) async fn run(what: Bench) -> anyhow::Result<ExitCode> {
     match what {
         Bench::Queue(options) => queue::run(*options).await,

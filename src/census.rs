@@ -1,4 +1,4 @@
-//! Metrics of the registry of workers, which an API process reads regularly.
+//! Metrics of the registered workers, which an API process reads at an interval.
 
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use causeway_queue::{
 };
 use metrics::{describe_gauge, gauge};
 
-/// How often the registry is read. With the time after which a worker is lost, it bounds the age of the metrics to 8 s.
+/// The interval between reads. Together with the time-out of a worker it bounds the age of the
+/// metrics to 8 s.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Counts the workers until it is dropped. The last counts stay if the store does not answer.
+/// Counts the workers until it is dropped. The last counts stay while the store does not answer.
 pub(crate) async fn run(queue: Queue) {
     describe_gauge!("causeway_workers", "Worker processes, by status: live, draining or lost");
     describe_gauge!("causeway_lane_workers", "Live worker processes that serve the lane");
@@ -20,7 +21,7 @@ pub(crate) async fn run(queue: Queue) {
         ticks.tick().await;
         match queue.workers().await {
             Ok(workers) => record(&queue, &workers),
-            Err(error) => tracing::debug!(%error, "cannot count the workers"),
+            Err(error) => tracing::debug!(%error, "cannot count the workers: the store does not answer"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What was typed. Nothing is decided here: flags become settings in [`config`](crate::config),
-//! where each is described with its default and its environment variable.
+//! The command line. Flags become settings in [`config`](crate::config), which documents each of
+//! them with its default and its environment variable; no decision is made here.
 
 mod flags;
 mod jobs;
@@ -17,7 +17,7 @@ pub(crate) use self::jobs::{
 pub(crate) use self::tenant::{Tenant, TenantAdd, TenantRevoke, TenantRotate};
 use crate::config::span;
 
-/// The version of the package and, where it is known, the commit.
+/// The version of the package, and the commit if it is known.
 const VERSION: &str = env!("CAUSEWAY_VERSION");
 
 const PRECEDENCE: &str = "\
@@ -37,11 +37,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run API, worker and queue in one process
     Up(Box<Up>),
-    /// Run an API process over a Redis; it calls the upstream for models, audio, images, moderations and counts
+    /// Run an API process over a Redis; it calls the upstream only for models, audio, images,
+    /// moderations and counts
     Api(Box<Api>),
-    /// Run a worker process over a Redis, or list those that run
+    /// Run a worker process over a Redis, or list the running ones
     Worker(Box<Worker>),
-    /// Run a server that speaks the OpenAI wire format and makes its answers up
+    /// Run a server that speaks the OpenAI wire format with made-up answers
     Simulate(Box<Simulate>),
     /// Submit a prompt, or a file of jobs
     Submit(Box<Submit>),
@@ -50,24 +51,24 @@ pub(crate) enum Command {
     /// List, show, cancel or retry jobs
     #[command(subcommand)]
     Jobs(Jobs),
-    /// List lanes; pause and resume them
+    /// List, pause and resume lanes
     #[command(subcommand)]
     Lane(Lane),
-    /// Check that upstreams are reached, take their keys and have their models
+    /// Check that upstreams answer, accept their keys and serve their models
     #[command(subcommand)]
     Upstream(Upstream),
     /// List tenants; add, limit and revoke them, and rotate their keys, while Causeway runs
     #[command(subcommand)]
     Tenant(Tenant),
-    /// Make secrets to sign the events of webhooks with
+    /// Make secrets for signing webhook events
     #[command(subcommand)]
     Webhook(Webhook),
-    /// Let many users send a message at the same moment, and see how long each waits
+    /// Let many users send a message at the same moment, and measure how long each waits
     Experiment(Box<Experiment>),
     /// Measure Causeway itself
     #[command(subcommand)]
     Bench(crate::bench::Bench),
-    /// Print what a shell needs to complete commands and flags
+    /// Print the completion script of a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -136,10 +137,10 @@ pub(crate) struct Worker {
     pub(crate) flags: WorkerFlags,
 }
 
-/// What `causeway worker` does besides running one.
+/// The commands of `causeway worker` other than running one.
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
-    /// Show worker processes: whether they live, what they run, which lanes they serve
+    /// Show worker processes: their status, running jobs and lanes
     List(WorkerList),
 }
 
@@ -160,7 +161,7 @@ pub(crate) struct WorkerFlags {
     #[command(flatten)]
     #[serde(flatten)]
     call: CallFlags,
-    /// Where this worker serves /healthz and /metrics [default: nowhere]
+    /// The address on which this worker serves /healthz and /metrics [default: none]
     #[arg(long, value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     probe: Option<SocketAddr>,
@@ -190,7 +191,7 @@ pub(crate) struct SimulateFlags {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Upstream {
-    /// Ask each configured upstream for its models; fails if one is wrong
+    /// Request the models of each configured upstream; fails if one is wrong
     Check(UpstreamCheck),
 }
 
@@ -202,7 +203,7 @@ pub(crate) struct UpstreamCheck {
     pub(crate) flags: UpstreamFlags,
 }
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ConfigFile {
     /// A TOML file with settings [default: none]
@@ -210,13 +211,13 @@ pub(crate) struct ConfigFile {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// Which Causeway to talk to.
+/// The Causeway to call.
 #[derive(Debug, Args)]
 pub(crate) struct Server {
-    /// Where Causeway serves [default: `http://127.0.0.1:4004`]
+    /// The address of Causeway [default: `http://127.0.0.1:4004`]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// The environment variable that holds the key to present there [default: no key]
+    /// The environment variable that holds the key to send [default: no key]
     #[arg(long, value_name = "NAME")]
     pub(crate) key_env: Option<String>,
     #[command(flatten)]
@@ -225,9 +226,9 @@ pub(crate) struct Server {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Lane {
-    /// Show lanes in numbers, over all tenants
+    /// Show the counters of lanes, over all tenants
     List(Lanes),
-    /// Start nothing more in a lane, or for one tenant in it; what runs goes on
+    /// Start no more jobs in a lane, or of one tenant in it; running jobs go on
     Pause(LanesOf),
     /// Start jobs again
     Resume(LanesOf),
@@ -252,43 +253,44 @@ pub(crate) struct LanesOf {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Webhook {
-    /// Make a secret, print it once, and say what to write into the configuration
+    /// Make a secret, print it once, and show the setting that uses it
     Secret,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Experiment {
-    /// The server to try, e.g. `http://127.0.0.1:4004` [default: a Causeway of its own]
+    /// The server to call, e.g. `http://127.0.0.1:4004` [default: a Causeway in this process]
     #[arg(long, value_name = "URL")]
     pub(crate) target: Option<String>,
-    /// How many users send their message at the same moment, 1 to 50,000
+    /// The number of users who send a message at the same moment, 1 to 50,000
     #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub(crate) users: u32,
-    /// After how long a user gives up
+    /// The time after which a user gives up
     #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true, value_parser = span::parse)]
     pub(crate) timeout: Duration,
     /// The name of the target in the plot [default: its address, or Causeway]
     #[arg(long, value_name = "TEXT")]
     pub(crate) title: Option<String>,
-    /// Where the messages are posted
+    /// The path to which the messages are posted
     #[arg(long, value_name = "PATH", default_value = "/bridge/chat")]
     pub(crate) path: String,
-    /// How long a simulated call takes; only without --target
+    /// The duration of a simulated call; only without --target
     #[arg(long, value_name = "SECONDS", default_value = "5", allow_negative_numbers = true, value_parser = span::parse, conflicts_with = "target")]
     pub(crate) call: Duration,
-    /// How many calls the Causeway of its own makes at once [default: that of `causeway up`, 256]
+    /// The number of concurrent calls of the Causeway in this process [default: as `causeway up`,
+    /// 256]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100_000), conflicts_with = "target")]
     pub(crate) concurrency: Option<u32>,
-    /// The Redis of the Causeway of its own [default: embedded]
+    /// The Redis of the Causeway in this process [default: embedded]
     #[arg(long, value_name = "URL", conflicts_with = "target")]
     pub(crate) redis: Option<String>,
-    /// Print every user's wait and the summary as JSON; the table goes to standard error then
+    /// Print each user's wait and the summary as JSON; the table goes to standard error
     #[arg(long)]
     pub(crate) json: bool,
-    /// Draw into this SVG file how many users are answered by when
+    /// Draw the share of answered users over time into this SVG file
     #[arg(long, value_name = "FILE")]
     pub(crate) plot: Option<PathBuf>,
-    /// Draw earlier runs beside this one: files with what --json printed
+    /// Draw earlier runs in the same plot: files with the output of --json
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "plot")]
     pub(crate) beside: Vec<PathBuf>,
 }
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_the_flag_and_what_was_typed() {
+    fn usage_errors_name_the_flag_and_value() {
         for (line, parts) in [
             ("causeway up --bind localhost", ["--bind", "localhost"]),
             ("causeway up --drain soon", ["--drain", "250ms"]),

@@ -14,11 +14,11 @@ use crate::{
     sse::{Decoder, Event},
 };
 
-/// Until the connection stands.
-const CONNECT: Duration = Duration::from_secs(5);
+/// The time-out of a connection attempt.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest silence of the server; its event streams ping more often.
-const SILENCE: Duration = Duration::from_secs(60);
+/// The longest silence of the server. Its event streams send pings more often.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running Causeway.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The Causeway that the configuration names.
+    /// Makes a client of the Causeway that the configuration names.
     ///
     /// # Errors
     /// If its address is not a URL.
@@ -37,14 +37,14 @@ impl Client {
         let base = Url::parse(&config.client.url)
             .map_err(|_| anyhow!("{:?} is not the URL of a server (--url)", config.client.url))?;
         let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT)
-            .read_timeout(SILENCE)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
             .build()
             .context("cannot make an HTTP client")?;
         Ok(Self { http, base, key: config.client_key.clone() })
     }
 
-    /// Submits the body of a `POST /v1/jobs`; answers with what the server says.
+    /// Submits the body of a `POST /v1/jobs`; returns the answer.
     pub(crate) async fn submit(
         &self,
         body: String,
@@ -58,30 +58,30 @@ impl Client {
         self.json(request.body(body)).await
     }
 
-    /// A job as it is now.
+    /// Returns a job in its current state.
     pub(crate) async fn job(&self, id: &str) -> anyhow::Result<Value> {
         self.json(self.http.get(self.url(&["jobs", id])?)).await
     }
 
-    /// A job as it is now, with what was submitted.
+    /// Returns a job in its current state, with its request.
     pub(crate) async fn job_with_request(&self, id: &str) -> anyhow::Result<Value> {
         let mut url = self.url(&["jobs", id])?;
         url.query_pairs_mut().append_pair("include", "request");
         self.json(self.http.get(url)).await
     }
 
-    /// The jobs that `query` asks for.
+    /// Returns the page of jobs that `query` selects.
     pub(crate) async fn list(&self, query: &[(&str, String)]) -> anyhow::Result<Value> {
         let mut url = self.url(&["jobs"])?;
         url.query_pairs_mut().extend_pairs(query);
         self.json(self.http.get(url)).await
     }
 
-    /// Puts a job back; `false` when it is gone, or in no state for that any more.
-    pub(crate) async fn put_back(&self, id: &str) -> anyhow::Result<bool> {
-        match self.ask(self.http.post(self.url(&["jobs", id, "retry"])?)).await? {
+    /// Retries a job; returns `false` if it is gone or its state does not allow that any more.
+    pub(crate) async fn retry(&self, id: &str) -> anyhow::Result<bool> {
+        match self.try_send(self.http.post(self.url(&["jobs", id, "retry"])?)).await? {
             Ok(answer) => {
-                // Read to its end, so that the connection serves the next call.
+                // The answer is read to its end, so that the connection serves the next call.
                 answer.bytes().await.map_err(|error| unreachable(&self.base, &error))?;
                 Ok(true)
             }
@@ -92,12 +92,12 @@ impl Client {
         }
     }
 
-    /// Does `action`, `cancel` or `retry`, to a job; answers with the job.
+    /// Performs `action` on a job, `cancel` or `retry`; returns the job.
     pub(crate) async fn act(&self, id: &str, action: &str) -> anyhow::Result<Value> {
         self.json(self.http.post(self.url(&["jobs", id, action])?)).await
     }
 
-    /// What is at a path below `/v1`.
+    /// Fetches a path below `/v1`.
     pub(crate) async fn get(&self, path: &[&str]) -> anyhow::Result<Value> {
         self.json(self.http.get(self.url(path)?)).await
     }
@@ -107,17 +107,17 @@ impl Client {
         self.json(self.http.post(self.url(path)?).json(body)).await
     }
 
-    /// Changes what is at a path below `/v1`.
+    /// Changes the resource at a path below `/v1`.
     pub(crate) async fn patch(&self, path: &[&str], body: &Value) -> anyhow::Result<Value> {
         self.json(self.http.patch(self.url(path)?).json(body)).await
     }
 
-    /// Deletes what is at a path below `/v1`.
+    /// Deletes the resource at a path below `/v1`.
     pub(crate) async fn delete(&self, path: &[&str]) -> anyhow::Result<()> {
         self.send(self.http.delete(self.url(path)?)).await.map(drop)
     }
 
-    /// A job's events after number `after`, or all.
+    /// Opens the stream of a job's events after number `after`, or from the first.
     pub(crate) async fn events(&self, id: &str, after: Option<u64>) -> anyhow::Result<Events> {
         let mut request = self.http.get(self.url(&["jobs", id, "events"])?);
         if let Some(after) = after {
@@ -128,7 +128,7 @@ impl Client {
         Ok(Events { base, response, decoder, read })
     }
 
-    /// An address below `/v1`.
+    /// Returns an address below `/v1`.
     fn url(&self, below: &[&str]) -> anyhow::Result<Url> {
         let mut url = self.base.clone();
         let mut segments =
@@ -146,11 +146,11 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> anyhow::Result<Response> {
-        Ok(self.ask(request).await??)
+        Ok(self.try_send(request).await??)
     }
 
-    /// What the server answers, or what it says of a refusal.
-    async fn ask(&self, mut request: RequestBuilder) -> anyhow::Result<Result<Response, Refusal>> {
+    /// Sends a request; returns the answer, or the server's refusal.
+    async fn try_send(&self, mut request: RequestBuilder) -> anyhow::Result<Result<Response, Refusal>> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose());
         }
@@ -173,7 +173,7 @@ impl Client {
     }
 }
 
-/// The server's refusal of a request, in its words.
+/// The refusal of a request by the server, with the server's message.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
@@ -201,10 +201,10 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// The next event; `None` when the server has ended the stream.
+    /// Returns the next event; `None` if the server has ended the stream.
     ///
     /// # Errors
-    /// When the connection breaks.
+    /// If the connection breaks.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Event>> {
         loop {
             if let Some(event) = self.read.next() {

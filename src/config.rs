@@ -1,9 +1,9 @@
-//! The configuration: defaults, then a TOML file, then `CAUSEWAY_…` variables, then flags; what
-//! comes later wins.
+//! The configuration, in four layers: defaults, a TOML file, `CAUSEWAY_…` variables, and flags. A
+//! later layer wins.
 //!
-//! It is read whole and checked whole before anything is bound. A key that is none is refused with
-//! its place; secrets never appear in `Debug` or in an error. Everything that the environment
-//! holds is read here and nowhere else.
+//! The whole configuration is read and checked before any port is bound. An unknown key is refused
+//! with its place; secrets never appear in `Debug` or in an error. No other module reads the
+//! environment.
 
 mod check;
 mod keys;
@@ -33,18 +33,17 @@ use crate::memory;
 pub(crate) use self::{
     lane::Lane,
     layers::load,
-    reach::Reached,
+    reach::ConfiguredUpstream,
     secret::{Secret, without_password},
     sections::{Api, Bridge, Client, Log, LogFormat, Retry, Simulated, Timeouts},
     tenant::{Digest, Tenant},
     webhooks::Webhooks,
 };
 
-/// The environment: the variables that concern the configuration.
+/// The environment variables of the configuration.
 pub(crate) type Environment = BTreeMap<String, String>;
 
-/// Why there is no configuration; one line that says what was wrong, where, and what would be
-/// right.
+/// A refused configuration, in one line: what is wrong, where, and what would be right.
 #[derive(Debug)]
 pub(crate) struct Refused(pub(crate) String);
 
@@ -56,83 +55,98 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// Everything that can be set. Durations are written as [`span`] describes.
+/// All settings. Durations are written as [`span`] describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Config {
-    /// Where the API listens: address and port; port 0 takes a free one. Default 127.0.0.1:4004.
-    /// `--bind`, `CAUSEWAY_BIND`.
+    /// The address and port on which the API listens; port 0 takes a free one. Default:
+    /// `127.0.0.1:4004`. Flag: `--bind`. Variable: `CAUSEWAY_BIND`.
     pub(crate) bind: SocketAddr,
-    /// Serve beyond loopback although no tenant is configured, so that whoever reaches the port is
-    /// let in. Default false. `--allow-open-bind`, `CAUSEWAY_ALLOW_OPEN_BIND`.
+    /// Permits a `bind` address beyond loopback without any tenant, so that every client that
+    /// reaches the port is served without a key. Default: `false`. Flag: `--allow-open-bind`.
+    /// Variable: `CAUSEWAY_ALLOW_OPEN_BIND`.
     pub(crate) allow_open_bind: bool,
-    /// The Redis that holds the queue, e.g. `redis://127.0.0.1:6379`. Default: none, the queue is
-    /// embedded in the process. `--redis`, `CAUSEWAY_REDIS`.
+    /// The URL of the Redis that holds the queue, e.g. `redis://127.0.0.1:6379`; `rediss://` for
+    /// TLS, `redis+cluster://host:port,host:port` for a cluster. Default: none, the queue is
+    /// embedded in the process and lives in memory only. Flag: `--redis`. Variable:
+    /// `CAUSEWAY_REDIS`.
     pub(crate) redis: Option<Secret>,
-    /// The OpenAI-compatible server that answers, e.g. `http://127.0.0.1:9101/v1`. Default: none,
-    /// answers are simulated where that is permitted. `--upstream`, `CAUSEWAY_UPSTREAM`.
+    /// The base URL of the OpenAI-compatible server that answers, e.g. `http://127.0.0.1:9101/v1`.
+    /// Default: none, answers are simulated where `simulate` permits it. Flag: `--upstream`.
+    /// Variable: `CAUSEWAY_UPSTREAM`.
     pub(crate) upstream: Option<Secret>,
-    /// The proxy: a URL, `none`, or `environment` for the one that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`
-    /// and `NO_PROXY` name. Default: `environment`.
-    /// `CAUSEWAY_PROXY`.
+    /// The proxy for calls to upstreams: a URL, `none`, or `environment` for the one that
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` select. Webhooks never use it.
+    /// Default: `environment`. Variable: `CAUSEWAY_PROXY`.
     pub(crate) proxy: Option<Secret>,
-    /// A PEM file with certificates to trust beside the system's roots. Default: none.
-    /// `CAUSEWAY_CA_FILE`.
+    /// A PEM file with certificates that are trusted in addition to the system's roots. Default:
+    /// none. Variable: `CAUSEWAY_CA_FILE`.
     pub(crate) ca_file: Option<PathBuf>,
-    /// A PEM file with the certificate to present, and its chain. Default: none.
-    /// `CAUSEWAY_CLIENT_CERT_FILE`.
+    /// A PEM file with the client certificate and its chain, for upstreams that require one.
+    /// Default: none. Variable: `CAUSEWAY_CLIENT_CERT_FILE`.
     pub(crate) client_cert_file: Option<PathBuf>,
-    /// A PEM file with that certificate's private key. Default: `client_cert_file` holds it too.
-    /// `CAUSEWAY_CLIENT_KEY_FILE`.
+    /// A PEM file with the private key of that certificate. Default: `client_cert_file` contains
+    /// the key. Variable: `CAUSEWAY_CLIENT_KEY_FILE`.
     pub(crate) client_key_file: Option<PathBuf>,
-    /// Permit simulated answers in lanes without an upstream. Default false; then they are permitted only where
-    /// neither a Redis nor any upstream is configured. `--simulate`, `CAUSEWAY_SIMULATE`.
+    /// Permits simulated answers in lanes without an upstream. Default: `false`, they are permitted
+    /// only if neither a Redis nor any upstream is configured. Flag: `--simulate`. Variable:
+    /// `CAUSEWAY_SIMULATE`.
     pub(crate) simulate: bool,
     /// The environment variable that holds the upstream's API key. Default: none, no key is sent.
-    /// `--api-key-env`, `CAUSEWAY_API_KEY_ENV`.
+    /// Flag: `--api-key-env`. Variable: `CAUSEWAY_API_KEY_ENV`.
     pub(crate) api_key_env: Option<String>,
-    /// How many calls one worker process runs at once, 1 to 100,000. Default 256.
-    /// `--concurrency`, `CAUSEWAY_CONCURRENCY`.
+    /// The number of calls that one worker process runs at once, 1 to 100,000. Default: 256. Flag:
+    /// `--concurrency`. Variable: `CAUSEWAY_CONCURRENCY`.
     pub(crate) concurrency: usize,
-    /// How long running calls may go on after the first signal to stop. Default 30 s.
-    /// `--drain`, `CAUSEWAY_DRAIN`.
+    /// The time that running calls may take after the first signal to stop, 0 to 1 d; unfinished
+    /// jobs return to the queue and spend no attempt. Default: 30 s. Flag: `--drain`. Variable:
+    /// `CAUSEWAY_DRAIN`.
     #[serde(with = "span")]
     pub(crate) drain: Duration,
-    /// How long a worker may be silent before its jobs are given to another, from 100 ms.
-    /// Default 15 s. `--lease`, `CAUSEWAY_LEASE`.
+    /// The time without a sign of life after which a worker's jobs go to another worker, 100 ms to
+    /// 1 d. Default: 15 s. Flag: `--lease`. Variable: `CAUSEWAY_LEASE`.
     #[serde(with = "span")]
     pub(crate) lease: Duration,
-    /// How long an ended job, its result and its events are kept. Default 24 h.
-    /// `CAUSEWAY_RETENTION`.
+    /// The time for which an ended job, its result and its events are kept, 1 s to 365 d. Default:
+    /// 24 h. Variable: `CAUSEWAY_RETENTION`.
     #[serde(with = "span")]
     pub(crate) retention: Duration,
-    /// How long after its acceptance a job without a deadline ends that still has no answer, up to 365 d.
-    /// Default 24 h. `CAUSEWAY_GIVE_UP_AFTER`.
+    /// The age at which a job without an answer and without a deadline of its own expires, with the
+    /// error code `gave_up`, 1 s to 365 d. It counts from acceptance, or from the start time of a
+    /// delayed job, and anew when the job is retried. Default: 24 h. Variable:
+    /// `CAUSEWAY_GIVE_UP_AFTER`.
     #[serde(with = "span")]
     pub(crate) give_up_after: Duration,
-    /// How many workers a job may lose before it fails, from 1. Default 3. `CAUSEWAY_MAX_STALLS`.
+    /// The number of workers that a job may lose before it fails, 1 to 1,000. Default: 3. Variable:
+    /// `CAUSEWAY_MAX_STALLS`.
     pub(crate) max_stalls: u32,
-    /// How many failed jobs a shard of a lane keeps in its list of the dead, from 1; older ones leave
-    /// the list. Default 10,000. `CAUSEWAY_MAX_DEAD`.
+    /// The number of failed jobs that each shard of a lane keeps in its dead-letter list, 1 to
+    /// 1,000,000; older ones leave the list and are retained like every ended job. Default: 10,000.
+    /// Variable: `CAUSEWAY_MAX_DEAD`.
     pub(crate) max_dead: u32,
-    /// Longest answer of an upstream, in bytes. Default 32 MiB. `CAUSEWAY_MAX_RESPONSE_BYTES`.
+    /// The longest answer of an upstream, in bytes, 1 KiB to 1 GiB. Default: 32 MiB. Variable:
+    /// `CAUSEWAY_MAX_RESPONSE_BYTES`.
     pub(crate) max_response_bytes: usize,
-    /// Memory of all answers in flight in one worker process, in bytes. Default: a quarter of the machine's
-    /// memory, or of what its control group allows. `CAUSEWAY_MAX_RESPONSE_MEMORY`.
+    /// The memory of all answers in flight in one worker process, in bytes, at least
+    /// `max_response_bytes`; calls wait while it is exhausted. Default: a quarter of the memory of
+    /// the machine or of the process's control group, but at least 32 MiB. Variable:
+    /// `CAUSEWAY_MAX_RESPONSE_MEMORY`.
     pub(crate) max_response_memory: usize,
-    /// How long the pieces of a streamed answer are joined before they are passed on. Default
-    /// 50 ms. `CAUSEWAY_EMIT_WINDOW`.
+    /// The time for which the pieces of a streamed answer are collected before they are published
+    /// together, 1 ms to 10 s; longer while very many streams load the store. Default: 50 ms.
+    /// Variable: `CAUSEWAY_EMIT_WINDOW`.
     #[serde(with = "span")]
     pub(crate) emit_window: Duration,
-    /// Where `causeway worker` serves `/healthz` and `/metrics`. Default: nowhere.
-    /// `--probe`, `CAUSEWAY_PROBE`.
+    /// The address on which `causeway worker` serves `/healthz` and `/metrics`. Default: none.
+    /// Flag: `--probe`. Variable: `CAUSEWAY_PROBE`.
     pub(crate) probe: Option<SocketAddr>,
-    /// The name of the worker process in `worker list`, 1 to 100 characters. Default: host and process id.
-    /// `--worker-name` (of `worker`), `CAUSEWAY_WORKER_NAME`.
+    /// The name of the worker process in `causeway worker list`, 1 to 100 characters. Default: host
+    /// and process id. Flag: `--worker-name`. Variable: `CAUSEWAY_WORKER_NAME`.
     pub(crate) worker_name: Option<String>,
-    /// See [`Tenant`]. Default: none, every caller is the tenant `default`. Only in the file.
+    /// The tenants, see [`Tenant`]. Default: none, every caller is the tenant `default`. Only in
+    /// the file.
     #[serde(rename = "tenant")]
     pub(crate) tenants: Vec<Tenant>,
-    /// See [`Lane`]. Default: one lane, `default`. Only in the file.
+    /// The lanes, see [`Lane`]. Default: one lane named `default`. Only in the file.
     #[serde(rename = "lane")]
     pub(crate) lanes: Vec<Lane>,
     /// See [`Log`].
@@ -151,16 +165,16 @@ pub(crate) struct Config {
     pub(crate) webhooks: Webhooks,
     /// See [`Client`].
     pub(crate) client: Client,
-    /// What the variable named by `api_key_env` holds.
+    /// The value of the variable that `api_key_env` names.
     #[serde(skip)]
     pub(crate) api_key: Option<Secret>,
-    /// What the variable named by `client.key_env` holds.
+    /// The value of the variable that `client.key_env` names.
     #[serde(skip)]
     pub(crate) client_key: Option<Secret>,
-    /// What the variables named by `webhooks.secret_env` hold.
+    /// The values of the variables that `webhooks.secret_env` names.
     #[serde(skip)]
     pub(crate) webhook_secrets: Vec<WebhookSecret>,
-    /// What `bridge.persona_file` holds.
+    /// The text of `bridge.persona_file`.
     #[serde(skip)]
     pub(crate) persona: Option<String>,
     /// The proxies that the environment names.
@@ -212,12 +226,12 @@ impl Default for Config {
     }
 }
 
-/// Where a process has its configuration from, so that it can read it again.
+/// The sources of a process's configuration, kept for reading it again.
 #[derive(Debug)]
 pub(crate) struct Source {
-    /// What was typed.
+    /// The flags of the command line.
     pub(crate) flags: serde_json::Value,
-    /// The file that was named there.
+    /// The configuration file that a flag names.
     pub(crate) file: Option<PathBuf>,
     /// The environment at the start.
     pub(crate) environment: Environment,
@@ -232,13 +246,13 @@ impl Source {
         load(&self.flags, self.file.clone(), &self.environment)
     }
 
-    /// The file, if there is one.
+    /// Returns the path of the configuration file, if there is one.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         file(self.file.clone(), &self.environment)
     }
 }
 
-/// Where the configuration file is: the flag, else `CAUSEWAY_CONFIG`, else none.
+/// Returns the path of the configuration file: that of the flag, else of `CAUSEWAY_CONFIG`.
 pub(crate) fn file(flag: Option<PathBuf>, environment: &Environment) -> Option<PathBuf> {
     flag.or_else(|| environment.get("CAUSEWAY_CONFIG").map(PathBuf::from))
 }

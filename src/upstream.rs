@@ -12,11 +12,11 @@ use causeway_worker::{
     Deliverer, OpenAi, Signing, SimulatedUpstream, Upstream, UpstreamClient, WithResponses,
 };
 
-use crate::config::{Config, Lane, Reached};
+use crate::config::{Config, Lane, ConfiguredUpstream};
 
 /// The clients of the upstreams, one for all lanes that reach theirs in the same way.
 #[derive(Debug)]
-pub(crate) struct Clients(Vec<(Reached, UpstreamClient)>);
+pub(crate) struct Clients(Vec<(ConfiguredUpstream, UpstreamClient)>);
 
 impl Clients {
     /// Makes the clients of all upstreams that `config` names.
@@ -43,7 +43,7 @@ impl Clients {
 ///
 /// # Errors
 /// If its key or a file is unusable.
-pub(crate) fn client(reached: &Reached, config: &Config) -> anyhow::Result<UpstreamClient> {
+pub(crate) fn client(reached: &ConfiguredUpstream, config: &Config) -> anyhow::Result<UpstreamClient> {
     let client = UpstreamClient::new(&reached.settings, config.timeouts().connect);
     client.with_context(|| format!("cannot use the upstream {}", reached.settings.address))
 }

@@ -1,8 +1,9 @@
-//! `causeway bench gateway`: what a chat call costs on its way through API, store and worker.
+//! `causeway bench gateway`: the cost of a chat call on its way through API, store and worker.
 //!
-//! Calls come in pairs, one to the upstream itself and one through Causeway, half an interval apart
-//! and taking turns in who goes first. Each begins at its time whether or not the earlier ones have
-//! ended (an open loop), and its time counts from then. With `--saturate` each connection begins its
+//! Calls come in pairs, one to the upstream itself and one through Causeway, half an interval
+//! apart; they take turns in going first. Each starts on schedule even while earlier ones run (an
+//! open loop), and its time counts from its start. With `--saturate` each connection starts its
+//! next call when the last one has ended (a closed loop), all of them through Causeway.
 //! next call when the last one has ended (a closed loop), all of them through Causeway.
 
 use std::{
@@ -29,16 +30,16 @@ use super::{
 };
 use crate::{handles, target::Target};
 
-/// Calls of this long are made, and not counted, before the measurement.
+/// The duration of the warm-up, whose calls are not counted.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// After how long a call counts as failed.
-const GIVE_UP: Duration = Duration::from_secs(30);
+/// The time-out of a call, after which it counts as failed.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most tokens of an answer.
-const TOKENS: u32 = 16;
+/// The most tokens of an answer.
+const MAX_TOKENS: u32 = 16;
 
-/// What was measured, in milliseconds: until the whole answer, or until the first token of it.
+/// The results of an open loop, in milliseconds: until the whole answer, or until its first token.
 #[derive(Debug, Serialize)]
 struct Paced {
     until: &'static str,
@@ -49,12 +50,12 @@ struct Paced {
     direct_p99_ms: f64,
     via_p50_ms: f64,
     via_p99_ms: f64,
-    /// Of the differences within the pairs.
+    /// The median of the differences within pairs.
     added_p50_ms: f64,
     added_p99_ms: f64,
 }
 
-/// What was measured at saturation.
+/// The results of a closed loop.
 #[derive(Debug, Serialize)]
 struct Saturated {
     until: &'static str,
@@ -66,7 +67,7 @@ struct Saturated {
     p99_ms: f64,
 }
 
-/// A server, and the connections to it that are free.
+/// A server and its idle connections.
 struct Side {
     target: Target,
     body: Bytes,
@@ -74,7 +75,7 @@ struct Side {
     idle: Mutex<Vec<Line>>,
 }
 
-/// Measures and prints; fails when calls did, as what is left then says little.
+/// Measures and prints; returns a failure if calls failed, as the figures then say little.
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     handles::raise(u64::from(options.connections.max(options.rate)) * 2);
     let via = Arc::new(Side::find("--via", &options.via, options.stream).await?);
@@ -104,7 +105,7 @@ fn print(figures: &(impl Serialize + fmt::Display), options: &Options) -> anyhow
     Ok(())
 }
 
-/// Until when a call is measured.
+/// Returns the event that ends the time of a call.
 fn until(options: &Options) -> &'static str {
     if options.stream { "first token" } else { "whole answer" }
 }
@@ -115,16 +116,16 @@ impl Side {
         let target = Target::find(flag, url, "/v1/chat/completions").await?;
         let message = json!({ "role": "user", "content": "Hello, is anybody there?" });
         let body = json!({
-            "model": "bench", "messages": [message], "max_tokens": TOKENS, "stream": streams,
+            "model": "bench", "messages": [message], "max_tokens": MAX_TOKENS, "stream": streams,
         });
         let side = Self { target, body: body.to_string().into(), streams, idle: Mutex::default() };
-        let told = timeout(GIVE_UP, side.call(Instant::now())).await;
-        let told = told.with_context(|| format!("{flag} {url} does not answer"))?;
-        told.with_context(|| format!("{flag} {url} does not serve"))?;
+        let answer = timeout(CALL_TIMEOUT, side.call(Instant::now())).await;
+        let answer = answer.with_context(|| format!("{flag} {url} does not answer"))?;
+        answer.with_context(|| format!("{flag} {url} does not serve"))?;
         Ok(side)
     }
 
-    /// One call; how long after `began` it was answered, in milliseconds.
+    /// Makes one call; returns the milliseconds from `began` to its answer.
     async fn call(&self, began: Instant) -> anyhow::Result<f64> {
         let free = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut line = match free {
@@ -139,7 +140,7 @@ impl Side {
     async fn call_on(&self, line: &mut Line, began: Instant) -> anyhow::Result<f64> {
         let mut first = None;
         line.call(post(&self.target, self.body.clone())?, |piece| {
-            // Comments come before the first token when the call has to wait.
+            // Comments precede the first token while the call waits in the queue.
             if first.is_none() && piece.starts_with(b"data:") {
                 first = Some(began.elapsed());
             }
@@ -162,20 +163,22 @@ async fn paced(direct: &Arc<Side>, via: &Arc<Side>, options: &Options) -> anyhow
         for turn in 0..2 {
             let at = start + interval * number + interval * turn / 2;
             sleep_until(at).await;
+            // Direct calls go first in even pairs, so that neither side always meets a colder
+            // machine.
             let place = usize::from((turn == 0) == (number % 2 == 0));
             let side = Arc::clone([direct, via][place]);
             let began = Instant::now();
             calls.spawn(async move {
-                let took = timeout(GIVE_UP, side.call(began)).await;
+                let took = timeout(CALL_TIMEOUT, side.call(began)).await;
                 (number, place, took.ok().and_then(Result::ok))
             });
         }
         while let Some(ended) = calls.try_join_next() {
-            note(&mut pairs, warm_up, ended?);
+            record(&mut pairs, warm_up, ended?);
         }
     }
     while let Some(ended) = calls.join_next().await {
-        note(&mut pairs, warm_up, ended?);
+        record(&mut pairs, warm_up, ended?);
     }
     let whole: Vec<(f64, f64)> =
         pairs.iter().filter_map(|[direct, via]| Some(((*direct)?, (*via)?))).collect();
@@ -200,8 +203,8 @@ async fn paced(direct: &Arc<Side>, via: &Arc<Side>, options: &Options) -> anyhow
     })
 }
 
-/// Notes what became of a call, unless it belongs to the warm-up.
-fn note(
+/// Records the time of a call, unless it belongs to the warm-up.
+fn record(
     pairs: &mut [[Option<f64>; 2]],
     warm_up: u32,
     (number, place, took): (u32, usize, Option<f64>),
@@ -225,7 +228,7 @@ async fn saturated(via: &Arc<Side>, options: &Options) -> anyhow::Result<Saturat
                 if began >= from + span {
                     return (times, failed);
                 }
-                let took = timeout(GIVE_UP, via.call_again(&mut line)).await;
+                let took = timeout(CALL_TIMEOUT, via.call_again(&mut line)).await;
                 let counts = began >= from && Instant::now() < from + span;
                 match took {
                     Ok(Ok(took)) if counts => times.push(took),
@@ -256,7 +259,7 @@ async fn saturated(via: &Arc<Side>, options: &Options) -> anyhow::Result<Saturat
 }
 
 impl Side {
-    /// One call on a connection of one's own.
+    /// Makes one call on the connection of the calling loop.
     async fn call_again(&self, line: &mut Option<Line>) -> anyhow::Result<f64> {
         let began = Instant::now();
         let line = match line {

@@ -1,5 +1,6 @@
-//! A connection that is kept alive, driven by whoever waits for its answer: no task and no channel
-//! of its own, as the load shares the cores with what it measures.
+//! A kept-alive connection that its caller drives while it waits for the answer. It needs neither a
+//! task nor a channel, because the load generator shares the cores with the server that it
+//! measures.
 
 use std::pin::Pin;
 
@@ -22,7 +23,7 @@ pub(super) struct Line {
     connection: Pin<Box<Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
 }
 
-/// A POST of `body` to `target`.
+/// Returns a POST of `body` to `target`.
 pub(super) fn post(target: &Target, body: Bytes) -> anyhow::Result<Request<Full<Bytes>>> {
     let request = Request::post(&target.path)
         .header(header::HOST, &target.host)
@@ -40,8 +41,8 @@ impl Line {
         Ok(Self { sender, connection: Box::pin(connection) })
     }
 
-    /// Calls, and shows every piece of the answer to `piece` as it comes. After an error the line is
-    /// of no use.
+    /// Sends a request and passes each piece of the answer to `piece` as it arrives. After an error
+    /// the connection is unusable.
     pub(super) async fn call(
         &mut self,
         request: Request<Full<Bytes>>,
@@ -65,6 +66,7 @@ impl Line {
         tokio::select! {
             biased;
             answer = &mut answer => answer,
+            // The connection may end before the answer was read to its end.
             closed = connection => {
                 closed?;
                 answer.await

@@ -1,17 +1,17 @@
-//! Percentiles of what was measured.
+//! Percentiles of measured values.
 
-/// The value below which this share of `sorted` lies, by nearest rank; not a number when there is
-/// none.
+/// Returns the value below which this share of `sorted` lies, by nearest rank; `NaN` if `sorted` is
+/// empty.
 pub(super) fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted.get(rank(sorted.len(), share).saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// The place of a percentile among `count` values, from 1.
+/// Returns the rank of a percentile among `count` values, from 1.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
-    reason = "a place in a list"
+    reason = "an index into a list"
 )]
 pub(super) fn rank(count: usize, share: f64) -> usize {
     (count as f64 * share).ceil() as usize

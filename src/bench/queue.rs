@@ -1,8 +1,8 @@
-//! `causeway bench queue`: how fast jobs go through the engine, and what they cost the store.
+//! `causeway bench queue`: the speed of the engine, and the load of each job on the store.
 //!
 //! Three phases: enqueue all, drain all, then one job at a time to an idle worker for the pick-up
-//! latency. Redis's own counters are read around the first two. All of it happens in a lane of its own,
-//! which is removed however the measurement ends, unless it is killed.
+//! latency. Redis's own counters are read around the first two. The measurement uses a lane of its
+//! own and removes it at every end except a kill.
 
 mod figures;
 mod phases;
@@ -28,8 +28,8 @@ use self::{
 use super::{Queue as Options, percentile::percentile};
 use crate::signals::Signals;
 
-/// Measures and prints. The first SIGTERM or SIGINT ends the measurement between two calls, the second
-/// at once, with its lane left behind.
+/// Measures and prints. The first SIGTERM or SIGINT ends the measurement between two calls; the
+/// second ends it at once and leaves its lane behind.
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let subject = Subject::open(&options).await?;
@@ -44,8 +44,8 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
                     bail!("{again}: ended at once; lane {} is left behind", subject.shard.lane)
                 }
             };
-            let told = |_| anyhow::anyhow!("{signal}: the measurement was stopped");
-            (measured.map_err(told), removed)
+            let stopped = |_| anyhow::anyhow!("{signal}: the measurement was stopped");
+            (measured.map_err(stopped), removed)
         }
     };
     match (measured, removed) {
@@ -67,7 +67,7 @@ fn print(figures: &Figures, json: bool) -> anyhow::Result<()> {
 }
 
 async fn measure(subject: &Subject, options: &Options) -> anyhow::Result<Figures> {
-    // What the store has to learn before it can serve is not measured.
+    // A first call loads the scripts, so that their loading is not measured.
     subject.queue.backend().stats(&subject.shard, None).await?;
     let bar = progress(u64::from(options.jobs) * 2);
     let before = subject.stats().await?;

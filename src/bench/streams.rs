@@ -1,8 +1,8 @@
-//! `causeway bench streams`: many clients that each read one stream, token by token.
+//! `causeway bench streams`: many clients, each of which reads one stream token by token.
 //!
-//! The upstream is a simulated one with `stamps`: each token is its number and the time at which it
-//! was due, such as `17@1764090000123`. So a client knows what it lost, what came out of order, and
-//! how long each token took, as long as both clocks are of one machine.
+//! The upstream is `causeway simulate --stamps`: each token is its number and the time at which it
+//! was due, such as `17@1764090000123`. From these a client counts lost and reordered tokens and
+//! measures each token's delay, provided that both processes run on one machine.
 
 use std::{
     collections::BTreeMap,
@@ -32,21 +32,22 @@ use super::{
 };
 use crate::{handles, target::Target};
 
-/// How much longer than planned a stream may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time that a stream may take beyond its planned duration.
+const EXTRA_TIME: Duration = Duration::from_secs(60);
 
-/// Delays are counted by the millisecond; those from here on as one.
+/// The last bucket of the delays, which has one bucket per millisecond; it also counts all longer
+/// ones.
 const LONGEST_MS: usize = 120_000;
 
-/// The last bytes of a stream that ended well.
+/// The last bytes of a complete stream.
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
-/// What was measured. Delays run from when the upstream was to send a token to its arrival.
+/// The results of the measurement. A delay runs from the due time of a token to its arrival.
 #[derive(Debug, Serialize)]
 struct Figures {
     clients: u32,
     completed: usize,
-    /// Streams that failed, or ended without `[DONE]`, by kind.
+    /// Streams that failed or ended without `[DONE]`, by kind.
     failed: BTreeMap<String, usize>,
     tokens: u64,
     lost: u64,
@@ -54,15 +55,15 @@ struct Figures {
     delay_p50_ms: usize,
     delay_p99_ms: usize,
     delay_max_ms: usize,
-    /// The longest time that any client was without a token between two.
+    /// The longest time between two tokens of any client.
     longest_stall_ms: f64,
-    /// Of each client's longest.
+    /// The 99th percentile of the longest time between two tokens of each client.
     stall_p99_ms: f64,
     first_token_p50_ms: f64,
     first_token_p99_ms: f64,
 }
 
-/// What all clients share.
+/// The data that all clients share.
 struct Shared {
     target: Target,
     body: Bytes,
@@ -71,7 +72,7 @@ struct Shared {
     delays: Vec<AtomicU64>,
 }
 
-/// What one client saw.
+/// The observations of one client.
 #[derive(Debug)]
 struct Seen {
     first: Option<Duration>,
@@ -85,7 +86,7 @@ struct Seen {
     reader: Reader,
 }
 
-/// Finds the tokens in the bytes of a stream, however they are cut.
+/// Finds the tokens in the bytes of a stream, wherever its pieces are cut.
 #[derive(Debug, Default)]
 struct Reader {
     number: u64,
@@ -112,7 +113,7 @@ impl Reader {
     }
 }
 
-/// Measures and prints; fails when a stream did, or a token is missing.
+/// Measures and prints; returns a failure if a stream failed or a token is missing.
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let connections = u64::from(options.clients);
     if let Some(shortage) = handles::shortage(handles::raise(connections), connections) {
@@ -144,7 +145,7 @@ async fn measure(options: &Options) -> anyhow::Result<Figures> {
     });
     let start = Instant::now();
     let ramp = Duration::from_secs(options.ramp.into());
-    let at_most = Duration::from_secs(options.seconds.into()) + PATIENCE;
+    let at_most = Duration::from_secs(options.seconds.into()) + EXTRA_TIME;
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
         let shared = Arc::clone(&shared);
@@ -194,7 +195,7 @@ impl Seen {
 
     fn take(&mut self, piece: &[u8], began: Instant, shared: &Shared) {
         let now = Instant::now();
-        let told = shared.clock.now();
+        let read_at = shared.clock.now();
         let Self { next, tokens, lost, reordered, reader, .. } = self;
         let before = *tokens;
         reader.feed(piece, |number, stamp| {
@@ -206,7 +207,7 @@ impl Seen {
                 }
                 None => *reordered += 1,
             }
-            let delay = usize::try_from(told.since(Millis(stamp)).as_millis());
+            let delay = usize::try_from(read_at.since(Millis(stamp)).as_millis());
             let place = delay.unwrap_or(LONGEST_MS).min(LONGEST_MS);
             shared.delays[place].fetch_add(1, Ordering::Relaxed);
         });
@@ -250,7 +251,7 @@ fn figures(options: &Options, shared: &Shared, all: &[(Seen, Result<(), String>)
     let firsts = sorted(|seen| seen.first);
     let tokens: u64 = all.iter().map(|(seen, _)| seen.tokens).sum();
     let reordered = all.iter().map(|(seen, _)| seen.reordered).sum();
-    // What never came at the end is lost as well as what was passed over.
+    // Tokens that are missing at the end are lost too.
     let lost =
         all.iter().map(|(seen, _)| seen.lost + shared.tokens.saturating_sub(seen.next)).sum();
     Figures {
@@ -304,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_found_however_the_bytes_are_cut() {
+    fn tokens_are_found_in_split_pieces() {
         let text = b"data: {\"id\":\"c-7\",\"content\":\"0@1764090000123\"}\n\ndata: {\"content\":\" 1@1764090000323 2@9\"}\n\n";
         for size in 1..=text.len() {
             let (mut reader, mut found) = (Reader::default(), Vec::new());
@@ -316,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_missing_or_out_of_order_is_counted() {
+    async fn missing_and_reordered_tokens_are_counted() {
         let shared = Shared {
             target: Target::find("--url", "http://127.0.0.1:1", "/").await.unwrap(),
             body: Bytes::new(),

@@ -1,5 +1,4 @@
-//! The flags that are also settings: each is a key of the configuration file and an environment
-//! variable as well.
+//! The flags of settings: each is also a key of the configuration file and an environment variable.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -13,11 +12,12 @@ use crate::config::{LogFormat, span};
 
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct ListenFlags {
-    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:4004]
+    /// The address of the API; port 0 takes a free one [default: 127.0.0.1:4004]
     #[arg(long, value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bind: Option<SocketAddr>,
-    /// Let every client in, although the port is open beyond this machine and no tenant is configured
+    /// Serve every client without a key, although the port is open beyond this machine and no
+    /// tenant is configured
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) allow_open_bind: bool,
@@ -54,15 +54,15 @@ pub(crate) struct CallFlags {
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     pub(crate) simulate: bool,
-    /// How many calls run at once [default: 256]
+    /// The number of concurrent calls [default: 256]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = Whole::<usize>::new().range(1..=100_000))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) concurrency: Option<usize>,
-    /// How long running calls may go on after a signal to stop [default: 30]
+    /// The time that running calls may take after a signal to stop [default: 30]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     pub(crate) drain: Option<Duration>,
-    /// How long a worker may be silent before its jobs are run by another [default: 15]
+    /// The time without a sign of life after which a worker's jobs go to another [default: 15]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Duration>,
@@ -70,11 +70,11 @@ pub(crate) struct CallFlags {
 
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct LogFlags {
-    /// Which messages to log, e.g. debug or `info,causeway_worker=trace` [default: info]
+    /// The messages to log, e.g. debug or `info,causeway_worker=trace` [default: info]
     #[arg(id = "log_filter", long = "log-filter", value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<String>,
-    /// How to write them [default: text]
+    /// The format of messages [default: text]
     #[arg(id = "log_format", long = "log-format", value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     format: Option<LogFormat>,
@@ -82,7 +82,7 @@ pub(crate) struct LogFlags {
 
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct SimulatedFlags {
-    /// Where to listen [default: 127.0.0.1]
+    /// The address to listen on [default: 127.0.0.1]
     #[arg(long, value_name = "ADDR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<IpAddr>,
@@ -90,7 +90,7 @@ pub(crate) struct SimulatedFlags {
     #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
-    /// Time to the first token [default: 200ms]
+    /// The time to the first token [default: 200ms]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     first_token: Option<Duration>,
@@ -98,19 +98,19 @@ pub(crate) struct SimulatedFlags {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens_per_second: Option<f64>,
-    /// Tokens of an answer, unless the request allows fewer [default: 64]
+    /// The number of tokens of an answer, unless the request allows fewer [default: 64]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<u32>,
-    /// How long each call takes in all, whatever its tokens [default: not fixed]
+    /// The duration of each whole call, instead of a rate of tokens [default: not fixed]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     call: Option<Duration>,
-    /// Make each token its number and the time at which it is due, for `bench streams`
+    /// Make each token its number and its due time, for `bench streams`
     #[arg(long)]
     #[serde(skip_serializing_if = "is_false")]
     stamps: bool,
-    /// What failures are drawn by: the same seed, the same failures [default: 1]
+    /// The seed of the failures: the same seed gives the same failures [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = Whole::<u64>::new().range(0..))]
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
@@ -118,7 +118,7 @@ pub(crate) struct SimulatedFlags {
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limited: Option<f64>,
-    /// The Retry-After of those [default: 1]
+    /// The Retry-After of refused calls [default: 1]
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
     retry_after: Option<Duration>,
@@ -126,11 +126,11 @@ pub(crate) struct SimulatedFlags {
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<f64>,
-    /// Share of calls that stay silent for ever, 0 to 1 [default: 0]
+    /// Share of calls that never answer, 0 to 1 [default: 0]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     hangs: Option<f64>,
-    /// Share of calls whose connection breaks in mid-answer, 0 to 1 [default: 0]
+    /// Share of calls whose connection breaks in the middle of the answer, 0 to 1 [default: 0]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     cuts: Option<f64>,

@@ -1,4 +1,4 @@
-//! The flags of the commands about jobs.
+//! The flags of the commands for jobs.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -23,7 +23,7 @@ pub(crate) struct Submit {
     /// The message to the model
     #[arg(value_parser = prompt)]
     pub(crate) prompt: Option<String>,
-    /// A file of jobs, `-` for standard input: one job (it has a `body`) or just its body as JSON,
+    /// A file of jobs, `-` for standard input: one job (with a `body`) or only its body as JSON,
     /// `{"jobs": […]}`, or a line of JSON for each job
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
@@ -33,40 +33,40 @@ pub(crate) struct Submit {
     /// Print the answer's tokens as they arrive
     #[arg(long)]
     pub(crate) stream: bool,
-    /// Print a line of JSON for each job: as it was accepted, or with --wait as it ended
+    /// Print a line of JSON for each job: as accepted, or with --wait as ended
     #[arg(long, conflicts_with = "stream")]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) job: JobFlags,
-    /// Make a repetition of this command harmless: the same key gives the same job
+    /// Make it safe to repeat this command: the same key gives the same job
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
     #[command(flatten)]
     pub(crate) server: Server,
 }
 
-/// What is laid over each submitted job.
+/// The flags that apply to each submitted job.
 #[derive(Debug, Args)]
 pub(crate) struct JobFlags {
-    /// The model to ask [default: default]
+    /// The model [default: default]
     #[arg(long, value_name = "NAME")]
     pub(crate) model: Option<String>,
-    /// How urgent it is [default: standard]
+    /// The urgency of the job [default: standard]
     #[arg(long, value_name = "CLASS")]
     pub(crate) class: Option<JobClass>,
-    /// The session in whose order it runs [default: none]
+    /// The session in whose order the job runs [default: none]
     #[arg(long, value_name = "KEY")]
     pub(crate) session: Option<String>,
-    /// A label, which comes back with the job; can be given several times
+    /// A label, which is returned with the job; can be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) metadata: Vec<(String, String)>,
-    /// How long it waits before it may run
+    /// The time that the job waits before it may run
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     pub(crate) delay: Option<Duration>,
-    /// When it must have ended, counted from now; more than --delay
+    /// The time by which the job must have ended, counted from now; more than --delay
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
     pub(crate) deadline: Option<Duration>,
-    /// Where its end is posted [default: the tenant's own, if any]
+    /// The receiver of the job's webhook event [default: the tenant's own, if any]
     #[arg(long, value_name = "URL")]
     pub(crate) webhook: Option<String>,
 }
@@ -92,11 +92,11 @@ pub(crate) struct Watch {
 pub(crate) enum Jobs {
     /// List jobs, newest first
     List(Box<JobsList>),
-    /// Show one job: what became of it, its failed attempts, its request and its answer
+    /// Show one job: its state, its failed attempts, its request and its answer
     Show(JobsShow),
-    /// Cancel a job, waiting or running
+    /// Cancel a waiting or running job
     Cancel(Watch),
-    /// Retry a failed, cancelled or expired job, or all of a state
+    /// Retry a failed, cancelled or expired job, or all jobs of one state
     Retry(Box<JobsRetry>),
 }
 
@@ -111,7 +111,7 @@ pub(crate) struct JobsShow {
     pub(crate) server: Server,
 }
 
-/// Which jobs.
+/// The flags that select jobs.
 #[derive(Debug, Args)]
 pub(crate) struct JobFilter {
     /// Only those in this state: queued, scheduled, running, succeeded, failed, cancelled, expired
@@ -123,8 +123,8 @@ pub(crate) struct JobFilter {
     /// Only those of this session
     #[arg(long, value_name = "KEY")]
     pub(crate) session: Option<String>,
-    /// Only those that were accepted since: how long ago, e.g. 90m or 2h, or a moment, e.g.
-    /// 2026-01-31T12:00:00Z
+    /// Only those that were accepted since a time: how long ago, e.g. 90m or 2h, or a timestamp,
+    /// e.g. 2026-01-31T12:00:00Z
     #[arg(long, value_name = "TIME", value_parser = moment::parse)]
     pub(crate) since: Option<Timestamp>,
     /// Only those of this model
@@ -133,7 +133,7 @@ pub(crate) struct JobFilter {
     /// Only those that ended with this error code, e.g. `upstream_timeout` or cancelled
     #[arg(long, value_name = "CODE")]
     pub(crate) error_code: Option<String>,
-    /// Those of this tenant; of another than your own for administrators [default: your own]
+    /// Those of this tenant; only administrators see other tenants' jobs [default: your own]
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: Option<String>,
 }
@@ -142,13 +142,14 @@ pub(crate) struct JobFilter {
 pub(crate) struct JobsList {
     #[command(flatten)]
     pub(crate) filter: JobFilter,
-    /// How many, 1 to 1000
+    /// The number of jobs, 1 to 1000
     #[arg(long, value_name = "N", default_value_t = 20, allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub(crate) limit: u16,
     /// Only those older than this job
     #[arg(long, value_name = "JOB")]
     pub(crate) after: Option<String>,
-    /// Those of all tenants that `tenant list` shows, for administrators; one call for each tenant
+    /// Those of all tenants that `tenant list` shows, for administrators; makes one call for each
+    /// tenant
     #[arg(long, conflicts_with_all = ["tenant", "after"])]
     pub(crate) all_tenants: bool,
     /// Print a line of JSON for each job instead of a table
@@ -158,14 +159,14 @@ pub(crate) struct JobsList {
     pub(crate) server: Server,
 }
 
-/// The flags that choose among many jobs, where one is named instead.
-const OF_MANY: [&str; 6] = ["class", "session", "since", "model", "error_code", "tenant"];
+/// The flags that select many jobs, which exclude the id of one.
+const SELECTORS: [&str; 6] = ["class", "session", "since", "model", "error_code", "tenant"];
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("which").args(["job", "status"]).required(true))]
 pub(crate) struct JobsRetry {
     /// The job's id
-    #[arg(conflicts_with_all = OF_MANY)]
+    #[arg(conflicts_with_all = SELECTORS)]
     pub(crate) job: Option<String>,
     #[command(flatten)]
     pub(crate) filter: JobFilter,

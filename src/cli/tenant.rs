@@ -1,4 +1,4 @@
-//! `causeway tenant`.
+//! The flags of `causeway tenant`.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use crate::config::span;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tenant {
-    /// Add a tenant, and print its key, this once
+    /// Add a tenant, and print its key once
     Add(TenantAdd),
-    /// List tenants, those of the configuration file too
+    /// List tenants, including those of the configuration file
     List(TenantList),
-    /// Make a new key, and print it, this once; the old ones end
+    /// Make a new key and print it once; the old keys end
     Rotate(TenantRotate),
     /// Revoke a tenant with all its keys, or one key; its jobs run on
     Revoke(TenantRevoke),
     /// Change limits; those that are not named stay
     Limit(TenantLimit),
-    /// Make a key for the configuration file, and print it, this once
+    /// Make a key for the configuration file, and print it once
     Key,
 }
 
 impl Tenant {
-    /// The server to talk to, where one is needed.
+    /// Returns the server to call; `None` if the command needs none.
     pub(crate) fn server(&self) -> Option<&Server> {
         match self {
             Self::Add(typed) => Some(&typed.server),
@@ -40,17 +40,17 @@ impl Tenant {
 
 #[derive(Debug, Args)]
 pub(crate) struct TenantAdd {
-    /// Its id: 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`
+    /// The tenant's id: 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`
     pub(crate) id: String,
-    /// Let it see and change what concerns all tenants
+    /// Make it an administrator, which sees and changes the data of all tenants
     #[arg(long)]
     pub(crate) admin: bool,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    /// The receiver of the events of its jobs, unless a job names one [default: none]
+    /// The receiver of the webhook events of its jobs, unless a job names one [default: none]
     #[arg(long, value_name = "URL")]
     pub(crate) webhook_url: Option<String>,
-    /// Let its key expire after so long, e.g. 90d [default: never]
+    /// The lifetime of its key, e.g. 90d [default: unlimited]
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub(crate) expires: Option<Duration>,
     #[command(flatten)]
@@ -68,12 +68,12 @@ pub(crate) struct TenantList {
 
 #[derive(Debug, Args)]
 pub(crate) struct TenantRotate {
-    /// Its id
+    /// The tenant's id
     pub(crate) id: String,
-    /// Keep the old keys valid for so long, e.g. 1h [default: they end at once]
+    /// The time for which the old keys stay valid, e.g. 1h [default: they end at once]
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub(crate) keep_old: Option<Duration>,
-    /// Let the new key expire after so long, e.g. 90d [default: never]
+    /// The lifetime of the new key, e.g. 90d [default: unlimited]
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     pub(crate) expires: Option<Duration>,
     #[command(flatten)]
@@ -82,7 +82,7 @@ pub(crate) struct TenantRotate {
 
 #[derive(Debug, Args)]
 pub(crate) struct TenantRevoke {
-    /// Its id
+    /// The tenant's id
     pub(crate) id: String,
     /// Only this key, by the name that `tenant list` shows
     #[arg(long, value_name = "NAME")]
@@ -93,7 +93,7 @@ pub(crate) struct TenantRevoke {
 
 #[derive(Debug, Args)]
 pub(crate) struct TenantLimit {
-    /// Its id
+    /// The tenant's id
     pub(crate) id: String,
     #[command(flatten)]
     pub(crate) limits: Limits,
@@ -101,28 +101,28 @@ pub(crate) struct TenantLimit {
     pub(crate) server: Server,
 }
 
-/// Limits of a tenant; `none` lifts one.
+/// The limits of a tenant; `none` lifts one.
 #[derive(Debug, Args)]
 pub(crate) struct Limits {
-    /// Its share of tokens relative to others, 1 to 1000 [default: 1]
+    /// Its share of tokens relative to other tenants, 1 to 1000 [default: 1]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
     weight: Option<u32>,
-    /// Most of its jobs that run at once in a lane, or none [default: none]
+    /// The most of its jobs that run at once in a lane, or none [default: none]
     #[arg(long, value_name = "N", value_parser = bound)]
     max_running: Option<Value>,
-    /// Most of its jobs that wait in a lane, or none [default: none]
+    /// The most of its jobs that wait in a lane, or none [default: none]
     #[arg(long, value_name = "N", value_parser = bound)]
     max_queued: Option<Value>,
-    /// Most attempts that start per minute in a lane, or none [default: none]
+    /// The most attempts that start per minute in a lane, or none [default: none]
     #[arg(long, value_name = "N", value_parser = bound)]
     requests_per_minute: Option<Value>,
-    /// Most tokens per minute in a lane, or none [default: none]
+    /// The most tokens per minute in a lane, or none [default: none]
     #[arg(long, value_name = "N", value_parser = bound)]
     tokens_per_minute: Option<Value>,
 }
 
 impl Limits {
-    /// Returns the limits that were typed, as the API takes them.
+    /// Returns the typed limits as the API takes them.
     pub(crate) fn typed(&self) -> Map<String, Value> {
         let fields = [
             ("weight", &self.weight.map(Value::from)),

@@ -35,7 +35,7 @@ async fn events(State(readers): State<Readers>, headers: HeaderMap) -> Response 
     text.into_response()
 }
 
-/// Tenants' jobs: unknown but for one.
+/// Serves one job, and refuses all other ids.
 async fn job(Path(id): Path<String>, headers: HeaderMap) -> Response {
     if !headers.contains_key("authorization") {
         let error = json!({"error": {"message": "this server needs an API key", "code": "key"}});
@@ -54,8 +54,8 @@ async fn submit(headers: HeaderMap, body: String) -> Response {
     (StatusCode::ACCEPTED, Json(json!({"key": key, "auth": auth, "body": body}))).into_response()
 }
 
-/// A client of a server that runs as long as the set is kept.
-async fn served(readers: Readers) -> (Client, JoinSet<()>) {
+/// Starts a server that runs as long as the returned set; returns its client.
+async fn start_server(readers: Readers) -> (Client, JoinSet<()>) {
     drop(rustls::crypto::ring::default_provider().install_default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = Config::default();
@@ -74,9 +74,9 @@ async fn served(readers: Readers) -> (Client, JoinSet<()>) {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_early_is_taken_up_where_it_ended() {
+async fn a_broken_stream_resumes_after_its_last_event() {
     let readers = Readers::default();
-    let (client, _server) = served(Arc::clone(&readers)).await;
+    let (client, _server) = start_server(Arc::clone(&readers)).await;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut screen = Screen::new(&mut out, &mut err, Show::Text);
     let job = follow(&client, "job_1", &mut screen).await.unwrap();
@@ -87,14 +87,14 @@ async fn a_stream_that_ends_early_is_taken_up_where_it_ended() {
 
 #[tokio::test]
 async fn a_submission_carries_its_keys() {
-    let (client, _server) = served(Readers::default()).await;
+    let (client, _server) = start_server(Readers::default()).await;
     let answer = client.submit("{}".to_owned(), Some("k")).await.unwrap();
     assert_eq!(answer, json!({"key": "k", "auth": "Bearer sk-1", "body": "{}"}));
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_told_in_its_words() {
-    let (client, _server) = served(Readers::default()).await;
+async fn a_refusal_shows_the_servers_message() {
+    let (client, _server) = start_server(Readers::default()).await;
     let error = client.job("job_2").await.unwrap_err().to_string();
     assert_eq!(error, "there is no such job (404 job_not_found)");
     let error = client.act("job_1", "cancel").await.unwrap_err().to_string();
@@ -103,15 +103,15 @@ async fn what_the_server_refuses_is_told_in_its_words() {
 
 #[tokio::test]
 async fn a_missing_key_is_named_with_its_flag() {
-    let (mut client, _server) = served(Readers::default()).await;
+    let (mut client, _server) = start_server(Readers::default()).await;
     client.key = None;
     let error = client.job("job_1").await.unwrap_err().to_string();
     assert!(error.contains("needs an API key") && error.contains("--key-env NAME"), "{error}");
 }
 
 #[tokio::test]
-async fn each_command_names_a_server_that_is_not_there() {
-    let (client, mut server) = served(Readers::default()).await;
+async fn each_command_names_an_unreachable_server() {
+    let (client, mut server) = start_server(Readers::default()).await;
     server.shutdown().await;
     let wanted = format!(
         "cannot reach Causeway at {}: the connection is refused; is `causeway up` running? --url names \
@@ -122,7 +122,7 @@ async fn each_command_names_a_server_that_is_not_there() {
     for error in [
         client.submit("{}".to_owned(), None).await.unwrap_err(),
         client.get(&["lanes"]).await.unwrap_err(),
-        client.put_back("job_1").await.unwrap_err(),
+        client.retry("job_1").await.unwrap_err(),
         follow(&client, "job_1", &mut screen).await.unwrap_err(),
     ] {
         assert_eq!(format!("{error:#}"), wanted);
@@ -131,16 +131,17 @@ async fn each_command_names_a_server_that_is_not_there() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_named() {
-    let (mut client, _server) = served(Readers::default()).await;
+    let (mut client, _server) = start_server(Readers::default()).await;
     client.base.set_scheme("https").unwrap();
     let said = client.job("job_1").await.unwrap_err().to_string();
     assert!(said.contains("it does not speak TLS; try http://"), "{said}");
 }
 
-/// Returns what the client says of a server that answers the first request with `bytes`, and closes the connection.
-async fn said_of(bytes: &'static [u8]) -> String {
+/// Returns the client's error for a server that answers the first request with `bytes` and closes
+/// the connection.
+async fn error_of(bytes: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (mut client, _server) = served(Readers::default()).await;
+    let (mut client, _server) = start_server(Readers::default()).await;
     client.base = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     let serve = async {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -152,7 +153,7 @@ async fn said_of(bytes: &'static [u8]) -> String {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_one_is_named_in_plain_words() {
+async fn an_invalid_answer_is_explained() {
     for (bytes, part) in [
         (&b""[..], "the connection broke off; is"),
         (b"-ERR unknown command\r\n", "it does not speak HTTP; is"),
@@ -160,7 +161,7 @@ async fn an_answer_that_is_not_one_is_named_in_plain_words() {
         (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", "answered without JSON: is this"),
         (b"HTTP/1.1 502 Bad\r\ncontent-length: 2\r\n\r\nhi", "answered 502: is this Causeway?"),
     ] {
-        let said = said_of(bytes).await;
+        let said = error_of(bytes).await;
         assert!(said.contains(part), "{said}");
     }
 }

@@ -1,13 +1,13 @@
-//! Why a Causeway cannot be reached, in one sentence for all commands.
+//! The reason why a Causeway cannot be reached, in one sentence.
 
 use std::{error::Error, io, iter::successors};
 
 use anyhow::anyhow;
 use reqwest::Url;
 
-use super::{CONNECT, SILENCE};
+use super::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
-/// Describes a call of the Causeway at `base` that got no whole answer.
+/// Describes a call of the Causeway at `base` that got no complete answer.
 pub(super) fn unreachable(base: &Url, error: &reqwest::Error) -> anyhow::Error {
     let why = reason(error);
     anyhow!(
@@ -20,13 +20,13 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     successors(Some(error), |&error| error.source())
 }
 
-/// Describes what went wrong, without the words of the HTTP client.
+/// Describes the failure in plain words, without those of the HTTP client.
 fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() && error.is_connect() {
-        return format!("no connection within {} s", CONNECT.as_secs());
+        return format!("no connection within {} s", CONNECT_TIMEOUT.as_secs());
     }
     if error.is_timeout() {
-        return format!("no answer within {} s", SILENCE.as_secs());
+        return format!("no answer within {} s", READ_TIMEOUT.as_secs());
     }
     let causes = || chain(error);
     if causes().any(|cause| cause.to_string() == "dns error") {

@@ -1,4 +1,4 @@
-//! What types cannot say: bounds, and what a setting points to.
+//! Checks that types cannot express: bounds, and the targets of settings.
 
 use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
@@ -8,14 +8,14 @@ use causeway_worker::{Address, MAX_RETRY_BASE, ProxyVariables, WebhookSecret};
 
 use super::{Config, Digest, Environment, Refused, Secret, range::Range, without_password};
 
-/// A value out of bounds.
-pub(super) struct Wrong {
+/// A value that breaks a rule of its setting.
+pub(super) struct Violation {
     pub(super) key: &'static str,
     pub(super) rule: String,
 }
 
-/// Checks all bounds.
-pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
+/// Checks the bounds of all settings.
+pub(super) fn limits(config: &Config) -> Result<(), Violation> {
     let day = Duration::from_secs(86_400);
     let ms = Duration::from_millis;
     number("concurrency", config.concurrency)?;
@@ -64,7 +64,7 @@ pub(super) fn bounds(config: &Config) -> Result<(), Wrong> {
 }
 
 /// Checks that the memory for answers has room for the longest one.
-fn response_memory(config: &Config) -> Result<(), Wrong> {
+fn response_memory(config: &Config) -> Result<(), Violation> {
     let (memory, longest) = (config.max_response_memory, config.max_response_bytes);
     if memory >= longest {
         return Ok(());
@@ -72,11 +72,11 @@ fn response_memory(config: &Config) -> Result<(), Wrong> {
     let rule = format!(
         "is {memory}, it must be at least `max_response_bytes`, {longest}: raise it, or lower `max_response_bytes`"
     );
-    Err(Wrong { key: "max_response_memory", rule })
+    Err(Violation { key: "max_response_memory", rule })
 }
 
-/// Checks that the name of the worker is one for a table.
-fn worker_name(name: Option<&str>) -> Result<(), Wrong> {
+/// Checks that the worker's name fits into a table.
+fn worker_name(name: Option<&str>) -> Result<(), Violation> {
     let is_name = |name: &str| {
         (1..=100).contains(&name.chars().count()) && !name.chars().any(char::is_control)
     };
@@ -84,18 +84,18 @@ fn worker_name(name: Option<&str>) -> Result<(), Wrong> {
         return Ok(());
     }
     let rule = "must have 1 to 100 characters, none of them a control character".to_owned();
-    Err(Wrong { key: "worker_name", rule })
+    Err(Violation { key: "worker_name", rule })
 }
 
-/// The receivers that `webhooks.allow` names.
-fn allowed(texts: &[String]) -> Result<Allowed, Wrong> {
+/// Parses the receivers of `webhooks.allow`.
+fn allowed(texts: &[String]) -> Result<Allowed, Violation> {
     Allowed::new(texts.iter().map(String::as_str))
-        .map_err(|error| Wrong { key: "webhooks.allow", rule: format!("cannot be read: {error}") })
+        .map_err(|error| Violation { key: "webhooks.allow", rule: format!("cannot be read: {error}") })
 }
 
 /// Checks `api.forward_headers`.
-fn forwarded(patterns: &[String]) -> Result<(), Wrong> {
-    let wrong = |error: InvalidPattern| Wrong {
+fn forwarded(patterns: &[String]) -> Result<(), Violation> {
+    let wrong = |error: InvalidPattern| Violation {
         key: "api.forward_headers",
         rule: format!("cannot be used: {error}"),
     };
@@ -103,7 +103,7 @@ fn forwarded(patterns: &[String]) -> Result<(), Wrong> {
 }
 
 /// Checks `api.cors_origins`: an origin is a scheme and a host, without a path (RFC 6454, section 6.2).
-fn origins(origins: &[String]) -> Result<(), Wrong> {
+fn origins(origins: &[String]) -> Result<(), Violation> {
     let is_origin = |text: &String| {
         text == "*"
             || reqwest::Url::parse(text)
@@ -111,14 +111,14 @@ fn origins(origins: &[String]) -> Result<(), Wrong> {
     };
     let Some(wrong) = origins.iter().find(|text| !is_origin(text)) else { return Ok(()) };
     let rule = format!("has {wrong:?}; it must be \"*\" or look like \"https://app.example.org\"");
-    Err(Wrong { key: "api.cors_origins", rule })
+    Err(Violation { key: "api.cors_origins", rule })
 }
 
-fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Wrong> {
+fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Violation> {
     let (mut ids, mut keys) = (HashSet::new(), HashSet::new());
     for tenant in &config.tenants {
         let id = &tenant.id;
-        let wrong = |rule: String| Err(Wrong { key: "tenant", rule: format!("{id} {rule}") });
+        let wrong = |rule: String| Err(Violation { key: "tenant", rule: format!("{id} {rule}") });
         if !ids.insert(id) {
             return wrong("is there twice".to_owned());
         }
@@ -151,7 +151,7 @@ fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Wrong> {
         }
         let limits = tenant.limits();
         if let Some(name) =
-            zero(&limits.max_running, &limits.requests_per_minute, &limits.tokens_per_minute, 1)
+            too_low(&limits.max_running, &limits.requests_per_minute, &limits.tokens_per_minute, 1)
         {
             return wrong(format!("could never run anything: {name} must be at least 1"));
         }
@@ -162,27 +162,27 @@ fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// The bound that is below `least`, if one is.
-fn zero(
+/// Returns the name of the limit that is below `least`, if one is.
+fn too_low(
     running: &Option<u32>,
     requests: &Option<u32>,
     tokens: &Option<u64>,
     least: u16,
 ) -> Option<&'static str> {
-    let bounds = [
+    let limits = [
         ("max_running", running.map(u64::from)),
         ("requests_per_minute", requests.map(u64::from)),
         ("tokens_per_minute", *tokens),
     ];
-    let low = bounds.into_iter().find(|(_, bound)| bound.is_some_and(|b| b < u64::from(least)));
+    let low = limits.into_iter().find(|(_, limit)| limit.is_some_and(|b| b < u64::from(least)));
     low.map(|(name, _)| name)
 }
 
-fn lanes(config: &Config) -> Result<(), Wrong> {
+fn lanes(config: &Config) -> Result<(), Violation> {
     let (mut names, mut models) = (HashSet::new(), HashSet::new());
     for lane in &config.lanes {
         let name = &lane.name;
-        let wrong = |rule: String| Err(Wrong { key: "lane", rule: format!("{name} {rule}") });
+        let wrong = |rule: String| Err(Violation { key: "lane", rule: format!("{name} {rule}") });
         if !names.insert(name) {
             return wrong("is there twice".to_owned());
         }
@@ -197,14 +197,15 @@ fn lanes(config: &Config) -> Result<(), Wrong> {
             return wrong(format!("has {} shards, it must have {range}", lane.shards));
         }
         let limits = lane.limits();
-        if let Some(bound) = zero(
+        if let Some(limit) = too_low(
             &limits.max_running,
             &limits.requests_per_minute,
             &limits.tokens_per_minute,
+            // Each shard gets a whole share of the lane's limit, at least 1.
             lane.shards,
         ) {
             return wrong(format!(
-                "would leave a shard with nothing: {bound} must be at least its shards, {}",
+                "would leave a shard with nothing: {limit} must be at least its shards, {}",
                 lane.shards
             ));
         }
@@ -224,18 +225,18 @@ fn lanes(config: &Config) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn upstream(config: &Config) -> Result<(), Wrong> {
+fn upstream(config: &Config) -> Result<(), Violation> {
     if let Some(Err(error)) = config.upstream.as_ref().map(|url| Address::parse(url.expose())) {
-        return Err(Wrong { key: "upstream", rule: error.to_string() });
+        return Err(Violation { key: "upstream", rule: error.to_string() });
     }
-    config.reach().misfit().map_or(Ok(()), |(key, rule)| Err(Wrong { key, rule }))
+    config.reach().misfit().map_or(Ok(()), |(key, rule)| Err(Violation { key, rule }))
 }
 
-fn simulated(config: &Config) -> Result<(), Wrong> {
+fn simulated(config: &Config) -> Result<(), Violation> {
     let knobs = &config.simulated;
     if !(knobs.tokens_per_second > 0.0 && knobs.tokens_per_second.is_finite()) {
         let rule = "must be more than 0".to_owned();
-        return Err(Wrong { key: "simulated.tokens_per_second", rule });
+        return Err(Violation { key: "simulated.tokens_per_second", rule });
     }
     number("simulated.tokens", knobs.tokens)?;
     let shares = [
@@ -246,47 +247,47 @@ fn simulated(config: &Config) -> Result<(), Wrong> {
     ];
     for (key, share) in shares {
         if !(0.0..=1.0).contains(&share) {
-            return Err(Wrong { key, rule: format!("is {share}, a share must be 0 to 1") });
+            return Err(Violation { key, rule: format!("is {share}, a share must be 0 to 1") });
         }
     }
     let sum: f64 = shares.iter().map(|(_, share)| share).sum();
     if sum > 1.0 {
         let rule = "and the other shares of failures add up to more than 1".to_owned();
-        return Err(Wrong { key: "simulated.errors", rule });
+        return Err(Violation { key: "simulated.errors", rule });
     }
     Ok(())
 }
 
-fn number(key: &'static str, value: impl TryInto<u64>) -> Result<(), Wrong> {
+fn number(key: &'static str, value: impl TryInto<u64>) -> Result<(), Violation> {
     let (range, value) = (Range::of(key), value.try_into().unwrap_or(u64::MAX));
     if range.contains(value) {
         return Ok(());
     }
-    Err(Wrong { key, rule: format!("is {value}, it must be {range}") })
+    Err(Violation { key, rule: format!("is {value}, it must be {range}") })
 }
 
-fn span(key: &'static str, value: Duration, within: RangeInclusive<Duration>) -> Result<(), Wrong> {
+fn span(key: &'static str, value: Duration, within: RangeInclusive<Duration>) -> Result<(), Violation> {
     if within.contains(&value) {
         return Ok(());
     }
     let [value, from, to] = [value, *within.start(), *within.end()].map(super::span::format);
-    Err(Wrong { key, rule: format!("is {value}, it must be {from} to {to}") })
+    Err(Violation { key, rule: format!("is {value}, it must be {from} to {to}") })
 }
 
-fn address(key: &'static str, value: Option<&str>) -> Result<(), Wrong> {
-    let wrong = |rule: String| Err(Wrong { key, rule: format!("is {rule}") });
-    value.and_then(unlike_an_address).map_or(Ok(()), wrong)
+fn address(key: &'static str, value: Option<&str>) -> Result<(), Violation> {
+    let wrong = |rule: String| Err(Violation { key, rule: format!("is {rule}") });
+    value.and_then(address_fault).map_or(Ok(()), wrong)
 }
 
-/// What is wrong with the address of a server, if something is.
-fn unlike_an_address(text: &str) -> Option<String> {
+/// Describes why `text` is not the address of a server; `None` if it is one.
+fn address_fault(text: &str) -> Option<String> {
     let parsed = reqwest::Url::parse(text).ok();
     let fits = parsed.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let form = "http://host:port or https://host:port";
     (!fits).then(|| format!("{:?}, it must look like {form}", without_password(text)))
 }
 
-/// Reads what settings point to: keys in the environment, the persona's file.
+/// Reads the targets of settings: keys in the environment, and the persona's file.
 pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<(), Refused> {
     config.api_key = named_secret("`api_key_env`", config.api_key_env.as_deref(), environment)?;
     config.client_key =
@@ -334,9 +335,10 @@ fn named_secret(
     let Some(name) = name else { return Ok(None) };
     match environment.get(name) {
         Some(text) if !text.trim().is_empty() => Ok(Some(Secret::new(text.trim()))),
-        Some(_) | None if is_like_a_variable(name) => Err(Refused(format!(
+        Some(_) | None if looks_like_variable(name) => Err(Refused(format!(
             "{place} says that the key is in the variable {name}, which is not set"
         ))),
+        // A user who wrote the key itself in place of a variable's name must not read it in a log.
         Some(_) | None => Err(Refused(format!(
             "{place} must name the variable that holds the key; no variable has the name that is \
              written there, which is not shown: it may be the key itself"
@@ -344,7 +346,8 @@ fn named_secret(
     }
 }
 
-/// Whether `name` is written as variables are by custom, and keys are not.
-fn is_like_a_variable(name: &str) -> bool {
+/// Returns true if `name` looks like an environment variable: upper-case letters, digits and
+/// underscores, unlike most keys.
+fn looks_like_variable(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }

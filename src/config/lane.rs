@@ -1,4 +1,4 @@
-//! `[[lane]]`: pools of upstreams that are rate limited together.
+//! `[[lane]]`: a queue of jobs for upstreams that share their rate limits.
 
 use std::path::PathBuf;
 
@@ -7,52 +7,56 @@ use serde::{Deserialize, Serialize};
 
 use super::Secret;
 
-/// One lane.
+/// One configured lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Lane {
-    /// Its name: 1 to 32 of a-z, 0-9 and `-`.
+    /// The lane's name: 1 to 32 characters of a-z, 0-9 and `-`.
     pub(crate) name: LaneName,
-    /// The models that are routed to it; the first lane also serves every other model.
+    /// The models that are routed to the lane; the first lane also serves every model that no lane
+    /// names. Default: none.
     #[serde(default)]
     pub(crate) models: Vec<String>,
-    /// Its upstream. Default: the `upstream` of the top level.
+    /// The base URL of the lane's upstream. Default: `upstream` of the top level.
     #[serde(default)]
     pub(crate) upstream: Option<Secret>,
-    /// The proxy: a URL, `none`, or `environment` for the one that `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`
-    /// and `NO_PROXY` name. Default: that of the top level.
+    /// The proxy: a URL, `none`, or `environment` for the one that `HTTP_PROXY`, `HTTPS_PROXY`,
+    /// `ALL_PROXY` and `NO_PROXY` select. Default: `proxy` of the top level.
     #[serde(default)]
     pub(crate) proxy: Option<Secret>,
-    /// A PEM file with certificates to trust beside the system's roots. Default: that of the top level.
+    /// A PEM file with certificates that are trusted in addition to the system's roots. Default:
+    /// `ca_file` of the top level.
     #[serde(default)]
     pub(crate) ca_file: Option<PathBuf>,
-    /// A PEM file with the certificate to present, and its chain. Default: that of the
-    /// top level.
+    /// A PEM file with the client certificate and its chain. Default: `client_cert_file` of the top
+    /// level.
     #[serde(default)]
     pub(crate) client_cert_file: Option<PathBuf>,
-    /// A PEM file with that certificate's private key. Default: `client_cert_file` holds it too.
+    /// A PEM file with the private key of that certificate. Default: `client_cert_file` contains
+    /// the key.
     #[serde(default)]
     pub(crate) client_key_file: Option<PathBuf>,
-    /// The environment variable that holds this upstream's key. Default: none when the lane has an
+    /// The environment variable that holds the upstream's API key. Default: none if the lane has an
     /// `upstream`, else that of the top level.
     #[serde(default)]
     pub(crate) api_key_env: Option<String>,
-    /// Into how many parts its keys are spread over a Redis Cluster, 1 to 64. Default 1.
+    /// The number of parts into which the lane's keys are divided over a Redis Cluster, 1 to 64.
+    /// Default: 1.
     #[serde(default = "one")]
     pub(crate) shards: u16,
-    /// Most jobs that run at once, over the whole fleet. Default: no bound.
+    /// The most jobs that run at once in all workers, at least `shards`. Default: no limit.
     #[serde(default)]
     pub(crate) max_running: Option<u32>,
-    /// Most jobs that wait. Default 1,000,000.
+    /// The most jobs that wait, at least `shards`. Default: 1,000,000.
     #[serde(default = "million")]
     pub(crate) max_queued: u64,
-    /// Most attempts begun per minute. Default: no bound.
+    /// The most attempts that start per minute, at least `shards`. Default: no limit.
     #[serde(default)]
     pub(crate) requests_per_minute: Option<u32>,
-    /// Most tokens per minute. Default: no bound.
+    /// The most tokens per minute, at least `shards`. Default: no limit.
     #[serde(default)]
     pub(crate) tokens_per_minute: Option<u64>,
-    /// What the variable named by `api_key_env` holds.
+    /// The value of the variable that `api_key_env` names.
     #[serde(skip)]
     pub(crate) api_key: Option<Secret>,
 }
@@ -66,7 +70,7 @@ fn million() -> u64 {
 }
 
 impl Lane {
-    /// A lane of which nothing else is configured.
+    /// Returns a lane with nothing but defaults.
     pub(crate) fn named(name: LaneName) -> Self {
         let (models, upstream, api_key_env, api_key) = Default::default();
         let (max_running, requests_per_minute, tokens_per_minute) = Default::default();
@@ -97,12 +101,12 @@ impl Lane {
         }
     }
 
-    /// The same lane with other bounds: what remains needs a restart to change.
+    /// Returns the lane with default limits; the remaining settings need a restart to change.
     pub(crate) fn without_limits(&self) -> Self {
         self.with_limits_of(&Self::named(self.name.clone()))
     }
 
-    /// The same lane with the bounds of `other`.
+    /// Returns the lane with the limits of `other`.
     pub(crate) fn with_limits_of(&self, other: &Self) -> Self {
         Self {
             max_running: other.max_running,

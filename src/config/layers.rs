@@ -1,4 +1,4 @@
-//! Reads the layers, lays them over each other, and says where a bad value came from.
+//! Reads the layers, merges them, and names the source of a bad value.
 
 use std::path::PathBuf;
 
@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use super::{Config, Environment, Refused, check, file, keys, keys::Keys, misfit, text::FileText};
 
-/// The configuration of `flags` (a value whose fields are keys, left out where not typed) over
+/// Loads the configuration of `flags` (a value whose fields are keys, absent if not typed) over
 /// `environment` over the file.
 ///
 /// # Errors
-/// When something is unreadable, unknown, of the wrong type or out of bounds; the message names
-/// the key and its place.
+/// If a layer is unreadable, or a setting is unknown, of the wrong type or out of bounds; the
+/// message names the key and its place.
 pub(crate) fn load(
     flags: &impl Serialize,
     config_file: Option<PathBuf>,
@@ -41,18 +41,18 @@ pub(crate) fn load(
     };
     let misfit = |error| misfit::refused(&error, &keys, place_of);
     let mut config: Config = figment.extract().map_err(misfit)?;
-    check::bounds(&config).map_err(|wrong| {
-        let layer = figment.find_metadata(wrong.key).map_or("", |metadata| &metadata.name);
-        // A rule of a list names the lane or the tenant itself.
+    check::limits(&config).map_err(|violation| {
+        let layer = figment.find_metadata(violation.key).map_or("", |metadata| &metadata.name);
+        // The rule of a list already names the lane or the tenant.
         let place =
-            if keys.is_table(wrong.key) { layer.to_owned() } else { place_of(wrong.key, layer) };
-        Refused(format!("{place}: `{}` {}", wrong.key, wrong.rule))
+            if keys.is_table(violation.key) { layer.to_owned() } else { place_of(violation.key, layer) };
+        Refused(format!("{place}: `{}` {}", violation.key, violation.rule))
     })?;
     check::resolve(&mut config, environment)?;
     Ok(config)
 }
 
-/// Values from one place.
+/// The values of one source.
 struct Layer {
     place: String,
     values: Dict,
@@ -73,7 +73,8 @@ fn dict(provider: &impl Provider) -> Result<Dict, Refused> {
     Ok(profiles.remove(&Profile::Default).unwrap_or_default())
 }
 
-/// Checks the names of the keys in `file`; those of lanes and tenants are checked when their values are read.
+/// Checks the names of the keys in `file`; those of lanes and tenants are checked during
+/// extraction.
 fn file_layer(file: &FileText, keys: &Keys) -> Result<Layer, Refused> {
     let values = file.values()?;
     if let Some(list) = keys.first_single(&values) {
@@ -87,8 +88,8 @@ fn file_layer(file: &FileText, keys: &Keys) -> Result<Layer, Refused> {
     Ok(Layer { place: file.place.clone(), values })
 }
 
-/// Variables of another program's making that begin alike: Kubernetes describes a service named
-/// `causeway` to every pod by such.
+/// Returns true for the variables that Kubernetes sets in every pod for a service named `causeway`,
+/// which share the prefix.
 fn is_service_link(name: &str) -> bool {
     let rest = name.strip_prefix(keys::PREFIX).unwrap_or(name);
     rest == "PORT" || rest.starts_with("PORT_") || rest.contains("SERVICE_")
@@ -100,6 +101,7 @@ fn read_environment(environment: &Environment, keys: &Keys) -> Result<Vec<Layer>
         if name == "CAUSEWAY_CONFIG" || !name.starts_with(keys::PREFIX) {
             continue;
         }
+        // Lists of tables have no text form.
         let of_variable = keys.of_variable(name).filter(|(key, _)| !keys.is_table(key));
         let Some((key, default)) = of_variable else {
             if is_service_link(name) {
@@ -113,7 +115,7 @@ fn read_environment(environment: &Environment, keys: &Keys) -> Result<Vec<Layer>
                 Some(key) => format!("; did you mean {}?", keys::variable(key)),
                 None => String::new(),
             };
-            return Err(Refused(format!("the variable {name} sets nothing that exists{hint}")));
+            return Err(Refused(format!("the variable {name} sets no known setting{hint}")));
         };
         let value = read_as(default, text).ok_or_else(|| {
             Refused(format!("the variable {name}: {text:?} is not {}", kind(default)))
@@ -124,7 +126,8 @@ fn read_environment(environment: &Environment, keys: &Keys) -> Result<Vec<Layer>
     Ok(layers)
 }
 
-/// `text` as a value of the same kind as `default`; everything but numbers and switches is text.
+/// Parses `text` as a value of the same type as `default`; everything but numbers and switches is
+/// text.
 fn read_as(default: &Value, text: &str) -> Option<Value> {
     match default {
         Value::Bool(..) => match text {
@@ -157,7 +160,7 @@ fn kind(default: &Value) -> &'static str {
 
 fn unknown(wrong: &str, keys: &Keys) -> String {
     let hint = match keys.closest(wrong) {
-        // A key behind the header of a table belongs to that table.
+        // A key below the header of a table belongs to that table.
         Some(key) if wrong.contains('.') && !key.contains('.') => {
             format!("did you mean `{key}`, above the first table?")
         }

@@ -1,4 +1,4 @@
-//! Lists: an array in a file, names separated by commas in a variable.
+//! Lists of texts: an array in the file, separated by commas in a variable.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
-//! What to say of a value that is not of the kind of its key.
+//! Messages for values of the wrong type.
 //!
-//! Where a key's hash or the name of a variable belongs, the key itself may stand by mistake: what
-//! stands there is not shown.
+//! A user may have written the key itself in place of its hash or of its variable's name, so the
+//! value is not shown there.
 
 use figment::error::{Actual, Kind};
 
@@ -11,7 +11,7 @@ use super::{
     range::Range,
 };
 
-/// Returns what is wrong, where, and what would be right. `place_of` locates a key of a layer.
+/// Describes what is wrong, where, and what would be right. `place_of` locates a key of a layer.
 pub(super) fn refused(
     error: &figment::Error,
     keys: &Keys,
@@ -33,7 +33,7 @@ pub(super) fn refused(
     }
 }
 
-/// Returns what `name`, which is none of the `known` keys of its table, is likely meant to be.
+/// Suggests a correction for `name`, which is not among the `known` keys of its table.
 fn hint(name: &str, known: &[&str], keys: &Keys) -> String {
     if let Some(near) = closest(name, known.iter().copied()) {
         return format!("did you mean `{near}`?");
@@ -63,7 +63,7 @@ fn why(error: &figment::Error) -> String {
 const SOCKET_ADDRESS: &str = "an address with a port, such as 127.0.0.1:4004 or [::1]:4004";
 const IP_ADDRESS: &str = "an IP address, such as 127.0.0.1 or ::1";
 
-/// `found`, unless it may be a secret.
+/// Returns `found` as text, unless it may be a secret.
 fn shown(found: &Actual, wanted: &str, path: &[String]) -> String {
     let is_hidden = is_private(path) && !is_number(wanted);
     match found {
@@ -80,8 +80,8 @@ fn shown(found: &Actual, wanted: &str, path: &[String]) -> String {
     }
 }
 
-/// Whether what stands at this place may be a secret, though none belongs there: whatever a tenant
-/// has, the names of variables, addresses with their passwords.
+/// Returns true if the value at this path may be a secret by mistake: any setting of a tenant, the
+/// names of variables, and addresses with their passwords.
 fn is_private(path: &[String]) -> bool {
     let names_variables = path.iter().any(|name| name.ends_with("_env"));
     let is_address = path.last().is_some_and(|last| last == "upstream" || last == "proxy");
@@ -94,7 +94,7 @@ fn is_number(wanted: &str) -> bool {
     matches!(wanted, "u16" | "u32" | "u64" | "usize" | "f64")
 }
 
-/// What Rust calls `wanted`, at the place that `path` leads to.
+/// Translates Rust's description `wanted` of the value at `path` into plain words.
 fn in_plain_words(wanted: &str, path: &[String]) -> String {
     match wanted {
         "u16" | "u32" | "u64" | "usize" => {

@@ -1,15 +1,16 @@
-//! What each number may be: one table, for values out of bounds and for what is no such number.
+//! The range of each number: one table for values out of range and for values of the wrong type.
 
 use std::{fmt, ops::RangeInclusive};
 
-/// Longest body or answer that may be allowed, in bytes: both are held in memory.
+/// The upper limit of bodies and answers, in bytes: both are held in memory.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// From the first to the last; a last of [`u64::MAX`] is no bound.
+/// An inclusive range; an end of [`u64::MAX`] means no upper limit.
 pub(super) struct Range(RangeInclusive<u64>);
 
 impl Range {
-    /// Of the whole number under a dotted key, in which lists have no places: `tenant.weight`.
+    /// Returns the range of the whole number under a dotted key without list indices:
+    /// `tenant.weight`.
     pub(super) fn of(key: &str) -> Self {
         Self(match key {
             "concurrency" => 1..=100_000,

@@ -1,20 +1,20 @@
-//! How upstreams are reached: address, key, proxy, roots and client certificate.
+//! The connection settings of upstreams: address, key, proxy, trusted roots and client certificate.
 
 use std::path::{Path, PathBuf};
 
 use super::{Config, Lane, Secret};
 use causeway_worker::{Address, Proxy, TlsFiles, UpstreamSecret as Key, UpstreamSettings};
 
-/// The settings of a connection to an upstream, which the top level and each lane have.
+/// The connection settings that the top level and each lane have.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Reach<'a> {
+pub(super) struct ConnectionSettings<'a> {
     proxy: Option<&'a Secret>,
     ca_file: Option<&'a Path>,
     client_cert_file: Option<&'a Path>,
     client_key_file: Option<&'a Path>,
 }
 
-impl Reach<'_> {
+impl ConnectionSettings<'_> {
     /// Returns the first unusable setting and its rule; `None` if all are usable.
     pub(super) fn misfit(&self) -> Option<(&'static str, String)> {
         if let Some(proxy) = self.proxy
@@ -56,19 +56,19 @@ impl ProxySetting {
     }
 }
 
-/// An upstream that is called.
+/// A configured upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reached {
+pub(crate) struct ConfiguredUpstream {
     pub(crate) settings: UpstreamSettings,
-    /// The variable that holds the key.
+    /// The variable that holds the API key.
     pub(crate) key_env: Option<String>,
-    /// The source of the proxy: the setting `proxy`, or a variable.
+    /// The source of the proxy: the setting `proxy`, or the name of a variable.
     pub(crate) proxy_from: Option<&'static str>,
 }
 
 impl Lane {
-    pub(super) fn reach(&self) -> Reach<'_> {
-        Reach {
+    pub(super) fn reach(&self) -> ConnectionSettings<'_> {
+        ConnectionSettings {
             proxy: self.proxy.as_ref(),
             ca_file: self.ca_file.as_deref(),
             client_cert_file: self.client_cert_file.as_deref(),
@@ -78,8 +78,8 @@ impl Lane {
 }
 
 impl Config {
-    pub(super) fn reach(&self) -> Reach<'_> {
-        Reach {
+    pub(super) fn reach(&self) -> ConnectionSettings<'_> {
+        ConnectionSettings {
             proxy: self.proxy.as_ref(),
             ca_file: self.ca_file.as_deref(),
             client_cert_file: self.client_cert_file.as_deref(),
@@ -87,14 +87,14 @@ impl Config {
         }
     }
 
-    /// The upstream of `lane`, or of the top level; `None` where answers are simulated.
-    pub(crate) fn upstream_of(&self, lane: Option<&Lane>) -> Option<Reached> {
+    /// Returns the upstream of `lane`, or of the top level; `None` if answers are simulated.
+    pub(crate) fn upstream_of(&self, lane: Option<&Lane>) -> Option<ConfiguredUpstream> {
         let own = lane.and_then(|lane| Some((lane.upstream.as_ref()?, lane)));
         let (url, key, key_env) = match own {
             Some((url, lane)) => (url, &lane.api_key, &lane.api_key_env),
             None => (self.upstream.as_ref()?, &self.api_key, &self.api_key_env),
         };
-        // What cannot be read was refused before.
+        // The check at the start has already refused an invalid address.
         let address = Address::parse(url.expose()).ok()?;
         let (own, general) = (lane.map(Lane::reach).unwrap_or_default(), self.reach());
         let (proxy, proxy_from) = self.proxy_of(own.proxy.or(general.proxy), &address).unzip();
@@ -105,11 +105,11 @@ impl Config {
             proxy,
             tls: TlsFiles { ca: own.ca_file.or(general.ca_file).map(Path::to_owned), client },
         };
-        Some(Reached { settings, key_env: key_env.clone(), proxy_from })
+        Some(ConfiguredUpstream { settings, key_env: key_env.clone(), proxy_from })
     }
 
-    /// Returns the proxy for `address` and its source. A configured proxy takes every call; only a proxy of the
-    /// environment has exceptions (`NO_PROXY`).
+    /// Returns the proxy for `address` and its source. A configured proxy takes every call; only a
+    /// proxy of the environment has exceptions (`NO_PROXY`).
     fn proxy_of(&self, set: Option<&Secret>, address: &Address) -> Option<(Proxy, &'static str)> {
         match set.map_or(ProxySetting::Environment, ProxySetting::of) {
             ProxySetting::None | ProxySetting::Invalid(_) => None,
@@ -122,8 +122,8 @@ impl Config {
     }
 
     /// Returns each upstream once, with the lanes that call it.
-    pub(crate) fn upstreams(&self) -> Vec<(Reached, Vec<&Lane>)> {
-        let mut found: Vec<(Reached, Vec<&Lane>)> = Vec::new();
+    pub(crate) fn upstreams(&self) -> Vec<(ConfiguredUpstream, Vec<&Lane>)> {
+        let mut found: Vec<(ConfiguredUpstream, Vec<&Lane>)> = Vec::new();
         for lane in &self.lanes {
             let Some(reached) = self.upstream_of(Some(lane)) else { continue };
             match found.iter_mut().find(|(known, _)| *known == reached) {
@@ -153,7 +153,8 @@ mod tests {
         Lane { upstream: upstream.map(Secret::new), ..Lane::named(name.parse().unwrap()) }
     }
 
-    /// Returns the proxy of a lane, and its source, if the top level and the lane have these settings.
+    /// Returns the proxy of a lane and its source, given the settings of the top level and of the
+    /// lane.
     #[track_caller]
     fn chosen(top: Option<&str>, own: Option<&str>) -> Option<(String, &'static str)> {
         let lane = Lane { proxy: own.map(Secret::new), ..lane("a", Some("http://h/v1")) };
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_of_several_lanes_is_named_once() {
+    fn lanes_share_one_upstream_entry() {
         let upstream = Some(Secret::new("http://top/v1"));
         let lanes = vec![lane("a", None), lane("b", Some("http://own/v1")), lane("c", None)];
         let config = Config { upstream, lanes, ..Config::default() };

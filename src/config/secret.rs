@@ -1,10 +1,10 @@
-//! A text that is never shown: an API key, a store's address with its password.
+//! A text that is never shown: an API key, or a store's address with its password.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A secret. Neither `Debug` nor an error message shows it.
+/// A secret, which neither `Debug` nor an error message shows.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Secret(String);
@@ -14,18 +14,18 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The secret itself, for whoever needs to present it.
+    /// Returns the secret itself, for sending it.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 
-    /// An address without user info and query.
+    /// Returns the address without user info and query.
     pub(crate) fn without_password(&self) -> String {
         without_password(&self.0)
     }
 }
 
-/// The address `text` without user info and query, either of which may hold a secret.
+/// Returns the address `text` without user info and query, either of which may hold a secret.
 pub(crate) fn without_password(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_does_not_show() {
+    fn a_secret_is_hidden() {
         let url = Secret::new("redis://user:p@ss@db.example:6379/1");
         assert_eq!(format!("{url:?}"), "(hidden)");
         assert_eq!(url.without_password(), "redis://db.example:6379/1");

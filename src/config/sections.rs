@@ -1,5 +1,5 @@
-//! The sections of the configuration, each field with its unit and default.
-//! Variables: `CAUSEWAY_<SECTION>_<KEY>`, e.g. `CAUSEWAY_BRIDGE_WAIT`.
+//! The sections of the configuration. The variable of each setting is `CAUSEWAY_<SECTION>_<KEY>`,
+//! e.g. `CAUSEWAY_BRIDGE_WAIT`.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -13,17 +13,19 @@ use serde::{Deserialize, Serialize};
 use super::{list, span};
 use crate::memory;
 
-/// `[log]`: what is told on standard error.
+/// `[log]`: messages on standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Log {
-    /// Which messages: a level (`error` … `trace`) or a list such as
-    /// `info,causeway_worker=debug`. Default `info`.
+    /// The messages to write: a level (`error`, `warn`, `info`, `debug`, `trace`) or a list such as
+    /// `info,causeway_worker=debug`. The Redis client logs errors only, unless the list names it.
+    /// Default: `info`. Flag: `--log-filter`. Variable: `CAUSEWAY_LOG_FILTER`.
     pub(crate) filter: String,
-    /// `text` for people, `json` for machines. Default `text`.
+    /// The format of messages: `text` or `json`. Default: `text`. Flag: `--log-format`. Variable:
+    /// `CAUSEWAY_LOG_FORMAT`.
     pub(crate) format: LogFormat,
 }
 
-/// How messages are written.
+/// The format of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
@@ -37,47 +39,60 @@ impl Default for Log {
     }
 }
 
-/// `[api]`: bounds of the HTTP surface.
+/// `[api]`: limits of the HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Api {
-    /// Longest request body, in bytes. Default 20 MiB.
+    /// The longest request body, in bytes, 1 KiB to 1 GiB. Default: 20 MiB. Variable:
+    /// `CAUSEWAY_API_MAX_BODY_BYTES`.
     pub(crate) max_body_bytes: usize,
-    /// Memory of all request bodies in flight, in bytes, and as much of answers that clients have not taken yet;
-    /// where there are tenants one may have half. Default: an eighth of the memory, 32 MiB to 128 MiB.
+    /// The memory of all request bodies in flight, in bytes, at least 1 KiB, and as much again for
+    /// answers that clients have not read yet. If there are tenants, one tenant gets at most half.
+    /// Default: an eighth of the machine's memory, but 32 MiB to 128 MiB. Variable:
+    /// `CAUSEWAY_API_MAX_BODY_MEMORY`.
     pub(crate) max_body_memory: usize,
-    /// Most connections at once; fewer where the limit of open files is low. Default 16,384.
+    /// The most connections at once, 1 to 1,000,000; fewer if the limit of open files is low.
+    /// Default: 16,384. Variable: `CAUSEWAY_API_MAX_CONNECTIONS`.
     pub(crate) max_connections: usize,
-    /// Names of this server beside `localhost` and loopback addresses, `*` for any. Only without tenants another name
-    /// is refused, and unless `bind` is beyond loopback. Default: none.
+    /// The host names of this server, in addition to `localhost` and loopback addresses; `*`
+    /// permits any. Requests for other names are refused if there is no tenant, except when `bind`
+    /// is beyond loopback and this list is empty. Default: none. Variable: `CAUSEWAY_API_HOSTS`.
     #[serde(deserialize_with = "list::deserialize")]
     pub(crate) hosts: Vec<String>,
-    /// How long an API over Redis goes on accepting connections after the signal to stop, while `/readyz` answers
-    /// 503 already: longer than load balancers take to notice, and than clients pause between two requests. Default 5 s.
+    /// The time for which an API process with a Redis still accepts connections after the signal to
+    /// stop, while `/readyz` already answers 503, 0 to 1 d. It must be longer than a load balancer
+    /// takes to notice. Default: 5 s. Variable: `CAUSEWAY_API_DRAIN_PAUSE`.
     #[serde(with = "span")]
     pub(crate) drain_pause: Duration,
-    /// Longest that a client may ask to wait for an answer. Default 120 s.
+    /// The longest wait for an answer that a client may request, 0 to 1 d. Default: 2 min.
+    /// Variable: `CAUSEWAY_API_MAX_WAIT`.
     #[serde(with = "span")]
     pub(crate) max_wait: Duration,
-    /// Longest that a call in the format of an SDK is held, where its client does not leave before. Default
-    /// 11 min.
+    /// The longest time that an SDK's call stays open while its job waits or runs, 1 s to 1 d.
+    /// Default: 11 min, as SDKs time out after 10 min. Variable: `CAUSEWAY_API_HOLD`.
     #[serde(with = "span")]
     pub(crate) hold: Duration,
-    /// Most jobs in one call. Default 10,000.
+    /// The most jobs in one call, 1 to 10,000. Default: 10,000. Variable:
+    /// `CAUSEWAY_API_MAX_JOBS_PER_CALL`.
     pub(crate) max_jobs_per_call: usize,
-    /// Longest delay of a job. Default 30 d.
+    /// The longest delay of a job, up to 3,650 d. Default: 30 d. Variable:
+    /// `CAUSEWAY_API_MAX_DELAY`.
     #[serde(with = "span")]
     pub(crate) max_delay: Duration,
-    /// How long an idempotency key is remembered. Default 24 h.
+    /// The time for which an idempotency key is remembered, up to 3,650 d. Default: 24 h. Variable:
+    /// `CAUSEWAY_API_IDEMPOTENCY`.
     #[serde(with = "span")]
     pub(crate) idempotency: Duration,
-    /// How often a silent event stream says that it lives. Default 15 s.
+    /// The interval of pings on a silent event stream, 100 ms to 1 d. Default: 15 s. Variable:
+    /// `CAUSEWAY_API_PING`.
     #[serde(with = "span")]
     pub(crate) ping: Duration,
-    /// Headers of calls that upstreams receive; `*` at the end of a name stands for any rest. Default: those of
-    /// OpenAI's and Anthropic's SDKs and of trace contexts.
+    /// The request headers that are forwarded to upstreams; `*` at the end of a name matches any
+    /// rest. Credentials and `content-*` headers are never forwarded. Default: those of the OpenAI
+    /// and Anthropic SDKs and of trace contexts. Variable: `CAUSEWAY_API_FORWARD_HEADERS`.
     #[serde(deserialize_with = "list::deserialize")]
     pub(crate) forward_headers: Vec<String>,
-    /// Origins whose pages may call; `*` for all. Default: `*` with tenants, none without.
+    /// The origins of web pages that may call the API; `*` permits all. Default: all if there are
+    /// tenants, else none. Variable: `CAUSEWAY_API_CORS_ORIGINS`.
     #[serde(deserialize_with = "list::deserialize")]
     pub(crate) cors_origins: Vec<String>,
 }
@@ -105,25 +120,31 @@ impl Default for Api {
 /// `[bridge]`: the chat bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bridge {
-    /// How long a message waits for its answer before it is told where to poll. Default 25 s:
-    /// below the 30 s after which bridge clients give up.
+    /// The time that a message waits for its answer before the bridge replies with the address to
+    /// poll, 0 to 1 d. Default: 25 s, below the 30 s after which bridge clients give up. Variable:
+    /// `CAUSEWAY_BRIDGE_WAIT`.
     #[serde(with = "span")]
     pub(crate) wait: Duration,
-    /// The model that answers. Default `default`.
+    /// The model that answers. Default: `default`. Variable: `CAUSEWAY_BRIDGE_MODEL`.
     pub(crate) model: String,
-    /// Most tokens of an answer, sent upstream as `max_tokens`. 0: the model's own bound. Default 300, so that ten
-    /// users of a small model get their answers within the 30 s that bridge clients wait.
+    /// The most tokens of an answer, sent upstream as `max_tokens`; 0 leaves the limit to the
+    /// model. Default: 300, with which a small model answers ten users within the 30 s that bridge
+    /// clients wait. Variable: `CAUSEWAY_BRIDGE_MAX_TOKENS`.
     pub(crate) max_tokens: u32,
-    /// How many exchanges a user's conversation keeps. Default 20.
+    /// The number of exchanges that a user's conversation keeps, 0 to 1,000. Default: 20. Variable:
+    /// `CAUSEWAY_BRIDGE_TURNS`.
     pub(crate) turns: u32,
-    /// How long after its last message a conversation is forgotten. Default 24 h.
+    /// The time after its last message at which a conversation is deleted, 1 s to 365 d. Default:
+    /// 24 h. Variable: `CAUSEWAY_BRIDGE_MEMORY`.
     #[serde(with = "span")]
     pub(crate) memory: Duration,
-    /// A text file with the persona (system prompt). Default: a short neutral one.
+    /// A text file with the persona (the system prompt). Default: a short neutral one. Variable:
+    /// `CAUSEWAY_BRIDGE_PERSONA_FILE`.
     pub(crate) persona_file: Option<PathBuf>,
-    /// How many messages one user may send per `window`. Default 60.
+    /// The number of messages that one user may send per `window`, at least 1. Default: 60.
+    /// Variable: `CAUSEWAY_BRIDGE_LIMIT`.
     pub(crate) limit: u64,
-    /// The window of `limit`. Default 60 s.
+    /// The window of `limit`, 1 s to 1 d. Default: 60 s. Variable: `CAUSEWAY_BRIDGE_WINDOW`.
     #[serde(with = "span")]
     pub(crate) window: Duration,
 }
@@ -143,19 +164,22 @@ impl Default for Bridge {
     }
 }
 
-/// `[timeouts]`: of one call to the upstream.
+/// `[timeouts]`: the time-outs of one call to an upstream, each 1 ms to 1 d.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Timeouts {
-    /// Until the connection stands. Default 5 s.
+    /// The time until the connection is established. Default: 5 s. Variable:
+    /// `CAUSEWAY_TIMEOUTS_CONNECT`.
     #[serde(with = "span")]
     pub(crate) connect: Duration,
-    /// Until the answer begins. Default 120 s.
+    /// The time until the first byte of the answer. Default: 2 min. Variable:
+    /// `CAUSEWAY_TIMEOUTS_FIRST_BYTE`.
     #[serde(with = "span")]
     pub(crate) first_byte: Duration,
-    /// Between two pieces of the answer. Default 60 s.
+    /// The time between two pieces of the answer. Default: 60 s. Variable:
+    /// `CAUSEWAY_TIMEOUTS_BETWEEN_BYTES`.
     #[serde(with = "span")]
     pub(crate) between_bytes: Duration,
-    /// Of the whole call. Default 600 s.
+    /// The time of the whole call. Default: 10 min. Variable: `CAUSEWAY_TIMEOUTS_TOTAL`.
     #[serde(with = "span")]
     pub(crate) total: Duration,
 }
@@ -171,14 +195,16 @@ impl Default for Timeouts {
     }
 }
 
-/// `[retry]`: how long to wait between attempts, drawn evenly from zero up to
-/// `base * 2^(attempt - 1)`, at most `max`.
+/// `[retry]`: the delay before the next attempt of a job, unless the upstream names one. It is
+/// drawn evenly between zero and `base * 2^(attempt - 1)`, at most `max`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Retry {
-    /// Longest wait after the first attempt. Default 500 ms.
+    /// The longest delay after the first attempt, 1 ms to 1 d. Default: 500 ms. Variable:
+    /// `CAUSEWAY_RETRY_BASE`.
     #[serde(with = "span")]
     pub(crate) base: Duration,
-    /// Longest wait after any. Default 60 s.
+    /// The longest delay after any attempt, `base` to 1 d. Default: 60 s. Variable:
+    /// `CAUSEWAY_RETRY_MAX`.
     #[serde(with = "span")]
     pub(crate) max: Duration,
 }
@@ -189,40 +215,49 @@ impl Default for Retry {
     }
 }
 
-/// `[simulated]`: the upstream whose answers are made up, in `up` without `--upstream` and in
-/// `causeway simulate`. Shares lie between 0 and 1 and add up to at most 1.
+/// `[simulated]`: the upstream with made-up answers, in lanes without an upstream and in `causeway
+/// simulate`, where each key is also a flag (`--first-token` and so on). Shares are between 0 and
+/// 1, and their sum is at most 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Simulated {
-    /// Where `causeway simulate` listens. Default 127.0.0.1.
+    /// The address on which `causeway simulate` listens. Default: `127.0.0.1`. Variable:
+    /// `CAUSEWAY_SIMULATED_HOST`.
     pub(crate) host: IpAddr,
-    /// The port of `causeway simulate`; 0 takes a free one. Default 9100.
+    /// The port of `causeway simulate`; 0 takes a free one. Default: 9100. Variable:
+    /// `CAUSEWAY_SIMULATED_PORT`.
     pub(crate) port: u16,
-    /// Until the first token. Default 200 ms.
+    /// The time until the first token. Default: 200 ms. Variable: `CAUSEWAY_SIMULATED_FIRST_TOKEN`.
     #[serde(with = "span")]
     pub(crate) first_token: Duration,
-    /// Tokens per second after the first. Default 50.
+    /// The tokens per second after the first, more than 0. Default: 50. Variable:
+    /// `CAUSEWAY_SIMULATED_TOKENS_PER_SECOND`.
     pub(crate) tokens_per_second: f64,
-    /// Tokens of an answer, unless the request allows fewer. Default 64.
+    /// The number of tokens of an answer, unless the request allows fewer, 1 to 1,000,000. Default:
+    /// 64. Variable: `CAUSEWAY_SIMULATED_TOKENS`.
     pub(crate) tokens: u32,
-    /// How long every call takes in all, whatever its tokens; replaces the two above. Default: not
-    /// fixed.
+    /// The duration of every whole call, which replaces `first_token` and `tokens_per_second`.
+    /// Default: not fixed. Variable: `CAUSEWAY_SIMULATED_CALL`.
     #[serde(with = "span::optional")]
     pub(crate) call: Option<Duration>,
-    /// Whether each token is its number and the time at which it is due, for `causeway bench
-    /// streams`, instead of a word. Default false.
+    /// Makes each token its number and its due time instead of a word, for `causeway bench
+    /// streams`. Default: `false`. Variable: `CAUSEWAY_SIMULATED_STAMPS`.
     pub(crate) stamps: bool,
-    /// What the failures are drawn by: the same seed, the same failures. Default 1.
+    /// The seed of the failures: the same seed gives the same failures. Default: 1. Variable:
+    /// `CAUSEWAY_SIMULATED_SEED`.
     pub(crate) seed: u64,
-    /// Share of calls that are refused with 429 and `Retry-After`. Default 0.
+    /// The share of calls that are refused with 429 and `Retry-After`. Default: 0. Variable:
+    /// `CAUSEWAY_SIMULATED_RATE_LIMITED`.
     pub(crate) rate_limited: f64,
-    /// The `Retry-After` of those. Default 1 s.
+    /// The `Retry-After` of refused calls. Default: 1 s. Variable:
+    /// `CAUSEWAY_SIMULATED_RETRY_AFTER`.
     #[serde(with = "span")]
     pub(crate) retry_after: Duration,
-    /// Share of calls that fail with 500. Default 0.
+    /// The share of calls that fail with 500. Default: 0. Variable: `CAUSEWAY_SIMULATED_ERRORS`.
     pub(crate) errors: f64,
-    /// Share of calls that stay silent for ever. Default 0.
+    /// The share of calls that never answer. Default: 0. Variable: `CAUSEWAY_SIMULATED_HANGS`.
     pub(crate) hangs: f64,
-    /// Share of calls whose connection breaks in the middle of the answer. Default 0.
+    /// The share of calls whose connection breaks in the middle of the answer. Default: 0.
+    /// Variable: `CAUSEWAY_SIMULATED_CUTS`.
     pub(crate) cuts: f64,
 }
 
@@ -246,12 +281,14 @@ impl Default for Simulated {
     }
 }
 
-/// `[client]`: for `submit`, `watch` and `jobs`.
+/// `[client]`: the server that `submit`, `watch`, `jobs`, `lane`, `tenant` and `worker list` call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Client {
-    /// Where Causeway serves. Default `http://127.0.0.1:4004`.
+    /// The address of Causeway. Default: `http://127.0.0.1:4004`. Flag: `--url`. Variable:
+    /// `CAUSEWAY_CLIENT_URL`.
     pub(crate) url: String,
-    /// The environment variable that holds the key to present there. Default: none.
+    /// The environment variable that holds the key to send. Default: none. Flag: `--key-env`.
+    /// Variable: `CAUSEWAY_CLIENT_KEY_ENV`.
     pub(crate) key_env: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! From the configuration to what each crate takes.
+//! Conversion of the configuration into the settings of each crate.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -15,7 +15,8 @@ use causeway_worker::{FailureMix, Signing, SimulatedSettings};
 use super::Config;
 
 impl Config {
-    /// The lanes, without any in the configuration one named `default`; and last that of deliveries.
+    /// Returns the configured lanes, or one named `default`; the lane of webhook deliveries is
+    /// last.
     pub(crate) fn queue_lanes(&self) -> Vec<causeway_queue::Lane> {
         let lane = |lane: &super::Lane| causeway_queue::Lane {
             name: lane.name.clone(),
@@ -30,12 +31,12 @@ impl Config {
         lanes
     }
 
-    /// The bounds of the lanes.
+    /// Returns the limits of the lanes.
     pub(crate) fn lane_limits(&self) -> HashMap<LaneName, LaneLimits> {
         self.lanes.iter().map(|lane| (lane.name.clone(), lane.limits())).collect()
     }
 
-    /// The tenants, with their limits.
+    /// Returns the tenants with their limits.
     pub(crate) fn callers(&self) -> Vec<(causeway_api::Tenant, TenantLimits)> {
         let caller = |tenant: &super::Tenant| causeway_api::Tenant {
             id: tenant.id.clone(),
@@ -50,11 +51,11 @@ impl Config {
         self.tenants.iter().map(|tenant| (caller(tenant), tenant.limits())).collect()
     }
 
-    /// For the worker.
+    /// Returns the settings of the worker.
     ///
     /// # Errors
-    /// When the retry policy has no sense.
-    pub(crate) fn worker(&self) -> anyhow::Result<causeway_worker::WorkerSettings> {
+    /// If the retry policy is invalid.
+    pub(crate) fn worker(&self) -> anyhow::Result<causeway_worker::Settings> {
         let backoff = Backoff::new(self.retry.base, self.retry.max).context("`retry`")?;
         Ok(causeway_worker::WorkerSettings {
             name: self.worker_name.clone().unwrap_or_else(process_name),
@@ -74,21 +75,22 @@ impl Config {
         })
     }
 
-    /// With what events are signed.
+    /// Returns the secrets that sign webhook events.
     pub(crate) fn signing(&self) -> Signing {
         let own = self.tenants.iter().filter(|tenant| !tenant.webhook_secrets.is_empty());
         let own = own.map(|tenant| (tenant.id.clone(), tenant.webhook_secrets.clone())).collect();
         Signing::new(self.webhook_secrets.clone(), own)
     }
 
-    /// Where events may be sent beside public addresses. What cannot be read was refused before.
+    /// Returns the webhook receivers that are permitted although their addresses are not public.
+    /// The check at the start has refused an invalid list.
     pub(crate) fn allowed(&self) -> Allowed {
         Allowed::new(self.webhooks.allow.iter().map(String::as_str)).unwrap_or_default()
     }
 
-    /// Of one call to the upstream.
-    pub(crate) fn timeouts(&self) -> causeway_worker::CallTimeouts {
-        causeway_worker::CallTimeouts {
+    /// Returns the time-outs of one call to an upstream.
+    pub(crate) fn timeouts(&self) -> causeway_worker::Timeouts {
+        causeway_worker::Timeouts {
             connect: self.timeouts.connect,
             first_byte: self.timeouts.first_byte,
             between_bytes: self.timeouts.between_bytes,
@@ -96,7 +98,7 @@ impl Config {
         }
     }
 
-    /// For the HTTP surface.
+    /// Returns the settings of the HTTP API.
     pub(crate) fn api(&self) -> causeway_api::Settings {
         let defaults = causeway_api::Settings::default();
         causeway_api::Settings {
@@ -105,7 +107,7 @@ impl Config {
             max_connections: self.api.max_connections,
             hosts: (self.bind.ip().is_loopback() || !self.api.hosts.is_empty())
                 .then(|| self.api.hosts.clone()),
-            // The embedded store is this process's own: no client can go on elsewhere.
+            // An embedded store has only one API process: no client can reconnect to another.
             drain_pause: if self.redis.is_some() { self.api.drain_pause } else { Duration::ZERO },
             drain: self.drain,
             hands_over: self.redis.is_some(),
@@ -117,6 +119,7 @@ impl Config {
             ping: self.api.ping,
             forward_headers: self.api.forward_headers.clone(),
             cors_origins: self.api.cors_origins.clone(),
+            // A conversation may not outlive the jobs that it refers to.
             conversation_memory: self.bridge.memory.min(self.retention),
             bridge: BridgeSettings {
                 wait: self.bridge.wait,
@@ -137,7 +140,7 @@ impl Config {
         }
     }
 
-    /// For the simulated upstream.
+    /// Returns the settings of the simulated upstream.
     pub(crate) fn simulation(&self) -> SimulatedSettings {
         let knobs = &self.simulated;
         SimulatedSettings {
@@ -158,7 +161,7 @@ impl Config {
     }
 }
 
-/// Names this process by host and process id.
+/// Returns a name for this process: host and process id.
 fn process_name() -> String {
     let host = rustix::system::uname();
     format!("{}:{}", host.nodename().to_string_lossy(), std::process::id())

@@ -1,19 +1,19 @@
-//! Durations as people write them: `15` (seconds), `250ms`, `15s`, `2m`, `24h`, `30d`.
+//! Durations in their text form: `15` (seconds), `250ms`, `15s`, `2m`, `24h`, `30d`.
 
 use std::{fmt, time::Duration};
 
 use serde::{Deserializer, Serializer, de};
 
-/// What a duration must look like; every refusal says so.
+/// The text form of a duration, which every refusal explains.
 pub(crate) const FORM: &str = "seconds, or a number with ms, s, m, h or d, e.g. 15, 250ms or 24h";
 
-/// Longest duration that is accepted: ten years.
+/// The longest accepted duration, in seconds: ten years.
 const MAX_S: f64 = 10.0 * 365.0 * 86_400.0;
 
-/// Reads a duration.
+/// Parses a duration.
 ///
 /// # Errors
-/// When `text` has no form that [`FORM`] names, or exceeds ten years.
+/// If `text` does not have a form that [`FORM`] names, or exceeds ten years.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -35,7 +35,7 @@ fn from_seconds(seconds: f64) -> Option<Duration> {
     (0.0..=MAX_S).contains(&seconds).then(|| Duration::from_secs_f64(seconds))
 }
 
-/// Writes a duration so that [`parse`] reads it back, in its largest whole unit.
+/// Formats a duration in its largest whole unit; [`parse`] reads it back.
 pub(crate) fn format(span: Duration) -> String {
     let ms = span.as_millis();
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)];
@@ -69,12 +69,12 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration
         }
 
         fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Duration, E> {
-            #[expect(clippy::cast_precision_loss, reason = "beyond 2^53 s it is refused anyway")]
+            #[expect(clippy::cast_precision_loss, reason = "durations beyond 2^53 s are refused")]
             self.visit_f64(seconds as f64)
         }
 
         fn visit_i64<E: de::Error>(self, seconds: i64) -> Result<Duration, E> {
-            #[expect(clippy::cast_precision_loss, reason = "beyond 2^53 s it is refused anyway")]
+            #[expect(clippy::cast_precision_loss, reason = "durations beyond 2^53 s are refused")]
             self.visit_f64(seconds as f64)
         }
     }
@@ -82,7 +82,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration
     from.deserialize_any(Visitor)
 }
 
-/// The same for a duration that may be left out.
+/// The same functions for an optional duration.
 pub(crate) mod optional {
     use std::time::Duration;
 
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_back_as_written() {
+    fn a_formatted_duration_parses_back() {
         for (text, ms) in [
             ("15", 15_000),
             ("15s", 15_000),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused_with_the_form() {
+    fn an_invalid_duration_names_the_form() {
         for text in ["", "s", "-1", "5 weeks", "5w", "NaN", "inf", "1e300"] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! The text of the configuration file, and the line of a key in it.
+//! The text of the configuration file, and the lines of its keys.
 
 use std::path::Path;
 
@@ -9,9 +9,9 @@ use figment::{
 
 use super::Refused;
 
-/// The configuration file as it was read.
+/// The text of a configuration file.
 pub(super) struct FileText {
-    /// Its path, as it was given.
+    /// The path of the file, as the user wrote it.
     pub(super) place: String,
     text: String,
 }
@@ -29,10 +29,10 @@ impl FileText {
         }
     }
 
-    /// Returns its values.
+    /// Parses the values of the file.
     ///
     /// # Errors
-    /// If it is not TOML. The line is not shown: it may hold a secret.
+    /// If the text is not TOML. The message does not quote the line, which may hold a secret.
     pub(super) fn values(&self) -> Result<Dict, Refused> {
         Toml::from_str(&self.text).map_err(|error: <Toml as Format>::Error| {
             let why = error.message().trim_end().replace('\n', ", ");
@@ -46,14 +46,14 @@ impl FileText {
         })
     }
 
-    /// Returns the path of the file, and the line of `key` if it is found.
+    /// Returns the path of the file, with the line of `key` if it is found.
     pub(super) fn place_of(&self, key: &str) -> String {
         let line = self.line_of(key).map_or(String::new(), |line| format!(", line {line}"));
         format!("{}{line}", self.place)
     }
 
-    /// Returns the line, from 1, on which `key` is set or begins a table. The key is dotted, and the tables of a list
-    /// are numbered: `lane.0.models`. Keys in inline tables are not found.
+    /// Returns the line, from 1, that sets `key` or starts its table. The key is dotted, and the
+    /// tables of a list are numbered: `lane.0.models`. Keys in inline tables are not found.
     fn line_of(&self, key: &str) -> Option<usize> {
         let mut table = String::new();
         let mut headers: Vec<&str> = Vec::new();

@@ -1,4 +1,4 @@
-//! `[webhooks]`: how events are signed and delivered.
+//! `[webhooks]`: signing and delivery of webhook events.
 
 use std::time::Duration;
 
@@ -6,33 +6,39 @@ use serde::{Deserialize, Serialize};
 
 use super::{list, span};
 
-/// How events are signed and delivered.
+/// `[webhooks]`: signing and delivery of webhook events. All processes need the same settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Webhooks {
-    /// The environment variables that hold the secrets with which events of every tenant are signed
-    /// that has none of its own, the newest first; each signs. Default: none, no job may have a
-    /// webhook.
+    /// The environment variables that hold the signing secrets, the newest first; each of them
+    /// signs. A tenant with secrets of its own does not use them. Default: none, only jobs of such
+    /// tenants may have a webhook. Variable: `CAUSEWAY_WEBHOOKS_SECRET_ENV`.
     #[serde(deserialize_with = "list::deserialize")]
     pub(crate) secret_env: Vec<String>,
-    /// Receivers that are no public addresses: networks, addresses, names of hosts. Default: none.
+    /// Permitted receivers without a public address: networks, addresses and host names. Default:
+    /// none. Variable: `CAUSEWAY_WEBHOOKS_ALLOW`.
     #[serde(deserialize_with = "list::deserialize")]
     pub(crate) allow: Vec<String>,
-    /// How many deliveries one worker process makes at once, 1 to 10,000. Default 256.
+    /// The number of deliveries that one worker process makes at once, in addition to its calls, 1
+    /// to 10,000. Default: 256. Variable: `CAUSEWAY_WEBHOOKS_CONCURRENCY`.
     pub(crate) concurrency: usize,
-    /// Most deliveries of one tenant that run at once, over all workers, 1 to 10,000; at most half of
-    /// `concurrency`. Default 64.
+    /// The most deliveries of one tenant that run at once in all workers, 1 to 10,000; more than
+    /// half of `concurrency` counts as half. Default: 64. Variable:
+    /// `CAUSEWAY_WEBHOOKS_TENANT_CONCURRENCY`.
     pub(crate) tenant_concurrency: u32,
-    /// How long one attempt at a delivery may take. Default 15 s.
+    /// The time-out of one delivery attempt, 1 ms to 60 s. Default: 15 s. Variable:
+    /// `CAUSEWAY_WEBHOOKS_TIMEOUT`.
     #[serde(with = "span")]
     pub(crate) timeout: Duration,
-    /// How long after the first attempt comes the second; the later delays are multiples of it. At
-    /// most, and by default, 5 s: the last attempt is within a day then.
+    /// The delay between the first and the second attempt, of which the later delays are multiples,
+    /// 1 ms to 5 s. Default: 5 s, with which the last attempt is made within a day. Variable:
+    /// `CAUSEWAY_WEBHOOKS_RETRY_BASE`.
     #[serde(with = "span")]
     pub(crate) retry_base: Duration,
 }
 
 impl Webhooks {
-    /// Returns how many deliveries of one tenant run at once. One worker always has permits left for others.
+    /// Returns the number of deliveries of one tenant that run at once: at most half of a worker's
+    /// permits, so that the others stay available to other tenants.
     pub(crate) fn tenant_deliveries(&self) -> u32 {
         let half = u32::try_from(self.concurrency.div_ceil(2)).unwrap_or(u32::MAX);
         self.tenant_concurrency.min(half)

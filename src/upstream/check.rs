@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::{Clients, client};
 use crate::{
-    config::{Config, Lane, Reached},
+    config::{Config, Lane, ConfiguredUpstream},
     table,
 };
 
@@ -73,7 +73,7 @@ pub(crate) async fn after_start(config: Config, clients: Clients) {
     join_all(checks).await;
 }
 
-fn report(reached: &Reached, lanes: &[&Lane], verdict: &CheckResult) {
+fn report(reached: &ConfiguredUpstream, lanes: &[&Lane], verdict: &CheckResult) {
     let (upstream, lanes) = (&reached.settings.address, named(lanes));
     match verdict {
         CheckResult::Good(models) => {

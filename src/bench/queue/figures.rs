@@ -1,22 +1,22 @@
-//! What `bench queue` tells, as a table or as one JSON object.
+//! The output of `bench queue`, as a table or as one JSON object.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What was measured.
+/// The results of a measurement.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
-    /// The store, in words.
+    /// The description of the store.
     pub(super) store: String,
     pub(super) jobs: u32,
     pub(super) enqueued_per_s: f64,
     pub(super) drained_per_s: f64,
-    /// `None` for the embedded engine, as the next three.
+    /// `None` for the embedded engine, as are the next four.
     pub(super) redis_commands_per_job: Option<f64>,
     pub(super) redis_calls_per_job: Option<f64>,
     pub(super) redis_cpu_us_per_job: Option<f64>,
-    /// Of these, what enqueuing took; the rest is running.
+    /// The part of enqueuing; the rest is that of claiming and settling.
     pub(super) redis_cpu_us_per_enqueue: Option<f64>,
     pub(super) redis_bytes_per_queued_job: Option<f64>,
     pub(super) pickup_p50_ms: f64,

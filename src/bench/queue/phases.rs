@@ -1,7 +1,7 @@
-//! What is measured, phase by phase: enqueue all, drain all, pick up one at a time.
+//! The phases of the measurement: enqueue all, drain all, pick up one job at a time.
 //!
-//! A loop that is told to stop, or that fails, ends between two calls, and so do the others: when a phase
-//! has ended, however it did, none of its calls is under way.
+//! A loop that is cancelled or fails ends between two calls, and so do the others: when a phase has
+//! ended, none of its calls is under way.
 
 use std::{mem::take, time::Duration};
 
@@ -16,14 +16,13 @@ use tokio::{
 use super::subject::Subject;
 use crate::bench::Queue as Options;
 
-/// How many jobs the pick-up latency is measured with.
+/// The number of jobs by which the pick-up latency is measured.
 const PICKUPS: usize = 1000;
 
-/// How often in a row a worker waits in vain, 2 s each, for a job that was submitted for it.
-const WAITS: u32 = 5;
+/// The most consecutive waits of 2 s in which an idle worker gets no job that was submitted for it.
+const MAX_EMPTY_WAITS: u32 = 5;
 
-/// Runs `work` in as many loops as there are workers; answers with the seconds it took, and with how
-/// many jobs that were.
+/// Runs `work` in one loop per worker; returns the seconds that it took and the number of jobs.
 pub(super) async fn in_parallel<F, W>(
     subject: &Subject,
     options: &Options,
@@ -70,7 +69,7 @@ pub(super) async fn enqueue(
     Ok(enqueued)
 }
 
-/// Begins and ends attempts until none is left; each step ends one batch and begins the next.
+/// Claims and settles until no job is left; each step settles one batch and claims the next.
 pub(super) async fn drain(
     subject: Subject,
     options: Options,
@@ -92,8 +91,8 @@ pub(super) async fn drain(
     Ok(drained)
 }
 
-/// How long a job takes from its submission to a worker that had nothing to do, in milliseconds,
-/// sorted. The next job is submitted when the worker waits again.
+/// Returns the milliseconds from the submission of each job to its claim by an idle worker, sorted.
+/// The next job is submitted when the worker waits again.
 pub(super) async fn pickups(subject: &Subject) -> anyhow::Result<Vec<f64>> {
     let (idle, asleep) = channel(1);
     let (picked, times) = channel(1);
@@ -103,7 +102,7 @@ pub(super) async fn pickups(subject: &Subject) -> anyhow::Result<Vec<f64>> {
     if waits.is_err() {
         subject.stop.cancel();
     }
-    // Why the worker has ended says more than that it has.
+    // The worker's own error says more than the closed channel.
     while let Some(ended) = worker.join_next().await {
         ended??;
     }
@@ -112,14 +111,15 @@ pub(super) async fn pickups(subject: &Subject) -> anyhow::Result<Vec<f64>> {
     Ok(waits)
 }
 
-/// Takes one job after another, says when it has none, and when it has got one.
+/// Claims one job after another, and reports each wait and each claim.
 async fn pick_up(worker: Subject, idle: Sender<()>, picked: Sender<Instant>) -> anyhow::Result<()> {
     let mut settlements = Vec::new();
     let (mut seen, mut in_vain) = (0, 0);
     while seen < PICKUPS && !worker.stop.is_cancelled() {
         let mut leases = worker.step(take(&mut settlements), 1).await?;
         if leases.is_empty() {
-            // Full when nobody took the last one: then the submitter knows already.
+            // The channel is full if the submitter has not read the last report: then it knows
+            // already.
             idle.try_send(()).ok();
             leases = worker.next().await?;
         }
@@ -127,9 +127,9 @@ async fn pick_up(worker: Subject, idle: Sender<()>, picked: Sender<Instant>) -> 
         if leases.is_empty() {
             in_vain += 1;
             anyhow::ensure!(
-                in_vain < WAITS,
-                "a job did not come to the worker that waits for it; does another process take \
-                 or stop jobs of lane {}?",
+                in_vain < MAX_EMPTY_WAITS,
+                "the idle worker got none of its jobs; does another process claim \
+                 or pause jobs of lane {}?",
                 worker.shard.lane
             );
             continue;
@@ -145,7 +145,7 @@ async fn pick_up(worker: Subject, idle: Sender<()>, picked: Sender<Instant>) -> 
     Ok(())
 }
 
-/// Submits a job whenever the worker waits; answers with how long each took to it.
+/// Submits a job whenever the worker waits; returns the milliseconds until each claim.
 async fn submit_each(
     subject: &Subject,
     mut asleep: Receiver<()>,
@@ -154,7 +154,7 @@ async fn submit_each(
     let mut waits = Vec::with_capacity(PICKUPS);
     for number in 0..PICKUPS {
         asleep.recv().await.context("the worker stopped")?;
-        // The worker is about to block: let its call reach the store.
+        // The worker is about to block: this pause lets its call reach the store first.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let job = subject.job(u32::try_from(number)?);
         let began = Instant::now();

@@ -1,6 +1,7 @@
-//! The store under measurement, and the lane in it that the measurement has for itself.
+//! The store under measurement, and the lane of the measurement.
 //!
-//! No worker serves a lane of that name, and nobody remembers it: what is made here is nobody's work.
+//! No worker serves a lane of that name and no process registers it, so the jobs of the measurement
+//! stay with its own loops.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,24 +21,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::Queue as Options;
 
-/// How long the leases of the measurement last: longer than any run.
+/// The duration of the leases: longer than any measurement, so that none expires.
 const LEASE: Duration = Duration::from_secs(600);
 
-/// How long an ended job stays in the store, where the measurement is killed and cannot remove it.
+/// The retention of ended jobs, which bounds the remains of a killed measurement.
 const RETENTION: Duration = Duration::from_secs(60);
 
-/// Bytes of the result that each job is settled with.
+/// The size of each job's result, in bytes.
 const RESULT_BYTES: usize = 300;
 
-/// How long a worker waits for work at once.
+/// The longest wait of an idle worker in one call.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// What is measured, and with what.
+/// The store under measurement, with the data of its jobs.
 #[derive(Clone)]
 pub(super) struct Subject {
     pub(super) queue: Queue,
     pub(super) shard: Shard,
-    /// Ends the measurement early: the loops finish the calls that are under way, and make no more.
+    /// Cancels the measurement: the loops finish their current calls and make no more.
     pub(super) stop: CancellationToken,
     redis: Option<Arc<RedisStore>>,
     tenants: Arc<[TenantId]>,
@@ -46,7 +47,7 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// Opens the store that was named.
+    /// Opens the store that `options` names.
     pub(super) async fn open(options: &Options) -> anyhow::Result<Self> {
         let store = options.store.as_str();
         let policy = Policy { retention: RETENTION, ..Policy::default() };
@@ -56,8 +57,8 @@ impl Subject {
             let store = Arc::new(RedisStore::connect(store, policy).await?);
             (Arc::clone(&store) as Arc<dyn Backend>, Some(store))
         };
-        // By chance: two processes of two machines may have one number.
-        // As long as `default`: keys cost what they cost there.
+        // Random, because processes on two machines may share a process id. As long as `default`,
+        // so that keys have their usual size.
         let lane = LaneName::new(&format!("b-{:05x}", rand::random::<u32>() >> 12))?;
         let queue = Queue::new(backend, vec![Lane::named(lane)]);
         let shard = queue.shards().pop().context("a queue has a shard")?;
@@ -70,7 +71,7 @@ impl Subject {
         Ok(Self { queue, shard, stop, redis, tenants: tenants?, body, result })
     }
 
-    /// What the server counts of itself; `None` for the embedded engine.
+    /// Returns the server's own counters; `None` for the embedded engine.
     pub(super) async fn stats(&self) -> anyhow::Result<Option<ServerStats>> {
         Ok(match &self.redis {
             Some(store) => Some(store.server_stats().await?),
@@ -78,13 +79,13 @@ impl Subject {
         })
     }
 
-    /// Removes all that was made. To be called when no call is under way any more.
+    /// Removes all keys of the measurement. No call may be under way.
     pub(super) async fn remove(&self) -> anyhow::Result<()> {
         match &self.redis {
             Some(store) => {
                 let lane = &self.shard.lane;
                 let removed = store.erase(&self.shard).await;
-                removed.with_context(|| format!("what lane {lane} holds could not be removed"))
+                removed.with_context(|| format!("cannot remove the keys of lane {lane}"))
             }
             None => Ok(()),
         }
@@ -96,7 +97,7 @@ impl Subject {
         self.queue.draft(tenant, spec, self.body.clone(), Some(100))
     }
 
-    /// How every job ends.
+    /// The outcome of every job.
     pub(super) fn succeeded(&self) -> Outcome {
         let response = Some(Response { status_code: 200, body: self.result.clone() });
         Outcome::Succeeded { output: Output { response, ..Output::default() }, turn: None }
@@ -111,7 +112,7 @@ impl Subject {
         Ok(self.queue.backend().step(&self.shard, &mut settlements, claim).await?.leases)
     }
 
-    /// Waits for work as a worker does that has nothing to do.
+    /// Waits for work, as an idle worker does.
     pub(super) async fn next(&self) -> anyhow::Result<Vec<Lease>> {
         let claim = ClaimRequest { max: 1, lease: LEASE };
         let stop = std::pin::pin!(self.stop.cancelled());

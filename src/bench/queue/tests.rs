@@ -12,30 +12,30 @@ async fn subject(jobs: u32) -> (Subject, Options) {
 }
 
 #[tokio::test]
-async fn no_two_measurements_share_a_lane() {
+async fn two_measurements_use_two_lanes() {
     let ((one, _), (other, _)) = (subject(1).await, subject(1).await);
     assert_ne!(one.shard, other.shard);
     assert!(one.shard.lane.as_str().starts_with("b-"), "{}", one.shard);
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_that_is_enqueued_is_drained_and_picked_up() {
+async fn every_enqueued_job_is_drained() {
     let (subject, options) = subject(500).await;
     let figures = measure(&subject, &options).await.unwrap();
     assert_eq!(figures.jobs, 500);
 }
 
 #[tokio::test]
-async fn a_drain_counts_what_came_back() {
+async fn a_drain_counts_its_jobs() {
     let (subject, options) = subject(500).await;
     let bar = ProgressBar::hidden();
     assert_eq!(in_parallel(&subject, &options, &bar, enqueue).await.unwrap().1, 500);
-    assert_eq!(subject.step(Vec::new(), 7).await.unwrap().len(), 7, "somebody else's");
+    assert_eq!(subject.step(Vec::new(), 7).await.unwrap().len(), 7, "claimed by another worker");
     assert_eq!(in_parallel(&subject, &options, &bar, drain).await.unwrap().1, 493);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_gets_nothing_says_so_and_ends() {
+async fn a_worker_without_jobs_fails() {
     let (subject, _) = subject(1).await;
     subject.queue.pause(&subject.shard.lane, None, true).await.unwrap();
     let error = pickups(&subject).await.unwrap_err();
@@ -43,7 +43,7 @@ async fn a_worker_that_gets_nothing_says_so_and_ends() {
 }
 
 #[tokio::test]
-async fn a_measurement_that_is_told_to_stop_makes_no_further_call() {
+async fn a_cancelled_measurement_makes_no_call() {
     let (subject, options) = subject(500).await;
     subject.stop.cancel();
     let error = measure(&subject, &options).await.err().unwrap();

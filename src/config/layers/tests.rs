@@ -37,13 +37,13 @@ fn refused(text: &str, environment: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn without_anything_the_defaults_hold() {
+fn an_empty_configuration_has_the_defaults() {
     let config = load(&UpFlags::default(), None, &Environment::new()).unwrap();
     assert_eq!(config, Config::default());
 }
 
 #[test]
-fn flags_win_over_variables_over_the_file_over_defaults() {
+fn a_later_layer_wins() {
     let file = written("concurrency = 1\ndrain = 1\nlease = \"1s\"\n[bridge]\nwait = 1\n");
     let path = Some(file.path().to_owned());
     let environment = variables(&[("CAUSEWAY_CONCURRENCY", "2"), ("CAUSEWAY_DRAIN", "2")]);
@@ -82,7 +82,7 @@ fn variables_reach_into_sections() {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_place() {
+fn errors_name_the_key_and_its_place() {
     for (text, environment, parts) in [
         ("\nlese = 1", &[][..], &["line 2", "`lese`", "`lease`"][..]),
         ("[bridge]\nwaits = 1", &[], &["line 2", "`bridge.waits`", "`bridge.wait`"]),
@@ -127,7 +127,7 @@ fn what_is_wrong_is_named_with_its_place() {
 }
 
 #[test]
-fn lists_are_arrays_in_the_file_and_separated_by_commas_in_a_variable() {
+fn a_variable_separates_list_items_by_commas() {
     let file = written("[webhooks]\nallow = [\"10.0.0.0/8\", \"a.internal\"]\n");
     let path = Some(file.path().to_owned());
     let config = load(&UpFlags::default(), path.clone(), &Environment::new()).unwrap();
@@ -145,7 +145,7 @@ fn an_unreadable_file_is_named() {
 }
 
 #[test]
-fn secrets_do_not_show() {
+fn debug_output_hides_secrets() {
     let environment = variables(&[("MY_KEY", "sk-hidden"), ("CAUSEWAY_API_KEY_ENV", "MY_KEY")]);
     let flags = typed(
         "causeway up --redis redis://user:hidden@127.0.0.1:1 --upstream http://user:hidden@h/v1",
@@ -157,7 +157,7 @@ fn secrets_do_not_show() {
 }
 
 #[test]
-fn a_secret_in_the_wrong_place_is_not_told() {
+fn errors_hide_misplaced_secrets() {
     let tenant = |line: &str| format!("[[tenant]]\nid = \"ann\"\n{line}\n");
     let digest = "00bbccddeeff00112233445566778899aabbccddeeff00112233445566778899";
     let with_key = |line: &str| tenant(&format!("key_sha256 = [\"{digest}\"]\n{line}"));
@@ -191,7 +191,7 @@ fn a_secret_in_the_wrong_place_is_not_told() {
 }
 
 #[test]
-fn the_sample_file_names_every_key_with_its_default() {
+fn the_sample_file_lists_every_default() {
     let uncommented: String = SAMPLE
         .lines()
         .filter_map(|line| match line.strip_prefix('#') {
@@ -209,7 +209,8 @@ fn the_sample_file_names_every_key_with_its_default() {
     let missing: Vec<&str> = keys.names().filter(|key| !named.contains(key)).collect();
     assert!(missing.is_empty(), "not in the sample: {missing:?}");
 
-    // Tenants and lanes stand at the end; what is off by default stands there with an example.
+    // Tenants and lanes are at the end of the file. Settings without a default value show an
+    // example and are left out.
     let (uncommented, lists) = uncommented.split_once("[[tenant]]").unwrap();
     assert!(lists.contains("[[lane]]"));
     let off = ["redis", "upstream", "api_key_env", "proxy", "ca_file", "client_cert_file"];
@@ -229,7 +230,7 @@ fn the_sample_file_names_every_key_with_its_default() {
 }
 
 #[test]
-fn the_memory_of_answers_is_read_from_a_variable() {
+fn a_variable_sets_the_response_memory() {
     let environment =
         Environment::from([("CAUSEWAY_MAX_RESPONSE_MEMORY".into(), "67108864".into())]);
     let config = load(&UpFlags::default(), None, &environment).unwrap();
@@ -237,7 +238,7 @@ fn the_memory_of_answers_is_read_from_a_variable() {
 }
 
 #[test]
-fn the_memory_of_answers_has_room_for_the_longest() {
+fn response_memory_holds_the_longest_answer() {
     let texts = ["max_response_memory = 2048\nmax_response_bytes = ", "2048", "2049"];
     let [start, fits, longer] = texts;
     let message = refused(&format!("{start}{longer}"), &[]);
@@ -248,14 +249,14 @@ fn the_memory_of_answers_has_room_for_the_longest() {
 }
 
 #[test]
-fn the_sample_file_as_it_stands_is_accepted() {
+fn the_sample_file_changes_no_default() {
     let file = written(SAMPLE);
     let path = Some(file.path().to_owned());
     assert_eq!(load(&UpFlags::default(), path, &Environment::new()).unwrap(), Config::default());
 }
 
 #[test]
-fn every_flag_of_the_servers_is_a_key() {
+fn every_server_flag_is_a_key() {
     let keys = Keys::of(&dict(&Serialized::defaults(Config::default())).unwrap());
     for (command, section) in [("up", ""), ("api", ""), ("worker", ""), ("simulate", "simulated.")]
     {
@@ -304,7 +305,7 @@ fn tenants_and_lanes_are_read() {
 }
 
 #[test]
-fn tenants_and_lanes_that_make_no_sense_are_refused() {
+fn invalid_tenants_and_lanes_are_refused() {
     for (right, wrong, parts) in [
         ("\"bob\"", "\"ann\"", ["ann", "twice"]),
         ("\"bob\"", "\"b b\"", ["tenant.1.id", "1 to 64"]),
@@ -357,7 +358,7 @@ fn tenants_and_lanes_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn every_whole_number_says_what_it_may_be() {
+fn every_number_error_names_its_range() {
     let defaults = dict(&Serialized::defaults(Config::default())).unwrap();
     let keys = Keys::of(&defaults);
     let is_whole = |key: &&str| {
@@ -382,7 +383,7 @@ fn every_whole_number_says_what_it_may_be() {
 }
 
 #[test]
-fn a_key_that_is_guessed_first_is_refused() {
+fn a_guessable_key_is_refused() {
     let sha256 = |text: &str| format!("{}", Digest(Sha256::digest(text).into()));
     for (key, what) in [
         ("", "an empty text"),
