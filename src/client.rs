@@ -11,7 +11,7 @@ use serde_json::Value;
 use self::unreachable::unreachable;
 use crate::{
     config::{Config, Secret},
-    sse::{Decoder, Event},
+    sse::{Decoder, ServerEvent},
 };
 
 /// The time-out of a connection attempt.
@@ -197,7 +197,7 @@ pub(crate) struct Events {
     base: Url,
     response: Response,
     decoder: Decoder,
-    read: std::vec::IntoIter<Event>,
+    read: std::vec::IntoIter<ServerEvent>,
 }
 
 impl Events {
@@ -205,7 +205,7 @@ impl Events {
     ///
     /// # Errors
     /// If the connection breaks.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Event>> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<ServerEvent>> {
         loop {
             if let Some(event) = self.read.next() {
                 return Ok(Some(event));

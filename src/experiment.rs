@@ -1,5 +1,5 @@
-//! `causeway experiment`: many users press enter at the same moment; how many are answered, and
-//! how long do they wait?
+//! `causeway experiment`: many users send a message at the same moment; it measures how many are
+//! answered and how long they wait.
 
 mod load;
 mod plot;
@@ -40,7 +40,7 @@ pub(crate) async fn run(typed: Experiment) -> anyhow::Result<ExitCode> {
             prepare(typed.users, 1)?;
             against(target, target, &typed).await?
         }
-        None => alone(&typed).await?,
+        None => against_own(&typed).await?,
     };
     if typed.json {
         let json = serde_json::to_string(&report).context("cannot write the report as JSON")?;
@@ -65,13 +65,13 @@ fn earlier(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
     paths.iter().map(read).collect()
 }
 
-/// Returns the output of the text for people: standard error if standard output is for JSON.
+/// Returns the output for the text: standard error if standard output carries JSON.
 fn text_output(typed: &Experiment) -> Box<dyn io::Write> {
     if typed.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) }
 }
 
-/// Runs the experiment against a Causeway of its own in this process, with simulated calls.
-async fn alone(typed: &Experiment) -> anyhow::Result<Report> {
+/// Runs the experiment against a Causeway in this process, with simulated calls.
+async fn against_own(typed: &Experiment) -> anyhow::Result<Report> {
     prepare(typed.users, 2)?;
     let mut config = Config {
         bind: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -97,11 +97,11 @@ async fn alone(typed: &Experiment) -> anyhow::Result<Report> {
     )?;
     let title = format!("Causeway {store}, {concurrency} calls at once");
     let stop = StopHandle::new();
-    let mut parts = JoinSet::new();
-    parts.spawn(node.run(stop.clone()));
+    let mut processes = JoinSet::new();
+    processes.spawn(node.run(stop.clone()));
     let report = against(&format!("http://{address}"), &title, typed).await;
     stop.now();
-    while let Some(ended) = parts.join_next().await {
+    while let Some(ended) = processes.join_next().await {
         ended??;
     }
     report
@@ -129,7 +129,7 @@ async fn against(target: &str, title: &str, typed: &Experiment) -> anyhow::Resul
     Ok(report)
 }
 
-/// Counts who is done; on a terminal only.
+/// Returns a bar that counts the finished users; hidden unless standard error is a terminal.
 fn progress_bar(users: u32, timeout: Duration) -> ProgressBar {
     let style = "{elapsed:>3} {wide_bar} {pos}/{len} done";
     let target = if io::stderr().is_terminal() {
@@ -141,13 +141,15 @@ fn progress_bar(users: u32, timeout: Duration) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(style) {
         bar.set_style(style);
     }
+    // A steady tick would redraw a bar of one second only once.
     if timeout > Duration::from_secs(1) {
         bar.enable_steady_tick(Duration::from_secs(1));
     }
     bar
 }
 
-/// Raises the limit of open files for `users` who take `each` handles: what lacks them here would count as unanswered.
+/// Raises the limit of open files for `users` with `each` handles. Without handles, users would
+/// count as unanswered although the server is not to blame.
 ///
 /// # Errors
 /// If the limit cannot be enough.

@@ -1,4 +1,5 @@
-//! Secrets that others on this machine can read: in the list of processes, in the configuration file.
+//! Warnings of secrets that other users of this machine can read: in the list of processes, or in
+//! the configuration file.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
@@ -7,7 +8,7 @@ use crate::config::{Config, Source};
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 
-/// What to warn of at the start.
+/// Returns the warnings for the log at the start.
 pub(crate) fn warnings(source: &Source, config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for name in ["redis", "upstream"] {
@@ -27,6 +28,7 @@ pub(crate) fn warnings(source: &Source, config: &Config) -> Vec<String> {
         .map(|about| about.permissions().mode());
     if let Some((path, mode)) = path.zip(mode).filter(|(_, mode)| mode & OTHERS != 0) {
         let text = fs::read_to_string(&path).unwrap_or_default();
+        // Another setting may hold the secret; user info always has an `@`.
         if text.contains('@') {
             warnings.push(format!(
                 "{} holds a password, and its mode {:o} lets others read it: chmod 600",
@@ -38,7 +40,7 @@ pub(crate) fn warnings(source: &Source, config: &Config) -> Vec<String> {
     warnings
 }
 
-/// True if an address has user info.
+/// Returns true if an address has user info.
 fn holds_secret(address: &str) -> bool {
     let authority = address.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?']).next();
     authority.is_some_and(|authority| authority.contains('@'))
@@ -51,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_among_the_flags_is_named() {
+    fn a_password_in_a_flag_is_reported() {
         let warned = |redis: &str| {
             let flags = json!({ "redis": redis });
             let source = Source { flags, file: None, environment: Default::default() };

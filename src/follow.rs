@@ -1,4 +1,4 @@
-//! Follows one job until it ends, over lost connections, and shows what happens.
+//! Follows one job to its end, over lost connections, and prints its events.
 
 use std::{
     io::{self, Write},
@@ -9,21 +9,23 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 use tokio::time::{Instant, interval_at, sleep};
 
-use crate::{client::Client, sse::Event, waits};
+use crate::{client::Client, sse::ServerEvent, waits};
 
-/// How often a lost connection is tried again before the reader gives up.
-const TRIES: u32 = 10;
+/// The most consecutive failed connections before the client gives up.
+const MAX_RECONNECTS: u32 = 10;
 
-/// How long to wait before each of those but the first.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pause before each reconnection but the first.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often a waiting job is looked at, for its reason, place and expected wait.
-const LOOK: Duration = Duration::from_secs(1);
+/// The interval at which the state of a waiting job is fetched, for its reason, position and
+/// expected wait.
+const STATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Follows job `id` until it has ended, shows its events and what it waits for on `screen`, and answers with the job.
+/// Follows job `id` until it has ended and prints its events and its wait on `screen`; returns the
+/// job.
 ///
 /// # Errors
-/// When there is no such job, or the server stays away.
+/// If there is no such job, or the server stays unreachable.
 pub(crate) async fn follow<O: Write, E: Write>(
     client: &Client,
     id: &str,
@@ -32,12 +34,12 @@ pub(crate) async fn follow<O: Write, E: Write>(
     let mut last = None;
     let mut events = client.events(id, last).await?;
     let mut tries = 0;
-    let mut looks = interval_at(Instant::now() + LOOK, LOOK);
+    let mut looks = interval_at(Instant::now() + STATE_INTERVAL, STATE_INTERVAL);
     loop {
         let next = tokio::select! {
             next = events.next() => next,
             _ = looks.tick(), if screen.is_waiting => {
-                // A job that cannot be read now is followed all the same.
+                // An unreadable state is no reason to end: the event stream still runs.
                 if let Ok(job) = client.job(id).await {
                     screen.show_wait(&job)?;
                 }
@@ -54,11 +56,11 @@ pub(crate) async fn follow<O: Write, E: Write>(
             }
             Ok(None) | Err(_) => {
                 tries += 1;
-                if tries > TRIES {
+                if tries > MAX_RECONNECTS {
                     return client.job(id).await;
                 }
                 if tries > 1 {
-                    sleep(PAUSE).await;
+                    sleep(RECONNECT_PAUSE).await;
                 }
                 if let Ok(again) = client.events(id, last).await {
                     events = again;
@@ -68,25 +70,25 @@ pub(crate) async fn follow<O: Write, E: Write>(
     }
 }
 
-/// Whether an event was a job's last.
+/// The answer to whether an event was a job's last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
     Yes,
     No,
 }
 
-/// What a reader wants to see, beside what the job waits for.
+/// The part of the events that is printed, in addition to the wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Show {
-    /// Only the answer's text, as it comes.
+    /// Only the text of the answer, as it arrives.
     Text,
-    /// The text, and what happens to the job.
+    /// The text, and the changes of the job's state.
     Everything,
     /// Nothing.
     Nothing,
 }
 
-/// Shows events: text on `out`, what happens on `err`.
+/// Prints events: the text on `out`, state changes on `err`.
 #[derive(Debug)]
 pub(crate) struct Screen<O, E> {
     out: O,
@@ -95,9 +97,9 @@ pub(crate) struct Screen<O, E> {
     text: bool,
     /// False while an attempt runs.
     is_waiting: bool,
-    /// What the job waits for, kept up to date where standard error is a terminal.
+    /// The line with the current wait, if standard error is a terminal.
     line: Option<ProgressBar>,
-    /// The reason that was written last, where it is none.
+    /// The reason that was printed last, if standard error is no terminal.
     reason: Value,
 }
 
@@ -106,12 +108,12 @@ impl<O: Write, E: Write> Screen<O, E> {
         Self { out, err, show, text: false, is_waiting: true, line: None, reason: Value::Null }
     }
 
-    /// Whether any text of the answer is shown so far.
+    /// Returns true if a part of the answer was printed.
     pub(crate) fn has_text(&self) -> bool {
         self.text
     }
 
-    fn show(&mut self, event: &Event) -> io::Result<Ended> {
+    fn show(&mut self, event: &ServerEvent) -> io::Result<Ended> {
         let data = &event.data;
         if event.name != "ping" {
             self.is_waiting = matches!(event.name.as_str(), "job.queued" | "job.retrying");
@@ -122,15 +124,15 @@ impl<O: Write, E: Write> Screen<O, E> {
         }
         let number = |name: &str| data.get(name).and_then(Value::as_u64).unwrap_or(0);
         match event.name.as_str() {
-            "job.queued" => self.tell(format_args!("queued"))?,
-            "job.started" => self.tell(format_args!("started (attempt {})", number("attempt")))?,
+            "job.queued" => self.write_state(format_args!("queued"))?,
+            "job.started" => self.write_state(format_args!("started (attempt {})", number("attempt")))?,
             "job.retrying" => {
                 let why = data.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-                self.tell(format_args!("tries again in {} ms: {why}", number("in_ms")))?;
+                self.write_state(format_args!("tries again in {} ms: {why}", number("in_ms")))?;
             }
             "output.delta" => {
                 if let Some(text) = data.get("text").and_then(Value::as_str) {
-                    self.add(text)?;
+                    self.write_text(text)?;
                 }
             }
             "output.reset" if self.text => {
@@ -141,16 +143,17 @@ impl<O: Write, E: Write> Screen<O, E> {
             }
             "job.succeeded" | "job.failed" | "job.cancelled" | "job.expired" => {
                 self.end_text()?;
-                self.tell(format_args!("{}", event.name.trim_start_matches("job.")))?;
+                self.write_state(format_args!("{}", event.name.trim_start_matches("job.")))?;
                 return Ok(Ended::Yes);
             }
-            // Pings, and what later versions tell.
+            // Pings, and events of later versions.
             _ => {}
         }
         Ok(Ended::No)
     }
 
-    /// Shows what the job waits for: on a terminal in one line that changes, elsewhere a line for each reason.
+    /// Prints the reason of the wait: on a terminal in one changing line, elsewhere a line for each
+    /// new reason.
     fn show_wait(&mut self, job: &Value) -> io::Result<()> {
         let Some(text) = waits::line(job) else {
             self.clear();
@@ -167,18 +170,18 @@ impl<O: Write, E: Write> Screen<O, E> {
         writeln!(self.err, "{text}")
     }
 
-    /// Removes the line that changes.
+    /// Removes the changing line.
     fn clear(&mut self) {
         if let Some(line) = self.line.take() {
             line.finish_and_clear();
         }
     }
 
-    fn tell(&mut self, what: std::fmt::Arguments<'_>) -> io::Result<()> {
+    fn write_state(&mut self, what: std::fmt::Arguments<'_>) -> io::Result<()> {
         if self.show == Show::Everything { writeln!(self.err, "{what}") } else { Ok(()) }
     }
 
-    fn add(&mut self, text: &str) -> io::Result<()> {
+    fn write_text(&mut self, text: &str) -> io::Result<()> {
         if self.show == Show::Nothing || text.is_empty() {
             return Ok(());
         }
@@ -199,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_is_written_once() {
+    fn each_reason_is_printed_once() {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut screen = Screen::new(&mut out, &mut err, Show::Nothing);
         for (reason, position) in [("no_worker", 1), ("no_worker", 1), ("turn", 1), ("turn", 0)] {
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn text_and_news_go_apart() {
+    fn text_and_state_use_separate_streams() {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut screen = Screen::new(&mut out, &mut err, Show::Everything);
         let events = [
@@ -227,7 +230,7 @@ mod tests {
             ("job.succeeded", json!({})),
         ];
         let ends = events.map(|(name, data)| {
-            screen.show(&Event { id: None, name: name.to_owned(), data }).unwrap()
+            screen.show(&ServerEvent { id: None, name: name.to_owned(), data }).unwrap()
         });
         assert!(screen.has_text());
         assert_eq!(ends.iter().filter(|end| **end == Ended::Yes).count(), 1);

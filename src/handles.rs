@@ -1,14 +1,14 @@
-//! Open-file limits: every connection takes a handle.
+//! The limit of open files: every connection takes a handle.
 
 use rlimit::{Resource, getrlimit, increase_nofile_limit, setrlimit};
 
 use crate::{banner::Role, config::Config};
 
-/// Handles that a process takes apart from its connections.
+/// Handles that a process needs in addition to its connections.
 const SPARE: u64 = 100;
 
-/// Raises the process's limit of open files to the hard limit, and beyond it where `connections`
-/// need more and the process is allowed to; answers with what it is then.
+/// Raises the process's limit of open files to the hard limit, and beyond it if `connections` need
+/// more and the process has the permission; returns the limit in force.
 pub(crate) fn raise(connections: u64) -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::NOFILE) else { return 0 };
     let wanted = hard.max(connections.saturating_add(SPARE));
@@ -18,10 +18,11 @@ pub(crate) fn raise(connections: u64) -> u64 {
     increase_nofile_limit(hard).unwrap_or(soft)
 }
 
-/// Fewest connections of clients, however few handles there are.
+/// The fewest client connections, even if the limit is very low.
 const FEWEST: u64 = 16;
 
-/// Raises the limit of open files for a process of `role`; returns what to tell a person when it is too low still.
+/// Raises the limit of open files for a process of `role`; returns a warning if it is still too
+/// low.
 pub(crate) fn raise_for(config: &Config, role: Role) -> Option<String> {
     let own = own_connections(config, role);
     let most = match role {
@@ -31,7 +32,8 @@ pub(crate) fn raise_for(config: &Config, role: Role) -> Option<String> {
     shortage_of_clients(raise(most.saturating_add(own)), most, own)
 }
 
-/// How many connections clients of a process of `role` may have, so that its own ones find handles too.
+/// Returns the number of client connections for a process of `role` that leaves handles for its own
+/// connections.
 pub(crate) fn for_clients(config: &Config, role: Role) -> usize {
     let most = config.api.max_connections;
     let Ok((limit, _)) = getrlimit(Resource::NOFILE) else { return most };
@@ -39,8 +41,8 @@ pub(crate) fn for_clients(config: &Config, role: Role) -> usize {
     most.min(usize::try_from(left).unwrap_or(usize::MAX))
 }
 
-/// The most connections that the worker of a process opens: two for each call of an upstream, as one may be idle or
-/// about to close, and one for each delivery. Simulated calls need none.
+/// Returns the most connections that the worker of a process opens: two for each upstream call, as
+/// one may be idle or closing, and one for each delivery. Simulated calls need none.
 fn own_connections(config: &Config, role: Role) -> u64 {
     let has_upstream =
         config.upstream.is_some() || config.lanes.iter().any(|lane| lane.upstream.is_some());
@@ -52,11 +54,12 @@ fn own_connections(config: &Config, role: Role) -> u64 {
 }
 
 fn left_for_clients(limit: u64, own: u64) -> u64 {
+    // Half of the free handles stay with clients, however many the worker wants.
     let free = limit.saturating_sub(SPARE);
     (free - own.min(free / 2)).max(FEWEST)
 }
 
-/// What to tell a person when `limit` handles cannot hold `connections`; `None` when they can.
+/// Describes the shortage if `limit` handles are too few for `connections`; `None` if they suffice.
 pub(crate) fn shortage(limit: u64, connections: u64) -> Option<String> {
     let needed = connections.saturating_add(SPARE);
     (limit < needed).then(|| {
@@ -82,23 +85,23 @@ mod tests {
     use crate::config::Secret;
 
     #[test]
-    fn a_limit_that_cannot_be_enough_is_told() {
+    fn an_insufficient_limit_is_reported() {
         assert!(shortage(1024, 10_000).unwrap().contains("10100"));
         assert_eq!(shortage(1_048_576, 10_000), None);
         assert!(raise(500) >= 256);
     }
 
     #[test]
-    fn clients_leave_handles_to_the_process() {
+    fn own_connections_keep_their_handles() {
         assert_eq!(left_for_clients(1100, 300), 700);
         assert_eq!(left_for_clients(200, 512), 50);
         assert_eq!(left_for_clients(50, 0), FEWEST);
     }
 
     #[test]
-    fn fewer_connections_of_clients_are_told() {
-        let told = shortage_of_clients(20_000, 16_384, 20_256).unwrap();
-        assert!(told.starts_with("clients may have 9950 connections at once, not 16384"), "{told}");
+    fn fewer_client_connections_are_reported() {
+        let warning = shortage_of_clients(20_000, 16_384, 20_256).unwrap();
+        assert!(warning.starts_with("clients may have 9950 connections at once, not 16384"), "{warning}");
         assert_eq!(shortage_of_clients(20_000, 16_384, 768), None);
     }
 

@@ -18,16 +18,16 @@ use crate::{
     terminal,
 };
 
-/// Most jobs of a page.
+/// The most jobs of a page, as the server permits.
 const PAGE: usize = 1000;
 
 /// The states of jobs that can be retried.
-const RETRIED: [&str; 3] = ["failed", "cancelled", "expired"];
+const RETRYABLE: [&str; 3] = ["failed", "cancelled", "expired"];
 
-/// Does what was asked.
+/// Runs the command.
 ///
 /// # Errors
-/// When there is no such job, or the server refuses or stays away.
+/// If there is no such job, or the server refuses or does not answer.
 pub(crate) async fn run(config: &Config, typed: &Jobs) -> anyhow::Result<ExitCode> {
     let client = Client::new(config)?;
     let mut out = terminal::stdout();
@@ -56,27 +56,28 @@ async fn act(client: &Client, id: &str, action: &str, out: &mut impl Write) -> a
     Ok(())
 }
 
-/// Retries all that fit, from the oldest: those of a session keep their order. All are listed first, because pages are
-/// newest first, and a retried job may end again meanwhile.
+/// Retries all selected jobs, the oldest first, so that those of a session keep their order. All
+/// are listed before the first retry, because pages start with the newest job, and a retried job
+/// may end again meanwhile.
 async fn retry_many(client: &Client, many: &JobsRetry, out: &mut impl Write) -> anyhow::Result<()> {
     let status = many.filter.status.as_deref().unwrap_or_default();
-    if !RETRIED.contains(&status) {
+    if !RETRYABLE.contains(&status) {
         bail!("only failed, cancelled and expired jobs can be retried; --status is {status:?}");
     }
     let found = find(client, &query(&many.filter), None, usize::MAX).await?;
     let ids: Vec<String> = found.jobs.iter().map(|job| word(&job["id"])).collect();
     let mut count = 0;
     for id in ids.iter().rev() {
-        let put_back = client.put_back(id).await;
-        let said = || format!("{count} of {} jobs are retried; the next is not", ids.len());
-        count += usize::from(put_back.with_context(said)?);
+        let retried = client.retry(id).await;
+        let progress = || format!("{count} of {} jobs are retried; the next is not", ids.len());
+        count += usize::from(retried.with_context(progress)?);
     }
     writeln!(out, "{count} jobs are retried")?;
     Ok(())
 }
 
-/// Jobs, newest first, and after which there are more.
-struct Found {
+/// A list of jobs, newest first, and the id after which it continues.
+struct JobPage {
     jobs: Vec<Value>,
     next: Option<String>,
 }
@@ -84,15 +85,15 @@ struct Found {
 /// The parameters of a list of jobs.
 type Query = Vec<(&'static str, String)>;
 
-/// Finds the newest jobs that fit, at most `limit`. A page of the server looks at a limited number of jobs: one with few jobs,
-/// or none, need not be the last.
+/// Finds the newest selected jobs, at most `limit`. The server examines a limited number of jobs
+/// for a page: a page with few jobs, or none, need not be the last.
 async fn find(
     client: &Client,
     filter: &Query,
     after: Option<&str>,
     limit: usize,
-) -> anyhow::Result<Found> {
-    let mut found = Found { jobs: Vec::new(), next: after.map(str::to_owned) };
+) -> anyhow::Result<JobPage> {
+    let mut found = JobPage { jobs: Vec::new(), next: after.map(str::to_owned) };
     loop {
         let wanted = (limit - found.jobs.len()).min(PAGE);
         let mut query = filter.clone();
@@ -113,15 +114,15 @@ fn class_name(class: Option<JobClass>) -> Option<String> {
     serde_json::to_value(class?).ok()?.as_str().map(str::to_owned)
 }
 
-/// Finds the newest jobs of all tenants, at most `limit`: the newest of each, merged.
-async fn find_for_all(client: &Client, filter: &Query, limit: usize) -> anyhow::Result<Found> {
+/// Finds the newest jobs of all tenants, at most `limit`, by merging the newest of each.
+async fn find_for_all(client: &Client, filter: &Query, limit: usize) -> anyhow::Result<JobPage> {
     let tenants = client.get(&["tenants"]).await?;
     let tenants = tenants["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     let names: Vec<String> = tenants.iter().map(|tenant| word(&tenant["id"])).collect();
     if names.is_empty() {
         return find(client, filter, None, limit).await;
     }
-    let mut all = Found { jobs: Vec::new(), next: None };
+    let mut all = JobPage { jobs: Vec::new(), next: None };
     for name in names {
         let mut filter = filter.clone();
         filter.push(("tenant", name));
@@ -180,8 +181,8 @@ async fn show_list(client: &Client, list: &JobsList, out: &mut impl Write) -> an
 const COLUMNS: [&str; 9] =
     ["JOB", "STATUS", "CLASS", "MODEL", "SESSION", "ATTEMPTS", "AGE", "WAIT", "REASON"];
 
-/// Most characters of a reason in the list; `jobs show` has all of it.
-const SHOWN: usize = 100;
+/// The most characters of a reason in the list; `jobs show` prints all of it.
+const MAX_REASON: usize = 100;
 
 fn write_table(
     jobs: &[Value],
@@ -192,17 +193,18 @@ fn write_table(
     if !with_tenants {
         return table::write(&COLUMNS, jobs.iter().map(|job| row(job, now)), out);
     }
-    let rows = jobs.iter().map(|job| behind(word(&job["tenant"]), row(job, now)));
-    table::write(&behind("TENANT", COLUMNS), rows, out)
+    let rows = jobs.iter().map(|job| prepend(word(&job["tenant"]), row(job, now)));
+    table::write(&prepend("TENANT", COLUMNS), rows, out)
 }
 
-/// Puts `columns` behind a first one.
-fn behind<T>(first: T, columns: [T; 9]) -> [T; 10] {
+/// Prepends a column.
+fn prepend<T>(first: T, columns: [T; 9]) -> [T; 10] {
     let [a, b, c, d, e, f, g, h, i] = columns;
     [first, a, b, c, d, e, f, g, h, i]
 }
 
-/// Why a job waits or has no answer, with the error of an ended job or of the last failed attempt of another.
+/// Describes why a job waits or has no answer: its reason to wait, and the error of an ended job or
+/// of the last failed attempt.
 fn reason(job: &Value) -> String {
     let waits = match &job["waiting_for"] {
         Value::Null => None,
@@ -214,14 +216,14 @@ fn reason(job: &Value) -> String {
         Some("succeeded") => None,
         Some(_) | None => job["error"]["message"].as_str().or_else(last).map(str::to_owned),
     };
-    let told: Vec<String> = waits.into_iter().chain(error).collect();
-    if told.is_empty() {
+    let parts: Vec<String> = waits.into_iter().chain(error).collect();
+    if parts.is_empty() {
         return "-".to_owned();
     }
-    word(&told.join(": ").chars().take(SHOWN).collect::<String>().into())
+    word(&parts.join(": ").chars().take(MAX_REASON).collect::<String>().into())
 }
 
-/// How long it waited for its latest attempt, or has waited so far.
+/// Returns the time that a job waited for its latest attempt, or has waited so far.
 pub(crate) fn wait(job: &Value, now: Timestamp) -> String {
     let began = moment::of(&job["started_at"]).or_else(|| moment::of(&job["finished_at"]));
     moment::between(moment::of(&job["created_at"]), Some(began.unwrap_or(now)))
@@ -261,13 +263,13 @@ mod tests {
     use crate::cli::{Cli, Command};
 
     #[tokio::test]
-    async fn jobs_of_all_pages_are_put_back_from_the_oldest() {
+    async fn jobs_are_retried_from_the_oldest() {
         drop(rustls::crypto::ring::default_provider().install_default());
         let list = async |RawQuery(query): RawQuery| {
             let query = query.unwrap_or_default();
             assert!(query.contains("status=failed&session=s"), "{query}");
             let rest = query.split_once("after=").map(|(_, after)| after);
-            // The second page looked at what does not match.
+            // The second page examined jobs of which none match.
             let (ids, last, has_more): (&[&str], _, _) = match rest {
                 None => (&["5", "4"], "4", true),
                 Some("4") => (&[], "x", true),
@@ -277,8 +279,8 @@ mod tests {
             let data: Vec<_> = ids.iter().map(|id| json!({"id": id})).collect();
             Json(json!({"data": data, "last_id": last, "has_more": has_more}))
         };
-        let back = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&back);
+        let retried = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&retried);
         let retry = async move |Path(id): Path<String>| {
             seen.lock().unwrap().push(id.clone());
             if id == "3" {
@@ -301,7 +303,7 @@ mod tests {
         };
         let mut out = Vec::new();
         retry_many(&Client::new(&config).unwrap(), &many, &mut out).await.unwrap();
-        assert_eq!(*back.lock().unwrap(), ["0", "1", "2", "3", "4", "5"]);
+        assert_eq!(*retried.lock().unwrap(), ["0", "1", "2", "3", "4", "5"]);
         assert_eq!(String::from_utf8(out).unwrap(), "5 jobs are retried\n");
     }
 

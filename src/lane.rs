@@ -15,21 +15,21 @@ use crate::{
     table, terminal, waits,
 };
 
-/// What is to know if a lane is down.
+/// The hint below a list with a lane whose upstream is down.
 const PROBES: &str = "a lane whose upstream is down is probed by one job at a time; \
                       `causeway lane resume NAME` opens it at once";
 
 const COLUMNS: [&str; 6] = ["LANE", "QUEUED", "RUNNING", "DEAD", "WORKERS", "STATE"];
 
-/// Does what was asked, and shows the lanes as they are then.
+/// Runs the command, and prints the lanes in their new state.
 ///
 /// # Errors
-/// When there is no such lane, the caller is no administrator, or the server stays away.
+/// If there is no such lane, the caller is no administrator, or the server does not answer.
 pub(crate) async fn run(config: &Config, typed: &Lane) -> anyhow::Result<ExitCode> {
     let client = Client::new(config)?;
     match typed {
         Lane::List(lanes) => {
-            let lanes = chosen(&client, lanes).await?;
+            let lanes = select(&client, lanes).await?;
             show(&lanes, &mut terminal::stdout())?;
             if lanes.iter().any(|lane| !lane["upstream_down"].is_null()) {
                 writeln!(terminal::stderr(), "{PROBES}")?;
@@ -44,7 +44,7 @@ pub(crate) async fn run(config: &Config, typed: &Lane) -> anyhow::Result<ExitCod
 async fn act(client: &Client, of: &LanesOf, action: &str) -> anyhow::Result<()> {
     let body = of.tenant.as_ref().map_or(json!({}), |tenant| json!({ "tenant": tenant }));
     let mut lanes = Vec::new();
-    for lane in chosen(client, &of.lanes).await? {
+    for lane in select(client, &of.lanes).await? {
         let name = table::word(&lane["lane"]);
         lanes.push(client.post(&["lanes", &name, action], &body).await?);
     }
@@ -64,7 +64,7 @@ fn show(lanes: &[Value], out: &mut impl Write) -> io::Result<()> {
     table::write(&COLUMNS, lanes.iter().map(row), out)
 }
 
-/// What keeps the lane from starting jobs; `open` if nothing does.
+/// Describes why the lane starts no jobs; `open` if nothing prevents it.
 fn state(lane: &Value) -> String {
     let name = match lane["waiting_for"].as_str() {
         None | Some("turn") => return "open".to_owned(),
@@ -81,8 +81,8 @@ fn outage(down: &Value) -> String {
     format!("upstream down since {since}, next probe {probe_at}: {words}")
 }
 
-/// The lane that was named, or all.
-async fn chosen(client: &Client, lanes: &Lanes) -> anyhow::Result<Vec<Value>> {
+/// Returns the named lane, or all lanes.
+async fn select(client: &Client, lanes: &Lanes) -> anyhow::Result<Vec<Value>> {
     let mut all = client.get(&["lanes"]).await?;
     let all: Vec<Value> = all["data"].as_array_mut().map(std::mem::take).unwrap_or_default();
     let Some(name) = &lanes.lane else { return Ok(all) };
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_state_of_a_lane_names_what_keeps_it() {
+    fn a_lane_shows_why_it_waits() {
         let down = json!({ "since": "12:00Z", "probe_at": "12:01Z", "message": "refused" });
         let lanes = [
             json!({ "lane": "gpu", "queued": 2, "waiting_for": "upstream_down", "upstream_down": down }),

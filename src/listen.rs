@@ -1,4 +1,4 @@
-//! Binds what the API listens on.
+//! Binds the address of the API.
 
 use std::{io, net::SocketAddr};
 
@@ -7,14 +7,14 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::Config;
 
-/// How many connections may wait to be accepted: enough for ten thousand users who press enter at
-/// the same moment. The system cuts it to `net.core.somaxconn`.
+/// The number of connections that may wait to be accepted: enough for ten thousand users who send a
+/// message at the same moment. The kernel limits it to `net.core.somaxconn`.
 const BACKLOG: u32 = 16_384;
 
 /// Listens on `address`.
 ///
 /// # Errors
-/// When the port is taken or not allowed; the message says what to do.
+/// If the port is in use or not permitted; the message says what to do.
 pub(crate) fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     bind(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => anyhow!(
@@ -37,10 +37,11 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Refuses to let everybody in from beyond this machine, unless that is wanted.
+/// Refuses to serve other machines without keys, unless a flag permits it.
 ///
 /// # Errors
-/// When `bind` is not loopback, `allow_open_bind` is not set, no tenant is configured and the store has none.
+/// If `bind` is not loopback, `allow_open_bind` is not set, no tenant is configured and the store
+/// has none.
 pub(crate) fn refuse_open_bind(config: &Config, stores_tenants: bool) -> anyhow::Result<()> {
     let address = config.bind;
     let is_closed = stores_tenants || !config.tenants.is_empty();
@@ -67,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_is_open_without_a_word() {
+    fn only_loopback_is_open_by_default() {
         let refused = |text: &str, allow_open_bind| {
             let bind = text.parse().unwrap();
             let config = Config { bind, allow_open_bind, ..Config::default() };

@@ -1,4 +1,4 @@
-//! Messages on standard error: text for people, JSON for machines.
+//! Messages on standard error, as text or as JSON.
 
 use std::io::IsTerminal as _;
 
@@ -7,15 +7,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Environment, Log, LogFormat};
 
-/// What holds unless the configured filter names the same target. The Redis client warns of every try
-/// while a server is away; that it is away is told by whoever needs it.
-const QUIETER: &str = "redis=error";
+/// The default filter of the Redis client, which a configured filter can override. The client warns
+/// at every reconnection attempt; Causeway itself reports that a server is down.
+const REDIS_FILTER: &str = "redis=error";
 
-/// Starts logging; once per process. A variable `NO_COLOR` that is not empty takes the colours away
+/// Starts logging; once per process. A non-empty variable `NO_COLOR` disables colours
 /// (no-color.org).
 ///
 /// # Errors
-/// When the filter cannot be read.
+/// If the filter is invalid.
 pub(crate) fn start(log: &Log, environment: &Environment) -> anyhow::Result<()> {
     let no_color = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let messages = tracing_subscriber::fmt()
@@ -31,7 +31,7 @@ pub(crate) fn start(log: &Log, environment: &Environment) -> anyhow::Result<()> 
 
 fn filter(configured: &str) -> anyhow::Result<EnvFilter> {
     EnvFilter::try_new(configured)
-        .and_then(|_| EnvFilter::try_new(format!("{QUIETER},{configured}")))
+        .and_then(|_| EnvFilter::try_new(format!("{REDIS_FILTER},{configured}")))
         .with_context(|| format!("`log.filter` {configured:?} is not a filter, e.g. info"))
 }
 
@@ -42,8 +42,8 @@ mod tests {
 
     use super::*;
 
-    /// Whether warnings of the Redis client and messages of our own are told.
-    fn tells(configured: &str) -> (bool, bool) {
+    /// Returns whether warnings of the Redis client, and messages of Causeway, pass the filter.
+    fn passes(configured: &str) -> (bool, bool) {
         let filter = filter(configured).expect("a filter");
         with_default(registry().with(filter), || {
             let warnings = enabled!(target: "redis::cluster_async", Level::WARN);
@@ -52,14 +52,14 @@ mod tests {
     }
 
     #[test]
-    fn the_redis_client_warns_where_it_is_asked_to() {
-        assert_eq!(tells("info"), (false, true));
-        assert_eq!(tells("debug"), (false, true));
-        assert_eq!(tells("info,redis=warn"), (true, true));
+    fn redis_warnings_need_a_filter() {
+        assert_eq!(passes("info"), (false, true));
+        assert_eq!(passes("debug"), (false, true));
+        assert_eq!(passes("info,redis=warn"), (true, true));
     }
 
     #[test]
-    fn what_is_no_filter_is_refused() {
+    fn an_invalid_filter_is_refused() {
         for wrong in ["causeway=loud", "a=b=c"] {
             assert!(filter(wrong).is_err(), "{wrong}");
         }

@@ -1,5 +1,4 @@
-//! The command line: thin. It reads the configuration, puts the crates together, and runs one
-//! command.
+//! The command line. It reads the configuration, composes the crates, and runs one command.
 
 mod answer;
 mod banner;
@@ -54,8 +53,8 @@ use crate::{
     config::{Config, Environment, Source},
 };
 
-/// Ten thousand waiting requests are many small pieces, made on one thread and freed on another:
-/// the system's allocator spends a third of the processor's time on locks there.
+/// Ten thousand waiting requests are many small allocations, made on one thread and freed on
+/// another: the system's allocator spends a third of the processor's time on locks there.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -64,28 +63,29 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // A server's words may be in it.
-            let told = writeln!(terminal::stderr(), "causeway: {error:#}");
-            drop(told);
+            // The message may quote a server's text, so control characters are removed.
+            let written = writeln!(terminal::stderr(), "causeway: {error:#}");
+            drop(written);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Whether whoever read our output has gone, as `head` does: no failure of ours.
+/// Returns true if the reader of the output has closed it, as `head` does. That is no failure of
+/// this command.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
     kind == Some(io::ErrorKind::BrokenPipe)
 }
 
 fn start(command: Command) -> anyhow::Result<ExitCode> {
-    // Fails only when there is a provider already, which is as good.
+    // This fails only if a provider is installed already, which is as good.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    // The main thread only waits; what runs belongs on the runtime's own threads.
+    // The main thread only waits; tasks run on the threads of the runtime.
     runtime.block_on(run(command))
 }
 

@@ -1,37 +1,39 @@
-//! How much memory this process may use: that of the machine, or less where a control group or its own limit bounds it.
+//! The memory that this process may use: that of the machine, or less if a control group or a
+//! resource limit says so.
 
 use std::{fs, ops::RangeInclusive, path::Path};
 
 use rlimit::{INFINITY, Resource, getrlimit};
 
-/// Where control groups are: of version 2, and the memory controller of version 1.
+/// The control groups' memory limits: of version 2, and of the memory controller of version 1.
 const GROUPS: [(&str, &str); 2] =
     [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")];
 
-/// Most parents of the process's control group that are read.
+/// The most parents of the process's control group that are read.
 const MAX_PARENTS: usize = 16;
 
-/// Answers in flight may take one part of the memory in so many.
-const SHARE: u64 = 4;
+/// The divisor of the memory for answers in flight: they may use a quarter.
+const ANSWER_DIVISOR: u64 = 4;
 
-/// Bytes that answers in flight may take where no setting says: on a small machine room for one answer.
+/// Returns the default limit of the memory for answers in flight, in bytes: on a small machine,
+/// room for one answer.
 pub(crate) fn share_of_answers() -> usize {
-    let share = available().and_then(|bytes| usize::try_from(bytes / SHARE).ok());
-    let defaults = causeway_worker::WorkerSettings::default();
+    let share = available().and_then(|bytes| usize::try_from(bytes / ANSWER_DIVISOR).ok());
+    let defaults = causeway_worker::Settings::default();
     share.unwrap_or(defaults.max_response_memory).max(defaults.max_response_bytes)
 }
 
-/// Bytes that bodies of requests may take where no setting says: one part in so many, within these bounds.
-const SHARE_OF_BODIES: u64 = 8;
-const BODIES: RangeInclusive<u64> = 32 << 20..=128 << 20;
+/// The divisor of the memory for request bodies, and the range of the result in bytes.
+const BODY_DIVISOR: u64 = 8;
+const BODY_RANGE: RangeInclusive<u64> = 32 << 20..=128 << 20;
 
-/// Bytes that the bodies of requests may take where no setting says.
+/// Returns the default limit of the memory for request bodies, in bytes.
 pub(crate) fn share_of_bodies() -> usize {
-    let share = available().map_or(*BODIES.end(), |bytes| bytes / SHARE_OF_BODIES);
-    usize::try_from(share.clamp(*BODIES.start(), *BODIES.end())).unwrap_or(usize::MAX)
+    let share = available().map_or(*BODY_RANGE.end(), |bytes| bytes / BODY_DIVISOR);
+    usize::try_from(share.clamp(*BODY_RANGE.start(), *BODY_RANGE.end())).unwrap_or(usize::MAX)
 }
 
-/// Bytes that this process may use; `None` where the system does not say.
+/// Returns the memory that this process may use, in bytes; `None` if the system does not say.
 fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok();
@@ -41,14 +43,15 @@ fn available() -> Option<u64> {
     [machine, bound, own].into_iter().flatten().min()
 }
 
-/// The `MemTotal` of `/proc/meminfo`, in bytes.
+/// Parses the `MemTotal` of `/proc/meminfo`, in bytes.
 fn total(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
 
-/// The process's memory group in `/proc/self/cgroup`: of lines such as `0::/a.slice` or `4:memory:/docker/1`.
+/// Returns the memory group of the process from `/proc/self/cgroup`, with lines such as
+/// `0::/a.slice` or `4:memory:/docker/1`.
 fn memory_group(text: &str) -> &str {
     let groups = text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let is_memory = |controllers: &str| {
@@ -58,7 +61,8 @@ fn memory_group(text: &str) -> &str {
     memory.next().map_or("/", |(_, path)| path)
 }
 
-/// The lowest limit of a group and its parents. Inside a container the group may be mounted as the root.
+/// Returns the lowest limit of a group and its parents. Inside a container the group may be mounted
+/// as the root.
 fn limit(root: &Path, group: &str, file: &str) -> Option<u64> {
     let group = Path::new(group.trim_start_matches('/'));
     let parents = group.ancestors().take(MAX_PARENTS).map(|group| root.join(group).join(file));

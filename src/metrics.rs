@@ -1,21 +1,21 @@
-//! The metrics of this process: their buckets, and what stands beside them.
+//! The metrics of this process: their recorder, buckets, and build information.
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Upper bounds of the buckets of durations, in seconds: from a local answer to the longest call.
+/// The upper bounds of duration buckets, in seconds: from a local answer to the longest call.
 const SECONDS: [f64; 16] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
     7200.0,
 ];
 
-/// Upper bounds of the buckets of counts.
+/// The upper bounds of count buckets.
 const COUNTS: [f64; 10] = [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 /// Starts the collection of metrics; once per process.
 ///
 /// # Errors
-/// When metrics are collected already.
+/// If a recorder is installed already.
 pub(crate) fn start() -> anyhow::Result<PrometheusHandle> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)

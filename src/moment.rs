@@ -1,4 +1,4 @@
-//! Moments, and how long ago they were, as people write and read them.
+//! Timestamps and ages in their text forms.
 
 use std::time::Duration;
 
@@ -7,33 +7,33 @@ use serde_json::Value;
 
 use crate::config::span;
 
-/// Reads a moment: how long ago it was, or as in RFC 3339.
+/// Parses a timestamp: its age, or its RFC 3339 form.
 ///
 /// # Errors
-/// When `text` is neither.
+/// If `text` is neither.
 pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
     if let Ok(ago) = span::parse(text) {
         let ago = SignedDuration::try_from(ago).map_err(|error| error.to_string())?;
         return Timestamp::now().checked_sub(ago).map_err(|error| error.to_string());
     }
     text.parse().map_err(|_| {
-        format!("it must be how long ago ({}), or a moment as 2026-01-31T12:00:00Z", span::FORM)
+        format!("it must be how long ago ({}), or a timestamp such as 2026-01-31T12:00:00Z", span::FORM)
     })
 }
 
-/// The moment in a member of a job; `None` where there is none.
+/// Returns the timestamp in a member of a job; `None` if it has none.
 pub(crate) fn of(value: &Value) -> Option<Timestamp> {
     value.as_str()?.parse().ok()
 }
 
-/// From one moment to another, in a few characters; `-` where one of them is missing.
+/// Formats the time between two timestamps in a few characters; `-` if one of them is missing.
 pub(crate) fn between(from: Option<Timestamp>, to: Option<Timestamp>) -> String {
     let Some((from, to)) = from.zip(to) else { return "-".to_owned() };
-    // Clocks of two machines differ.
+    // The clocks of two machines differ, so the difference may be negative.
     short(Duration::try_from(to.duration_since(from)).unwrap_or_default())
 }
 
-/// A duration in its two largest units.
+/// Formats a duration in its two largest units.
 fn short(span: Duration) -> String {
     let s = span.as_secs();
     match s {
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_written_or_so_long_ago() {
+    fn a_timestamp_may_be_an_age() {
         assert_eq!(parse("2026-01-31T12:00:00Z").unwrap().as_second(), 1_769_860_800);
         let ago = Timestamp::now().duration_since(parse("2h").unwrap());
         assert!((7199..7260).contains(&ago.as_secs()), "{ago}");
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_short() {
+    fn durations_have_two_units() {
         let spans = [(340, "0.3s"), (9000, "9.0s"), (61_000, "1m01s"), (90_000_000, "1d01h")];
         for (ms, text) in spans {
             assert_eq!(short(Duration::from_millis(ms)), text, "{ms}");

@@ -1,8 +1,8 @@
-//! One process of a Causeway: API, worker, or both, over one queue.
+//! One process of Causeway: API, worker, or both, over one queue.
 //!
-//! Everything that can be refused is refused before anything runs. What runs belongs to one set of
-//! tasks and ends in order: the API tells whoever waits where to come back, the worker finishes or
-//! hands back, and then the process ends.
+//! Every refusal happens before anything runs. The tasks of a process form one set and end in
+//! order: the API tells waiting clients where to reconnect, the worker finishes its jobs or hands
+//! them back, and then the process ends.
 
 use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
 
@@ -25,19 +25,19 @@ use crate::{
     upstream::{self, Clients},
 };
 
-/// How often the histograms of the metrics are drained.
+/// The interval at which the histograms of the metrics are drained.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The interval of discoveries of former shards by an API process.
 const DISCOVERY: Duration = Duration::from_secs(60);
 
-/// How long a claim loop may stand before the process counts as stuck.
+/// The time without progress of a claim loop after which the process counts as stuck.
 pub(crate) const STUCK: Duration = Duration::from_secs(30);
 
-/// Starts logging, raises limits, runs the process of `role`, reloads and stops on signals.
+/// Starts logging, raises limits, runs a process of `role`, reloads, and stops on signals.
 ///
 /// # Errors
-/// When something that the process needs is not to be had.
+/// If a resource that the process needs is unavailable.
 pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> {
     let config = source.load()?;
     match role {
@@ -52,14 +52,14 @@ pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> 
     for warning in exposure::warnings(&source, &config) {
         tracing::warn!("{warning}");
     }
-    let mut signals = Signals::listen().context("cannot hear signals")?;
+    let mut signals = Signals::listen().context("cannot install the signal handlers")?;
     let node = Node::prepare(config.clone(), role).await?;
     let mut helpers = JoinSet::new();
     let registry = node.api.as_ref().map(|(_, state)| state.registry());
     let taken_over = (registry, node.signing.clone());
     let reload = Reload::listen(source, config, node.queue.clone(), taken_over);
-    helpers.spawn(reload.context("cannot hear signals")?.run());
-    // A process whose standard output is closed serves all the same.
+    helpers.spawn(reload.context("cannot install the signal handlers")?.run());
+    // A process serves even if its standard output is closed.
     drop(std::io::stdout().write_all(node.banner().to_string().as_bytes()));
     let stop = StopHandle::new();
     let mut running = std::pin::pin!(node.run(stop.clone()));
@@ -97,10 +97,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Opens the store, binds the ports and makes the parts of `role`.
+    /// Opens the store, binds the ports and makes the components of `role`.
     ///
     /// # Errors
-    /// When something is refused; nothing runs then.
+    /// If anything is refused; then nothing runs.
     pub(crate) async fn prepare(config: Config, role: Role) -> anyhow::Result<Self> {
         let metrics = metrics::start()?;
         let (serves, works) = match role {
@@ -146,22 +146,22 @@ impl Node {
         Ok(Self { role, config, queue, signing, api, worker, probe, metrics, to_check })
     }
 
-    /// Where the API listens.
+    /// Returns the address on which the API listens.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         self.api.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
-    /// What to tell a person at the start.
+    /// Returns the start-up lines.
     pub(crate) fn banner(&self) -> Banner<'_> {
         let probe = self.probe.as_ref().and_then(|listener| listener.local_addr().ok());
         let tenants = self.api.as_ref().map_or(0, |(_, state)| state.registry().count());
         Banner { role: self.role, config: &self.config, api: self.address(), tenants, probe }
     }
 
-    /// Runs until `stop` asks for the end, or a part breaks.
+    /// Runs until `stop` requests the end, or a component fails.
     ///
     /// # Errors
-    /// When a part ends although nobody asked.
+    /// If a component ends without a request.
     pub(crate) async fn run(self, stop: StopHandle) -> anyhow::Result<()> {
         let mut upkeep = JoinSet::new();
         upkeep.spawn(keep_up(self.metrics.clone()));
@@ -202,7 +202,7 @@ impl Node {
             parts.spawn(async move {
                 let drained = worker.run(heard).await;
                 match kept_in_memory {
-                    // Nothing that still waits will be answered.
+                    // No job that still waits will be answered.
                     Some(queue) => {
                         ended.cancel();
                         tell_lost(&queue).await?;
@@ -217,9 +217,9 @@ impl Node {
         }
         let heard = stop.stop();
         while let Some(part) = parts.join_next().await {
-            part.context("a part of the process broke")??;
+            part.context("a component of the process failed")??;
             if !heard.is_draining() {
-                bail!("a part of the process ended by itself; the log says why");
+                bail!("a component of the process ended without a request; the log says why");
             }
         }
         Ok(())
@@ -236,7 +236,7 @@ fn worker(
     Ok(Worker::new(queue.clone(), config.worker()?, upstreams))
 }
 
-/// Returns the HTTP surface's settings, with the models that this process knows or can fetch.
+/// Returns the settings of the HTTP API, with the models that this process knows or can fetch.
 fn api_settings(config: &Config, role: Role, clients: Option<&Clients>) -> Settings {
     let models = upstream::models::configured(config, role);
     let models_source = clients.and_then(|clients| upstream::models::source(config, clients));
@@ -250,8 +250,8 @@ fn api_settings(config: &Config, role: Role, clients: Option<&Clients>) -> Setti
     Settings { models, models_source, direct, serves_any_model, simulated_lanes, ..own }
 }
 
-/// Makes the clients of the upstreams. An API process needs them for the list of models and for direct calls
-/// only.
+/// Makes the clients of the upstreams. An API process needs them only for the list of models and
+/// for direct calls.
 fn clients(config: &Config, works: bool) -> anyhow::Result<Option<Clients>> {
     match Clients::of(config) {
         Err(error) if !works => {
@@ -266,7 +266,7 @@ fn clients(config: &Config, works: bool) -> anyhow::Result<Option<Clients>> {
     }
 }
 
-/// Says how many jobs go down with this process.
+/// Logs the number of jobs that are lost with this process.
 async fn tell_lost(queue: &Queue) -> anyhow::Result<()> {
     let mut lost = 0;
     for shard in queue.shards() {

@@ -1,4 +1,4 @@
-//! What a worker process serves: `/healthz` and `/metrics`, for those who watch it.
+//! The endpoints of a worker process for monitoring: `/healthz` and `/metrics`.
 
 use std::sync::Arc;
 
@@ -10,15 +10,16 @@ use tokio::net::TcpListener;
 
 use crate::node::STUCK;
 
-/// The routes: `/healthz` answers 200 while the worker's loops turn, 503 when they hang.
-pub(crate) fn routes(health: Arc<LoopHealth>, metrics: PrometheusHandle) -> Router {
+/// Returns the routes: `/healthz` answers 200 while the worker's loops make progress, and 503 if
+/// they are stuck.
+pub(crate) fn routes(health: Arc<Health>, metrics: PrometheusHandle) -> Router {
     let health = move || {
         let healthy = health.is_alive(STUCK);
         async move {
             if healthy {
                 (StatusCode::OK, "ok\n")
             } else {
-                (StatusCode::SERVICE_UNAVAILABLE, "the worker's loop does not turn\n")
+                (StatusCode::SERVICE_UNAVAILABLE, "the worker's claim loop makes no progress\n")
             }
         }
     };
@@ -29,10 +30,10 @@ pub(crate) fn routes(health: Arc<LoopHealth>, metrics: PrometheusHandle) -> Rout
     Router::new().route("/healthz", get(health)).route("/metrics", get(metrics))
 }
 
-/// Serves them until it is dropped.
+/// Serves the routes until it is dropped.
 ///
 /// # Errors
-/// When the listener breaks.
+/// If the listener fails.
 pub(crate) async fn serve(listener: TcpListener, routes: Router) -> anyhow::Result<()> {
-    axum::serve(listener, routes).await.context("the probe broke")
+    axum::serve(listener, routes).await.context("the probe's listener failed")
 }

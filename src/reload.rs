@@ -1,6 +1,6 @@
-//! Reads the configuration again while the process runs, on SIGHUP and when the file has changed:
-//! tenants and, where there is an API, the bounds of lanes take effect at once, everything else at the
-//! next start. Where there is an API, takes over the tenants that were changed in the store.
+//! Reads the configuration again while the process runs, on SIGHUP and when the file has changed.
+//! Tenants and, in a process with an API, the limits of lanes take effect at once, everything else
+//! at the next start. A process with an API also applies changes of the tenants in the store.
 
 mod lanes;
 
@@ -23,13 +23,13 @@ use crate::{
     listen,
 };
 
-/// How often the file is looked at, and whether the bounds are in force.
+/// The interval at which the file is checked for changes, and the store for lost limits.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The interval between looks for changed tenants in the store: a change holds everywhere within 2 s.
+/// The interval of reads of the tenants in the store: a change takes effect everywhere within 2 s.
 const LOOK_FOR_TENANTS: Duration = Duration::from_secs(1);
 
-/// What a process takes over anew.
+/// The state of reloading.
 #[derive(Debug)]
 pub(crate) struct Reload {
     source: Source,
@@ -42,10 +42,10 @@ pub(crate) struct Reload {
 }
 
 impl Reload {
-    /// Hears SIGHUP from now on. `current` is what `source` said at the start.
+    /// Listens for SIGHUP. `current` is the configuration at the start.
     ///
     /// # Errors
-    /// When the system refuses the handler.
+    /// If the system refuses the handler.
     pub(crate) fn listen(
         source: Source,
         current: Config,
@@ -56,7 +56,7 @@ impl Reload {
         Ok(Self { source, current, queue, registry, signing, hangup })
     }
 
-    /// Reloads whenever it is asked to, until it is dropped.
+    /// Reloads at each request and change, until it is dropped.
     pub(crate) async fn run(mut self) {
         let path = self.source.path();
         let mut seen = stamp(path.as_ref()).await;
@@ -92,7 +92,7 @@ impl Reload {
         }
     }
 
-    /// Takes over tenants that were changed in the store.
+    /// Applies changes of the tenants in the store.
     async fn refresh_tenants(&self) {
         let Some(registry) = &self.registry else { return };
         if let Err(error) = registry.refresh().await {
@@ -100,8 +100,8 @@ impl Reload {
         }
     }
 
-    /// Sets limits that the store has lost or not taken, or that a former shard does not have yet. Lets deadlines take
-    /// effect while there is no worker.
+    /// Sets limits again that the store has lost or not accepted, and divides them anew with former
+    /// shards; without a worker, also applies deadlines.
     async fn uphold(&self) {
         if self.registry.is_some()
             && let Err(error) = self.queue.let_in().await

@@ -1,4 +1,4 @@
-//! What shells and manuals know of the command line.
+//! Shell completions and manual pages.
 
 use std::{io::Write as _, path::Path, process::ExitCode};
 
@@ -10,19 +10,19 @@ use crate::{cli::Cli, terminal};
 /// Prints the completions for a shell.
 ///
 /// # Errors
-/// When standard output is closed.
+/// If standard output is closed.
 pub(crate) fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
-    // The generator panics where it cannot write.
+    // The generator panics if it cannot write, so it writes into memory first.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "causeway", &mut script);
     terminal::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the manual page; or writes the pages of all commands into a directory.
+/// Prints the manual page, or writes the pages of all commands into a directory.
 ///
 /// # Errors
-/// When the directory cannot be written to, or standard output is closed.
+/// If the directory is not writable, or standard output is closed.
 pub(crate) fn manual(directory: Option<&Path>) -> anyhow::Result<ExitCode> {
     if let Some(directory) = directory {
         std::fs::create_dir_all(directory)?;

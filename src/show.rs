@@ -1,4 +1,4 @@
-//! `causeway jobs show`: what became of a job, for people.
+//! `causeway jobs show`: the state and history of a job, for people.
 
 use std::io::{self, Write};
 
@@ -13,10 +13,11 @@ use crate::{
 
 const COLUMNS: [&str; 6] = ["ATTEMPT", "FAILED", "STATUS", "CHARGED TO", "CODE", "WORDS"];
 
-/// Writes a job with its failed attempts, its request and its answer. `now` is for its age.
+/// Writes a job with its failed attempts, its request and its answer; `now` is the reference for
+/// its age.
 ///
 /// # Errors
-/// When `out` is closed.
+/// If `out` is closed.
 pub(crate) fn write(job: &Value, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{}", word(&job["id"]))?;
     for (name, text) in facts(job, now) {
@@ -24,7 +25,7 @@ pub(crate) fn write(job: &Value, now: Timestamp, out: &mut impl Write) -> io::Re
     }
     let attempts = job["attempt_errors"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !attempts.is_empty() {
-        writeln!(out, "\nfailed attempts (only one that is charged to the job is spent):")?;
+        writeln!(out, "\nfailed attempts (only those charged to the job count):")?;
         table::write(&COLUMNS, attempts.iter().map(attempt), out)?;
     }
     write_request(&job["request"], out)?;
@@ -35,7 +36,7 @@ pub(crate) fn write(job: &Value, now: Timestamp, out: &mut impl Write) -> io::Re
     Ok(())
 }
 
-/// What is known of a job in a line each.
+/// Returns the known facts of a job, one a line.
 fn facts(job: &Value, now: Timestamp) -> Vec<(&'static str, String)> {
     let at = |name: &str| moment::of(&job[name]);
     let given = |name: &str| (!job[name].is_null()).then(|| word(&job[name]));
@@ -70,12 +71,12 @@ fn facts(job: &Value, now: Timestamp) -> Vec<(&'static str, String)> {
 }
 
 fn status(job: &Value) -> String {
-    let more = [("cancelling", " (it shall end)"), ("simulated", " (no model was called)")];
+    let more = [("cancelling", " (a cancel is requested)"), ("simulated", " (no model was called)")];
     let more = more.iter().filter(|(name, _)| job[name] == true).map(|(_, words)| *words);
     word(&job["status"]) + &more.collect::<String>()
 }
 
-/// Why it waits, or why it has no answer.
+/// Describes why a job waits, or why it has no answer.
 fn reason(job: &Value) -> Option<String> {
     let error = &job["error"];
     if !error.is_null() {
@@ -123,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_is_shown_with_its_attempts_and_its_request() {
+    fn a_job_shows_attempts_and_request() {
         let failed = json!({"attempt": 1, "failed_at": "2026-01-02T03:04:07.000Z", "code": "upstream_refused",
             "charged_to": "lane", "message": "401 from http://h: no \u{1b}key", "status_code": 401});
         let job = json!({"id": "job_1", "status": "failed", "tenant": "ann", "attempts": 1, "max_attempts": 5,

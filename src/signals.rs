@@ -1,8 +1,8 @@
-//! SIGTERM and SIGINT: the first asks for an orderly end, the second for an immediate one.
+//! SIGTERM and SIGINT: the first requests an orderly end, the second an immediate one.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Hears signals from its creation on.
+/// The stop signals that arrive after its creation.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
@@ -10,14 +10,16 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
+    /// Installs the handlers.
+    ///
     /// # Errors
-    /// When the system refuses the handlers.
+    /// If the system refuses the handlers.
     pub(crate) fn listen() -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The next signal to stop, by its name. Safe to cancel.
+    /// Waits for the next stop signal and returns its name. Safe to cancel.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

@@ -1,6 +1,6 @@
-//! `causeway simulate`: the simulated upstream as a server of its own, in the OpenAI wire format.
+//! `causeway simulate`: the simulated upstream as a server, in the OpenAI wire format.
 //!
-//! What is answered and when is the worker crate's; this file puts it on the wire.
+//! The worker crate decides the content and timing of answers; this file serves them over HTTP.
 
 use std::{convert::Infallible, io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc};
 
@@ -31,29 +31,29 @@ use crate::{
     signals::Signals,
 };
 
-/// Largest request, in bytes.
+/// The largest request body, in bytes.
 const MAX_BODY: usize = 64 << 20;
 
-/// How many connections its open-file limit is raised for.
+/// The number of connections for which the limit of open files is raised.
 const CONNECTIONS: u64 = 20_000;
 
-/// Serves until a signal.
+/// Serves until a signal arrives.
 ///
 /// # Errors
-/// When the port cannot be had.
+/// If the port cannot be bound.
 pub(crate) async fn run(config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
     logging::start(&config.log, environment)?;
     handles::raise(CONNECTIONS);
-    let mut signals = Signals::listen().context("cannot hear signals")?;
+    let mut signals = Signals::listen().context("cannot install the signal handlers")?;
     let listener = listen::listen(SocketAddr::new(config.simulated.host, config.simulated.port))?;
     let address = listener.local_addr().context("the listener has no address")?;
-    let told = format!(
+    let banner = format!(
         "causeway {}: a SIMULATED upstream, whose answers are made up\n  serving   \
          http://{address}/v1\n  try       causeway up --upstream http://{address}/v1\n",
         env!("CARGO_PKG_VERSION")
     );
-    // A process whose standard output is closed serves all the same.
-    drop(std::io::stdout().write_all(told.as_bytes()));
+    // A process serves even if its standard output is closed.
+    drop(std::io::stdout().write_all(banner.as_bytes()));
     tokio::select! {
         ended = serve(listener, SimulatedUpstream::new(config.simulation())) => ended?,
         _ = signals.next() => {}
@@ -70,7 +70,7 @@ async fn serve(listener: TcpListener, simulated: SimulatedUpstream) -> anyhow::R
         .route("/v1/messages", post(answer))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(Arc::new(simulated));
-    axum::serve(listener, routes.into_make_service()).await.context("the server broke")
+    axum::serve(listener, routes.into_make_service()).await.context("the server failed")
 }
 
 async fn models() -> impl IntoResponse {
@@ -114,11 +114,11 @@ async fn whole(mut reply: SimulatedReply) -> Response {
     response
 }
 
-/// An answer that breaks off after it has begun.
+/// Returns an answer that breaks off after its first bytes.
 fn cut() -> Response {
-    let begun: Result<Bytes, std::io::Error> = Ok(Bytes::from_static(b"{\"id\":"));
+    let started: Result<Bytes, std::io::Error> = Ok(Bytes::from_static(b"{\"id\":"));
     let broken = Err(std::io::Error::other("simulated cut"));
-    Body::from_stream(stream::iter([begun, broken])).into_response()
+    Body::from_stream(stream::iter([started, broken])).into_response()
 }
 
 fn streamed(reply: SimulatedReply) -> Response {

@@ -1,24 +1,23 @@
-//! Reads server-sent events as Causeway sends them: `event:`, `id:` and JSON `data:` lines, blocks
-//! ended by an empty line (WHATWG HTML, section 9.2). Fields that Causeway does not send are
-//! passed over.
+//! Decodes server-sent events as Causeway sends them: blocks of `event:`, `id:` and JSON `data:`
+//! lines that end with an empty line (WHATWG HTML, section 9.2). Other fields are ignored.
 
 use serde_json::Value;
 
-/// Longest block that is kept, in bytes; a server that sends longer ones is not Causeway.
+/// The longest block, in bytes. A server that sends longer ones is not Causeway.
 const MAX_BLOCK: usize = 64 << 20;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Event {
-    /// Its number, by which a reader resumes.
+pub(crate) struct ServerEvent {
+    /// The event's number, from which a client resumes.
     pub(crate) id: Option<u64>,
-    /// What happened, e.g. `job.started`.
+    /// The kind of event, e.g. `job.started`.
     pub(crate) name: String,
-    /// More about it.
+    /// The event's data.
     pub(crate) data: Value,
 }
 
-/// Makes events of bytes, however they are cut.
+/// Decodes events from bytes, wherever their pieces are cut.
 #[derive(Debug, Default)]
 pub(crate) struct Decoder {
     line: Vec<u8>,
@@ -27,16 +26,16 @@ pub(crate) struct Decoder {
     data: String,
 }
 
-/// A block longer than [`MAX_BLOCK`].
+/// The error of a block longer than [`MAX_BLOCK`].
 #[derive(Debug)]
 pub(crate) struct TooLong;
 
 impl Decoder {
-    /// The events that `bytes` complete.
+    /// Returns the events that `bytes` complete.
     ///
     /// # Errors
-    /// When a block is longer than 64 MiB.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, TooLong> {
+    /// If a block is longer than 64 MiB.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<ServerEvent>, TooLong> {
         let mut events = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.line.len() + part.len() + self.data.len() > MAX_BLOCK {
@@ -52,12 +51,12 @@ impl Decoder {
         Ok(events)
     }
 
-    fn line(&mut self, line: &str) -> Option<Event> {
+    fn line(&mut self, line: &str) -> Option<ServerEvent> {
         if line.is_empty() {
             let (id, name) = (self.id.take(), std::mem::take(&mut self.name));
             let data = std::mem::take(&mut self.data);
             let data = serde_json::from_str(&data).unwrap_or_default();
-            return (!name.is_empty()).then_some(Event { id, name, data });
+            return (!name.is_empty()).then_some(ServerEvent { id, name, data });
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -78,10 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_the_same_however_the_bytes_are_cut() {
+    fn split_pieces_yield_the_same_events() {
         let text = "event: job.queued\r\nid: 0\r\ndata: {\"position\":3}\r\n\r\n: comment\n\n\
             id: 1\nevent: output.delta\ndata: {\"text\":\ndata: \"häß\"}\n\nevent: ping\ndata: {}\n\n";
-        let event = |id, name: &str, data| Event { id, name: name.to_owned(), data };
+        let event = |id, name: &str, data| ServerEvent { id, name: name.to_owned(), data };
         let expected = [
             event(Some(0), "job.queued", json!({"position": 3})),
             event(Some(1), "output.delta", json!({"text": "häß"})),
@@ -89,7 +88,7 @@ mod tests {
         ];
         for size in 1..=text.len() {
             let mut decoder = Decoder::default();
-            let events: Vec<Event> =
+            let events: Vec<ServerEvent> =
                 text.as_bytes().chunks(size).flat_map(|part| decoder.push(part).unwrap()).collect();
             assert_eq!(events, expected, "in pieces of {size}");
         }

@@ -1,4 +1,4 @@
-//! Opens the store that the configuration names.
+//! Opens the configured store.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use causeway_queue::{
 
 use crate::config::Config;
 
-/// The queue over the configured store: Redis, or embedded in this process.
+/// Opens the queue over the configured store: Redis, or embedded in this process.
 ///
 /// # Errors
-/// When Redis does not answer, or is too old.
+/// If Redis does not answer, or is too old.
 pub(crate) async fn open(config: &Config) -> anyhow::Result<Queue> {
     let Config { retention, give_up_after, max_stalls, max_dead, .. } = *config;
     let tenant_deliveries = config.webhooks.tenant_deliveries();
@@ -36,14 +36,14 @@ pub(crate) async fn open(config: &Config) -> anyhow::Result<Queue> {
     Ok(Queue::new(backend, config.queue_lanes()))
 }
 
-/// Refuses a process that would be alone with a queue of its own.
+/// Refuses to start a single API or worker process without a shared store.
 ///
 /// # Errors
-/// When no Redis is configured.
+/// If no Redis is configured.
 pub(crate) fn need_redis(config: &Config, command: &str) -> anyhow::Result<()> {
     if config.redis.is_none() {
         bail!(
-            "`causeway {command}` needs --redis URL: API and worker processes meet in a Redis; \
+            "`causeway {command}` needs --redis URL: API and worker processes share their queue in a Redis; \
              `causeway up` runs everything in one process without one"
         );
     }

@@ -1,4 +1,4 @@
-//! `causeway submit`: a prompt or a file of jobs.
+//! `causeway submit`: submits a prompt or a file of jobs.
 
 mod file;
 
@@ -18,13 +18,14 @@ use crate::{
     terminal,
 };
 
-/// How many jobs of a file go in one call: fewer than a server takes, so that the answer comes soon.
+/// The number of jobs of a file in one call: fewer than a server accepts, so that its answer comes
+/// soon.
 const PER_CALL: usize = 1000;
 
-/// Submits; with `--wait` or `--stream` also waits and prints the answer.
+/// Submits jobs; with `--wait` or `--stream` also waits for them and prints their answers.
 ///
 /// # Errors
-/// When the file has no jobs, or the server refuses or stays away.
+/// If the file has no jobs, or the server refuses or does not answer.
 pub(crate) async fn run(config: &Config, typed: Submit) -> anyhow::Result<ExitCode> {
     if let (Some(delay), Some(deadline)) = (typed.job.delay, typed.job.deadline)
         && deadline <= delay
@@ -53,13 +54,14 @@ pub(crate) async fn run(config: &Config, typed: Submit) -> anyhow::Result<ExitCo
     wait(&client, &ids, &typed).await
 }
 
-/// Submits all jobs, many in several calls; answers with what was accepted.
+/// Submits all jobs, many of them in several calls; returns the accepted jobs.
 async fn submit(client: &Client, jobs: &[Entry], key: Option<&str>) -> anyhow::Result<Vec<Value>> {
     if let [entry] = jobs {
         return Ok(vec![client.submit(entry.job.to_string(), key).await?]);
     }
     let mut accepted = Vec::new();
     for (n, part) in jobs.chunks(PER_CALL).enumerate() {
+        // Each call needs a key of its own; a repeated command gives each call the same one.
         let key = key.map(|key| if n == 0 { key.to_owned() } else { format!("{key}/{n}") });
         let values: Vec<&Value> = part.iter().map(|entry| &entry.job).collect();
         let answer = client.submit(json!({ "jobs": values }).to_string(), key.as_deref()).await;
@@ -70,7 +72,7 @@ async fn submit(client: &Client, jobs: &[Entry], key: Option<&str>) -> anyhow::R
     Ok(accepted)
 }
 
-/// Names the place in the file of a refused job, which the server names by its place in the call: `jobs[3]: …`.
+/// Replaces the server's position of a refused job, `jobs[3]: …`, by its place in the file.
 fn in_file(error: anyhow::Error, part: &[Entry]) -> anyhow::Error {
     let mut refusal = match error.downcast::<Refusal>() {
         Ok(refusal) => refusal,
@@ -85,8 +87,8 @@ fn in_file(error: anyhow::Error, part: &[Entry]) -> anyhow::Error {
     refusal.into()
 }
 
-/// Waits for all jobs, one after the other, and prints their answers. Of many a bar shows how many have ended,
-/// where standard error is a terminal.
+/// Waits for all jobs in turn and prints their answers. For several jobs, a bar on a terminal
+/// counts the ended ones.
 async fn wait(client: &Client, ids: &[&str], typed: &Submit) -> anyhow::Result<ExitCode> {
     let bar =
         if ids.len() > 1 { ProgressBar::new(ids.len() as u64) } else { ProgressBar::hidden() };
@@ -106,7 +108,7 @@ async fn wait(client: &Client, ids: &[&str], typed: &Submit) -> anyhow::Result<E
     Ok(code)
 }
 
-/// Prints what a job ended with.
+/// Prints the result of a job.
 fn show(
     job: &Value,
     id: &str,
@@ -147,7 +149,7 @@ fn of_prompt(prompt: &str) -> Entry {
     Entry { job, place: "the prompt".to_owned() }
 }
 
-/// Lays the flags over a job.
+/// Applies the flags to a job.
 fn adjust(job: &mut Value, flags: &JobFlags, stream: bool) {
     let Some(members) = job.as_object_mut() else { return };
     let ms = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_laid_over_each_job() {
+    fn flags_apply_to_each_job() {
         let typed = typed("causeway submit --file x --class batch --metadata a=b");
         let mut job =
             json!({"body": {"model": "m"}, "class": "interactive", "metadata": {"c": "d"}});

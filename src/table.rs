@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-/// Writes rows under their headings, each column as wide as its widest cell.
+/// Writes rows under their headings; each column is as wide as its widest cell.
 ///
 /// # Errors
-/// When `out` is closed.
+/// If `out` is closed.
 pub(crate) fn write<const N: usize>(
     headings: &[&str; N],
     rows: impl Iterator<Item = [String; N]>,
@@ -24,7 +24,8 @@ pub(crate) fn write<const N: usize>(
     Ok(())
 }
 
-/// A cell: control characters that a client put into a name must not reach the terminal.
+/// Returns the text of a cell without control characters: a client may have put them into a name,
+/// and they must not reach the terminal.
 pub(crate) fn word(value: &Value) -> String {
     let text = value.as_str().unwrap_or("-");
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()

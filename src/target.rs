@@ -1,26 +1,26 @@
-//! Where the load generators send their requests: plain HTTP, resolved once.
+//! The target of a load generator: a plain HTTP server, resolved once.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, anyhow, bail};
 use reqwest::Url;
 
-/// A server, and a path on it.
+/// A server and a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// Where to connect.
+    /// The resolved address.
     pub(crate) address: SocketAddr,
-    /// What to put into the `Host` header.
+    /// The value of the `Host` header.
     pub(crate) host: String,
-    /// Where to post.
+    /// The path of requests.
     pub(crate) path: String,
 }
 
 impl Target {
-    /// `path` on the server that `flag` names.
+    /// Resolves `path` on the server that `flag` names.
     ///
     /// # Errors
-    /// When `url` is no plain HTTP URL, or its host is not found.
+    /// If `url` is no plain HTTP URL, or its host is not found.
     pub(crate) async fn find(flag: &str, url: &str, path: &str) -> anyhow::Result<Self> {
         let url = parse(flag, url)?;
         let path = format!("{}{path}", url.path().trim_end_matches('/'));

@@ -1,4 +1,4 @@
-//! `causeway tenant`: tenants of a running Causeway, and keys for the configuration file.
+//! `causeway tenant`: the tenants of a running Causeway, and keys for the configuration file.
 
 use std::{
     io::{self, Write},
@@ -18,10 +18,10 @@ use crate::{
 
 const COLUMNS: [&str; 7] = ["TENANT", "SOURCE", "ADMIN", "WEIGHT", "LIMITS", "KEY", "EXPIRES"];
 
-/// Prints a new key, this once, and what the configuration has to know of it.
+/// Prints a new key once, and the configuration that accepts it.
 ///
 /// # Errors
-/// When the system has no randomness, or standard output is closed.
+/// If the system has no randomness, or standard output is closed.
 pub(crate) fn key() -> anyhow::Result<ExitCode> {
     let key = causeway_api::new_key()?;
     writeln!(io::stdout(), "{}", key.text)?;
@@ -34,10 +34,10 @@ pub(crate) fn key() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does what was typed on the running Causeway.
+/// Runs the command on the running Causeway.
 ///
 /// # Errors
-/// When the server refuses it or does not answer.
+/// If the server refuses it or does not answer.
 pub(crate) async fn run(config: &Config, typed: &Tenant) -> anyhow::Result<ExitCode> {
     let client = Client::new(config)?;
     match typed {
@@ -105,12 +105,12 @@ async fn revoke(client: &Client, typed: &TenantRevoke) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whole seconds, as the API takes them.
+/// Converts a duration to the whole seconds of the API, at least 1 unless it is zero.
 fn seconds(span: Duration) -> u64 {
     span.as_secs().max(u64::from(!span.is_zero()))
 }
 
-/// Prints the key alone on standard output, so that a script can take it.
+/// Prints only the key on standard output, so that a script can read it.
 fn print_key(tenant: &Value) -> io::Result<()> {
     writeln!(io::stdout(), "{}", table::word(&tenant["key"]))?;
     let id = table::word(&tenant["id"]);
@@ -120,7 +120,7 @@ fn print_key(tenant: &Value) -> io::Result<()> {
     )
 }
 
-/// Writes a line a key.
+/// Writes a line for each key.
 fn show(tenants: &[Value], out: &mut impl Write) -> io::Result<()> {
     let rows = tenants.iter().flat_map(|tenant| {
         let none = [Value::Null];
@@ -142,7 +142,7 @@ fn show(tenants: &[Value], out: &mut impl Write) -> io::Result<()> {
     table::write(&COLUMNS, rows, out)
 }
 
-/// The limits that a tenant has, in few words.
+/// Lists the limits of a tenant briefly.
 fn limits(tenant: &Value) -> String {
     let names = [
         ("max_running", "run"),

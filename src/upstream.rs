@@ -1,4 +1,4 @@
-//! Makes the configured upstreams, checks them, and lists their models.
+//! Makes and checks the configured upstreams, and lists their models.
 
 pub(crate) mod check;
 pub(crate) mod direct;
@@ -14,15 +14,15 @@ use causeway_worker::{
 
 use crate::config::{Config, Lane, ConfiguredUpstream};
 
-/// The clients of the upstreams, one for all lanes that reach theirs in the same way.
+/// The clients of the upstreams; lanes with the same connection settings share one.
 #[derive(Debug)]
 pub(crate) struct Clients(Vec<(ConfiguredUpstream, UpstreamClient)>);
 
 impl Clients {
-    /// Makes the clients of all upstreams that `config` names.
+    /// Makes the clients of all configured upstreams.
     ///
     /// # Errors
-    /// If the key or a file of one is unusable.
+    /// If the key or a file of an upstream is unusable.
     pub(crate) fn of(config: &Config) -> anyhow::Result<Self> {
         let upstreams = config.upstreams().into_iter();
         let client = |(reached, _)| {
@@ -32,14 +32,14 @@ impl Clients {
         upstreams.map(client).collect::<anyhow::Result<_>>().map(Self)
     }
 
-    /// The client of `lane`, or of the top level; `None` where answers are simulated.
+    /// Returns the client of `lane`, or of the top level; `None` if answers are simulated.
     pub(crate) fn find(&self, config: &Config, lane: Option<&Lane>) -> Option<&UpstreamClient> {
         let reached = config.upstream_of(lane)?;
         self.0.iter().find(|(known, _)| *known == reached).map(|(_, client)| client)
     }
 }
 
-/// Makes a client of the upstream.
+/// Makes the client of an upstream.
 ///
 /// # Errors
 /// If its key or a file is unusable.
@@ -48,14 +48,14 @@ pub(crate) fn client(reached: &ConfiguredUpstream, config: &Config) -> anyhow::R
     client.with_context(|| format!("cannot use the upstream {}", reached.settings.address))
 }
 
-/// Refuses lanes without an upstream, unless simulated answers are permitted: with a Redis, or beside other
-/// upstreams, a made-up answer would pass for a real one.
+/// Refuses lanes without an upstream, unless simulated answers are permitted: with a Redis, or
+/// beside other upstreams, users would take a made-up answer for a real one.
 ///
 /// # Errors
-/// When there is such a lane.
+/// If there is such a lane.
 pub(crate) fn need_upstreams(config: &Config) -> anyhow::Result<()> {
-    let is_for_show = config.redis.is_none() && config.lanes.iter().all(|l| l.upstream.is_none());
-    if config.simulate || is_for_show {
+    let is_demo = config.redis.is_none() && config.lanes.iter().all(|l| l.upstream.is_none());
+    if config.simulate || is_demo {
         return Ok(());
     }
     let simulated = simulated_lanes(config);
@@ -79,11 +79,11 @@ pub(crate) fn simulated_lanes(config: &Config) -> Vec<LaneName> {
     lanes.filter(|name| !is_of_deliveries(name) && !has_own(name)).collect()
 }
 
-/// The upstream of every lane of `queue`: its own, else the one of the top level, else simulated
-/// answers; of the lane of deliveries what signs by `signing` and delivers.
+/// Returns the upstream of every lane of `queue`: its own, else that of the top level, else
+/// simulated answers; the webhook lane gets the deliverer that signs with `signing`.
 ///
 /// # Errors
-/// When the HTTP client of the deliveries cannot be made.
+/// If the HTTP client of the deliverer cannot be made.
 pub(crate) fn of_lanes(
     config: &Config,
     queue: &Queue,
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_simulated_beside_what_is_real_unless_permitted() {
+    fn simulation_beside_real_upstreams_needs_permission() {
         const REDIS: &str = "redis = \"redis://127.0.0.1:6379\"\n";
         const REAL: &str = "upstream = \"http://127.0.0.1:9101/v1\"\n";
         const SHOW: &str = "[[lane]]\nname = \"show\"\n";

@@ -1,12 +1,12 @@
-//! What a waiting job waits for, as a line for people.
+//! Descriptions of waiting jobs, in one line.
 
 use causeway_queue::WaitingFor;
 use serde_json::Value;
 
 use crate::table::word;
 
-/// Describes the wait of a job, as the server shows it: the reason, what is known of it, the job's place and the expected
-/// wait. `None` if the job does not wait.
+/// Describes the wait of a job as the server reports it: its reason and details, the job's position
+/// and its expected wait. `None` if the job does not wait.
 pub(crate) fn line(job: &Value) -> Option<String> {
     let name = job["waiting_for"].as_str()?;
     let position = job["position"].as_u64().map(|position| format!("position {position}"));
@@ -16,7 +16,7 @@ pub(crate) fn line(job: &Value) -> Option<String> {
     Some(parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
 
-/// Describes what keeps a lane, or a job, beyond the name of the reason.
+/// Describes the details of a reason why a lane or a job waits.
 pub(crate) fn details(waiting: &Value) -> Option<String> {
     let details = &waiting["waiting_details"];
     let text = |name: &str| details[name].is_string().then(|| word(&details[name]));
@@ -26,7 +26,7 @@ pub(crate) fn details(waiting: &Value) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// A reason in words; a later server may have more of them.
+/// Returns a reason in words; a later server may have other reasons.
 fn reason(name: &str) -> String {
     let known = WaitingFor::ALL.into_iter().find(|(known, _)| *known == name);
     known.map_or_else(
@@ -42,14 +42,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_described_in_one_line() {
+    fn a_wait_is_one_line() {
         let job = json!({"waiting_for": "turn", "waiting_details": null, "position": 3, "estimated_wait_ms": 5300});
         let wanted = "waiting for its turn, or a worker with a free permit (turn); position 3; starts in about 6 s";
         assert_eq!(line(&job).as_deref(), Some(wanted));
     }
 
     #[test]
-    fn an_outage_is_described_with_its_words() {
+    fn an_outage_shows_its_message() {
         let details =
             json!({"since": "12:00Z", "until": "12:01Z", "message": "connection\u{1b} refused"});
         let job =
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_of_a_later_server_is_shown_as_it_is() {
+    fn an_unknown_reason_is_shown_unchanged() {
         assert_eq!(line(&json!({"waiting_for": "budget"})).as_deref(), Some("waiting: budget"));
     }
 

@@ -1,4 +1,4 @@
-//! `causeway watch JOB`: what happens to a job, until it ends.
+//! `causeway watch JOB`: prints the events of a job until it ends.
 
 use std::process::ExitCode;
 
@@ -10,10 +10,10 @@ use crate::{
     terminal,
 };
 
-/// Shows the job's news, its text as it comes, and its answer.
+/// Prints the state changes of a job, its text as it arrives, and its answer.
 ///
 /// # Errors
-/// When there is no such job, or the server stays away.
+/// If there is no such job, or the server does not answer.
 pub(crate) async fn run(config: &Config, id: &str) -> anyhow::Result<ExitCode> {
     let client = Client::new(config)?;
     let mut screen = Screen::new(terminal::stdout(), terminal::stderr(), Show::Everything);

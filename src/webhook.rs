@@ -1,4 +1,4 @@
-//! `causeway webhook secret`: makes a secret to sign events with.
+//! `causeway webhook secret`: makes a secret for signing webhook events.
 
 use std::{
     io::{self, Write as _},
@@ -8,10 +8,10 @@ use std::{
 use causeway_worker::WebhookSecret;
 use rand::{TryRngCore as _, rngs::OsRng};
 
-/// Prints a new secret, this once, and how the configuration comes to know it.
+/// Prints a new secret once, and the configuration that uses it.
 ///
 /// # Errors
-/// When the system has no randomness, or standard output is closed.
+/// If the system has no randomness, or standard output is closed.
 pub(crate) fn secret() -> anyhow::Result<ExitCode> {
     let mut bytes = [0; 32];
     OsRng.try_fill_bytes(&mut bytes)?;

@@ -1,4 +1,4 @@
-//! `causeway worker list`: the worker processes, as the store knows them.
+//! `causeway worker list`: the registered worker processes.
 
 use std::{
     io::{self, Write},
@@ -11,10 +11,10 @@ use crate::{cli::WorkerList, client::Client, config::Config, table};
 
 const COLUMNS: [&str; 6] = ["WORKER", "STATUS", "LAST SEEN", "RUNNING", "VERSION", "LANES"];
 
-/// Shows the workers.
+/// Prints the workers.
 ///
 /// # Errors
-/// When the caller is no administrator, or the server stays away.
+/// If the caller is no administrator, or the server does not answer.
 pub(crate) async fn list(config: &Config, typed: &WorkerList) -> anyhow::Result<ExitCode> {
     let answer = Client::new(config)?.get(&["workers"]).await?;
     let mut out = io::stdout();

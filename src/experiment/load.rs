@@ -1,7 +1,7 @@
-//! N users who press enter at the same moment, one message each.
+//! N users who send one message each at the same moment.
 //!
-//! Every user opens a connection of their own when the moment comes, never before, and their wait
-//! counts from that moment until the whole answer is there. Nothing limits how many do so at once.
+//! Each user opens a connection at that moment, not before, and the user's wait counts from then
+//! until the whole answer has arrived. The number of concurrent users is not limited.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -17,41 +17,41 @@ use tokio::{
 
 use crate::target::Target;
 
-/// Longest answer that is read, in bytes.
+/// The longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// What the users do.
+/// The load of an experiment.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Where they post.
+    /// The address to which the users post.
     pub(super) target: Target,
-    /// How many they are.
+    /// The number of users.
     pub(super) users: u32,
-    /// When they give up.
+    /// The time after which a user gives up.
     pub(super) timeout: Duration,
 }
 
-/// What became of one user's message.
+/// The result of one user's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Answered.
+pub(super) enum VisitOutcome {
+    /// The answer arrived.
     Completed,
-    /// Not answered when the user gave up.
+    /// No answer arrived before the user gave up.
     TimedOut,
-    /// Something else; a short text by which such are counted.
+    /// The message failed; the text is the kind of failure, by which failures are counted.
     Failed(String),
 }
 
-/// One user's experience.
+/// The result and wait of one user.
 #[derive(Debug, Clone)]
 pub(super) struct Visit {
-    /// From the common moment to the end of the answer, or to the failure.
+    /// The time from the common moment to the end of the answer, or to the failure.
     pub(super) wait: Duration,
-    /// How it ended.
-    pub(super) outcome: Outcome,
+    /// The result.
+    pub(super) outcome: VisitOutcome,
 }
 
-/// Sends all messages; `done` is called as each ends. Answers in no particular order.
+/// Sends all messages, and calls `done` as each ends. The results are in no particular order.
 pub(super) async fn run(plan: Plan, mut done: impl FnMut(&Visit)) -> Vec<Visit> {
     let plan = Arc::new(plan);
     let (press_enter, moment) = watch::channel(None);
@@ -68,7 +68,7 @@ pub(super) async fn run(plan: Plan, mut done: impl FnMut(&Visit)) -> Vec<Visit> 
     press_enter.send_replace(Some(Instant::now()));
     let mut visits = Vec::with_capacity(plan.users as usize);
     while let Some(visit) = users.join_next().await {
-        let visit = visit.unwrap_or_else(|_| failed("the client broke"));
+        let visit = visit.unwrap_or_else(|_| failed("the client task failed"));
         done(&visit);
         visits.push(visit);
     }
@@ -76,20 +76,20 @@ pub(super) async fn run(plan: Plan, mut done: impl FnMut(&Visit)) -> Vec<Visit> 
 }
 
 fn failed(kind: &str) -> Visit {
-    Visit { wait: Duration::ZERO, outcome: Outcome::Failed(kind.to_owned()) }
+    Visit { wait: Duration::ZERO, outcome: VisitOutcome::Failed(kind.to_owned()) }
 }
 
 async fn visit(plan: &Plan, user: u32, start: Instant) -> Visit {
     let exchange = timeout_at(start + plan.timeout, exchange(plan, user)).await;
     let outcome = match exchange {
-        Ok(Ok((status, body))) => judge(status, &body),
-        Ok(Err(failure)) => Outcome::Failed(failure),
-        Err(_) => Outcome::TimedOut,
+        Ok(Ok((status, body))) => classify(status, &body),
+        Ok(Err(failure)) => VisitOutcome::Failed(failure),
+        Err(_) => VisitOutcome::TimedOut,
     };
     Visit { wait: start.elapsed(), outcome }
 }
 
-/// One request over a connection of its own; the error is the kind of failure.
+/// Sends one request over a new connection; the error is the kind of failure.
 async fn exchange(plan: &Plan, user: u32) -> Result<(StatusCode, Bytes), String> {
     let stream = TcpStream::connect(plan.target.address).await.map_err(|error| of_io(&error))?;
     stream.set_nodelay(true).map_err(|error| of_io(&error))?;
@@ -111,7 +111,7 @@ async fn exchange(plan: &Plan, user: u32) -> Result<(StatusCode, Bytes), String>
         })?;
         Ok((status, body.to_bytes()))
     };
-    // The connection has to be driven while the answer is awaited; it may well end first.
+    // hyper needs the connection to be polled while the answer is awaited; it may end first.
     let mut connection = std::pin::pin!(connection);
     let mut answer = std::pin::pin!(answer);
     tokio::select! {
@@ -134,15 +134,15 @@ fn message(user: u32) -> Bytes {
     message.to_string().into()
 }
 
-/// An answer counts when it is a 200 with a `response`, as the bridge promises.
-fn judge(status: StatusCode, body: &[u8]) -> Outcome {
+/// Classifies an answer: it counts if it is a 200 with a `response`, as the bridge promises.
+fn classify(status: StatusCode, body: &[u8]) -> VisitOutcome {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let answered = body.get("response").is_some_and(serde_json::Value::is_string);
     match status {
-        StatusCode::OK if answered => Outcome::Completed,
-        StatusCode::ACCEPTED if !answered => Outcome::Failed("accepted, no answer yet".to_owned()),
-        StatusCode::OK => Outcome::Failed("200 without a `response`".to_owned()),
-        other => Outcome::Failed(format!("HTTP {}", other.as_u16())),
+        StatusCode::OK if answered => VisitOutcome::Completed,
+        StatusCode::ACCEPTED if !answered => VisitOutcome::Failed("accepted, no answer yet".to_owned()),
+        StatusCode::OK => VisitOutcome::Failed("200 without a `response`".to_owned()),
+        other => VisitOutcome::Failed(format!("HTTP {}", other.as_u16())),
     }
 }
 
@@ -174,15 +174,15 @@ mod tests {
 
     #[test]
     fn only_a_response_counts_as_completed() {
-        let failed = |kind: &str| Outcome::Failed(kind.to_owned());
+        let failed = |kind: &str| VisitOutcome::Failed(kind.to_owned());
         for (status, body, outcome) in [
-            (200, r#"{"response":"hi"}"#, Outcome::Completed),
+            (200, r#"{"response":"hi"}"#, VisitOutcome::Completed),
             (200, r#"{"text":"hi"}"#, failed("200 without a `response`")),
             (202, r#"{"job_id":"job_1"}"#, failed("accepted, no answer yet")),
             (429, r#"{"error":{}}"#, failed("HTTP 429")),
             (500, "no JSON", failed("HTTP 500")),
         ] {
-            assert_eq!(judge(StatusCode::from_u16(status).unwrap(), body.as_bytes()), outcome);
+            assert_eq!(classify(StatusCode::from_u16(status).unwrap(), body.as_bytes()), outcome);
         }
     }
 
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_user_is_counted_once_by_what_happened() {
+    async fn every_user_is_counted_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let plan = Plan {
             target: Target {
@@ -221,11 +221,11 @@ mod tests {
             visits = run(plan, |_| seen += 1) => visits,
             () = serve(listener, answers) => unreachable!("the server never stops"),
         };
-        let count = |outcome: &Outcome| visits.iter().filter(|v| v.outcome == *outcome).count();
+        let count = |outcome: &VisitOutcome| visits.iter().filter(|v| v.outcome == *outcome).count();
         assert_eq!((seen, visits.len()), (4, 4));
-        assert_eq!(count(&Outcome::Completed), 2, "{visits:?}");
-        assert_eq!(count(&Outcome::TimedOut), 1, "{visits:?}");
-        let closed = Outcome::Failed("connection closed without an answer".to_owned());
+        assert_eq!(count(&VisitOutcome::Completed), 2, "{visits:?}");
+        assert_eq!(count(&VisitOutcome::TimedOut), 1, "{visits:?}");
+        let closed = VisitOutcome::Failed("connection closed without an answer".to_owned());
         assert_eq!(count(&closed), 1, "{visits:?}");
     }
 }

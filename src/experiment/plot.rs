@@ -1,5 +1,5 @@
-//! Draws reports as SVG: a row for each contender, a column for each number of users, and in each panel the share of
-//! users who are answered by a time.
+//! Draws reports as SVG: a row for each target, a column for each number of users, and in each
+//! panel the share of answered users over time.
 
 use anyhow::anyhow;
 use plotters::{
@@ -11,34 +11,35 @@ use plotters::{
     style::{BLACK, Color as _, IntoTextStyle as _},
 };
 
-use super::{load::Outcome, report::Report};
+use super::{load::VisitOutcome, report::Report};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// Width of a panel, in pixels: its texts fit.
+/// The width of a panel, in pixels, in which its texts fit.
 const PANEL_WIDTH: u32 = 300;
 
-/// Height of a panel with the line above it, in pixels.
+/// The height of a panel and its title, in pixels.
 const PANEL_HEIGHT: u32 = 130;
 
-/// Height of the heading and of the axis below the panels, in pixels.
+/// The height of the heading, and of the axis below the panels, in pixels.
 const HEADING: u32 = 40;
 
-/// Most steps of a curve: one each percent of the users.
+/// The most steps of a curve: one for each percent of the users.
 const STEPS: usize = 100;
 
-// Okabe and Ito's colours, which the colour-blind can tell apart.
+// The colours of Okabe and Ito, which colour-blind readers can tell apart.
 const ANSWERED: RGBColor = RGBColor(0, 114, 178);
 const LIMIT: RGBColor = RGBColor(213, 94, 0);
 const GREY: RGBColor = RGBColor(110, 110, 110);
 
 const FONT: (&str, i32) = ("sans-serif", 14);
 
-/// Returns the picture as SVG text. Reports with the same title are in one row, in the order of their first one.
+/// Returns the plot as SVG text. Reports with the same title share a row; rows are in the order of
+/// their first reports.
 ///
 /// # Errors
-/// If the drawing library refuses.
+/// If the drawing library fails.
 pub(super) fn svg(reports: &[Report]) -> anyhow::Result<String> {
     let mut titles: Vec<&str> = Vec::new();
     let mut counts: Vec<usize> = Vec::new();
@@ -52,6 +53,7 @@ pub(super) fn svg(reports: &[Report]) -> anyhow::Result<String> {
     }
     counts.sort_unstable();
     let size = |count: usize, each: u32| u32::try_from(count).unwrap_or(1).saturating_mul(each);
+    // The heading needs the width of two panels.
     let width = size(counts.len().max(2), PANEL_WIDTH);
     let height = size(titles.len(), PANEL_HEIGHT) + 2 * HEADING;
     let mut text = String::new();
@@ -111,16 +113,16 @@ fn draw_panel(panel: &Area<'_>, report: &Report, right: f64) -> Drawn {
     Ok(())
 }
 
-/// The numbers of a panel in words.
+/// Returns the figures of a panel as text.
 fn summary(report: &Report) -> String {
     let Report { users, completed, .. } = report;
     let mean = report.wait_s.as_ref().map(|waits| format!(", mean {:.2} s", waits.mean));
     format!("{completed} of {users}{}", mean.unwrap_or_default())
 }
 
-/// The percentage of users who are answered by a time, as a step at the time of every n-th answer.
+/// Returns the percentage of answered users over time: a step at the time of every n-th answer.
 fn curve(report: &Report) -> Vec<(f64, f64)> {
-    let answers = report.visits.iter().filter(|visit| visit.outcome == Outcome::Completed);
+    let answers = report.visits.iter().filter(|visit| visit.outcome == VisitOutcome::Completed);
     let answers: Vec<f64> = answers.map(|visit| visit.wait_s).collect();
     #[expect(clippy::cast_precision_loss, reason = "at most 50,000 users")]
     let percent = |answered: usize| answered as f64 * 100.0 / report.users.max(1) as f64;
@@ -149,9 +151,9 @@ mod tests {
         let visit = |n| Visit {
             wait: Duration::from_millis(5000 + n),
             outcome: match n % 10 {
-                0 => Outcome::TimedOut,
-                1 => Outcome::Failed("HTTP 500".to_owned()),
-                _ => Outcome::Completed,
+                0 => VisitOutcome::TimedOut,
+                1 => VisitOutcome::Failed("HTTP 500".to_owned()),
+                _ => VisitOutcome::Completed,
             },
         };
         let visits = (0..users).map(visit).collect();
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plot_compares_contenders_and_numbers_of_users() {
+    fn a_plot_has_a_row_per_target() {
         let reports =
             [report("one", 10), report("one", 100), report("another", 10), report("one", 20)];
         let svg = svg(&reports).unwrap();
@@ -170,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_rises_to_the_share_that_was_answered() {
+    fn a_curve_ends_at_the_answered_share() {
         let curve = curve(&report("one", 1000));
         assert!(curve.len() <= 2 * STEPS + 3, "{}", curve.len());
         assert!(curve.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 <= pair[1].1));

@@ -1,37 +1,37 @@
-//! The results of an experiment, as a table for people and as JSON.
+//! The results of an experiment, as a table and as JSON.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::load::{Outcome, Visit};
+use super::load::{VisitOutcome, Visit};
 
-/// The numbers.
+/// The results of an experiment.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Report {
-    /// What was tried, in a person's words.
+    /// The name of the target.
     pub(super) target: String,
-    /// When, RFC 3339.
+    /// The start of the experiment, in RFC 3339.
     pub(super) started_at: String,
-    /// How many users.
+    /// The number of users.
     pub(super) users: usize,
-    /// When they gave up, in seconds.
+    /// The time after which a user gave up, in seconds.
     pub(super) timeout_s: f64,
-    /// How many were answered.
+    /// The number of answered users.
     pub(super) completed: usize,
-    /// How long those waited; `None` when nobody was answered.
+    /// The waits of the answered users; `None` if there are none.
     pub(super) wait_s: Option<Waits>,
-    /// How many gave up.
+    /// The number of users who gave up.
     pub(super) timed_out: usize,
-    /// How many met something else, by kind.
+    /// The number of other failures, by kind.
     pub(super) errors: BTreeMap<String, usize>,
-    /// From the common moment until the last user was done, in seconds.
+    /// The time from the common moment until the last user had finished, in seconds.
     pub(super) took_s: f64,
-    /// Everybody, in the order of their wait.
-    pub(super) visits: Vec<Entry>,
+    /// The result of each user, in the order of their waits.
+    pub(super) visits: Vec<UserResult>,
 }
 
-/// How long those who were answered waited, in seconds; percentiles by nearest rank.
+/// The waits of the answered users, in seconds; percentiles are by nearest rank.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Waits {
     pub(super) mean: f64,
@@ -40,34 +40,34 @@ pub(super) struct Waits {
     pub(super) max: f64,
 }
 
-/// One user.
+/// The result of one user.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Entry {
-    /// In seconds.
+pub(super) struct UserResult {
+    /// The wait in seconds.
     pub(super) wait_s: f64,
     #[serde(serialize_with = "as_text", deserialize_with = "of_text")]
-    pub(super) outcome: Outcome,
+    pub(super) outcome: VisitOutcome,
 }
 
-fn as_text<S: serde::Serializer>(outcome: &Outcome, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: serde::Serializer>(outcome: &VisitOutcome, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(match outcome {
-        Outcome::Completed => "completed",
-        Outcome::TimedOut => "timed out",
-        Outcome::Failed(kind) => kind,
+        VisitOutcome::Completed => "completed",
+        VisitOutcome::TimedOut => "timed out",
+        VisitOutcome::Failed(kind) => kind,
     })
 }
 
-fn of_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Outcome, D::Error> {
+fn of_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<VisitOutcome, D::Error> {
     let text = String::deserialize(deserializer)?;
     Ok(match text.as_str() {
-        "completed" => Outcome::Completed,
-        "timed out" => Outcome::TimedOut,
-        _ => Outcome::Failed(text),
+        "completed" => VisitOutcome::Completed,
+        "timed out" => VisitOutcome::TimedOut,
+        _ => VisitOutcome::Failed(text),
     })
 }
 
 impl Report {
-    /// Sums `visits` up.
+    /// Summarizes `visits`.
     pub(super) fn of(
         target: String,
         started_at: String,
@@ -77,20 +77,20 @@ impl Report {
         visits.sort_by_key(|visit| visit.wait);
         let answered: Vec<f64> = visits
             .iter()
-            .filter(|visit| visit.outcome == Outcome::Completed)
+            .filter(|visit| visit.outcome == VisitOutcome::Completed)
             .map(|visit| visit.wait.as_secs_f64())
             .collect();
         let mut errors = BTreeMap::new();
         let mut timed_out = 0;
         for visit in &visits {
             match &visit.outcome {
-                Outcome::Completed => {}
-                Outcome::TimedOut => timed_out += 1,
-                Outcome::Failed(kind) => *errors.entry(kind.clone()).or_insert(0) += 1,
+                VisitOutcome::Completed => {}
+                VisitOutcome::TimedOut => timed_out += 1,
+                VisitOutcome::Failed(kind) => *errors.entry(kind.clone()).or_insert(0) += 1,
             }
         }
         let entry =
-            |visit: Visit| Entry { wait_s: visit.wait.as_secs_f64(), outcome: visit.outcome };
+            |visit: Visit| UserResult { wait_s: visit.wait.as_secs_f64(), outcome: visit.outcome };
         Self {
             target,
             started_at,
@@ -107,7 +107,7 @@ impl Report {
 }
 
 impl Waits {
-    /// `None` of nothing. `sorted` ascends.
+    /// Returns the statistics of the ascending waits `sorted`; `None` if there are none.
     fn of(sorted: &[f64]) -> Option<Self> {
         let max = *sorted.last()?;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52 users")]
@@ -145,7 +145,7 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
-    fn visits(waits_ms: impl Iterator<Item = u64>, outcome: &Outcome) -> Vec<Visit> {
+    fn visits(waits_ms: impl Iterator<Item = u64>, outcome: &VisitOutcome) -> Vec<Visit> {
         waits_ms
             .map(|ms| Visit { wait: Duration::from_millis(ms), outcome: outcome.clone() })
             .collect()
@@ -156,10 +156,10 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_of_those_who_were_answered() {
-        let mut all = visits((1..=100).rev().map(|n| n * 100), &Outcome::Completed);
-        all.extend(visits([30_000; 5].into_iter(), &Outcome::TimedOut));
-        all.extend(visits([3].into_iter(), &Outcome::Failed("connection reset".to_owned())));
+    fn percentiles_cover_answered_users_only() {
+        let mut all = visits((1..=100).rev().map(|n| n * 100), &VisitOutcome::Completed);
+        all.extend(visits([30_000; 5].into_iter(), &VisitOutcome::TimedOut));
+        all.extend(visits([3].into_iter(), &VisitOutcome::Failed("connection reset".to_owned())));
         let report = report(all);
         assert_eq!((report.users, report.completed, report.timed_out), (106, 100, 5));
         assert_eq!(report.errors["connection reset"], 1);
@@ -174,16 +174,16 @@ mod tests {
 
     #[test]
     fn an_experiment_without_an_answer_has_no_waits() {
-        let report = report(visits([30_000; 3].into_iter(), &Outcome::TimedOut));
+        let report = report(visits([30_000; 3].into_iter(), &VisitOutcome::TimedOut));
         assert_eq!((report.completed, report.wait_s.as_ref()), (0, None));
         assert!(report.to_string().contains("completed   0 of 3"));
     }
 
     #[test]
     fn a_report_is_read_as_it_was_written() {
-        let mut all = visits([5000].into_iter(), &Outcome::Completed);
-        all.extend(visits([6000].into_iter(), &Outcome::TimedOut));
-        all.extend(visits([7].into_iter(), &Outcome::Failed("HTTP 500".to_owned())));
+        let mut all = visits([5000].into_iter(), &VisitOutcome::Completed);
+        all.extend(visits([6000].into_iter(), &VisitOutcome::TimedOut));
+        all.extend(visits([7].into_iter(), &VisitOutcome::Failed("HTTP 500".to_owned())));
         let written = serde_json::to_string(&report(all)).unwrap();
         let read: Report = serde_json::from_str(&written).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), written);

@@ -1,5 +1,5 @@
-//! Which of the lanes that were read again hold while the process runs: those that it serves, with the
-//! bounds that were read. What else was changed of them waits for the next start, and is told.
+//! Merges reloaded lanes into the running ones: a running lane gets its new limits. Other changes
+//! wait for the next start and are logged.
 
 use std::fmt;
 
@@ -7,21 +7,21 @@ use causeway_queue::LaneName;
 
 use crate::config::Lane;
 
-/// What was changed and is not taken over.
+/// A change that needs a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Waiting {
+pub(super) enum PendingChange {
     New(LaneName),
     Gone(LaneName),
-    /// With another number of shards: bounds that suffice for these may leave a shard of now with
-    /// nothing.
+    /// Another number of shards: limits that suffice for the new shards may leave one of the
+    /// current shards with nothing.
     Shards(LaneName),
-    /// With other models, another upstream or key.
+    /// Other models, another upstream or another key.
     Rest(LaneName),
-    /// The lanes stand in another order, of which the first serves every other model.
+    /// Another order of the lanes; the first lane serves every model that no lane names.
     Order,
 }
 
-impl fmt::Display for Waiting {
+impl fmt::Display for PendingChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::New(lane) => write!(f, "lane {lane} is new and not served yet"),
@@ -31,41 +31,41 @@ impl fmt::Display for Waiting {
             }
             Self::Rest(lane) => write!(
                 f,
-                "of lane {lane} the bounds are taken over, its other models, upstream or key are not"
+                "the limits of lane {lane} are applied, its other models, upstream or key are not"
             ),
             Self::Order => f.write_str("the lanes are served in the order that they had"),
         }
     }
 }
 
-/// `running` with the bounds of `read`, and what of `read` waits. Where no lane is configured, there
-/// is one named `default`.
-pub(super) fn merge(running: &[Lane], read: &[Lane]) -> (Vec<Lane>, Vec<Waiting>) {
+/// Returns `running` with the limits of `read`, and the changes that need a restart. If no lane is
+/// configured, there is one named `default`.
+pub(super) fn merge(running: &[Lane], read: &[Lane]) -> (Vec<Lane>, Vec<PendingChange>) {
     let (running, read) = (all(running), all(read));
     let mut waiting = Vec::new();
     let mut merged = Vec::with_capacity(running.len());
     for lane in &running {
         merged.push(match named(&read, &lane.name) {
             None => {
-                waiting.push(Waiting::Gone(lane.name.clone()));
+                waiting.push(PendingChange::Gone(lane.name.clone()));
                 lane.clone()
             }
             Some(new) if new.shards != lane.shards => {
-                waiting.push(Waiting::Shards(lane.name.clone()));
+                waiting.push(PendingChange::Shards(lane.name.clone()));
                 lane.clone()
             }
             Some(new) => {
                 if new.without_limits() != lane.without_limits() {
-                    waiting.push(Waiting::Rest(lane.name.clone()));
+                    waiting.push(PendingChange::Rest(lane.name.clone()));
                 }
                 lane.with_limits_of(new)
             }
         });
     }
     let is_new = |lane: &&Lane| named(&running, &lane.name).is_none();
-    waiting.extend(read.iter().filter(is_new).map(|lane| Waiting::New(lane.name.clone())));
+    waiting.extend(read.iter().filter(is_new).map(|lane| PendingChange::New(lane.name.clone())));
     if !shared(&running, &read).eq(shared(&read, &running)) {
-        waiting.push(Waiting::Order);
+        waiting.push(PendingChange::Order);
     }
     (merged, waiting)
 }
@@ -78,7 +78,7 @@ fn named<'a>(lanes: &'a [Lane], name: &LaneName) -> Option<&'a Lane> {
     lanes.iter().find(|lane| lane.name == *name)
 }
 
-/// The names of those lanes of `one` that are among `others` too.
+/// Returns the names of those lanes of `one` that are also among `others`.
 fn shared<'a>(one: &'a [Lane], others: &'a [Lane]) -> impl Iterator<Item = &'a LaneName> {
     one.iter().map(|lane| &lane.name).filter(|name| named(others, name).is_some())
 }
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_that_run_take_their_bounds_over_whatever_else_changes() {
+    fn running_lanes_take_new_limits() {
         let running = [bounded("a", 1), bounded("b", 2), bounded("c", 3), bounded("d", 4)];
         let read = [
             lane("new"),
@@ -109,20 +109,20 @@ mod tests {
         assert_eq!(merged, [bounded("a", 10), bounded("b", 20), bounded("c", 3), bounded("d", 40)]);
         let name = |name: &str| LaneName::new(name).unwrap();
         let wanted = [
-            Waiting::Shards(name("c")),
-            Waiting::Rest(name("d")),
-            Waiting::New(name("new")),
-            Waiting::Order,
+            PendingChange::Shards(name("c")),
+            PendingChange::Rest(name("d")),
+            PendingChange::New(name("new")),
+            PendingChange::Order,
         ];
         assert_eq!(waiting, wanted);
         let (merged, waiting) = merge(&running, &[bounded("a", 1), bounded("c", 3), lane("d")]);
         assert_eq!(merged[1], bounded("b", 2));
         assert_eq!(merged[3], lane("d"));
-        assert_eq!(waiting, [Waiting::Gone(name("b"))]);
+        assert_eq!(waiting, [PendingChange::Gone(name("b"))]);
     }
 
     #[test]
-    fn the_lane_that_nobody_named_takes_bounds_over_too() {
+    fn the_implicit_lane_takes_limits() {
         let named = [bounded("default", 5)];
         assert_eq!(merge(&[], &named), (named.to_vec(), Vec::new()));
         assert_eq!(merge(&named, &[]), (vec![lane("default")], Vec::new()));

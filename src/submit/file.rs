@@ -1,4 +1,4 @@
-//! The jobs of a file: one JSON value, or one a line.
+//! The jobs of a file: one JSON value, or one value per line.
 
 use std::{
     io::{self, Read as _},
@@ -9,26 +9,26 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use causeway_queue::json::syntax_error;
 use serde_json::{Map, Value, json};
 
-/// A mark that may precede the text of a file, and is no part of it.
+/// The byte order mark, which may precede the text of a file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The members by which an object is known as the body of a job.
-const OF_BODIES: [&str; 3] = ["messages", "input", "prompt"];
+/// The members by which an object is recognized as the body of a job.
+const BODY_MEMBERS: [&str; 3] = ["messages", "input", "prompt"];
 
 /// A job of a file.
 #[derive(Debug, PartialEq)]
-pub(super) struct Entry {
+pub(super) struct FileJob {
     /// The job as it is submitted.
     pub(super) job: Value,
-    /// Where it stands: "line 3 of jobs.jsonl".
+    /// The place of the job: "line 3 of jobs.jsonl".
     pub(super) place: String,
 }
 
-/// Reads the jobs of a file, or of standard input for `-`. There is one at least.
+/// Reads the jobs of a file, or of standard input for `-`; at least one.
 ///
 /// # Errors
 /// If the file cannot be read, or has no jobs.
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<FileJob>> {
     let is_input = path == Path::new("-");
     let name = if is_input { "standard input".to_owned() } else { path.display().to_string() };
     let mut bytes = Vec::new();
@@ -45,8 +45,8 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Entry>> {
     entries(&text, &name)
 }
 
-/// Reads the jobs in the text of the file `name`.
-fn entries(text: &str, name: &str) -> anyhow::Result<Vec<Entry>> {
+/// Parses the jobs in the text of the file `name`.
+fn entries(text: &str, name: &str) -> anyhow::Result<Vec<FileJob>> {
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     ensure!(!text.trim().is_empty(), "{name} is empty: write one job, or a line of JSON for each");
     let whole = match serde_json::from_str(text) {
@@ -55,6 +55,7 @@ fn entries(text: &str, name: &str) -> anyhow::Result<Vec<Entry>> {
     };
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let lines: Vec<(usize, &str)> = lines.collect();
+    // A text of one line, or with a first line that is no JSON, is a broken single value.
     if lines.len() < 2 || serde_json::from_str::<Value>(lines[0].1).is_err() {
         bail!("{name} is not JSON: {}", syntax_error(&whole));
     }
@@ -71,9 +72,9 @@ fn entries(text: &str, name: &str) -> anyhow::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Returns the jobs that a value stands for: those in `jobs`; itself if it has a `body`; else a job with the value as its
-/// body.
-fn of_value(value: Value, place: &str) -> anyhow::Result<Vec<Entry>> {
+/// Returns the jobs in a value: those in `jobs`; the value itself if it has a `body`; else a job
+/// with the value as its body.
+fn of_value(value: Value, place: &str) -> anyhow::Result<Vec<FileJob>> {
     let Value::Object(mut object) = value else {
         bail!("{place} must be a JSON object: {{\"jobs\": […]}}, a job, or a job's body");
     };
@@ -82,22 +83,22 @@ fn of_value(value: Value, place: &str) -> anyhow::Result<Vec<Entry>> {
     }
     let job = if object.contains_key("body") {
         Value::Object(object)
-    } else if OF_BODIES.iter().any(|name| object.contains_key(*name)) {
+    } else if BODY_MEMBERS.iter().any(|name| object.contains_key(*name)) {
         json!({ "body": object })
     } else {
-        let names = OF_BODIES.join("`, `");
-        bail!("{place} has neither a `body`, as a job has, nor `{names}`, as a body has one of");
+        let names = BODY_MEMBERS.join("`, `");
+        bail!("{place} is neither a job (it has no `body`) nor a body (it has none of `{names}`)");
     };
-    Ok(vec![Entry { job, place: place.to_owned() }])
+    Ok(vec![FileJob { job, place: place.to_owned() }])
 }
 
-fn of_jobs(jobs: Value, others: &Map<String, Value>, place: &str) -> anyhow::Result<Vec<Entry>> {
+fn of_jobs(jobs: Value, others: &Map<String, Value>, place: &str) -> anyhow::Result<Vec<FileJob>> {
     let Value::Array(jobs) = jobs else { bail!("{place}: `jobs` must be an array of jobs") };
     ensure!(!jobs.is_empty(), "{place} has no jobs: `jobs` is empty");
     if let Some(name) = others.keys().next() {
         bail!("{place}: `{name}` cannot stand beside `jobs`; set it in each job, or by a flag");
     }
-    let entry = |(index, job)| Entry { job, place: format!("jobs[{index}] of {place}") };
+    let entry = |(index, job)| FileJob { job, place: format!("jobs[{index}] of {place}") };
     Ok(jobs.into_iter().enumerate().map(entry).collect())
 }
 
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_jobs_or_a_job_or_a_body_or_lines_of_these() {
+    fn a_file_holds_jobs_or_bodies() {
         let job = json!({"body": {"model": "m"}, "class": "batch"});
         let body = json!({"model": "m", "input": "x"});
         let wrapped = json!({ "body": body });
@@ -124,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_jobs_is_refused_with_the_place() {
+    fn a_file_without_jobs_names_the_place() {
         let job = r#"{"body":{}}"#;
         for (text, part) in [
             ("", "x is empty"),
             ("\u{feff}\n", "x is empty"),
             ("[1]", "x must be a JSON object"),
-            ("{\"model\":\"m\"}", "x has neither a `body`"),
+            ("{\"model\":\"m\"}", "x is neither a job"),
             ("{\"jobs\":[]}", "x has no jobs"),
             ("{\"jobs\":[],", "x is not JSON: it ends too early, at line 1, column 11"),
             ("{\"jobs\":[{}],\"class\":\"batch\"}", "`class` cannot stand beside `jobs`"),

@@ -1,4 +1,4 @@
-//! Checks of the upstreams: `causeway upstream check`, and once after the start of a worker.
+//! Checks of the upstreams: by `causeway upstream check`, and once after the start of a worker.
 
 use std::{
     io::{self, Write as _},
@@ -18,11 +18,11 @@ use crate::{
 
 const COLUMNS: [&str; 4] = ["UPSTREAM", "LANES", "PROXY", "RESULT"];
 
-/// The delay between a worker's start and the check of upstreams that no job has called yet. A call is a
-/// check by itself, and is never delayed by one.
-const AFTER_START: Duration = Duration::from_secs(2);
+/// The delay between a worker's start and the check of upstreams that no job has called yet. A call
+/// is a check by itself, and no call waits for a check.
+const CHECK_DELAY: Duration = Duration::from_secs(2);
 
-/// Checks all upstreams and shows a table.
+/// Checks all upstreams and prints a table.
 ///
 /// # Errors
 /// If a key or file of an upstream is unusable, or standard output is closed.
@@ -53,8 +53,9 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Checks each upstream once: soon after the start if no job has called it, else when it answers a call with
-/// 404, which may mean a wrong base or a wrong model. A wrong upstream is one warning.
+/// Checks each upstream once: soon after the start if no job has called it, else when a call gets a
+/// 404, which may mean a wrong base URL or a wrong model. A wrong upstream is logged as one
+/// warning.
 pub(crate) async fn after_start(config: Config, clients: Clients) {
     let upstreams = config.upstreams();
     for (reached, _) in &upstreams {
@@ -63,7 +64,7 @@ pub(crate) async fn after_start(config: Config, clients: Clients) {
             tracing::info!(%upstream, %proxy, from, "the upstream is called through a proxy");
         }
     }
-    sleep(AFTER_START).await;
+    sleep(CHECK_DELAY).await;
     let checks = upstreams.iter().zip(&clients.0).map(|((reached, lanes), (_, client))| async {
         if client.was_called() {
             client.not_found().await;

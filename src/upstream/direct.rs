@@ -1,4 +1,4 @@
-//! Sends the calls that go past the queue to the upstreams of their lanes.
+//! Forwards direct calls, which bypass the queue, to the upstreams of their lanes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Clients;
 use crate::config::Config;
 
-/// Makes the source of the lanes with an upstream.
+/// Makes the source of direct answers, for the lanes with an upstream.
 pub(crate) fn source(config: &Config, clients: &Clients) -> DirectSource {
     let upstream = |lane| {
         let client = clients.find(config, lane)?;
@@ -42,7 +42,7 @@ async fn send(upstream: Arc<OpenAi>, call: DirectCall) -> DirectResult {
         body: call.body,
         headers,
         stream: false,
-        // The answer is passed on piece by piece, and held nowhere.
+        // The answer is forwarded piece by piece, and never held in memory.
         max_bytes: usize::MAX,
         memory: Share::default(),
     };

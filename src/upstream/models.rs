@@ -1,4 +1,5 @@
-//! The models that the API lists: those of the lanes, and those of the upstream that serves all other models.
+//! The models of `GET /v1/models`: those of the lanes, and those of the upstream that serves all
+//! other models.
 
 use causeway_api::{Model, ModelsSource};
 use causeway_worker::{ListedModel, UpstreamClient};
@@ -10,7 +11,7 @@ use crate::{
     config::{Config, Lane},
 };
 
-/// Returns the models that are known without an upstream.
+/// Returns the models that are known without a call of an upstream.
 pub(crate) fn configured(config: &Config, role: Role) -> Vec<Model> {
     let models = of_lanes(config);
     if !models.is_empty() {
@@ -22,7 +23,7 @@ pub(crate) fn configured(config: &Config, role: Role) -> Vec<Model> {
     }]
 }
 
-/// True if neither the configuration names models nor this process simulates them.
+/// Returns true if neither the configuration names models nor this process simulates them.
 pub(crate) fn are_unknown(config: &Config, role: Role) -> bool {
     let simulates = match role {
         Role::Up => config.upstream.is_none(),
@@ -31,8 +32,8 @@ pub(crate) fn are_unknown(config: &Config, role: Role) -> bool {
     !simulates && of_lanes(config).is_empty()
 }
 
-/// Makes the source of all other models: the upstream of the first lane, which serves every model that no
-/// lane names. `None` if that lane names its models, or if its answers are simulated.
+/// Makes the source of all other models: the upstream of the first lane, which serves every model
+/// that no lane names. `None` if that lane names its models, or if its answers are simulated.
 pub(crate) fn source(config: &Config, clients: &Clients) -> Option<ModelsSource> {
     let lane = config.lanes.first();
     if lane.is_some_and(|lane| !lane.models.is_empty()) {
@@ -41,10 +42,10 @@ pub(crate) fn source(config: &Config, clients: &Clients) -> Option<ModelsSource>
     let client = clients.find(config, lane)?.clone();
     let owner = lane.map_or("default", |lane| lane.name.as_str()).to_owned();
     let named = of_lanes(config);
-    Some(ModelsSource::new(move || ask(client.clone(), owner.clone(), named.clone()).boxed()))
+    Some(ModelsSource::new(move || fetch(client.clone(), owner.clone(), named.clone()).boxed()))
 }
 
-async fn ask(client: UpstreamClient, owner: String, mut models: Vec<Model>) -> Option<Vec<Model>> {
+async fn fetch(client: UpstreamClient, owner: String, mut models: Vec<Model>) -> Option<Vec<Model>> {
     let listed = match client.models().await {
         Ok(listed) => listed,
         Err(why) => {
