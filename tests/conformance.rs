@@ -10,7 +10,8 @@ use causeway_queue::{
     redis::RedisStore,
 };
 
-/// Later than any key that was written with the server's own time could expire.
+/// Returns a clock that is ahead of the server's, so that no key with an expiry by the server's own
+/// time has expired.
 pub(crate) fn clock() -> Arc<ManualClock> {
     let now = jiff::Timestamp::now().as_millisecond();
     Arc::new(ManualClock::new(Millis(u64::try_from(now).unwrap())))
@@ -21,7 +22,7 @@ pub(crate) fn embedded() -> Stage {
     Stage::new(Arc::new(Embedded::new(Policy::default(), clock.clone())), clock)
 }
 
-/// A stage over the Redis, or the cluster, at `url`.
+/// Returns a stage over the Redis, or the cluster, at `url`.
 pub(crate) async fn on(url: &str) -> Stage {
     let clock = clock();
     let store = RedisStore::connect_with_clock(url, Policy::default(), clock.clone()).await;
@@ -49,7 +50,7 @@ mod redis_keeps_its_promises {
     causeway_queue::promises!(stage);
 }
 
-/// Each promise is tried in a lane of its own, so that they lie on all three masters.
+/// Runs each promise in a lane of its own, so that the lanes are spread over all three masters.
 mod a_cluster_keeps_its_promises {
     use std::sync::Arc;
 

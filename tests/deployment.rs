@@ -1,4 +1,4 @@
-//! The compose file against the binary that it starts.
+//! Checks of the compose file against the binary that it starts.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ fn compose() -> Value {
     serde_saphyr::from_str(&text).expect("it is YAML")
 }
 
-/// The arguments and the variables of a service, over another Redis and on free ports.
+/// Returns the arguments and variables of a service, with another Redis and free ports.
 fn of_service(service: &Value, redis: &str) -> (Vec<String>, Vec<(String, String)>) {
     let arguments = service["command"].as_array().expect("a command").iter();
     let arguments = arguments.map(|word| word.as_str().expect("a word").to_owned()).collect();
@@ -28,7 +28,7 @@ fn of_service(service: &Value, redis: &str) -> (Vec<String>, Vec<(String, String
 }
 
 #[test]
-fn every_service_of_the_compose_file_is_checked_for_health() {
+fn every_compose_service_has_a_health_check() {
     let compose = compose();
     let services = compose["services"].as_object().expect("services");
     let mut names: Vec<_> = services.keys().map(String::as_str).collect();
@@ -41,7 +41,7 @@ fn every_service_of_the_compose_file_is_checked_for_health() {
 }
 
 #[test]
-fn the_api_of_the_compose_file_has_the_upstream_of_its_workers() {
+fn api_and_workers_share_an_upstream() {
     let compose = compose();
     let has = |service: &str, name: &str| {
         compose["services"][service]["environment"]
@@ -55,7 +55,7 @@ fn the_api_of_the_compose_file_has_the_upstream_of_its_workers() {
 }
 
 #[test]
-fn nothing_of_the_compose_file_is_published_beyond_this_machine() {
+fn compose_ports_are_bound_to_loopback() {
     for (name, service) in compose()["services"].as_object().expect("services") {
         for port in service["ports"].as_array().into_iter().flatten() {
             let port = port.as_str().expect("a text");
@@ -65,7 +65,7 @@ fn nothing_of_the_compose_file_is_published_beyond_this_machine() {
 }
 
 #[tokio::test]
-async fn the_binary_takes_the_compose_files_commands_and_variables() {
+async fn the_binary_accepts_the_compose_file() {
     let redis = RedisServer::start();
     let compose = compose();
     for name in ["api", "worker"] {

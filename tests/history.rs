@@ -1,7 +1,8 @@
-//! Random histories: both engines are led through the same operations, every answer is compared,
-//! and after every step the invariants of both are checked.
+//! Random histories: both engines run the same operations. Every answer is compared, and after
+//! every step the invariants of both are checked.
 //!
-//! `CAUSEWAY_HISTORIES` sets how many (default 200); a failure prints the smallest history found.
+//! `CAUSEWAY_HISTORIES` sets the number of histories (default 200); a failure prints the smallest
+//! failing history.
 
 mod ops;
 mod world;
@@ -29,7 +30,7 @@ async fn live(server: &RedisServer, ops: Vec<Op>) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn both_engines_live_through_the_same_histories() {
+fn both_engines_run_the_same_histories() {
     #[expect(clippy::disallowed_methods, reason = "how much to test is the caller's choice")]
     let cases = std::env::var("CAUSEWAY_HISTORIES").map_or(200, |n| n.parse().expect("a number"));
     let server = RedisServer::start();
@@ -43,8 +44,8 @@ fn both_engines_live_through_the_same_histories() {
     }
 }
 
-/// What a random history seldom meets: a job with nothing but its record ends well, and a cancel had
-/// come too late for its worker.
+/// Covers a case that random histories seldom produce: a job with nothing but its record succeeds
+/// after a cancel that came too late for its worker.
 #[tokio::test]
 async fn a_cancel_that_comes_too_late_is_forgotten() {
     let ops = vec![
@@ -56,7 +57,7 @@ async fn a_cancel_that_comes_too_late_is_forgotten() {
     live(&RedisServer::start(), ops).await.unwrap();
 }
 
-/// A job that waited for too long is given up, which repairs nothing.
+/// Giving up a job that waited too long is no repair.
 #[tokio::test]
 async fn a_job_that_is_given_up_is_no_repair() {
     let waited = Op::Pass(60_000);
@@ -64,9 +65,9 @@ async fn a_job_that_is_given_up_is_no_repair() {
     live(&RedisServer::start(), ops).await.unwrap();
 }
 
-/// One of two attempts of a flow is lost: what is unsettled is that of the other.
+/// After one of two attempts of a flow is lost, only the estimate of the other is unsettled.
 #[tokio::test]
-async fn what_a_lost_worker_ran_is_unsettled_no_more() {
+async fn a_lost_attempt_is_settled() {
     let ops = vec![
         Op::Enqueue(vec![Draft::default(), Draft::default()]),
         Op::Step(Vec::new(), 2),

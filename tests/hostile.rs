@@ -1,4 +1,5 @@
-//! Invariant 12 from outside: with 200 handles and little memory, no kind of hostile load keeps a tenant from its calls.
+//! Invariant 12 from outside: with 200 handles and little memory, no kind of hostile load keeps
+//! another tenant from its calls.
 
 use std::{fs, net::SocketAddr, time::Duration};
 
@@ -13,24 +14,24 @@ use crate::{
     support::{http::Client, process::Causeway, redis::RedisServer},
 };
 
-/// Handles of the process, and the memory that it may take in all.
+/// The handles of the process, and its memory limit.
 const HANDLES: u32 = 200;
 const MEMORY_KB: u64 = 256 << 10;
 
-/// Connections of each kind of load: more than there are handles.
+/// The number of connections of each kind of load: more than there are handles.
 const LOAD: usize = 300;
 
-/// The longest time of a call of the other tenant at the 99th percentile, beyond [`SLOWER`] times the one without load:
-/// other tests share the machine.
+/// The limit of the 99th percentile of the other tenant's calls, in addition to [`SLOWER`] times
+/// the one without load: other tests share the machine.
 const P99: Duration = Duration::from_secs(1);
 
-/// How much slower a call may be than without load.
+/// The factor by which a call may be slower than without load.
 const SLOWER: u32 = 4;
 
-/// The calls by which that is measured.
+/// The number of calls by which the percentile is measured.
 const CALLS: usize = 100;
 
-/// A line of what the system says of a process's memory.
+/// Reads a line of a process's memory status.
 fn memory_kb(process: u32, line: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
     let found = status.lines().find_map(|text| text.strip_prefix(line)).expect("the line");
@@ -67,19 +68,19 @@ impl Target {
         Self { bob: client.with_key(&bob_key), api, address, ann_key, _files: files, _redis: redis }
     }
 
-    /// Opens `LOAD` connections that send `bytes`, each as far as it is taken at once.
+    /// Opens `LOAD` connections that send `bytes`, each as far as the server reads at once.
     async fn load(&self, bytes: &[u8]) -> Vec<TcpStream> {
         let mut load = Vec::with_capacity(LOAD);
         for _ in 0..LOAD {
             let Ok(mut stream) = TcpStream::connect(self.address).await else { continue };
-            // What is not taken, or refused, is what the server defends itself with.
+            // A refused or unread connection is the server's defence.
             drop(timeout(Duration::from_millis(20), stream.write_all(bytes)).await);
             load.push(stream);
         }
         load
     }
 
-    /// Calls as bob; returns the time of a call at the 99th percentile.
+    /// Calls as bob; returns the 99th percentile of the times of the calls.
     async fn p99(&self) -> Duration {
         let mut took = Vec::with_capacity(CALLS);
         for _ in 0..CALLS {
@@ -117,7 +118,7 @@ async fn no_hostile_load_keeps_a_tenant_out() {
         "GET /v1/ws HTTP/1.1\r\nhost: localhost\r\n{key}connection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
     );
-    // A text frame of 1 MiB, of which half comes.
+    // A text frame of 1 MiB, of which one half is sent.
     let mut frame = socket.into_bytes();
     frame.extend([0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]);
     frame.extend(vec![b' '; 512 << 10]);
@@ -137,22 +138,22 @@ async fn no_hostile_load_keeps_a_tenant_out() {
 }
 
 #[tokio::test]
-async fn ids_that_never_were_leave_nothing_behind() {
+async fn unknown_ids_leave_nothing_behind() {
     const IDS: u32 = 1500;
-    // Each took 7.3 KB, for ever.
+    // A former version kept 7.3 KB for each id for ever.
     const MOST_KB: u64 = 4 << 10;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
     let client = api.client().await;
-    let ask = async |range: std::ops::Range<u32>| {
+    let look_up = async |range: std::ops::Range<u32>| {
         for number in range {
             let id = format!("job_x{number}_123_0123456789abcdefghjkmnpqrs");
             client.get(&format!("/v1/jobs/{id}")).await.error(404);
         }
     };
-    ask(0..500).await;
+    look_up(0..500).await;
     let before = memory_kb(api.id(), "VmRSS:");
-    ask(500..IDS).await;
+    look_up(500..IDS).await;
     let grown = memory_kb(api.id(), "VmRSS:").saturating_sub(before);
     assert!(grown < MOST_KB, "{IDS} ids took {grown} KiB");
 }

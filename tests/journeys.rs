@@ -1,4 +1,4 @@
-//! Journeys through the real binary: what the issue promises, from outside.
+//! Journeys through the real binary: the promises of the documentation, from outside.
 
 mod bench;
 mod bridge;

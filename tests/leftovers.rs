@@ -1,7 +1,7 @@
-//! What a store keeps of what is over, and for how long.
+//! The data that a store keeps after the end of jobs, and its lifetime.
 //!
-//! Redis forgets by its own time. A test does not wait for that: it reads the time that each key has left,
-//! or sets the queue's clock so far back that what ends is forgotten at once.
+//! Redis expires keys by its own clock. A test does not wait for that: it reads the remaining
+//! lifetime of each key, or sets the queue's clock so far back that ended jobs expire at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ use crate::{
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// A stage whose clock is two days behind the server's: what ends is forgotten at once.
+/// Returns a stage whose clock is two days behind the server's: ended jobs expire at once.
 async fn forgetting(server: &RedisServer) -> Stage {
     let two_days_ago = clock().now().0 - 2 * u64::try_from(DAY.as_millis()).unwrap();
     let clock = Arc::new(ManualClock::new(Millis(two_days_ago)));
@@ -38,8 +38,8 @@ fn key(stage: &Stage, name: &str) -> String {
     format!("cw:{{{}}}:{name}", stage.shard)
 }
 
-/// The keys of jobs, tenants and conversations, each with the milliseconds that it has left; -1: it
-/// stays.
+/// Returns the keys of jobs, tenants and conversations, each with its remaining milliseconds; -1
+/// means no expiry.
 async fn keys(server: &RedisServer, stage: &Stage) -> Vec<(String, i64)> {
     let mut keys = Vec::new();
     for name in server.ask::<Vec<String>>(&["KEYS", &key(stage, "*:*")]).await {
@@ -49,8 +49,8 @@ async fn keys(server: &RedisServer, stage: &Stage) -> Vec<(String, i64)> {
     keys
 }
 
-/// Those of them that stay. An idempotency key has the time that its job may take, and an hour, and the time for
-/// which that is kept.
+/// Returns the keys that stay longer than they should. An idempotency key lives as long as its job
+/// may take, and an hour, and then as long as the job is retained.
 async fn lasting(server: &RedisServer, stage: &Stage) -> Vec<String> {
     let day = i64::try_from(DAY.as_millis()).unwrap();
     let is_kept = |(name, left): &(String, i64)| {
@@ -61,7 +61,7 @@ async fn lasting(server: &RedisServer, stage: &Stage) -> Vec<String> {
     keys.filter(is_kept).map(|(name, _)| name).collect()
 }
 
-/// A job of ann with a body, events and an idempotency key of its own.
+/// Returns a job of ann with a body, events and an idempotency key of its own.
 fn with_everything(stage: &Stage, key: &str) -> NewJob {
     let key = IdempotencyKey::new(key).unwrap();
     let idempotency = Idempotency { key, digest: [1; 32], ttl: MINUTE, spans_job: true };
@@ -69,7 +69,7 @@ fn with_everything(stage: &Stage, key: &str) -> NewJob {
     NewJob { idempotency: Some(idempotency), keeps_events: true, body, ..stage.job("ann") }
 }
 
-/// A message of ann's conversation `session`, which is remembered for so long after it.
+/// Returns a message of ann's conversation `session` with this lifetime.
 fn message(stage: &Stage, session: &str, ttl: Duration) -> NewJob {
     let mut job = stage.in_session("ann", session);
     let profile = RawJson::string("in the tower");
@@ -77,7 +77,7 @@ fn message(stage: &Stage, session: &str, ttl: Duration) -> NewJob {
     job
 }
 
-/// Ends the next attempt so, after one that is tried again.
+/// Ends the next attempt with `end`, after one that is retried.
 async fn run(stage: &Stage, end: Outcome) {
     let lease = stage.claim_one().await;
     stage.settle(lease, retry_after(Duration::ZERO, 1)).await;
@@ -92,7 +92,7 @@ fn answered() -> Outcome {
 }
 
 #[tokio::test]
-async fn what_is_over_is_forgotten() {
+async fn ended_jobs_expire() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     for (key, end) in [("k", succeeded()), ("l", failed(2))] {
@@ -110,12 +110,12 @@ async fn what_is_over_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_job_that_is_put_back_stays() {
+async fn a_retried_job_does_not_expire() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let id = stage.accept(with_everything(&stage, "k")).await;
     run(&stage, failed(2)).await;
-    // As if the retry came late.
+    // The key is about to expire, as before a late retry.
     let idempotency = key(&stage, "idem:ann:k");
     let minute = MINUTE.as_millis().to_string();
     server.ask::<bool>(&["PEXPIRE", &idempotency, &minute]).await;
@@ -129,14 +129,14 @@ async fn a_job_that_is_put_back_stays() {
 }
 
 #[tokio::test]
-async fn a_conversation_is_kept_until_it_is_forgotten() {
+async fn a_conversation_expires_as_a_whole() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     stage.accept(message(&stage, "s", MINUTE)).await;
     run(&stage, answered()).await;
     assert_eq!(lasting(&server, &stage).await, ["jobs:ann"]);
 
-    // A newer message keeps all of it for longer, and another conversation none of it shorter.
+    // A newer message extends the whole conversation; another conversation shortens none of it.
     stage.accept(message(&stage, "s", 60 * MINUTE)).await;
     let imported = Conversation {
         session: session_key("t"),
@@ -152,14 +152,14 @@ async fn a_conversation_is_kept_until_it_is_forgotten() {
         assert!(left > 60_000, "{name} has {left} ms left");
     }
 
-    // What is over leaves the set although others stay.
+    // An expired conversation leaves the set although others stay.
     stage.pass(2 * MINUTE);
     stage.accept(message(&stage, "u", MINUTE)).await;
     let talks: Vec<String> = server.ask(&["ZRANGE", &key(&stage, "talks:ann"), "0", "-1"]).await;
     assert_eq!(talks, ["u", "s"]);
 }
 
-/// Has 2,500 jobs of ann run.
+/// Runs 2,500 jobs of ann.
 async fn run_many(stage: &Stage) {
     stage.queue.submit((0..2500).map(|_| stage.job("ann")).collect()).await.unwrap();
     for wanted in [1000, 1000, 500] {
@@ -171,7 +171,7 @@ async fn run_many(stage: &Stage) {
 }
 
 #[tokio::test]
-async fn a_list_loses_what_is_forgotten_behind_a_job_that_stays() {
+async fn a_list_is_trimmed_behind_a_kept_job() {
     let server = RedisServer::start();
     let stage = forgetting(&server).await;
     let stays = stage.accept(NewJob { delay: DAY, ..stage.job("ann") }).await;
@@ -184,7 +184,7 @@ async fn a_list_loses_what_is_forgotten_behind_a_job_that_stays() {
 }
 
 #[tokio::test]
-async fn a_list_loses_all_that_is_forgotten() {
+async fn a_list_loses_all_expired_jobs() {
     let server = RedisServer::start();
     let stage = forgetting(&server).await;
     run_many(&stage).await;
@@ -198,8 +198,8 @@ async fn a_list_loses_all_that_is_forgotten() {
     assert_eq!(keys(&server, &stage).await, []);
 }
 
-/// Leaves five tenants behind of which there is something to know, and one that is idle.
-async fn leave(stage: &Stage) {
+/// Creates five tenants with state that must be kept, and an idle one.
+async fn create_tenants(stage: &Stage) {
     let rates = |requests, tokens| TenantLimits {
         requests_per_minute: requests,
         tokens_per_minute: tokens,
@@ -215,22 +215,23 @@ async fn leave(stage: &Stage) {
         let lease = stage.claim_one().await;
         stage.succeed(lease).await;
     }
-    // Those with rates are taken out, and keep them as long as something is left of them.
+    // Tenants with rate limits are removed from the list; their state stays until the rates have
+    // recovered.
     let bound = [(tenant_id("bound"), TenantLimits::default())];
     stage.store().set_limits(&stage.shard, &lane, &bound).await.unwrap();
     stage.pass(Duration::from_millis(1));
     stage.assert_sound().await;
 }
 
-/// Lets the rates recover and the pause end.
-async fn let_go(stage: &Stage) {
+/// Lets the rates recover, and ends the pause.
+async fn recover(stage: &Stage) {
     stage.pass(MINUTE);
     stage.store().pause(&stage.shard, Some(&tenant_id("paused")), false).await.unwrap();
     stage.assert_sound().await;
 }
 
 #[tokio::test]
-async fn a_tenant_is_kept_as_long_as_there_is_something_to_know_of_it() {
+async fn a_tenants_state_stays_while_needed() {
     let server = RedisServer::start();
     let stage = forgetting(&server).await;
     let kept = async || {
@@ -238,28 +239,28 @@ async fn a_tenant_is_kept_as_long_as_there_is_something_to_know_of_it() {
         names.sort_unstable();
         names
     };
-    leave(&stage).await;
+    create_tenants(&stage).await;
     assert_eq!(kept().await, ["", "ahead", "bound", "paused", "requests", "tokens"]);
-    let_go(&stage).await;
+    recover(&stage).await;
     assert_eq!(kept().await, ["", "ahead", "bound"]);
 }
 
 #[tokio::test]
-async fn the_embedded_engine_keeps_a_tenant_for_the_same_reasons() {
+async fn the_embedded_engine_keeps_the_same_tenants() {
     let clock = clock();
     let policy = Policy { retention: Duration::from_millis(1), ..Policy::default() };
     let store = Arc::new(Embedded::new(policy, clock.clone()));
     let stage = Stage::new(store.clone(), clock);
-    leave(&stage).await;
+    create_tenants(&stage).await;
     let five =
         ["ahead", "bound", "paused", "requests", "tokens"].map(|name| format!("tenant:{name}"));
     assert_eq!(store.kept(&stage.shard), five);
-    let_go(&stage).await;
+    recover(&stage).await;
     assert_eq!(store.kept(&stage.shard), five[..2]);
 }
 
 #[tokio::test]
-async fn the_embedded_engine_forgets_what_is_over() {
+async fn the_embedded_engine_deletes_ended_jobs() {
     let clock = clock();
     let store = Arc::new(Embedded::new(Policy::default(), clock.clone()));
     let stage = Stage::new(store.clone(), clock);

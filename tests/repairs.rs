@@ -1,5 +1,5 @@
-//! What becomes of a store that was damaged, by a bug or by somebody's hand: the rest goes on, counts are
-//! repaired, and each repair is told.
+//! Stores that were damaged by a bug or by hand: other jobs still run, counts are repaired, and
+//! each repair is reported.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ async fn reconcile(stage: &Stage) -> Repairs {
 }
 
 #[tokio::test]
-async fn counts_are_repaired_and_each_repair_is_told_once() {
+async fn each_repair_of_a_count_is_reported_once() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     for tenant in ["ann", "ann", "ann", "bob"] {
@@ -40,7 +40,8 @@ async fn counts_are_repaired_and_each_repair_is_told_once() {
     let added: i64 = server.ask(&["ZADD", &key(&stage, "active"), "0", "1:bob"]).await;
     assert_eq!(added, 1);
 
-    // Lane and tenant count the lease; ann's flow is not offered, and bob's is.
+    // Lane and tenant count the lost lease; ann's flow is missing among the active ones, and bob's
+    // is one too many.
     assert_eq!(reconcile(&stage).await, Repairs { running: 2, queued: 1, flows: 2 });
     assert_eq!(reconcile(&stage).await, Repairs::default());
     let of = async |tenant: Option<&str>| {
@@ -69,7 +70,7 @@ async fn the_embedded_engine_repairs_its_counts_too() {
 }
 
 #[tokio::test]
-async fn a_session_goes_on_behind_a_job_that_is_gone() {
+async fn a_session_skips_a_missing_job() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let mut ids = Vec::new();
@@ -85,9 +86,9 @@ async fn a_session_goes_on_behind_a_job_that_is_gone() {
     assert_eq!(stage.claim_one().await.key.job, ids[3]);
 }
 
-/// Neither a job without a record nor a count of one too many stops a flow, or keeps a worker busy.
+/// Neither a missing record nor an excess count stops a flow or keeps a worker busy.
 #[tokio::test]
-async fn a_flow_goes_on_without_a_job_that_is_gone() {
+async fn a_flow_skips_a_missing_job() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let mut ids = Vec::new();
@@ -97,8 +98,8 @@ async fn a_flow_goes_on_without_a_job_that_is_gone() {
     server.ask::<()>(&["DEL", &key(&stage, &format!("job:{}", ids[0].key()))]).await;
     server.ask::<()>(&["ZREM", &key(&stage, "ready:1:ann"), &ids[3].key()]).await;
     let leases = stage.claim(10).await;
-    let begun: Vec<_> = leases.iter().map(|lease| &lease.key.job).collect();
-    assert_eq!(begun, [&ids[1], &ids[2]]);
+    let started: Vec<_> = leases.iter().map(|lease| &lease.key.job).collect();
+    assert_eq!(started, [&ids[1], &ids[2]]);
     assert!(!server.ask::<bool>(&["EXISTS", &key(&stage, "active")]).await);
     stage.assert_sound().await;
 }

@@ -1,4 +1,4 @@
-//! What can befall a Redis server, and the embedded engine never.
+//! Faults of a Redis server, which the embedded engine cannot have.
 
 mod cluster;
 mod damage;
@@ -17,7 +17,7 @@ use causeway_queue::{
 use crate::{conformance::on, support::redis::RedisServer};
 
 #[tokio::test]
-async fn functions_that_it_has_lost_are_loaded_again() {
+async fn lost_functions_are_loaded_again() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let id = stage.accept(stage.job("a")).await;
@@ -27,7 +27,7 @@ async fn functions_that_it_has_lost_are_loaded_again() {
 }
 
 #[tokio::test]
-async fn a_full_one_takes_no_new_work_and_finishes_what_it_has() {
+async fn a_full_server_still_settles_jobs() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let id = stage.accept(stage.job("a")).await;
@@ -50,7 +50,7 @@ async fn a_full_one_takes_no_new_work_and_finishes_what_it_has() {
     assert_eq!(stage.status(&id).await, Status::Succeeded);
 }
 
-/// All connections die with a server; a read needs no second call.
+/// All connections end with a server; a read needs no second call.
 #[tokio::test]
 async fn a_read_survives_a_restart() {
     let mut server = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
@@ -65,10 +65,10 @@ async fn a_read_survives_a_restart() {
     assert_eq!(stage.status(&id).await, Status::Queued);
 }
 
-/// A server that stood still executes calls whose callers have given them up: what these began would wait for
-/// its lease to run out.
+/// A server that was suspended executes calls whose callers have timed out: jobs that these claimed
+/// would wait for their leases to expire.
 #[tokio::test]
-async fn a_step_that_comes_too_late_begins_nothing() {
+async fn a_late_step_claims_nothing() {
     let server = RedisServer::start();
     let store = RedisStore::connect(&server.url(), Policy::default()).await.unwrap();
     let stage = Stage::new(Arc::new(store), Arc::new(ManualClock::new(Millis(0))));
@@ -76,21 +76,21 @@ async fn a_step_that_comes_too_late_begins_nothing() {
     let listed = format!("{:?}", server.ask::<redis::Value>(&["FUNCTION", "LIST"]).await);
     let step = listed.split(['\'', '"']).find(|name| name.ends_with("_step")).expect("a step");
     let prefix = format!("cw:{{{}}}:", stage.shard);
-    for (until, begun) in [("1", 0), ("", 1)] {
+    for (until, claimed) in [("1", 0), ("", 1)] {
         let call = ["FCALL", step, "1", &prefix, "", "1", "15000", until, ""];
         let answer: Vec<redis::Value> = server.ask(&call).await;
-        assert_eq!((answer.len() - 4) / 2, begun, "until {until:?}");
+        assert_eq!((answer.len() - 4) / 2, claimed, "until {until:?}");
     }
 }
 
-/// A stage over the same server whose functions are another library.
+/// Returns a stage over the same server with another policy, and so with another function library.
 async fn with_another_policy(server: &RedisServer, one: &Stage) -> Stage {
     let policy = Policy { max_stalls: 7, ..Policy::default() };
     let store = RedisStore::connect_with_clock(&server.url(), policy, one.clock.clone()).await;
     Stage::new(Arc::new(store.unwrap()), one.clock.clone())
 }
 
-/// Each library has arrays of its own, and each reads what the other wrote.
+/// Each library has its own Lua tables, and reads the records that the other wrote.
 #[tokio::test]
 async fn libraries_of_two_policies_share_a_shard() {
     let server = RedisServer::start();
@@ -111,7 +111,7 @@ async fn libraries_of_two_policies_share_a_shard() {
 }
 
 #[tokio::test]
-async fn more_tenants_than_it_has_spare_arrays_are_each_served() {
+async fn every_one_of_many_tenants_is_served() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let names: Vec<String> = (0..1500).map(|number| format!("tenant-{number}")).collect();
@@ -139,7 +139,7 @@ async fn more_tenants_than_it_has_spare_arrays_are_each_served() {
 }
 
 #[tokio::test]
-async fn a_call_that_failed_is_not_taken_for_one_that_was_written() {
+async fn a_failed_call_is_not_recorded() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     stage.accept(stage.job("a")).await;

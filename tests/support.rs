@@ -1,5 +1,4 @@
-//! What the tests stand on: real servers and processes, started and ended by the test that needs
-//! them.
+//! The tools of the tests: real servers and processes, each started and ended by its test.
 
 pub(crate) mod certificates;
 pub(crate) mod http;
@@ -13,13 +12,13 @@ pub(crate) mod ws;
 
 use std::{panic::Location, time::Duration};
 
-/// How long a test waits for something that should come at once. Only a failing test waits so long.
+/// The time-out of an expected event. Only a failing test waits for so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a test waits before it looks again at what tells nobody that it has changed.
-const GLANCE: Duration = Duration::from_millis(20);
+/// The interval at which a test checks a state that sends no notification of changes.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What `future` gives, or a panic that says what did not come.
+/// Returns the output of `future`, or panics with the name of the missing event.
 #[track_caller]
 pub(crate) fn soon<F: Future>(what: &str, future: F) -> impl Future<Output = F::Output> {
     let place = Location::caller();
@@ -31,14 +30,14 @@ pub(crate) fn soon<F: Future>(what: &str, future: F) -> impl Future<Output = F::
     }
 }
 
-/// What `look` finds, which is asked again and again until it finds something.
+/// Calls `look` at an interval until it finds something, and returns that.
 #[track_caller]
 pub(crate) fn eventually<T>(
     what: &str,
     look: impl AsyncFn() -> Option<T>,
 ) -> impl Future<Output = T> {
     soon(what, async move {
-        let mut glances = tokio::time::interval(GLANCE);
+        let mut glances = tokio::time::interval(CHECK_INTERVAL);
         loop {
             glances.tick().await;
             if let Some(found) = look().await {

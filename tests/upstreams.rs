@@ -1,5 +1,5 @@
-//! Upstreams that misbehave, each a row of a file in `upstreams/`: what they send, and what is right by a
-//! standard or by the SDKs. All rows run at the same time, each in a lane of its own.
+//! Misbehaving upstreams, each a row of a file in `upstreams/`: its answers, and the right result
+//! by a standard or by the SDKs. All rows run at the same time, each in a lane of its own.
 
 mod raw;
 mod row;
@@ -13,10 +13,10 @@ use tempfile::NamedTempFile;
 use self::{raw::RawUpstream, row::Row};
 use crate::support::{http::Client, process::Causeway, redis::RedisServer, system::Store};
 
-/// Retries follow one another at once.
+/// Retries without delay.
 const RETRY: &str = "[retry]\nbase = \"10ms\"\nmax = \"20ms\"\n";
 
-/// One test of a file on each store.
+/// Makes one test of a file on each store.
 macro_rules! rows {
     ($($name:ident: $file:literal;)+) => {
         $crate::on_both_stores! { $($name;)+ }
@@ -30,7 +30,7 @@ rows! {
     streams_are_assembled: "upstreams/streams.toml";
 }
 
-/// Runs every row, and panics with all that differ from what they want.
+/// Runs every row, and panics with all rows whose results differ.
 async fn run(store: Store, file: &str) {
     let rows = Row::read(file);
     let upstreams: Vec<RawUpstream> =
@@ -65,7 +65,7 @@ async fn run(store: Store, file: &str) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// The end of a row's job.
+/// Returns the ended job of a row.
 async fn job(client: &Client, row: &Row) -> Value {
     let mut body = json!({ "model": row.name, "messages": [{ "role": "user", "content": "hi" }] });
     for (name, value) in &row.request {

@@ -1,20 +1,20 @@
-//! What a history is made of, and how it is drawn.
+//! The operations of a history, and their random generation.
 
 use causeway_queue::limits::{LaneLimits, TenantLimits};
 use proptest::prelude::*;
 
 pub(super) const TENANTS: [&str; 3] = ["ann", "bob", "cem"];
 
-/// The profiles of conversations; the first stands for none.
+/// The profiles of conversations; the first means none.
 pub(super) const PROFILES: [&str; 3] = ["", "profile", "other"];
 
-/// What a job of a history is like; every number is taken modulo what it chooses from.
+/// A random job; every index is taken modulo the number of choices.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {
     pub(super) tenant: usize,
     pub(super) class: usize,
     pub(super) session: Option<u8>,
-    /// How many turns its conversation keeps.
+    /// The number of turns that its conversation keeps.
     pub(super) remembers: Option<u32>,
     pub(super) keeps_events: bool,
     pub(super) completion: Option<u16>,
@@ -30,15 +30,15 @@ pub(super) enum End {
     Succeed(Option<u16>),
     Fail(Option<u16>),
     Retry(u64, Option<u16>),
-    /// Which fault, and the delay in seconds.
+    /// The kind of fault, and the delay in seconds.
     Fault(u8, u64),
-    /// For so many seconds.
+    /// The delay in seconds.
     Release(u64),
     Cancelled,
     Expired,
 }
 
-/// One operation; positions are taken modulo what there is.
+/// One operation; every index is taken modulo the number of items.
 #[derive(Debug, Clone)]
 pub(super) enum Op {
     Enqueue(Vec<Draft>),
@@ -54,13 +54,13 @@ pub(super) enum Op {
     Stop(u64),
     Limit(LaneLimits, Vec<(usize, TenantLimits)>),
     Pass(u64),
-    /// Whose, how many, after which, and by what they are chosen.
+    /// The tenant, the limit, the job to continue after, and the kind of filter.
     List(usize, usize, Option<usize>, u8),
     HandOn(usize),
-    /// Whose conversation, which session, and which change of its profile: the known one (0: none), and the new one.
-    /// `None`: it is forgotten.
+    /// The tenant, the session, and the change of the profile: from the known one (0: none) to the
+    /// new one. `None` deletes the conversation.
     Talk(usize, u8, Option<(usize, usize)>),
-    /// Most ends, and for how many seconds.
+    /// The most outbox entries, and the delay in seconds.
     Postpone(usize, u64),
     Reconcile,
 }
@@ -97,7 +97,7 @@ fn draft() -> impl Strategy<Value = Draft> {
         )
 }
 
-/// Runs of jobs that have nothing but a record, as most have.
+/// Returns runs of jobs that have nothing but a record, as most jobs do.
 fn plain_group() -> impl Strategy<Value = Vec<Draft>> {
     let run = (0..3_usize, 0..3_usize, prop::collection::vec(prop::option::of(1..5000_u16), 1..5));
     prop::collection::vec(run, 1..4).prop_map(|runs| {

@@ -1,4 +1,5 @@
-//! Both engines, led through the same operations: answers and jobs are compared, invariants checked.
+//! Both engines under the same operations: answers and jobs are compared, and invariants are
+//! checked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,10 +23,10 @@ use proptest::{prelude::*, test_runner::TestCaseError};
 use super::ops::{Draft, End, Op, PROFILES, TENANTS};
 use crate::support::redis::RedisServer;
 
-/// The same attempt as both engines gave it out.
+/// The leases of one attempt in both engines.
 type Pair = (Lease, Lease);
 
-/// Both engines, and what is known of them.
+/// Both engines, and the test's own record of their state.
 pub(super) struct World {
     embedded: Arc<Embedded>,
     redis: Arc<RedisStore>,
@@ -35,19 +36,19 @@ pub(super) struct World {
     jobs: Vec<JobId>,
     held: Vec<Pair>,
     zombies: Vec<Pair>,
-    /// Ends that were handed on.
+    /// The delivered outbox entries.
     told: Vec<Told>,
-    /// Ends that were postponed; they are to be told later.
+    /// The postponed outbox entries, which are delivered later.
     postponed: Vec<Told>,
     vtime: f64,
 }
 
-/// Takes one out, if there is any.
+/// Removes an element, if there is one.
 fn take(from: &mut Vec<Pair>, at: usize) -> Option<Pair> {
     (!from.is_empty()).then(|| from.swap_remove(at % from.len()))
 }
 
-/// The answers of both must be the same.
+/// Fails unless the answers of both engines are equal.
 fn same<T: std::fmt::Debug>(embedded: &T, redis: &T) -> Result<(), TestCaseError> {
     if format!("{embedded:?}") != format!("{redis:?}") {
         return Err(TestCaseError::fail(format!("embedded: {embedded:#?}\nRedis: {redis:#?}")));
@@ -147,7 +148,7 @@ impl World {
         let ours = self.embedded.step(&self.shard, &mut ours, claim).await.unwrap();
         let theirs = self.redis.step(&self.shard, &mut theirs, claim).await.unwrap();
         same(&(&ours.settled, &ours.leases), &(&theirs.settled, &theirs.leases))?;
-        // Redis may say to look earlier than need be, never later.
+        // Redis may ask for an earlier poll than needed, never for a later one.
         let late = match (ours.look_again, theirs.look_again) {
             (Some(ours), Some(theirs)) => theirs > ours,
             (ours, None) => ours.is_some(),
@@ -256,7 +257,7 @@ impl World {
         same(&ours, &redis.change_profile(shard, &tenant, &session, &change).await)
     }
 
-    /// A query that chooses by one thing.
+    /// Returns a query with one filter.
     fn filter(&self, by: u8) -> ListQuery {
         let all = ListQuery::default();
         let code = |code: &str| Some(code.to_owned());
@@ -307,14 +308,14 @@ impl World {
         same(&ours, &theirs)
     }
 
-    /// The oldest ends leave both outboxes, each for the first time.
+    /// Acknowledges the oldest entries in both outboxes, each for the first time.
     async fn hand_on(&mut self, most: usize) -> Result<(), TestCaseError> {
         let ends = self.embedded.outbox(&self.shard, most).await.unwrap();
         self.embedded.take_out(&self.shard, &ends).await.unwrap();
         self.redis.take_out(&self.shard, &ends).await.unwrap();
         for end in ends {
             let again = self.told.iter().any(|told| told.name() == end.name());
-            prop_assert!(!again, "{:?} is told twice", end);
+            prop_assert!(!again, "{:?} is delivered twice", end);
             self.told.push(end);
         }
         Ok(())
@@ -327,7 +328,7 @@ impl World {
         self.postponed.extend(ends);
     }
 
-    /// Both outboxes hold the same, and every end that is to be told waits there or was told.
+    /// Compares both outboxes, and checks that every entry waits there or was delivered.
     async fn compare_outboxes(&self, jobs: &[Option<Job>]) -> Result<(), TestCaseError> {
         let ours = self.embedded.outbox(&self.shard, MAX_OUTBOX_PAGE).await.unwrap();
         same(&ours, &self.redis.outbox(&self.shard, MAX_OUTBOX_PAGE).await.unwrap())?;
@@ -344,7 +345,7 @@ impl World {
         Ok(())
     }
 
-    /// Nothing may be left to repair.
+    /// Checks that there is nothing to repair.
     async fn reconcile(&self) -> Result<(), TestCaseError> {
         let ours = self.embedded.reconcile(&self.shard).await.unwrap();
         let theirs = self.redis.reconcile(&self.shard).await.unwrap();
@@ -353,7 +354,7 @@ impl World {
         Ok(())
     }
 
-    /// All that can be seen of both is the same, and neither holds what must never be.
+    /// Compares the visible state of both engines, and checks their invariants.
     async fn compare(&mut self) -> Result<(), TestCaseError> {
         let ours = self.embedded.get(&self.shard, &self.jobs).await.unwrap();
         let theirs = self.redis.get(&self.shard, &self.jobs).await.unwrap();
@@ -380,10 +381,10 @@ impl World {
         Ok(())
     }
 
-    /// With all bounds lifted, every job ends, and the logs of both tell the same.
+    /// Lifts all limits, runs every job to its end, and compares the events of both engines.
     pub(super) async fn finish(&mut self) -> Result<(), TestCaseError> {
         let free = LaneLimits::default();
-        // A tenant that is not named would keep its bounds.
+        // A tenant that is missing from the list would keep its limits.
         let tenants = (0..TENANTS.len()).map(|tenant| (tenant, TenantLimits::default()));
         self.apply(Op::Limit(free, tenants.collect())).await?;
         for tenant in [None, Some(0), Some(1), Some(2)] {

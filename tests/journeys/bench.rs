@@ -1,4 +1,4 @@
-//! `causeway bench queue` on a Redis that is not its alone, and `causeway experiment`.
+//! `causeway bench queue` on a shared Redis, and `causeway experiment`.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use crate::support::{
     upstream::Upstream,
 };
 
-/// What every measurement of a Redis tells; bench/peers reads these.
+/// The figures of every measurement of a Redis; bench/peers reads these names.
 const FIGURES: [&str; 11] = [
     "drained_per_s",
     "enqueued_per_s",
@@ -24,12 +24,12 @@ const FIGURES: [&str; 11] = [
     "store",
 ];
 
-/// The arguments of a measurement of the store at `url`.
+/// Returns the arguments of a measurement of the store at `url`.
 fn bench<'a>(url: &'a str, jobs: &'a str) -> [&'a str; 7] {
     ["bench", "queue", "--json", "--store", url, "--jobs", jobs]
 }
 
-/// Measures the store at `url` with 500 jobs; answers with the one object that is printed.
+/// Measures the store at `url` with 500 jobs; returns the printed object.
 async fn measured(url: &str) -> Map<String, Value> {
     let printed = Causeway::command(&bench(url, "500"), &[]).await;
     let figures: Map<String, Value> = serde_json::from_str(&printed).expect("one JSON object");
@@ -41,21 +41,21 @@ async fn measured(url: &str) -> Map<String, Value> {
     figures
 }
 
-/// The names of all keys of measurements.
+/// Returns the names of all keys of measurements.
 async fn left(server: &RedisServer) -> Vec<String> {
     let mut keys: Vec<String> = server.ask(&["KEYS", "cw:{b-*"]).await;
     keys.sort_unstable();
     keys
 }
 
-/// Waits until a measurement has made its first jobs.
-async fn begun(server: &RedisServer) {
+/// Waits until a measurement has enqueued its first jobs.
+async fn first_jobs(server: &RedisServer) {
     let look = async || Some(left(server).await).filter(|keys| !keys.is_empty());
     eventually("the first jobs", look).await;
 }
 
 #[tokio::test]
-async fn a_measurement_needs_no_store_to_itself_and_leaves_nothing_there() {
+async fn a_measurement_leaves_a_shared_store_clean() {
     let server = RedisServer::start();
     let upstream = Upstream::echo().await;
     let api = Causeway::api(&server.url(), &[]).await;
@@ -71,11 +71,11 @@ async fn a_measurement_needs_no_store_to_itself_and_leaves_nothing_there() {
 }
 
 #[tokio::test]
-async fn a_measurement_that_is_interrupted_removes_what_it_made() {
+async fn an_interrupted_measurement_removes_its_keys() {
     let server = RedisServer::start();
     let url = server.url();
     let mut measuring = Causeway::launch(&bench(&url, "1000000"), &[]);
-    begun(&server).await;
+    first_jobs(&server).await;
     measuring.terminate();
     let status = measuring.ended().await;
     assert_eq!(status.code(), Some(1));
@@ -88,18 +88,18 @@ async fn a_measurement_that_is_interrupted_removes_what_it_made() {
 }
 
 #[tokio::test]
-async fn a_measurement_whose_jobs_disappear_says_so() {
+async fn a_measurement_reports_missing_jobs() {
     let server = RedisServer::start();
     let url = server.url();
     let mut measuring = Causeway::launch(&bench(&url, "50000"), &[]);
-    begun(&server).await;
+    first_jobs(&server).await;
     server.ask::<()>(&["FLUSHALL"]).await;
     assert_eq!(measuring.ended().await.code(), Some(1));
     assert!(measuring.text().contains("of 50000 jobs came back"), "{}", measuring.text());
 }
 
 #[tokio::test]
-async fn a_cluster_is_measured_as_its_masters_together() {
+async fn a_cluster_is_measured_as_one_store() {
     let cluster = RedisCluster::start();
     measured(&cluster.url()).await;
     for node in cluster.nodes() {

@@ -1,4 +1,4 @@
-//! Users of the chat bridge have memories of their own.
+//! The conversations of the chat bridge: each user has one.
 
 use serde_json::Value;
 
@@ -8,11 +8,11 @@ use crate::support::{
 };
 
 crate::on_both_stores! {
-    each_users_own_fact_reaches_the_model_and_never_the_others;
-    an_answer_that_takes_too_long_can_be_fetched_later;
+    each_user_has_an_own_conversation;
+    a_late_answer_can_be_polled;
 }
 
-async fn each_users_own_fact_reaches_the_model_and_never_the_others(store: Store) {
+async fn each_user_has_an_own_conversation(store: Store) {
     let upstream = Upstream::echo().await;
     let system = System::start(store, &upstream, &[]).await;
     let [one, other] = &system.clients;
@@ -36,7 +36,7 @@ async fn each_users_own_fact_reaches_the_model_and_never_the_others(store: Store
     }
 }
 
-async fn an_answer_that_takes_too_long_can_be_fetched_later(store: Store) {
+async fn a_late_answer_can_be_polled(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[("CAUSEWAY_BRIDGE_WAIT", "50ms")]).await;
     let client = system.client();

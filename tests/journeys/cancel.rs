@@ -12,18 +12,18 @@ use crate::support::{
     upstream::Upstream,
 };
 
-/// How many calls are cancelled; the median of their times counts.
+/// The number of cancelled calls, of whose times the median counts.
 const RUNS: usize = 15;
-/// How soon the connection must be closed.
-const BOUND: Duration = Duration::from_millis(100);
+/// The limit of the time until the connection is closed.
+const LIMIT: Duration = Duration::from_millis(100);
 
 crate::on_both_stores! {
-    cancelling_from_any_process_closes_the_upstreams_connection_at_once;
-    a_caller_that_leaves_closes_the_upstreams_connection_at_once;
-    a_cancelled_stream_is_dropped_in_mid_answer;
+    any_process_cancels_a_running_call;
+    a_leaving_caller_cancels_its_call;
+    a_cancelled_stream_ends_in_mid_answer;
 }
 
-async fn cancelling_from_any_process_closes_the_upstreams_connection_at_once(store: Store) {
+async fn any_process_cancels_a_running_call(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
     let [one, other] = &system.clients;
@@ -48,13 +48,13 @@ fn assert_soon(store: Store, mut times: Vec<Duration>) {
     times.sort_unstable();
     let median = times[RUNS / 2];
     println!("until the closed connection on {store:?}: {median:?}, all: {times:?}");
-    assert!(median < BOUND, "{median:?} is the median of {times:?}");
+    assert!(median < LIMIT, "{median:?} is the median of {times:?}");
 }
 
-async fn a_caller_that_leaves_closes_the_upstreams_connection_at_once(store: Store) {
+async fn a_leaving_caller_cancels_its_call(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
-    // No SDK, one whose time-out is not over, and one that has no retries left.
+    // Not an SDK; an SDK before its time-out; an SDK without further retries.
     let kinds: [&[(&str, &str)]; 3] = [
         &[],
         &[("x-stainless-retry-count", "0"), ("x-stainless-read-timeout", "600")],
@@ -80,7 +80,7 @@ async fn a_caller_that_leaves_closes_the_upstreams_connection_at_once(store: Sto
     }
 }
 
-async fn a_cancelled_stream_is_dropped_in_mid_answer(store: Store) {
+async fn a_cancelled_stream_ends_in_mid_answer(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
     let [one, other] = &system.clients;

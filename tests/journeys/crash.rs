@@ -1,10 +1,10 @@
-//! Processes that die without a word, or come back when it is too late.
+//! Processes that crash, or resume when their leases have expired.
 
 use serde_json::Value;
 
 use crate::support::{process::Causeway, redis::RedisServer, soon, upstream::Upstream};
 
-/// A lease short enough for a test to outwait.
+/// A lease that expires within a test.
 const SHORT_LEASE: &[(&str, &str)] = &[("CAUSEWAY_LEASE", "1s")];
 
 fn text(job: &Value) -> &str {
@@ -13,7 +13,7 @@ fn text(job: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn the_job_of_a_killed_worker_runs_again_and_ends_once() {
+async fn a_killed_workers_job_runs_again() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
@@ -39,7 +39,7 @@ async fn the_job_of_a_killed_worker_runs_again_and_ends_once() {
 }
 
 #[tokio::test]
-async fn a_worker_that_wakes_up_too_late_changes_nothing() {
+async fn a_worker_that_resumes_late_changes_nothing() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
@@ -54,7 +54,7 @@ async fn a_worker_that_wakes_up_too_late_changes_nothing() {
     second.answer("in time");
     assert_eq!(text(&client.end_of(&id).await), "in time");
     zombie.thaw();
-    // A worker that ends in order has settled all that it would.
+    // A worker that ends in order has settled all of its jobs.
     zombie.terminate();
     assert!(zombie.ended().await.success());
     let job = client.job(&id).await;
@@ -62,7 +62,7 @@ async fn a_worker_that_wakes_up_too_late_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_of_a_killed_api_comes_back_with_the_id() {
+async fn a_job_outlives_its_api_process() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let mut dying = Causeway::api(&redis.url(), &[]).await;

@@ -1,4 +1,4 @@
-//! Stopping in order: what runs is finished, what cannot be finished goes back.
+//! Orderly stops: running calls are finished, and unfinished jobs are handed back.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::support::{
     upstream::Upstream,
 };
 
-/// What a process says when it has heard the first signal.
+/// The log line after the first signal.
 const STOPPING: &str = "stopping:";
 
 #[tokio::test]
-async fn a_worker_that_is_stopped_finishes_its_call_and_takes_no_other() {
+async fn a_draining_worker_claims_no_job() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
@@ -37,7 +37,7 @@ async fn a_worker_that_is_stopped_finishes_its_call_and_takes_no_other() {
 }
 
 #[tokio::test]
-async fn what_is_not_finished_in_time_goes_back_without_spending_an_attempt() {
+async fn an_unfinished_job_is_handed_back_unspent() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
@@ -78,7 +78,7 @@ async fn a_second_signal_ends_a_worker_at_once() {
 }
 
 #[tokio::test]
-async fn a_user_who_waits_when_all_is_stopped_still_gets_the_answer() {
+async fn a_draining_process_answers_waiting_users() {
     let mut upstream = Upstream::held().await;
     let mut up = Causeway::up(&upstream.url(), &[]).await;
     let client = up.client().await;
@@ -94,7 +94,7 @@ async fn a_user_who_waits_when_all_is_stopped_still_gets_the_answer() {
 }
 
 #[tokio::test]
-async fn an_api_that_is_stopped_finishes_its_calls() {
+async fn a_draining_api_finishes_its_calls() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let settings = &[("CAUSEWAY_API_DRAIN_PAUSE", "100ms")];
@@ -117,7 +117,7 @@ async fn an_api_that_is_stopped_finishes_its_calls() {
 }
 
 #[tokio::test]
-async fn an_api_that_is_stopped_waits_no_longer_than_its_drain() {
+async fn an_api_drains_for_a_limited_time() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let settings = &[("CAUSEWAY_API_DRAIN_PAUSE", "0s"), ("CAUSEWAY_DRAIN", "300ms")];
@@ -142,7 +142,7 @@ async fn an_api_that_is_stopped_waits_no_longer_than_its_drain() {
 }
 
 #[tokio::test]
-async fn what_has_nothing_to_do_stops_at_once() {
+async fn an_idle_process_stops_at_once() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[("CAUSEWAY_API_DRAIN_PAUSE", "0s")]).await;
@@ -156,7 +156,7 @@ async fn what_has_nothing_to_do_stops_at_once() {
         process.terminate();
         assert!(process.ended().await.success());
         let took = asked.elapsed();
-        // It waits for work for longer than this at a time.
+        // A single wait of an idle worker for work is longer than this.
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What people and machines learn afterwards: the log, the metrics, the command line.
+//! Observation after the fact: the log, the metrics, the command line.
 
 use serde_json::{Value, json};
 
@@ -25,8 +25,8 @@ async fn a_request_is_logged_with_its_names() {
     let text = up.says("\"request_id\":\"mine\"").await;
     assert_eq!(text.matches("\"job.id\"").count(), 1, "{text}");
     let line: Value = serde_json::from_str(&text).expect("JSON");
-    let told = ["method", "path", "status"].map(|name| line[name].clone());
-    assert_eq!(told, [json!("POST"), json!("/v1/jobs"), json!(202)], "{line:#}");
+    let logged = ["method", "path", "status"].map(|name| line[name].clone());
+    assert_eq!(logged, [json!("POST"), json!("/v1/jobs"), json!(202)], "{line:#}");
     assert!(line["ms"].is_u64(), "{line:#}");
     let names = ["tenant.id", "job.id"].map(|name| line["span"][name].clone());
     assert_eq!(names, [json!("default"), json!(id)], "{line:#}");
@@ -86,7 +86,7 @@ async fn every_metric_has_help_and_bounded_labels() {
 }
 
 #[tokio::test]
-async fn jobs_go_in_and_come_out_as_lines() {
+async fn jobs_are_submitted_and_printed_as_lines() {
     let mut upstream = Upstream::held().await;
     let up = Causeway::up(&upstream.url(), &[]).await;
     let url = up.url().await;
@@ -121,7 +121,7 @@ async fn jobs_go_in_and_come_out_as_lines() {
 }
 
 #[tokio::test]
-async fn a_refused_line_of_a_file_is_named() {
+async fn a_refused_line_is_named() {
     let upstream = Upstream::echo().await;
     let up = Causeway::up(&upstream.url(), &[]).await;
     let url = up.url().await;
@@ -146,7 +146,7 @@ async fn the_version_names_the_commit() {
     let text = Causeway::command(&["--version"], &[]).await;
     let words: Vec<&str> = text.split_whitespace().collect();
     assert_eq!(words[..2], ["causeway", env!("CARGO_PKG_VERSION")], "{text}");
-    // A source tree need not be a checkout.
+    // A source tree may not be a Git checkout.
     if let Some(commit) = words.get(2) {
         assert_eq!(commit.len(), "(0123456789ab)".len(), "{text}");
     }

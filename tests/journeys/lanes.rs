@@ -1,4 +1,4 @@
-//! Lanes: paused and resumed, and with another number of shards.
+//! Lanes: pause, resume, and a changed number of shards.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::support::{http::chat, process::Causeway, redis::RedisServer, upstream::Upstream};
 
 #[tokio::test]
-async fn a_paused_lane_stays_paused_when_everything_is_restarted() {
+async fn a_pause_survives_a_restart() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let mut api = Causeway::api(&redis.url(), &[]).await;
@@ -34,7 +34,7 @@ async fn a_paused_lane_stays_paused_when_everything_is_restarted() {
 }
 
 #[tokio::test]
-async fn bounds_of_a_lane_that_runs_are_taken_over_beside_a_new_lane() {
+async fn a_reload_changes_a_lanes_limits() {
     let mut upstream = Upstream::held().await;
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("causeway.toml");
@@ -58,7 +58,7 @@ async fn bounds_of_a_lane_that_runs_are_taken_over_beside_a_new_lane() {
     }
 }
 
-/// A configuration with so many shards, and tenants enough that each shard has some.
+/// Writes a configuration with `shards` shards, and with enough tenants that each shard has some.
 fn write_config(file: &Path, shards: u16) {
     let mut text = format!("[[lane]]\nname = \"default\"\nshards = {shards}\n");
     for tenant in 0..24 {
@@ -70,7 +70,7 @@ fn write_config(file: &Path, shards: u16) {
 }
 
 #[tokio::test]
-async fn jobs_of_former_shards_are_run_after_a_restart_with_fewer() {
+async fn jobs_of_former_shards_still_run() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let directory = tempfile::tempdir().expect("a directory");
@@ -107,17 +107,17 @@ async fn jobs_of_former_shards_are_run_after_a_restart_with_fewer() {
     worker.says("former shard").await;
 }
 
-/// Both lanes of an idle worker wait for work, and it has room for one call: what the second wake-up
-/// brings goes back, and costs its job nothing.
+/// Both lanes of an idle worker wait for work, but it has room for one call: the job of the second
+/// wake-up is handed back unspent.
 #[tokio::test]
-async fn work_for_which_a_busy_worker_was_woken_waits_for_room() {
+async fn a_surplus_claim_is_handed_back() {
     let mut upstream = Upstream::held().await;
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("causeway.toml");
     let lanes = "[[lane]]\nname = \"default\"\n[[lane]]\nname = \"gpu\"\nmodels = [\"big\"]\n";
     std::fs::write(&file, lanes).expect("the file can be written");
     let file = file.to_str().expect("a path");
-    // A lease that is forgotten would not run out in time.
+    // A forgotten lease would not expire within the test.
     let settings =
         [("CAUSEWAY_CONFIG", file), ("CAUSEWAY_CONCURRENCY", "1"), ("CAUSEWAY_LEASE", "5m")];
     let redis = RedisServer::start();

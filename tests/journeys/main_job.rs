@@ -1,4 +1,4 @@
-//! Many users at once, each answered.
+//! Many concurrent users, each of whom gets an answer.
 
 use tokio::task::JoinSet;
 
@@ -10,10 +10,10 @@ use crate::support::{
 };
 
 crate::on_both_stores! {
-    ten_users_are_called_for_at_once_and_each_gets_their_answer;
+    ten_users_are_answered_at_once;
 }
 
-async fn ten_users_are_called_for_at_once_and_each_gets_their_answer(store: Store) {
+async fn ten_users_are_answered_at_once(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
     let mut users = JoinSet::new();
@@ -47,7 +47,7 @@ async fn two_workers_share_the_load() {
     for number in 0..5 {
         ids.push(client.submit(&format!("job {number}")).await);
     }
-    // Four at once is more than one of them may run; the fifth waits for a place.
+    // Four calls are more than one worker may run; the fifth job waits for a permit.
     let calls = upstream.calls(4).await;
     assert!(!upstream.has_call());
     for call in calls {

@@ -1,4 +1,4 @@
-//! A store or an upstream that cannot be reached.
+//! A store or an upstream that is unreachable.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_store_that_is_down_is_told_and_nothing_is_half_accepted() {
+async fn a_store_outage_accepts_no_job() {
     let upstream = Upstream::echo().await;
     let mut redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let api = Causeway::api(&redis.url(), &[]).await;
@@ -29,7 +29,7 @@ async fn a_store_that_is_down_is_told_and_nothing_is_half_accepted() {
     assert!(!message.contains("redis://"), "clients need not know the store: {message}");
     client.get(&format!("/v1/jobs/{before}")).await.error(503);
     let warnings = api.text().matches("the store is not available").count();
-    assert_eq!(warnings, 1, "an outage is told once:\n{}", api.text());
+    assert_eq!(warnings, 1, "an outage is logged once:\n{}", api.text());
     client.get("/readyz").await.with(503);
     client.get("/healthz").await.ok();
 
@@ -70,7 +70,7 @@ async fn a_worker_keeps_its_call_while_the_store_is_cut_off() {
 }
 
 #[tokio::test]
-async fn processes_follow_a_failover_that_leaves_their_connections_open() {
+async fn processes_follow_a_failover() {
     let upstream = Upstream::echo().await;
     let (former, new) = (RedisServer::start(), RedisServer::start());
     let proxy = Proxy::to(former.port()).await;
@@ -96,7 +96,7 @@ async fn processes_follow_a_failover_that_leaves_their_connections_open() {
 }
 
 #[tokio::test]
-async fn an_idle_worker_hears_of_work_after_its_store_was_restarted() {
+async fn an_idle_worker_survives_store_restarts() {
     let upstream = Upstream::echo().await;
     let mut redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
@@ -116,7 +116,7 @@ async fn an_idle_worker_hears_of_work_after_its_store_was_restarted() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_cannot_be_reached_makes_its_jobs_wait() {
+async fn jobs_wait_for_an_unreachable_upstream() {
     let nowhere = format!("http://127.0.0.1:{}", free_port());
     let up = Causeway::up(&format!("{nowhere}/v1"), &[("CAUSEWAY_RETRY_BASE", "1ms")]).await;
     let client = up.client().await;
@@ -131,7 +131,7 @@ async fn an_upstream_that_cannot_be_reached_makes_its_jobs_wait() {
 }
 
 #[tokio::test]
-async fn bounds_hold_again_after_the_store_lost_everything() {
+async fn lost_limits_are_set_again() {
     let mut upstream = Upstream::held().await;
     let mut redis = RedisServer::start();
     let directory = tempfile::tempdir().expect("a directory");
@@ -147,7 +147,8 @@ async fn bounds_hold_again_after_the_store_lost_everything() {
     let first = client.submit("first").await;
     let call = upstream.call().await;
     let second = client.submit("second").await;
-    // The store lost the registry of workers, too: the worker is back in it with its next beat.
+    // The store lost the registry of workers, too: the worker registers again with its next
+    // heartbeat.
     eventually("the cap", async || {
         (client.job(&second).await["waiting_for"] == "lane_cap").then_some(())
     })

@@ -1,4 +1,4 @@
-//! What a caller sends reaches the upstream as it is.
+//! The request of a caller reaches the upstream unchanged.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ async fn send(client: &Client, path: &str, body: &str, lines: &[(&str, &str)]) -
         .await
 }
 
-/// The headers of a call that are not of the connection or the content, all lines of a name together.
+/// Returns the forwarded headers of a call, all lines of a name together.
 fn forwarded(call: &Call) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::new();
     for (name, value) in &call.headers {

@@ -1,5 +1,5 @@
-//! Upstreams that keep a worker waiting: each kind of silence ends the attempt, and a 429 stops the
-//! lane instead.
+//! Upstreams that keep a worker waiting: each kind of silence ends the attempt, and a 429 makes the
+//! lane wait.
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -12,20 +12,20 @@ use crate::support::{
 };
 
 crate::on_both_stores! {
-    a_busy_upstream_is_left_alone_for_as_long_as_it_says;
+    a_429_pauses_the_lane;
 }
 
-async fn a_busy_upstream_is_left_alone_for_as_long_as_it_says(store: Store) {
+async fn a_429_pauses_the_lane(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
     let first = system.client().submit("first").await;
     let call = upstream.call().await;
-    let told = Instant::now();
+    let refused_at = Instant::now();
     call.busy(1);
-    // The whole lane waits, not only the job that was refused.
+    // The whole lane waits, not only the refused job.
     let second = system.client().submit("second").await;
     let calls = upstream.calls(2).await;
-    let waited = told.elapsed();
+    let waited = refused_at.elapsed();
     assert!(waited.as_millis() >= 1000, "called again after {waited:?}");
     for call in calls {
         call.answer("at your service");
@@ -57,7 +57,7 @@ async fn every_kind_of_silence_ends_the_attempt() {
         } else {
             call.left().await;
         }
-        // An upstream that answers nothing is its lane's trouble, not the job's, which spends no attempt.
+        // A missing answer is charged to the lane: the job spends no attempt.
         if !streams {
             upstream.call().await.answer("at last");
         }

@@ -32,7 +32,7 @@ async fn checked(upstream: &str, settings: &[(&str, &str)]) -> (String, Option<i
 }
 
 #[tokio::test]
-async fn a_check_says_what_is_wrong_and_what_would_be_right() {
+async fn a_check_suggests_a_correction() {
     let upstream = Upstream::echo().await;
     let (text, code) = checked(&upstream.url(), &[]).await;
     assert!(text.contains("good: it lists 1 model") && code == Some(0), "{text}");
@@ -46,7 +46,7 @@ async fn a_check_says_what_is_wrong_and_what_would_be_right() {
 }
 
 #[tokio::test]
-async fn a_worker_warns_of_an_upstream_that_will_not_answer() {
+async fn a_worker_warns_of_a_wrong_upstream() {
     let upstream = Upstream::echo().await;
     let up = Causeway::up(upstream.url().trim_end_matches("/v1"), &[]).await;
     let line = up.says("will not answer jobs").await;
@@ -55,7 +55,7 @@ async fn a_worker_warns_of_an_upstream_that_will_not_answer() {
 }
 
 #[tokio::test]
-async fn a_worker_that_calls_at_once_warns_when_it_meets_404() {
+async fn a_404_warns_of_a_wrong_upstream() {
     let mut upstream = Upstream::held().await;
     let up = Causeway::up(upstream.url().trim_end_matches("/v1"), &[]).await;
     let client = up.client().await;
@@ -84,8 +84,8 @@ async fn a_proxy_of_the_environment_is_named_and_used() {
     assert!(!up.text().contains("secret"), "{}", up.text());
 }
 
-/// The time until the first probe of the silent connection to `port`, in hundredths of a second, from the
-/// system's table of connections (see `proc_pid_net(5)`).
+/// Returns the time until the first probe of the silent connection to `port`, in hundredths of a
+/// second, from the system's table of connections (see `proc_pid_net(5)`).
 async fn probed_in(port: u16) -> u32 {
     loop {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
@@ -97,7 +97,7 @@ async fn probed_in(port: u16) -> u32 {
         if let Some(timer) = timers.next_back() {
             return u32::from_str_radix(&timer, 16).unwrap();
         }
-        // Data on its way has the timer of its retransmission first.
+        // While data is unacknowledged, the timer is that of its retransmission.
         tokio::task::yield_now().await;
     }
 }
@@ -106,7 +106,7 @@ const ESTABLISHED: &str = "01";
 const KEEPALIVE: &str = "02:";
 
 #[tokio::test]
-async fn silent_connections_are_probed_by_bounds_of_our_own() {
+async fn silent_connections_are_probed() {
     let mut upstream = Upstream::held().await;
     let up = Causeway::up(&upstream.url(), &[]).await;
     up.client().await.submit("x").await;
@@ -122,8 +122,8 @@ async fn silent_connections_are_probed_by_bounds_of_our_own() {
     assert!(within.contains(&timer), "{timer}");
 }
 
-/// Starts a TLS server with a self-signed certificate like those of `openssl req -x509`; returns its URL and
-/// the certificate's file.
+/// Starts a TLS server with a self-signed certificate like those of `openssl req -x509`; returns
+/// its URL and the certificate's file.
 async fn self_signed() -> (String, tempfile::NamedTempFile, JoinSet<()>) {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -159,7 +159,7 @@ async fn self_signed() -> (String, tempfile::NamedTempFile, JoinSet<()>) {
 }
 
 #[tokio::test]
-async fn a_self_signed_certificate_is_trusted_where_it_is_named() {
+async fn a_configured_certificate_is_trusted() {
     let (url, file, _server) = self_signed().await;
     let path = file.path().to_str().unwrap();
     let (text, code) = checked(&url, &[]).await;
@@ -182,7 +182,7 @@ async fn models_are_those_of_the_upstream() {
 }
 
 #[tokio::test]
-async fn an_api_process_denies_only_models_that_its_upstream_lacks() {
+async fn an_api_denies_unknown_models_only() {
     let (redis, upstream) = (RedisServer::start(), Upstream::echo().await);
     let store = redis.url();
     let url = upstream.url();
@@ -198,7 +198,7 @@ async fn an_api_process_denies_only_models_that_its_upstream_lacks() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_is_named() {
+async fn an_unusable_file_is_named() {
     let settings = [("CAUSEWAY_CA_FILE", "/no/such/ca.pem")];
     let arguments = ["up", "--bind", "127.0.0.1:0", "--upstream", "http://h/v1"];
     let mut causeway = Causeway::launch(&arguments, &settings);

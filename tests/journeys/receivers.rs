@@ -1,4 +1,4 @@
-//! A receiver that never answers, beside one that does.
+//! A webhook receiver that never answers, beside one that does.
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ const SIGNED: Settings<'_> = &[
     ("CAUSEWAY_WEBHOOKS_ALLOW", "127.0.0.0/8"),
 ];
 
-/// The number of measured events, and how many of them come at once.
+/// The number of measured events, and the number of concurrent ones.
 const MEASURED: (usize, usize) = (200, 10);
 
-/// The number of events that wait for the receiver that does not answer: `CAUSEWAY_ENDS`, or 1,000.
-fn ends() -> usize {
+/// Returns the number of events that wait for the silent receiver: `CAUSEWAY_ENDS`, or 1,000.
+fn waiting_events() -> usize {
     let given = option_env("CAUSEWAY_ENDS");
     given.map_or(1000, |text| text.parse().expect("CAUSEWAY_ENDS is a number"))
 }
@@ -33,7 +33,7 @@ fn option_env(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Submits jobs whose events go to `receiver`; returns the id of the last.
+/// Submits jobs with webhook events for `receiver`; returns the id of the last job.
 async fn submit(client: &Client, receiver: &Upstream, count: usize) -> String {
     let job = json!({ "body": chat("hello"), "webhook": { "url": receiver.url() } });
     let jobs: Vec<&Value> = std::iter::repeat_n(&job, count).collect();
@@ -41,12 +41,12 @@ async fn submit(client: &Client, receiver: &Upstream, count: usize) -> String {
     accepted["data"][count - 1]["id"].as_str().expect("an id").to_owned()
 }
 
-/// Waits until the last of many jobs has ended, however long that takes.
+/// Waits until the last of many jobs has ended, without a limit.
 async fn ended(client: &Client, last: &str) {
     while client.get(&format!("/v1/jobs/{last}?wait=20")).await.ok()["finished_at"].is_null() {}
 }
 
-/// Answers `count` events; how long each took from the end of its job until it came.
+/// Answers `count` events; returns the time from the end of each job to its event.
 async fn delays(receiver: &mut Upstream, count: usize) -> Vec<Duration> {
     let mut delays = Vec::new();
     for _ in 0..count {
@@ -59,7 +59,7 @@ async fn delays(receiver: &mut Upstream, count: usize) -> Vec<Duration> {
     delays
 }
 
-/// A running Causeway with the tenants ann and bob, and a client of each.
+/// Starts a Causeway with the tenants ann and bob; returns a client of each.
 async fn two_tenants(arguments: &[&str], upstream: &Upstream) -> (Causeway, [Client; 2]) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("causeway.toml");
@@ -77,8 +77,8 @@ async fn a_dead_receiver_delays_its_tenant_only(arguments: &[&str]) {
     let (upstream, dead) = (Upstream::echo().await, Upstream::held().await);
     let mut alive = Upstream::held().await;
     let (_up, [ann, bob]) = two_tenants(arguments, &upstream).await;
-    let ends = ends();
-    let last = submit(&ann, &dead, ends).await;
+    let waiting_events = waiting_events();
+    let last = submit(&ann, &dead, waiting_events).await;
     ended(&ann, &last).await;
     let ((all, at_once), mut took) = (MEASURED, Vec::new());
     for _ in 0..all / at_once {
@@ -88,7 +88,7 @@ async fn a_dead_receiver_delays_its_tenant_only(arguments: &[&str]) {
     took.sort_unstable();
     let [median, p99, worst] = [all / 2, all * 99 / 100 - 1, all - 1].map(|n| took[n]);
     println!(
-        "{ends} events wait for a dead receiver; others: {median:?}, p99 {p99:?}, worst {worst:?}"
+        "{waiting_events} events wait for a dead receiver; others: {median:?}, p99 {p99:?}, worst {worst:?}"
     );
     assert!(p99 < Duration::from_secs(2), "{took:?}");
 }

@@ -1,4 +1,4 @@
-//! Responses, and streams of existing clients, through processes that come and go.
+//! Responses, and streams of existing clients, while processes start and end.
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use reqwest::Method;
@@ -15,15 +15,15 @@ use crate::support::{
 };
 
 crate::on_both_stores! {
-    a_response_in_the_background_is_read_again_where_its_reader_lost_it;
-    a_response_that_is_cancelled_stops_its_upstream;
-    of_turns_at_once_one_is_taken_and_none_is_lost;
+    a_background_response_resumes_after_a_break;
+    cancelling_a_response_stops_its_call;
+    concurrent_turns_are_accepted_once;
 }
 
 const SHORT_LEASE: &[(&str, &str)] = &[("CAUSEWAY_LEASE", "1s")];
 
-/// Begins a response in the background at an upstream that only speaks chat.
-async fn begun(client: &Client, upstream: &mut Upstream) -> (String, Answering) {
+/// Starts a background response at an upstream that supports chat only.
+async fn start_response(client: &Client, upstream: &mut Upstream) -> (String, Answering) {
     let body = json!({ "model": "m", "input": "a story", "background": true });
     let response = client.post("/v1/responses", &body).await.ok();
     assert_eq!(response["status"], "queued");
@@ -51,11 +51,11 @@ fn text(events: &[Event]) -> String {
     deltas.map(|event| event.data["delta"].as_str().expect("a text")).collect()
 }
 
-async fn a_response_in_the_background_is_read_again_where_its_reader_lost_it(store: Store) {
+async fn a_background_response_resumes_after_a_break(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
     let [one, other] = &system.clients;
-    let (path, answer) = begun(one, &mut upstream).await;
+    let (path, answer) = start_response(one, &mut upstream).await;
     let mut broken = stream(one, &path, None).await;
     answer.say("Once ").await;
     let last = broken.next_of("response.output_text.delta").await;
@@ -77,17 +77,17 @@ async fn a_response_in_the_background_is_read_again_where_its_reader_lost_it(sto
     assert_eq!(whole["output"][0]["content"][0]["text"], "Once upon a time");
 }
 
-async fn a_response_that_is_cancelled_stops_its_upstream(store: Store) {
+async fn cancelling_a_response_stops_its_call(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
-    let (path, answer) = begun(system.client(), &mut upstream).await;
+    let (path, answer) = start_response(system.client(), &mut upstream).await;
     answer.say("Once ").await;
     let cancelled = system.client().post(&format!("{path}/cancel"), &json!({})).await.ok();
     assert_eq!(cancelled["status"], "cancelled");
     answer.left().await;
 }
 
-async fn of_turns_at_once_one_is_taken_and_none_is_lost(store: Store) {
+async fn concurrent_turns_are_accepted_once(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
     let conversation = system.client().post("/v1/conversations", &json!({})).await.ok();
@@ -121,7 +121,7 @@ async fn of_turns_at_once_one_is_taken_and_none_is_lost(store: Store) {
     assert_eq!(inputs, taken);
 }
 
-/// Begins a chat that streams; its whole answer, as text.
+/// Starts a streaming chat; returns its whole answer as text.
 fn chatting(client: &Client) -> impl Future<Output = String> + use<> {
     let mut body = chat("a story");
     body["stream"] = json!(true);
@@ -129,13 +129,13 @@ fn chatting(client: &Client) -> impl Future<Output = String> + use<> {
     async move { request.send().await.expect("a stream").text().await.expect("its end") }
 }
 
-/// The data of a stream's blocks, without comments.
+/// Returns the data of a stream's blocks, without comments.
 fn blocks(stream: &str) -> Vec<&str> {
     stream.split("\n\n").filter_map(|block| block.strip_prefix("data: ")).collect()
 }
 
 #[tokio::test]
-async fn a_stream_of_which_nothing_was_told_goes_on_after_its_workers_death() {
+async fn an_unstarted_stream_survives_its_worker() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
@@ -157,23 +157,23 @@ async fn a_stream_of_which_nothing_was_told_goes_on_after_its_workers_death() {
 }
 
 #[tokio::test]
-async fn a_stream_that_was_begun_ends_with_an_error_after_its_workers_death() {
+async fn a_started_stream_ends_with_its_worker() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
     let client = api.client().await;
     let mut dying = Causeway::worker(&redis.url(), &upstream.url(), SHORT_LEASE).await;
-    // Whoever stores its answer leaves the job behind, and can read on in it.
+    // A stored answer keeps its job after the caller has left, so its events remain readable.
     let mut body = chat("a story");
     body["stream"] = json!(true);
     body["store"] = json!(true);
     let request = client.request(Method::POST, "/v1/chat/completions").json(&body);
-    let begun = async {
+    let started = async {
         let first = upstream.call().await.stream();
         first.say("Once ").await;
         first
     };
-    let (reply, first) = tokio::join!(request.send(), begun);
+    let (reply, first) = tokio::join!(request.send(), started);
     let mut reply = reply.expect("a stream");
     let id = reply.headers()["x-causeway-job-id"].to_str().expect("text").to_owned();
     let mut heard = String::new();

@@ -1,4 +1,4 @@
-//! Upstreams that fail, and what they are told.
+//! Failing upstreams, and the requests that they receive.
 
 use crate::support::{
     http::chat,
@@ -7,17 +7,17 @@ use crate::support::{
     upstream::Upstream,
 };
 
-/// Retries come at once, so that no test waits for one.
+/// Retries without delay, so that no test waits for one.
 const QUICK: &[(&str, &str)] = &[("CAUSEWAY_RETRY_BASE", "1ms")];
 
 crate::on_both_stores! {
-    a_call_that_fails_is_made_again;
-    a_cut_answer_is_asked_for_again;
-    a_request_that_the_upstream_refuses_fails_with_its_words;
-    a_refused_request_has_used_no_more_than_its_prompt;
+    a_failed_call_is_retried;
+    a_cut_answer_is_retried;
+    a_refusal_keeps_the_upstreams_message;
+    a_refused_request_is_charged_its_prompt;
 }
 
-async fn a_call_that_fails_is_made_again(store: Store) {
+async fn a_failed_call_is_retried(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, QUICK).await;
     let id = system.client().submit("hello").await;
@@ -27,7 +27,7 @@ async fn a_call_that_fails_is_made_again(store: Store) {
     assert_eq!((&job["status"], &job["attempts"]), (&"succeeded".into(), &2.into()), "{job:#}");
 }
 
-async fn a_cut_answer_is_asked_for_again(store: Store) {
+async fn a_cut_answer_is_retried(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, QUICK).await;
     let id = system.client().submit("hello").await;
@@ -37,7 +37,7 @@ async fn a_cut_answer_is_asked_for_again(store: Store) {
     assert_eq!((&job["status"], &job["attempts"]), (&"succeeded".into(), &2.into()), "{job:#}");
 }
 
-async fn a_request_that_the_upstream_refuses_fails_with_its_words(store: Store) {
+async fn a_refusal_keeps_the_upstreams_message(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, QUICK).await;
     let id = system.client().submit("hello").await;
@@ -49,7 +49,7 @@ async fn a_request_that_the_upstream_refuses_fails_with_its_words(store: Store) 
 }
 
 #[tokio::test]
-async fn a_failed_job_shows_status_url_and_words_everywhere() {
+async fn a_failure_names_status_and_url() {
     let mut upstream = Upstream::held().await;
     let up = Causeway::up(&upstream.url(), QUICK).await;
     let client = up.client().await;
@@ -71,7 +71,7 @@ async fn a_failed_job_shows_status_url_and_words_everywhere() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_never_a_success() {
+async fn redirects_and_pages_are_no_success() {
     let mut upstream = Upstream::held().await;
     let up = Causeway::up(&upstream.url(), QUICK).await;
     let client = up.client().await;
@@ -86,8 +86,9 @@ async fn what_is_no_answer_is_never_a_success() {
     assert_eq!(codes, ["upstream_redirected", "upstream_no_answer"], "{job:#}");
 }
 
-/// However many tokens it asked for, it does not close the lane to those that come after it.
-async fn a_refused_request_has_used_no_more_than_its_prompt(store: Store) {
+/// Checks that a refused request for very many tokens does not exhaust the lane's rate for later
+/// jobs.
+async fn a_refused_request_is_charged_its_prompt(store: Store) {
     let mut upstream = Upstream::held().await;
     let file = tempfile::NamedTempFile::new().expect("a file");
     let lane = "[[lane]]\nname = \"default\"\ntokens_per_minute = 1000\n";
@@ -106,7 +107,7 @@ async fn a_refused_request_has_used_no_more_than_its_prompt(store: Store) {
 }
 
 #[tokio::test]
-async fn the_upstream_gets_the_request_as_it_was_and_the_key_and_nobody_reads_them_in_the_log() {
+async fn requests_and_keys_are_never_logged() {
     let mut upstream = Upstream::held().await;
     let url = upstream.url();
     let arguments = ["up", "--bind", "127.0.0.1:0", "--upstream", &url, "--api-key-env", "MY_KEY"];

@@ -1,4 +1,5 @@
-//! Retries of SDKs, which count their attempts and send no idempotency key: each finds the job of its caller.
+//! Retries of SDKs, which count their attempts and send no idempotency key: each finds the job of
+//! its first attempt.
 
 use std::collections::BTreeSet;
 
@@ -15,19 +16,19 @@ use crate::support::{
 };
 
 crate::on_both_stores! {
-    equal_calls_that_are_retried_have_an_answer_each;
+    retried_equal_calls_keep_separate_answers;
     a_call_with_a_key_survives_its_connection;
 }
 
-/// How many equal calls are made at once.
+/// The number of concurrent equal calls.
 const CALLS: usize = 3;
 
-/// What an API process logs of each job that it keeps for a retry.
+/// The log message for each job that an API process keeps for a retry.
 const KEPT: &str = "a job waits for the retry of its client";
 
 const LOGS: (&str, &str) = ("CAUSEWAY_LOG_FILTER", "info,causeway_api=debug");
 
-/// Makes equal calls, each as its attempt with this number.
+/// Makes equal calls with this retry count.
 fn attempts(client: &Client, retries: u32) -> JoinSet<Reply> {
     let mut calls = JoinSet::new();
     for _ in 0..CALLS {
@@ -45,7 +46,8 @@ fn job(reply: &Reply) -> String {
     reply.headers["x-causeway-job-id"].to_str().expect("a text").to_owned()
 }
 
-/// Answers the calls, each with another text; what the retries got must be all of them, a job each.
+/// Answers each call with another text, and checks that the retries receive all of them, one job
+/// each.
 async fn assert_answers_differ(calls: Vec<Call>, again: JoinSet<Reply>) {
     for (number, call) in calls.into_iter().enumerate() {
         call.answer(&format!("answer {number}"));
@@ -58,7 +60,7 @@ async fn assert_answers_differ(calls: Vec<Call>, again: JoinSet<Reply>) {
     assert_eq!((jobs.len(), texts.len()), (CALLS, CALLS));
 }
 
-async fn equal_calls_that_are_retried_have_an_answer_each(store: Store) {
+async fn retried_equal_calls_keep_separate_answers(store: Store) {
     let mut upstream = Upstream::held().await;
     let redis = (store == Store::Redis).then(RedisServer::start);
     let mut others = Vec::new();
@@ -85,18 +87,18 @@ async fn equal_calls_that_are_retried_have_an_answer_each(store: Store) {
 async fn a_call_with_a_key_survives_its_connection(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
-    let ask = |client: &Client| {
+    let call_again = |client: &Client| {
         let request = client.request(Method::POST, "/v1/chat/completions").json(&chat("hi"));
         let (client, request) = (client.clone(), request.header("idempotency-key", "k"));
         async move { client.ask(request).await }
     };
     let [one, other] = &system.clients;
     let mut first = JoinSet::new();
-    first.spawn(ask(one));
+    first.spawn(call_again(one));
     let mut call = upstream.call().await;
     first.abort_all();
     let mut again = JoinSet::new();
-    again.spawn(ask(other));
+    again.spawn(call_again(other));
     assert!(call.is_waiting(), "its call was closed");
     call.answer("there");
     let reply = again.join_all().await.remove(0).with(200);
@@ -105,7 +107,7 @@ async fn a_call_with_a_key_survives_its_connection(store: Store) {
 }
 
 #[tokio::test]
-async fn a_process_that_stops_leaves_each_caller_its_job() {
+async fn a_stopped_api_keeps_each_callers_job() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let _worker = Causeway::worker(&redis.url(), &upstream.url(), &[]).await;

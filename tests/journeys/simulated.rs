@@ -1,4 +1,4 @@
-//! A simulated answer is never taken for a model's.
+//! A simulated answer is always marked as one.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 crate::on_both_stores! {
-    a_models_answer_has_no_mark;
+    a_real_answer_has_no_mark;
 }
 
 const FAST: (&str, &str) = ("CAUSEWAY_SIMULATED_CALL", "1ms");
@@ -21,7 +21,7 @@ fn mark(reply: &Reply) -> Option<&str> {
     reply.headers.get("x-causeway-simulated").map(|value| value.to_str().expect("a text"))
 }
 
-/// Asks everything that answers; returns the mark of each, and the mark in the job.
+/// Calls every endpoint that returns answers; returns the mark of each, and the mark in the job.
 async fn marks(client: &Client) -> (Vec<Option<String>>, Value) {
     let mut marks = Vec::new();
     let mut keep = |reply: &Reply| marks.push(mark(reply).map(str::to_owned));
@@ -51,7 +51,7 @@ fn all_marked() -> (Vec<Option<String>>, Value) {
     (vec![Some("true".to_owned()); 10], json!(true))
 }
 
-async fn a_models_answer_has_no_mark(store: Store) {
+async fn a_real_answer_has_no_mark(store: Store) {
     let upstream = Upstream::echo().await;
     let system = System::start(store, &upstream, &[]).await;
     let client = system.client();

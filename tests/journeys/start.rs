@@ -1,11 +1,11 @@
-//! What a person sees when they start it.
+//! The output of a starting process.
 
 use serde_json::Value;
 
 use crate::support::{process::Causeway, redis::free_port};
 
 #[tokio::test]
-async fn without_any_setting_it_answers_and_says_that_it_is_simulated() {
+async fn the_defaults_simulate_answers() {
     let settings = &[("CAUSEWAY_SIMULATED_CALL", "1ms")];
     let up = Causeway::start(&["up", "--bind", "127.0.0.1:0"], settings).await;
     let client = up.client().await;
@@ -22,14 +22,14 @@ async fn without_any_setting_it_answers_and_says_that_it_is_simulated() {
 }
 
 #[tokio::test]
-async fn two_processes_of_tests_have_different_ports() {
+async fn two_processes_have_different_ports() {
     let (first, second) =
         (Causeway::start(&["up"], &[]).await, Causeway::start(&["up"], &[]).await);
     assert_ne!(first.url().await, second.url().await);
 }
 
 #[tokio::test]
-async fn what_cannot_start_says_why_and_what_to_do() {
+async fn a_failed_start_explains_itself() {
     let nowhere = format!("redis://127.0.0.1:{}", free_port());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = taken.local_addr().expect("an address").to_string();

@@ -1,4 +1,4 @@
-//! How a Redis is reached: by TLS, and as a user with rights of its own.
+//! Access to a Redis: by TLS, and as a user with limited rights.
 
 use crate::support::{
     certificates::Certificates,
@@ -8,7 +8,7 @@ use crate::support::{
 
 const FAST: (&str, &str) = ("CAUSEWAY_SIMULATED_CALL", "1ms");
 
-/// The arguments of an `up` over the Redis at `url`.
+/// Returns the arguments of an `up` over the Redis at `url`.
 fn up(url: &str) -> [&str; 6] {
     ["up", "--bind", "127.0.0.1:0", "--simulate", "--redis", url]
 }
@@ -18,7 +18,7 @@ async fn assert_serves(url: &str, settings: &[(&str, &str)]) {
     causeway.client().await.chat("ann", "hello").await.ok();
 }
 
-/// What it says when it does not start.
+/// Returns the output of a process that does not start.
 async fn refusal(url: &str, settings: &[(&str, &str)]) -> String {
     let mut causeway = Causeway::launch(&up(url), settings);
     assert_eq!(causeway.ended().await.code(), Some(1), "{}", causeway.text());
@@ -69,7 +69,7 @@ async fn a_cluster_is_reached_by_tls() {
 }
 
 #[tokio::test]
-async fn a_user_needs_no_more_than_its_own_keys_and_channels() {
+async fn a_user_with_minimal_rights_suffices() {
     let server = RedisServer::start();
     let rights = ["~cw:*", "&cw:*", "+@all", "-@admin", "-@dangerous"];
     let user = [["ACL", "SETUSER", "app", "on", ">p@ss:w/rd#1"].as_slice(), &rights].concat();
@@ -95,7 +95,7 @@ async fn a_missing_right_is_named_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_store_without_persistence_is_warned_of() {
+async fn a_store_without_persistence_is_reported() {
     for (appends, warns) in [("no", true), ("yes", false)] {
         let server = RedisServer::start_with(&["--appendonly", appends]);
         let causeway = Causeway::start(&up(&server.url()), &[]).await;
@@ -105,7 +105,7 @@ async fn a_store_without_persistence_is_warned_of() {
 }
 
 #[tokio::test]
-async fn a_store_that_evicts_is_warned_of() {
+async fn an_evicting_store_is_reported() {
     for (rights, policy, warns) in [
         ("+@all", "allkeys-lru", true),
         ("+@all -info", "volatile-ttl", true),

@@ -1,4 +1,4 @@
-//! A stream of events that breaks is taken up where it broke.
+//! A broken event stream resumes after its last event.
 
 use crate::support::{
     sse::Event,
@@ -7,7 +7,7 @@ use crate::support::{
 };
 
 crate::on_both_stores! {
-    a_broken_stream_goes_on_at_any_process_where_it_broke;
+    a_broken_stream_resumes_at_any_process;
     a_late_reader_gets_everything;
 }
 
@@ -22,7 +22,7 @@ fn kinds(events: &[Event]) -> Vec<&str> {
     kinds
 }
 
-async fn a_broken_stream_goes_on_at_any_process_where_it_broke(store: Store) {
+async fn a_broken_stream_resumes_at_any_process(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
     let [one, other] = &system.clients;

@@ -1,13 +1,13 @@
-//! Tenants: their keys, and what they may see.
+//! Tenants: their keys, and the data that they may see.
 
 use std::path::Path;
 
 use crate::support::{http::Client, process::Causeway, redis::RedisServer, upstream::Upstream};
 
-/// What a process says when it took a changed configuration over.
-const TAKEN_OVER: &str = "was read again";
+/// The log line after a changed configuration was applied.
+const RELOADED: &str = "was read again";
 
-/// A key as an administrator makes it, and the line that the configuration needs.
+/// Makes a key as an administrator does; returns it and the line for the configuration.
 pub(crate) async fn new_key() -> (String, String) {
     let text = Causeway::command(&["tenant", "key"], &[]).await;
     let line = |part: &str| text.lines().find(|line| line.starts_with(part)).expect(part);
@@ -26,7 +26,7 @@ async fn refused_key(client: &Client) {
 }
 
 #[tokio::test]
-async fn keys_change_while_jobs_run_and_no_job_is_lost() {
+async fn keys_change_while_jobs_run() {
     let mut upstream = Upstream::held().await;
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("causeway.toml");
@@ -40,10 +40,10 @@ async fn keys_change_while_jobs_run_and_no_job_is_lost() {
     let arguments =
         ["up", "--bind", "127.0.0.1:0", "--upstream", &upstream.url(), "--config", path];
     let up = Causeway::start(&arguments, &[]).await;
-    let nobody = up.client().await;
-    let [before, after, admin] = [&first, &second, &boss].map(|key| nobody.with_key(key));
+    let keyless = up.client().await;
+    let [before, after, admin] = [&first, &second, &boss].map(|key| keyless.with_key(key));
 
-    refused_key(&nobody).await;
+    refused_key(&keyless).await;
     refused_key(&after).await;
     let id = before.submit("hello").await;
     let call = upstream.call().await;
@@ -51,9 +51,9 @@ async fn keys_change_while_jobs_run_and_no_job_is_lost() {
     assert_eq!(before.get("/v1/lanes").await.error(403)["code"], "not_an_admin");
     assert_eq!(admin.get("/v1/lanes").await.ok()["data"][0]["running"], 1);
 
-    // The changed file is seen without a word, and the job belongs to ann, not to her key.
+    // The changed file is detected without a signal, and the job belongs to ann, not to her key.
     tenants(&file, &[("ann", &format!("{second_line}\nmax_running = 1")), ("boss", &boss_line)]);
-    up.says(TAKEN_OVER).await;
+    up.says(RELOADED).await;
     refused_key(&before).await;
     assert_eq!(after.job(&id).await["status"], "running");
     let next = after.submit("and then?").await;
@@ -63,7 +63,7 @@ async fn keys_change_while_jobs_run_and_no_job_is_lost() {
     upstream.call().await.answer("that is all");
     assert_eq!(after.end_of(&next).await["status"], "succeeded");
 
-    // What makes no sense changes nothing.
+    // An invalid configuration changes nothing.
     tenants(&file, &[("ann", "key_sha256 = []")]);
     up.reload();
     up.says("stays in force").await;
@@ -72,7 +72,7 @@ async fn keys_change_while_jobs_run_and_no_job_is_lost() {
 }
 
 #[tokio::test]
-async fn a_file_without_administrators_or_with_its_first_tenant_is_reported() {
+async fn a_risky_reload_is_reported() {
     let upstream = Upstream::echo().await;
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("causeway.toml");
@@ -100,7 +100,7 @@ async fn a_file_without_administrators_or_with_its_first_tenant_is_reported() {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_to_reload_goes_on() {
+async fn a_worker_survives_a_reload() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;

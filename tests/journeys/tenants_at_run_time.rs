@@ -4,7 +4,7 @@ use crate::support::{
     eventually, http::Client, process::Causeway, redis::RedisServer, upstream::Upstream,
 };
 
-/// Runs `causeway tenant` against the server of `client`, with a key; answers with what it wrote.
+/// Runs `causeway tenant` against the server of `client`, with a key; returns its output.
 async fn tenant(client: &Client, arguments: &[&str], key: Option<&str>) -> String {
     let server = ["--url", client.base()];
     let with_key = if key.is_some() { &["--key-env", "KEY"][..] } else { &[] };
@@ -12,12 +12,12 @@ async fn tenant(client: &Client, arguments: &[&str], key: Option<&str>) -> Strin
     Causeway::command(&arguments, &[("KEY", key.unwrap_or_default())]).await
 }
 
-/// The key in what a command wrote.
+/// Returns the key in the output of a command.
 fn key(text: &str) -> String {
     text.lines().find(|line| line.starts_with("cw_")).expect("a key").to_owned()
 }
 
-/// Waits until a call with the key of `client` is answered so.
+/// Waits until a call with the key of `client` gets this status.
 async fn answers(client: &Client, status: u16) {
     eventually(&format!("a {status}"), async || {
         (client.get("/v1/queue").await.status == status).then_some(())
@@ -73,7 +73,7 @@ async fn tenants_change_in_all_processes_while_they_run() {
     let listed = tenant(&here, &["list"], Some(&ops)).await;
     assert!(listed.contains("ops") && listed.contains("ann"), "{listed}");
 
-    // The job is ann's still, and a new process knows its tenants.
+    // The job still belongs to ann, and a new process knows the stored tenants.
     other.kill().await;
     let next = Causeway::api(&redis.url(), &[]).await;
     let rotated = next.client().await.with_key(&rotated);

@@ -1,4 +1,4 @@
-//! Callers of every kind that wait while their store is restarted.
+//! Callers of every kind that wait during a restart of their store.
 
 use reqwest::Method;
 use serde_json::json;
@@ -11,15 +11,15 @@ use crate::support::{
     upstream::{Call, Upstream},
 };
 
-/// How many callers of each kind wait: 504 in all.
+/// The number of waiting callers of each kind: 504 in all.
 const EACH: usize = 84;
 
-/// What an API process logs once its store has been away for 1.5 s.
+/// The log message of an API process 1.5 s after the loss of its store.
 const AWAY: &str = "pause_ms=1600";
 
 const LOGS: (&str, &str) = ("CAUSEWAY_LOG_FILTER", "info,causeway_queue=debug");
 
-/// How a caller waits for its answer.
+/// The kind of a waiting caller.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     /// A call of an SDK.
@@ -39,7 +39,7 @@ enum Kind {
 const KINDS: [Kind; 6] =
     [Kind::Sdk, Kind::Stream, Kind::Prefer, Kind::Brief, Kind::Poll, Kind::Bridge];
 
-/// Waits as a caller of this kind does, and checks what comes.
+/// Waits as a caller of this kind does, and checks the answer.
 async fn wait(client: Client, kind: Kind, user: usize) {
     let submit = || client.request(Method::POST, "/v1/jobs").json(&json!({ "body": chat("hi") }));
     match kind {
@@ -50,9 +50,9 @@ async fn wait(client: Client, kind: Kind, user: usize) {
         Kind::Stream => {
             let mut body = chat("hi");
             body["stream"] = true.into();
-            let told = client.post("/v1/chat/completions", &body).await.ok();
-            let told = told.as_str().expect("events");
-            assert!(told.contains("there") && told.ends_with("data: [DONE]\n\n"), "{told}");
+            let stream = client.post("/v1/chat/completions", &body).await.ok();
+            let stream = stream.as_str().expect("events");
+            assert!(stream.contains("there") && stream.ends_with("data: [DONE]\n\n"), "{stream}");
         }
         Kind::Prefer => {
             let job = client.ask(submit().header("prefer", "wait=60")).await.ok();
@@ -91,8 +91,8 @@ async fn answer(calls: Vec<Call>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_of_the_store_costs_no_caller_its_answer() {
-    // Each caller takes two handles of this process.
+async fn waiting_callers_survive_a_store_restart() {
+    // Each caller takes two handles of the test process.
     rlimit::increase_nofile_limit(4096).expect("handles");
     let mut upstream = Upstream::held().await;
     let mut redis = RedisServer::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);

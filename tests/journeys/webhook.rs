@@ -1,4 +1,4 @@
-//! Events that tell the ends of jobs, from the job to a receiver that verifies them.
+//! Webhook events, from the end of a job to a receiver that verifies them.
 
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use crate::support::{
 const NEW: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// Two secrets, loopback allowed, and a schedule that begins at once.
+/// Settings with two secrets, permitted loopback receivers, and a short retry schedule.
 const SIGNED: Settings<'_> = &[
     ("NEW", NEW),
     ("OLD", OLD),
@@ -25,7 +25,7 @@ const SIGNED: Settings<'_> = &[
     ("CAUSEWAY_LEASE", "1s"),
 ];
 
-/// Accepts a job whose end is told to `receiver`.
+/// Submits a job whose webhook event goes to `receiver`.
 async fn submit(client: &Client, receiver: &Upstream) -> String {
     let job = json!({
         "body": chat("hello"), "metadata": { "order": "17" }, "webhook": { "url": receiver.url() },
@@ -33,7 +33,7 @@ async fn submit(client: &Client, receiver: &Upstream) -> String {
     client.post("/v1/jobs", &job).await.id()
 }
 
-/// The event that `call` brings, which each of `secrets` must have signed.
+/// Returns the event of `call`, which each of `secrets` must have signed.
 #[track_caller]
 fn verified(call: &Call, secrets: &[&str]) -> Value {
     let signatures = header(&call.headers, "webhook-signature");
@@ -49,7 +49,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_else(|| panic!("no {name}"))
 }
 
-/// The one delivery of this job, when it is `status`.
+/// Waits until the only delivery of this job is `status`; returns it.
 async fn delivery(client: &Client, job: &str, status: &str) -> Value {
     let path = format!("/v1/webhooks/deliveries?job={job}");
     eventually(&format!("a delivery that is {status}"), async || {
@@ -62,7 +62,7 @@ async fn delivery(client: &Client, job: &str, status: &str) -> Value {
 }
 
 #[tokio::test]
-async fn an_end_is_told_signed_and_again_until_the_receiver_has_it() {
+async fn an_event_is_signed_and_retried() {
     let upstream = Upstream::echo().await;
     let mut receiver = Upstream::held().await;
     let redis = RedisServer::start();
@@ -76,10 +76,10 @@ async fn an_end_is_told_signed_and_again_until_the_receiver_has_it() {
     let id = header(&first.headers, "webhook-id").to_owned();
     assert_eq!((&event["id"], &event["object"]), (&json!(id), &json!("event")));
     assert_eq!(event["type"], "job.succeeded");
-    let told = &event["data"];
-    assert_eq!((&told["id"], &told["status"]), (&json!(job), &json!("succeeded")));
-    assert_eq!(told["metadata"], json!({ "order": "17" }));
-    assert_eq!(told["usage"]["total_tokens"], 7);
+    let reported = &event["data"];
+    assert_eq!((&reported["id"], &reported["status"]), (&json!(job), &json!("succeeded")));
+    assert_eq!(reported["metadata"], json!({ "order": "17" }));
+    assert_eq!(reported["usage"]["total_tokens"], 7);
     first.fail(500, "not now");
 
     let second = receiver.call().await;
@@ -91,7 +91,8 @@ async fn an_end_is_told_signed_and_again_until_the_receiver_has_it() {
     assert_eq!(done["errors"][0]["message"], "the receiver answered 500");
     assert_eq!(done["response_status"], 200);
     assert!(!receiver.has_call());
-    // What makes the delivery unique is not kept for its whole life.
+    // The idempotency key of a delivery is short-lived: it does not stay for the life of the
+    // delivery.
     let keys: Vec<String> = redis.ask(&["KEYS", "cw:{webhooks:0}:idem:*"]).await;
     assert_eq!(keys.len(), 1);
     eventually("a key that expires within a minute", async || {
@@ -106,13 +107,13 @@ async fn an_end_is_told_signed_and_again_until_the_receiver_has_it() {
 }
 
 #[tokio::test]
-async fn an_end_is_told_whichever_workers_die_on_the_way() {
+async fn an_event_survives_crashed_workers() {
     let upstream = Upstream::echo().await;
     let mut receiver = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), SIGNED).await;
     let client = api.client().await;
-    // Nobody is there who could tell this end.
+    // No worker runs that could deliver this event.
     let job = submit(&client, &receiver).await;
     client.post(&format!("/v1/jobs/{job}/cancel"), &json!({})).await.ok();
 
@@ -131,7 +132,7 @@ async fn an_end_is_told_whichever_workers_die_on_the_way() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_is_gone_is_told_nothing_more_until_it_is_asked_for() {
+async fn a_410_ends_deliveries_until_a_retry() {
     let upstream = Upstream::echo().await;
     let mut receiver = Upstream::held().await;
     let up = Causeway::up(&upstream.url(), SIGNED).await;
@@ -149,7 +150,7 @@ async fn a_receiver_that_is_gone_is_told_nothing_more_until_it_is_asked_for() {
 }
 
 #[tokio::test]
-async fn slow_receivers_and_slow_models_do_not_wait_for_each_other() {
+async fn deliveries_and_calls_run_independently() {
     let mut upstream = Upstream::held().await;
     let mut receiver = Upstream::held().await;
     let one_each = [("CAUSEWAY_CONCURRENCY", "1"), ("CAUSEWAY_WEBHOOKS_CONCURRENCY", "1")];
@@ -190,7 +191,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn loopback_is_told_nothing_unless_it_is_allowed() {
+async fn loopback_receivers_need_permission() {
     let upstream = Upstream::echo().await;
     let receiver = Upstream::held().await;
     let redis = RedisServer::start();
@@ -201,7 +202,7 @@ async fn loopback_is_told_nothing_unless_it_is_allowed() {
     let refused = careful.client().await.post("/v1/jobs", &job).await.error(400);
     assert_eq!(refused["param"], "webhook.url");
 
-    // An API that allows it does not make a worker send it that does not.
+    // A permissive API does not override a strict worker.
     let lax = Causeway::api(&redis.url(), SIGNED).await;
     let _worker = Causeway::worker(&redis.url(), &upstream.url(), strict).await;
     let client = lax.client().await;
@@ -217,7 +218,7 @@ async fn loopback_is_told_nothing_unless_it_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_secret_is_made_as_receivers_take_it() {
+async fn a_new_secret_fits_receivers() {
     let made = Causeway::command(&["webhook", "secret"], &[]).await;
     let secret = made.lines().find(|line| line.starts_with("whsec_")).expect("a secret");
     Webhook::new(secret).expect("receivers take it");

@@ -1,4 +1,4 @@
-//! Workers that come and go, as they are seen.
+//! The status of workers that start, stop and crash.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::{
     eventually, http::Client, process::Causeway, redis::RedisServer, upstream::Upstream,
 };
 
-/// How long a worker that is gone may still be shown as live.
+/// The longest time for which a crashed worker may be shown as live.
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Waits until `look` finds `wanted`, at most [`SEEN_WITHIN`].
@@ -19,7 +19,7 @@ async fn seen<T: PartialEq + std::fmt::Debug>(wanted: T, look: impl AsyncFn() ->
     timeout(SEEN_WITHIN, found).await.unwrap_or_else(|_| panic!("{what} was seen too late"));
 }
 
-/// The statuses of the workers with these names.
+/// Returns the statuses of the workers with these names.
 async fn statuses(client: &Client, names: [&str; 2]) -> [Option<String>; 2] {
     let list = client.get("/v1/workers").await.ok();
     assert_eq!(list["object"], "list");
@@ -41,7 +41,7 @@ async fn metric(client: &Client, name: &str) -> Option<String> {
 }
 
 #[tokio::test]
-async fn a_worker_that_is_gone_is_seen_within_ten_seconds() {
+async fn a_lost_worker_shows_within_ten_seconds() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
@@ -81,7 +81,7 @@ async fn a_worker_that_is_gone_is_seen_within_ten_seconds() {
     assert_eq!((&ready["status"], &ready["workers"]), (&"ok".into(), &0.into()));
     assert!(ready["warning"].as_str().expect("a warning").contains("no live worker"));
 
-    // It comes back, and stops in good order.
+    // The worker resumes, and then stops in order.
     frozen.thaw();
     seen(text(["live", "lost"]), async || statuses(&client, names).await).await;
     frozen.terminate();
@@ -90,7 +90,7 @@ async fn a_worker_that_is_gone_is_seen_within_ten_seconds() {
 }
 
 #[tokio::test]
-async fn a_worker_that_stops_in_good_order_is_forgotten() {
+async fn a_stopped_worker_leaves_the_registry() {
     let upstream = Upstream::echo().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
@@ -107,7 +107,7 @@ async fn a_worker_that_stops_in_good_order_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_long_wait_for_the_upstream_is_shown_and_logged_once() {
+async fn a_long_rate_limit_is_logged_once() {
     let mut upstream = Upstream::held().await;
     let up = Causeway::up(&upstream.url(), &[]).await;
     let client = up.client().await;

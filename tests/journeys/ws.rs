@@ -1,5 +1,5 @@
-//! One WebSocket for many jobs: resumed elsewhere when it breaks, let in by its key, and told when
-//! the process stops.
+//! One WebSocket for many jobs: it resumes at another process, authenticates by key, and is closed
+//! when the process stops.
 
 use serde_json::{Value, json};
 
@@ -13,13 +13,13 @@ use crate::support::{
 use tokio_tungstenite::tungstenite::Error;
 
 crate::on_both_stores! {
-    a_broken_connection_goes_on_at_any_process_where_it_broke;
+    a_broken_connection_resumes_at_any_process;
 }
 
-/// Some header that says nothing.
+/// A header without a meaning for the server.
 const NOTHING: (&str, &str) = ("user-agent", "test");
 
-async fn a_broken_connection_goes_on_at_any_process_where_it_broke(store: Store) {
+async fn a_broken_connection_resumes_at_any_process(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
     let [one, other] = &system.clients;
@@ -29,9 +29,9 @@ async fn a_broken_connection_goes_on_at_any_process_where_it_broke(store: Store)
         let id = broken.submit_stream(prompt).await;
         let answer = upstream.call().await.stream();
         answer.say("Once ").await;
-        let told = broken.hear_of(&id, "output.delta").await;
-        assert_eq!(told["data"]["text"], "Once ");
-        answers.push((id, told["seq"].clone(), answer));
+        let frame = broken.next_of(&id, "output.delta").await;
+        assert_eq!(frame["data"]["text"], "Once ");
+        answers.push((id, frame["seq"].clone(), answer));
     }
     drop(broken);
     let mut resumed = Socket::connect(other, NOTHING.0, NOTHING.1).await;
@@ -39,14 +39,14 @@ async fn a_broken_connection_goes_on_at_any_process_where_it_broke(store: Store)
         answer.say("upon a time").await;
         answer.finish().await;
         resumed.say(&json!({ "op": "follow", "job": id, "after": after })).await;
-        resumed.hear_of(&id, "following").await;
+        resumed.next_of(&id, "following").await;
         let mut text = String::new();
         let end = loop {
-            let told: Value = resumed.hear().await;
-            assert_eq!(told["job"], id, "{told:#}");
-            match told["type"].as_str() {
+            let frame: Value = resumed.next_frame().await;
+            assert_eq!(frame["job"], id, "{frame:#}");
+            match frame["type"].as_str() {
                 Some("output.delta") => text += told["data"]["text"].as_str().expect("a text"),
-                _ => break told,
+                _ => break frame,
             }
         };
         assert_eq!((text.as_str(), &end["type"]), ("upon a time", &json!("job.succeeded")));
@@ -55,7 +55,7 @@ async fn a_broken_connection_goes_on_at_any_process_where_it_broke(store: Store)
 }
 
 #[tokio::test]
-async fn a_key_is_a_protocol_where_no_header_can_be_set_and_a_stop_is_told() {
+async fn a_socket_authenticates_and_drains() {
     let mut upstream = Upstream::held().await;
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("causeway.toml");
@@ -74,7 +74,7 @@ async fn a_key_is_a_protocol_where_no_header_can_be_set_and_a_stop_is_told() {
         match Socket::try_connect(&client, name, &value).await {
             Err(Error::Http(answer)) => assert_eq!(answer.status().as_u16(), 401),
             Err(other) => panic!("no answer: {other}"),
-            Ok(_) => panic!("{name}: {value} was let in"),
+            Ok(_) => panic!("{name}: {value} was accepted"),
         }
     }
     let mut header = Socket::connect(&client, "authorization", &format!("Bearer {key}")).await;
@@ -85,13 +85,13 @@ async fn a_key_is_a_protocol_where_no_header_can_be_set_and_a_stop_is_told() {
     let id = socket.submit_stream("a story").await;
     let answer = upstream.call().await.stream();
     answer.say("The end").await;
-    socket.hear_of(&id, "output.delta").await;
+    socket.next_of(&id, "output.delta").await;
     up.terminate();
     assert_eq!(u16::from(header.closed().await.expect("a reason").code), 1012);
     socket.say(&json!({ "op": "submit", "job": { "body": {} } })).await;
-    assert_eq!(socket.hear().await["error"]["code"], "draining");
+    assert_eq!(socket.next_frame().await["error"]["code"], "draining");
     answer.finish().await;
-    socket.hear_of(&id, "job.succeeded").await;
+    socket.next_of(&id, "job.succeeded").await;
     let frame = socket.closed().await.expect("a reason");
     assert_eq!(u16::from(frame.code), 1012);
     assert!(frame.reason.contains("connect again"), "{}", frame.reason);

@@ -1,4 +1,4 @@
-//! A cluster whose answers are lost, and whose slots move.
+//! A cluster with lost answers and moving slots.
 
 use causeway_queue::{Error, LaneName, Shard, conformance::tenant_id, lease::Settled};
 
@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn what_a_cluster_executed_and_did_not_answer_is_not_sent_again() {
+async fn an_unanswered_call_is_not_repeated() {
     let cluster = RedisCluster::start();
     let prefix = format!("cw:{{{}}}:", Shard { lane: LaneName::default_lane(), index: 0 });
     let master = cluster.master_of(&prefix).await;
@@ -34,11 +34,11 @@ async fn what_a_cluster_executed_and_did_not_answer_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_slot_that_is_being_moved_takes_nothing_and_is_whole_afterwards() {
+async fn a_moving_slot_accepts_nothing() {
     let cluster = RedisCluster::start();
     let stage = on(&cluster.url()).await;
     let first = stage.accept(stage.in_session("a", "s")).await;
-    let moving = cluster.begin_to_move(&format!("cw:{{{}}}:", stage.shard)).await;
+    let moving = cluster.start_to_move(&format!("cw:{{{}}}:", stage.shard)).await;
     let refused = stage.queue.submit(vec![stage.in_session("a", "s")]).await;
     assert!(matches!(&refused, Err(Error::Unavailable(_))), "{refused:?}");
     moving.end().await;

@@ -1,4 +1,4 @@
-//! Jobs of which a server has lost or damaged a part.
+//! Jobs with lost or damaged data.
 
 use std::{future::pending, pin::pin, time::Duration};
 
@@ -15,12 +15,12 @@ use crate::{
     support::{proxy::Proxy, redis::RedisServer},
 };
 
-/// A job whose body has a key of its own.
+/// Returns a job whose body has a key of its own.
 fn large(stage: &Stage) -> NewJob {
     NewJob { body: vec![b' '; 10_000].into(), ..stage.job("a") }
 }
 
-/// Loses the body of `job`, as a server does that evicts.
+/// Deletes the body of `job`, as an evicting server does.
 async fn lose_body(server: &RedisServer, job: &JobId) {
     server.ask::<()>(&["DEL", &format!("cw:{{{}}}:body:{}", job.shard(), job.key())]).await;
 }
@@ -32,7 +32,7 @@ async fn error_of(stage: &Stage, id: &JobId) -> (Status, String) {
 }
 
 #[tokio::test]
-async fn a_job_whose_body_is_lost_fails_and_the_others_run() {
+async fn a_job_without_its_body_fails() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let (lost, other) = (stage.accept(large(&stage)).await, stage.accept(large(&stage)).await);
@@ -48,7 +48,7 @@ async fn a_job_whose_body_is_lost_fails_and_the_others_run() {
 }
 
 #[tokio::test]
-async fn a_job_whose_body_is_lost_fails_when_a_wake_up_brings_it() {
+async fn a_woken_job_without_its_body_fails() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let lost = stage.accept(large(&stage)).await;
@@ -61,7 +61,7 @@ async fn a_job_whose_body_is_lost_fails_when_a_wake_up_brings_it() {
     assert_eq!(error_of(&stage, &lost).await, (Status::Failed, "body_lost".to_owned()));
 }
 
-/// Damages what `job` asks of its upstream: it begins behind the header, the tenant `a` and the session `s`.
+/// Damages the request of `job`, which starts after the header, the tenant `a` and the session `s`.
 async fn damage(server: &RedisServer, job: &JobId) {
     let key = format!("cw:{{{}}}:job:{}", job.shard(), job.key());
     let place = (72 + "a".len() + "s".len()).to_string();
@@ -70,7 +70,7 @@ async fn damage(server: &RedisServer, job: &JobId) {
 }
 
 #[tokio::test]
-async fn a_job_whose_record_is_damaged_fails_and_the_others_run() {
+async fn a_job_with_a_damaged_record_fails() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let other = &stage.accept(large(&stage)).await;
@@ -90,7 +90,7 @@ async fn a_job_whose_record_is_damaged_fails_and_the_others_run() {
 }
 
 #[tokio::test]
-async fn a_job_whose_conversation_is_damaged_fails_and_the_others_run() {
+async fn a_job_with_a_damaged_conversation_fails() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let remembering = |session: &str| {
@@ -114,7 +114,7 @@ async fn a_job_whose_conversation_is_damaged_fails_and_the_others_run() {
 }
 
 #[tokio::test]
-async fn jobs_whose_bodies_cannot_be_read_are_given_back() {
+async fn jobs_with_unreadable_bodies_are_handed_back() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     let large = stage.accept(large(&stage)).await;
@@ -126,7 +126,8 @@ async fn jobs_whose_bodies_cannot_be_read_are_given_back() {
     let step = stage.store().step(&stage.shard, &mut settlements, claim).await.unwrap();
     let [lease] = &step.leases[..] else { panic!("not one lease: {step:?}") };
     assert_eq!(lease.key.job, small);
-    // Where nothing can be run it is an error, so that its caller waits before it claims again.
+    // A claim without any runnable job is an error, so that its caller pauses before the next
+    // claim.
     stage.store().step(&stage.shard, &mut settlements, claim).await.unwrap_err();
     server.ask::<()>(&["ACL", "SETUSER", "default", "allkeys"]).await;
     let step = stage.step(settlements, 2).await;
@@ -134,9 +135,9 @@ async fn jobs_whose_bodies_cannot_be_read_are_given_back() {
     assert_eq!((&lease.key.job, lease.attempt), (&large, 1));
 }
 
-/// Three bodies of 3 MiB do not come in one answer; that of the second is lost on its way, twice.
+/// Three bodies of 3 MiB do not fit into one answer; the second body is lost twice.
 #[tokio::test]
-async fn bodies_that_have_come_are_kept_where_others_do_not_come() {
+async fn received_bodies_are_kept() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port()).await;
     let stage = on(&format!("redis://127.0.0.1:{}", proxy.port())).await;

@@ -13,15 +13,16 @@ use crate::{
     support::{eventually, proxy::Proxy, redis::RedisServer},
 };
 
-/// A step over the connection on which workers wait.
+/// Makes a step over the blocking connection of idle workers.
 async fn claim_when_woken(stage: &Stage) -> Result<Step, Error> {
     let claim = ClaimRequest { max: 1, lease: LEASE };
     let wait = Duration::from_secs(2);
     stage.store().claim_when_woken(&stage.shard, wait, claim, pin!(pending())).await
 }
 
-/// Two servers, the first of which has handed over to the second; a stage with all of its connections to
-/// the first; and what leads new ones to the first still. One job runs, and one waits.
+/// Returns two servers after a handover from the first to the second; a stage whose connections all
+/// lead to the first; and the proxy that still leads new connections there. One job runs, and one
+/// waits.
 async fn handed_over() -> (Stage, Proxy, [RedisServer; 2]) {
     let (former, new) = (RedisServer::start(), RedisServer::start());
     let proxy = Proxy::to(former.port()).await;
@@ -37,7 +38,7 @@ async fn handed_over() -> (Stage, Proxy, [RedisServer; 2]) {
 }
 
 #[tokio::test]
-async fn all_connections_follow_after_one_call_that_was_refused() {
+async fn one_refused_call_moves_all_connections() {
     let (stage, proxy, [_former, new]) = handed_over().await;
     proxy.turn_to(new.port());
     let refused = stage.queue.submit(vec![stage.job("a")]).await;
@@ -53,7 +54,7 @@ async fn all_connections_follow_after_one_call_that_was_refused() {
 }
 
 #[tokio::test]
-async fn a_wait_that_was_refused_leads_the_others_along() {
+async fn one_refused_wait_moves_all_connections() {
     let (stage, proxy, [_former, new]) = handed_over().await;
     proxy.turn_to(new.port());
     let refused = claim_when_woken(&stage).await;
@@ -63,7 +64,7 @@ async fn a_wait_that_was_refused_leads_the_others_along() {
 }
 
 #[tokio::test]
-async fn a_store_is_not_ready_as_long_as_its_address_leads_to_a_replica() {
+async fn a_replica_is_not_ready() {
     let (stage, proxy, [_former, new]) = handed_over().await;
     for _ in 0..3 {
         stage.store().ping().await.unwrap_err();

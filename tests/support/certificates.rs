@@ -1,16 +1,16 @@
-//! Certificates of a test's own, as files in PEM form.
+//! Certificates for a test, as PEM files.
 
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-/// A private authority, a server's certificate by it, and another that the server signed itself.
+/// A private authority, a server certificate that it signed, and a self-signed server certificate.
 pub(crate) struct Certificates {
     directory: tempfile::TempDir,
 }
 
 impl Certificates {
-    /// Makes them for a server of this name or address.
+    /// Makes the certificates of a server with this name or address.
     pub(crate) fn of(name: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let one = Self { directory };
@@ -18,7 +18,7 @@ impl Certificates {
         let params = |names: &[&str], subject: &str| {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             let mut params = CertificateParams::new(names).expect("names");
-            // OpenSSL takes a certificate for self-signed whose issuer has the same name.
+            // OpenSSL takes a certificate for self-signed if its issuer has the same name.
             params.distinguished_name.push(DnType::CommonName, subject);
             params
         };
@@ -31,7 +31,7 @@ impl Certificates {
             params(&[name], "server").signed_by(&server_key, &authority).expect("a certificate");
         one.write("server.pem", &server.pem());
         one.write("server.key", &server_key.serialize_pem());
-        // OpenSSL marks what it signs by itself as a CA.
+        // OpenSSL marks its self-signed certificates as a CA.
         let mut own = params(&[name], "server");
         own.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let own_key = key();
@@ -40,7 +40,7 @@ impl Certificates {
         one
     }
 
-    /// Returns where the file of this name is.
+    /// Returns the path of the file of this name.
     pub(crate) fn path(&self, name: &str) -> String {
         self.file(name).display().to_string()
     }

@@ -1,4 +1,4 @@
-//! A client of the API whose answers can be asserted on.
+//! A client of the API with assertions on its answers.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{PATIENCE, sse::Stream};
 
-/// Talks to one server.
+/// A client of one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     base: String,
@@ -15,20 +15,20 @@ pub(crate) struct Client {
     key: Option<String>,
 }
 
-/// What the server answered.
+/// The answer of the server.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// The body; text that is no JSON becomes a string.
     pub(crate) body: Value,
-    asked: String,
+    request: String,
 }
 
 impl Client {
-    /// A client of the server at `base`.
+    /// Returns a client of the server at `base`.
     pub(crate) fn new(base: &str) -> Self {
-        // Fails only when there is a provider already, which is as good.
+        // This fails only if a provider is installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().no_proxy().timeout(4 * PATIENCE).build();
         Self {
@@ -38,17 +38,17 @@ impl Client {
         }
     }
 
-    /// The same client, presenting `key`.
+    /// Returns the same client with `key`.
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self.clone() }
     }
 
-    /// Where the server is.
+    /// Returns the address of the server.
     pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
-    /// A request that may be refined before it is sent with [`ask`](Self::ask).
+    /// Returns a request that may be extended before [`ask`](Self::ask) sends it.
     pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.key {
@@ -57,7 +57,7 @@ impl Client {
         }
     }
 
-    /// Sends a request, and panics where no answer comes.
+    /// Sends a request, and panics if there is no answer.
     pub(crate) async fn ask(&self, request: reqwest::RequestBuilder) -> Reply {
         self.try_ask(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"))
     }
@@ -68,12 +68,12 @@ impl Client {
         request: reqwest::RequestBuilder,
     ) -> Result<Reply, reqwest::Error> {
         let request = request.build()?;
-        let asked = format!("{} {}", request.method(), request.url().path());
+        let name = format!("{} {}", request.method(), request.url().path());
         let response = self.http.execute(request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Reply { status, headers, body, asked })
+        Ok(Reply { status, headers, body, request: name })
     }
 
     /// `GET path`.
@@ -86,24 +86,24 @@ impl Client {
         self.ask(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Submits a chat call and gives the job's id.
+    /// Submits a chat call; returns the job's id.
     pub(crate) async fn submit(&self, prompt: &str) -> String {
         self.post("/v1/jobs", &json!({ "body": chat(prompt) })).await.id()
     }
 
-    /// Submits a chat call that streams its answer, and gives the job's id.
+    /// Submits a chat call with a streamed answer; returns the job's id.
     pub(crate) async fn submit_stream(&self, prompt: &str) -> String {
         let mut body = chat(prompt);
         body["stream"] = json!(true);
         self.post("/v1/jobs", &json!({ "body": body })).await.id()
     }
 
-    /// The job as it is now.
+    /// Returns the job in its current state.
     pub(crate) async fn job(&self, id: &str) -> Value {
         self.get(&format!("/v1/jobs/{id}")).await.ok()
     }
 
-    /// The job when it has ended.
+    /// Waits until the job has ended; returns it.
     pub(crate) async fn end_of(&self, id: &str) -> Value {
         let wait = Duration::from_secs(2 * PATIENCE.as_secs()).as_secs();
         let job = self.get(&format!("/v1/jobs/{id}?wait={wait}")).await.ok();
@@ -113,7 +113,7 @@ impl Client {
         job
     }
 
-    /// Sends a bridge message and gives the answer.
+    /// Sends a bridge message; returns the answer.
     pub(crate) async fn chat(&self, user: &str, message: &str) -> Reply {
         let body = json!({
             "user_id": user, "username": user, "message": message, "room": "The Tower"
@@ -121,7 +121,7 @@ impl Client {
         self.post("/bridge/chat", &body).await
     }
 
-    /// The job's events, from after the one with this id.
+    /// Returns the stream of the job's events after the one with this id.
     pub(crate) async fn events(&self, id: &str, after: Option<&str>) -> Stream {
         let mut request = self.request(Method::GET, &format!("/v1/jobs/{id}/events"));
         if let Some(after) = after {
@@ -134,28 +134,28 @@ impl Client {
 }
 
 impl Reply {
-    /// The body, of an answer that has this status.
+    /// Returns the body of an answer with this status.
     #[track_caller]
     pub(crate) fn with(self, status: u16) -> Value {
-        let Self { asked, body, .. } = self;
-        assert_eq!(self.status.as_u16(), status, "{asked} answered: {body:#}");
+        let Self { request, body, .. } = self;
+        assert_eq!(self.status.as_u16(), status, "{request} answered: {body:#}");
         body
     }
 
-    /// The body of a 200.
+    /// Returns the body of a 200.
     #[track_caller]
     pub(crate) fn ok(self) -> Value {
         self.with(200)
     }
 
-    /// The id of a job that was accepted.
+    /// Returns the id of an accepted job.
     #[track_caller]
     pub(crate) fn id(self) -> String {
         let body = self.with(202);
         body["id"].as_str().unwrap_or_else(|| panic!("no id in {body:#}")).to_owned()
     }
 
-    /// The error of an answer with this status, whole as clients expect it.
+    /// Returns the error of an answer with this status, with all members that clients expect.
     #[track_caller]
     pub(crate) fn error(self, status: u16) -> Value {
         let body = self.with(status);
@@ -167,7 +167,7 @@ impl Reply {
     }
 }
 
-/// The body of a chat call.
+/// Returns the body of a chat call.
 pub(crate) fn chat(prompt: &str) -> Value {
     json!({ "model": "default", "messages": [{ "role": "user", "content": prompt }] })
 }

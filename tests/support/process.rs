@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, ended with the value that stands for it.
+//! A process of the real binary, killed when its value is dropped.
 
 use std::{
     collections::VecDeque,
@@ -16,14 +16,15 @@ use tokio::{
 
 use super::{http::Client, soon};
 
-/// How many lines of a process are kept.
+/// The most lines that are kept of a process.
 const LINES: usize = 10_000;
 
-/// Ports of servers that no argument names: a free one, as the defaults may be in use on this machine.
+/// The addresses of servers without an argument: free ports, as the default ports may be in use on
+/// this machine.
 const FREE_PORTS: [(&str, &str); 2] =
     [("CAUSEWAY_BIND", "127.0.0.1:0"), ("CAUSEWAY_SIMULATED_PORT", "0")];
 
-/// The environment of a process, which is how settings without a flag are given.
+/// The environment of a process, which sets settings without a flag.
 pub(crate) type Settings<'a> = &'a [(&'a str, &'a str)];
 
 /// A running `causeway`.
@@ -41,7 +42,7 @@ impl Causeway {
         causeway
     }
 
-    /// Runs a command that ends by itself, and well; answers with all that it wrote.
+    /// Runs a command that ends successfully by itself; returns its output.
     pub(crate) async fn command(arguments: &[&str], settings: Settings<'_>) -> String {
         let mut causeway = Self::launch(arguments, settings);
         let status = causeway.ended().await;
@@ -49,7 +50,7 @@ impl Causeway {
         causeway.text()
     }
 
-    /// As [`start`](Self::start), with at most so many open files.
+    /// Starts as [`start`](Self::start) does, with at most `handles` open files.
     pub(crate) async fn start_with_handles(
         handles: u32,
         arguments: &[&str],
@@ -63,7 +64,7 @@ impl Causeway {
         causeway
     }
 
-    /// Starts it and waits for nothing.
+    /// Starts the process and waits for nothing.
     pub(crate) fn launch(arguments: &[&str], settings: Settings<'_>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_causeway"));
         Self::spawn(command.args(arguments), settings)
@@ -84,28 +85,28 @@ impl Causeway {
         let mut readers = JoinSet::new();
         let out = child.stdout.take().expect("its output");
         let err = child.stderr.take().expect("its messages");
-        readers.spawn(Arc::clone(&lines).gather(out));
-        readers.spawn(Arc::clone(&lines).gather(err));
+        readers.spawn(Arc::clone(&lines).read_from(out));
+        readers.spawn(Arc::clone(&lines).read_from(err));
         Self { child, lines, readers }
     }
 
-    /// `causeway up` with the embedded store.
+    /// Starts `causeway up` with the embedded store.
     pub(crate) async fn up(upstream: &str, settings: Settings<'_>) -> Self {
         Self::start(&["up", "--bind", "127.0.0.1:0", "--upstream", upstream], settings).await
     }
 
-    /// `causeway api` over the Redis at `store`.
+    /// Starts `causeway api` over the Redis at `store`.
     pub(crate) async fn api(store: &str, settings: Settings<'_>) -> Self {
         Self::start(&["api", "--bind", "127.0.0.1:0", "--redis", store], settings).await
     }
 
-    /// `causeway worker` over the Redis at `store`, calling `upstream`.
+    /// Starts `causeway worker` over the Redis at `store`, with `upstream`.
     pub(crate) async fn worker(store: &str, upstream: &str, settings: Settings<'_>) -> Self {
         Self::start(&["worker", "--redis", store, "--upstream", upstream], settings).await
     }
 
-    /// Waits until the start-up lines are complete: the last of them is `try` where an API serves
-    /// and `worker` elsewhere.
+    /// Waits until the start-up lines are complete. The last line is `try` in a process with an
+    /// API, and `worker` elsewhere.
     pub(crate) async fn ready(&mut self) {
         let last = self.lines.find(|line| {
             line.starts_with("  try ") || line.starts_with("  worker ") && !line.contains("none")
@@ -118,58 +119,58 @@ impl Causeway {
         }
     }
 
-    /// Waits for a line that contains `part`, of any that it wrote or writes.
+    /// Waits for a line that contains `part`, among the previous and the next lines.
     pub(crate) async fn says(&self, part: &str) -> String {
         soon(&format!("a line with {part:?}"), self.lines.find(|line| line.contains(part))).await
     }
 
-    /// All that it has written so far.
+    /// Returns the output so far.
     pub(crate) fn text(&self) -> String {
         self.lines.text()
     }
 
-    /// Where it serves, by its own words.
+    /// Returns the address that the start-up lines name.
     pub(crate) async fn url(&self) -> String {
         let line = self.says("  serving ").await;
         line.split_whitespace().last().expect("an address").to_owned()
     }
 
-    /// A client of its API.
+    /// Returns a client of its API.
     pub(crate) async fn client(&self) -> Client {
         Client::new(&self.url().await)
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("it runs")
     }
 
-    /// Asks it to stop.
+    /// Requests a stop.
     pub(crate) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Asks it to read its configuration again.
+    /// Requests a reload of the configuration.
     pub(crate) fn reload(&self) {
         self.signal(Signal::HUP);
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills the process, as a crash would.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.expect("it can be killed");
     }
 
-    /// Stops its execution, as a machine that hangs would.
+    /// Suspends the process, as a hanging machine would.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on.
+    /// Resumes the process.
     pub(crate) fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Waits until it has ended by itself and all that it wrote is read.
+    /// Waits until the process has ended by itself and all of its output is read.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let status = soon("the end of causeway", self.child.wait()).await;
         while self.readers.join_next().await.is_some() {}
@@ -183,7 +184,7 @@ impl Causeway {
     }
 }
 
-/// The last lines that a process wrote.
+/// The last lines of a process's output.
 #[derive(Default)]
 struct Lines {
     kept: Mutex<VecDeque<String>>,
@@ -191,7 +192,7 @@ struct Lines {
 }
 
 impl Lines {
-    async fn gather(self: Arc<Self>, source: impl AsyncRead + Unpin) {
+    async fn read_from(self: Arc<Self>, source: impl AsyncRead + Unpin) {
         let mut lines = BufReader::new(source).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             eprintln!("causeway| {line}");

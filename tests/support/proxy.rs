@@ -1,4 +1,4 @@
-//! A TCP proxy that tests cut, silence, restore and turn elsewhere, and that loses an answer.
+//! A TCP proxy that tests can cut, silence, restore and redirect, and that can lose an answer.
 
 use std::{
     io,
@@ -16,18 +16,19 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What the proxy does with its connections.
+/// The treatment of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// Passes everything on.
+    /// Forwards everything.
     Open,
-    /// Closes what stands and what comes.
+    /// Closes existing and new connections.
     Cut,
-    /// Keeps what stands and takes what comes, but passes nothing on, as a lost network does.
+    /// Keeps existing connections and accepts new ones, but forwards nothing, as a lost network
+    /// does.
     Silent,
 }
 
-/// The questions whose answers are to be lost, once each.
+/// The requests whose answers are to be lost, once each.
 type Doomed = Arc<Mutex<Vec<String>>>;
 
 /// A proxy on a free loopback port.
@@ -40,7 +41,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy in front of the loopback port `to`.
+    /// Starts a proxy in front of the loopback port `to`.
     pub(crate) async fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -52,7 +53,7 @@ impl Proxy {
         Self { address, to, link, doomed, _tasks: tasks }
     }
 
-    /// Where it listens.
+    /// Returns the port of the proxy.
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
@@ -62,28 +63,28 @@ impl Proxy {
         self.link.send_replace(Link::Cut);
     }
 
-    /// Passes nothing on and closes nothing until it is restored.
+    /// Forwards nothing and closes nothing until it is restored.
     pub(crate) fn silence(&self) {
         self.link.send_replace(Link::Silent);
     }
 
-    /// New connections lead to this loopback port; those that stand stay as they are.
+    /// Leads new connections to this loopback port; existing ones stay.
     pub(crate) fn turn_to(&self, port: u16) {
         self.to.store(port, Ordering::SeqCst);
     }
 
-    /// Passes on what holds these words and is said next, and when its answer comes closes that connection
-    /// instead of passing it on. Said twice, it loses two answers.
+    /// Forwards the next request that contains `words`, and closes its connection in place of
+    /// forwarding the answer. Two calls lose two answers.
     pub(crate) fn lose_answer_to(&self, words: impl Into<String>) {
         self.doomed.lock().unwrap_or_else(PoisonError::into_inner).push(words.into());
     }
 
-    /// Whether an answer is still to be lost.
+    /// Returns true if an answer is still to be lost.
     pub(crate) fn has_an_answer_to_lose(&self) -> bool {
         !self.doomed.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Passes everything on again.
+    /// Forwards everything again.
     pub(crate) fn restore(&self) {
         self.link.send_replace(Link::Open);
     }
@@ -108,7 +109,7 @@ async fn accept(
     }
 }
 
-/// Carries one connection; it ends when either side, or the test, ends it.
+/// Carries one connection until either side, or the test, ends it.
 async fn pass(client: TcpStream, to: SocketAddr, mut state: watch::Receiver<Link>, doomed: Doomed) {
     let mut carry = std::pin::pin!(carry(client, to, doomed));
     loop {
@@ -129,15 +130,16 @@ async fn carry(mut client: TcpStream, to: SocketAddr, doomed: Doomed) -> io::Res
     let (mut from_server, mut to_server) = server.split();
     tokio::select! {
         done = tokio::io::copy(&mut from_server, &mut to_client) => { done?; }
-        asked = until_doomed(&mut from_client, &mut to_server, &doomed) => if asked? {
-            // Its answer says that it was executed.
+        doomed = until_doomed(&mut from_client, &mut to_server, &doomed) => if doomed? {
+            // The answer shows that the request was executed.
             from_server.read_u8().await?;
         },
     }
     Ok(())
 }
 
-/// Passes on what a client says, until its end or until its answer is to be lost: whether that is so.
+/// Forwards the requests of a client; returns true after one whose answer is to be lost, and false
+/// at their end.
 async fn until_doomed(
     mut client: impl AsyncRead + Unpin,
     mut server: impl AsyncWrite + Unpin,

@@ -1,4 +1,4 @@
-//! A real `redis-server` on a free loopback port, ended with the value that stands for it.
+//! A real `redis-server` on a free loopback port, killed when its value is dropped.
 
 use std::{
     io::{BufRead, BufReader},
@@ -19,7 +19,7 @@ pub(crate) struct RedisServer {
 }
 
 impl RedisServer {
-    /// Starts a server with nothing in it.
+    /// Starts an empty server.
     pub(crate) fn start() -> Self {
         Self::start_with(&["--save", ""])
     }
@@ -30,37 +30,38 @@ impl RedisServer {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         loop {
             let port = free_port();
-            // Another process may take the port in between: then the server ends, and we go on.
+            // Another process may take the port in between: then the server ends, and the loop
+            // tries another port.
             if let Some(child) = spawn(port, &directory, &options) {
                 return Self { child, port, directory, options };
             }
         }
     }
 
-    /// Where it listens.
+    /// Returns the port.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    /// Its URL.
+    /// Returns the URL.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// What it answers to a command of an operator.
+    /// Runs a command of an operator; returns the answer.
     pub(crate) async fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_ask(words).await.expect("an answer")
     }
 
-    /// What it answers to a command, which may be that it refuses.
+    /// Runs a command; returns the answer or the refusal.
     async fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
         let client = Client::open(self.url()).expect("its URL");
         let mut link = client.get_multiplexed_async_connection().await.expect("it listens");
         ::redis::cmd(words[0]).arg(&words[1..]).query_async(&mut link).await
     }
 
-    /// Makes `other` the master in its place, with all that it holds. It becomes a replica that hears
-    /// nothing, and connections to it stay open.
+    /// Makes `other` the master in its place, with all of its data. It becomes a replica without a
+    /// master, and connections to it stay open.
     pub(crate) async fn hand_over_to(&self, other: &Self) {
         self.ask::<()>(&["CONFIG", "SET", "repl-diskless-sync-delay", "0"]).await;
         other.ask::<()>(&["REPLICAOF", "127.0.0.1", &self.port.to_string()]).await;
@@ -70,17 +71,17 @@ impl RedisServer {
         };
         eventually("a copy", copied).await;
         other.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
-        // Nobody listens there.
+        // No server listens on port 1.
         self.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills the server, as a crash would.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("the server runs");
         self.child.wait().expect("the server can be waited for");
     }
 
-    /// Starts it again on the same port, with what its directory holds.
+    /// Starts the server again on the same port, with the data of its directory.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(self.port, &self.directory, &self.options).expect("its port is free");
     }
@@ -90,19 +91,19 @@ impl RedisServer {
 pub(crate) struct RedisCluster {
     nodes: [RedisServer; 3],
     scheme: &'static str,
-    /// Where the nodes serve their clients.
+    /// The ports of the nodes for clients.
     ports: [u16; 3],
 }
 
 impl RedisCluster {
-    /// Starts a cluster with nothing in it, and waits until every node serves.
+    /// Starts an empty cluster, and waits until every node serves.
     pub(crate) fn start() -> Self {
         let nodes = [(); 3].map(|()| Self::node(&["--save".to_owned(), String::new()]));
         let ports = nodes.each_ref().map(RedisServer::port);
         Self { nodes, scheme: "redis", ports }.meet(&[])
     }
 
-    /// Starts a cluster that speaks TLS.
+    /// Starts a cluster with TLS.
     pub(crate) fn start_tls(certificates: &Certificates) -> Self {
         let ports = [(); 3].map(|()| free_port());
         let nodes = ports.map(|port| {
@@ -120,7 +121,7 @@ impl RedisCluster {
         RedisServer::start_with(&all)
     }
 
-    /// Makes one cluster of the nodes.
+    /// Joins the nodes to one cluster.
     fn meet(self, options: &[&str]) -> Self {
         let made = Command::new("redis-cli")
             .args(options)
@@ -136,18 +137,18 @@ impl RedisCluster {
         self
     }
 
-    /// Its URL: every node is named.
+    /// Returns the URL, which names every node.
     pub(crate) fn url(&self) -> String {
         let nodes = self.ports.map(|port| format!("127.0.0.1:{port}"));
         format!("{}+cluster://{}", self.scheme, nodes.join(","))
     }
 
-    /// Its masters.
+    /// Returns the masters.
     pub(crate) fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }
 
-    /// The master that holds `key`; the others say that it is not theirs.
+    /// Returns the master that holds `key`; the others refuse it.
     pub(crate) async fn master_of(&self, key: &str) -> &RedisServer {
         for node in &self.nodes {
             if node.try_ask::<Value>(&["EXISTS", key]).await.is_ok() {
@@ -157,8 +158,8 @@ impl RedisCluster {
         panic!("no node holds {key}");
     }
 
-    /// Begins to move the slot of `key` to the third master, as `redis-cli --cluster reshard` does.
-    pub(crate) async fn begin_to_move(&self, key: &str) -> Move<'_> {
+    /// Starts to move the slot of `key` to the third master, as `redis-cli --cluster reshard` does.
+    pub(crate) async fn start_to_move(&self, key: &str) -> Move<'_> {
         let [_, _, to] = &self.nodes;
         let from = self.master_of(key).await;
         let slot = from.ask::<u16>(&["CLUSTER", "KEYSLOT", key]).await.to_string();
@@ -179,7 +180,7 @@ pub(crate) struct Move<'a> {
 }
 
 impl Move<'_> {
-    /// Moves its keys, and tells every node.
+    /// Moves the keys of the slot, and notifies every node.
     pub(crate) async fn end(self) {
         let [one, two, to] = &self.cluster.nodes;
         let keys: Vec<String> =
@@ -188,7 +189,7 @@ impl Move<'_> {
         let mut words = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
         words.extend(keys.iter().map(String::as_str));
         self.from.ask::<()>(&words).await;
-        // The one that gets it first: it then says so with a new epoch.
+        // The new owner comes first: it then announces the slot with a new epoch.
         for node in [to, one, two] {
             node.ask::<()>(&["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.there]).await;
         }
@@ -196,7 +197,7 @@ impl Move<'_> {
 }
 
 impl RedisServer {
-    /// Waits until this node says that the cluster is whole.
+    /// Waits until this node reports that the cluster is complete.
     fn await_cluster(&self) {
         let mut asking = Command::new("redis-cli")
             .args(["-p", &self.port.to_string(), "-r", "-1", "-i", "0.02", "cluster", "info"])
@@ -218,13 +219,13 @@ impl Drop for RedisServer {
     }
 }
 
-/// A port that is free at the moment.
+/// Returns a port that is free at the moment.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address").port()
 }
 
-/// Starts a server and waits until it accepts connections; `None` when it ended instead.
+/// Starts a server and waits until it accepts connections; returns `None` if it ended instead.
 fn spawn(port: u16, directory: &tempfile::TempDir, options: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir"])
@@ -237,7 +238,7 @@ fn spawn(port: u16, directory: &tempfile::TempDir, options: &[String]) -> Option
     let ready =
         lines.any(|line| line.is_ok_and(|line| line.contains("Ready to accept connections")));
     if ready {
-        // The rest of its output is read, so that the server never waits for a full pipe.
+        // A thread reads the rest of the output, so that the server never blocks on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         return Some(child);
     }

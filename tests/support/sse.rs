@@ -1,4 +1,4 @@
-//! Server-sent events as a client reads them.
+//! Server-sent events, as a client reads them.
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::BoxStream};
@@ -14,7 +14,7 @@ pub(crate) struct Event {
     pub(crate) data: Value,
 }
 
-/// The events of one response, as they come.
+/// The events of one response, as they arrive.
 pub(crate) struct Stream {
     source: BoxStream<'static, Result<Bytes, reqwest::Error>>,
     read: String,
@@ -25,7 +25,8 @@ impl Stream {
         Self { source: response.bytes_stream().boxed(), read: String::new() }
     }
 
-    /// The next event but pings and comments; `None` at the end of the stream, also where it broke.
+    /// Returns the next event other than pings and comments; `None` at the end of the stream, also
+    /// if it broke.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         soon("an event", async {
             loop {
@@ -44,7 +45,7 @@ impl Stream {
         .await
     }
 
-    /// The next event of this kind.
+    /// Returns the next event of this kind.
     pub(crate) async fn next_of(&mut self, kind: &str) -> Event {
         loop {
             match self.next().await {
@@ -55,7 +56,7 @@ impl Stream {
         }
     }
 
-    /// All further events.
+    /// Returns all further events.
     pub(crate) async fn rest(mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {

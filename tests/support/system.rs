@@ -1,4 +1,4 @@
-//! A whole Causeway on either store, as its users run it.
+//! A whole Causeway on either store.
 
 use super::{
     http::Client,
@@ -7,7 +7,7 @@ use super::{
     upstream::Upstream,
 };
 
-/// The store that a test runs on.
+/// The store of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Store {
     /// One process.
@@ -16,16 +16,16 @@ pub(crate) enum Store {
     Redis,
 }
 
-/// Its processes.
+/// The processes of a Causeway.
 pub(crate) struct System {
-    /// Two clients of the same queue: of one process, or of an API process each.
+    /// Two clients of the same queue: of one process, or of one API process each.
     pub(crate) clients: [Client; 2],
     _processes: Vec<Causeway>,
     _redis: Option<RedisServer>,
 }
 
 impl System {
-    /// Starts one that calls `upstream`.
+    /// Starts a Causeway that calls `upstream`.
     pub(crate) async fn start(store: Store, upstream: &Upstream, settings: Settings<'_>) -> Self {
         match store {
             Store::Embedded => {
@@ -45,7 +45,7 @@ impl System {
         }
     }
 
-    /// The first of its clients.
+    /// Returns the first client.
     pub(crate) fn client(&self) -> &Client {
         &self.clients[0]
     }

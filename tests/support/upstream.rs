@@ -1,5 +1,5 @@
-//! An OpenAI-compatible server in the test's own process: it shows each call to the test, answers
-//! as the test says, and notices when a caller leaves.
+//! An OpenAI-compatible server in the process of the test: it passes each call to the test, sends
+//! the test's answers, and notices leaving callers.
 
 use std::sync::{Arc, Mutex};
 
@@ -33,38 +33,38 @@ pub(crate) struct Upstream {
     _server: JoinSet<()>,
 }
 
-/// The bodies of all requests, in the order in which they came.
+/// The bodies of all requests, in the order of their arrival.
 type Seen = Arc<Mutex<Vec<Value>>>;
 
-/// What answers the calls.
+/// The source of answers.
 #[derive(Clone)]
 enum Mode {
-    /// The upstream itself, at once.
+    /// The upstream itself, which answers at once.
     Echo,
     /// The test, which takes each call.
     Held(mpsc::Sender<Call>),
 }
 
-/// A call that waits for what the test says. Dropping it breaks the connection.
+/// A call that waits for the test's answer. Dropping it breaks the connection.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
-    /// The body as it came.
+    /// The body in its original bytes.
     pub(crate) raw: Bytes,
     answer: oneshot::Sender<Response>,
     left: oneshot::Receiver<Instant>,
 }
 
 impl Upstream {
-    /// An upstream that answers each call at once with `You said: …`.
+    /// Starts an upstream that answers each call at once with `You said: …`.
     pub(crate) async fn echo() -> Self {
         let (_, calls) = mpsc::channel(1);
         Self::start(Mode::Echo, calls).await
     }
 
-    /// An upstream that answers a call when and as the test says.
+    /// Starts an upstream whose calls the test answers.
     pub(crate) async fn held() -> Self {
         let (sender, calls) = mpsc::channel(WAITING);
         Self::start(Mode::Held(sender), calls).await
@@ -82,17 +82,17 @@ impl Upstream {
         Self { port, seen, calls, _server: server }
     }
 
-    /// What `--upstream` takes.
+    /// Returns the value of `--upstream`.
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/v1", self.port)
     }
 
-    /// The next call that waits for an answer.
+    /// Returns the next call that waits for an answer.
     pub(crate) async fn call(&mut self) -> Call {
         soon("a call at the upstream", self.calls.recv()).await.expect("the upstream holds calls")
     }
 
-    /// The next `count` calls, all of which wait at the same time.
+    /// Returns the next `count` calls, all of which wait at the same time.
     pub(crate) async fn calls(&mut self, count: usize) -> Vec<Call> {
         let mut calls = Vec::with_capacity(count);
         while calls.len() < count {
@@ -101,24 +101,24 @@ impl Upstream {
         calls
     }
 
-    /// Whether a call waits that the test has not taken.
+    /// Returns true if a call waits that the test has not taken.
     pub(crate) fn has_call(&self) -> bool {
         !self.calls.is_empty()
     }
 
-    /// The bodies of all requests so far.
+    /// Returns the bodies of all requests so far.
     pub(crate) fn seen(&self) -> Vec<Value> {
         self.seen.lock().expect("no request panics").clone()
     }
 }
 
 impl Call {
-    /// What the user said last.
+    /// Returns the user's last message.
     pub(crate) fn prompt(&self) -> String {
         prompt(&self.body)
     }
 
-    /// Whether its caller is still there.
+    /// Returns true if the caller is still connected.
     pub(crate) fn is_waiting(&mut self) -> bool {
         self.left.try_recv().is_err()
     }
@@ -142,25 +142,25 @@ impl Call {
         self.respond((status, axum::Json(body)).into_response());
     }
 
-    /// Says that what was asked for is elsewhere.
+    /// Answers with a redirect.
     pub(crate) fn redirect(self, location: &str) {
         let location = [(header::LOCATION, location.to_owned())];
         self.respond((StatusCode::TEMPORARY_REDIRECT, location).into_response());
     }
 
-    /// Answers with a web page under a status of success, as the login of a proxy does.
+    /// Answers with a web page and a status of success, as the login page of a proxy does.
     pub(crate) fn page(self, title: &str) {
         let page = format!("<!DOCTYPE html><html><head><title>{title}</title></head></html>");
         self.respond(axum::response::Html(page).into_response());
     }
 
-    /// Refuses the call because there are too many, for this many seconds.
+    /// Answers 429 with this `Retry-After`, in seconds.
     pub(crate) fn busy(self, seconds: u64) {
         let retry_after = [(header::RETRY_AFTER, seconds.to_string())];
         self.respond((StatusCode::TOO_MANY_REQUESTS, retry_after, "{}").into_response());
     }
 
-    /// Begins a streamed answer.
+    /// Starts a streamed answer.
     pub(crate) fn stream(self) -> Answering {
         let (pieces, receiver) = mpsc::channel::<Bytes>(PIECES);
         let pieces_of = futures_util::stream::unfold(receiver, |mut receiver| async {
@@ -172,9 +172,9 @@ impl Call {
         Answering { pieces }
     }
 
-    /// Waits until the caller has closed the connection, and says when that was.
+    /// Waits until the caller has closed the connection; returns the time of that.
     pub(crate) async fn left(self) -> Instant {
-        // The answer stays open while we wait: it is the caller who ends the call.
+        // The answer stays open during the wait: the caller ends the call.
         let Self { answer, left, .. } = self;
         let at = soon("the caller to close its connection", left).await;
         drop(answer);
@@ -197,7 +197,7 @@ impl Answering {
         self.chunk(&json!({ "content": text }), Value::Null).await;
     }
 
-    /// Ends the answer well.
+    /// Ends the answer properly.
     pub(crate) async fn finish(self) {
         self.chunk(&json!({}), json!("stop")).await;
         self.send("data: [DONE]\n\n".to_owned()).await;
@@ -244,12 +244,12 @@ async fn serve(
     let (leave, left) = oneshot::channel();
     let path = uri.path().to_owned();
     let call = Call { path, headers, body, raw, answer, left };
-    // The server drops this future, and with it the departure, when the caller is gone.
-    let departure = Departure(Some(leave));
+    // The server drops this future, and with it the guard, when the caller has left.
+    let guard = LeaveGuard(Some(leave));
     calls.send(call).await.expect("the test lives");
     match answered.await {
         Ok(response) => {
-            departure.not_of_the_caller();
+            guard.disarm();
             response
         }
         // The test dropped the call: the connection breaks.
@@ -266,18 +266,18 @@ fn models(path: &str) -> Response {
     axum::Json(json!({ "object": "list", "data": [{ "id": "test" }] })).into_response()
 }
 
-/// Tells when it is dropped, unless it was told not to.
-struct Departure(Option<oneshot::Sender<Instant>>);
+/// A guard that sends the time of its drop, unless it was disarmed.
+struct LeaveGuard(Option<oneshot::Sender<Instant>>);
 
-impl Departure {
-    fn not_of_the_caller(mut self) {
+impl LeaveGuard {
+    fn disarm(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Departure {
+impl Drop for LeaveGuard {
     fn drop(&mut self) {
-        // Where the test has dropped the call, nobody wants to know.
+        // The receiver is gone if the test has dropped the call.
         let Some(leave) = self.0.take() else { return };
         leave.send(Instant::now()).ok();
     }

@@ -1,4 +1,4 @@
-//! A WebSocket as a client uses it.
+//! A WebSocket client.
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use super::{http::Client, soon};
 /// A connection to `/v1/ws`.
 pub(crate) struct Socket {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// How the server answered the upgrade.
+    /// The server's answer to the upgrade.
     pub(crate) answer: Response<Option<Vec<u8>>>,
 }
 
@@ -28,7 +28,7 @@ impl Socket {
         Self::try_connect(client, name, value).await.expect("a connection")
     }
 
-    /// Connects where that may be refused.
+    /// Connects, or returns the refusal.
     pub(crate) async fn try_connect(
         client: &Client,
         name: &'static str,
@@ -48,25 +48,25 @@ impl Socket {
         soon("room for a frame", sent).await.expect("an open connection");
     }
 
-    /// The next frame.
-    pub(crate) async fn hear(&mut self) -> Value {
+    /// Returns the next frame.
+    pub(crate) async fn next_frame(&mut self) -> Value {
         match self.next().await {
             Some(Ok(Message::Text(text))) => serde_json::from_str(&text).expect("JSON"),
             other => panic!("no text: {other:?}"),
         }
     }
 
-    /// The next frame of this type, of those about `job`.
-    pub(crate) async fn hear_of(&mut self, job: &str, kind: &str) -> Value {
+    /// Returns the next frame of this type about `job`.
+    pub(crate) async fn next_of(&mut self, job: &str, kind: &str) -> Value {
         loop {
-            let told = self.hear().await;
-            if told["job"] == job && told["type"] == kind {
-                return told;
+            let frame = self.next_frame().await;
+            if frame["job"] == job && frame["type"] == kind {
+                return frame;
             }
         }
     }
 
-    /// Submits and follows a chat call that streams its answer; the job's id.
+    /// Submits and follows a chat call with a streamed answer; returns the job's id.
     pub(crate) async fn submit_stream(&mut self, prompt: &str) -> String {
         let mut body = super::http::chat(prompt);
         body["stream"] = json!(true);
@@ -75,15 +75,15 @@ impl Socket {
         });
         self.say(&submit).await;
         loop {
-            let told = self.hear().await;
-            if told["ref"] == prompt {
-                assert_eq!(told["type"], "accepted", "{told:#}");
-                return told["job"]["id"].as_str().expect("an id").to_owned();
+            let frame = self.next_frame().await;
+            if frame["ref"] == prompt {
+                assert_eq!(frame["type"], "accepted", "{frame:#}");
+                return frame["job"]["id"].as_str().expect("an id").to_owned();
             }
         }
     }
 
-    /// How the server closed the connection.
+    /// Waits until the server closes the connection; returns the close frame.
     pub(crate) async fn closed(&mut self) -> Option<CloseFrame> {
         match self.next().await {
             Some(Ok(Message::Close(frame))) => frame,

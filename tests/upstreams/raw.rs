@@ -1,4 +1,4 @@
-//! An upstream that writes bytes, whatever they are.
+//! An upstream that writes arbitrary bytes.
 
 use std::sync::{
     Arc,
@@ -11,7 +11,8 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Answers the n-th call with the n-th of its answers, all later calls with the last, and closes the connection.
+/// Answers the n-th call with the n-th of its answers, all later calls with the last, and closes
+/// the connection.
 pub(super) struct RawUpstream {
     port: u16,
     calls: Arc<AtomicUsize>,
@@ -19,7 +20,7 @@ pub(super) struct RawUpstream {
 }
 
 impl RawUpstream {
-    /// Starts to serve on a free port.
+    /// Starts a server on a free port.
     pub(super) async fn start(answers: Vec<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();
@@ -29,12 +30,12 @@ impl RawUpstream {
         Self { port, calls, _server: server }
     }
 
-    /// Where its API is.
+    /// Returns the base URL of its API.
     pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/v1", self.port)
     }
 
-    /// How many calls it has had; requests that are no POST do not count.
+    /// Returns the number of its POST requests.
     pub(super) fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
     }
@@ -45,7 +46,7 @@ async fn serve(listener: TcpListener, answers: Vec<Vec<u8>>, calls: Arc<AtomicUs
     while let Ok((connection, _)) = listener.accept().await {
         let (answers, calls) = (answers.clone(), Arc::clone(&calls));
         connections.spawn(async move {
-            // A caller that leaves early is one of the things that are tried.
+            // Early closing callers are a part of the tests.
             drop(answer(connection, &answers, &calls).await);
         });
     }
@@ -65,7 +66,7 @@ async fn answer(
     connection.shutdown().await
 }
 
-/// Reads a request to its end, which its `content-length` tells.
+/// Reads a request to its end, by its `content-length`.
 async fn read_request(connection: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let mut request = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! One row: what an upstream sends, and what is to come of it.
+//! One row: the answers of an upstream, and the expected result.
 
 use std::collections::BTreeMap;
 
@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Row {
-    /// Names the row, its model and its lane.
+    /// The name of the row, of its model and of its lane.
     pub(super) name: String,
-    /// Who says what is right.
+    /// The source of the expectation: a standard or an SDK.
     pub(super) source: String,
     pub(super) url: Option<String>,
     /// Further fields of the request.
@@ -26,11 +26,11 @@ pub(super) struct Row {
     wants: Wants,
 }
 
-/// What the upstream sends.
+/// An answer of the upstream.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Answer {
-    /// `fine` for a good completion, else all bytes as they are.
+    /// `fine` for a good completion, else the bytes of an answer.
     Raw(String),
     Response(Response),
 }
@@ -46,24 +46,25 @@ struct Response {
     headers: Vec<String>,
     #[serde(default)]
     body: String,
-    /// Instead of a body: events of a stream. `text:…` is a chunk with that text, `end:…` one with that
-    /// `finish_reason`, what begins with `{` or `[` is the data of an event, everything else stands as it is.
+    /// The events of a stream, in place of a body. `text:…` is a chunk with that text, `end:…` one
+    /// with that `finish_reason`; a text that starts with `{` or `[` is the data of an event; all
+    /// other texts are sent unchanged.
     sse: Option<Vec<String>>,
 }
 
-/// What is to come of it; what is not named is not looked at.
+/// The expected result; absent members are not checked.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wants {
     #[serde(default = "succeeded")]
     status: String,
-    /// Attempts that the job has spent.
+    /// The spent attempts of the job.
     attempts: Option<u64>,
-    /// Calls that the upstream has had.
+    /// The number of calls of the upstream.
     calls: Option<usize>,
     /// The text of the first choice.
     text: Option<String>,
-    /// Values in the response's body, by JSON pointer.
+    /// Values in the body of the response, by JSON pointer.
     #[serde(default)]
     at: BTreeMap<String, Value>,
     /// The code and parts of the message of the job's error, or of its first attempt's.
@@ -95,12 +96,12 @@ impl Row {
         file.row
     }
 
-    /// The bytes of each answer.
+    /// Returns the bytes of each answer.
     pub(super) fn answers(&self) -> Vec<Vec<u8>> {
         self.answers.iter().map(Answer::bytes).collect()
     }
 
-    /// How the job's end differs from what is wanted.
+    /// Returns the differences between the ended job and the expected result.
     pub(super) fn differences(&self, job: &Value, calls: usize) -> Vec<String> {
         let wants = &self.wants;
         let mut found = Vec::new();
