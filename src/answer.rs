@@ -10,8 +10,8 @@ use serde_json::Value;
 /// The warning that precedes an answer that no model gave.
 const SIMULATED: &str = "SIMULATED: this answer is made up; no model was called";
 
-/// Prints the answer of an ended job, or the reason why it has none. The exit code tells scripts
-/// which of both was printed.
+/// Prints the answer of an ended job, or the reason why it has none. The exit code is a
+/// failure without an answer.
 pub(crate) fn print(job: &Value, mut out: impl Write, mut err: impl Write) -> io::Result<ExitCode> {
     if job["status"] != "succeeded" {
         writeln!(err, "{}", reason(job))?;

@@ -15,7 +15,7 @@ use crate::{
     table, terminal, waits,
 };
 
-/// The hint below a list with a lane whose upstream is down.
+/// The hint below a list in which an upstream is down.
 const PROBES: &str = "a lane whose upstream is down is probed by one job at a time; \
                       `causeway lane resume NAME` opens it at once";
 

@@ -7,8 +7,8 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::Config;
 
-/// The number of connections that may wait to be accepted: enough for ten thousand users who send a
-/// message at the same moment. The kernel limits it to `net.core.somaxconn`.
+/// The number of connections that may wait to be accepted: enough for ten thousand users at the
+/// same moment. The kernel limits it to `net.core.somaxconn`.
 const BACKLOG: u32 = 16_384;
 
 /// Listens on `address`.

@@ -1,7 +1,7 @@
 //! One process of Causeway: API, worker, or both, over one queue.
 //!
 //! Every refusal happens before anything runs. The tasks of a process form one set and end in
-//! order: the API tells waiting clients where to reconnect, the worker finishes its jobs or hands
+//! order: the API releases waiting clients, the worker finishes its jobs or hands
 //! them back, and then the process ends.
 
 use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
@@ -28,8 +28,8 @@ use crate::{
 /// The interval at which the histograms of the metrics are drained.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// The interval of discoveries of former shards by an API process.
-const DISCOVERY: Duration = Duration::from_secs(60);
+/// The interval at which an API process looks for shards of earlier configurations.
+const SURVEY: Duration = Duration::from_secs(60);
 
 /// The time without progress of a claim loop after which the process counts as stuck.
 pub(crate) const STUCK: Duration = Duration::from_secs(30);
@@ -277,6 +277,17 @@ async fn tell_lost(queue: &Queue) -> anyhow::Result<()> {
         tracing::warn!(jobs = lost, "the store is in memory: jobs that have not ended are lost");
     }
     Ok(())
+}
+
+/// Keeps the former shards known in a process without a worker, which would look for them.
+async fn keep_surveying(queue: Queue) {
+    let mut ticks = tokio::time::interval(SURVEY);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = queue.survey().await {
+            tracing::debug!(%error, "cannot look for former shards");
+        }
+    }
 }
 
 async fn keep_up(metrics: PrometheusHandle) {

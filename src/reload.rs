@@ -153,7 +153,7 @@ impl Reload {
     }
 }
 
-/// Refuses the first tenant of the file, and a file without any more: this decides who owns the jobs, and whether a call
+/// Refuses the first tenant of the file, and a file without any more: this decides the owner of jobs, and whether a call
 /// needs a key.
 fn check_is_closed_as_before(current: &Config, new: &Config) -> anyhow::Result<()> {
     ensure!(
@@ -169,12 +169,12 @@ fn check_is_closed_as_before(current: &Config, new: &Config) -> anyhow::Result<(
     Ok(())
 }
 
-/// What cannot change while the process runs, but of lanes.
+/// Returns the settings outside of lanes that cannot change while the process runs.
 fn fixed(config: &Config) -> Config {
     Config { tenants: Vec::new(), lanes: Vec::new(), ..config.clone() }
 }
 
-/// By what a change of the file is seen.
+/// Returns the modification time and the length of the file, which reveal a change.
 async fn stamp(path: Option<&PathBuf>) -> Option<(SystemTime, u64)> {
     let about = tokio::fs::metadata(path?).await.ok()?;
     Some((about.modified().ok()?, about.len()))

@@ -67,7 +67,7 @@ pub(crate) fn need_upstreams(config: &Config) -> anyhow::Result<()> {
     )
 }
 
-/// Returns the lanes whose answers are simulated.
+/// Returns the lanes with simulated answers.
 pub(crate) fn simulated_lanes(config: &Config) -> Vec<LaneName> {
     if config.upstream.is_some() {
         return Vec::new();

@@ -59,7 +59,7 @@ async fn a_cancel_that_comes_too_late_is_forgotten() {
 
 /// Giving up a job that waited too long is no repair.
 #[tokio::test]
-async fn a_job_that_is_given_up_is_no_repair() {
+async fn giving_up_a_job_is_no_repair() {
     let waited = Op::Pass(60_000);
     let ops = vec![Op::Enqueue(vec![Draft::default()]), waited, Op::Reconcile];
     live(&RedisServer::start(), ops).await.unwrap();

@@ -25,7 +25,7 @@ use crate::{
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Returns a stage whose clock is two days behind the server's: ended jobs expire at once.
+/// Returns a stage with a clock two days behind the server's: ended jobs expire at once.
 async fn forgetting(server: &RedisServer) -> Stage {
     let two_days_ago = clock().now().0 - 2 * u64::try_from(DAY.as_millis()).unwrap();
     let clock = Arc::new(ManualClock::new(Millis(two_days_ago)));

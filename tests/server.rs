@@ -65,7 +65,7 @@ async fn a_read_survives_a_restart() {
     assert_eq!(stage.status(&id).await, Status::Queued);
 }
 
-/// A server that was suspended executes calls whose callers have timed out: jobs that these claimed
+/// A server that was suspended executes calls after their callers have timed out: jobs that these claimed
 /// would wait for their leases to expire.
 #[tokio::test]
 async fn a_late_step_claims_nothing() {

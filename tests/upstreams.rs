@@ -30,7 +30,7 @@ rows! {
     streams_are_assembled: "upstreams/streams.toml";
 }
 
-/// Runs every row, and panics with all rows whose results differ.
+/// Runs every row, and panics with all rows of unexpected results.
 async fn run(store: Store, file: &str) {
     let rows = Row::read(file);
     let upstreams: Vec<RawUpstream> =

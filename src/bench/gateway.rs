@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{handles, target::Target};
 
-/// The duration of the warm-up, whose calls are not counted.
+/// The duration of the warm-up; its calls are not counted.
 const WARM_UP: Duration = Duration::from_secs(1);
 
 /// The time-out of a call, after which it counts as failed.

@@ -130,7 +130,7 @@ pub(crate) struct SimulatedFlags {
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     hangs: Option<f64>,
-    /// Share of calls whose connection breaks in the middle of the answer, 0 to 1 [default: 0]
+    /// Share of calls that are cut off in the middle of the answer, 0 to 1 [default: 0]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     cuts: Option<f64>,

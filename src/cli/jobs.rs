@@ -54,7 +54,7 @@ pub(crate) struct JobFlags {
     /// The urgency of the job [default: standard]
     #[arg(long, value_name = "CLASS")]
     pub(crate) class: Option<JobClass>,
-    /// The session in whose order the job runs [default: none]
+    /// The session that orders the job [default: none]
     #[arg(long, value_name = "KEY")]
     pub(crate) session: Option<String>,
     /// A label, which is returned with the job; can be given several times

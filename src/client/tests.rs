@@ -20,7 +20,7 @@ use crate::follow::{Screen, Show, follow};
 /// The `Last-Event-ID` of each reader, in order.
 type Readers = Arc<Mutex<Vec<Option<String>>>>;
 
-/// A server whose first stream ends in the middle of an event.
+/// A server with a first stream that ends in the middle of an event.
 async fn events(State(readers): State<Readers>, headers: HeaderMap) -> Response {
     let last = headers.get("last-event-id").map(|id| id.to_str().unwrap().to_owned());
     let mut readers = readers.lock().unwrap();

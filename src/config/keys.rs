@@ -10,7 +10,7 @@ use figment::value::{Dict, Value};
 /// The prefix of all variables.
 pub(crate) const PREFIX: &str = "CAUSEWAY_";
 
-/// All keys with their default values, whose types decide how a variable's text is parsed.
+/// All keys with their default values; the type of a default selects the parser of a variable's text.
 #[derive(Debug)]
 pub(crate) struct Keys(BTreeMap<String, Value>);
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Config, Environment, Refused, check, file, keys, keys::Keys, misfit, text::FileText};
 
-/// Loads the configuration of `flags` (a value whose fields are keys, absent if not typed) over
+/// Loads the configuration of `flags` (a value with the typed keys as fields) over
 /// `environment` over the file.
 ///
 /// # Errors

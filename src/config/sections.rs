@@ -256,7 +256,7 @@ pub(crate) struct Simulated {
     pub(crate) errors: f64,
     /// The share of calls that never answer. Default: 0. Variable: `CAUSEWAY_SIMULATED_HANGS`.
     pub(crate) hangs: f64,
-    /// The share of calls whose connection breaks in the middle of the answer. Default: 0.
+    /// The share of calls that are cut off in the middle of the answer. Default: 0.
     /// Variable: `CAUSEWAY_SIMULATED_CUTS`.
     pub(crate) cuts: f64,
 }

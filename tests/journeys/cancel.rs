@@ -12,7 +12,7 @@ use crate::support::{
     upstream::Upstream,
 };
 
-/// The number of cancelled calls, of whose times the median counts.
+/// The number of cancelled calls; the median of their times counts.
 const RUNS: usize = 15;
 /// The limit of the time until the connection is closed.
 const LIMIT: Duration = Duration::from_millis(100);

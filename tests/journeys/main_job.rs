@@ -1,4 +1,4 @@
-//! Many concurrent users, each of whom gets an answer.
+//! Many concurrent users; each gets an answer.
 
 use tokio::task::JoinSet;
 

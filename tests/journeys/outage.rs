@@ -45,7 +45,7 @@ async fn a_store_outage_accepts_no_job() {
 }
 
 #[tokio::test]
-async fn a_worker_keeps_its_call_while_the_store_is_cut_off() {
+async fn a_worker_keeps_its_call_without_a_store() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port()).await;

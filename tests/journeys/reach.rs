@@ -65,7 +65,7 @@ async fn a_404_warns_of_a_wrong_upstream() {
 }
 
 #[tokio::test]
-async fn a_proxy_of_the_environment_is_named_and_used() {
+async fn the_environments_proxy_is_used() {
     let mut upstream = Upstream::held().await;
     let proxy = upstream.url().replace("http://", "http://user:secret@").replace("/v1", "");
     let up = Causeway::up("http://model.invalid/v1", &[("HTTP_PROXY", &proxy)]).await;

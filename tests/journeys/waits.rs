@@ -28,7 +28,7 @@ enum Kind {
     Stream,
     /// A submission with `Prefer: wait`.
     Prefer,
-    /// A submission whose wait ends while the store is away.
+    /// A submission with a wait that ends while the store is away.
     Brief,
     /// `GET /v1/jobs/{id}?wait`.
     Poll,

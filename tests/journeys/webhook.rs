@@ -25,7 +25,7 @@ const SIGNED: Settings<'_> = &[
     ("CAUSEWAY_LEASE", "1s"),
 ];
 
-/// Submits a job whose webhook event goes to `receiver`.
+/// Submits a job with a webhook event for `receiver`.
 async fn submit(client: &Client, receiver: &Upstream) -> String {
     let job = json!({
         "body": chat("hello"), "metadata": { "order": "17" }, "webhook": { "url": receiver.url() },

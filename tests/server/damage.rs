@@ -15,7 +15,7 @@ use crate::{
     support::{proxy::Proxy, redis::RedisServer},
 };
 
-/// Returns a job whose body has a key of its own.
+/// Returns a job with a body under a key of its own.
 fn large(stage: &Stage) -> NewJob {
     NewJob { body: vec![b' '; 10_000].into(), ..stage.job("a") }
 }

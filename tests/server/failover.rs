@@ -20,8 +20,8 @@ async fn claim_when_woken(stage: &Stage) -> Result<Step, Error> {
     stage.store().claim_when_woken(&stage.shard, wait, claim, pin!(pending())).await
 }
 
-/// Returns two servers after a handover from the first to the second; a stage whose connections all
-/// lead to the first; and the proxy that still leads new connections there. One job runs, and one
+/// Returns two servers after a handover from the first to the second; a stage with all connections
+/// to the first; and the proxy that still leads new connections there. One job runs, and one
 /// waits.
 async fn handed_over() -> (Stage, Proxy, [RedisServer; 2]) {
     let (former, new) = (RedisServer::start(), RedisServer::start());

@@ -62,7 +62,7 @@ impl Client {
         self.try_ask(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"))
     }
 
-    /// Sends a request whose connection may break.
+    /// Sends a request over a connection that may break.
     pub(crate) async fn try_ask(
         &self,
         request: reqwest::RequestBuilder,

@@ -28,7 +28,7 @@ enum Link {
     Silent,
 }
 
-/// The requests whose answers are to be lost, once each.
+/// The requests that shall lose their answers, once each.
 type Doomed = Arc<Mutex<Vec<String>>>;
 
 /// A proxy on a free loopback port.
@@ -138,7 +138,7 @@ async fn carry(mut client: TcpStream, to: SocketAddr, doomed: Doomed) -> io::Res
     Ok(())
 }
 
-/// Forwards the requests of a client; returns true after one whose answer is to be lost, and false
+/// Forwards the requests of a client; returns true after one that shall lose its answer, and false
 /// at their end.
 async fn until_doomed(
     mut client: impl AsyncRead + Unpin,

@@ -64,7 +64,7 @@ impl Upstream {
         Self::start(Mode::Echo, calls).await
     }
 
-    /// Starts an upstream whose calls the test answers.
+    /// Starts an upstream that leaves the answers to the test.
     pub(crate) async fn held() -> Self {
         let (sender, calls) = mpsc::channel(WAITING);
         Self::start(Mode::Held(sender), calls).await
