@@ -3,7 +3,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use crate::config::{Config, Lane, ConfiguredUpstream, span};
+use crate::config::{Config, ConfiguredLane, ConfiguredUpstream, duration};
 
 /// The role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,7 @@ impl fmt::Display for Banner<'_> {
         if let Some(address) = self.api {
             writeln!(f, "  serving   http://{address}")?;
             match self.tenants {
+                // Only this machine reaches the port.
                 0 if address.ip().is_loopback() => {}
                 0 => writeln!(f, "  open      NO KEYS: every client of this address is let in")?,
                 count => writeln!(f, "  tenants   {count}, each with its keys")?,
@@ -58,7 +59,7 @@ impl fmt::Display for Banner<'_> {
                     f,
                     "SIMULATED: answers are made up; --upstream URL calls a real model",
                 )?;
-                let drain = span::format(self.config.drain);
+                let drain = duration::format(self.config.drain);
                 let concurrency = self.config.concurrency;
                 writeln!(
                     f,
@@ -74,6 +75,7 @@ impl fmt::Display for Banner<'_> {
             writeln!(f, "  probe     http://{address}/healthz")?;
         }
         if let Some(address) = self.api {
+            // The user's shell expands `$KEY`: the key itself is never printed.
             let key = if self.tenants == 0 { "" } else { "-H \"authorization: Bearer $KEY\" " };
             writeln!(
                 f,
@@ -89,8 +91,8 @@ impl fmt::Display for Banner<'_> {
 impl Banner<'_> {
     /// Writes a line for each upstream; `without` is the text for lanes that have none.
     fn upstreams(&self, f: &mut fmt::Formatter<'_>, without: &str) -> fmt::Result {
-        let call = |f: &mut fmt::Formatter<'_>, reached: &ConfiguredUpstream, lane: &str| {
-            let ConfiguredUpstream { settings, key_env, proxy_from } = reached;
+        let call = |f: &mut fmt::Formatter<'_>, configured: &ConfiguredUpstream, lane: &str| {
+            let ConfiguredUpstream { settings, key_env, proxy_from } = configured;
             let key =
                 key_env.as_ref().map_or(String::new(), |name| format!(", with the key in {name}"));
             let proxy = settings.proxy.as_ref().zip(*proxy_from);
@@ -100,17 +102,18 @@ impl Banner<'_> {
             writeln!(f, "  upstream  {}{key}{proxy}{lane}", settings.address)
         };
         let lanes = &self.config.lanes;
-        let is_own = |lane: &&Lane| lane.upstream.is_some() || lane.proxy.is_some();
+        let is_own = |lane: &&ConfiguredLane| lane.upstream.is_some() || lane.proxy.is_some();
         for lane in lanes.iter().filter(is_own) {
-            if let Some(reached) = self.config.upstream_of(Some(lane)) {
-                call(f, &reached, &format!(" (lane {})", lane.name))?;
+            if let Some(configured) = self.config.upstream_of(Some(lane)) {
+                call(f, &configured, &format!(" (lane {})", lane.name))?;
             }
         }
         let others = lanes.iter().any(|lane| is_own(&lane));
         let rest = if others { " (the other lanes)" } else { "" };
         match self.config.upstream_of(None) {
+            // No lane uses the upstream of the top level.
             _ if others && lanes.iter().all(|lane| is_own(&lane)) => Ok(()),
-            Some(reached) => call(f, &reached, rest),
+            Some(configured) => call(f, &configured, rest),
             None => writeln!(f, "  upstream  {without}{rest}"),
         }
     }
@@ -119,7 +122,7 @@ impl Banner<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::config::HiddenText;
 
     fn lines(role: Role, config: &Config, api: Option<&str>) -> String {
         let api = api.map(|address| address.parse().unwrap());
@@ -138,11 +141,11 @@ mod tests {
     #[test]
     fn the_banner_hides_passwords() {
         let config = Config {
-            redis: Some(Secret::new("redis://u:secret@db:6379")),
-            upstream: Some(Secret::new("https://u:secret@api.example/v1?key=secret")),
-            proxy: Some(Secret::new("http://u:secret@proxy:3128")),
+            redis: Some(HiddenText::new("redis://u:secret@db:6379")),
+            upstream: Some(HiddenText::new("https://u:secret@api.example/v1?key=secret")),
+            proxy: Some(HiddenText::new("http://u:secret@proxy:3128")),
             api_key_env: Some("MY_KEY".to_owned()),
-            api_key: Some(Secret::new("sk-secret")),
+            api_key: Some(HiddenText::new("sk-secret")),
             ..Config::default()
         };
         let text = lines(Role::Worker, &config, None);
@@ -165,7 +168,7 @@ mod tests {
     fn an_api_process_names_its_upstream() {
         let text = lines(Role::Api, &Config::default(), Some("127.0.0.1:4711"));
         assert!(text.contains("upstream  none here: workers have theirs"), "{text}");
-        let upstream = Some(Secret::new("http://127.0.0.1:9101/v1"));
+        let upstream = Some(HiddenText::new("http://127.0.0.1:9101/v1"));
         let config = Config { upstream, ..Config::default() };
         let text = lines(Role::Api, &config, Some("127.0.0.1:4711"));
         assert!(text.contains("upstream  http://127.0.0.1:9101/v1\n"), "{text}");

@@ -1,7 +1,7 @@
 //! Measurements of Causeway itself.
 
 mod gateway;
-mod line;
+mod http_connection;
 mod percentile;
 mod queue;
 mod streams;
@@ -12,18 +12,18 @@ use clap::{Args, Subcommand, value_parser};
 
 /// The measurements of `causeway bench`.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Bench {
+pub(crate) enum BenchCommand {
     /// Measure the engine: jobs that do nothing, without HTTP and without an upstream
-    Queue(Box<Queue>),
+    Queue(Box<QueueBench>),
     /// Measure what a chat call costs on its way through Causeway
-    Gateway(Box<Gateway>),
+    Gateway(Box<GatewayBench>),
     /// Let many clients read a stream at once, and check each token
-    Streams(Box<Streams>),
+    Streams(Box<StreamsBench>),
 }
 
 /// The options of `causeway bench queue`.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Queue {
+pub(crate) struct QueueBench {
     /// The store: `embedded`, or the URL of a Redis, preferably an empty one; the measurement
     /// removes its keys
     #[arg(long, default_value = "embedded", value_name = "URL|embedded")]
@@ -53,7 +53,7 @@ pub(crate) struct Queue {
 
 /// The options of `causeway bench gateway`.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Gateway {
+pub(crate) struct GatewayBench {
     /// The upstream for direct calls, e.g. `http://127.0.0.1:9100`
     #[arg(long, value_name = "URL", required_unless_present = "saturate")]
     pub(crate) direct: Option<String>,
@@ -83,7 +83,7 @@ pub(crate) struct Gateway {
 /// The options of `causeway bench streams`. The upstream must be `causeway simulate --stamps`, with
 /// the same rate of tokens.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Streams {
+pub(crate) struct StreamsBench {
     /// The Causeway, e.g. `http://127.0.0.1:4004`
     #[arg(long, value_name = "URL")]
     pub(crate) url: String,
@@ -108,10 +108,10 @@ pub(crate) struct Streams {
 ///
 /// # Errors
 /// If the target is not reachable.
-pub(crate) async fn run(what: Bench) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(what: BenchCommand) -> anyhow::Result<ExitCode> {
     match what {
-        Bench::Queue(options) => queue::run(*options).await,
-        Bench::Gateway(options) => gateway::run(*options).await,
-        Bench::Streams(options) => streams::run(*options).await,
+        BenchCommand::Queue(options) => queue::run(*options).await,
+        BenchCommand::Gateway(options) => gateway::run(*options).await,
+        BenchCommand::Streams(options) => streams::run(*options).await,
     }
 }

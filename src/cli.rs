@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use self::flags::{CallFlags, ListenFlags, LogFlags, SimulatedFlags, StoreFlags, UpstreamFlags};
 pub(crate) use self::jobs::{
-    JobClass, JobFilter, JobFlags, Jobs, JobsList, JobsRetry, Submit, Watch,
+    JobClass, JobFilter, JobFlags, JobsCommand, JobsList, JobsRetry, SubmitArgs, JobArgs,
 };
-pub(crate) use self::tenant::{Tenant, TenantAdd, TenantRevoke, TenantRotate};
-use crate::config::span;
+pub(crate) use self::tenant::{TenantCommand, TenantAdd, TenantRevoke, TenantRotate};
+use crate::config::duration;
 
 /// The version of the package, and the commit if it is known.
 const VERSION: &str = env!("CAUSEWAY_VERSION");
@@ -36,38 +36,38 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run API, worker and queue in one process
-    Up(Box<Up>),
+    Up(Box<UpArgs>),
     /// Run an API process over a Redis; it calls the upstream only for models, audio, images,
     /// moderations and counts
-    Api(Box<Api>),
+    Api(Box<ApiArgs>),
     /// Run a worker process over a Redis, or list the running ones
-    Worker(Box<Worker>),
+    Worker(Box<WorkerArgs>),
     /// Run a server that speaks the OpenAI wire format with made-up answers
-    Simulate(Box<Simulate>),
+    Simulate(Box<SimulateArgs>),
     /// Submit a prompt, or a file of jobs
-    Submit(Box<Submit>),
+    Submit(Box<SubmitArgs>),
     /// Follow a job until it ends
-    Watch(Watch),
+    Watch(JobArgs),
     /// List, show, cancel or retry jobs
     #[command(subcommand)]
-    Jobs(Jobs),
+    Jobs(JobsCommand),
     /// List, pause and resume lanes
     #[command(subcommand)]
-    Lane(Lane),
+    Lane(LaneCommand),
     /// Check that upstreams answer, accept their keys and serve their models
     #[command(subcommand)]
-    Upstream(Upstream),
+    Upstream(UpstreamCommand),
     /// List tenants; add, limit and revoke them, and rotate their keys, while Causeway runs
     #[command(subcommand)]
-    Tenant(Tenant),
+    Tenant(TenantCommand),
     /// Make secrets for signing webhook events
     #[command(subcommand)]
-    Webhook(Webhook),
+    Webhook(WebhookCommand),
     /// Let many users send a message at the same moment, and measure how long each waits
-    Experiment(Box<Experiment>),
+    Experiment(Box<ExperimentArgs>),
     /// Measure Causeway itself
     #[command(subcommand)]
-    Bench(crate::bench::Bench),
+    Bench(crate::bench::BenchCommand),
     /// Print the completion script of a shell
     Completions {
         /// The shell
@@ -81,7 +81,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Up {
+pub(crate) struct UpArgs {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
     #[command(flatten)]
@@ -104,7 +104,7 @@ pub(crate) struct UpFlags {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Api {
+pub(crate) struct ApiArgs {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
     #[command(flatten)]
@@ -127,8 +127,9 @@ pub(crate) struct ApiFlags {
 }
 
 #[derive(Debug, Args)]
+// `causeway worker list` takes none of the flags of a running worker.
 #[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct Worker {
+pub(crate) struct WorkerArgs {
     #[command(subcommand)]
     pub(crate) other: Option<WorkerCommand>,
     #[command(flatten)]
@@ -141,16 +142,16 @@ pub(crate) struct Worker {
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkerCommand {
     /// Show worker processes: their status, running jobs and lanes
-    List(WorkerList),
+    List(WorkerListArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct WorkerList {
+pub(crate) struct WorkerListArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args, Serialize)]
@@ -174,7 +175,7 @@ pub(crate) struct WorkerFlags {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Simulate {
+pub(crate) struct SimulateArgs {
     #[command(flatten)]
     pub(crate) file: ConfigFile,
     #[command(flatten)]
@@ -190,7 +191,7 @@ pub(crate) struct SimulateFlags {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Upstream {
+pub(crate) enum UpstreamCommand {
     /// Request the models of each configured upstream; fails if one is wrong
     Check(UpstreamCheck),
 }
@@ -213,7 +214,7 @@ pub(crate) struct ConfigFile {
 
 /// The Causeway to call.
 #[derive(Debug, Args)]
-pub(crate) struct Server {
+pub(crate) struct ServerArgs {
     /// The address of Causeway [default: `http://127.0.0.1:4004`]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
@@ -225,40 +226,40 @@ pub(crate) struct Server {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Lane {
+pub(crate) enum LaneCommand {
     /// Show the counters of lanes, over all tenants
-    List(Lanes),
+    List(LaneArgs),
     /// Start no more jobs in a lane, or of one tenant in it; running jobs go on
-    Pause(LanesOf),
+    Pause(LaneSwitchArgs),
     /// Start jobs again
-    Resume(LanesOf),
+    Resume(LaneSwitchArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Lanes {
+pub(crate) struct LaneArgs {
     /// The lane [default: all]
     pub(crate) lane: Option<String>,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct LanesOf {
+pub(crate) struct LaneSwitchArgs {
     /// Only this tenant
     #[arg(long, value_name = "ID")]
     pub(crate) tenant: Option<String>,
     #[command(flatten)]
-    pub(crate) lanes: Lanes,
+    pub(crate) lanes: LaneArgs,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Webhook {
+pub(crate) enum WebhookCommand {
     /// Make a secret, print it once, and show the setting that uses it
     Secret,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Experiment {
+pub(crate) struct ExperimentArgs {
     /// The server to call, e.g. `http://127.0.0.1:4004` [default: a Causeway in this process]
     #[arg(long, value_name = "URL")]
     pub(crate) target: Option<String>,
@@ -266,7 +267,7 @@ pub(crate) struct Experiment {
     #[arg(long, value_name = "N", default_value_t = 10, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub(crate) users: u32,
     /// The time after which a user gives up
-    #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true, value_parser = span::parse)]
+    #[arg(long, value_name = "SECONDS", default_value = "30", allow_negative_numbers = true, value_parser = duration::parse)]
     pub(crate) timeout: Duration,
     /// The name of the target in the plot [default: its address, or Causeway]
     #[arg(long, value_name = "TEXT")]
@@ -275,7 +276,7 @@ pub(crate) struct Experiment {
     #[arg(long, value_name = "PATH", default_value = "/bridge/chat")]
     pub(crate) path: String,
     /// The duration of a simulated call; only without --target
-    #[arg(long, value_name = "SECONDS", default_value = "5", allow_negative_numbers = true, value_parser = span::parse, conflicts_with = "target")]
+    #[arg(long, value_name = "SECONDS", default_value = "5", allow_negative_numbers = true, value_parser = duration::parse, conflicts_with = "target")]
     pub(crate) call: Duration,
     /// The number of concurrent calls of the Causeway in this process [default: as `causeway up`,
     /// 256]

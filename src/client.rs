@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use self::unreachable::unreachable;
 use crate::{
-    config::{Config, Secret},
+    config::{Config, HiddenText},
     sse::{Decoder, ServerEvent},
 };
 
@@ -25,7 +25,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) struct Client {
     http: reqwest::Client,
     base: Url,
-    key: Option<Secret>,
+    key: Option<HiddenText>,
 }
 
 impl Client {
@@ -38,6 +38,7 @@ impl Client {
             .map_err(|_| anyhow!("{:?} is not the URL of a server (--url)", config.client.url))?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
+            // The whole call has no time-out: an event stream lasts as long as its job.
             .read_timeout(READ_TIMEOUT)
             .build()
             .context("cannot make an HTTP client")?;
@@ -86,6 +87,7 @@ impl Client {
                 Ok(true)
             }
             Err(refusal) => match refusal.code.as_deref() {
+                // The retention, or another client, was faster.
                 Some("job_not_found" | "job_not_retryable") => Ok(false),
                 Some(_) | None => bail!("{refusal}"),
             },
@@ -133,6 +135,7 @@ impl Client {
         let mut url = self.base.clone();
         let mut segments =
             url.path_segments_mut().map_err(|()| anyhow!("{} cannot be called", self.base))?;
+        // The base URL may end with `/`.
         segments.pop_if_empty().push("v1").extend(below);
         drop(segments);
         Ok(url)
@@ -150,7 +153,7 @@ impl Client {
     }
 
     /// Sends a request; returns the answer, or the server's refusal.
-    async fn try_send(&self, mut request: RequestBuilder) -> anyhow::Result<Result<Response, Refusal>> {
+    async fn try_send(&self, mut request: RequestBuilder) -> anyhow::Result<Result<Response, ServerRefusal>> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose());
         }
@@ -166,24 +169,25 @@ impl Client {
         };
         let code = body.pointer("/error/code").and_then(Value::as_str).map(str::to_owned);
         let mut message = message.to_owned();
+        // The most frequent reason of a 401 is a missing flag.
         if status == StatusCode::UNAUTHORIZED && self.key.is_none() {
             message += "; name the environment variable that holds the key with --key-env NAME";
         }
-        Ok(Err(Refusal { status, code, message }))
+        Ok(Err(ServerRefusal { status, code, message }))
     }
 }
 
 /// The refusal of a request by the server, with the server's message.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct ServerRefusal {
     status: StatusCode,
     code: Option<String>,
     pub(crate) message: String,
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for ServerRefusal {}
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ServerRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { status, code, message } = self;
         let code = code.as_ref().map_or(String::new(), |code| format!(" {code}"));

@@ -9,18 +9,16 @@ mod check;
 mod keys;
 mod lane;
 mod layers;
-mod list;
-mod misfit;
-#[cfg(test)]
-mod page;
+mod comma_list;
+mod type_errors;
 mod range;
-mod reach;
+mod connection;
 mod secret;
 mod sections;
 mod settings;
-pub(crate) mod span;
+pub(crate) mod duration;
 mod tenant;
-mod text;
+mod file_text;
 mod webhooks;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -31,13 +29,13 @@ use serde::{Deserialize, Serialize};
 use crate::memory;
 
 pub(crate) use self::{
-    lane::Lane,
+    lane::ConfiguredLane,
     layers::load,
-    reach::ConfiguredUpstream,
-    secret::{Secret, without_password},
-    sections::{Api, Bridge, Client, Log, LogFormat, Retry, Simulated, Timeouts},
-    tenant::{Digest, Tenant},
-    webhooks::Webhooks,
+    connection::ConfiguredUpstream,
+    secret::{HiddenText, without_password},
+    sections::{ApiSection, BridgeSection, ClientSection, LogSection, LogFormat, RetrySection, SimulatedSection, TimeoutsSection},
+    tenant::{Digest, ConfiguredTenant},
+    webhooks::WebhooksSection,
 };
 
 /// The environment variables of the configuration.
@@ -45,17 +43,17 @@ pub(crate) type Environment = BTreeMap<String, String>;
 
 /// A refused configuration, in one line: what is wrong, where, and what would be right.
 #[derive(Debug)]
-pub(crate) struct Refused(pub(crate) String);
+pub(crate) struct ConfigError(pub(crate) String);
 
-impl fmt::Display for Refused {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ConfigError {}
 
-/// All settings. Durations are written as [`span`] describes.
+/// All settings. Durations are written as [`duration`] describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Config {
     /// The address and port on which the API listens; port 0 takes a free one. Default:
@@ -69,15 +67,15 @@ pub(crate) struct Config {
     /// TLS, `redis+cluster://host:port,host:port` for a cluster. Default: none, the queue is
     /// embedded in the process and lives in memory only. Flag: `--redis`. Variable:
     /// `CAUSEWAY_REDIS`.
-    pub(crate) redis: Option<Secret>,
+    pub(crate) redis: Option<HiddenText>,
     /// The base URL of the OpenAI-compatible server that answers, e.g. `http://127.0.0.1:9101/v1`.
     /// Default: none, answers are simulated where `simulate` permits it. Flag: `--upstream`.
     /// Variable: `CAUSEWAY_UPSTREAM`.
-    pub(crate) upstream: Option<Secret>,
+    pub(crate) upstream: Option<HiddenText>,
     /// The proxy for calls to upstreams: a URL, `none`, or `environment` for the one that
     /// `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` select. Webhooks never use it.
     /// Default: `environment`. Variable: `CAUSEWAY_PROXY`.
-    pub(crate) proxy: Option<Secret>,
+    pub(crate) proxy: Option<HiddenText>,
     /// A PEM file with certificates that are trusted in addition to the system's roots. Default:
     /// none. Variable: `CAUSEWAY_CA_FILE`.
     pub(crate) ca_file: Option<PathBuf>,
@@ -100,21 +98,21 @@ pub(crate) struct Config {
     /// The time that running calls may take after the first signal to stop, 0 to 1 d; unfinished
     /// jobs return to the queue and spend no attempt. Default: 30 s. Flag: `--drain`. Variable:
     /// `CAUSEWAY_DRAIN`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) drain: Duration,
     /// The time without a sign of life after which a worker's jobs go to another worker, 100 ms to
     /// 1 d. Default: 15 s. Flag: `--lease`. Variable: `CAUSEWAY_LEASE`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) lease: Duration,
     /// The time for which an ended job, its result and its events are kept, 1 s to 365 d. Default:
     /// 24 h. Variable: `CAUSEWAY_RETENTION`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) retention: Duration,
     /// The age at which a job without an answer and without a deadline of its own expires, with the
     /// error code `gave_up`, 1 s to 365 d. It counts from acceptance, or from the start time of a
     /// delayed job, and anew when the job is retried. Default: 24 h. Variable:
     /// `CAUSEWAY_GIVE_UP_AFTER`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) give_up_after: Duration,
     /// The number of workers that a job may lose before it fails, 1 to 1,000. Default: 3. Variable:
     /// `CAUSEWAY_MAX_STALLS`.
@@ -134,7 +132,7 @@ pub(crate) struct Config {
     /// The time for which the pieces of a streamed answer are collected before they are published
     /// together, 1 ms to 10 s; longer while very many streams load the store. Default: 50 ms.
     /// Variable: `CAUSEWAY_EMIT_WINDOW`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) emit_window: Duration,
     /// The address on which `causeway worker` serves `/healthz` and `/metrics`. Default: none.
     /// Flag: `--probe`. Variable: `CAUSEWAY_PROBE`.
@@ -142,35 +140,35 @@ pub(crate) struct Config {
     /// The name of the worker process in `causeway worker list`, 1 to 100 characters. Default: host
     /// and process id. Flag: `--worker-name`. Variable: `CAUSEWAY_WORKER_NAME`.
     pub(crate) worker_name: Option<String>,
-    /// The tenants, see [`Tenant`]. Default: none, every caller is the tenant `default`. Only in
+    /// The tenants, see [`ConfiguredTenant`]. Default: none, every caller is the tenant `default`. Only in
     /// the file.
     #[serde(rename = "tenant")]
-    pub(crate) tenants: Vec<Tenant>,
-    /// The lanes, see [`Lane`]. Default: one lane named `default`. Only in the file.
+    pub(crate) tenants: Vec<ConfiguredTenant>,
+    /// The lanes, see [`ConfiguredLane`]. Default: one lane named `default`. Only in the file.
     #[serde(rename = "lane")]
-    pub(crate) lanes: Vec<Lane>,
-    /// See [`Log`].
-    pub(crate) log: Log,
-    /// See [`Api`].
-    pub(crate) api: Api,
-    /// See [`Bridge`].
-    pub(crate) bridge: Bridge,
-    /// See [`Timeouts`].
-    pub(crate) timeouts: Timeouts,
-    /// See [`Retry`].
-    pub(crate) retry: Retry,
-    /// See [`Simulated`].
-    pub(crate) simulated: Simulated,
-    /// See [`Webhooks`].
-    pub(crate) webhooks: Webhooks,
-    /// See [`Client`].
-    pub(crate) client: Client,
+    pub(crate) lanes: Vec<ConfiguredLane>,
+    /// See [`LogSection`].
+    pub(crate) log: LogSection,
+    /// See [`ApiSection`].
+    pub(crate) api: ApiSection,
+    /// See [`BridgeSection`].
+    pub(crate) bridge: BridgeSection,
+    /// See [`TimeoutsSection`].
+    pub(crate) timeouts: TimeoutsSection,
+    /// See [`RetrySection`].
+    pub(crate) retry: RetrySection,
+    /// See [`SimulatedSection`].
+    pub(crate) simulated: SimulatedSection,
+    /// See [`WebhooksSection`].
+    pub(crate) webhooks: WebhooksSection,
+    /// See [`ClientSection`].
+    pub(crate) client: ClientSection,
     /// The value of the variable that `api_key_env` names.
     #[serde(skip)]
-    pub(crate) api_key: Option<Secret>,
+    pub(crate) api_key: Option<HiddenText>,
     /// The value of the variable that `client.key_env` names.
     #[serde(skip)]
-    pub(crate) client_key: Option<Secret>,
+    pub(crate) client_key: Option<HiddenText>,
     /// The values of the variables that `webhooks.secret_env` names.
     #[serde(skip)]
     pub(crate) webhook_secrets: Vec<WebhookSecret>,
@@ -209,14 +207,14 @@ impl Default for Config {
             worker_name: None,
             tenants: Vec::new(),
             lanes: Vec::new(),
-            log: Log::default(),
-            api: Api::default(),
-            bridge: Bridge::default(),
-            timeouts: Timeouts::default(),
-            retry: Retry::default(),
-            simulated: Simulated::default(),
-            webhooks: Webhooks::default(),
-            client: Client::default(),
+            log: LogSection::default(),
+            api: ApiSection::default(),
+            bridge: BridgeSection::default(),
+            timeouts: TimeoutsSection::default(),
+            retry: RetrySection::default(),
+            simulated: SimulatedSection::default(),
+            webhooks: WebhooksSection::default(),
+            client: ClientSection::default(),
             api_key: None,
             client_key: None,
             webhook_secrets: Vec::new(),
@@ -228,7 +226,7 @@ impl Default for Config {
 
 /// The sources of a process's configuration, kept for reading it again.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct ConfigSource {
     /// The flags of the command line.
     pub(crate) flags: serde_json::Value,
     /// The configuration file that a flag names.
@@ -237,12 +235,12 @@ pub(crate) struct Source {
     pub(crate) environment: Environment,
 }
 
-impl Source {
+impl ConfigSource {
     /// Reads the configuration.
     ///
     /// # Errors
     /// As [`load`].
-    pub(crate) fn load(&self) -> Result<Config, Refused> {
+    pub(crate) fn load(&self) -> Result<Config, ConfigError> {
         load(&self.flags, self.file.clone(), &self.environment)
     }
 

@@ -22,9 +22,9 @@ use tokio::task::JoinSet;
 use self::{load::Plan, report::Report};
 use crate::{
     banner::Role,
-    cli::Experiment,
-    config::{Config, Secret, Simulated},
-    handles,
+    cli::ExperimentArgs,
+    config::{Config, HiddenText, SimulatedSection},
+    open_files,
     node::Node,
     target::Target,
 };
@@ -33,7 +33,8 @@ use crate::{
 ///
 /// # Errors
 /// If the target is unusable, or a file cannot be read or written.
-pub(crate) async fn run(typed: Experiment) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(typed: ExperimentArgs) -> anyhow::Result<ExitCode> {
+    // An unreadable file must fail before the run, not after it.
     let beside = earlier(&typed.beside)?;
     let report = match &typed.target {
         Some(target) => {
@@ -66,21 +67,24 @@ fn earlier(paths: &[PathBuf]) -> anyhow::Result<Vec<Report>> {
 }
 
 /// Returns the output for the text: standard error if standard output carries JSON.
-fn text_output(typed: &Experiment) -> Box<dyn io::Write> {
+fn text_output(typed: &ExperimentArgs) -> Box<dyn io::Write> {
     if typed.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) }
 }
 
 /// Runs the experiment against a Causeway in this process, with simulated calls.
-async fn against_own(typed: &Experiment) -> anyhow::Result<Report> {
+async fn against_own(typed: &ExperimentArgs) -> anyhow::Result<Report> {
+    // This process holds both ends of each connection.
     prepare(typed.users, 2)?;
     let mut config = Config {
+        // A free port: another Causeway may use the default one.
         bind: SocketAddr::from(([127, 0, 0, 1], 0)),
-        simulated: Simulated { call: Some(typed.call), ..Simulated::default() },
-        redis: typed.redis.as_ref().map(Secret::new),
+        simulated: SimulatedSection { call: Some(typed.call), ..SimulatedSection::default() },
+        redis: typed.redis.as_ref().map(HiddenText::new),
         simulate: true,
         ..Config::default()
     };
     let users = usize::try_from(typed.users)?;
+    // Each user holds a connection.
     config.api.max_connections = config.api.max_connections.max(users);
     if let Some(concurrency) = typed.concurrency {
         config.concurrency = usize::try_from(concurrency)?;
@@ -100,6 +104,7 @@ async fn against_own(typed: &Experiment) -> anyhow::Result<Report> {
     let mut processes = JoinSet::new();
     processes.spawn(node.run(stop.clone()));
     let report = against(&format!("http://{address}"), &title, typed).await;
+    // All users have their results, so nothing is left to drain.
     stop.now();
     while let Some(ended) = processes.join_next().await {
         ended??;
@@ -108,7 +113,7 @@ async fn against_own(typed: &Experiment) -> anyhow::Result<Report> {
 }
 
 /// Runs the experiment against the server at `target`, and prints the results.
-async fn against(target: &str, title: &str, typed: &Experiment) -> anyhow::Result<Report> {
+async fn against(target: &str, title: &str, typed: &ExperimentArgs) -> anyhow::Result<Report> {
     let plan = Plan {
         target: Target::find("--target", target, &typed.path).await?,
         users: typed.users,
@@ -155,7 +160,7 @@ fn progress_bar(users: u32, timeout: Duration) -> ProgressBar {
 /// If the limit cannot be enough.
 fn prepare(users: u32, each: u64) -> anyhow::Result<()> {
     let connections = u64::from(users) * each;
-    match handles::shortage(handles::raise(connections), connections) {
+    match open_files::shortage(open_files::raise(connections), connections) {
         Some(shortage) => bail!("{shortage}, or try fewer --users"),
         None => Ok(()),
     }

@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use serde_json::Value;
 use tokio::time::{Instant, interval_at, sleep};
 
-use crate::{client::Client, sse::ServerEvent, waits};
+use crate::{client::Client, sse::ServerEvent, wait_reason};
 
 /// The most consecutive failed connections before the client gives up.
 const MAX_RECONNECTS: u32 = 10;
@@ -48,7 +48,9 @@ pub(crate) async fn follow<O: Write, E: Write>(
         };
         match next {
             Ok(Some(event)) => {
+                // Only consecutive failures count.
                 tries = 0;
+                // Pings have no number.
                 last = event.id.or(last);
                 if screen.show(&event)? == Ended::Yes {
                     return client.job(id).await;
@@ -56,6 +58,7 @@ pub(crate) async fn follow<O: Write, E: Write>(
             }
             Ok(None) | Err(_) => {
                 tries += 1;
+                // The job may have ended although its events are out of reach.
                 if tries > MAX_RECONNECTS {
                     return client.job(id).await;
                 }
@@ -135,6 +138,7 @@ impl<O: Write, E: Write> Screen<O, E> {
                     self.write_text(text)?;
                 }
             }
+            // The new attempt starts the answer anew: the printed text is void.
             "output.reset" if self.text => {
                 self.end_text()?;
                 if self.show != Show::Nothing {
@@ -155,7 +159,7 @@ impl<O: Write, E: Write> Screen<O, E> {
     /// Prints the reason of the wait: on a terminal in one changing line, elsewhere a line for each
     /// new reason.
     fn show_wait(&mut self, job: &Value) -> io::Result<()> {
-        let Some(text) = waits::line(job) else {
+        let Some(text) = wait_reason::line(job) else {
             self.clear();
             return Ok(());
         };

@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    cli::{JobClass, JobFilter, Jobs, JobsList, JobsRetry},
+    cli::{JobClass, JobFilter, JobsCommand, JobsList, JobsRetry},
     client::Client,
     config::Config,
-    moment, show,
+    timestamps, show,
     table::{self, word},
     terminal,
 };
@@ -28,12 +28,12 @@ const RETRYABLE: [&str; 3] = ["failed", "cancelled", "expired"];
 ///
 /// # Errors
 /// If there is no such job, or the server refuses or does not answer.
-pub(crate) async fn run(config: &Config, typed: &Jobs) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(config: &Config, typed: &JobsCommand) -> anyhow::Result<ExitCode> {
     let client = Client::new(config)?;
     let mut out = terminal::stdout();
     match typed {
-        Jobs::List(list) => show_list(&client, list, &mut out).await?,
-        Jobs::Show(typed) => {
+        JobsCommand::List(list) => show_list(&client, list, &mut out).await?,
+        JobsCommand::Show(typed) => {
             let job = client.job_with_request(&typed.job).await?;
             if typed.json {
                 writeln!(out, "{job:#}")?;
@@ -41,8 +41,8 @@ pub(crate) async fn run(config: &Config, typed: &Jobs) -> anyhow::Result<ExitCod
                 show::write(&job, Timestamp::now(), &mut out)?;
             }
         }
-        Jobs::Cancel(cancel) => act(&client, &cancel.job, "cancel", &mut out).await?,
-        Jobs::Retry(retry) => match &retry.job {
+        JobsCommand::Cancel(cancel) => act(&client, &cancel.job, "cancel", &mut out).await?,
+        JobsCommand::Retry(retry) => match &retry.job {
             Some(job) => act(&client, job, "retry", &mut out).await?,
             None => retry_many(&client, retry, &mut out).await?,
         },
@@ -119,6 +119,7 @@ async fn find_for_all(client: &Client, filter: &Query, limit: usize) -> anyhow::
     let tenants = client.get(&["tenants"]).await?;
     let tenants = tenants["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     let names: Vec<String> = tenants.iter().map(|tenant| word(&tenant["id"])).collect();
+    // Without tenants, all jobs belong to the implicit one.
     if names.is_empty() {
         return find(client, filter, None, limit).await;
     }
@@ -130,6 +131,7 @@ async fn find_for_all(client: &Client, filter: &Query, limit: usize) -> anyhow::
         all.jobs.extend(found.jobs);
         all.next = all.next.or(found.next);
     }
+    // Timestamps in RFC 3339 and UTC sort as text.
     all.jobs.sort_by(|one, other| other["created_at"].as_str().cmp(&one["created_at"].as_str()));
     if all.jobs.len() > limit {
         all.next = all.jobs.get(limit).map(|job| word(&job["id"]));
@@ -225,8 +227,8 @@ fn reason(job: &Value) -> String {
 
 /// Returns the time that a job waited for its latest attempt, or has waited so far.
 pub(crate) fn wait(job: &Value, now: Timestamp) -> String {
-    let began = moment::of(&job["started_at"]).or_else(|| moment::of(&job["finished_at"]));
-    moment::between(moment::of(&job["created_at"]), Some(began.unwrap_or(now)))
+    let began = timestamps::of(&job["started_at"]).or_else(|| timestamps::of(&job["finished_at"]));
+    timestamps::between(timestamps::of(&job["created_at"]), Some(began.unwrap_or(now)))
 }
 
 fn row(job: &Value, now: Timestamp) -> [String; 9] {
@@ -238,7 +240,7 @@ fn row(job: &Value, now: Timestamp) -> [String; 9] {
         word(&job["model"]),
         word(&job["session"]),
         attempts,
-        moment::between(moment::of(&job["created_at"]), Some(now)),
+        timestamps::between(timestamps::of(&job["created_at"]), Some(now)),
         wait(job, now),
         reason(job),
     ]
@@ -298,7 +300,7 @@ mod tests {
         server.spawn(async { axum::serve(listener, routes).await.unwrap() });
 
         let line = "causeway jobs retry --status failed --session s";
-        let Command::Jobs(Jobs::Retry(many)) = Cli::parse_from(line.split(' ')).command else {
+        let Command::Jobs(JobsCommand::Retry(many)) = Cli::parse_from(line.split(' ')).command else {
             panic!("{line}");
         };
         let mut out = Vec::new();

@@ -9,10 +9,10 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Lane, Lanes, LanesOf},
+    cli::{LaneCommand, LaneArgs, LaneSwitchArgs},
     client::Client,
     config::Config,
-    table, terminal, waits,
+    table, terminal, wait_reason,
 };
 
 /// The hint below a list in which an upstream is down.
@@ -25,23 +25,23 @@ const COLUMNS: [&str; 6] = ["LANE", "QUEUED", "RUNNING", "DEAD", "WORKERS", "STA
 ///
 /// # Errors
 /// If there is no such lane, the caller is no administrator, or the server does not answer.
-pub(crate) async fn run(config: &Config, typed: &Lane) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(config: &Config, typed: &LaneCommand) -> anyhow::Result<ExitCode> {
     let client = Client::new(config)?;
     match typed {
-        Lane::List(lanes) => {
+        LaneCommand::List(lanes) => {
             let lanes = select(&client, lanes).await?;
             show(&lanes, &mut terminal::stdout())?;
             if lanes.iter().any(|lane| !lane["upstream_down"].is_null()) {
                 writeln!(terminal::stderr(), "{PROBES}")?;
             }
         }
-        Lane::Pause(of) => act(&client, of, "pause").await?,
-        Lane::Resume(of) => act(&client, of, "resume").await?,
+        LaneCommand::Pause(of) => act(&client, of, "pause").await?,
+        LaneCommand::Resume(of) => act(&client, of, "resume").await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn act(client: &Client, of: &LanesOf, action: &str) -> anyhow::Result<()> {
+async fn act(client: &Client, of: &LaneSwitchArgs, action: &str) -> anyhow::Result<()> {
     let body = of.tenant.as_ref().map_or(json!({}), |tenant| json!({ "tenant": tenant }));
     let mut lanes = Vec::new();
     for lane in select(client, &of.lanes).await? {
@@ -71,7 +71,7 @@ fn state(lane: &Value) -> String {
         Some("upstream_down") => return outage(&lane["upstream_down"]),
         Some(name) => name.replace('_', " "),
     };
-    let details = waits::details(lane).map_or(String::new(), |details| format!(": {details}"));
+    let details = wait_reason::details(lane).map_or(String::new(), |details| format!(": {details}"));
     format!("{name}{details}")
 }
 
@@ -82,7 +82,7 @@ fn outage(down: &Value) -> String {
 }
 
 /// Returns the named lane, or all lanes.
-async fn select(client: &Client, lanes: &Lanes) -> anyhow::Result<Vec<Value>> {
+async fn select(client: &Client, lanes: &LaneArgs) -> anyhow::Result<Vec<Value>> {
     let mut all = client.get(&["lanes"]).await?;
     let all: Vec<Value> = all["data"].as_array_mut().map(std::mem::take).unwrap_or_default();
     let Some(name) = &lanes.lane else { return Ok(all) };

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use anyhow::{Context as _, anyhow};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Environment, Log, LogFormat};
+use crate::config::{Environment, LogSection, LogFormat};
 
 /// The default filter of the Redis client, which a configured filter can override. The client warns
 /// at every reconnection attempt; Causeway itself reports that a server is down.
@@ -16,7 +16,7 @@ const REDIS_FILTER: &str = "redis=error";
 ///
 /// # Errors
 /// If the filter is invalid.
-pub(crate) fn start(log: &Log, environment: &Environment) -> anyhow::Result<()> {
+pub(crate) fn start(log: &LogSection, environment: &Environment) -> anyhow::Result<()> {
     let no_color = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
     let messages = tracing_subscriber::fmt()
         .with_env_filter(filter(&log.filter)?)
@@ -30,6 +30,8 @@ pub(crate) fn start(log: &Log, environment: &Environment) -> anyhow::Result<()> 
 }
 
 fn filter(configured: &str) -> anyhow::Result<EnvFilter> {
+    // The configured text is parsed alone first, so that an error quotes only that. In the
+    // combination the later directive wins.
     EnvFilter::try_new(configured)
         .and_then(|_| EnvFilter::try_new(format!("{REDIS_FILTER},{configured}")))
         .with_context(|| format!("`log.filter` {configured:?} is not a filter, e.g. info"))

@@ -3,21 +3,21 @@
 mod answer;
 mod banner;
 mod bench;
-mod census;
+mod worker_metrics;
 mod cli;
 mod client;
 mod config;
 mod experiment;
-mod exposure;
+mod exposed_secrets;
 mod follow;
-mod handles;
+mod open_files;
 mod jobs;
 mod lane;
 mod listen;
 mod logging;
 mod memory;
 mod metrics;
-mod moment;
+mod timestamps;
 mod node;
 mod probe;
 mod reload;
@@ -33,7 +33,7 @@ mod target;
 mod tenant;
 mod terminal;
 mod upstream;
-mod waits;
+mod wait_reason;
 mod watch;
 mod webhook;
 mod worker;
@@ -49,8 +49,8 @@ use serde_json::json;
 
 use crate::{
     banner::Role,
-    cli::{Cli, Command, Jobs, Server},
-    config::{Config, Environment, Source},
+    cli::{Cli, Command, JobsCommand, ServerArgs},
+    config::{Config, Environment, ConfigSource},
 };
 
 /// Ten thousand waiting requests are many small allocations, made on one thread and freed on
@@ -91,6 +91,7 @@ fn start(command: Command) -> anyhow::Result<ExitCode> {
 
 async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let environment: Environment = std::env::vars_os()
+        // A variable that is not UTF-8 cannot be a setting.
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     match command {
@@ -102,31 +103,31 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Jobs(typed) => {
             let server = match &typed {
-                Jobs::List(list) => &list.server,
-                Jobs::Show(job) => &job.server,
-                Jobs::Cancel(job) => &job.server,
-                Jobs::Retry(retry) => &retry.server,
+                JobsCommand::List(list) => &list.server,
+                JobsCommand::Show(job) => &job.server,
+                JobsCommand::Cancel(job) => &job.server,
+                JobsCommand::Retry(retry) => &retry.server,
             };
             jobs::run(&client_config(server, &environment)?, &typed).await
         }
         Command::Experiment(typed) => experiment::run(*typed).await,
         Command::Bench(what) => bench::run(what).await,
         Command::Up(typed) => {
-            let source = Source { flags: json!(typed.flags), file: typed.file.config, environment };
+            let source = ConfigSource { flags: json!(typed.flags), file: typed.file.config, environment };
             node::run(source, Role::Up).await
         }
         Command::Api(typed) => {
-            let source = Source { flags: json!(typed.flags), file: typed.file.config, environment };
+            let source = ConfigSource { flags: json!(typed.flags), file: typed.file.config, environment };
             node::run(source, Role::Api).await
         }
         Command::Worker(typed) => {
             if let Some(cli::WorkerCommand::List(list)) = &typed.other {
                 return worker::list(&client_config(&list.server, &environment)?, list).await;
             }
-            let source = Source { flags: json!(typed.flags), file: typed.file.config, environment };
+            let source = ConfigSource { flags: json!(typed.flags), file: typed.file.config, environment };
             node::run(source, Role::Worker).await
         }
-        Command::Upstream(cli::Upstream::Check(typed)) => {
+        Command::Upstream(cli::UpstreamCommand::Check(typed)) => {
             let config = config::load(&json!(typed.flags), typed.file.config, &environment)?;
             upstream::check::run(&config).await
         }
@@ -136,11 +137,11 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
             None => tenant::key(),
             Some(server) => tenant::run(&client_config(server, &environment)?, &typed).await,
         },
-        Command::Webhook(cli::Webhook::Secret) => webhook::secret(),
+        Command::Webhook(cli::WebhookCommand::Secret) => webhook::secret(),
         Command::Lane(typed) => {
             let server = match &typed {
-                cli::Lane::List(lanes) => &lanes.server,
-                cli::Lane::Pause(of) | cli::Lane::Resume(of) => &of.lanes.server,
+                cli::LaneCommand::List(lanes) => &lanes.server,
+                cli::LaneCommand::Pause(of) | cli::LaneCommand::Resume(of) => &of.lanes.server,
             };
             lane::run(&client_config(server, &environment)?, &typed).await
         }
@@ -151,9 +152,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn client_config(typed: &Server, environment: &Environment) -> anyhow::Result<Config> {
+fn client_config(typed: &ServerArgs, environment: &Environment) -> anyhow::Result<Config> {
     let mut client = serde_json::Map::new();
     let flags = [("url", &typed.url), ("key_env", &typed.key_env)];
+    // A flag that was not typed must not override the file.
     client.extend(
         flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?)))),
     );

@@ -20,6 +20,7 @@ pub(crate) fn start() -> anyhow::Result<PrometheusHandle> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
         .and_then(|builder| {
+            // These metrics count jobs, not seconds.
             builder.set_buckets_for_metric(Matcher::Prefix("causeway_step_".to_owned()), &COUNTS)
         });
     let handle = builder.and_then(PrometheusBuilder::install_recorder);

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::{Banner, Role},
-    census,
-    config::{Config, Source},
-    exposure, handles, listen, logging, metrics, probe,
+    worker_metrics,
+    config::{Config, ConfigSource},
+    exposed_secrets, open_files, listen, logging, metrics, probe,
     reload::Reload,
     signals::Signals,
     store,
@@ -28,7 +28,7 @@ use crate::{
 /// The interval at which the histograms of the metrics are drained.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// The interval at which an API process looks for shards of earlier configurations.
+/// How often an API process looks for shards of earlier configurations.
 const SURVEY: Duration = Duration::from_secs(60);
 
 /// The time without progress of a claim loop after which the process counts as stuck.
@@ -38,7 +38,7 @@ pub(crate) const STUCK: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// If a resource that the process needs is unavailable.
-pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(source: ConfigSource, role: Role) -> anyhow::Result<ExitCode> {
     let config = source.load()?;
     match role {
         Role::Up => {}
@@ -46,10 +46,10 @@ pub(crate) async fn run(source: Source, role: Role) -> anyhow::Result<ExitCode> 
         Role::Worker => store::need_redis(&config, "worker")?,
     }
     logging::start(&config.log, &source.environment)?;
-    if let Some(shortage) = handles::raise_for(&config, role) {
+    if let Some(shortage) = open_files::raise_for(&config, role) {
         tracing::warn!("{shortage}");
     }
-    for warning in exposure::warnings(&source, &config) {
+    for warning in exposed_secrets::warnings(&source, &config) {
         tracing::warn!("{warning}");
     }
     let mut signals = Signals::listen().context("cannot install the signal handlers")?;
@@ -131,7 +131,7 @@ impl Node {
             let health = worker.as_ref().map(Worker::health);
             let handle = metrics.clone();
             let settings = Settings {
-                max_connections: handles::for_clients(&config, role),
+                max_connections: open_files::for_clients(&config, role),
                 ..api_settings(&config, role, clients.as_ref())
             };
             let is_alive = move || health.as_ref().is_none_or(|health| health.is_alive(STUCK));
@@ -178,7 +178,7 @@ impl Node {
         // `drain`.
         let mut ended = CancellationToken::new();
         if let Some((listener, state)) = self.api {
-            upkeep.spawn(census::run(self.queue.clone()));
+            upkeep.spawn(worker_metrics::run(self.queue.clone()));
             ended = state.stopping();
             let heard = stop.stop();
             let at_once = stop.stop();
@@ -279,7 +279,7 @@ async fn tell_lost(queue: &Queue) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps the former shards known in a process without a worker, which would look for them.
+/// Knows of the shards of earlier configurations: where there is a worker, it looks for them.
 async fn keep_surveying(queue: Queue) {
     let mut ticks = tokio::time::interval(SURVEY);
     loop {

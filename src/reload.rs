@@ -19,20 +19,20 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, Source},
+    config::{Config, ConfigSource},
     listen,
 };
 
 /// The interval at which the file is checked for changes, and the store for lost limits.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The interval of reads of the tenants in the store: a change takes effect everywhere within 2 s.
-const LOOK_FOR_TENANTS: Duration = Duration::from_secs(1);
+const TENANT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of reloading.
 #[derive(Debug)]
 pub(crate) struct Reload {
-    source: Source,
+    source: ConfigSource,
     current: Config,
     queue: Queue,
     /// The tenants of an API process; a worker process has none, as limits are in the store.
@@ -47,7 +47,7 @@ impl Reload {
     /// # Errors
     /// If the system refuses the handler.
     pub(crate) fn listen(
-        source: Source,
+        source: ConfigSource,
         current: Config,
         queue: Queue,
         (registry, signing): (Option<TenantRegistry>, Signing),
@@ -60,7 +60,7 @@ impl Reload {
     pub(crate) async fn run(mut self) {
         let path = self.source.path();
         let mut seen = stamp(path.as_ref()).await;
-        let (mut looks, mut tenants) = (interval(LOOK), interval(LOOK_FOR_TENANTS));
+        let (mut looks, mut tenants) = (interval(CHECK_INTERVAL), interval(TENANT_INTERVAL));
         tenants.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -72,6 +72,8 @@ impl Reload {
                 _ = looks.tick() => {
                     self.uphold().await;
                     let now = stamp(path.as_ref()).await;
+                    // A missing file changes nothing: editors may remove a file before they replace
+                    // it.
                     if now.is_none() || now == seen {
                         continue;
                     }
@@ -81,12 +83,12 @@ impl Reload {
             match self.reload().await {
                 Ok(()) => tracing::info!(
                     tenants = self.current.tenants.len(),
-                    "the configuration was read again: tenants{} are taken over",
-                    if self.registry.is_some() { " and bounds of lanes" } else { "" }
+                    lane_limits = self.registry.is_some(),
+                    "the configuration was read again and applied"
                 ),
                 Err(error) => tracing::error!(
                     error = format!("{error:#}"),
-                    "the configuration is not taken over; what was in force stays in force"
+                    "cannot apply the new configuration: the former one stays in force"
                 ),
             }
         }
@@ -96,24 +98,24 @@ impl Reload {
     async fn refresh_tenants(&self) {
         let Some(registry) = &self.registry else { return };
         if let Err(error) = registry.refresh().await {
-            tracing::debug!(%error, "cannot look for changed tenants");
+            tracing::debug!(%error, "cannot read the tenants of the store");
         }
     }
 
-    /// Sets limits again that the store has lost or not accepted, and divides them anew with former
-    /// shards; without a worker, also applies deadlines.
+    /// Sets the bounds again that a store has lost or not taken, and divides them anew with former shards;
+    /// lets deadlines take effect while there is no worker.
     async fn uphold(&self) {
         if self.registry.is_some()
             && let Err(error) = self.queue.let_in().await
         {
-            tracing::debug!(%error, "cannot look for deadlines");
+            tracing::debug!(%error, "cannot apply deadlines: the store does not answer");
         }
         match self.queue.uphold_limits().await {
             Ok(false) => {}
             Ok(true) => tracing::warn!(
-                "the store had lost the bounds of lanes and tenants: they are set again"
+                "the store had lost the limits of lanes and tenants: they are set again"
             ),
-            Err(error) => tracing::debug!(%error, "cannot see whether the bounds are in force"),
+            Err(error) => tracing::debug!(%error, "cannot check the limits in the store"),
         }
     }
 
@@ -133,18 +135,18 @@ impl Reload {
         let (lanes, waiting) = lanes::merge(&self.current.lanes, &new.lanes);
         new.lanes = lanes;
         for change in waiting {
-            tracing::warn!("{change}: a restart takes it over");
+            tracing::warn!(%change, "a change of the lanes needs a restart");
         }
         self.signing.replace(&new.signing());
         if let Some(registry) = &self.registry {
             let had_admin = registry.has_admin();
             if let Err(error) = registry.configure(new.callers(), new.lane_limits()).await {
-                tracing::warn!(%error, "the bounds come into force as soon as the store answers");
+                tracing::warn!(%error, "cannot set the limits of lanes and tenants: they are set as soon as the store answers");
             }
             if had_admin && !registry.has_admin() {
                 tracing::warn!(
-                    "no tenant is an administrator any more: nobody can change tenants, pause lanes or see the jobs \
-                     of all; set `admin = true` for a [[tenant]] of the configuration file"
+                    "no tenant is an administrator any more: tenants cannot be changed, lanes not \
+                     paused and the jobs of others not seen; set `admin = true` for a [[tenant]] of the configuration file"
                 );
             }
         }

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    jobs, moment,
+    jobs, timestamps,
     table::{self, word},
-    waits,
+    wait_reason,
 };
 
 const COLUMNS: [&str; 6] = ["ATTEMPT", "FAILED", "STATUS", "CHARGED TO", "CODE", "WORDS"];
@@ -38,14 +38,14 @@ pub(crate) fn write(job: &Value, now: Timestamp, out: &mut impl Write) -> io::Re
 
 /// Returns the known facts of a job, one a line.
 fn facts(job: &Value, now: Timestamp) -> Vec<(&'static str, String)> {
-    let at = |name: &str| moment::of(&job[name]);
+    let at = |name: &str| timestamps::of(&job[name]);
     let given = |name: &str| (!job[name].is_null()).then(|| word(&job[name]));
     let run = || {
         let until = if job["status"] == "running" { now } else { at("finished_at")? };
-        Some(moment::between(Some(at("started_at")?), Some(until)))
+        Some(timestamps::between(Some(at("started_at")?), Some(until)))
     };
     let created = || {
-        let age = moment::between(Some(at("created_at")?), Some(now));
+        let age = timestamps::between(Some(at("created_at")?), Some(now));
         Some(format!("{} ({age} ago)", word(&job["created_at"])))
     };
     let labels = job["metadata"].as_object().filter(|labels| !labels.is_empty());
@@ -82,7 +82,7 @@ fn reason(job: &Value) -> Option<String> {
     if !error.is_null() {
         return Some(format!("{}: {}", word(&error["code"]), word(&error["message"])));
     }
-    waits::line(job)
+    wait_reason::line(job)
 }
 
 fn tokens(usage: &Value) -> Option<String> {

@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     config::{Config, Environment},
-    handles, listen, logging,
+    open_files, listen, logging,
     signals::Signals,
 };
 
@@ -43,7 +43,7 @@ const CONNECTIONS: u64 = 20_000;
 /// If the port cannot be bound.
 pub(crate) async fn run(config: &Config, environment: &Environment) -> anyhow::Result<ExitCode> {
     logging::start(&config.log, environment)?;
-    handles::raise(CONNECTIONS);
+    open_files::raise(CONNECTIONS);
     let mut signals = Signals::listen().context("cannot install the signal handlers")?;
     let listener = listen::listen(SocketAddr::new(config.simulated.host, config.simulated.port))?;
     let address = listener.local_addr().context("the listener has no address")?;
@@ -101,6 +101,7 @@ async fn whole(mut reply: SimulatedReply) -> Response {
     }
     match reply.ending {
         Ending::Complete => {}
+        // Only the client's time-out ends this call.
         Ending::Hang => std::future::pending().await,
         Ending::Cut => return cut(),
     }
@@ -108,6 +109,7 @@ async fn whole(mut reply: SimulatedReply) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
     let mut response = (status, kind, body.unwrap_or_default()).into_response();
     if let Some(after) = reply.retry_after {
+        // The header has whole seconds, and 0 would mean at once.
         let seconds = HeaderValue::from(after.as_secs().max(1));
         response.headers_mut().insert(header::RETRY_AFTER, seconds);
     }

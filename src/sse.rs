@@ -38,6 +38,7 @@ impl Decoder {
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<ServerEvent>, TooLong> {
         let mut events = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            // An endless block must not exhaust the memory.
             if self.line.len() + part.len() + self.data.len() > MAX_BLOCK {
                 return Err(TooLong);
             }
@@ -63,6 +64,7 @@ impl Decoder {
         match field {
             "id" => self.id = value.parse().ok(),
             "event" => value.clone_into(&mut self.name),
+            // JSON is independent of line ends, so the lines are joined without one.
             "data" => self.data.push_str(value),
             _ => {}
         }

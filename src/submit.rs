@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     answer,
-    cli::{JobFlags, Submit},
-    client::{Client, Refusal},
+    cli::{JobFlags, SubmitArgs},
+    client::{Client, ServerRefusal},
     config::Config,
     follow::{Screen, Show, follow},
     submit::file::Entry,
@@ -26,7 +26,7 @@ const PER_CALL: usize = 1000;
 ///
 /// # Errors
 /// If the file has no jobs, or the server refuses or does not answer.
-pub(crate) async fn run(config: &Config, typed: Submit) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(config: &Config, typed: SubmitArgs) -> anyhow::Result<ExitCode> {
     if let (Some(delay), Some(deadline)) = (typed.job.delay, typed.job.deadline)
         && deadline <= delay
     {
@@ -56,6 +56,7 @@ pub(crate) async fn run(config: &Config, typed: Submit) -> anyhow::Result<ExitCo
 
 /// Submits all jobs, many of them in several calls; returns the accepted jobs.
 async fn submit(client: &Client, jobs: &[Entry], key: Option<&str>) -> anyhow::Result<Vec<Value>> {
+    // A single job is submitted as itself: its answer and errors are those of one job.
     if let [entry] = jobs {
         return Ok(vec![client.submit(entry.job.to_string(), key).await?]);
     }
@@ -74,7 +75,7 @@ async fn submit(client: &Client, jobs: &[Entry], key: Option<&str>) -> anyhow::R
 
 /// Replaces the server's position of a refused job, `jobs[3]: …`, by its place in the file.
 fn in_file(error: anyhow::Error, part: &[Entry]) -> anyhow::Error {
-    let mut refusal = match error.downcast::<Refusal>() {
+    let mut refusal = match error.downcast::<ServerRefusal>() {
         Ok(refusal) => refusal,
         Err(other) => return other,
     };
@@ -89,7 +90,7 @@ fn in_file(error: anyhow::Error, part: &[Entry]) -> anyhow::Error {
 
 /// Waits for all jobs in turn and prints their answers. For several jobs, a bar on a terminal
 /// counts the ended ones.
-async fn wait(client: &Client, ids: &[&str], typed: &Submit) -> anyhow::Result<ExitCode> {
+async fn wait(client: &Client, ids: &[&str], typed: &SubmitArgs) -> anyhow::Result<ExitCode> {
     let bar =
         if ids.len() > 1 { ProgressBar::new(ids.len() as u64) } else { ProgressBar::hidden() };
     let mut code = ExitCode::SUCCESS;
@@ -122,6 +123,7 @@ fn show(
         let has_succeeded = job["status"] == "succeeded";
         return Ok(if has_succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
+    // The text was printed while it arrived.
     if is_shown && job["status"] == "succeeded" {
         answer::warn_if_simulated(job, err)?;
         return Ok(ExitCode::SUCCESS);
@@ -190,7 +192,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn typed(line: &str) -> Submit {
+    fn typed(line: &str) -> SubmitArgs {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
             Command::Submit(submit) => *submit,
             other => panic!("not submit: {other:?}"),

@@ -36,6 +36,7 @@ fn parse(flag: &str, url: &str) -> anyhow::Result<Url> {
 }
 
 async fn resolve(url: &Url) -> anyhow::Result<SocketAddr> {
+    // The URL keeps the brackets of an IPv6 address.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or(80);
     let mut found = tokio::net::lookup_host((host, port))

@@ -10,7 +10,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Tenant, TenantAdd, TenantRevoke, TenantRotate},
+    cli::{TenantCommand, TenantAdd, TenantRevoke, TenantRotate},
     client::Client,
     config::{Config, Digest},
     table,
@@ -38,11 +38,11 @@ pub(crate) fn key() -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// If the server refuses it or does not answer.
-pub(crate) async fn run(config: &Config, typed: &Tenant) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(config: &Config, typed: &TenantCommand) -> anyhow::Result<ExitCode> {
     let client = Client::new(config)?;
     match typed {
-        Tenant::Add(typed) => add(config, &client, typed).await?,
-        Tenant::List(typed) => {
+        TenantCommand::Add(typed) => add(config, &client, typed).await?,
+        TenantCommand::List(typed) => {
             let listed = client.get(&["tenants"]).await?;
             if typed.json {
                 writeln!(io::stdout(), "{listed:#}")?;
@@ -50,15 +50,15 @@ pub(crate) async fn run(config: &Config, typed: &Tenant) -> anyhow::Result<ExitC
                 show(listed["data"].as_array().map_or(&[], Vec::as_slice), &mut io::stdout())?;
             }
         }
-        Tenant::Rotate(typed) => rotate(&client, typed).await?,
-        Tenant::Revoke(typed) => revoke(&client, typed).await?,
-        Tenant::Limit(typed) => {
+        TenantCommand::Rotate(typed) => rotate(&client, typed).await?,
+        TenantCommand::Revoke(typed) => revoke(&client, typed).await?,
+        TenantCommand::Limit(typed) => {
             let limits = typed.limits.typed();
             ensure!(!limits.is_empty(), "name a limit to change, such as --max-running 10");
             let tenant = client.patch(&["tenants", &typed.id], &Value::Object(limits)).await?;
             show(&[tenant], &mut io::stdout())?;
         }
-        Tenant::Key => return key(),
+        TenantCommand::Key => return key(),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -71,6 +71,7 @@ async fn add(config: &Config, client: &Client, typed: &TenantAdd) -> anyhow::Res
     body.insert("expires_in".to_owned(), json!(typed.expires.map(seconds)));
     let added = client.post(&["tenants"], &Value::Object(body)).await?;
     print_key(&added)?;
+    // The server accepted a call without a key, so it had no tenant before.
     if config.client_key.is_none() {
         writeln!(
             io::stderr(),

@@ -12,7 +12,7 @@ use causeway_worker::{
     Deliverer, OpenAi, Signing, SimulatedUpstream, Upstream, UpstreamClient, WithResponses,
 };
 
-use crate::config::{Config, Lane, ConfiguredUpstream};
+use crate::config::{Config, ConfiguredLane, ConfiguredUpstream};
 
 /// The clients of the upstreams; lanes with the same connection settings share one.
 #[derive(Debug)]
@@ -25,17 +25,17 @@ impl Clients {
     /// If the key or a file of an upstream is unusable.
     pub(crate) fn of(config: &Config) -> anyhow::Result<Self> {
         let upstreams = config.upstreams().into_iter();
-        let client = |(reached, _)| {
-            let client = client(&reached, config)?;
-            Ok((reached, client))
+        let client = |(configured, _)| {
+            let client = client(&configured, config)?;
+            Ok((configured, client))
         };
         upstreams.map(client).collect::<anyhow::Result<_>>().map(Self)
     }
 
     /// Returns the client of `lane`, or of the top level; `None` if answers are simulated.
-    pub(crate) fn find(&self, config: &Config, lane: Option<&Lane>) -> Option<&UpstreamClient> {
-        let reached = config.upstream_of(lane)?;
-        self.0.iter().find(|(known, _)| *known == reached).map(|(_, client)| client)
+    pub(crate) fn find(&self, config: &Config, lane: Option<&ConfiguredLane>) -> Option<&UpstreamClient> {
+        let configured = config.upstream_of(lane)?;
+        self.0.iter().find(|(known, _)| *known == configured).map(|(_, client)| client)
     }
 }
 
@@ -43,9 +43,9 @@ impl Clients {
 ///
 /// # Errors
 /// If its key or a file is unusable.
-pub(crate) fn client(reached: &ConfiguredUpstream, config: &Config) -> anyhow::Result<UpstreamClient> {
-    let client = UpstreamClient::new(&reached.settings, config.timeouts().connect);
-    client.with_context(|| format!("cannot use the upstream {}", reached.settings.address))
+pub(crate) fn client(configured: &ConfiguredUpstream, config: &Config) -> anyhow::Result<UpstreamClient> {
+    let client = UpstreamClient::new(&configured.settings, config.timeouts().connect);
+    client.with_context(|| format!("cannot use the upstream {}", configured.settings.address))
 }
 
 /// Refuses lanes without an upstream, unless simulated answers are permitted: with a Redis, or
@@ -101,6 +101,7 @@ pub(crate) fn of_lanes(
             Some(client) => Arc::new(OpenAi::new(client.clone(), &config.timeouts())),
             None => Arc::clone(&simulated),
         };
+        // An upstream without `/v1/responses` gets these calls as chats.
         upstreams.insert(lane.name.clone(), Arc::new(WithResponses::new(upstream)) as Arc<_>);
     }
     Ok(upstreams)

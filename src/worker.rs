@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{cli::WorkerList, client::Client, config::Config, table};
+use crate::{cli::WorkerListArgs, client::Client, config::Config, table};
 
 const COLUMNS: [&str; 6] = ["WORKER", "STATUS", "LAST SEEN", "RUNNING", "VERSION", "LANES"];
 
@@ -15,7 +15,7 @@ const COLUMNS: [&str; 6] = ["WORKER", "STATUS", "LAST SEEN", "RUNNING", "VERSION
 ///
 /// # Errors
 /// If the caller is no administrator, or the server does not answer.
-pub(crate) async fn list(config: &Config, typed: &WorkerList) -> anyhow::Result<ExitCode> {
+pub(crate) async fn list(config: &Config, typed: &WorkerListArgs) -> anyhow::Result<ExitCode> {
     let answer = Client::new(config)?.get(&["workers"]).await?;
     let mut out = io::stdout();
     if typed.json {

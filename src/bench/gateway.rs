@@ -24,11 +24,11 @@ use tokio::{
 };
 
 use super::{
-    Gateway as Options,
-    line::{Line, post},
+    GatewayBench as Options,
+    http_connection::{HttpConnection, post},
     percentile::percentile,
 };
-use crate::{handles, target::Target};
+use crate::{open_files, target::Target};
 
 /// The duration of the warm-up; its calls are not counted.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -72,12 +72,13 @@ struct Side {
     target: Target,
     body: Bytes,
     streams: bool,
-    idle: Mutex<Vec<Line>>,
+    idle: Mutex<Vec<HttpConnection>>,
 }
 
 /// Measures and prints; returns a failure if calls failed, as the figures then say little.
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    handles::raise(u64::from(options.connections.max(options.rate)) * 2);
+    // Both sides need a connection for every call that may be under way.
+    open_files::raise(u64::from(options.connections.max(options.rate)) * 2);
     let via = Arc::new(Side::find("--via", &options.via, options.stream).await?);
     let failed = match &options.direct {
         Some(direct) if !options.saturate => {
@@ -112,6 +113,7 @@ fn until(options: &Options) -> &'static str {
 
 impl Side {
     async fn find(flag: &str, url: &str, streams: bool) -> anyhow::Result<Self> {
+        // Users paste base URLs with and without `/v1`.
         let url = url.trim_end_matches('/').trim_end_matches("/v1");
         let target = Target::find(flag, url, "/v1/chat/completions").await?;
         let message = json!({ "role": "user", "content": "Hello, is anybody there?" });
@@ -119,6 +121,7 @@ impl Side {
             "model": "bench", "messages": [message], "max_tokens": MAX_TOKENS, "stream": streams,
         });
         let side = Self { target, body: body.to_string().into(), streams, idle: Mutex::default() };
+        // A first call finds a missing server before the load starts.
         let answer = timeout(CALL_TIMEOUT, side.call(Instant::now())).await;
         let answer = answer.with_context(|| format!("{flag} {url} does not answer"))?;
         answer.with_context(|| format!("{flag} {url} does not serve"))?;
@@ -130,14 +133,14 @@ impl Side {
         let free = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut line = match free {
             Some(line) => line,
-            None => Line::open(&self.target).await?,
+            None => HttpConnection::open(&self.target).await?,
         };
         let took = self.call_on(&mut line, began).await?;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         Ok(took)
     }
 
-    async fn call_on(&self, line: &mut Line, began: Instant) -> anyhow::Result<f64> {
+    async fn call_on(&self, line: &mut HttpConnection, began: Instant) -> anyhow::Result<f64> {
         let mut first = None;
         line.call(post(&self.target, self.body.clone())?, |piece| {
             // Comments precede the first token while the call waits in the queue.
@@ -173,6 +176,7 @@ async fn paced(direct: &Arc<Side>, via: &Arc<Side>, options: &Options) -> anyhow
                 (number, place, took.ok().and_then(Result::ok))
             });
         }
+        // Ended tasks are collected on the way, so that they do not pile up in memory.
         while let Some(ended) = calls.try_join_next() {
             record(&mut pairs, warm_up, ended?);
         }
@@ -229,10 +233,12 @@ async fn saturated(via: &Arc<Side>, options: &Options) -> anyhow::Result<Saturat
                     return (times, failed);
                 }
                 let took = timeout(CALL_TIMEOUT, via.call_again(&mut line)).await;
+                // Calls of the warm-up, and those that outlive the measurement, do not count.
                 let counts = began >= from && Instant::now() < from + span;
                 match took {
                     Ok(Ok(took)) if counts => times.push(took),
                     Ok(Ok(_)) => {}
+                    // A failed call leaves its connection in an unknown state.
                     Ok(Err(_)) | Err(_) => (line, failed) = (None, failed + 1),
                 }
             }
@@ -260,11 +266,11 @@ async fn saturated(via: &Arc<Side>, options: &Options) -> anyhow::Result<Saturat
 
 impl Side {
     /// Makes one call on the connection of the calling loop.
-    async fn call_again(&self, line: &mut Option<Line>) -> anyhow::Result<f64> {
+    async fn call_again(&self, line: &mut Option<HttpConnection>) -> anyhow::Result<f64> {
         let began = Instant::now();
         let line = match line {
             Some(line) => line,
-            none => none.insert(Line::open(&self.target).await?),
+            none => none.insert(HttpConnection::open(&self.target).await?),
         };
         self.call_on(line, began).await
     }

@@ -21,18 +21,19 @@ use causeway_queue::redis::ServerStats;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::{
-    figures::Figures,
+    figures::QueueFigures,
     phases::{drain, enqueue, in_parallel, pickups},
-    subject::Subject,
+    subject::BenchSubject,
 };
-use super::{Queue as Options, percentile::percentile};
+use super::{QueueBench as Options, percentile::percentile};
 use crate::signals::Signals;
 
 /// Measures and prints. The first SIGTERM or SIGINT ends the measurement between two calls; the
 /// second ends it at once and leaves its lane behind.
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
-    let subject = Subject::open(&options).await?;
+    let subject = BenchSubject::open(&options).await?;
+    // The removal follows the last call, which would otherwise leave keys behind.
     let mut whole = pin!(async { (measure(&subject, &options).await, subject.remove().await) });
     let (measured, removed) = tokio::select! {
         ended = &mut whole => ended,
@@ -44,6 +45,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
                     bail!("{again}: ended at once; lane {} is left behind", subject.shard.lane)
                 }
             };
+            // After a signal, the error of the measurement is only its consequence.
             let stopped = |_| anyhow::anyhow!("{signal}: the measurement was stopped");
             (measured.map_err(stopped), removed)
         }
@@ -56,7 +58,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(figures: &Figures, json: bool) -> anyhow::Result<()> {
+fn print(figures: &QueueFigures, json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout();
     if json {
         writeln!(out, "{}", serde_json::to_string(figures)?)?;
@@ -66,7 +68,7 @@ fn print(figures: &Figures, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(subject: &Subject, options: &Options) -> anyhow::Result<Figures> {
+async fn measure(subject: &BenchSubject, options: &Options) -> anyhow::Result<QueueFigures> {
     // A first call loads the scripts, so that their loading is not measured.
     subject.queue.backend().stats(&subject.shard, None).await?;
     let bar = progress(u64::from(options.jobs) * 2);
@@ -92,7 +94,7 @@ async fn measure(subject: &Subject, options: &Options) -> anyhow::Result<Figures
     };
     let per_job = |read| since(read, &after);
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    Ok(Figures {
+    Ok(QueueFigures {
         store: subject.queue.backend().describe(),
         jobs: options.jobs,
         enqueued_per_s: jobs / enqueue_s,

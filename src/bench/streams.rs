@@ -26,11 +26,11 @@ use tokio::{
 };
 
 use super::{
-    Streams as Options,
-    line::{Line, post},
+    StreamsBench as Options,
+    http_connection::{HttpConnection, post},
     percentile::{percentile, rank},
 };
-use crate::{handles, target::Target};
+use crate::{open_files, target::Target};
 
 /// The time that a stream may take beyond its planned duration.
 const EXTRA_TIME: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ const DONE: &[u8] = b"data: [DONE]\n\n";
 
 /// The results of the measurement. A delay runs from the due time of a token to its arrival.
 #[derive(Debug, Serialize)]
-struct Figures {
+struct StreamFigures {
     clients: u32,
     completed: usize,
     /// Streams that failed or ended without `[DONE]`, by kind.
@@ -64,7 +64,7 @@ struct Figures {
 }
 
 /// The data that all clients share.
-struct Shared {
+struct SharedState {
     target: Target,
     body: Bytes,
     tokens: u64,
@@ -74,7 +74,7 @@ struct Shared {
 
 /// The observations of one client.
 #[derive(Debug)]
-struct Seen {
+struct Observations {
     first: Option<Duration>,
     last: Instant,
     stall: Duration,
@@ -83,17 +83,17 @@ struct Seen {
     lost: u64,
     reordered: u64,
     tail: Vec<u8>,
-    reader: Reader,
+    reader: TokenReader,
 }
 
 /// Finds the tokens in the bytes of a stream, wherever its pieces are cut.
 #[derive(Debug, Default)]
-struct Reader {
+struct TokenReader {
     number: u64,
     stamp: Option<u64>,
 }
 
-impl Reader {
+impl TokenReader {
     fn feed(&mut self, piece: &[u8], mut token: impl FnMut(u64, u64)) {
         for byte in piece {
             match (byte, &mut self.stamp) {
@@ -106,6 +106,7 @@ impl Reader {
                     if let Some(stamp) = stamp.take() {
                         token(self.number, stamp);
                     }
+                    // Digits without an `@`, such as those of an id, are no token.
                     self.number = 0;
                 }
             }
@@ -116,7 +117,7 @@ impl Reader {
 /// Measures and prints; returns a failure if a stream failed or a token is missing.
 pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let connections = u64::from(options.clients);
-    if let Some(shortage) = handles::shortage(handles::raise(connections), connections) {
+    if let Some(shortage) = open_files::shortage(open_files::raise(connections), connections) {
         writeln!(io::stderr(), "warning: {shortage}")?;
     }
     let figures = measure(&options).await?;
@@ -130,13 +131,13 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn measure(options: &Options) -> anyhow::Result<Figures> {
+async fn measure(options: &Options) -> anyhow::Result<StreamFigures> {
     let url = options.url.trim_end_matches('/').trim_end_matches("/v1");
     let tokens = u64::from(options.seconds) * u64::from(options.tokens_per_second);
     let message = json!({ "role": "user", "content": "Count." });
     let body =
         json!({ "model": "bench", "messages": [message], "max_tokens": tokens, "stream": true });
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(SharedState {
         target: Target::find("--url", url, "/v1/chat/completions").await?,
         body: body.to_string().into(),
         tokens,
@@ -152,7 +153,7 @@ async fn measure(options: &Options) -> anyhow::Result<Figures> {
         let begins = start + ramp * number / options.clients;
         clients.spawn(async move {
             sleep_until(begins).await;
-            let mut seen = Seen::new();
+            let mut seen = Observations::new();
             let read = timeout(at_most, read(&shared, &mut seen)).await;
             let end = match read {
                 Err(_) => Err("not ended in time".to_owned()),
@@ -171,14 +172,14 @@ async fn measure(options: &Options) -> anyhow::Result<Figures> {
 }
 
 /// Reads one stream to its end.
-async fn read(shared: &Shared, seen: &mut Seen) -> anyhow::Result<()> {
+async fn read(shared: &SharedState, seen: &mut Observations) -> anyhow::Result<()> {
     let began = Instant::now();
-    let mut line = Line::open(&shared.target).await?;
+    let mut line = HttpConnection::open(&shared.target).await?;
     let request = post(&shared.target, shared.body.clone())?;
     line.call(request, |piece| seen.take(piece, began, shared)).await
 }
 
-impl Seen {
+impl Observations {
     fn new() -> Self {
         Self {
             first: None,
@@ -189,11 +190,11 @@ impl Seen {
             lost: 0,
             reordered: 0,
             tail: Vec::new(),
-            reader: Reader::default(),
+            reader: TokenReader::default(),
         }
     }
 
-    fn take(&mut self, piece: &[u8], began: Instant, shared: &Shared) {
+    fn take(&mut self, piece: &[u8], began: Instant, shared: &SharedState) {
         let now = Instant::now();
         let read_at = shared.clock.now();
         let Self { next, tokens, lost, reordered, reader, .. } = self;
@@ -209,6 +210,7 @@ impl Seen {
             }
             let delay = usize::try_from(read_at.since(Millis(stamp)).as_millis());
             let place = delay.unwrap_or(LONGEST_MS).min(LONGEST_MS);
+            // The counts are read after all clients have ended, so no order is needed.
             shared.delays[place].fetch_add(1, Ordering::Relaxed);
         });
         if *tokens > before {
@@ -218,13 +220,14 @@ impl Seen {
             }
             self.last = now;
         }
+        // Only the last bytes show whether the stream ended with `[DONE]`.
         self.tail.extend_from_slice(&piece[piece.len().saturating_sub(DONE.len())..]);
         let surplus = self.tail.len().saturating_sub(DONE.len());
         self.tail.drain(..surplus);
     }
 }
 
-fn figures(options: &Options, shared: &Shared, all: &[(Seen, Result<(), String>)]) -> Figures {
+fn figures(options: &Options, shared: &SharedState, all: &[(Observations, Result<(), String>)]) -> StreamFigures {
     let mut failed = BTreeMap::new();
     for kind in all.iter().filter_map(|(_, end)| end.as_ref().err()) {
         *failed.entry(kind.clone()).or_insert(0) += 1;
@@ -241,7 +244,7 @@ fn figures(options: &Options, shared: &Shared, all: &[(Seen, Result<(), String>)
         });
         place.unwrap_or(0)
     };
-    let sorted = |of: fn(&Seen) -> Option<Duration>| {
+    let sorted = |of: fn(&Observations) -> Option<Duration>| {
         let spans = all.iter().filter_map(|(seen, _)| of(seen));
         let mut spans: Vec<f64> = spans.map(|span| span.as_secs_f64() * 1000.0).collect();
         spans.sort_by(f64::total_cmp);
@@ -254,7 +257,7 @@ fn figures(options: &Options, shared: &Shared, all: &[(Seen, Result<(), String>)
     // Tokens that are missing at the end are lost too.
     let lost =
         all.iter().map(|(seen, _)| seen.lost + shared.tokens.saturating_sub(seen.next)).sum();
-    Figures {
+    StreamFigures {
         clients: options.clients,
         completed: all.iter().filter(|(_, end)| end.is_ok()).count(),
         failed,
@@ -271,7 +274,7 @@ fn figures(options: &Options, shared: &Shared, all: &[(Seen, Result<(), String>)
     }
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for StreamFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let failed = self.failed.iter().map(|(kind, count)| format!("; {count} {kind}"));
         let failed: String = failed.collect();
@@ -308,7 +311,7 @@ mod tests {
     fn tokens_are_found_in_split_pieces() {
         let text = b"data: {\"id\":\"c-7\",\"content\":\"0@1764090000123\"}\n\ndata: {\"content\":\" 1@1764090000323 2@9\"}\n\n";
         for size in 1..=text.len() {
-            let (mut reader, mut found) = (Reader::default(), Vec::new());
+            let (mut reader, mut found) = (TokenReader::default(), Vec::new());
             for piece in text.chunks(size) {
                 reader.feed(piece, |number, stamp| found.push((number, stamp)));
             }
@@ -318,14 +321,14 @@ mod tests {
 
     #[tokio::test]
     async fn missing_and_reordered_tokens_are_counted() {
-        let shared = Shared {
+        let shared = SharedState {
             target: Target::find("--url", "http://127.0.0.1:1", "/").await.unwrap(),
             body: Bytes::new(),
             tokens: 6,
             clock: SystemClock::default(),
             delays: (0..=LONGEST_MS).map(|_| AtomicU64::new(0)).collect(),
         };
-        let mut seen = Seen::new();
+        let mut seen = Observations::new();
         let now = shared.clock.now().0;
         let text = format!("0@{now} 1@{now} 4@{now} 3@{now} data: [DONE]\n\n");
         for piece in text.as_bytes().chunks(5) {

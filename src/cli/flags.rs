@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, builder::RangedI64ValueParser as Whole};
 use serde::Serialize;
 
-use crate::config::{LogFormat, span};
+use crate::config::{LogFormat, duration};
 
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct ListenFlags {
@@ -46,6 +46,8 @@ pub(crate) struct UpstreamFlags {
 }
 
 #[derive(Debug, Default, Args, Serialize)]
+// `allow_negative_numbers` makes a negative number a value, so that its error names the flag and
+// its range.
 pub(crate) struct CallFlags {
     #[command(flatten)]
     #[serde(flatten)]
@@ -59,12 +61,12 @@ pub(crate) struct CallFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) concurrency: Option<usize>,
     /// The time that running calls may take after a signal to stop [default: 30]
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = duration::parse)]
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub(crate) drain: Option<Duration>,
     /// The time without a sign of life after which a worker's jobs go to another [default: 15]
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = duration::parse)]
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Duration>,
 }
 
@@ -91,8 +93,8 @@ pub(crate) struct SimulatedFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     /// The time to the first token [default: 200ms]
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = duration::parse)]
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     first_token: Option<Duration>,
     /// Tokens per second after the first [default: 50]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -103,8 +105,8 @@ pub(crate) struct SimulatedFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<u32>,
     /// The duration of each whole call, instead of a rate of tokens [default: not fixed]
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = duration::parse)]
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     call: Option<Duration>,
     /// Make each token its number and its due time, for `bench streams`
     #[arg(long)]
@@ -119,8 +121,8 @@ pub(crate) struct SimulatedFlags {
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limited: Option<f64>,
     /// The Retry-After of refused calls [default: 1]
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
-    #[serde(with = "span::optional", skip_serializing_if = "Option::is_none")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = duration::parse)]
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     retry_after: Option<Duration>,
     /// Share of calls that fail with 500, 0 to 1 [default: 0]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]

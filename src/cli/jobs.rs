@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Server;
-use crate::{config::span, moment};
+use super::ServerArgs;
+use crate::{config::duration, timestamps};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -18,8 +18,9 @@ pub(crate) enum JobClass {
 }
 
 #[derive(Debug, Args)]
+// Exactly one of both is required.
 #[command(group = clap::ArgGroup::new("what").args(["prompt", "file"]).required(true))]
-pub(crate) struct Submit {
+pub(crate) struct SubmitArgs {
     /// The message to the model
     #[arg(value_parser = prompt)]
     pub(crate) prompt: Option<String>,
@@ -42,7 +43,7 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 /// The flags that apply to each submitted job.
@@ -61,10 +62,10 @@ pub(crate) struct JobFlags {
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) metadata: Vec<(String, String)>,
     /// The time that the job waits before it may run
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = duration::parse)]
     pub(crate) delay: Option<Duration>,
     /// The time by which the job must have ended, counted from now; more than --delay
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = span::parse)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = duration::parse)]
     pub(crate) deadline: Option<Duration>,
     /// The receiver of the job's webhook event [default: the tenant's own, if any]
     #[arg(long, value_name = "URL")]
@@ -81,21 +82,21 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Watch {
+pub(crate) struct JobArgs {
     /// The job's id
     pub(crate) job: String,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Jobs {
+pub(crate) enum JobsCommand {
     /// List jobs, newest first
     List(Box<JobsList>),
     /// Show one job: its state, its failed attempts, its request and its answer
     Show(JobsShow),
     /// Cancel a waiting or running job
-    Cancel(Watch),
+    Cancel(JobArgs),
     /// Retry a failed, cancelled or expired job, or all jobs of one state
     Retry(Box<JobsRetry>),
 }
@@ -108,7 +109,7 @@ pub(crate) struct JobsShow {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 /// The flags that select jobs.
@@ -125,7 +126,7 @@ pub(crate) struct JobFilter {
     pub(crate) session: Option<String>,
     /// Only those that were accepted since a time: how long ago, e.g. 90m or 2h, or a timestamp,
     /// e.g. 2026-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    #[arg(long, value_name = "TIME", value_parser = timestamps::parse)]
     pub(crate) since: Option<Timestamp>,
     /// Only those of this model
     #[arg(long, value_name = "NAME")]
@@ -156,13 +157,14 @@ pub(crate) struct JobsList {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 /// The flags that select many jobs, which exclude the id of one.
 const SELECTORS: [&str; 6] = ["class", "session", "since", "model", "error_code", "tenant"];
 
 #[derive(Debug, Args)]
+// A retry without any selection would concern every job.
 #[command(group = clap::ArgGroup::new("which").args(["job", "status"]).required(true))]
 pub(crate) struct JobsRetry {
     /// The job's id
@@ -171,5 +173,5 @@ pub(crate) struct JobsRetry {
     #[command(flatten)]
     pub(crate) filter: JobFilter,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 use clap::{Args, Subcommand, value_parser};
 use serde_json::{Map, Value, json};
 
-use super::Server;
-use crate::config::span;
+use super::ServerArgs;
+use crate::config::duration;
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Tenant {
+pub(crate) enum TenantCommand {
     /// Add a tenant, and print its key once
     Add(TenantAdd),
     /// List tenants, including those of the configuration file
-    List(TenantList),
+    List(TenantListArgs),
     /// Make a new key and print it once; the old keys end
     Rotate(TenantRotate),
     /// Revoke a tenant with all its keys, or one key; its jobs run on
@@ -24,9 +24,9 @@ pub(crate) enum Tenant {
     Key,
 }
 
-impl Tenant {
+impl TenantCommand {
     /// Returns the server to call; `None` if the command needs none.
-    pub(crate) fn server(&self) -> Option<&Server> {
+    pub(crate) fn server(&self) -> Option<&ServerArgs> {
         match self {
             Self::Add(typed) => Some(&typed.server),
             Self::List(typed) => Some(&typed.server),
@@ -46,24 +46,24 @@ pub(crate) struct TenantAdd {
     #[arg(long)]
     pub(crate) admin: bool,
     #[command(flatten)]
-    pub(crate) limits: Limits,
+    pub(crate) limits: LimitFlags,
     /// The receiver of the webhook events of its jobs, unless a job names one [default: none]
     #[arg(long, value_name = "URL")]
     pub(crate) webhook_url: Option<String>,
     /// The lifetime of its key, e.g. 90d [default: unlimited]
-    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
     pub(crate) expires: Option<Duration>,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct TenantList {
+pub(crate) struct TenantListArgs {
     /// Print JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
@@ -71,13 +71,13 @@ pub(crate) struct TenantRotate {
     /// The tenant's id
     pub(crate) id: String,
     /// The time for which the old keys stay valid, e.g. 1h [default: they end at once]
-    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
     pub(crate) keep_old: Option<Duration>,
     /// The lifetime of the new key, e.g. 90d [default: unlimited]
-    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    #[arg(long, value_name = "SPAN", value_parser = duration::parse)]
     pub(crate) expires: Option<Duration>,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
@@ -88,7 +88,7 @@ pub(crate) struct TenantRevoke {
     #[arg(long, value_name = "NAME")]
     pub(crate) key: Option<String>,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]
@@ -96,14 +96,14 @@ pub(crate) struct TenantLimit {
     /// The tenant's id
     pub(crate) id: String,
     #[command(flatten)]
-    pub(crate) limits: Limits,
+    pub(crate) limits: LimitFlags,
     #[command(flatten)]
-    pub(crate) server: Server,
+    pub(crate) server: ServerArgs,
 }
 
 /// The limits of a tenant; `none` lifts one.
 #[derive(Debug, Args)]
-pub(crate) struct Limits {
+pub(crate) struct LimitFlags {
     /// Its share of tokens relative to other tenants, 1 to 1000 [default: 1]
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
     weight: Option<u32>,
@@ -121,7 +121,7 @@ pub(crate) struct Limits {
     tokens_per_minute: Option<Value>,
 }
 
-impl Limits {
+impl LimitFlags {
     /// Returns the typed limits as the API takes them.
     pub(crate) fn typed(&self) -> Map<String, Value> {
         let fields = [

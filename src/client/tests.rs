@@ -60,7 +60,7 @@ async fn start_server(readers: Readers) -> (Client, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut config = Config::default();
     config.client.url = format!("http://{}/behind/", listener.local_addr().unwrap());
-    config.client_key = Some(Secret::new("sk-1"));
+    config.client_key = Some(HiddenText::new("sk-1"));
     let routes = Router::new()
         .route("/v1/jobs", post(submit))
         .route("/v1/jobs/{id}", get(job))

@@ -29,6 +29,7 @@ fn reason(error: &reqwest::Error) -> String {
         return format!("no answer within {} s", READ_TIMEOUT.as_secs());
     }
     let causes = || chain(error);
+    // The HTTP client has no type for this error.
     if causes().any(|cause| cause.to_string() == "dns error") {
         return "the host is not found".to_owned();
     }
@@ -36,7 +37,9 @@ fn reason(error: &reqwest::Error) -> String {
     let kind = causes().find_map(|cause| cause.downcast_ref()).map(io::Error::kind);
     match kind {
         Some(io::ErrorKind::ConnectionRefused) => "the connection is refused".to_owned(),
+        // To TLS, a plain HTTP answer is a corrupt message.
         _ if root.contains("corrupt message") => "it does not speak TLS; try http://".to_owned(),
+        // The number of the error means nothing to most users.
         _ if error.is_connect() => root.split(" (os error").next().unwrap_or_default().to_owned(),
         _ if root.starts_with("invalid HTTP") => "it does not speak HTTP".to_owned(),
         _ => "the connection broke off".to_owned(),

@@ -6,7 +6,7 @@ use causeway_api::{InvalidPattern, check_forwarded, check_webhook_url};
 use causeway_queue::{address::Allowed, webhook::is_of_deliveries};
 use causeway_worker::{Address, MAX_RETRY_BASE, ProxyVariables, WebhookSecret};
 
-use super::{Config, Digest, Environment, Refused, Secret, range::Range, without_password};
+use super::{Config, Digest, Environment, ConfigError, HiddenText, range::Range, without_password};
 
 /// A value that breaks a rule of its setting.
 pub(super) struct Violation {
@@ -30,31 +30,31 @@ pub(super) fn limits(config: &Config) -> Result<(), Violation> {
     number("api.max_connections", config.api.max_connections)?;
     number("api.max_jobs_per_call", config.api.max_jobs_per_call)?;
     number("bridge.turns", config.bridge.turns)?;
-    span("drain", config.drain, ms(0)..=day)?;
-    span("lease", config.lease, ms(100)..=day)?;
-    span("retention", config.retention, ms(1000)..=day * 365)?;
-    span("give_up_after", config.give_up_after, ms(1000)..=day * 365)?;
-    span("emit_window", config.emit_window, ms(1)..=ms(10_000))?;
-    span("api.max_wait", config.api.max_wait, ms(0)..=day)?;
-    span("api.hold", config.api.hold, ms(1000)..=day)?;
-    span("api.ping", config.api.ping, ms(100)..=day)?;
-    span("api.drain_pause", config.api.drain_pause, ms(0)..=day)?;
+    duration("drain", config.drain, ms(0)..=day)?;
+    duration("lease", config.lease, ms(100)..=day)?;
+    duration("retention", config.retention, ms(1000)..=day * 365)?;
+    duration("give_up_after", config.give_up_after, ms(1000)..=day * 365)?;
+    duration("emit_window", config.emit_window, ms(1)..=ms(10_000))?;
+    duration("api.max_wait", config.api.max_wait, ms(0)..=day)?;
+    duration("api.hold", config.api.hold, ms(1000)..=day)?;
+    duration("api.ping", config.api.ping, ms(100)..=day)?;
+    duration("api.drain_pause", config.api.drain_pause, ms(0)..=day)?;
     forwarded(&config.api.forward_headers)?;
     origins(&config.api.cors_origins)?;
-    span("bridge.wait", config.bridge.wait, ms(0)..=day)?;
-    span("bridge.memory", config.bridge.memory, ms(1000)..=day * 365)?;
-    span("bridge.window", config.bridge.window, ms(1000)..=day)?;
-    span("timeouts.connect", config.timeouts.connect, ms(1)..=day)?;
-    span("timeouts.first_byte", config.timeouts.first_byte, ms(1)..=day)?;
-    span("timeouts.between_bytes", config.timeouts.between_bytes, ms(1)..=day)?;
-    span("timeouts.total", config.timeouts.total, ms(1)..=day)?;
+    duration("bridge.wait", config.bridge.wait, ms(0)..=day)?;
+    duration("bridge.memory", config.bridge.memory, ms(1000)..=day * 365)?;
+    duration("bridge.window", config.bridge.window, ms(1000)..=day)?;
+    duration("timeouts.connect", config.timeouts.connect, ms(1)..=day)?;
+    duration("timeouts.first_byte", config.timeouts.first_byte, ms(1)..=day)?;
+    duration("timeouts.between_bytes", config.timeouts.between_bytes, ms(1)..=day)?;
+    duration("timeouts.total", config.timeouts.total, ms(1)..=day)?;
     number("webhooks.concurrency", config.webhooks.concurrency)?;
     number("webhooks.tenant_concurrency", config.webhooks.tenant_concurrency)?;
-    span("webhooks.timeout", config.webhooks.timeout, ms(1)..=ms(60_000))?;
-    span("webhooks.retry_base", config.webhooks.retry_base, ms(1)..=MAX_RETRY_BASE)?;
+    duration("webhooks.timeout", config.webhooks.timeout, ms(1)..=ms(60_000))?;
+    duration("webhooks.retry_base", config.webhooks.retry_base, ms(1)..=MAX_RETRY_BASE)?;
     let allowed = allowed(&config.webhooks.allow)?;
-    span("retry.base", config.retry.base, ms(1)..=day)?;
-    span("retry.max", config.retry.max, config.retry.base..=day)?;
+    duration("retry.base", config.retry.base, ms(1)..=day)?;
+    duration("retry.max", config.retry.max, config.retry.base..=day)?;
     number("bridge.limit", config.bridge.limit)?;
     simulated(config)?;
     tenants(config, &allowed)?;
@@ -130,6 +130,7 @@ fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Violation> {
                 "has the hash of {what} for a key: `causeway tenant key` makes one that cannot be guessed"
             ));
         }
+        // A key identifies one tenant.
         if !tenant.key_sha256.iter().all(|key| keys.insert(key)) {
             return wrong("has a key that is there already: each opens one tenant".to_owned());
         }
@@ -218,7 +219,7 @@ fn lanes(config: &Config) -> Result<(), Violation> {
         if let Some(Err(error)) = lane.upstream.as_ref().map(|url| Address::parse(url.expose())) {
             return wrong(format!("has an upstream that {error}"));
         }
-        if let Some((key, rule)) = lane.reach().misfit() {
+        if let Some((key, rule)) = lane.connection().fault() {
             return wrong(format!("has a `{key}` that {rule}"));
         }
     }
@@ -229,7 +230,7 @@ fn upstream(config: &Config) -> Result<(), Violation> {
     if let Some(Err(error)) = config.upstream.as_ref().map(|url| Address::parse(url.expose())) {
         return Err(Violation { key: "upstream", rule: error.to_string() });
     }
-    config.reach().misfit().map_or(Ok(()), |(key, rule)| Err(Violation { key, rule }))
+    config.connection().fault().map_or(Ok(()), |(key, rule)| Err(Violation { key, rule }))
 }
 
 fn simulated(config: &Config) -> Result<(), Violation> {
@@ -251,6 +252,7 @@ fn simulated(config: &Config) -> Result<(), Violation> {
         }
     }
     let sum: f64 = shares.iter().map(|(_, share)| share).sum();
+    // A call fails in one way only, so the shares are disjoint.
     if sum > 1.0 {
         let rule = "and the other shares of failures add up to more than 1".to_owned();
         return Err(Violation { key: "simulated.errors", rule });
@@ -266,11 +268,11 @@ fn number(key: &'static str, value: impl TryInto<u64>) -> Result<(), Violation> 
     Err(Violation { key, rule: format!("is {value}, it must be {range}") })
 }
 
-fn span(key: &'static str, value: Duration, within: RangeInclusive<Duration>) -> Result<(), Violation> {
+fn duration(key: &'static str, value: Duration, within: RangeInclusive<Duration>) -> Result<(), Violation> {
     if within.contains(&value) {
         return Ok(());
     }
-    let [value, from, to] = [value, *within.start(), *within.end()].map(super::span::format);
+    let [value, from, to] = [value, *within.start(), *within.end()].map(super::duration::format);
     Err(Violation { key, rule: format!("is {value}, it must be {from} to {to}") })
 }
 
@@ -288,7 +290,7 @@ fn address_fault(text: &str) -> Option<String> {
 }
 
 /// Reads the targets of settings: keys in the environment, and the persona's file.
-pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<(), Refused> {
+pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<(), ConfigError> {
     config.api_key = named_secret("`api_key_env`", config.api_key_env.as_deref(), environment)?;
     config.client_key =
         named_secret("`client.key_env`", config.client.key_env.as_deref(), environment)?;
@@ -296,7 +298,7 @@ pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<
         let place = format!("`api_key_env` of lane {}", lane.name);
         lane.api_key = named_secret(&place, lane.api_key_env.as_deref(), environment)?;
     }
-    let secrets = |place: &str, names: &[String]| -> Result<Vec<WebhookSecret>, Refused> {
+    let secrets = |place: &str, names: &[String]| -> Result<Vec<WebhookSecret>, ConfigError> {
         names.iter().map(|name| webhook_secret(place, name, environment)).collect()
     };
     config.webhook_secrets = secrets("`webhooks.secret_env`", &config.webhooks.secret_env)?;
@@ -306,10 +308,10 @@ pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<
     }
     let variable = |name: &str| environment.get(name).map(String::as_str);
     config.proxy_variables =
-        ProxyVariables::read(variable).map_err(|error| Refused(error.to_string()))?;
+        ProxyVariables::read(variable).map_err(|error| ConfigError(error.to_string()))?;
     if let Some(path) = &config.bridge.persona_file {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            Refused(format!("cannot read `bridge.persona_file` {}: {error}", path.display()))
+            ConfigError(format!("cannot read `bridge.persona_file` {}: {error}", path.display()))
         })?;
         config.persona = Some(text.trim_end().to_owned());
     }
@@ -320,26 +322,27 @@ fn webhook_secret(
     place: &str,
     name: &str,
     environment: &Environment,
-) -> Result<WebhookSecret, Refused> {
+) -> Result<WebhookSecret, ConfigError> {
     let text = named_secret(place, Some(name), environment)?;
-    let text = text.as_ref().map_or("", Secret::expose);
+    let text = text.as_ref().map_or("", HiddenText::expose);
     WebhookSecret::parse(text)
-        .map_err(|error| Refused(format!("{place}: the variable {name} cannot be used: {error}")))
+        .map_err(|error| ConfigError(format!("{place}: the variable {name} cannot be used: {error}")))
 }
 
 fn named_secret(
     place: &str,
     name: Option<&str>,
     environment: &Environment,
-) -> Result<Option<Secret>, Refused> {
+) -> Result<Option<HiddenText>, ConfigError> {
     let Some(name) = name else { return Ok(None) };
     match environment.get(name) {
-        Some(text) if !text.trim().is_empty() => Ok(Some(Secret::new(text.trim()))),
-        Some(_) | None if looks_like_variable(name) => Err(Refused(format!(
+        // A variable that was read from a file often ends with a line end.
+        Some(text) if !text.trim().is_empty() => Ok(Some(HiddenText::new(text.trim()))),
+        Some(_) | None if looks_like_variable(name) => Err(ConfigError(format!(
             "{place} says that the key is in the variable {name}, which is not set"
         ))),
         // A user who wrote the key itself in place of a variable's name must not read it in a log.
-        Some(_) | None => Err(Refused(format!(
+        Some(_) | None => Err(ConfigError(format!(
             "{place} must name the variable that holds the key; no variable has the name that is \
              written there, which is not shown: it may be the key itself"
         ))),

@@ -95,6 +95,7 @@ pub(crate) fn nest(key: &str, value: Value) -> Dict {
 fn collect(prefix: &str, values: &Dict, into: &mut BTreeMap<String, Value>) {
     for (name, value) in values {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        // The tables inside of a list are no settings of their own.
         match value.as_dict() {
             Some(section) => collect(&key, section, into),
             None => drop(into.insert(key, value.clone())),

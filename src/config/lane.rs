@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use causeway_queue::{LaneName, limits::LaneLimits};
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::HiddenText;
 
 /// One configured lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Lane {
+pub(crate) struct ConfiguredLane {
     /// The lane's name: 1 to 32 characters of a-z, 0-9 and `-`.
     pub(crate) name: LaneName,
     /// The models that are routed to the lane; the first lane also serves every model that no lane
@@ -19,11 +19,11 @@ pub(crate) struct Lane {
     pub(crate) models: Vec<String>,
     /// The base URL of the lane's upstream. Default: `upstream` of the top level.
     #[serde(default)]
-    pub(crate) upstream: Option<Secret>,
+    pub(crate) upstream: Option<HiddenText>,
     /// The proxy: a URL, `none`, or `environment` for the one that `HTTP_PROXY`, `HTTPS_PROXY`,
     /// `ALL_PROXY` and `NO_PROXY` select. Default: `proxy` of the top level.
     #[serde(default)]
-    pub(crate) proxy: Option<Secret>,
+    pub(crate) proxy: Option<HiddenText>,
     /// A PEM file with certificates that are trusted in addition to the system's roots. Default:
     /// `ca_file` of the top level.
     #[serde(default)]
@@ -58,7 +58,7 @@ pub(crate) struct Lane {
     pub(crate) tokens_per_minute: Option<u64>,
     /// The value of the variable that `api_key_env` names.
     #[serde(skip)]
-    pub(crate) api_key: Option<Secret>,
+    pub(crate) api_key: Option<HiddenText>,
 }
 
 fn one() -> u16 {
@@ -69,7 +69,7 @@ fn million() -> u64 {
     LaneLimits::default().max_queued
 }
 
-impl Lane {
+impl ConfiguredLane {
     /// Returns a lane with nothing but defaults.
     pub(crate) fn named(name: LaneName) -> Self {
         let (models, upstream, api_key_env, api_key) = Default::default();

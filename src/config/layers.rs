@@ -9,7 +9,7 @@ use figment::{
 };
 use serde::Serialize;
 
-use super::{Config, Environment, Refused, check, file, keys, keys::Keys, misfit, text::FileText};
+use super::{Config, Environment, ConfigError, check, file, keys, keys::Keys, type_errors, file_text::FileText};
 
 /// Loads the configuration of `flags` (a value with the typed keys as fields) over
 /// `environment` over the file.
@@ -21,9 +21,10 @@ pub(crate) fn load(
     flags: &impl Serialize,
     config_file: Option<PathBuf>,
     environment: &Environment,
-) -> Result<Config, Refused> {
+) -> Result<Config, ConfigError> {
     let defaults = dict(&Serialized::defaults(Config::default()))?;
     let keys = Keys::of(&defaults);
+    // The order of the merges is that of precedence.
     let mut figment = Figment::from(Layer { place: "the defaults".to_owned(), values: defaults });
     let path = file(config_file, environment);
     let file = path.map(|path| FileText::read(&path)).transpose()?;
@@ -39,14 +40,14 @@ pub(crate) fn load(
         Some(file) if file.place == layer => file.place_of(key),
         Some(_) | None => layer.to_owned(),
     };
-    let misfit = |error| misfit::refused(&error, &keys, place_of);
-    let mut config: Config = figment.extract().map_err(misfit)?;
+    let type_error = |error| type_errors::refused(&error, &keys, place_of);
+    let mut config: Config = figment.extract().map_err(type_error)?;
     check::limits(&config).map_err(|violation| {
         let layer = figment.find_metadata(violation.key).map_or("", |metadata| &metadata.name);
         // The rule of a list already names the lane or the tenant.
         let place =
             if keys.is_table(violation.key) { layer.to_owned() } else { place_of(violation.key, layer) };
-        Refused(format!("{place}: `{}` {}", violation.key, violation.rule))
+        ConfigError(format!("{place}: `{}` {}", violation.key, violation.rule))
     })?;
     check::resolve(&mut config, environment)?;
     Ok(config)
@@ -68,22 +69,22 @@ impl Provider for Layer {
     }
 }
 
-fn dict(provider: &impl Provider) -> Result<Dict, Refused> {
-    let mut profiles = provider.data().map_err(|error| Refused(error.to_string()))?;
+fn dict(provider: &impl Provider) -> Result<Dict, ConfigError> {
+    let mut profiles = provider.data().map_err(|error| ConfigError(error.to_string()))?;
     Ok(profiles.remove(&Profile::Default).unwrap_or_default())
 }
 
 /// Checks the names of the keys in `file`; those of lanes and tenants are checked during
 /// extraction.
-fn file_layer(file: &FileText, keys: &Keys) -> Result<Layer, Refused> {
+fn file_layer(file: &FileText, keys: &Keys) -> Result<Layer, ConfigError> {
     let values = file.values()?;
     if let Some(list) = keys.first_single(&values) {
         let place = file.place_of(list);
         let why = format!("`[{list}]` must be `[[{list}]]`: each {list} has one of its own");
-        return Err(Refused(format!("{place}: {why}")));
+        return Err(ConfigError(format!("{place}: {why}")));
     }
     if let Some(wrong) = keys.first_unknown(&values) {
-        return Err(Refused(format!("{}: {}", file.place_of(&wrong), unknown(&wrong, keys))));
+        return Err(ConfigError(format!("{}: {}", file.place_of(&wrong), unknown(&wrong, keys))));
     }
     Ok(Layer { place: file.place.clone(), values })
 }
@@ -95,9 +96,10 @@ fn is_service_link(name: &str) -> bool {
     rest == "PORT" || rest.starts_with("PORT_") || rest.contains("SERVICE_")
 }
 
-fn read_environment(environment: &Environment, keys: &Keys) -> Result<Vec<Layer>, Refused> {
+fn read_environment(environment: &Environment, keys: &Keys) -> Result<Vec<Layer>, ConfigError> {
     let mut layers = Vec::new();
     for (name, text) in environment {
+        // The path of the file is no setting in it.
         if name == "CAUSEWAY_CONFIG" || !name.starts_with(keys::PREFIX) {
             continue;
         }
@@ -115,10 +117,10 @@ fn read_environment(environment: &Environment, keys: &Keys) -> Result<Vec<Layer>
                 Some(key) => format!("; did you mean {}?", keys::variable(key)),
                 None => String::new(),
             };
-            return Err(Refused(format!("the variable {name} sets no known setting{hint}")));
+            return Err(ConfigError(format!("the variable {name} sets no known setting{hint}")));
         };
         let value = read_as(default, text).ok_or_else(|| {
-            Refused(format!("the variable {name}: {text:?} is not {}", kind(default)))
+            ConfigError(format!("the variable {name}: {text:?} is not {}", kind(default)))
         })?;
         let place = format!("the variable {name}");
         layers.push(Layer { place, values: keys::nest(key, value) });
@@ -136,6 +138,7 @@ fn read_as(default: &Value, text: &str) -> Option<Value> {
             _ => None,
         },
         Value::Num(_, Num::F32(_) | Num::F64(_)) => text.trim().parse::<f64>().ok().map(Into::into),
+        // TOML permits `10_000`.
         Value::Num(..) => text.trim().replace('_', "").parse::<i64>().ok().map(Into::into),
         Value::String(..)
         | Value::Char(..)

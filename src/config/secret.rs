@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 /// A secret, which neither `Debug` nor an error message shows.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Secret(String);
+pub(crate) struct HiddenText(String);
 
-impl Secret {
+impl HiddenText {
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -29,11 +29,12 @@ impl Secret {
 pub(crate) fn without_password(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    // A password may contain an `@`.
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for HiddenText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
     }
@@ -45,9 +46,9 @@ mod tests {
 
     #[test]
     fn a_secret_is_hidden() {
-        let url = Secret::new("redis://user:p@ss@db.example:6379/1");
+        let url = HiddenText::new("redis://user:p@ss@db.example:6379/1");
         assert_eq!(format!("{url:?}"), "(hidden)");
         assert_eq!(url.without_password(), "redis://db.example:6379/1");
-        assert_eq!(Secret::new("redis://db:6379").without_password(), "redis://db:6379");
+        assert_eq!(HiddenText::new("redis://db:6379").without_password(), "redis://db:6379");
     }
 }

@@ -10,12 +10,12 @@ use std::{
 use causeway_api::FORWARDED;
 use serde::{Deserialize, Serialize};
 
-use super::{list, span};
+use super::{comma_list, duration};
 use crate::memory;
 
 /// `[log]`: messages on standard error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Log {
+pub(crate) struct LogSection {
     /// The messages to write: a level (`error`, `warn`, `info`, `debug`, `trace`) or a list such as
     /// `info,causeway_worker=debug`. The Redis client logs errors only, unless the list names it.
     /// Default: `info`. Flag: `--log-filter`. Variable: `CAUSEWAY_LOG_FILTER`.
@@ -33,7 +33,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-impl Default for Log {
+impl Default for LogSection {
     fn default() -> Self {
         Self { filter: "info".to_owned(), format: LogFormat::Text }
     }
@@ -41,7 +41,7 @@ impl Default for Log {
 
 /// `[api]`: limits of the HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Api {
+pub(crate) struct ApiSection {
     /// The longest request body, in bytes, 1 KiB to 1 GiB. Default: 20 MiB. Variable:
     /// `CAUSEWAY_API_MAX_BODY_BYTES`.
     pub(crate) max_body_bytes: usize,
@@ -56,48 +56,48 @@ pub(crate) struct Api {
     /// The host names of this server, in addition to `localhost` and loopback addresses; `*`
     /// permits any. Requests for other names are refused if there is no tenant, except when `bind`
     /// is beyond loopback and this list is empty. Default: none. Variable: `CAUSEWAY_API_HOSTS`.
-    #[serde(deserialize_with = "list::deserialize")]
+    #[serde(deserialize_with = "comma_list::deserialize")]
     pub(crate) hosts: Vec<String>,
     /// The time for which an API process with a Redis still accepts connections after the signal to
     /// stop, while `/readyz` already answers 503, 0 to 1 d. It must be longer than a load balancer
     /// takes to notice. Default: 5 s. Variable: `CAUSEWAY_API_DRAIN_PAUSE`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) drain_pause: Duration,
     /// The longest wait for an answer that a client may request, 0 to 1 d. Default: 2 min.
     /// Variable: `CAUSEWAY_API_MAX_WAIT`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) max_wait: Duration,
     /// The longest time that an SDK's call stays open while its job waits or runs, 1 s to 1 d.
     /// Default: 11 min, as SDKs time out after 10 min. Variable: `CAUSEWAY_API_HOLD`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) hold: Duration,
     /// The most jobs in one call, 1 to 10,000. Default: 10,000. Variable:
     /// `CAUSEWAY_API_MAX_JOBS_PER_CALL`.
     pub(crate) max_jobs_per_call: usize,
     /// The longest delay of a job, up to 3,650 d. Default: 30 d. Variable:
     /// `CAUSEWAY_API_MAX_DELAY`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) max_delay: Duration,
     /// The time for which an idempotency key is remembered, up to 3,650 d. Default: 24 h. Variable:
     /// `CAUSEWAY_API_IDEMPOTENCY`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) idempotency: Duration,
     /// The interval of pings on a silent event stream, 100 ms to 1 d. Default: 15 s. Variable:
     /// `CAUSEWAY_API_PING`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) ping: Duration,
     /// The request headers that are forwarded to upstreams; `*` at the end of a name matches any
     /// rest. Credentials and `content-*` headers are never forwarded. Default: those of the OpenAI
     /// and Anthropic SDKs and of trace contexts. Variable: `CAUSEWAY_API_FORWARD_HEADERS`.
-    #[serde(deserialize_with = "list::deserialize")]
+    #[serde(deserialize_with = "comma_list::deserialize")]
     pub(crate) forward_headers: Vec<String>,
     /// The origins of web pages that may call the API; `*` permits all. Default: all if there are
     /// tenants, else none. Variable: `CAUSEWAY_API_CORS_ORIGINS`.
-    #[serde(deserialize_with = "list::deserialize")]
+    #[serde(deserialize_with = "comma_list::deserialize")]
     pub(crate) cors_origins: Vec<String>,
 }
 
-impl Default for Api {
+impl Default for ApiSection {
     fn default() -> Self {
         Self {
             max_body_bytes: 20 << 20,
@@ -119,11 +119,11 @@ impl Default for Api {
 
 /// `[bridge]`: the chat bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Bridge {
+pub(crate) struct BridgeSection {
     /// The time that a message waits for its answer before the bridge replies with the address to
     /// poll, 0 to 1 d. Default: 25 s, below the 30 s after which bridge clients give up. Variable:
     /// `CAUSEWAY_BRIDGE_WAIT`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) wait: Duration,
     /// The model that answers. Default: `default`. Variable: `CAUSEWAY_BRIDGE_MODEL`.
     pub(crate) model: String,
@@ -136,7 +136,7 @@ pub(crate) struct Bridge {
     pub(crate) turns: u32,
     /// The time after its last message at which a conversation is deleted, 1 s to 365 d. Default:
     /// 24 h. Variable: `CAUSEWAY_BRIDGE_MEMORY`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) memory: Duration,
     /// A text file with the persona (the system prompt). Default: a short neutral one. Variable:
     /// `CAUSEWAY_BRIDGE_PERSONA_FILE`.
@@ -145,11 +145,11 @@ pub(crate) struct Bridge {
     /// Variable: `CAUSEWAY_BRIDGE_LIMIT`.
     pub(crate) limit: u64,
     /// The window of `limit`, 1 s to 1 d. Default: 60 s. Variable: `CAUSEWAY_BRIDGE_WINDOW`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) window: Duration,
 }
 
-impl Default for Bridge {
+impl Default for BridgeSection {
     fn default() -> Self {
         Self {
             wait: Duration::from_secs(25),
@@ -166,25 +166,25 @@ impl Default for Bridge {
 
 /// `[timeouts]`: the time-outs of one call to an upstream, each 1 ms to 1 d.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Timeouts {
+pub(crate) struct TimeoutsSection {
     /// The time until the connection is established. Default: 5 s. Variable:
     /// `CAUSEWAY_TIMEOUTS_CONNECT`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) connect: Duration,
     /// The time until the first byte of the answer. Default: 2 min. Variable:
     /// `CAUSEWAY_TIMEOUTS_FIRST_BYTE`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) first_byte: Duration,
     /// The time between two pieces of the answer. Default: 60 s. Variable:
     /// `CAUSEWAY_TIMEOUTS_BETWEEN_BYTES`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) between_bytes: Duration,
     /// The time of the whole call. Default: 10 min. Variable: `CAUSEWAY_TIMEOUTS_TOTAL`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) total: Duration,
 }
 
-impl Default for Timeouts {
+impl Default for TimeoutsSection {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
@@ -198,18 +198,18 @@ impl Default for Timeouts {
 /// `[retry]`: the delay before the next attempt of a job, unless the upstream names one. It is
 /// drawn evenly between zero and `base * 2^(attempt - 1)`, at most `max`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Retry {
+pub(crate) struct RetrySection {
     /// The longest delay after the first attempt, 1 ms to 1 d. Default: 500 ms. Variable:
     /// `CAUSEWAY_RETRY_BASE`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) base: Duration,
     /// The longest delay after any attempt, `base` to 1 d. Default: 60 s. Variable:
     /// `CAUSEWAY_RETRY_MAX`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) max: Duration,
 }
 
-impl Default for Retry {
+impl Default for RetrySection {
     fn default() -> Self {
         Self { base: Duration::from_millis(500), max: Duration::from_secs(60) }
     }
@@ -219,7 +219,7 @@ impl Default for Retry {
 /// simulate`, where each key is also a flag (`--first-token` and so on). Shares are between 0 and
 /// 1, and their sum is at most 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Simulated {
+pub(crate) struct SimulatedSection {
     /// The address on which `causeway simulate` listens. Default: `127.0.0.1`. Variable:
     /// `CAUSEWAY_SIMULATED_HOST`.
     pub(crate) host: IpAddr,
@@ -227,7 +227,7 @@ pub(crate) struct Simulated {
     /// `CAUSEWAY_SIMULATED_PORT`.
     pub(crate) port: u16,
     /// The time until the first token. Default: 200 ms. Variable: `CAUSEWAY_SIMULATED_FIRST_TOKEN`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) first_token: Duration,
     /// The tokens per second after the first, more than 0. Default: 50. Variable:
     /// `CAUSEWAY_SIMULATED_TOKENS_PER_SECOND`.
@@ -237,7 +237,7 @@ pub(crate) struct Simulated {
     pub(crate) tokens: u32,
     /// The duration of every whole call, which replaces `first_token` and `tokens_per_second`.
     /// Default: not fixed. Variable: `CAUSEWAY_SIMULATED_CALL`.
-    #[serde(with = "span::optional")]
+    #[serde(with = "duration::optional")]
     pub(crate) call: Option<Duration>,
     /// Makes each token its number and its due time instead of a word, for `causeway bench
     /// streams`. Default: `false`. Variable: `CAUSEWAY_SIMULATED_STAMPS`.
@@ -250,7 +250,7 @@ pub(crate) struct Simulated {
     pub(crate) rate_limited: f64,
     /// The `Retry-After` of refused calls. Default: 1 s. Variable:
     /// `CAUSEWAY_SIMULATED_RETRY_AFTER`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) retry_after: Duration,
     /// The share of calls that fail with 500. Default: 0. Variable: `CAUSEWAY_SIMULATED_ERRORS`.
     pub(crate) errors: f64,
@@ -261,7 +261,7 @@ pub(crate) struct Simulated {
     pub(crate) cuts: f64,
 }
 
-impl Default for Simulated {
+impl Default for SimulatedSection {
     fn default() -> Self {
         Self {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -283,7 +283,7 @@ impl Default for Simulated {
 
 /// `[client]`: the server that `submit`, `watch`, `jobs`, `lane`, `tenant` and `worker list` call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Client {
+pub(crate) struct ClientSection {
     /// The address of Causeway. Default: `http://127.0.0.1:4004`. Flag: `--url`. Variable:
     /// `CAUSEWAY_CLIENT_URL`.
     pub(crate) url: String,
@@ -292,7 +292,7 @@ pub(crate) struct Client {
     pub(crate) key_env: Option<String>,
 }
 
-impl Default for Client {
+impl Default for ClientSection {
     fn default() -> Self {
         Self { url: "http://127.0.0.1:4004".to_owned(), key_env: None }
     }

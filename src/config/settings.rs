@@ -18,7 +18,7 @@ impl Config {
     /// Returns the configured lanes, or one named `default`; the lane of webhook deliveries is
     /// last.
     pub(crate) fn queue_lanes(&self) -> Vec<causeway_queue::Lane> {
-        let lane = |lane: &super::Lane| causeway_queue::Lane {
+        let lane = |lane: &super::ConfiguredLane| causeway_queue::Lane {
             name: lane.name.clone(),
             models: lane.models.clone(),
             shards: lane.shards,
@@ -38,7 +38,7 @@ impl Config {
 
     /// Returns the tenants with their limits.
     pub(crate) fn callers(&self) -> Vec<(causeway_api::Tenant, TenantLimits)> {
-        let caller = |tenant: &super::Tenant| causeway_api::Tenant {
+        let caller = |tenant: &super::ConfiguredTenant| causeway_api::Tenant {
             id: tenant.id.clone(),
             key_sha256: tenant.key_sha256.iter().map(|digest| digest.0).collect(),
             admin: tenant.admin,
@@ -105,6 +105,7 @@ impl Config {
             max_body_bytes: self.api.max_body_bytes,
             max_body_memory: self.api.max_body_memory,
             max_connections: self.api.max_connections,
+            // Beyond loopback, a server knows only its configured names.
             hosts: (self.bind.ip().is_loopback() || !self.api.hosts.is_empty())
                 .then(|| self.api.hosts.clone()),
             // An embedded store has only one API process: no client can reconnect to another.
@@ -126,6 +127,7 @@ impl Config {
                 turns: self.bridge.turns,
                 memory: self.bridge.memory,
                 model: self.bridge.model.clone(),
+                // 0 means no limit.
                 max_tokens: Some(self.bridge.max_tokens).filter(|most| *most > 0),
                 limit: self.bridge.limit,
                 window: self.bridge.window,

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 /// One configured tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Tenant {
+pub(crate) struct ConfiguredTenant {
     /// The tenant's id: 1 to 64 characters of A-Z, a-z, 0-9, `.`, `_` and `-`.
     pub(crate) id: TenantId,
     /// The SHA-256 of each of its keys, in hexadecimal, at least one; a second key allows to
@@ -50,7 +50,7 @@ fn one() -> u32 {
     1
 }
 
-impl Tenant {
+impl ConfiguredTenant {
     pub(crate) fn limits(&self) -> TenantLimits {
         TenantLimits {
             weight: self.weight,

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{list, span};
+use super::{comma_list, duration};
 
 /// `[webhooks]`: signing and delivery of webhook events. All processes need the same settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Webhooks {
+pub(crate) struct WebhooksSection {
     /// The environment variables that hold the signing secrets, the newest first; each of them
     /// signs. A tenant with secrets of its own does not use them. Default: none, only jobs of such
     /// tenants may have a webhook. Variable: `CAUSEWAY_WEBHOOKS_SECRET_ENV`.
-    #[serde(deserialize_with = "list::deserialize")]
+    #[serde(deserialize_with = "comma_list::deserialize")]
     pub(crate) secret_env: Vec<String>,
     /// Permitted receivers without a public address: networks, addresses and host names. Default:
     /// none. Variable: `CAUSEWAY_WEBHOOKS_ALLOW`.
-    #[serde(deserialize_with = "list::deserialize")]
+    #[serde(deserialize_with = "comma_list::deserialize")]
     pub(crate) allow: Vec<String>,
     /// The number of deliveries that one worker process makes at once, in addition to its calls, 1
     /// to 10,000. Default: 256. Variable: `CAUSEWAY_WEBHOOKS_CONCURRENCY`.
@@ -27,16 +27,16 @@ pub(crate) struct Webhooks {
     pub(crate) tenant_concurrency: u32,
     /// The time-out of one delivery attempt, 1 ms to 60 s. Default: 15 s. Variable:
     /// `CAUSEWAY_WEBHOOKS_TIMEOUT`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) timeout: Duration,
     /// The delay between the first and the second attempt, of which the later delays are multiples,
     /// 1 ms to 5 s. Default: 5 s, with which the last attempt is made within a day. Variable:
     /// `CAUSEWAY_WEBHOOKS_RETRY_BASE`.
-    #[serde(with = "span")]
+    #[serde(with = "duration")]
     pub(crate) retry_base: Duration,
 }
 
-impl Webhooks {
+impl WebhooksSection {
     /// Returns the number of deliveries of one tenant that run at once: at most half of a worker's
     /// permits, so that the others stay available to other tenants.
     pub(crate) fn tenant_deliveries(&self) -> u32 {
@@ -45,7 +45,7 @@ impl Webhooks {
     }
 }
 
-impl Default for Webhooks {
+impl Default for WebhooksSection {
     fn default() -> Self {
         Self {
             secret_env: Vec::new(),

@@ -54,6 +54,7 @@ pub(super) struct Visit {
 /// Sends all messages, and calls `done` as each ends. The results are in no particular order.
 pub(super) async fn run(plan: Plan, mut done: impl FnMut(&Visit)) -> Vec<Visit> {
     let plan = Arc::new(plan);
+    // All tasks exist before the common moment: their creation is no part of a wait.
     let (press_enter, moment) = watch::channel(None);
     let mut users = JoinSet::new();
     for user in 0..plan.users {
@@ -98,6 +99,7 @@ async fn exchange(plan: &Plan, user: u32) -> Result<(StatusCode, Bytes), String>
     let request = Request::post(&plan.target.path)
         .header(header::HOST, &plan.target.host)
         .header(header::CONTENT_TYPE, "application/json")
+        // A user's next message would use another connection.
         .header(header::CONNECTION, "close")
         .body(Full::new(message(user)))
         .map_err(|error| error.to_string())?;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use causeway_queue::LaneName;
 
-use crate::config::Lane;
+use crate::config::ConfiguredLane;
 
 /// A change that needs a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl fmt::Display for PendingChange {
 
 /// Returns `running` with the limits of `read`, and the changes that need a restart. If no lane is
 /// configured, there is one named `default`.
-pub(super) fn merge(running: &[Lane], read: &[Lane]) -> (Vec<Lane>, Vec<PendingChange>) {
+pub(super) fn merge(running: &[ConfiguredLane], read: &[ConfiguredLane]) -> (Vec<ConfiguredLane>, Vec<PendingChange>) {
     let (running, read) = (all(running), all(read));
     let mut waiting = Vec::new();
     let mut merged = Vec::with_capacity(running.len());
@@ -62,7 +62,7 @@ pub(super) fn merge(running: &[Lane], read: &[Lane]) -> (Vec<Lane>, Vec<PendingC
             }
         });
     }
-    let is_new = |lane: &&Lane| named(&running, &lane.name).is_none();
+    let is_new = |lane: &&ConfiguredLane| named(&running, &lane.name).is_none();
     waiting.extend(read.iter().filter(is_new).map(|lane| PendingChange::New(lane.name.clone())));
     if !shared(&running, &read).eq(shared(&read, &running)) {
         waiting.push(PendingChange::Order);
@@ -70,16 +70,16 @@ pub(super) fn merge(running: &[Lane], read: &[Lane]) -> (Vec<Lane>, Vec<PendingC
     (merged, waiting)
 }
 
-fn all(lanes: &[Lane]) -> Vec<Lane> {
-    if lanes.is_empty() { vec![Lane::named(LaneName::default_lane())] } else { lanes.to_vec() }
+fn all(lanes: &[ConfiguredLane]) -> Vec<ConfiguredLane> {
+    if lanes.is_empty() { vec![ConfiguredLane::named(LaneName::default_lane())] } else { lanes.to_vec() }
 }
 
-fn named<'a>(lanes: &'a [Lane], name: &LaneName) -> Option<&'a Lane> {
+fn named<'a>(lanes: &'a [ConfiguredLane], name: &LaneName) -> Option<&'a ConfiguredLane> {
     lanes.iter().find(|lane| lane.name == *name)
 }
 
 /// Returns the names of those lanes of `one` that are also among `others`.
-fn shared<'a>(one: &'a [Lane], others: &'a [Lane]) -> impl Iterator<Item = &'a LaneName> {
+fn shared<'a>(one: &'a [ConfiguredLane], others: &'a [ConfiguredLane]) -> impl Iterator<Item = &'a LaneName> {
     one.iter().map(|lane| &lane.name).filter(|name| named(others, name).is_some())
 }
 
@@ -87,12 +87,12 @@ fn shared<'a>(one: &'a [Lane], others: &'a [Lane]) -> impl Iterator<Item = &'a L
 mod tests {
     use super::*;
 
-    fn lane(name: &str) -> Lane {
-        Lane::named(LaneName::new(name).unwrap())
+    fn lane(name: &str) -> ConfiguredLane {
+        ConfiguredLane::named(LaneName::new(name).unwrap())
     }
 
-    fn bounded(name: &str, max_running: u32) -> Lane {
-        Lane { max_running: Some(max_running), ..lane(name) }
+    fn bounded(name: &str, max_running: u32) -> ConfiguredLane {
+        ConfiguredLane { max_running: Some(max_running), ..lane(name) }
     }
 
     #[test]
@@ -102,8 +102,8 @@ mod tests {
             lane("new"),
             bounded("b", 20),
             bounded("a", 10),
-            Lane { shards: 2, ..bounded("c", 30) },
-            Lane { models: vec!["m".to_owned()], ..bounded("d", 40) },
+            ConfiguredLane { shards: 2, ..bounded("c", 30) },
+            ConfiguredLane { models: vec!["m".to_owned()], ..bounded("d", 40) },
         ];
         let (merged, waiting) = merge(&running, &read);
         assert_eq!(merged, [bounded("a", 10), bounded("b", 20), bounded("c", 3), bounded("d", 40)]);

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 use super::{Clients, client};
 use crate::{
-    config::{Config, Lane, ConfiguredUpstream},
+    config::{Config, ConfiguredLane, ConfiguredUpstream},
     table,
 };
 
@@ -34,15 +34,15 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut clients = Vec::new();
-    for (reached, _) in &upstreams {
-        clients.push(client(reached, config)?);
+    for (configured, _) in &upstreams {
+        clients.push(client(configured, config)?);
     }
     let verdicts = upstreams.iter().zip(&clients).map(|((_, lanes), client)| check(client, lanes));
     let verdicts = join_all(verdicts).await;
-    let rows = upstreams.iter().zip(&verdicts).map(|((reached, lanes), verdict)| {
-        let proxy = reached.settings.proxy.as_ref();
+    let rows = upstreams.iter().zip(&verdicts).map(|((configured, lanes), verdict)| {
+        let proxy = configured.settings.proxy.as_ref();
         [
-            reached.settings.address.to_string(),
+            configured.settings.address.to_string(),
             named(lanes),
             proxy.map_or_else(|| "-".to_owned(), ToString::to_string),
             verdict.to_string(),
@@ -58,24 +58,25 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
 /// warning.
 pub(crate) async fn after_start(config: Config, clients: Clients) {
     let upstreams = config.upstreams();
-    for (reached, _) in &upstreams {
-        if let (Some(proxy), Some(from)) = (&reached.settings.proxy, reached.proxy_from) {
-            let upstream = &reached.settings.address;
+    for (configured, _) in &upstreams {
+        if let (Some(proxy), Some(from)) = (&configured.settings.proxy, configured.proxy_from) {
+            let upstream = &configured.settings.address;
             tracing::info!(%upstream, %proxy, from, "the upstream is called through a proxy");
         }
     }
     sleep(CHECK_DELAY).await;
-    let checks = upstreams.iter().zip(&clients.0).map(|((reached, lanes), (_, client))| async {
+    let checks = upstreams.iter().zip(&clients.0).map(|((configured, lanes), (_, client))| async {
+        // A call has checked the connection; only a 404 leaves a doubt.
         if client.was_called() {
             client.not_found().await;
         }
-        report(reached, lanes, &check(client, lanes).await);
+        report(configured, lanes, &check(client, lanes).await);
     });
     join_all(checks).await;
 }
 
-fn report(reached: &ConfiguredUpstream, lanes: &[&Lane], verdict: &CheckResult) {
-    let (upstream, lanes) = (&reached.settings.address, named(lanes));
+fn report(configured: &ConfiguredUpstream, lanes: &[&ConfiguredLane], verdict: &CheckResult) {
+    let (upstream, lanes) = (&configured.settings.address, named(lanes));
     match verdict {
         CheckResult::Good(models) => {
             tracing::info!(%upstream, lanes, models, "the upstream answers");
@@ -89,12 +90,12 @@ fn report(reached: &ConfiguredUpstream, lanes: &[&Lane], verdict: &CheckResult) 
     }
 }
 
-async fn check(client: &UpstreamClient, lanes: &[&Lane]) -> CheckResult {
+async fn check(client: &UpstreamClient, lanes: &[&ConfiguredLane]) -> CheckResult {
     let models: Vec<String> = lanes.iter().flat_map(|lane| lane.models.iter().cloned()).collect();
     client.check(&models).await
 }
 
-fn named(lanes: &[&Lane]) -> String {
+fn named(lanes: &[&ConfiguredLane]) -> String {
     let names: Vec<&str> = lanes.iter().map(|lane| lane.name.as_str()).collect();
     if names.is_empty() { "default".to_owned() } else { names.join(", ") }
 }

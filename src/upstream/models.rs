@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use super::Clients;
 use crate::{
     banner::Role,
-    config::{Config, Lane},
+    config::{Config, ConfiguredLane},
 };
 
 /// Returns the models that are known without a call of an upstream.
@@ -65,7 +65,7 @@ async fn fetch(client: UpstreamClient, owner: String, mut models: Vec<Model>) ->
 }
 
 fn of_lanes(config: &Config) -> Vec<Model> {
-    let of_lane = |lane: &Lane| {
+    let of_lane = |lane: &ConfiguredLane| {
         let name = lane.name.clone();
         lane.models.iter().map(move |id| model(id, name.as_str())).collect::<Vec<_>>()
     };
@@ -88,7 +88,7 @@ mod tests {
         let mut config = Config::default();
         assert!(are_unknown(&config, Role::Api));
         assert!(!are_unknown(&config, Role::Up));
-        let mut lane = Lane::named(LaneName::new("gpu").unwrap());
+        let mut lane = ConfiguredLane::named(LaneName::new("gpu").unwrap());
         lane.models = vec!["m".to_owned()];
         config.lanes = vec![lane];
         assert!(!are_unknown(&config, Role::Api));

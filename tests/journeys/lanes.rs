@@ -45,7 +45,7 @@ async fn a_reload_changes_a_lanes_limits() {
     let client = up.client().await;
     write("[[lane]]\nname = \"default\"\nmax_running = 1\n[[lane]]\nname = \"gpu\"\n");
     up.reload();
-    up.says("lane gpu is new and not served yet: a restart takes it over").await;
+    up.says("lane gpu is new and not served yet").await;
     up.says("was read again").await;
     let first = client.submit("hello").await;
     let call = upstream.call().await;

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// The results of a measurement.
 #[derive(Debug, Serialize)]
-pub(super) struct Figures {
+pub(super) struct QueueFigures {
     /// The description of the store.
     pub(super) store: String,
     pub(super) jobs: u32,
@@ -23,7 +23,7 @@ pub(super) struct Figures {
     pub(super) pickup_p99_ms: f64,
 }
 
-impl fmt::Display for Figures {
+impl fmt::Display for QueueFigures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let maybe =
             |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));

@@ -13,8 +13,8 @@ use tokio::{
     time::Instant,
 };
 
-use super::subject::Subject;
-use crate::bench::Queue as Options;
+use super::subject::BenchSubject;
+use crate::bench::QueueBench as Options;
 
 /// The number of jobs by which the pick-up latency is measured.
 const PICKUPS: usize = 1000;
@@ -24,14 +24,14 @@ const MAX_EMPTY_WAITS: u32 = 5;
 
 /// Runs `work` in one loop per worker; returns the seconds that it took and the number of jobs.
 pub(super) async fn in_parallel<F, W>(
-    subject: &Subject,
+    subject: &BenchSubject,
     options: &Options,
     bar: &ProgressBar,
     work: W,
 ) -> anyhow::Result<(f64, u64)>
 where
     F: Future<Output = anyhow::Result<u64>> + Send + 'static,
-    W: Fn(Subject, Options, u32, ProgressBar) -> F,
+    W: Fn(BenchSubject, Options, u32, ProgressBar) -> F,
 {
     let began = Instant::now();
     let mut loops = JoinSet::new();
@@ -41,6 +41,7 @@ where
     let mut jobs: anyhow::Result<u64> = Ok(0);
     while let Some(ended) = loops.join_next().await {
         let ended = ended.context("a loop broke").and_then(|ended| ended);
+        // The figures are void, so the other loops end too.
         if ended.is_err() {
             subject.stop.cancel();
         }
@@ -51,7 +52,7 @@ where
 
 /// Enqueues every `workers`-th batch.
 pub(super) async fn enqueue(
-    subject: Subject,
+    subject: BenchSubject,
     options: Options,
     worker: u32,
     bar: ProgressBar,
@@ -64,6 +65,7 @@ pub(super) async fn enqueue(
         subject.queue.backend().enqueue(&subject.shard, jobs).await?;
         bar.inc(u64::from(last - first));
         enqueued += u64::from(last - first);
+        // The loops take turns, and need no coordination.
         first += options.workers * bulk;
     }
     Ok(enqueued)
@@ -71,7 +73,7 @@ pub(super) async fn enqueue(
 
 /// Claims and settles until no job is left; each step settles one batch and claims the next.
 pub(super) async fn drain(
-    subject: Subject,
+    subject: BenchSubject,
     options: Options,
     _worker: u32,
     bar: ProgressBar,
@@ -93,7 +95,7 @@ pub(super) async fn drain(
 
 /// Returns the milliseconds from the submission of each job to its claim by an idle worker, sorted.
 /// The next job is submitted when the worker waits again.
-pub(super) async fn pickups(subject: &Subject) -> anyhow::Result<Vec<f64>> {
+pub(super) async fn pickups(subject: &BenchSubject) -> anyhow::Result<Vec<f64>> {
     let (idle, asleep) = channel(1);
     let (picked, times) = channel(1);
     let mut worker = JoinSet::new();
@@ -112,7 +114,7 @@ pub(super) async fn pickups(subject: &Subject) -> anyhow::Result<Vec<f64>> {
 }
 
 /// Claims one job after another, and reports each wait and each claim.
-async fn pick_up(worker: Subject, idle: Sender<()>, picked: Sender<Instant>) -> anyhow::Result<()> {
+async fn pick_up(worker: BenchSubject, idle: Sender<()>, picked: Sender<Instant>) -> anyhow::Result<()> {
     let mut settlements = Vec::new();
     let (mut seen, mut in_vain) = (0, 0);
     while seen < PICKUPS && !worker.stop.is_cancelled() {
@@ -141,13 +143,14 @@ async fn pick_up(worker: Subject, idle: Sender<()>, picked: Sender<Instant>) -> 
             break;
         }
     }
+    // The last job is settled without a further claim.
     worker.step(settlements, 0).await?;
     Ok(())
 }
 
 /// Submits a job whenever the worker waits; returns the milliseconds until each claim.
 async fn submit_each(
-    subject: &Subject,
+    subject: &BenchSubject,
     mut asleep: Receiver<()>,
     mut times: Receiver<Instant>,
 ) -> anyhow::Result<Vec<f64>> {

@@ -19,7 +19,7 @@ use causeway_queue::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::Queue as Options;
+use crate::bench::QueueBench as Options;
 
 /// The duration of the leases: longer than any measurement, so that none expires.
 const LEASE: Duration = Duration::from_secs(600);
@@ -35,7 +35,7 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// The store under measurement, with the data of its jobs.
 #[derive(Clone)]
-pub(super) struct Subject {
+pub(super) struct BenchSubject {
     pub(super) queue: Queue,
     pub(super) shard: Shard,
     /// Cancels the measurement: the loops finish their current calls and make no more.
@@ -46,7 +46,7 @@ pub(super) struct Subject {
     result: RawJson,
 }
 
-impl Subject {
+impl BenchSubject {
     /// Opens the store that `options` names.
     pub(super) async fn open(options: &Options) -> anyhow::Result<Self> {
         let store = options.store.as_str();
@@ -64,6 +64,7 @@ impl Subject {
         let shard = queue.shards().pop().context("a queue has a shard")?;
         let tenant = |number| TenantId::new(&format!("tenant-{number}"));
         let tenants: Result<_, _> = (0..options.tenants).map(tenant).collect();
+        // Two bytes are the quotes of the JSON text.
         let text = "x".repeat(usize::try_from(options.payload)?.saturating_sub(2));
         let body = Bytes::from(format!("\"{text}\""));
         let result = RawJson::string(&"y".repeat(RESULT_BYTES - 2));

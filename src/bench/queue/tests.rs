@@ -6,9 +6,9 @@ fn options(jobs: u32) -> Options {
     Options { store, jobs, payload, batch, bulk: None, workers, tenants, json: true }
 }
 
-async fn subject(jobs: u32) -> (Subject, Options) {
+async fn subject(jobs: u32) -> (BenchSubject, Options) {
     let options = options(jobs);
-    (Subject::open(&options).await.unwrap(), options)
+    (BenchSubject::open(&options).await.unwrap(), options)
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ const SPARE: u64 = 100;
 pub(crate) fn raise(connections: u64) -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::NOFILE) else { return 0 };
     let wanted = hard.max(connections.saturating_add(SPARE));
+    // Only a privileged process may raise its hard limit.
     if setrlimit(Resource::NOFILE, wanted, wanted).is_ok() {
         return wanted;
     }
@@ -82,7 +83,7 @@ fn shortage_of_clients(limit: u64, most: u64, own: u64) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::config::HiddenText;
 
     #[test]
     fn an_insufficient_limit_is_reported() {
@@ -110,7 +111,7 @@ mod tests {
         let simulated = Config { concurrency: 10_000, ..Config::default() };
         let deliveries = simulated.webhooks.concurrency as u64;
         assert_eq!(own_connections(&simulated, Role::Up), deliveries);
-        let upstream = Some(Secret::new("http://127.0.0.1:9101/v1"));
+        let upstream = Some(HiddenText::new("http://127.0.0.1:9101/v1"));
         let called = Config { upstream, ..simulated };
         assert_eq!(own_connections(&called, Role::Worker), 20_000 + deliveries);
         assert_eq!(own_connections(&called, Role::Api), 0);

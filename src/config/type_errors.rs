@@ -6,7 +6,7 @@
 use figment::error::{Actual, Kind};
 
 use super::{
-    Refused,
+    ConfigError,
     keys::{Keys, closest},
     range::Range,
 };
@@ -16,7 +16,7 @@ pub(super) fn refused(
     error: &figment::Error,
     keys: &Keys,
     place_of: impl Fn(&str, &str) -> String,
-) -> Refused {
+) -> ConfigError {
     let layer = error.metadata.as_ref().map_or("", |metadata| &metadata.name);
     let key = error.path.join(".");
     let list = error.path.first().map_or("", String::as_str);
@@ -24,12 +24,12 @@ pub(super) fn refused(
         Kind::UnknownField(name, known) => {
             let place = place_of(&key, layer);
             let hint = hint(name, known, keys);
-            Refused(format!("{place}: there is no setting `{name}` in `[[{list}]]`; {hint}"))
+            ConfigError(format!("{place}: there is no setting `{name}` in `[[{list}]]`; {hint}"))
         }
         Kind::MissingField(name) if error.path.len() > 1 => {
-            Refused(format!("{}: each `[[{list}]]` needs `{name}`", place_of(&key, layer)))
+            ConfigError(format!("{}: each `[[{list}]]` needs `{name}`", place_of(&key, layer)))
         }
-        _ => Refused(format!("{}: `{key}`{}", place_of(&key, layer), why(error))),
+        _ => ConfigError(format!("{}: `{key}`{}", place_of(&key, layer), why(error))),
     }
 }
 

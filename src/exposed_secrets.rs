@@ -3,13 +3,13 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use crate::config::{Config, Source};
+use crate::config::{Config, ConfigSource};
 
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 
 /// Returns the warnings for the log at the start.
-pub(crate) fn warnings(source: &Source, config: &Config) -> Vec<String> {
+pub(crate) fn warnings(source: &ConfigSource, config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     for name in ["redis", "upstream"] {
         if source.flags.get(name).and_then(serde_json::Value::as_str).is_some_and(holds_secret) {
@@ -56,7 +56,7 @@ mod tests {
     fn a_password_in_a_flag_is_reported() {
         let warned = |redis: &str| {
             let flags = json!({ "redis": redis });
-            let source = Source { flags, file: None, environment: Default::default() };
+            let source = ConfigSource { flags, file: None, environment: Default::default() };
             warnings(&source, &Config::default())
         };
         assert!(warned("redis://:secret@db:6379")[0].contains("CAUSEWAY_REDIS"));

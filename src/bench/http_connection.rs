@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::target::Target;
 
 /// A connection to a server.
-pub(super) struct Line {
+pub(super) struct HttpConnection {
     sender: SendRequest<Full<Bytes>>,
     connection: Pin<Box<Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
 }
@@ -32,7 +32,7 @@ pub(super) fn post(target: &Target, body: Bytes) -> anyhow::Result<Request<Full<
     Ok(request)
 }
 
-impl Line {
+impl HttpConnection {
     /// Connects.
     pub(super) async fn open(target: &Target) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(target.address).await?;

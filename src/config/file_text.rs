@@ -7,7 +7,7 @@ use figment::{
     value::Dict,
 };
 
-use super::Refused;
+use super::ConfigError;
 
 /// The text of a configuration file.
 pub(super) struct FileText {
@@ -21,11 +21,11 @@ impl FileText {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub(super) fn read(path: &Path) -> Result<Self, Refused> {
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let place = path.display().to_string();
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(Self { place, text }),
-            Err(error) => Err(Refused(format!("cannot read the configuration {place}: {error}"))),
+            Err(error) => Err(ConfigError(format!("cannot read the configuration {place}: {error}"))),
         }
     }
 
@@ -33,7 +33,7 @@ impl FileText {
     ///
     /// # Errors
     /// If the text is not TOML. The message does not quote the line, which may hold a secret.
-    pub(super) fn values(&self) -> Result<Dict, Refused> {
+    pub(super) fn values(&self) -> Result<Dict, ConfigError> {
         Toml::from_str(&self.text).map_err(|error: <Toml as Format>::Error| {
             let why = error.message().trim_end().replace('\n', ", ");
             let before = error.span().and_then(|span| self.text.get(..span.start));
@@ -42,7 +42,7 @@ impl FileText {
                 let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
                 format!(", line {line}, column {column}")
             });
-            Refused(format!("{} is not TOML{}: {why}", self.place, position.unwrap_or_default()))
+            ConfigError(format!("{} is not TOML{}: {why}", self.place, position.unwrap_or_default()))
         })
     }
 

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, Lane, Secret};
-use causeway_worker::{Address, Proxy, TlsFiles, UpstreamSecret as Key, UpstreamSettings};
+use super::{Config, ConfiguredLane, HiddenText};
+use causeway_worker::{Address, Proxy, Secret as Key, TlsFiles, UpstreamSettings};
 
 /// The connection settings that the top level and each lane have.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ConnectionSettings<'a> {
-    proxy: Option<&'a Secret>,
+    proxy: Option<&'a HiddenText>,
     ca_file: Option<&'a Path>,
     client_cert_file: Option<&'a Path>,
     client_key_file: Option<&'a Path>,
@@ -16,7 +16,7 @@ pub(super) struct ConnectionSettings<'a> {
 
 impl ConnectionSettings<'_> {
     /// Returns the first unusable setting and its rule; `None` if all are usable.
-    pub(super) fn misfit(&self) -> Option<(&'static str, String)> {
+    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
         if let Some(proxy) = self.proxy
             && let ProxySetting::Invalid(why) = ProxySetting::of(proxy)
         {
@@ -45,7 +45,7 @@ enum ProxySetting {
 }
 
 impl ProxySetting {
-    fn of(text: &Secret) -> Self {
+    fn of(text: &HiddenText) -> Self {
         match text.expose().trim() {
             "none" => Self::None,
             "environment" => Self::Environment,
@@ -66,8 +66,8 @@ pub(crate) struct ConfiguredUpstream {
     pub(crate) proxy_from: Option<&'static str>,
 }
 
-impl Lane {
-    pub(super) fn reach(&self) -> ConnectionSettings<'_> {
+impl ConfiguredLane {
+    pub(super) fn connection(&self) -> ConnectionSettings<'_> {
         ConnectionSettings {
             proxy: self.proxy.as_ref(),
             ca_file: self.ca_file.as_deref(),
@@ -78,7 +78,7 @@ impl Lane {
 }
 
 impl Config {
-    pub(super) fn reach(&self) -> ConnectionSettings<'_> {
+    pub(super) fn connection(&self) -> ConnectionSettings<'_> {
         ConnectionSettings {
             proxy: self.proxy.as_ref(),
             ca_file: self.ca_file.as_deref(),
@@ -88,7 +88,7 @@ impl Config {
     }
 
     /// Returns the upstream of `lane`, or of the top level; `None` if answers are simulated.
-    pub(crate) fn upstream_of(&self, lane: Option<&Lane>) -> Option<ConfiguredUpstream> {
+    pub(crate) fn upstream_of(&self, lane: Option<&ConfiguredLane>) -> Option<ConfiguredUpstream> {
         let own = lane.and_then(|lane| Some((lane.upstream.as_ref()?, lane)));
         let (url, key, key_env) = match own {
             Some((url, lane)) => (url, &lane.api_key, &lane.api_key_env),
@@ -96,8 +96,10 @@ impl Config {
         };
         // The check at the start has already refused an invalid address.
         let address = Address::parse(url.expose()).ok()?;
-        let (own, general) = (lane.map(Lane::reach).unwrap_or_default(), self.reach());
+        let (own, general) = (lane.map(ConfiguredLane::connection).unwrap_or_default(), self.connection());
         let (proxy, proxy_from) = self.proxy_of(own.proxy.or(general.proxy), &address).unzip();
+        // Certificate and key are inherited together: a lane's certificate must not meet another
+        // key.
         let client = own.client_certificate().or_else(|| general.client_certificate());
         let settings = UpstreamSettings {
             address,
@@ -110,7 +112,7 @@ impl Config {
 
     /// Returns the proxy for `address` and its source. A configured proxy takes every call; only a
     /// proxy of the environment has exceptions (`NO_PROXY`).
-    fn proxy_of(&self, set: Option<&Secret>, address: &Address) -> Option<(Proxy, &'static str)> {
+    fn proxy_of(&self, set: Option<&HiddenText>, address: &Address) -> Option<(Proxy, &'static str)> {
         match set.map_or(ProxySetting::Environment, ProxySetting::of) {
             ProxySetting::None | ProxySetting::Invalid(_) => None,
             ProxySetting::Named(proxy) => Some((proxy, "proxy")),
@@ -122,17 +124,17 @@ impl Config {
     }
 
     /// Returns each upstream once, with the lanes that call it.
-    pub(crate) fn upstreams(&self) -> Vec<(ConfiguredUpstream, Vec<&Lane>)> {
-        let mut found: Vec<(ConfiguredUpstream, Vec<&Lane>)> = Vec::new();
+    pub(crate) fn upstreams(&self) -> Vec<(ConfiguredUpstream, Vec<&ConfiguredLane>)> {
+        let mut found: Vec<(ConfiguredUpstream, Vec<&ConfiguredLane>)> = Vec::new();
         for lane in &self.lanes {
-            let Some(reached) = self.upstream_of(Some(lane)) else { continue };
-            match found.iter_mut().find(|(known, _)| *known == reached) {
+            let Some(configured) = self.upstream_of(Some(lane)) else { continue };
+            match found.iter_mut().find(|(known, _)| *known == configured) {
                 Some((_, lanes)) => lanes.push(lane),
-                None => found.push((reached, vec![lane])),
+                None => found.push((configured, vec![lane])),
             }
         }
         if self.lanes.is_empty() {
-            found.extend(self.upstream_of(None).map(|reached| (reached, Vec::new())));
+            found.extend(self.upstream_of(None).map(|configured| (configured, Vec::new())));
         }
         found
     }
@@ -149,19 +151,19 @@ mod tests {
         ProxyVariables::read(get).unwrap()
     }
 
-    fn lane(name: &str, upstream: Option<&str>) -> Lane {
-        Lane { upstream: upstream.map(Secret::new), ..Lane::named(name.parse().unwrap()) }
+    fn lane(name: &str, upstream: Option<&str>) -> ConfiguredLane {
+        ConfiguredLane { upstream: upstream.map(HiddenText::new), ..ConfiguredLane::named(name.parse().unwrap()) }
     }
 
     /// Returns the proxy of a lane and its source, given the settings of the top level and of the
     /// lane.
     #[track_caller]
     fn chosen(top: Option<&str>, own: Option<&str>) -> Option<(String, &'static str)> {
-        let lane = Lane { proxy: own.map(Secret::new), ..lane("a", Some("http://h/v1")) };
-        let (proxy, proxy_variables) = (top.map(Secret::new), environment());
+        let lane = ConfiguredLane { proxy: own.map(HiddenText::new), ..lane("a", Some("http://h/v1")) };
+        let (proxy, proxy_variables) = (top.map(HiddenText::new), environment());
         let config = Config { proxy, proxy_variables, ..Config::default() };
-        let reached = config.upstream_of(Some(&lane)).unwrap();
-        Some((reached.settings.proxy?.to_string(), reached.proxy_from?))
+        let configured = config.upstream_of(Some(&lane)).unwrap();
+        Some((configured.settings.proxy?.to_string(), configured.proxy_from?))
     }
 
     #[test]
@@ -178,13 +180,13 @@ mod tests {
 
     #[test]
     fn lanes_share_one_upstream_entry() {
-        let upstream = Some(Secret::new("http://top/v1"));
+        let upstream = Some(HiddenText::new("http://top/v1"));
         let lanes = vec![lane("a", None), lane("b", Some("http://own/v1")), lane("c", None)];
         let config = Config { upstream, lanes, ..Config::default() };
         let names: Vec<(String, usize)> = config
             .upstreams()
             .iter()
-            .map(|(reached, lanes)| (reached.settings.address.to_string(), lanes.len()))
+            .map(|(configured, lanes)| (configured.settings.address.to_string(), lanes.len()))
             .collect();
         assert_eq!(names, [("http://top/v1".to_owned(), 2), ("http://own/v1".to_owned(), 1)]);
     }
@@ -192,10 +194,10 @@ mod tests {
     #[test]
     fn a_certificate_file_may_hold_its_key() {
         let mut config = Config { client_cert_file: Some("c.pem".into()), ..Config::default() };
-        assert_eq!(config.reach().client_certificate(), Some(("c.pem".into(), "c.pem".into())));
+        assert_eq!(config.connection().client_certificate(), Some(("c.pem".into(), "c.pem".into())));
         config.client_key_file = Some("k.pem".into());
-        assert_eq!(config.reach().client_certificate(), Some(("c.pem".into(), "k.pem".into())));
+        assert_eq!(config.connection().client_certificate(), Some(("c.pem".into(), "k.pem".into())));
         config.client_cert_file = None;
-        assert_eq!(config.reach().misfit().unwrap().0, "client_key_file");
+        assert_eq!(config.connection().fault().unwrap().0, "client_key_file");
     }
 }

@@ -27,6 +27,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         _ => return Err(format!("{text:?} is not a duration: {FORM}")),
     };
     let number: f64 =
+        // A blank may precede the unit.
         digits.trim_end().parse().map_err(|_| format!("{text:?} is not a duration: {FORM}"))?;
     from_seconds(number * factor).ok_or_else(|| format!("{text:?} is not between 0 and 10 years"))
 }
@@ -63,6 +64,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration
             parse(text).map_err(E::custom)
         }
 
+        // A number without a unit counts seconds.
         fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Duration, E> {
             let refused = || E::custom(format!("{seconds} s is not between 0 and 10 years"));
             from_seconds(seconds).ok_or_else(refused)

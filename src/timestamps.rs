@@ -5,19 +5,19 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::config::span;
+use crate::config::duration;
 
 /// Parses a timestamp: its age, or its RFC 3339 form.
 ///
 /// # Errors
 /// If `text` is neither.
 pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
-    if let Ok(ago) = span::parse(text) {
+    if let Ok(ago) = duration::parse(text) {
         let ago = SignedDuration::try_from(ago).map_err(|error| error.to_string())?;
         return Timestamp::now().checked_sub(ago).map_err(|error| error.to_string());
     }
     text.parse().map_err(|_| {
-        format!("it must be how long ago ({}), or a timestamp such as 2026-01-31T12:00:00Z", span::FORM)
+        format!("it must be how long ago ({}), or a timestamp such as 2026-01-31T12:00:00Z", duration::FORM)
     })
 }
 
