@@ -1,14 +1,14 @@
 """Runs the tests of clients: real SDKs and frameworks against a real Causeway.
 
-Starts a redis-server, `causeway simulate`, the upstream that tests give its answers, one API and one
-worker process, all on free ports of the loopback; runs pytest and node's test runner over the same
-Causeway; and ends all that it started. The tests read from their environment:
+Starts a redis-server, `causeway simulate`, the scripted upstream, one API and one worker process, all
+on free ports of the loopback; runs pytest and node's test runner over the same Causeway; and ends all
+of these processes. The tests read from their environment:
 
-    CAUSEWAY_URL    where it serves        UPSTREAM_URL   where tests script the upstream
+    CAUSEWAY_URL    the address            UPSTREAM_URL   the scripted upstream
     KEYS            the tenants' keys by name, as JSON
-    WEBHOOK_SECRET  what events to webhooks are signed with
+    WEBHOOK_SECRET  the secret that signs webhook events
 
-    run.py BINARY VENV NODE_DIR [NAME]       NAME picks tests, as pytest and node understand it
+    run.py BINARY VENV NODE_DIR [NAME]       NAME selects tests, as in pytest and node
     run.py BINARY VENV NODE_DIR --browser    only the test with a browser
 """
 
@@ -28,11 +28,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-# How long a process may take to be ready, and to end when it is asked.
+# The time-out of the start and of the end of a process.
 PATIENCE_S = 30
 
-# Ann has no bounds, Bob is rated, Cleo and Dan may have one job that runs and one that waits; Eve is
-# told the ends of what she asks for.
+# Ann has no limits, Bob has rate limits, Cleo and Dan may have one running and one waiting job; Eve has
+# a webhook receiver.
 TENANTS = {
     "ann": "",
     "bob": "requests_per_minute = 600\ntokens_per_minute = 60000",
@@ -42,7 +42,7 @@ TENANTS = {
 }
 
 class Processes:
-    """What was started, and ends with this."""
+    """The started processes, which end with this context."""
 
     def __init__(self, place):
         self.place, self.running = place, []
@@ -60,7 +60,7 @@ class Processes:
                 process.kill()
 
     def start(self, name, command, ready):
-        """Starts `command`, and answers with what `ready` matches in what it prints."""
+        """Starts `command`; returns the part of its output that `ready` matches."""
         log = self.place / f"{name}.log"
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.place
@@ -135,7 +135,7 @@ upstream = "{upstream}/native/v1"
 
 
 def serve(processes, binary):
-    """Starts everything; answers with the environment of the tests."""
+    """Starts all processes; returns the environment of the tests."""
     place, port = processes.place, free_port()
     redis = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", ""]
     processes.start("redis", redis, r"Ready to accept connections")
@@ -151,12 +151,12 @@ def serve(processes, binary):
     config.write_text(configuration(f"redis://127.0.0.1:{port}", upstream, simulated, keys))
     url = processes.start("api", [binary, "api", "--config", str(config)], r"serving +(http\S+)")
     processes.start("worker", [binary, "worker", "--config", str(config)], r"^  worker ")
-    told = {"CAUSEWAY_URL": url, "UPSTREAM_URL": upstream}
-    return {**os.environ, **told, "KEYS": json.dumps(keys), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"CAUSEWAY_URL": url, "UPSTREAM_URL": upstream}
+    return {**os.environ, **environment, "KEYS": json.dumps(keys), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def main(binary, venv, node, *names):
-    # Ended from outside, it ends what it started.
+    # A signal must end the started processes too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("the tests of clients were stopped"))
     python = [f"{venv}/bin/python", "-m", "pytest", "--quiet", "-p", "no:cacheprovider", "-p", "no:warnings"]
     python += [str(HERE / "python"), *(("-k", names[0]) if names else ())]
@@ -164,16 +164,16 @@ def main(binary, venv, node, *names):
     picked = [f"--test-name-pattern={names[0]}"] if names else []
     javascript = ["node", "--test", "--test-reporter=spec", *picked, *tests]
     with tempfile.TemporaryDirectory() as place, Processes(Path(place)) as processes:
-        told = serve(processes, str(Path(binary).resolve()))
+        environment = serve(processes, str(Path(binary).resolve()))
         commands = (python, javascript)
         if names[:1] == ("--browser",):
             names, commands = (), (["node", "--test", "--test-reporter=spec", f"{node}/browser.mjs"],)
-        ended = [subprocess.run(command, env=told).returncode for command in commands]
+        ended = [subprocess.run(command, env=environment).returncode for command in commands]
         failed = any(code not in (0, 5) if names else code for code in ended)
         if failed:
             for name in ("api", "worker"):
                 lines = (Path(place) / f"{name}.log").read_text().splitlines()[-40:]
-                print(f"\n== the last of what {name} said", *lines, sep="\n")
+                print(f"\n== the last lines of {name}", *lines, sep="\n")
     sys.exit(int(failed))
 
 

@@ -1,23 +1,23 @@
-"""An upstream that answers as a test says.
+"""An upstream with scripted answers.
 
-A test tells it under the name of a model what to answer; what calls that model gets the answers in
-turn, the last one again and again. So tests that use names of their own never meet. Under /v1 it is
-a server that has no /v1/responses, and does not count who asks there; under /native/v1 it has them.
-What is sent to /hooks/NAME is answered so as well, and kept as it came (`raw`): for webhooks.
+A test scripts the answers of a model by its name; calls of that model get the answers in turn, and
+the last one repeatedly. So tests with different names never share state. Under /v1 the server has no
+/v1/responses, and does not count calls of it; under /native/v1 it has. Webhooks are sent to
+/hooks/NAME; they are answered in the same way, and kept in their original bytes (`raw`).
 
-    PUT  /script/NAME             forgets what was; then the answers, a list; of each these fields, all optional:
-                                    status, headers, json (a whole body), text (the same, as it is),
-                                    base64 (the same, bytes of any kind),
+    PUT  /script/NAME             replaces the answers by a list; each has these fields, all optional:
+                                    status, headers, json (the body), text (the body, unchanged),
+                                    base64 (the body, as any bytes),
                                     events (of a stream: data, or {"event": ..., "data": ...},
-                                      or {"base64": ...}: bytes that are sent as they are),
+                                      or {"base64": ...}: bytes that are sent unchanged),
                                     hold (wait for a release before it answers), cut (break off),
-                                    after (wait so many seconds before it answers)
-                                  "hold" among the events waits there
-    POST /release/NAME            lets one hold go on
-    GET  /calls/NAME?wait=N       the calls so far, as soon as there are N
-    GET  /left/NAME?wait=N        how many callers closed their connection in a hold or wait, once it is N
+                                    after (wait for this number of seconds before it answers)
+                                  "hold" in the list of events waits there
+    POST /release/NAME            ends one hold
+    GET  /calls/NAME?wait=N       the calls so far, once there are N
+    GET  /left/NAME?wait=N        the number of callers that left in a hold or wait, once it is N
 
-Holds and waits end after PATIENCE; only a failing test waits so long.
+Holds and waits end after PATIENCE; only a failing test waits for so long.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ MAX_HEAD = 1 << 16
 
 
 class Name:
-    """What is known under one name."""
+    """The script and the calls of one name."""
 
     def __init__(self, answers=()):
         self.answers = answers
@@ -52,7 +52,7 @@ class Name:
             await asyncio.wait_for(self.changed.wait_for(holds), PATIENCE)
 
     async def take(self, call):
-        """Notes a call, and says how it is answered."""
+        """Records a call; returns its answer."""
         async with self.changed:
             self.calls.append(call)
             place = min(len(self.calls), len(self.answers)) - 1
@@ -68,7 +68,7 @@ class Left(Exception):
 
 
 class Call:
-    """One call on its way to its answer."""
+    """One call until its answer."""
 
     def __init__(self, name, reader, writer):
         self.name, self.reader, self.writer = name, reader, writer
@@ -128,7 +128,7 @@ def whole(said):
 
 
 def model_of(body):
-    """The model that a body names: JSON, or a form."""
+    """Returns the model that a body names, in JSON or a form."""
     if body.startswith(b"{"):
         return json.loads(body).get("model", "")
     named = re.search(rb'name="model"\r\n(?:.+\r\n)*\r\n(.*)\r\n', body)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Lets schemathesis drive a real process by its own /openapi.json: no answer may be a 5xx, have a status
-# that is not described, or a body that does not fit its schema. Starts the process and ends it.
+# Runs schemathesis against a real process with its own /openapi.json: no answer may be a 5xx, have an undocumented
+# status, or a body that does not fit its schema. Starts the process and ends it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 cargo build --locked
 causeway=$PWD/target/debug/causeway
 
-# Made once for each state of the requirements.
+# The environment is made once for each state of the requirements.
 needs=tests/openapi/requirements.txt
 venv=target/venv-openapi-$(sha256sum $needs | cut -c 1-12)
 if [ ! -x "$venv/bin/st" ]; then
@@ -19,7 +19,7 @@ scratch=$(mktemp -d)
 pid=
 trap 'if [ -n "$pid" ]; then kill "$pid" || true; wait "$pid" || true; fi; rm -r "$scratch"' EXIT
 
-# With a tenant, so that the refusal of calls without a key is looked at too.
+# With a tenant, so that the refusal of calls without a key is tested too.
 "$causeway" tenant key >"$scratch/key" 2>&1
 key=$(grep '^cw_' "$scratch/key")
 {

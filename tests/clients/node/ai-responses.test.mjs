@@ -1,4 +1,4 @@
-// Vercel's AI SDK by its provider for OpenAI, which calls /v1/responses, over an upstream that speaks chat only.
+// Vercel's AI SDK by its provider for OpenAI, which calls /v1/responses, over a chat-only upstream.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -44,7 +44,7 @@ test('a text streams, and its reasoning before it', async () => {
   assert.equal(await stream.finishReason, 'stop');
 });
 
-test('a tool is called, and what was said before is referred to', async () => {
+test('a tool call refers to the previous response', async () => {
   const script = new Script();
   await script.answers({ events: callsTool() }, { events: says('Sunny.') }, chat('Still sunny.'));
   const model = causeway(script.model);

@@ -43,7 +43,7 @@ test('a text streams, and its usage is known', async () => {
   assert.equal(await stream.finishReason, 'stop');
 });
 
-test('tools go through both ways, whole and streamed', async () => {
+test('tool calls pass, complete and streamed', async () => {
   const script = new Script();
   await script.answers(chat(null, { tool_calls: [CALL] }), { events: callsTool() });
   const model = causeway(script.model);
@@ -56,14 +56,14 @@ test('tools go through both ways, whole and streamed', async () => {
   assert.deepEqual(sent, ['weather', 'weather']);
 });
 
-test('embeddings come in the order of what was asked', async () => {
+test('embeddings keep the order of the inputs', async () => {
   const model = causeway.embeddingModel('simulated');
   const { embeddings } = await embedMany({ model, values: ['a', 'b'] });
   assert.equal(embeddings.length, 2);
   assert.notDeepEqual(embeddings[0], embeddings[1]);
 });
 
-test('a wrong key and a bad request are raised as they were', async () => {
+test('a wrong key and a bad request raise their errors', async () => {
   const told = (status, words) => (error) => {
     assert.ok(APICallError.isInstance(error));
     assert.equal(error.statusCode, status);
@@ -92,7 +92,7 @@ async function fill(script) {
   }
 }
 
-test('a full queue is an error that may pass', async () => {
+test('a full queue is a retryable error', async () => {
   const script = new Script();
   await fill(script);
   const asked = generateText({ model: connect('dan')(script.model), prompt, maxRetries: 0 });
@@ -105,11 +105,11 @@ test('a full queue is an error that may pass', async () => {
   await script.calls(2);
 });
 
-test('a call that a full queue refused is sent again', async () => {
+test('a call refused by a full queue is retried', async () => {
   const script = new Script();
   let tries = 0;
   const counted = async (url, init) => {
-    // A place becomes free as the SDK comes for the first time again.
+    // The queue gets room when the SDK retries for the first time.
     if (++tries === 2) await script.release();
     return fetch(url, init);
   };
@@ -133,7 +133,7 @@ for (const [name, ending] of [['is cut', { cut: true }], ['ends without an end',
   });
 }
 
-test('a stream that is given up ends the call', async () => {
+test('leaving a stream ends the call', async () => {
   const script = new Script();
   await script.answers({ events: [...says('one').slice(0, -2), 'hold'] });
   const giveUp = new AbortController();

@@ -1,4 +1,4 @@
-// A page of another origin in a headless Chromium: `make test-browser`. No part of `make test-clients`, as a
+// A page of another origin in a headless Chromium: `make test-browser`. It is not a part of `make test-clients`, as a
 // browser is larger than all other clients together.
 
 import assert from 'node:assert/strict';
@@ -8,7 +8,7 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { KEYS, Script, URL_V1, says } from './upstream.mjs';
 
-// How long the browser may take to start, and the page to call.
+// The time-out of the browser's start, and of the page's calls.
 const PATIENCE_MS = 60_000;
 
 /** What the page runs: it calls, reads a stream as it comes, and is refused without a key. */
@@ -53,7 +53,7 @@ test('a page of another origin calls with a key, and reads a stream', async (t) 
   await script.answers({ events: says('Hello') });
   const server = await serve(script.model);
   const origin = `http://localhost:${server.address().port}`;
-  // With a port for a debugger it stays until it is ended.
+  // A browser with a debugger port runs until it is killed.
   const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--remote-debugging-port=0'];
   const browser = spawn(process.env.CHROMIUM ?? 'chromium', [...flags, `${origin}/`], { stdio: 'ignore' });
   t.after(() => {

@@ -1,4 +1,4 @@
-// The `eventsource` package, an EventSource of its own, on the events of a job.
+// The `eventsource` package, another EventSource, on the events of a job.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,4 +1,4 @@
-// OpenAI's SDK for JavaScript: what its calls come back with, what it raises, what it tries again.
+// OpenAI's SDK for JavaScript: its results, its errors, its retries.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -58,7 +58,7 @@ test('a chat streams and its usage comes last', async () => {
   assert.ok(chunks.at(-1).usage.completion_tokens > 1);
 });
 
-test('the helper for streams puts text and tool calls together', async () => {
+test('the stream helper assembles text and tool calls', async () => {
   const spoken = client.chat.completions.stream({ model: 'simulated', messages });
   assert.match(await spoken.finalContent(), /^Simulated answer to: hi/);
   const script = new Script();
@@ -68,7 +68,7 @@ test('the helper for streams puts text and tool calls together', async () => {
   assert.equal(whole.choices[0].message.tool_calls[0].function.arguments, '{"city":"Ulm"}');
 });
 
-test('tools go through both ways', async () => {
+test('tool calls pass in both directions', async () => {
   const script = new Script();
   await script.answers(chat(null, { tool_calls: [CALL] }), chat('Sunny.'));
   const asked = (await ask(script.model, { tools })).choices[0].message;
@@ -94,14 +94,14 @@ test('embeddings come as floats and as base64', async () => {
   });
   await script.answers(answer(packed), answer([0.5, -1, 2]));
   const embed = (fields) => client.embeddings.create({ model: script.model, input: 'hi', ...fields });
-  // Unless it is told, the SDK asks for base64 and unpacks it.
+  // By default the SDK requests base64 and decodes it.
   assert.deepEqual([...(await embed()).data[0].embedding], [0.5, -1, 2]);
   assert.deepEqual((await embed({ encoding_format: 'float' })).data[0].embedding, [0.5, -1, 2]);
   const formats = (await script.calls()).map((call) => call.body.encoding_format);
   assert.deepEqual(formats, ['base64', 'float']);
 });
 
-test('completions are answered whole and streamed', async () => {
+test('completions are complete or streamed', async () => {
   const asked = { model: 'simulated', prompt: 'hi' };
   const whole = await client.completions.create(asked);
   let streamed = '';
@@ -117,7 +117,7 @@ test('models are those of all lanes', async () => {
   assert.ok(ids.includes('simulated') && ids.includes('narrow-node'), String(ids));
 });
 
-test('fields that nobody knows reach the upstream', async () => {
+test('unknown fields reach the upstream', async () => {
   const script = new Script();
   await script.answers(chat('hi'));
   await ask(script.model, { ignore_eos: true });
@@ -125,14 +125,14 @@ test('fields that nobody knows reach the upstream', async () => {
   assert.deepEqual(body, { model: script.model, messages, ignore_eos: true });
 });
 
-test('an answer names its request and its job, and the tier says its class', async () => {
+test('an answer names its request, its job and its class', async () => {
   const asked = ask('simulated', { service_tier: 'flex' });
   const { response, request_id } = await asked.withResponse();
   assert.match(request_id, /^req_/);
   assert.equal((await job(response.headers.get('x-causeway-job-id'))).class, 'batch');
 });
 
-test('a rated tenant is told what it has left', async () => {
+test('a rate-limited tenant sees its remaining budget', async () => {
   const bob = connect('bob').client;
   const { response } = await bob.chat.completions
     .create({ model: 'simulated', messages })
@@ -174,7 +174,7 @@ for (const [status, code, kind] of [
   }
 }
 
-test('what failed for good is not sent again', async () => {
+test('a permanent failure is not retried', async () => {
   const script = new Script();
   await script.answers(refusal(500, null, 'server_error'));
   const { client, requests } = connect();
@@ -184,7 +184,7 @@ test('what failed for good is not sent again', async () => {
   assert.equal(requests.length, 1);
 });
 
-test('a fault of the upstream is waited for', async () => {
+test('a fault of the upstream delays the answer', async () => {
   const script = new Script();
   await script.answers(refusal(404, 'model_not_found'), chat('at last'));
   const { client, requests } = connect();
@@ -218,9 +218,9 @@ test('a full queue is a rate limit error', async () => {
   await script.calls(2);
 });
 
-test('a call that a full queue refused is sent again', async () => {
+test('a call refused by a full queue is retried', async () => {
   const script = new Script();
-  // A place becomes free as the SDK comes for the first time again.
+  // The queue gets room when the SDK retries for the first time.
   const seen = (count) => count === 4 && script.release();
   const { client } = connect('cleo', { seen });
   await fill(client, script);
@@ -228,7 +228,7 @@ test('a call that a full queue refused is sent again', async () => {
   assert.equal(answer.choices[0].message.content, 'more');
 });
 
-test('equal calls at the same time are as many jobs', async () => {
+test('concurrent equal calls are separate jobs', async () => {
   const script = new Script();
   const words = ['one', 'two', 'three', 'four'];
   await script.answers(...words.map((word) => ({ hold: true, ...chat(word) })));
@@ -240,11 +240,11 @@ test('equal calls at the same time are as many jobs', async () => {
   assert.deepEqual(texts.sort(), words.sort());
 });
 
-test('a later try joins the job of the first', async () => {
+test('a retry joins the job of the first attempt', async () => {
   const script = new Script();
   await script.answers({ hold: true, ...chat('once') });
   const seen = (count) => count === 2 && script.release();
-  // The SDK says how long it waits for a call, but not how long its client waits for every call.
+  // The SDK sends the time-out of a call, but not the time-out that its client has for every call.
   const { client, requests } = connect('ann', { seen, timeout: 1000 });
   const answer = await client.chat.completions.create({ model: script.model, messages });
   assert.equal(answer.choices[0].message.content, 'once');
@@ -268,7 +268,7 @@ for (const [name, ending] of [['is cut', { cut: true }], ['ends without an end',
   });
 }
 
-test('a stream that is closed early ends the call', async () => {
+test('closing a stream early ends the call', async () => {
   const script = new Script();
   await script.answers({ events: [chunk({ content: 'one' }), 'hold', ...says('two')] });
   const { data, response } = await ask(script.model, { stream: true }).withResponse();
@@ -280,12 +280,12 @@ test('a stream that is closed early ends the call', async () => {
   assert.equal((await job(response.headers.get('x-causeway-job-id'))).status, 'cancelled');
 });
 
-test('a stream that waits survives until its turn', async () => {
+test('a waiting stream survives until its turn', async () => {
   const script = new Script('narrow-node');
   await script.answers({ events: ['hold', ...says('first')] }, { events: says('second') });
   const first = ask(script.model, { stream: true });
   await script.calls(1);
-  // It is answered while it waits: the SDK has the stream before there is anything in it.
+  // The waiting call is already answered: the SDK has the stream before its first event.
   const second = await ask(script.model, { stream: true });
   assert.equal((await script.calls()).length, 1);
   await script.release();

@@ -1,4 +1,4 @@
-// Responses by OpenAI's SDK for JavaScript: whole, streamed, in the background, resumed, cancelled.
+// Responses by OpenAI's SDK for JavaScript: complete, streamed, in the background, resumed, cancelled.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -69,7 +69,7 @@ test('a response is answered', async () => {
   assert.deepEqual(call.body.messages.map((one) => one.content), ['Be brief.', 'hi']);
 });
 
-test('a response streams in order and its events are numbered', async () => {
+test('the events of a response are numbered in order', async () => {
   const script = new Script();
   await script.answers({ events: says('Hel', 'lo') });
   const events = await all(await ask(script.model, { stream: true }));
@@ -78,7 +78,7 @@ test('a response streams in order and its events are numbered', async () => {
   assert.equal(text(events), 'Hello');
 });
 
-test('the helper for streams puts text and tool calls together', async () => {
+test('the stream helper assembles text and tool calls', async () => {
   const script = new Script();
   await script.answers({ events: says('Hel', 'lo') }, { events: callsTool() });
   const asked = { model: script.model, input: 'hi', tools };
@@ -88,7 +88,7 @@ test('the helper for streams puts text and tool calls together', async () => {
   assert.equal(called.arguments, '{"city":"Ulm"}');
 });
 
-test('an answer is parsed by the schema that was asked', async () => {
+test('an answer is parsed by its schema', async () => {
   const script = new Script();
   await script.answers(chat('{"city":"Ulm"}'));
   const schema = { type: 'object', properties: { city: { type: 'string' } } };
@@ -100,7 +100,7 @@ test('an answer is parsed by the schema that was asked', async () => {
   assert.deepEqual(body.response_format, { type: 'json_schema', json_schema: asked });
 });
 
-test('in the background it is queued, then polled', async () => {
+test('a background response is polled', async () => {
   const script = new Script();
   await script.answers({ hold: true, events: says('Hello') });
   const response = await ask(script.model, { background: true });
@@ -112,7 +112,7 @@ test('in the background it is queued, then polled', async () => {
   assert.deepEqual([whole.status, whole.output_text], ['completed', 'Hello']);
 });
 
-test('after a dropped connection the rest comes once', async () => {
+test('a dropped stream resumes once', async () => {
   const script = new Script();
   await script.answers({ events: [chunk({ content: 'Once ' }), 'hold', ...says('upon ', 'a time')] });
   const heard = await upTo(await ask(script.model, { background: true, stream: true }), DELTA);
@@ -122,7 +122,7 @@ test('after a dropped connection the rest comes once', async () => {
   const both = [...heard, ...(await all(resumed))];
   assert.deepEqual(numbers(both), count(both));
   assert.equal(text(both), 'Once upon a time');
-  // The helper reads all of it again, and tells what comes behind the number.
+  // The helper reads the whole stream again, and returns the events after the number.
   const behind = client.responses.stream({ response_id: id, starting_after });
   assert.deepEqual(numbers(await all(behind)), numbers(both).slice(starting_after + 1));
   assert.equal((await behind.finalResponse()).output_text, 'Once upon a time');
@@ -131,7 +131,7 @@ test('after a dropped connection the rest comes once', async () => {
   assert.equal((await script.calls()).length, 1);
 });
 
-test('a running response is cancelled and its call ends', async () => {
+test('cancelling a response ends its call', async () => {
   const script = new Script();
   await script.answers({ events: [chunk({ content: 'one' }), 'hold'] });
   const heard = await upTo(await ask(script.model, { background: true, stream: true }), DELTA);
@@ -141,7 +141,7 @@ test('a running response is cancelled and its call ends', async () => {
   assert.equal((await client.responses.cancel(id)).status, 'cancelled');
 });
 
-test('a response that is unknown or of somebody else is not found', async () => {
+test('an unknown or foreign response is not found', async () => {
   const { id } = await ask('simulated', { background: true });
   const notFound = (error) => {
     assert.ok(error instanceof OpenAI.NotFoundError);
@@ -153,7 +153,7 @@ test('a response that is unknown or of somebody else is not found', async () => 
   await assert.rejects(connect('bob').responses.cancel(id), notFound);
 });
 
-test('a response whose call failed says why', async () => {
+test('a failed response names its reason', async () => {
   const script = new Script();
   await script.answers(refusal(400, 'context_length_exceeded'));
   const response = await ended(await ask(script.model, { background: true }));
@@ -162,7 +162,7 @@ test('a response whose call failed says why', async () => {
   assert.deepEqual(response.error, error);
 });
 
-test('an upstream that speaks responses is asked as it was, and its id stays there', async () => {
+test('a native upstream gets the request unchanged', async () => {
   const script = new Script('native-node');
   const said = { id: 'resp_of_upstream', object: 'response', status: 'completed', output: [] };
   await script.answers({ json: said }, { json: { ...said, id: 'resp_2' } });

@@ -1,4 +1,4 @@
-// OpenAI's SDK for JavaScript with a time-out of its own against an upstream that is slow.
+// OpenAI's SDK for JavaScript with a time-out at a slow upstream.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -7,7 +7,7 @@ import { KEYS, Script, URL_V1, chat } from './upstream.mjs';
 
 const messages = [{ role: 'user', content: 'hi' }];
 
-// How long the client waits, and after which part of it the upstream answers.
+// The time-out of the client, and the part of it after which the upstream answers.
 const TIMEOUT_MS = 2000;
 const [HALF, LATE, TOO_LATE] = [0.5, 0.9, 1.5];
 const seconds = (part) => (part * TIMEOUT_MS) / 1000;
@@ -35,14 +35,14 @@ for (const part of [HALF, LATE]) {
   });
 }
 
-test('a client that does not retry times out and leaves', async () => {
+test('a client without retries times out', async () => {
   const script = new Script();
   await script.answers({ hold: true });
   await assert.rejects(ask(script.model, { maxRetries: 0 }), OpenAI.APIConnectionTimeoutError);
   assert.equal(await script.left(1), 1);
 });
 
-test('equal calls that are all retried have an answer each', async () => {
+test('retried equal calls keep separate answers', async () => {
   const script = new Script();
   const words = ['one', 'two', 'three', 'four', 'five'];
   await script.answers(...words.map((word) => ({ after: seconds(TOO_LATE), ...chat(word) })));

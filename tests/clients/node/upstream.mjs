@@ -1,11 +1,11 @@
-// The scripted upstream (see upstream.py) and the answers that the tests let it give.
+// The scripted upstream (see upstream.py) and the answers of its scripts.
 
 import { randomUUID } from 'node:crypto';
 
 export const URL_V1 = `${process.env.CAUSEWAY_URL}/v1`;
 export const KEYS = JSON.parse(process.env.KEYS);
 
-// How long a test waits for the scripted upstream, which waits less.
+// The time-out of calls to the scripted upstream, which itself waits less.
 const PATIENCE_MS = 40_000;
 
 export class Script {

@@ -1,4 +1,4 @@
-// Events to webhooks, as OpenAI's SDK for JavaScript verifies them.
+// Webhook events, verified by OpenAI's SDK for JavaScript.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -8,7 +8,7 @@ import { KEYS, Script, URL_V1, chat, says } from './upstream.mjs';
 const webhookSecret = process.env.WEBHOOK_SECRET;
 const connect = (tenant) => new OpenAI({ baseURL: URL_V1, apiKey: KEYS[tenant], webhookSecret });
 
-test('the end of a job is verified and unwrapped, and what was changed is refused', async () => {
+test('an event is verified, and a changed one is refused', async () => {
   const client = connect('ann');
   const [script, receiver] = [new Script(), new Script()];
   await script.answers(chat('hi'));
@@ -23,7 +23,7 @@ test('the end of a job is verified and unwrapped, and what was changed is refuse
   await assert.rejects(changed, OpenAI.InvalidWebhookSignatureError);
 });
 
-test("the end of a response is told in OpenAI's words", async () => {
+test("the event of a response has OpenAI's form", async () => {
   const client = connect('eve');
   const [script, receiver] = [new Script(), new Script('eve')];
   await script.answers({ events: says('Hello') });

@@ -1,4 +1,4 @@
-"""What the tests of Python's SDKs stand on: clients of each tenant, and the scripted upstream."""
+"""The fixtures of the tests of Python's SDKs: clients of each tenant, and the scripted upstream."""
 
 import json
 import os
@@ -14,12 +14,12 @@ import pytest
 URL = os.environ["CAUSEWAY_URL"]
 KEYS = json.loads(os.environ["KEYS"])
 
-# How long a test waits for the scripted upstream, which waits less.
+# The time-out of calls to the scripted upstream, which itself waits less.
 PATIENCE_S = 40
 
 
 class Script:
-    """The scripted upstream under one name of a model: see upstream.py."""
+    """The script of one model at the scripted upstream: see upstream.py."""
 
     def __init__(self, model):
         self.model = model
@@ -49,7 +49,7 @@ class Script:
 
 
 def chat(content="hi", **message):
-    """A whole answer of chat."""
+    """Returns a complete chat answer."""
     message = {"role": "assistant", "content": content, "refusal": None, **message}
     finish = "tool_calls" if "tool_calls" in message else "stop"
     usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
@@ -59,47 +59,47 @@ def chat(content="hi", **message):
 
 
 def chunk(delta=None, finish=None, **fields):
-    """A chunk of a streamed answer of chat."""
+    """Returns a chunk of a streamed chat answer."""
     choices = [{"index": 0, "delta": delta or {}, "finish_reason": finish}]
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "scripted"}
     return {**head, "choices": choices, **fields}
 
 
 def says(*words):
-    """The events of a streamed answer of chat."""
+    """Returns the events of a streamed chat answer."""
     said = [chunk({"content": word}) for word in words]
     return [chunk({"role": "assistant", "content": ""}), *said, chunk(finish="stop"), "[DONE]"]
 
 
 def refusal(status, code=None, kind="invalid_request_error", **fields):
-    """An answer in OpenAI's envelope for errors."""
+    """Returns an answer in OpenAI's error envelope."""
     error = {"message": f"refused with {status}", "type": kind, "param": None, "code": code}
     return {"status": status, "json": {"error": error | fields}}
 
 
 @pytest.fixture
 def script():
-    """A name of its own at the scripted upstream."""
+    """A script under a name that no other test uses."""
     return Script(f"python-{uuid.uuid4()}")
 
 
 @pytest.fixture
 def requests():
-    """What the clients have sent so far: their requests, as the SDK sent them."""
+    """The requests of the clients so far, as the SDK sent them."""
     return []
 
 
 @pytest.fixture
 def meanwhile():
-    """Runs a call beside the test; `.result(PATIENCE_S)` of what it gives is the answer."""
+    """Runs a call in another thread; `.result(PATIENCE_S)` of its result is the answer."""
     with ThreadPoolExecutor() as pool:
         yield pool.submit
 
 
 @pytest.fixture
 def connect(requests):
-    """Makes clients of OpenAI's SDK: of Ann, who has no bounds, unless it is said. `seen` is told
-    of each request, after it was noted."""
+    """Makes clients of OpenAI's SDK, by default of Ann, the tenant without limits. `seen` is called
+    with each request after it was recorded."""
     made = []
 
     def make(tenant="ann", seen=None, **options):
@@ -122,6 +122,6 @@ def client(connect):
 
 @pytest.fixture
 def claude():
-    """A client of Anthropic's SDK; its base URL is the server's, without /v1."""
+    """A client of Anthropic's SDK; its base URL has no /v1."""
     with anthropic.Anthropic(base_url=URL, api_key=KEYS["ann"]) as one:
         yield one

@@ -1,10 +1,10 @@
-"""Streams as models send them, made by chance from a seed: chat, text completions, messages.
+"""Random streams of models, drawn from a seed: chat, text completions, messages.
 
-Every stream is a list of blocks of server-sent events. What varies: texts in several scripts with
-escapes or without, cut anywhere; several choices; logprobs; reasoning; refusals; tool calls, one
-after another or in turns; usage at the end, in the last chunk or never; numbers of every size;
-padding; comments and empty lines between the events; the three ends of lines. `pieces` cuts the
-bytes anywhere, also inside a character.
+Every stream is a list of blocks of server-sent events. They vary in these points: texts in several
+scripts, with and without escapes, cut anywhere; several choices; logprobs; reasoning; refusals; tool calls,
+in sequence or interleaved; usage at the end, in the last chunk or never; numbers of every size;
+padding; comments and empty lines between the events; the three line
+ends. `pieces` cuts the bytes anywhere, also inside a character.
 """
 
 import base64
@@ -15,7 +15,7 @@ WORDS = [
     *("the", " quick", "\n\n", ' "quoted" ', "\\", " {", "}", "\t", " über", "世界", "नमस्ते", "😀", "👩‍👩‍👧", "é"),
     *("", " ", "a" * 300, "\u2028", "\x7f", "<b>&amp;", "data: ", "[DONE]", "null", "1e400", "\x00"),
 ]
-# What SDKs read as a float is written as one.
+# SDKs read these members as floats, so they are written as floats.
 FLOATS = [0.1 + 0.2, 1 / 3, -0.10000000149011612, 5e-324, 1.7976931348623157e308, -0.0]
 NUMBERS = [*FLOATS, 2**53 + 1, 2**70, -1]
 
@@ -25,7 +25,7 @@ def text(chance, most=8):
 
 
 def cut(chance, whole, most=6):
-    """The parts of a text, cut between code points, or inside of a surrogate pair."""
+    """Cuts a text between code points, or inside of a surrogate pair; returns the parts."""
     parts, at = [], 0
     units = whole.encode("utf-16-le") if chance.random() < 0.05 else None
     size = len(units) // 2 if units else len(whole)
@@ -40,7 +40,7 @@ def cut(chance, whole, most=6):
 
 
 def written(chance, value):
-    """The value as JSON, as one server or another writes it."""
+    """Returns the value as JSON, in the style of one of several servers."""
     tight = {"separators": (",", ":")} if chance.random() < 0.7 else {}
     plain = json.dumps(value, ensure_ascii=False, **tight)
     has_halves = any("\ud800" <= character <= "\udfff" for character in plain)
@@ -58,7 +58,7 @@ def logprobs(chance, token):
 
 
 def said(chance):
-    """The parts of one choice: deltas, each with what stands beside it, and how it ends."""
+    """Returns the parts of one choice: deltas, each with its siblings, and the finish reason."""
     kind = chance.choice(["text", "text", "logprobs", "reasoning", "refusal", "tools", "tools", "both"])
     parts = [({"role": "assistant", "content": chance.choice(["", None])}, {})]
     if kind == "reasoning":
@@ -97,7 +97,7 @@ def calls(chance):
 
 
 def chat(seed):
-    """A stream of chat."""
+    """Returns a chat stream."""
     chance = Random(seed)
     head = {"id": f"chatcmpl-{seed}", "object": "chat.completion.chunk", "created": seed, "model": "m"}
     if chance.random() < 0.5:
@@ -135,7 +135,7 @@ def chat(seed):
 
 
 def completion(seed):
-    """A stream of a text completion: the blocks, and its choice."""
+    """Returns the blocks of a text completion stream, and its choice."""
     chance = Random(seed)
     head = {"id": f"cmpl-{seed}", "object": "text_completion", "created": seed, "model": "m"}
     whole = text(chance, 20)
@@ -154,7 +154,7 @@ def completion(seed):
 
 
 def message(seed):
-    """A stream of a message."""
+    """Returns a message stream."""
     chance = Random(seed)
     usage = {"input_tokens": 7, "cache_read_input_tokens": chance.choice([None, 2]), "output_tokens": 1}
     begun = {"id": f"msg_{seed}", "type": "message", "role": "assistant", "model": "m", "content": []}
@@ -199,7 +199,7 @@ def content(chance):
 
 
 def blocks(chance, events):
-    """The events as blocks of one stream, with what says nothing between them."""
+    """Returns the events as blocks of one stream, with comments and blanks between them."""
     end = chance.choice(["\n", "\n", "\n", "\r\n", "\r"])
     noise = ["", "", "", "", f": alive{end}{end}", f":{end}", end, end + end]
     whole = []
@@ -211,7 +211,7 @@ def blocks(chance, events):
 
 
 def pieces(seed, blocks):
-    """The events of a script that sends these blocks in pieces of any size."""
+    """Returns the events of a script that sends these blocks in pieces of any size."""
     chance, whole, sent = Random(seed), "".join(blocks).encode(), []
     most = chance.choice([3, 60, 4000])
     most = max(most, len(whole) // 200)

@@ -1,4 +1,4 @@
-"""OpenAI's agents: tools, streams, and turns that continue a response, over an upstream that speaks chat only."""
+"""OpenAI's agents: tools, streams, and turns that continue a response, over a chat-only upstream."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ def weather(city: str) -> str:
 
 @pytest.fixture
 def run(script):
-    """Runs an agent once, whole or streamed, and gives its result."""
+    """Runs an agent once, streamed or not; returns its result."""
 
     async def ended(text, stream, options):
         async with AsyncOpenAI(base_url=f"{URL}/v1", api_key=KEYS["ann"]) as client:
@@ -43,7 +43,7 @@ def run(script):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_turn_continues_the_response_before_it(run, script, stream):
+def test_a_turn_continues_the_previous_response(run, script, stream):
     answer = (lambda text: {"events": says(text)}) if stream else (lambda text: {"json": chat(text)})
     script.answers(answer("Hello Ann."), answer("You are Ann."))
     first = run("I am Ann.", stream)
@@ -59,14 +59,14 @@ def test_a_turn_continues_the_response_before_it(run, script, stream):
     ]
 
 
-def test_a_tool_is_called_within_a_conversation_that_the_server_keeps(run, script):
+def test_tools_work_in_a_stored_conversation(run, script):
     script.answers(
         {"json": chat("Hello Ann.")},
         {"json": chat(None, tool_calls=[CALL])},
         {"json": chat("21 degrees.")},
     )
     first = run("I am Ann.")
-    # Each of its two calls sends only what is new, and continues the response before it.
+    # Each of the two calls sends only new items, and continues the previous response.
     second = run("How warm is it?", previous_response_id=first.last_response_id)
     assert second.final_output == "21 degrees."
     roles = [one["role"] for one in script.bodies()[2]["messages"]]

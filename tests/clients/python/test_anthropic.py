@@ -1,4 +1,4 @@
-"""Anthropic's SDK: messages whole and streamed, tools, and the errors it raises."""
+"""Anthropic's SDK: complete and streamed messages, tools, and raised errors."""
 
 import anthropic
 import pytest
@@ -17,7 +17,7 @@ def ask(claude, model, **fields):
 
 
 def message(*content, stop="end_turn", usage=(3, 4)):
-    """A message as the upstream says it."""
+    """Returns a message of the upstream."""
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "scripted"}
     counts = {"input_tokens": usage[0], "output_tokens": usage[1]}
     ends = {"stop_reason": stop, "stop_sequence": None}
@@ -73,7 +73,7 @@ def test_a_message_streams(claude):
     assert whole.usage.input_tokens > 0 and whole.usage.output_tokens > 1
 
 
-def test_what_is_sent_reaches_the_upstream(claude, script):
+def test_a_request_reaches_the_upstream(claude, script):
     script.answers({"json": message({"type": "text", "text": "hi"})})
     extra = {"thinking": {"type": "disabled"}, "unknown": [1]}
     beta = {"anthropic-beta": "files-2025-04-14"}
@@ -90,13 +90,13 @@ def test_what_is_sent_reaches_the_upstream(claude, script):
     sent = raw.http_request.headers
     assert call["headers"]["anthropic-version"] == sent["anthropic-version"]
     assert call["headers"]["anthropic-beta"] == "files-2025-04-14"
-    # The key of the client is Causeway's, and not for the upstream.
+    # The key of the client authenticates it to Causeway and must not reach the upstream.
     assert "x-api-key" not in call["headers"] and "authorization" not in call["headers"]
     asked = {"model": script.model, "max_tokens": 50, "messages": HI, "system": "Be brief."}
     assert call["body"] == asked | extra
 
 
-def test_tools_go_through_both_ways(claude, script):
+def test_tool_calls_pass_in_both_directions(claude, script):
     script.answers({"json": message(USE, stop="tool_use")}, {"json": message()})
     answer = ask(claude, script.model, tools=[WEATHER])
     assert answer.stop_reason == "tool_use" and answer.content[0].input == {"city": "Ulm"}
@@ -113,7 +113,7 @@ def test_tools_go_through_both_ways(claude, script):
     assert second["messages"][2]["content"] == [result]
 
 
-def test_the_input_of_a_tool_streams_in_parts(claude, script):
+def test_tool_input_streams_in_parts(claude, script):
     events = [
         *begins({**USE, "input": {}}),
         delta(type="input_json_delta", partial_json='{"city"'),
@@ -138,7 +138,7 @@ def test_the_input_of_a_tool_streams_in_parts(claude, script):
         (413, "request_too_large", anthropic.APIStatusError),
     ],
 )
-def test_a_refusal_of_the_upstream_is_raised_as_it_was(claude, script, status, kind, error, stream):
+def test_a_refusal_is_raised_unchanged(claude, script, status, kind, error, stream):
     script.answers(refusal(status, kind))
     with pytest.raises(error) as caught:
         ask(claude, script.model, stream=stream)
@@ -155,13 +155,13 @@ def test_a_wrong_key_is_an_authentication_error():
     assert caught.value.body["error"]["type"] == "authentication_error"
 
 
-def test_a_route_that_is_not_served_is_not_found(claude):
+def test_an_unknown_route_is_not_found(claude):
     with pytest.raises(anthropic.NotFoundError, match="there is no route"):
         claude.messages.batches.list()
 
 
 def fill(claude, script):
-    """Takes both of Cleo's places: one job runs, and one waits."""
+    """Fills Cleo's queue: one job runs, and one waits."""
     script.answers({"hold": True, "json": message()}, {"json": message()})
     for _ in range(2):
         headers = {"prefer": "respond-async"}
@@ -182,12 +182,12 @@ def test_a_full_queue_is_a_rate_limit_error(script):
     script.calls(2)
 
 
-def test_a_call_that_a_full_queue_refused_is_sent_again(script):
+def test_a_call_refused_by_a_full_queue_is_retried(script):
     tries = []
 
     def seen(request):
         tries.append(request.headers["x-stainless-retry-count"])
-        # A place becomes free as the SDK comes for the first time again.
+        # The queue gets room when the SDK retries for the first time.
         if tries[2:] == ["0", "1"]:
             script.release()
 
@@ -198,14 +198,14 @@ def test_a_call_that_a_full_queue_refused_is_sent_again(script):
     assert tries[2:4] == ["0", "1"]
 
 
-def test_an_overloaded_upstream_is_waited_for(claude, script):
+def test_an_overloaded_upstream_delays_the_answer(claude, script):
     script.answers(refusal(529, "overloaded_error"), {"json": message({"type": "text", "text": "at last"})})
     assert ask(claude, script.model).content[0].text == "at last"
     assert len(script.calls()) == 2
 
 
 @pytest.mark.parametrize("ending", [{"cut": True}, {}], ids=["cut", "without an end"])
-def test_a_stream_that_breaks_off_raises(claude, script, ending):
+def test_a_broken_stream_raises(claude, script, ending):
     said = [*begins({"type": "text", "text": ""}), delta(type="text_delta", text="one"), "hold"]
     script.answers({"events": said, **ending})
     with claude.messages.stream(model=script.model, max_tokens=50, messages=HI) as stream:
@@ -217,7 +217,7 @@ def test_a_stream_that_breaks_off_raises(claude, script, ending):
     assert caught.value.body["error"]["type"] == "api_error"
 
 
-def test_a_stream_that_is_closed_early_ends_the_call(claude, script):
+def test_closing_a_stream_early_ends_the_call(claude, script):
     said = [*begins({"type": "text", "text": ""}), delta(type="text_delta", text="one"), "hold"]
     script.answers({"events": said})
     with claude.messages.stream(model=script.model, max_tokens=50, messages=HI) as stream:

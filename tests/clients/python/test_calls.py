@@ -1,4 +1,4 @@
-"""What calls of OpenAI's SDK come back with."""
+"""The results of calls of OpenAI's SDK."""
 
 import base64
 import struct
@@ -36,7 +36,7 @@ def test_a_chat_streams_and_its_usage_comes_last(client):
     assert all(one.usage is None for one in chunks[:-1])
 
 
-def test_the_helper_for_streams_puts_the_answer_together(client):
+def test_the_stream_helper_assembles_the_answer(client):
     with client.chat.completions.stream(model="simulated", messages=HI) as stream:
         kinds = {event.type for event in stream}
         whole = stream.get_final_completion()
@@ -50,14 +50,14 @@ async def ask_at_once():
         return [one async for one in stream]
 
 
-def test_the_asynchronous_client_streams_as_well():
+def test_the_asynchronous_client_streams():
     import asyncio
 
     chunks = asyncio.run(ask_at_once())
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
-def test_tools_go_through_both_ways(client, script):
+def test_tool_calls_pass_in_both_directions(client, script):
     call = {
         "id": "call_1",
         "type": "function",
@@ -101,7 +101,7 @@ def test_tool_calls_stream_in_parts(client, script):
     assert whole.choices[0].finish_reason == "tool_calls"
 
 
-def test_several_choices_stream_side_by_side(client, script):
+def test_several_choices_stream_concurrently(client, script):
     def of(index, text, finish=None):
         one = chunk({"content": text}, finish)
         one["choices"][0]["index"] = index
@@ -122,7 +122,7 @@ def test_embeddings_come_as_floats_and_as_base64(client, script):
 
     packed = base64.b64encode(struct.pack("<3f", 0.5, -1.0, 2.0)).decode()
     script.answers(answer(packed), answer([0.5, -1.0, 2.0]), answer(packed))
-    # Unless it is told, the SDK asks for base64 and unpacks it.
+    # By default the SDK requests base64 and decodes it.
     unpacked = client.embeddings.create(model=script.model, input="hi")
     floats = client.embeddings.create(model=script.model, input="hi", encoding_format="float")
     base = client.embeddings.create(model=script.model, input="hi", encoding_format="base64")
@@ -133,7 +133,7 @@ def test_embeddings_come_as_floats_and_as_base64(client, script):
     assert client.embeddings.create(model="simulated", input=["a", "b"]).data[1].index == 1
 
 
-def test_completions_are_answered_whole_and_streamed(client):
+def test_completions_are_complete_or_streamed(client):
     whole = client.completions.create(model="simulated", prompt="hi")
     assert whole.choices[0].text.startswith("Simulated answer to: hi")
     stream = client.completions.create(model="simulated", prompt="hi", stream=True)
@@ -146,7 +146,7 @@ def test_models_are_those_of_all_lanes(client):
     assert models["simulated"].object == "model" and models["simulated"].owned_by
 
 
-def test_fields_that_nobody_knows_reach_the_upstream(client, script):
+def test_unknown_fields_reach_the_upstream(client, script):
     script.answers({"json": chat() | {"timings": {"ms": 5}}})
     extra = {"ignore_eos": True, "nested": {"list": [1, None]}}
     answer = client.chat.completions.create(
@@ -157,7 +157,7 @@ def test_fields_that_nobody_knows_reach_the_upstream(client, script):
     assert answer.timings == {"ms": 5}
 
 
-def test_text_is_passed_on_as_it_was(client, script):
+def test_text_is_forwarded_unchanged(client, script):
     words = ["Grüße, ", "世界 ", "🌍\u2028", '"\\n\n\r\n', "end"]
     script.answers({"events": says(*words)})
     stream = client.chat.completions.create(model=script.model, messages=HI, stream=True)
@@ -174,7 +174,7 @@ def test_an_answer_names_its_request_and_its_job(client, stream):
     assert job["object"] == "job" and job["model"] == "simulated"
 
 
-def test_the_tier_says_the_class(client):
+def test_the_tier_names_the_class(client):
     for tier, named in [("flex", "batch"), ("priority", "interactive"), ("auto", "standard")]:
         raw = client.chat.completions.with_raw_response.create(
             model="simulated", messages=HI, service_tier=tier
@@ -183,7 +183,7 @@ def test_the_tier_says_the_class(client):
         assert job["class"] == named
 
 
-def test_a_rated_tenant_is_told_what_it_has_left(connect):
+def test_a_rate_limited_tenant_sees_its_budget(connect):
     raw = connect("bob").chat.completions.with_raw_response.create(model="simulated", messages=HI)
     assert raw.headers["x-ratelimit-limit-requests"] == "600"
     assert 0 < int(raw.headers["x-ratelimit-remaining-requests"]) <= 600

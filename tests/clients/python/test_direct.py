@@ -1,4 +1,4 @@
-"""Calls past the queue by the SDKs of OpenAI and Anthropic: forms and files, both ways."""
+"""Direct calls, which bypass the queue, by the SDKs of OpenAI and Anthropic: forms and files."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ from conftest import refusal
 
 HI = [{"role": "user", "content": "hi"}]
 
-# Larger than what a store would hold of it, and no text.
+# Larger than any part that a store would keep, and no text.
 FILE = bytes(range(256)) * 1024
 
 
@@ -61,7 +61,7 @@ def test_the_tokens_of_a_message_are_counted(claude, script):
     assert call["headers"]["anthropic-version"]
 
 
-def test_an_endpoint_that_the_upstream_lacks_is_not_found(client, claude, script):
+def test_a_missing_endpoint_is_not_found(client, claude, script):
     for missing in ({"status": 404, "json": {"detail": "Not Found"}}, refusal(404)):
         script.answers(missing)
         with pytest.raises(openai.NotFoundError):
@@ -71,18 +71,18 @@ def test_an_endpoint_that_the_upstream_lacks_is_not_found(client, claude, script
         assert caught.value.body["type"] == "error"
 
 
-def test_an_error_of_the_upstream_is_raised_as_it_was(connect, script):
+def test_an_upstream_error_is_raised_unchanged(connect, script):
     client = connect(max_retries=0)
     script.answers(refusal(400, "bad_input"), refusal(401))
     with pytest.raises(openai.BadRequestError, match="refused with 400") as caught:
         client.moderations.create(model=script.model, input="hi")
     assert caught.value.code == "bad_input"
-    # The key of Causeway was refused, not that of its caller.
+    # The upstream refused the key of Causeway, not the caller's.
     with pytest.raises(openai.InternalServerError, match="refused Causeway's key"):
         client.moderations.create(model=script.model, input="hi")
 
 
-def test_a_call_that_its_client_leaves_ends(connect, script):
+def test_an_abandoned_call_ends(connect, script):
     script.answers({"hold": True})
     client = connect(timeout=0.5, max_retries=0)
     with pytest.raises(openai.APITimeoutError):

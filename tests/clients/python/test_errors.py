@@ -1,4 +1,4 @@
-"""Which errors OpenAI's SDK raises, and what it tries again."""
+"""The errors and the retries of OpenAI's SDK."""
 
 import openai
 import pytest
@@ -26,20 +26,20 @@ def test_a_wrong_key_is_an_authentication_error(connect, stream):
     assert error.request_id.startswith("req_")
 
 
-def test_a_route_that_is_not_served_is_not_found(client):
+def test_an_unknown_route_is_not_found(client):
     error = raised(openai.NotFoundError, lambda: client.fine_tuning.jobs.list())
     assert error.code == "unknown_route" and "/v1/chat/completions" in str(error)
     assert error.request_id.startswith("req_")
 
 
-def test_a_job_of_somebody_else_is_not_found(client, connect):
+def test_another_tenants_job_is_not_found(client, connect):
     raw = client.chat.completions.with_raw_response.create(model="simulated", messages=HI)
     job = f"/jobs/{raw.headers['x-causeway-job-id']}"
     assert client.get(job, cast_to=object)["status"] == "succeeded"
     raised(openai.NotFoundError, lambda: connect("bob").get(job, cast_to=object))
 
 
-def test_a_call_that_is_wrong_is_a_bad_request(client, requests):
+def test_an_invalid_call_is_a_bad_request(client, requests):
     headers = {"x-causeway-class": "fast"}
     wrong = lambda: ask(client, "simulated", extra_headers=headers)  # noqa: E731
     error = raised(openai.BadRequestError, wrong)
@@ -55,7 +55,7 @@ def test_a_call_that_is_wrong_is_a_bad_request(client, requests):
         (422, None, openai.UnprocessableEntityError),
     ],
 )
-def test_a_refusal_of_the_upstream_is_raised_as_it_was(
+def test_a_refusal_is_raised_unchanged(
     client, script, requests, status, code, kind, stream
 ):
     script.answers(refusal(status, code, param="messages"))
@@ -65,7 +65,7 @@ def test_a_refusal_of_the_upstream_is_raised_as_it_was(
     assert len(script.calls()) == len(requests) == 1
 
 
-def test_a_key_that_was_used_for_another_call_is_unprocessable(client):
+def test_a_reused_key_is_unprocessable(client):
     headers = {"idempotency-key": f"key-{id(client)}"}
     ask(client, "simulated", extra_headers=headers)
     other = lambda: ask(client, "simulated", extra_headers=headers, temperature=1)  # noqa: E731
@@ -73,15 +73,15 @@ def test_a_key_that_was_used_for_another_call_is_unprocessable(client):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_failed_for_good_is_not_sent_again(client, script, requests, stream):
+def test_a_permanent_failure_is_not_retried(client, script, requests, stream):
     script.answers(refusal(500, kind="server_error"))
     error = raised(openai.InternalServerError, lambda: ask(client, script.model, stream=stream))
     assert error.status_code == 500 and error.response.headers["x-should-retry"] == "false"
-    # Causeway has tried it, as often as a job may be tried.
+    # Causeway has already made all attempts that a job may have.
     assert (len(script.calls()), len(requests)) == (5, 1)
 
 
-def test_an_answer_that_breaks_off_every_time_is_a_bad_gateway(client, script, requests):
+def test_repeatedly_broken_answers_are_a_bad_gateway(client, script, requests):
     script.answers({"text": '{"choices', "cut": True})
     error = raised(openai.InternalServerError, lambda: ask(client, script.model))
     assert (error.status_code, error.code) == (502, "upstream_error")
@@ -92,20 +92,20 @@ def test_an_answer_that_breaks_off_every_time_is_a_bad_gateway(client, script, r
     ("status", "code"),
     [(401, "invalid_api_key"), (404, "model_not_found"), (429, "insufficient_quota"), (502, None)],
 )
-def test_a_fault_of_the_upstream_is_waited_for(client, script, requests, status, code):
+def test_a_fault_of_the_upstream_delays_the_answer(client, script, requests, status, code):
     script.answers(refusal(status, code), {"json": chat("at last")})
     assert ask(client, script.model).choices[0].message.content == "at last"
     assert (len(script.calls()), len(requests)) == (2, 1)
 
 
-def test_a_failure_that_passes_is_not_seen(client, script, requests):
+def test_a_passing_failure_is_hidden(client, script, requests):
     script.answers(refusal(503), {"text": "{", "cut": True}, {"json": chat("at last")})
     assert ask(client, script.model).choices[0].message.content == "at last"
     assert (len(script.calls()), len(requests)) == (3, 1)
 
 
 def fill(client, script):
-    """Takes both of Cleo's places: one job runs, and one waits."""
+    """Fills Cleo's queue: one job runs, and one waits."""
     script.answers({"hold": True, "json": chat("one")}, {"json": chat("more")})
     for running in (1, 1):
         raw = ask(
@@ -126,8 +126,8 @@ def test_a_full_queue_is_a_rate_limit_error(connect, script, requests):
     script.calls(2)
 
 
-def test_a_call_that_a_full_queue_refused_is_sent_again(connect, script, requests):
-    # A place becomes free as the SDK comes for the first time again.
+def test_a_call_refused_by_a_full_queue_is_retried(connect, script, requests):
+    # The queue gets room when the SDK retries for the first time.
     def seen(request):
         if len(requests) == 4:
             script.release()
@@ -140,7 +140,7 @@ def test_a_call_that_a_full_queue_refused_is_sent_again(connect, script, request
 
 
 @pytest.mark.parametrize("ending", [{"cut": True}, {}], ids=["cut", "without an end"])
-def test_a_stream_that_breaks_off_raises(client, script, ending):
+def test_a_broken_stream_raises(client, script, ending):
     script.answers({"events": [*says("one")[:-2], "hold"], **ending})
     stream = ask(client, script.model, stream=True)
     texts = (one.choices[0].delta.content for one in stream)
@@ -155,7 +155,7 @@ def test_an_error_in_a_stream_is_raised(client, script):
     raised(openai.APIError, lambda: list(ask(client, script.model, stream=True)))
 
 
-def test_a_stream_that_broke_off_before_it_said_anything_is_tried_again(client, script):
+def test_an_unstarted_broken_stream_is_retried(client, script):
     script.answers({"events": [], "cut": True}, {"events": says("one")})
     stream = ask(client, script.model, stream=True)
     assert "".join(one.choices[0].delta.content or "" for one in stream) == "one"

@@ -1,4 +1,4 @@
-"""The client of Evennia's contrib `llm`, by which its characters speak, in a process with Twisted's reactor."""
+"""The client of Evennia's contrib `llm`, which voices characters, in a process with Twisted's reactor."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from conftest import KEYS, URL, chat, refusal
 
-# Only the module of the client: the package around it needs a game.
+# Only the client's module is loaded: its package needs a game.
 ASK = """
 import importlib.util, json, os, sys
 from django.conf import settings
@@ -40,12 +40,12 @@ reactor.callWhenRunning(lambda: module.LLMClient().get_response(sys.argv[1:]).ad
 reactor.run()
 """
 
-# How long a character may be silent.
+# The time-out of a character's answer.
 PATIENCE_S = 30
 
 
 def says(model, *prompt, **fields):
-    """What a character says, as its client reads it."""
+    """Returns the answer of a character, as its client reads it."""
     body = json.dumps({"model": model, "max_new_tokens": 250, "temperature": 0.7, **fields})
     told = {"AUTHORIZATION": f"Bearer {KEYS['ann']}", "REQUEST_BODY": body, "CAUSEWAY_URL": URL}
     command = [sys.executable, "-c", ASK, *prompt]
@@ -64,6 +64,6 @@ def test_a_character_answers(script):
     assert (body["max_tokens"], body["temperature"]) == (250, 0.7)
 
 
-def test_a_character_whose_model_refuses_says_so(script):
+def test_a_character_reports_a_refusal(script):
     script.answers(refusal(400))
     assert says(script.model, "hi") == ""

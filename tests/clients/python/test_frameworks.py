@@ -1,4 +1,4 @@
-"""LangChain and LiteLLM, as their users call them."""
+"""LangChain and LiteLLM, by their public calls."""
 
 import litellm
 import pytest
@@ -23,7 +23,7 @@ def weather(city: str) -> str:
 
 
 @pytest.mark.parametrize("responses", [False, True])
-def test_langchain_is_answered_whole_and_streamed(script, responses):
+def test_langchain_gets_complete_and_streamed_answers(script, responses):
     script.answers({"json": chat("Hello")}, {"events": says("Hel", "lo")})
     model = ChatOpenAI(model=script.model, use_responses_api=responses, **REACHED)
     assert model.invoke("hi").text == "Hello"
@@ -62,7 +62,7 @@ def test_langchain_embeds():
     assert len(first) == len(second) and first != second
 
 
-def test_litellm_is_answered_whole_and_streamed(script):
+def test_litellm_gets_complete_and_streamed_answers(script):
     script.answers({"json": chat("Hello")}, {"events": says("Hel", "lo")})
     asked = {"model": f"openai/{script.model}", "messages": [{"role": "user", "content": "hi"}]}
     assert litellm.completion(**asked, **LITELLM).choices[0].message.content == "Hello"
@@ -85,7 +85,7 @@ def test_litellm_embeds():
     assert len(embedded.data) == 2
 
 
-def test_litellm_raises_a_wrong_key_as_such(script):
+def test_litellm_raises_a_wrong_key(script):
     asked = {"model": f"openai/{script.model}", "messages": [{"role": "user", "content": "hi"}]}
     with pytest.raises(litellm.AuthenticationError, match="API key"):
         litellm.completion(**asked, api_base=f"{URL}/v1", api_key="wrong", max_retries=0)

@@ -1,6 +1,6 @@
-"""Responses by OpenAI's SDK: whole, streamed, in the background, resumed and cancelled.
+"""Responses by OpenAI's SDK: complete, streamed, in the background, resumed and cancelled.
 
-The upstream speaks chat only, unless a test takes the name of one that speaks responses."""
+The upstream supports chat only, unless a test uses the one that supports responses."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -52,7 +52,7 @@ def text(events):
 
 
 def up_to(stream, kind):
-    """The events of a stream up to the first of this kind."""
+    """Reads the events of a stream up to the first of this kind."""
     heard = []
     for event in stream:
         heard.append(event)
@@ -62,7 +62,7 @@ def up_to(stream, kind):
 
 
 def ended(client, response):
-    """Polls a response, as a client does that knows the two words for `not yet`."""
+    """Polls a response until its status is neither queued nor in progress."""
     while response.status in ("queued", "in_progress"):
         response = client.responses.retrieve(response.id)
     return response
@@ -85,7 +85,7 @@ def test_a_response_is_answered(client, script):
     assert (again.status, again.output_text) == ("completed", "Hello")
 
 
-def test_a_response_streams_in_order_and_its_events_are_numbered(client, script):
+def test_the_events_of_a_response_are_numbered(client, script):
     script.answers({"events": says("Hel", "lo")})
     events = list(ask(client, script.model, stream=True))
     assert kinds(events) == [
@@ -109,14 +109,14 @@ def test_the_simulated_upstream_answers_responses(client):
     assert events[-1].response.usage.output_tokens > 1
 
 
-def test_a_response_that_was_answered_whole_is_told_without_its_pieces(client):
+def test_a_complete_response_has_no_deltas(client):
     response = ask(client, "simulated")
     events = list(client.responses.retrieve(response.id, stream=True))
     assert kinds(events) == [*BEGINS, "response.completed"]
     assert events[-1].response.output_text == response.output_text
 
 
-def test_the_helper_for_streams_puts_the_answer_together(client, script):
+def test_the_stream_helper_assembles_the_answer(client, script):
     script.answers({"events": says("Hel", "lo")})
     with client.responses.stream(model=script.model, input="hi") as stream:
         heard = list(stream)
@@ -154,7 +154,7 @@ def test_tool_calls_are_items_of_the_output(client, script):
     assert called.arguments == '{"city":"Ulm"}' and called.parsed_arguments == {"city": "Ulm"}
 
 
-def test_what_a_tool_said_goes_back_to_the_model(client, script):
+def test_a_tool_result_returns_to_the_model(client, script):
     script.answers({"json": chat(None, tool_calls=[CALL])}, {"json": chat("Sunny.")})
     asked = ask(client, script.model, tools=[WEATHER])
     [called] = asked.output
@@ -175,13 +175,13 @@ def test_what_a_tool_said_goes_back_to_the_model(client, script):
 
 
 class Weather(BaseModel):
-    """What a test wants an answer to be."""
+    """The schema of an answer."""
 
     city: str
     degrees: int
 
 
-def test_an_answer_is_parsed_by_the_schema_that_was_asked(client, script):
+def test_an_answer_is_parsed_by_its_schema(client, script):
     said = '{"city":"Ulm","degrees":21}'
     script.answers({"json": chat(said)}, {"events": says(said)})
     asked = {"model": script.model, "input": "hi", "text_format": Weather}
@@ -196,7 +196,7 @@ def test_an_answer_is_parsed_by_the_schema_that_was_asked(client, script):
         assert "text" not in body
 
 
-def test_an_answer_that_reached_its_bound_is_incomplete(client, script):
+def test_a_truncated_answer_is_incomplete(client, script):
     events = [chunk({"content": "Hel"}), chunk(finish="length"), "[DONE]"]
     script.answers({"events": events})
     last = list(ask(client, script.model, stream=True, max_output_tokens=16))[-1]
@@ -206,7 +206,7 @@ def test_an_answer_that_reached_its_bound_is_incomplete(client, script):
     assert script.bodies()[0]["max_tokens"] == 16
 
 
-def test_in_the_background_it_is_queued_then_polled(client, script):
+def test_a_background_response_is_polled(client, script):
     script.answers({"hold": True, "events": says("Hello")})
     response = ask(client, script.model, background=True, metadata={"a": "b"})
     assert (response.status, response.background, response.output) == ("queued", True, [])
@@ -218,7 +218,7 @@ def test_in_the_background_it_is_queued_then_polled(client, script):
     assert whole.metadata == {"a": "b"} and whole.usage is None
 
 
-def test_after_a_dropped_connection_the_rest_comes_once(client, script):
+def test_a_dropped_stream_resumes_once(client, script):
     script.answers(
         {"events": [chunk({"content": "Once "}), "hold", *says("upon ", "a time")]}
     )
@@ -227,20 +227,20 @@ def test_after_a_dropped_connection_the_rest_comes_once(client, script):
     stream.close()
     id, last = heard[0].response.id, heard[-1].sequence_number
     rest = client.responses.retrieve(id, stream=True, starting_after=last)
-    # The call went on without its client; now that somebody reads again, it is told the rest.
+    # The call ran on without its client; a new reader gets the rest.
     script.release()
     rest = list(rest)
     assert numbers(heard + rest) == list(range(len(heard + rest)))
     assert text(heard + rest) == "Once upon a time"
     assert rest[-1].response.output_text == "Once upon a time"
-    # The whole is there for whoever comes late.
+    # A late reader gets all events.
     late = list(client.responses.retrieve(id, stream=True))
     assert [event.to_dict() for event in late] == [event.to_dict() for event in heard + rest]
     assert list(client.responses.retrieve(id, stream=True, starting_after=numbers(late)[-1])) == []
     assert len(script.calls()) == 1
 
 
-def test_the_helper_takes_up_a_stream_where_it_was_left(client, script):
+def test_the_helper_resumes_a_stream(client, script):
     script.answers({"events": [chunk({"content": "Once "}), "hold", *says("upon ", "a time")]})
     with client.responses.stream(model=script.model, input="hi", background=True) as stream:
         heard = up_to(stream, DELTA)
@@ -253,7 +253,7 @@ def test_the_helper_takes_up_a_stream_where_it_was_left(client, script):
     assert text(rest) == "upon a time" and whole.output_text == "Once upon a time"
 
 
-def test_a_stream_in_the_background_is_open_before_the_model_says_anything(client, script):
+def test_a_background_stream_opens_before_the_answer(client, script):
     script.answers({"events": ["hold", *says("Hello")]})
     with ask(client, script.model, background=True, stream=True) as stream:
         first = next(iter(stream))
@@ -262,7 +262,7 @@ def test_a_stream_in_the_background_is_open_before_the_model_says_anything(clien
         assert text(stream) == "Hello"
 
 
-def test_a_stream_that_is_closed_early_ends_the_call(client, script):
+def test_closing_a_stream_early_ends_the_call(client, script):
     script.answers({"events": [chunk({"content": "one"}), "hold", *says("two")]})
     stream = ask(client, script.model, stream=True)
     heard = up_to(stream, DELTA)
@@ -271,7 +271,7 @@ def test_a_stream_that_is_closed_early_ends_the_call(client, script):
     assert ended(client, client.responses.retrieve(heard[0].response.id)).status == "cancelled"
 
 
-def test_a_running_response_is_cancelled_and_its_call_ends(client, script):
+def test_cancelling_a_response_ends_its_call(client, script):
     script.answers({"events": [chunk({"content": "one"}), "hold"]})
     stream = ask(client, script.model, background=True, stream=True)
     id = up_to(stream, DELTA)[0].response.id
@@ -282,7 +282,7 @@ def test_a_running_response_is_cancelled_and_its_call_ends(client, script):
     assert client.responses.retrieve(id).status == "cancelled"
 
 
-def test_a_response_that_waits_is_cancelled_before_it_is_called(connect, script):
+def test_a_waiting_response_is_cancelled(connect, script):
     client = connect("cleo")
     script.answers({"hold": True, "events": says("first")})
     running = ask(client, script.model, background=True)
@@ -296,12 +296,12 @@ def test_a_response_that_waits_is_cancelled_before_it_is_called(connect, script)
     assert len(script.calls()) == 1
 
 
-def test_a_response_that_ended_stays_as_it_was_when_it_is_cancelled(client):
+def test_cancelling_changes_no_ended_response(client):
     response = ended(client, ask(client, "simulated", background=True))
     assert client.responses.cancel(response.id).status == "completed"
 
 
-def test_a_response_that_is_unknown_or_of_somebody_else_is_not_found(client, connect):
+def test_an_unknown_response_is_not_found(client, connect):
     response = ask(client, "simulated", background=True)
     for one, id in [(client, "resp_unknown"), (connect("bob"), response.id)]:
         for call in (
@@ -321,7 +321,7 @@ def test_a_response_that_is_unknown_or_of_somebody_else_is_not_found(client, con
         (500, None, "server_error"),
     ],
 )
-def test_a_response_whose_call_failed_says_why(client, script, status, reason, code):
+def test_a_failed_response_names_its_reason(client, script, status, reason, code):
     script.answers(refusal(status, reason))
     response = ended(client, ask(client, script.model, background=True))
     assert (response.status, response.output) == ("failed", [])
@@ -331,7 +331,7 @@ def test_a_response_whose_call_failed_says_why(client, script, status, reason, c
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_refusal_of_the_upstream_is_raised_as_it_was(client, script, requests, stream):
+def test_a_refusal_is_raised_unchanged(client, script, requests, stream):
     script.answers(refusal(400, "context_length_exceeded", param="input"))
     with pytest.raises(openai.BadRequestError) as caught:
         ask(client, script.model, stream=stream)
@@ -339,12 +339,12 @@ def test_a_refusal_of_the_upstream_is_raised_as_it_was(client, script, requests,
     assert len(requests) == len(script.calls()) == 1
 
 
-def test_what_chat_cannot_say_is_a_bad_request(client, script):
+def test_an_untranslatable_request_is_bad(client, script):
     with pytest.raises(openai.BadRequestError, match="web_search"):
         ask(client, script.model, tools=[{"type": "web_search"}])
 
 
-def test_a_stream_that_broke_off_says_so_and_behind_it_stands_the_end(client, script):
+def test_a_broken_stream_reports_and_completes(client, script):
     broken = {"events": [chunk({"content": "one"}), "hold"], "cut": True}
     script.answers(broken, {"events": says("whole")})
     stream = ask(client, script.model, background=True, stream=True)
@@ -358,7 +358,7 @@ def test_a_stream_that_broke_off_says_so_and_behind_it_stands_the_end(client, sc
     assert rest[0].response.output_text == "whole"
 
 
-def test_a_later_try_joins_the_response_of_the_first(connect, script, requests, meanwhile):
+def test_a_retry_joins_the_first_response(connect, script, requests, meanwhile):
     script.answers({"hold": True, "json": chat("once")})
     client = connect(seen=lambda request: len(requests) == 2 and script.release())
     answer = meanwhile(ask, client, script.model, timeout=1).result(PATIENCE_S)
@@ -367,7 +367,7 @@ def test_a_later_try_joins_the_response_of_the_first(connect, script, requests, 
 
 @pytest.fixture
 def native():
-    """The scripted upstream as one that speaks responses itself."""
+    """The scripted upstream as one that supports responses."""
     return Script("native-python")
 
 
@@ -375,7 +375,7 @@ UPSTREAMS_ID = "resp_of_upstream"
 
 
 def said(status="completed", words="Hello", **fields):
-    """A response as the upstream says it."""
+    """Returns a response of the upstream."""
     part = {"type": "output_text", "text": words, "annotations": []}
     item = {
         "id": "msg_1",
@@ -399,7 +399,7 @@ def said(status="completed", words="Hello", **fields):
 
 
 def native_events(*words):
-    """The events of a response as the upstream streams them, with numbers of its own."""
+    """Returns the upstream's events of a response, with its own numbers."""
 
     def about(kind, **fields):
         return kind, {"item_id": "msg_1", "output_index": 0, "content_index": 0, **fields}
@@ -424,7 +424,7 @@ def native_events(*words):
     ]
 
 
-def test_an_upstream_that_speaks_responses_is_asked_as_it_was(client, native):
+def test_a_native_upstream_gets_the_request_unchanged(client, native):
     native.answers({"json": said(service_tier="default", unknown=[1])})
     asked = {"include": ["reasoning.encrypted_content"], "extra_body": {"ignore_eos": True}}
     raw = client.responses.with_raw_response.create(
@@ -443,7 +443,7 @@ def test_an_upstream_that_speaks_responses_is_asked_as_it_was(client, native):
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_what_an_upstream_streams_gets_our_id_and_numbers(client, native, background):
+def test_native_events_get_our_id_and_numbers(client, native, background):
     native.answers({"events": native_events("Hel", "lo")})
     events = list(ask(client, native.model, stream=True, background=background))
     assert kinds(events) == [
@@ -463,7 +463,7 @@ def test_what_an_upstream_streams_gets_our_id_and_numbers(client, native, backgr
     assert "background" not in native.bodies()[0]
 
 
-def test_a_response_goes_on_from_one_that_its_upstream_knows(client, native):
+def test_a_native_response_is_continued(client, native):
     native.answers({"json": said()}, {"json": said(previous_response_id=UPSTREAMS_ID)})
     first = ask(client, native.model)
     second = ask(client, native.model, previous_response_id=first.id)
@@ -471,7 +471,7 @@ def test_a_response_goes_on_from_one_that_its_upstream_knows(client, native):
     assert second.previous_response_id == first.id != second.id
 
 
-def test_a_response_that_its_upstream_has_forgotten_is_not_found(client, native):
+def test_a_forgotten_native_response_is_not_found(client, native):
     native.answers({"json": said()}, refusal(404, param="previous_response_id"))
     first = ask(client, native.model)
     with pytest.raises(openai.NotFoundError, match="refused with 404"):
@@ -479,7 +479,7 @@ def test_a_response_that_its_upstream_has_forgotten_is_not_found(client, native)
     assert [call["path"] for call in native.calls()] == ["/v1/responses"] * 2
 
 
-def test_a_response_continues_one_that_chat_gave(client, script):
+def test_a_response_continues_a_chat_answer(client, script):
     script.answers(
         {"json": chat(None, reasoning_content="hm", tool_calls=[CALL])},
         {"json": chat("Sunny.")},
@@ -535,7 +535,7 @@ def test_a_conversation_is_made_with_items_and_read(client, script):
             client.responses.create(model=script.model, conversation=unknown, input="Who am I?")
 
 
-def test_turns_at_once_come_again(client, script):
+def test_concurrent_turns_are_retried(client, script):
     script.answers(*[{"json": chat("Hello")}] * 3)
     conversation = client.conversations.create()
     patient = client.with_options(max_retries=20)
@@ -552,7 +552,7 @@ def test_turns_at_once_come_again(client, script):
     assert sorted(asked) == sorted(words)
 
 
-def test_a_response_that_is_not_stored_cannot_be_continued(client, script):
+def test_an_unstored_response_cannot_be_continued(client, script):
     script.answers({"json": chat("Hello")})
     first = ask(client, script.model, store=False)
     with pytest.raises(openai.BadRequestError, match="whole conversation") as caught:
@@ -613,7 +613,7 @@ def test_reasoning_comes_before_the_text(client, script):
     assert message.content[0].text == "Hello"
 
 
-def test_a_response_that_its_upstream_calls_failed_is_failed(client, native):
+def test_a_failed_native_response_fails(client, native):
     error = {"code": "server_error", "message": "out of memory"}
     failed = said("failed", error=error)
     data = {"type": "response.failed", "sequence_number": 1, "response": failed}

@@ -1,6 +1,5 @@
-"""What the SDKs make of a stream, against what Causeway makes of it: over streams made by chance,
-the result of the SDK's own accumulator straight from the upstream is that through Causeway, and is
-the answer of a job that made the same call."""
+"""Assembled streams, compared over random streams: the result of the SDK's accumulator for the
+upstream itself equals that for Causeway, and equals the answer of a job with the same call."""
 
 import json
 import os
@@ -16,18 +15,18 @@ from conftest import KEYS, PATIENCE_S, URL, Script
 HI = [{"role": "user", "content": "hi"}]
 UPSTREAM_URL = os.environ["UPSTREAM_URL"]
 
-# How many streams of each kind, how many at once, and the seed of the first.
+# The number of streams of each kind, the number of concurrent ones, and the first seed.
 CHATS, MESSAGES, COMPLETIONS = 140, 80, 20
 AT_ONCE = 8
 SEED = 1000
 
-# What SDKs add to an answer, and indexes that only streams have.
+# Members that SDKs add to an answer.
 ADDED = {"parsed", "parsed_arguments", "parsed_output"}
 
 
 def plain(value, name=""):
-    """An answer without what is null, was added by an SDK, or is of streams only; with the halves
-    of surrogate pairs joined, which Python keeps apart."""
+    """Normalizes an answer: no nulls, no members of an SDK or of streams, and joined halves of
+    surrogate pairs, which Python keeps apart."""
     if isinstance(value, dict):
         drops = ADDED | ({"index"} if name == "tool_calls" else set())
         kept = {key: plain(one, key) for key, one in value.items() if key not in drops}
@@ -40,7 +39,7 @@ def plain(value, name=""):
 
 
 def differences(one, other, place=""):
-    """Where two answers differ, in words."""
+    """Lists the differences between two answers."""
     if isinstance(one, dict) and isinstance(other, dict):
         names = one.keys() | other.keys()
         pairs = [(name, one.get(name), other.get(name)) for name in sorted(names)]
@@ -53,7 +52,7 @@ def differences(one, other, place=""):
 
 
 def job(url, body):
-    """The answer of a job."""
+    """Returns the answer of a job."""
     data = json.dumps({"url": url, "body": body, "max_attempts": 1}).encode()
     headers = {"authorization": f"Bearer {KEYS['ann']}", "content-type": "application/json"}
     headers["prefer"] = "wait=30"
@@ -65,7 +64,7 @@ def job(url, body):
 
 
 def each(kind, count, check):
-    """Runs `check(seed, script)` for every seed, several at once."""
+    """Runs `check(seed, script)` for every seed, several of them concurrently."""
 
     def run(seed):
         script = Script(f"streams-{kind}-{seed}")
@@ -94,13 +93,13 @@ def anthropics():
         yield direct, through
 
 
-def test_chats_are_what_the_sdk_makes_of_them(openais):
+def test_chats_equal_the_sdks_result(openais):
     def check(seed, script):
         script.answers({"events": streams.pieces(seed, streams.chat(seed))})
 
         def accumulated(client):
             with client.chat.completions.stream(model=script.model, messages=HI) as stream:
-                # Not the final completion: that raises where an answer was filtered or is too long.
+                # The final completion would raise for a filtered or truncated answer.
                 return stream.until_done().current_completion_snapshot.to_dict(mode="python")
 
         direct, through = (accumulated(client) for client in openais)
@@ -112,7 +111,7 @@ def test_chats_are_what_the_sdk_makes_of_them(openais):
     each("chat", CHATS, check)
 
 
-def test_messages_are_what_the_sdk_makes_of_them(anthropics):
+def test_messages_equal_the_sdks_result(anthropics):
     def check(seed, script):
         script.answers({"events": streams.pieces(seed, streams.message(seed))})
         asked = {"model": script.model, "max_tokens": 9, "messages": HI}

@@ -1,4 +1,4 @@
-"""Clients with a time-out of their own against an upstream that is slow."""
+"""Clients with a time-out at a slow upstream."""
 
 import anthropic
 import openai
@@ -7,14 +7,14 @@ from conftest import PATIENCE_S, chat, says
 
 HI = [{"role": "user", "content": "hi"}]
 
-# How long the clients wait, and after which part of it the upstream answers.
+# The time-out of the clients, and the part of it after which the upstream answers.
 TIMEOUT_S = 2.0
 IN_TIME = [0.5, 0.9]
 TOO_LATE = 1.5
 
 
 def message(text):
-    """A whole answer of Anthropic's."""
+    """Returns a complete answer in Anthropic's format."""
     usage = {"input_tokens": 3, "output_tokens": 4}
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "scripted"}
     content = [{"type": "text", "text": text}]
@@ -35,7 +35,7 @@ class OpenAi:
 
 
 class Anthropic:
-    """Anthropic's."""
+    """Anthropic's SDK, as these tests use it."""
 
     timed_out, answer = anthropic.APITimeoutError, staticmethod(message)
 
@@ -53,26 +53,26 @@ def sdk(request, client, claude):
 
 
 @pytest.mark.parametrize("part", [*IN_TIME, TOO_LATE])
-def test_a_client_that_retries_has_its_answer_of_one_call(sdk, script, part):
+def test_a_retrying_client_makes_one_call(sdk, script, part):
     script.answers({"after": part * TIMEOUT_S, "json": sdk.answer("fine")})
     assert sdk.ask(script.model) == "fine"
     assert len(script.calls()) == 1
 
 
 @pytest.mark.parametrize("part", IN_TIME)
-def test_a_client_that_does_not_retry_has_its_answer_in_time(sdk, script, part):
+def test_a_client_without_retries_is_answered_in_time(sdk, script, part):
     script.answers({"after": part * TIMEOUT_S, "json": sdk.answer("fine")})
     assert sdk.ask(script.model, max_retries=0) == "fine"
 
 
-def test_a_client_that_does_not_retry_times_out_and_leaves(sdk, script):
+def test_a_client_without_retries_times_out(sdk, script):
     script.answers({"hold": True})
     with pytest.raises(sdk.timed_out):
         sdk.ask(script.model, max_retries=0)
     assert script.left(1) == 1
 
 
-def test_equal_calls_that_are_all_retried_have_an_answer_each(sdk, script, meanwhile):
+def test_retried_equal_calls_keep_separate_answers(sdk, script, meanwhile):
     words = ["one", "two", "three", "four", "five"]
     slow = ({"after": TOO_LATE * TIMEOUT_S, "json": sdk.answer(word)} for word in words)
     script.answers(*slow)
@@ -81,8 +81,8 @@ def test_equal_calls_that_are_all_retried_have_an_answer_each(sdk, script, meanw
     assert len(script.calls()) == len(words)
 
 
-def test_a_stream_outlives_the_time_out_of_its_client(client, script, requests):
-    """Its first comment comes before the time-out, and the others in time."""
+def test_a_stream_outlives_its_clients_timeout(client, script, requests):
+    """The first comment arrives before the time-out, and so do the others."""
     script.answers({"after": 2 * TOO_LATE * TIMEOUT_S, "events": says("late")})
     hasty = client.with_options(timeout=TIMEOUT_S / 2)
     stream = hasty.chat.completions.create(model=script.model, messages=HI, stream=True)

@@ -1,4 +1,4 @@
-"""What becomes of a call that waits, and of one whose client goes away."""
+"""Waiting calls, and calls of leaving clients."""
 
 import threading
 
@@ -21,11 +21,11 @@ def text(stream):
 
 
 def job(client, raw):
-    """The job of an answer, as soon as it has ended."""
+    """Waits until the job of an answer has ended; returns it."""
     return client.get(f"/jobs/{raw.headers['x-causeway-job-id']}?wait=20", cast_to=object)
 
 
-def test_a_later_try_joins_the_job_of_the_first(connect, script, requests, meanwhile):
+def test_a_retry_joins_the_first_job(connect, script, requests, meanwhile):
     script.answers({"hold": True, "json": chat("once")})
     came_again = threading.Event()
     client = connect(seen=lambda request: len(requests) == 2 and came_again.set())
@@ -37,8 +37,8 @@ def test_a_later_try_joins_the_job_of_the_first(connect, script, requests, meanw
     assert len(script.calls()) == 1
 
 
-def test_equal_calls_at_the_same_time_are_as_many_jobs(client, script, meanwhile):
-    """As who samples a model asks it; a client that comes again must not join them to one."""
+def test_concurrent_equal_calls_are_separate_jobs(client, script, meanwhile):
+    """Equal calls, as for sampling a model; retries must not merge them into one."""
     words = ["one", "two", "three", "four"]
     script.answers(*({"hold": True, "json": chat(word)} for word in words))
     assert client.max_retries > 0
@@ -52,14 +52,14 @@ def test_equal_calls_at_the_same_time_are_as_many_jobs(client, script, meanwhile
     assert len({one.headers["x-causeway-job-id"] for one in answers}) == len(words)
 
 
-def test_a_client_that_gives_up_for_good_cancels_its_job(client, script):
+def test_a_leaving_client_cancels_its_job(client, script):
     script.answers({"hold": True})
     with pytest.raises(openai.APITimeoutError):
         ask(client.with_options(max_retries=0), script.model, **HASTY)
     assert script.left(1) == 1
 
 
-def test_a_stream_that_is_closed_early_ends_the_call(client, script):
+def test_closing_a_stream_early_ends_the_call(client, script):
     script.answers({"events": [chunk({"content": "one"}), "hold", *says("two")]})
     raw = ask(client.with_raw_response, script.model, stream=True)
     stream = raw.parse()
@@ -69,7 +69,7 @@ def test_a_stream_that_is_closed_early_ends_the_call(client, script):
     assert job(client, raw)["status"] == "cancelled"
 
 
-def test_a_call_that_is_stored_goes_on_without_its_client(client, script):
+def test_a_stored_call_outlives_its_client(client, script):
     script.answers({"events": [chunk({"content": "one"}), "hold", chunk(finish="stop"), "[DONE]"]})
     raw = ask(client.with_raw_response, script.model, stream=True, store=True)
     stream = raw.parse()
@@ -79,8 +79,8 @@ def test_a_call_that_is_stored_goes_on_without_its_client(client, script):
     assert job(client, raw)["status"] == "succeeded"
 
 
-def test_a_stream_that_waits_is_kept_alive_by_comments(client, meanwhile):
-    """Three streams in a lane for one: those that wait are told where they stand."""
+def test_comments_keep_a_waiting_stream_alive(client, meanwhile):
+    """Three streams in a lane for one: the waiting ones get comments with their positions."""
     script = Script("narrow-python")
     script.answers({"events": ["hold", *says("first")]}, {"events": says("other")})
     first = meanwhile(lambda: text(ask(client, script.model, stream=True)))
@@ -97,5 +97,5 @@ def test_a_stream_that_waits_is_kept_alive_by_comments(client, meanwhile):
     assert (first.result(PATIENCE_S), third.result(PATIENCE_S)) == ("first", "other")
     assert lines[0].startswith(": queued position=")
     assert "data: [DONE]" in lines
-    # With an id, a comment would end in an error of the SDK.
+    # A comment with an id would make the SDK raise an error.
     assert not any(line.startswith(("id:", "retry:", "event:")) for line in lines)

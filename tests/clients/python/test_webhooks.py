@@ -1,4 +1,4 @@
-"""Events to webhooks, as the verifiers of OpenAI and of Standard Webhooks read them."""
+"""Webhook events, checked by the verifiers of OpenAI and of Standard Webhooks."""
 
 import base64
 import os
@@ -14,18 +14,18 @@ OTHER = f"whsec_{base64.b64encode(bytes(32)).decode()}"
 
 @pytest.fixture
 def receiver(script):
-    """A receiver of events, under a name of its own, that takes all of them."""
+    """A receiver under a name that no other test uses, which accepts all events."""
     return Script(f"receiver-of-{script.model}").answers({})
 
 
 @pytest.fixture
 def eves():
-    """Where Eve is told the ends of what she asks for."""
+    """The receiver of Eve's events."""
     return Script("eve").answers({})
 
 
 def submit(client, script, receiver):
-    """A job whose end is told to `receiver`."""
+    """Submits a job with a webhook event for `receiver`."""
     url = f"{os.environ['UPSTREAM_URL']}/hooks/{receiver.model}"
     body = {"model": script.model, "messages": [{"role": "user", "content": "hi"}]}
     job = {"body": body, "metadata": {"order": "17"}, "webhook": {"url": url}}
@@ -33,11 +33,11 @@ def submit(client, script, receiver):
 
 
 def verified(call):
-    """The event of a call, which the verifier of Standard Webhooks has let through."""
+    """Verifies the call of a webhook by Standard Webhooks; returns the event."""
     return standardwebhooks.Webhook(SECRET).verify(call["raw"], call["headers"])
 
 
-def test_the_end_of_a_job_passes_both_verifiers(client, script, receiver):
+def test_an_event_passes_both_verifiers(client, script, receiver):
     script.answers({"json": chat("hi")})
     job = submit(client, script, receiver)
     [call] = receiver.calls(1)
@@ -50,7 +50,7 @@ def test_the_end_of_a_job_passes_both_verifiers(client, script, receiver):
     assert unwrapped.created_at == event["created_at"]
 
 
-def test_another_secret_or_another_body_is_refused_by_both(client, script, receiver):
+def test_both_verifiers_refuse_a_changed_event(client, script, receiver):
     script.answers({"json": chat("hi")})
     submit(client, script, receiver)
     [call] = receiver.calls(1)
@@ -62,7 +62,7 @@ def test_another_secret_or_another_body_is_refused_by_both(client, script, recei
             standardwebhooks.Webhook(secret).verify(raw, call["headers"])
 
 
-def test_an_event_that_was_not_taken_comes_again_as_the_same(client, script, receiver):
+def test_a_refused_event_is_sent_again_unchanged(client, script, receiver):
     script.answers(refusal(400))
     receiver.answers({"status": 500}, {"status": 302, "headers": {"location": "/"}}, {})
     job = submit(client, script, receiver)
@@ -80,7 +80,7 @@ def test_an_event_that_was_not_taken_comes_again_as_the_same(client, script, rec
         (refusal(400), "failed", "ResponseFailedWebhookEvent"),
     ],
 )
-def test_the_end_of_a_response_is_told_in_openais_words(
+def test_a_response_event_has_openais_form(
     connect, script, eves, answer, kind, event
 ):
     client = connect("eve")
@@ -94,7 +94,7 @@ def test_the_end_of_a_response_is_told_in_openais_words(
     assert client.responses.retrieve(unwrapped.data.id).status == kind
 
 
-def test_a_response_that_is_cancelled_is_told_as_well(connect, script, eves):
+def test_a_cancelled_response_sends_an_event(connect, script, eves):
     client = connect("eve")
     script.answers({"hold": True})
     response = client.responses.create(model=script.model, input="hi", background=True)
