@@ -46,7 +46,7 @@ fn reason(job: &Value) -> String {
 fn text(body: &Value) -> Option<String> {
     // Chat completions, then legacy completions.
     let pointers = ["/choices/0/message/content", "/choices/0/text"];
-    if let Some(text) = pointers.iter().find_map(|place| body.pointer(place)?.as_str()) {
+    if let Some(text) = pointers.iter().find_map(|pointer| body.pointer(pointer)?.as_str()) {
         return Some(text.to_owned());
     }
     let parts = |list: &Value| -> Option<String> {

@@ -42,7 +42,7 @@ impl fmt::Display for Banner<'_> {
             match self.tenants {
                 // Only this machine reaches the port.
                 0 if address.ip().is_loopback() => {}
-                0 => writeln!(f, "  open      NO KEYS: every client of this address is let in")?,
+                0 => writeln!(f, "  open      NO KEYS: every client of this address is served")?,
                 count => writeln!(f, "  tenants   {count}, each with its keys")?,
             }
         }

@@ -131,7 +131,7 @@ impl<O: Write, E: Write> Screen<O, E> {
             "job.started" => self.write_state(format_args!("started (attempt {})", number("attempt")))?,
             "job.retrying" => {
                 let why = data.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-                self.write_state(format_args!("tries again in {} ms: {why}", number("in_ms")))?;
+                self.write_state(format_args!("retries in {} ms: {why}", number("in_ms")))?;
             }
             "output.delta" => {
                 if let Some(text) = data.get("text").and_then(Value::as_str) {
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(ends.iter().filter(|end| **end == Ended::Yes).count(), 1);
         assert_eq!(String::from_utf8(out).unwrap(), "Hel\nHello\n");
         let err = String::from_utf8(err).unwrap();
-        assert!(err.starts_with("queued\nstarted (attempt 1)\ntries again in 20 ms: cut off\n"));
+        assert!(err.starts_with("queued\nstarted (attempt 1)\nretries in 20 ms: cut off\n"));
         assert!(err.ends_with("succeeded\n"));
     }
 }

@@ -69,7 +69,7 @@ async fn retry_many(client: &Client, many: &JobsRetry, out: &mut impl Write) -> 
     let mut count = 0;
     for id in ids.iter().rev() {
         let retried = client.retry(id).await;
-        let progress = || format!("{count} of {} jobs are retried; the next is not", ids.len());
+        let progress = || format!("retried {count} of {} jobs, cannot retry the next", ids.len());
         count += usize::from(retried.with_context(progress)?);
     }
     writeln!(out, "{count} jobs are retried")?;

@@ -51,8 +51,7 @@ pub(crate) fn refuse_open_bind(config: &Config, stores_tenants: bool) -> anyhow:
     }
     bail!(
         "{address} can be reached from other machines, and there is no tenant, so every client \
-         would be let in: configure a [[tenant]], bind 127.0.0.1, or say --allow-open-bind if that \
-         is what you want"
+         would be served: configure a [[tenant]], bind 127.0.0.1, or permit it with --allow-open-bind"
     )
 }
 

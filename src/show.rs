@@ -11,7 +11,7 @@ use crate::{
     wait_reason,
 };
 
-const COLUMNS: [&str; 6] = ["ATTEMPT", "FAILED", "STATUS", "CHARGED TO", "CODE", "WORDS"];
+const COLUMNS: [&str; 6] = ["ATTEMPT", "FAILED", "STATUS", "CHARGED TO", "CODE", "MESSAGE"];
 
 /// Writes a job with its failed attempts, its request and its answer; `now` is the reference for
 /// its age.
@@ -88,7 +88,7 @@ fn reason(job: &Value) -> Option<String> {
 fn tokens(usage: &Value) -> Option<String> {
     let (prompt, completion) =
         (usage["prompt_tokens"].as_u64()?, usage["completion_tokens"].as_u64()?);
-    Some(format!("{prompt} read, {completion} written"))
+    Some(format!("{prompt} prompt, {completion} completion"))
 }
 
 fn attempt(failed: &Value) -> [String; 6] {

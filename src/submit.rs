@@ -14,7 +14,7 @@ use crate::{
     client::{Client, ServerRefusal},
     config::Config,
     follow::{Screen, Show, follow},
-    submit::file::Entry,
+    submit::file::FileJob,
     terminal,
 };
 
@@ -55,7 +55,7 @@ pub(crate) async fn run(config: &Config, typed: SubmitArgs) -> anyhow::Result<Ex
 }
 
 /// Submits all jobs, many of them in several calls; returns the accepted jobs.
-async fn submit(client: &Client, jobs: &[Entry], key: Option<&str>) -> anyhow::Result<Vec<Value>> {
+async fn submit(client: &Client, jobs: &[FileJob], key: Option<&str>) -> anyhow::Result<Vec<Value>> {
     // A single job is submitted as itself: its answer and errors are those of one job.
     if let [entry] = jobs {
         return Ok(vec![client.submit(entry.job.to_string(), key).await?]);
@@ -74,7 +74,7 @@ async fn submit(client: &Client, jobs: &[Entry], key: Option<&str>) -> anyhow::R
 }
 
 /// Replaces the server's position of a refused job, `jobs[3]: …`, by its place in the file.
-fn in_file(error: anyhow::Error, part: &[Entry]) -> anyhow::Error {
+fn in_file(error: anyhow::Error, part: &[FileJob]) -> anyhow::Error {
     let mut refusal = match error.downcast::<ServerRefusal>() {
         Ok(refusal) => refusal,
         Err(other) => return other,
@@ -83,7 +83,7 @@ fn in_file(error: anyhow::Error, part: &[Entry]) -> anyhow::Error {
     if let Some((index, rest)) = named
         && let Some(entry) = index.parse::<usize>().ok().and_then(|index| part.get(index))
     {
-        refusal.message = format!("{}{rest}", entry.place);
+        refusal.message = format!("{}{rest}", entry.location);
     }
     refusal.into()
 }
@@ -145,10 +145,10 @@ fn announce(jobs: &[Value], ids: &[&str], as_json: bool) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-fn of_prompt(prompt: &str) -> Entry {
+fn of_prompt(prompt: &str) -> FileJob {
     let body = json!({"messages": [{"role": "user", "content": prompt}]});
     let job = json!({"url": "/v1/chat/completions", "body": body});
-    Entry { job, place: "the prompt".to_owned() }
+    FileJob { job, location: "the prompt".to_owned() }
 }
 
 /// Applies the flags to a job.

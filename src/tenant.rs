@@ -27,7 +27,7 @@ pub(crate) fn key() -> anyhow::Result<ExitCode> {
     writeln!(io::stdout(), "{}", key.text)?;
     writeln!(
         io::stderr(),
-        "The key above is for the tenant, and is shown this once. The configuration knows its hash:\n\n\
+        "The key above is for the tenant, and is shown only once. The configuration contains its hash:\n\n\
          [[tenant]]\nid = \"NAME\"\nkey_sha256 = [\"{}\"]",
         Digest(key.sha256)
     )?;
@@ -117,7 +117,7 @@ fn print_key(tenant: &Value) -> io::Result<()> {
     let id = table::word(&tenant["id"]);
     writeln!(
         io::stderr(),
-        "The key above is for tenant {id}, and is shown this once. It is valid everywhere within 2 s."
+        "The key above is for tenant {id}, and is shown only once. It is valid everywhere within 2 s."
     )
 }
 

@@ -18,8 +18,8 @@ pub(crate) fn secret() -> anyhow::Result<ExitCode> {
     writeln!(io::stdout(), "{}", WebhookSecret::write(bytes))?;
     writeln!(
         io::stderr(),
-        "The secret above is for the receiver of events, and is shown this once. Put it into an\n\
-         environment variable; the configuration knows the variable:\n\n\
+        "The secret above is for the receiver of events, and is shown only once. Put it into an\n\
+         environment variable; the configuration names the variable:\n\n\
          [webhooks]\nsecret_env = [\"WEBHOOK_SECRET\"]"
     )?;
     Ok(ExitCode::SUCCESS)

@@ -168,12 +168,12 @@ async fn paced(direct: &Arc<Side>, via: &Arc<Side>, options: &Options) -> anyhow
             sleep_until(at).await;
             // Direct calls go first in even pairs, so that neither side always meets a colder
             // machine.
-            let place = usize::from((turn == 0) == (number % 2 == 0));
-            let side = Arc::clone([direct, via][place]);
+            let index = usize::from((turn == 0) == (number % 2 == 0));
+            let side = Arc::clone([direct, via][index]);
             let began = Instant::now();
             calls.spawn(async move {
                 let took = timeout(CALL_TIMEOUT, side.call(began)).await;
-                (number, place, took.ok().and_then(Result::ok))
+                (number, index, took.ok().and_then(Result::ok))
             });
         }
         // Ended tasks are collected on the way, so that they do not pile up in memory.
@@ -211,11 +211,11 @@ async fn paced(direct: &Arc<Side>, via: &Arc<Side>, options: &Options) -> anyhow
 fn record(
     pairs: &mut [[Option<f64>; 2]],
     warm_up: u32,
-    (number, place, took): (u32, usize, Option<f64>),
+    (number, index, took): (u32, usize, Option<f64>),
 ) {
     let pair = number.checked_sub(warm_up).and_then(|number| usize::try_from(number).ok());
     if let Some(pair) = pair.and_then(|number| pairs.get_mut(number)) {
-        pair[place] = took;
+        pair[index] = took;
     }
 }
 

@@ -150,9 +150,9 @@ async fn measure(options: &Options) -> anyhow::Result<StreamFigures> {
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
         let shared = Arc::clone(&shared);
-        let begins = start + ramp * number / options.clients;
+        let starts_at = start + ramp * number / options.clients;
         clients.spawn(async move {
-            sleep_until(begins).await;
+            sleep_until(starts_at).await;
             let mut seen = Observations::new();
             let read = timeout(at_most, read(&shared, &mut seen)).await;
             let end = match read {
@@ -209,9 +209,9 @@ impl Observations {
                 None => *reordered += 1,
             }
             let delay = usize::try_from(read_at.since(Millis(stamp)).as_millis());
-            let place = delay.unwrap_or(LONGEST_MS).min(LONGEST_MS);
+            let bucket = delay.unwrap_or(LONGEST_MS).min(LONGEST_MS);
             // The counts are read after all clients have ended, so no order is needed.
-            shared.delays[place].fetch_add(1, Ordering::Relaxed);
+            shared.delays[bucket].fetch_add(1, Ordering::Relaxed);
         });
         if *tokens > before {
             match self.first {
@@ -238,11 +238,11 @@ fn figures(options: &Options, shared: &SharedState, all: &[(Observations, Result
     let delay = |share| {
         let wanted = rank(usize::try_from(total).unwrap_or(usize::MAX), share) as u64;
         let mut below = 0;
-        let place = counts.iter().position(|count| {
+        let bucket = counts.iter().position(|count| {
             below += count;
             below >= wanted
         });
-        place.unwrap_or(0)
+        bucket.unwrap_or(0)
     };
     let sorted = |of: fn(&Observations) -> Option<Duration>| {
         let spans = all.iter().filter_map(|(seen, _)| of(seen));

@@ -108,16 +108,16 @@ pub(crate) struct LimitFlags {
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
     weight: Option<u32>,
     /// The most of its jobs that run at once in a lane, or none [default: none]
-    #[arg(long, value_name = "N", value_parser = bound)]
+    #[arg(long, value_name = "N", value_parser = limit)]
     max_running: Option<Value>,
     /// The most of its jobs that wait in a lane, or none [default: none]
-    #[arg(long, value_name = "N", value_parser = bound)]
+    #[arg(long, value_name = "N", value_parser = limit)]
     max_queued: Option<Value>,
     /// The most attempts that start per minute in a lane, or none [default: none]
-    #[arg(long, value_name = "N", value_parser = bound)]
+    #[arg(long, value_name = "N", value_parser = limit)]
     requests_per_minute: Option<Value>,
     /// The most tokens per minute in a lane, or none [default: none]
-    #[arg(long, value_name = "N", value_parser = bound)]
+    #[arg(long, value_name = "N", value_parser = limit)]
     tokens_per_minute: Option<Value>,
 }
 
@@ -136,7 +136,7 @@ impl LimitFlags {
     }
 }
 
-fn bound(text: &str) -> Result<Value, String> {
+fn limit(text: &str) -> Result<Value, String> {
     if text == "none" {
         return Ok(Value::Null);
     }

@@ -120,7 +120,7 @@ fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Violation> {
         let id = &tenant.id;
         let wrong = |rule: String| Err(Violation { key: "tenant", rule: format!("{id} {rule}") });
         if !ids.insert(id) {
-            return wrong("is there twice".to_owned());
+            return wrong("is configured twice".to_owned());
         }
         if tenant.key_sha256.is_empty() {
             return wrong("has no key: `causeway tenant key` makes one".to_owned());
@@ -132,7 +132,7 @@ fn tenants(config: &Config, allowed: &Allowed) -> Result<(), Violation> {
         }
         // A key identifies one tenant.
         if !tenant.key_sha256.iter().all(|key| keys.insert(key)) {
-            return wrong("has a key that is there already: each opens one tenant".to_owned());
+            return wrong("has a key of another tenant: each key identifies one tenant".to_owned());
         }
         let range = Range::of("tenant.weight");
         if !range.contains(tenant.weight.into()) {
@@ -185,7 +185,7 @@ fn lanes(config: &Config) -> Result<(), Violation> {
         let name = &lane.name;
         let wrong = |rule: String| Err(Violation { key: "lane", rule: format!("{name} {rule}") });
         if !names.insert(name) {
-            return wrong("is there twice".to_owned());
+            return wrong("is configured twice".to_owned());
         }
         if is_of_deliveries(name) {
             return wrong("is the lane of deliveries to webhooks; take another name".to_owned());
@@ -295,16 +295,16 @@ pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<
     config.client_key =
         named_secret("`client.key_env`", config.client.key_env.as_deref(), environment)?;
     for lane in &mut config.lanes {
-        let place = format!("`api_key_env` of lane {}", lane.name);
-        lane.api_key = named_secret(&place, lane.api_key_env.as_deref(), environment)?;
+        let location = format!("`api_key_env` of lane {}", lane.name);
+        lane.api_key = named_secret(&location, lane.api_key_env.as_deref(), environment)?;
     }
-    let secrets = |place: &str, names: &[String]| -> Result<Vec<WebhookSecret>, ConfigError> {
-        names.iter().map(|name| webhook_secret(place, name, environment)).collect()
+    let secrets = |location: &str, names: &[String]| -> Result<Vec<WebhookSecret>, ConfigError> {
+        names.iter().map(|name| webhook_secret(location, name, environment)).collect()
     };
     config.webhook_secrets = secrets("`webhooks.secret_env`", &config.webhooks.secret_env)?;
     for tenant in &mut config.tenants {
-        let place = format!("`webhook_secret_env` of tenant {}", tenant.id);
-        tenant.webhook_secrets = secrets(&place, &tenant.webhook_secret_env)?;
+        let location = format!("`webhook_secret_env` of tenant {}", tenant.id);
+        tenant.webhook_secrets = secrets(&location, &tenant.webhook_secret_env)?;
     }
     let variable = |name: &str| environment.get(name).map(String::as_str);
     config.proxy_variables =
@@ -319,18 +319,18 @@ pub(super) fn resolve(config: &mut Config, environment: &Environment) -> Result<
 }
 
 fn webhook_secret(
-    place: &str,
+    location: &str,
     name: &str,
     environment: &Environment,
 ) -> Result<WebhookSecret, ConfigError> {
-    let text = named_secret(place, Some(name), environment)?;
+    let text = named_secret(location, Some(name), environment)?;
     let text = text.as_ref().map_or("", HiddenText::expose);
     WebhookSecret::parse(text)
-        .map_err(|error| ConfigError(format!("{place}: the variable {name} cannot be used: {error}")))
+        .map_err(|error| ConfigError(format!("{location}: the variable {name} cannot be used: {error}")))
 }
 
 fn named_secret(
-    place: &str,
+    location: &str,
     name: Option<&str>,
     environment: &Environment,
 ) -> Result<Option<HiddenText>, ConfigError> {
@@ -339,12 +339,12 @@ fn named_secret(
         // A variable that was read from a file often ends with a line end.
         Some(text) if !text.trim().is_empty() => Ok(Some(HiddenText::new(text.trim()))),
         Some(_) | None if looks_like_variable(name) => Err(ConfigError(format!(
-            "{place} says that the key is in the variable {name}, which is not set"
+            "{location} names the variable {name} for the key, which is not set: set it"
         ))),
         // A user who wrote the key itself in place of a variable's name must not read it in a log.
         Some(_) | None => Err(ConfigError(format!(
-            "{place} must name the variable that holds the key; no variable has the name that is \
-             written there, which is not shown: it may be the key itself"
+            "{location} must name the variable that holds the key; no variable has the name \
+             that is written there, which is hidden: it may be the key itself"
         ))),
     }
 }

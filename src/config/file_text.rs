@@ -12,7 +12,7 @@ use super::ConfigError;
 /// The text of a configuration file.
 pub(super) struct FileText {
     /// The path of the file, as the user wrote it.
-    pub(super) place: String,
+    pub(super) location: String,
     text: String,
 }
 
@@ -22,10 +22,10 @@ impl FileText {
     /// # Errors
     /// If it cannot be read.
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
-        let place = path.display().to_string();
+        let location = path.display().to_string();
         match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Self { place, text }),
-            Err(error) => Err(ConfigError(format!("cannot read the configuration {place}: {error}"))),
+            Ok(text) => Ok(Self { location, text }),
+            Err(error) => Err(ConfigError(format!("cannot read the configuration {location}: {error}"))),
         }
     }
 
@@ -42,14 +42,14 @@ impl FileText {
                 let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
                 format!(", line {line}, column {column}")
             });
-            ConfigError(format!("{} is not TOML{}: {why}", self.place, position.unwrap_or_default()))
+            ConfigError(format!("{} is not TOML{}: {why}", self.location, position.unwrap_or_default()))
         })
     }
 
     /// Returns the path of the file, with the line of `key` if it is found.
-    pub(super) fn place_of(&self, key: &str) -> String {
+    pub(super) fn location_of(&self, key: &str) -> String {
         let line = self.line_of(key).map_or(String::new(), |line| format!(", line {line}"));
-        format!("{}{line}", self.place)
+        format!("{}{line}", self.location)
     }
 
     /// Returns the line, from 1, that sets `key` or starts its table. The key is dotted, and the
@@ -87,8 +87,8 @@ mod tests {
     #[test]
     fn a_key_is_found_in_its_table() {
         let text = "a = 1\n[b] # x\n c=2\n[[lane]]\nc = 3\n[[lane]]\nd.e = 4\n";
-        let file = FileText { place: "f".to_owned(), text: text.to_owned() };
-        for (key, place) in [
+        let file = FileText { location: "f".to_owned(), text: text.to_owned() };
+        for (key, location) in [
             ("a", "f, line 1"),
             ("b", "f, line 2"),
             ("b.c", "f, line 3"),
@@ -99,7 +99,7 @@ mod tests {
             ("lane.1.c", "f"),
             ("c", "f"),
         ] {
-            assert_eq!(file.place_of(key), place, "{key}");
+            assert_eq!(file.location_of(key), location, "{key}");
         }
     }
 }

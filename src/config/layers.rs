@@ -25,7 +25,7 @@ pub(crate) fn load(
     let defaults = dict(&Serialized::defaults(Config::default()))?;
     let keys = Keys::of(&defaults);
     // The order of the merges is that of precedence.
-    let mut figment = Figment::from(Layer { place: "the defaults".to_owned(), values: defaults });
+    let mut figment = Figment::from(Layer { location: "the defaults".to_owned(), values: defaults });
     let path = file(config_file, environment);
     let file = path.map(|path| FileText::read(&path)).transpose()?;
     if let Some(file) = &file {
@@ -35,19 +35,19 @@ pub(crate) fn load(
         figment = figment.merge(layer);
     }
     let typed = dict(&Serialized::defaults(flags))?;
-    figment = figment.merge(Layer { place: "the command line".to_owned(), values: typed });
-    let place_of = |key: &str, layer: &str| match &file {
-        Some(file) if file.place == layer => file.place_of(key),
+    figment = figment.merge(Layer { location: "the command line".to_owned(), values: typed });
+    let location_of = |key: &str, layer: &str| match &file {
+        Some(file) if file.location == layer => file.location_of(key),
         Some(_) | None => layer.to_owned(),
     };
-    let type_error = |error| type_errors::refused(&error, &keys, place_of);
+    let type_error = |error| type_errors::refused(&error, &keys, location_of);
     let mut config: Config = figment.extract().map_err(type_error)?;
     check::limits(&config).map_err(|violation| {
         let layer = figment.find_metadata(violation.key).map_or("", |metadata| &metadata.name);
         // The rule of a list already names the lane or the tenant.
-        let place =
-            if keys.is_table(violation.key) { layer.to_owned() } else { place_of(violation.key, layer) };
-        ConfigError(format!("{place}: `{}` {}", violation.key, violation.rule))
+        let location =
+            if keys.is_table(violation.key) { layer.to_owned() } else { location_of(violation.key, layer) };
+        ConfigError(format!("{location}: `{}` {}", violation.key, violation.rule))
     })?;
     check::resolve(&mut config, environment)?;
     Ok(config)
@@ -55,13 +55,13 @@ pub(crate) fn load(
 
 /// The values of one source.
 struct Layer {
-    place: String,
+    location: String,
     values: Dict,
 }
 
 impl Provider for Layer {
     fn metadata(&self) -> Metadata {
-        Metadata::named(self.place.clone())
+        Metadata::named(self.location.clone())
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
@@ -79,14 +79,14 @@ fn dict(provider: &impl Provider) -> Result<Dict, ConfigError> {
 fn file_layer(file: &FileText, keys: &Keys) -> Result<Layer, ConfigError> {
     let values = file.values()?;
     if let Some(list) = keys.first_single(&values) {
-        let place = file.place_of(list);
+        let location = file.location_of(list);
         let why = format!("`[{list}]` must be `[[{list}]]`: each {list} has one of its own");
-        return Err(ConfigError(format!("{place}: {why}")));
+        return Err(ConfigError(format!("{location}: {why}")));
     }
     if let Some(wrong) = keys.first_unknown(&values) {
-        return Err(ConfigError(format!("{}: {}", file.place_of(&wrong), unknown(&wrong, keys))));
+        return Err(ConfigError(format!("{}: {}", file.location_of(&wrong), unknown(&wrong, keys))));
     }
-    Ok(Layer { place: file.place.clone(), values })
+    Ok(Layer { location: file.location.clone(), values })
 }
 
 /// Returns true for the variables that Kubernetes sets in every pod for a service named `causeway`,
@@ -122,8 +122,8 @@ fn read_environment(environment: &Environment, keys: &Keys) -> Result<Vec<Layer>
         let value = read_as(default, text).ok_or_else(|| {
             ConfigError(format!("the variable {name}: {text:?} is not {}", kind(default)))
         })?;
-        let place = format!("the variable {name}");
-        layers.push(Layer { place, values: keys::nest(key, value) });
+        let location = format!("the variable {name}");
+        layers.push(Layer { location, values: keys::nest(key, value) });
     }
     Ok(layers)
 }

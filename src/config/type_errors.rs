@@ -11,25 +11,25 @@ use super::{
     range::Range,
 };
 
-/// Describes what is wrong, where, and what would be right. `place_of` locates a key of a layer.
+/// Describes what is wrong, where, and what would be right. `location_of` locates a key of a layer.
 pub(super) fn refused(
     error: &figment::Error,
     keys: &Keys,
-    place_of: impl Fn(&str, &str) -> String,
+    location_of: impl Fn(&str, &str) -> String,
 ) -> ConfigError {
     let layer = error.metadata.as_ref().map_or("", |metadata| &metadata.name);
     let key = error.path.join(".");
     let list = error.path.first().map_or("", String::as_str);
     match &error.kind {
         Kind::UnknownField(name, known) => {
-            let place = place_of(&key, layer);
+            let location = location_of(&key, layer);
             let hint = hint(name, known, keys);
-            ConfigError(format!("{place}: there is no setting `{name}` in `[[{list}]]`; {hint}"))
+            ConfigError(format!("{location}: there is no setting `{name}` in `[[{list}]]`; {hint}"))
         }
         Kind::MissingField(name) if error.path.len() > 1 => {
-            ConfigError(format!("{}: each `[[{list}]]` needs `{name}`", place_of(&key, layer)))
+            ConfigError(format!("{}: each `[[{list}]]` needs `{name}`", location_of(&key, layer)))
         }
-        _ => ConfigError(format!("{}: `{key}`{}", place_of(&key, layer), why(error))),
+        _ => ConfigError(format!("{}: `{key}`{}", location_of(&key, layer), why(error))),
     }
 }
 

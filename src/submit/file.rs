@@ -21,7 +21,7 @@ pub(super) struct FileJob {
     /// The job as it is submitted.
     pub(super) job: Value,
     /// The place of the job: "line 3 of jobs.jsonl".
-    pub(super) place: String,
+    pub(super) location: String,
 }
 
 /// Reads the jobs of a file, or of standard input for `-`; at least one.
@@ -61,25 +61,25 @@ fn entries(text: &str, name: &str) -> anyhow::Result<Vec<FileJob>> {
     }
     let mut entries = Vec::with_capacity(lines.len());
     for (index, line) in lines {
-        let place = format!("line {} of {name}", index + 1);
+        let location = format!("line {} of {name}", index + 1);
         let value = serde_json::from_str(line).map_err(|error| {
             let (said, column) = (syntax_error(&error), error.column());
             let said = said.split(", at line ").next().unwrap_or_default();
-            anyhow!("{place} is not JSON: {said}, at column {column}")
+            anyhow!("{location} is not JSON: {said}, at column {column}")
         })?;
-        entries.extend(of_value(value, &place)?);
+        entries.extend(of_value(value, &location)?);
     }
     Ok(entries)
 }
 
 /// Returns the jobs in a value: those in `jobs`; the value itself if it has a `body`; else a job
 /// with the value as its body.
-fn of_value(value: Value, place: &str) -> anyhow::Result<Vec<FileJob>> {
+fn of_value(value: Value, location: &str) -> anyhow::Result<Vec<FileJob>> {
     let Value::Object(mut object) = value else {
-        bail!("{place} must be a JSON object: {{\"jobs\": […]}}, a job, or a job's body");
+        bail!("{location} must be a JSON object: {{\"jobs\": […]}}, a job, or a job's body");
     };
     if let Some(jobs) = object.remove("jobs") {
-        return of_jobs(jobs, &object, place);
+        return of_jobs(jobs, &object, location);
     }
     let job = if object.contains_key("body") {
         Value::Object(object)
@@ -87,18 +87,18 @@ fn of_value(value: Value, place: &str) -> anyhow::Result<Vec<FileJob>> {
         json!({ "body": object })
     } else {
         let names = BODY_MEMBERS.join("`, `");
-        bail!("{place} is neither a job (it has no `body`) nor a body (it has none of `{names}`)");
+        bail!("{location} is neither a job (it has no `body`) nor a body (it has none of `{names}`)");
     };
-    Ok(vec![FileJob { job, place: place.to_owned() }])
+    Ok(vec![FileJob { job, location: location.to_owned() }])
 }
 
-fn of_jobs(jobs: Value, others: &Map<String, Value>, place: &str) -> anyhow::Result<Vec<FileJob>> {
-    let Value::Array(jobs) = jobs else { bail!("{place}: `jobs` must be an array of jobs") };
-    ensure!(!jobs.is_empty(), "{place} has no jobs: `jobs` is empty");
+fn of_jobs(jobs: Value, others: &Map<String, Value>, location: &str) -> anyhow::Result<Vec<FileJob>> {
+    let Value::Array(jobs) = jobs else { bail!("{location}: `jobs` must be an array of jobs") };
+    ensure!(!jobs.is_empty(), "{location} has no jobs: `jobs` is empty");
     if let Some(name) = others.keys().next() {
-        bail!("{place}: `{name}` cannot stand beside `jobs`; set it in each job, or by a flag");
+        bail!("{location}: `{name}` cannot stand beside `jobs`; set it in each job, or by a flag");
     }
-    let entry = |(index, job)| FileJob { job, place: format!("jobs[{index}] of {place}") };
+    let entry = |(index, job)| FileJob { job, location: format!("jobs[{index}] of {location}") };
     Ok(jobs.into_iter().enumerate().map(entry).collect())
 }
 
@@ -119,9 +119,9 @@ mod tests {
         assert_eq!(jobs(&format!("{job:#}")), std::slice::from_ref(&job));
         assert_eq!(jobs(&format!("\u{feff}{body}")), std::slice::from_ref(&wrapped));
         assert_eq!(jobs(&format!("\u{feff}{job}\r\n\r\n{body}\r\n")), [job.clone(), wrapped]);
-        let places = entries(&format!("{job}\n\n{{\"jobs\":[{job}]}}"), "x").unwrap();
-        let places: Vec<String> = places.into_iter().map(|entry| entry.place).collect();
-        assert_eq!(places, ["line 1 of x", "jobs[0] of line 3 of x"]);
+        let locations = entries(&format!("{job}\n\n{{\"jobs\":[{job}]}}"), "x").unwrap();
+        let locations: Vec<String> = locations.into_iter().map(|entry| entry.location).collect();
+        assert_eq!(locations, ["line 1 of x", "jobs[0] of line 3 of x"]);
     }
 
     #[test]

@@ -40,7 +40,7 @@ where
     }
     let mut jobs: anyhow::Result<u64> = Ok(0);
     while let Some(ended) = loops.join_next().await {
-        let ended = ended.context("a loop broke").and_then(|ended| ended);
+        let ended = ended.context("a loop panicked").and_then(|ended| ended);
         // The figures are void, so the other loops end too.
         if ended.is_err() {
             subject.stop.cancel();

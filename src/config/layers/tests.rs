@@ -309,7 +309,7 @@ fn invalid_tenants_and_lanes_are_refused() {
     for (right, wrong, parts) in [
         ("\"bob\"", "\"ann\"", ["ann", "twice"]),
         ("\"bob\"", "\"b b\"", ["tenant.1.id", "1 to 64"]),
-        ("\"00bb", "\"AAbb", ["bob", "key that is there already"]),
+        ("\"00bb", "\"AAbb", ["bob", "key of another tenant"]),
         ("\"00bb", "\"0bb", ["key_sha256", "64 hexadecimal"]),
         ("\"00bb", "\"+0bb", ["key_sha256", "64 hexadecimal"]),
         ("weight = 3", "weight = 0", ["ann", "1 to 1000"]),

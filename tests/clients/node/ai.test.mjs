@@ -20,7 +20,7 @@ const tools = {
   }),
 };
 
-/** All parts of a stream, and what it fails with. */
+/** Reads a stream; returns its parts and its error. */
 async function parts(stream) {
   const parts = [];
   for await (const part of stream.fullStream) parts.push(part);
@@ -79,7 +79,7 @@ test('a wrong key and a bad request raise their errors', async () => {
   await assert.rejects(bad, told(400, /refused with 400/));
 });
 
-/** Takes both of Dan's places: one job runs, and one waits. */
+/** Fills Dan's queue: one job runs, and one waits. */
 async function fill(script) {
   await script.answers({ hold: true, ...chat('one') }, chat('more'));
   const headers = { authorization: `Bearer ${KEYS.dan}`, prefer: 'respond-async' };

@@ -11,7 +11,7 @@ import { KEYS, Script, URL_V1, says } from './upstream.mjs';
 // The time-out of the browser's start, and of the page's calls.
 const PATIENCE_MS = 60_000;
 
-/** What the page runs: it calls, reads a stream as it comes, and is refused without a key. */
+/** The script of the page: it calls, reads a stream as it arrives, and is refused without a key. */
 async function page(url, key, model) {
   const call = (headers) => {
     const body = JSON.stringify({ model, stream: true, messages: [{ role: 'user', content: 'hi' }] });
@@ -29,7 +29,7 @@ async function page(url, key, model) {
   return { refused: refused.status, text, status: known.status };
 }
 
-/** Serves the page at an origin of its own, to which it posts its result. */
+/** Serves the page at a separate origin, to which it posts its result. */
 async function serve(model) {
   const told = [URL_V1, KEYS.ann, model].map((one) => JSON.stringify(one)).join(', ');
   const script = `${page}

@@ -8,7 +8,7 @@ import { KEYS, Script, URL_V1, says } from './upstream.mjs';
 const authorization = `Bearer ${KEYS.ann}`;
 const KINDS = ['job.queued', 'job.started', 'output.delta', 'job.succeeded'];
 
-/** Submits a job that streams. */
+/** Submits a job with a streamed answer. */
 async function submit(script) {
   const body = JSON.stringify({ body: { model: script.model, messages: [], stream: true } });
   const headers = { authorization, 'content-type': 'application/json' };
@@ -17,7 +17,7 @@ async function submit(script) {
   return (await answer.json()).id;
 }
 
-/** Opens an EventSource, and counts how often it connects. */
+/** Opens an EventSource, and counts its connections. */
 function open(id, fetches) {
   const withKey = (url, init) => {
     fetches.push(init.headers['Last-Event-ID'] ?? null);

@@ -18,7 +18,7 @@ import {
 const messages = [{ role: 'user', content: 'hi' }];
 const tools = [{ type: 'function', function: { name: 'weather', parameters: { type: 'object' } } }];
 
-/** A client, and the requests that it sends. */
+/** Returns a client, and the list of its requests. */
 function connect(tenant = 'ann', options = {}) {
   const requests = [];
   const counted = (url, init) => {
@@ -193,7 +193,7 @@ test('a fault of the upstream delays the answer', async () => {
   assert.deepEqual([(await script.calls()).length, requests.length], [2, 1]);
 });
 
-/** Takes both of Cleo's places: one job runs, and one waits. */
+/** Fills Cleo's queue: one job runs, and one waits. */
 async function fill(client, script) {
   await script.answers({ hold: true, ...chat('one') }, chat('more'));
   const headers = { prefer: 'respond-async' };

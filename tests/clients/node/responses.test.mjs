@@ -33,7 +33,7 @@ async function all(stream) {
   return events;
 }
 
-/** The events of a stream up to the first of this kind; then its connection is dropped. */
+/** Reads the events of a stream up to the first of this kind, and drops the connection. */
 async function upTo(stream, kind) {
   const heard = [];
   for await (const event of stream) {
@@ -49,7 +49,7 @@ const count = (events) => events.map((_, number) => number);
 const text = (events) =>
   events.filter((event) => event.type === DELTA).map((event) => event.delta).join('');
 
-/** Polls a response, as a client does that knows the two words for `not yet`. */
+/** Polls a response until its status is neither queued nor in progress. */
 async function ended(response) {
   while (['queued', 'in_progress'].includes(response.status)) {
     response = await client.responses.retrieve(response.id);

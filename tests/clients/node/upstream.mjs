@@ -44,7 +44,7 @@ export const CALL = {
   function: { name: 'weather', arguments: '{"city":"Ulm"}' },
 };
 
-/** A whole answer of chat. */
+/** Returns a complete chat answer. */
 export function chat(content, more = {}) {
   const message = { role: 'assistant', content, refusal: null, ...more };
   const finish_reason = more.tool_calls ? 'tool_calls' : 'stop';
@@ -53,18 +53,18 @@ export function chat(content, more = {}) {
   return { json: { ...HEAD, object: 'chat.completion', choices, usage } };
 }
 
-/** A chunk of a streamed answer of chat. */
+/** Returns a chunk of a streamed chat answer. */
 export function chunk(delta, finish_reason = null) {
   return { ...HEAD, object: 'chat.completion.chunk', choices: [{ index: 0, delta, finish_reason }] };
 }
 
-/** The events of a streamed answer of chat. */
+/** Returns the events of a streamed chat answer. */
 export function says(...words) {
   const said = words.map((content) => chunk({ content }));
   return [chunk({ role: 'assistant', content: '' }), ...said, chunk({}, 'stop'), '[DONE]'];
 }
 
-/** The events of a streamed answer that calls a tool, in parts. */
+/** Returns the events of a streamed tool call, in parts. */
 export function callsTool() {
   const part = (fields) => chunk({ tool_calls: [{ index: 0, ...fields }] });
   return [
@@ -77,7 +77,7 @@ export function callsTool() {
   ];
 }
 
-/** An answer in OpenAI's envelope for errors. */
+/** Returns an answer in OpenAI's error envelope. */
 export function refusal(status, code = null, type = 'invalid_request_error') {
   const error = { message: `refused with ${status}`, type, param: 'messages', code };
   return { status, json: { error } };
