@@ -25,7 +25,7 @@ use crate::{
     cli::ExperimentArgs,
     config::{Config, HiddenText, SimulatedSection},
     open_files,
-    node::Node,
+    node::Process,
     target::Target,
 };
 
@@ -91,7 +91,7 @@ async fn against_own(typed: &ExperimentArgs) -> anyhow::Result<Report> {
     }
     let concurrency = config.concurrency;
     let store = if config.redis.is_some() { "on Redis" } else { "with the embedded store" };
-    let node = Node::prepare(config, Role::Up).await?;
+    let node = Process::prepare(config, Role::Up).await?;
     let address = node.address().context("this Causeway has no address")?;
     writeln!(
         text_output(typed),

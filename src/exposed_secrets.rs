@@ -28,7 +28,7 @@ pub(crate) fn warnings(source: &ConfigSource, config: &Config) -> Vec<String> {
         .map(|about| about.permissions().mode());
     if let Some((path, mode)) = path.zip(mode).filter(|(_, mode)| mode & OTHERS != 0) {
         let text = fs::read_to_string(&path).unwrap_or_default();
-        // Another setting may hold the secret; user info always has an `@`.
+        // The secret may come from elsewhere than the file; user info in it has an `@`.
         if text.contains('@') {
             warnings.push(format!(
                 "{} holds a password, and its mode {:o} lets others read it: chmod 600",

@@ -53,7 +53,7 @@ pub(crate) async fn run(source: ConfigSource, role: Role) -> anyhow::Result<Exit
         tracing::warn!("{warning}");
     }
     let mut signals = Signals::listen().context("cannot install the signal handlers")?;
-    let node = Node::prepare(config.clone(), role).await?;
+    let node = Process::prepare(config.clone(), role).await?;
     let mut helpers = JoinSet::new();
     let registry = node.api.as_ref().map(|(_, state)| state.registry());
     let taken_over = (registry, node.signing.clone());
@@ -83,7 +83,7 @@ pub(crate) async fn run(source: ConfigSource, role: Role) -> anyhow::Result<Exit
 
 /// A process that is ready to run.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct Process {
     role: Role,
     config: Config,
     queue: Queue,
@@ -96,7 +96,7 @@ pub(crate) struct Node {
     to_check: Option<Clients>,
 }
 
-impl Node {
+impl Process {
     /// Opens the store, binds the ports and makes the components of `role`.
     ///
     /// # Errors

@@ -10,8 +10,8 @@ use causeway_queue::{
     redis::RedisStore,
 };
 
-/// Returns a clock that is ahead of the server's, so that no key with an expiry by the server's own
-/// time has expired.
+/// Returns a manual clock that starts at the current time. Redis expires keys by its own clock: with an
+/// earlier one, they would expire at once.
 pub(crate) fn clock() -> Arc<ManualClock> {
     let now = jiff::Timestamp::now().as_millisecond();
     Arc::new(ManualClock::new(Millis(u64::try_from(now).unwrap())))
