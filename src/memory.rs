@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_group_is_found_in_both_versions() {
+    fn both_cgroup_versions_are_read() {
         assert_eq!(memory_group("0::/a.slice/b:c\n"), "/a.slice/b:c");
         assert_eq!(memory_group("5:cpu:/x\n4:pids,memory:/docker/1\n"), "/docker/1");
         assert_eq!(memory_group(""), "/");

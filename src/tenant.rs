@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_of_a_tenant_has_a_line() {
+    fn each_key_has_a_line() {
         let tenants = [
             json!({
                 "id": "ann", "source": "store", "admin": true, "weight": 2, "max_running": 5,

@@ -47,7 +47,7 @@ fn both_engines_run_the_same_histories() {
 /// Covers a case that random histories seldom produce: a job with nothing but its record succeeds
 /// after a cancel that came too late for its worker.
 #[tokio::test]
-async fn a_cancel_that_comes_too_late_is_forgotten() {
+async fn a_late_cancel_is_forgotten() {
     let ops = vec![
         Op::Enqueue(vec![Draft::default()]),
         Op::Step(Vec::new(), 1),

@@ -171,7 +171,7 @@ async fn run_many(stage: &Stage) {
 }
 
 #[tokio::test]
-async fn a_list_is_trimmed_behind_a_kept_job() {
+async fn trimming_keeps_an_unfinished_job() {
     let server = RedisServer::start();
     let stage = forgetting(&server).await;
     let stays = stage.accept(NewJob { delay: DAY, ..stage.job("ann") }).await;

@@ -24,7 +24,7 @@ async fn reconcile(stage: &Stage) -> Repairs {
 }
 
 #[tokio::test]
-async fn each_repair_of_a_count_is_reported_once() {
+async fn each_repair_is_reported_once() {
     let server = RedisServer::start();
     let stage = on(&server.url()).await;
     for tenant in ["ann", "ann", "ann", "bob"] {

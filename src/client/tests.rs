@@ -74,7 +74,7 @@ async fn start_server(readers: Readers) -> (Client, JoinSet<()>) {
 }
 
 #[tokio::test]
-async fn a_broken_stream_resumes_after_its_last_event() {
+async fn a_broken_stream_resumes() {
     let readers = Readers::default();
     let (client, _server) = start_server(Arc::clone(&readers)).await;
     let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -102,7 +102,7 @@ async fn a_refusal_shows_the_servers_message() {
 }
 
 #[tokio::test]
-async fn a_missing_key_is_named_with_its_flag() {
+async fn a_missing_key_names_its_flag() {
     let (mut client, _server) = start_server(Readers::default()).await;
     client.key = None;
     let error = client.job("job_1").await.unwrap_err().to_string();

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plot_of_no_users_is_no_error() {
+    fn a_plot_may_have_no_users() {
         assert!(svg(&[report("none", 0)]).unwrap().contains("0 of 0"));
     }
 }

@@ -173,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn an_experiment_without_an_answer_has_no_waits() {
+    fn unanswered_users_have_no_waits() {
         let report = report(visits([30_000; 3].into_iter(), &VisitOutcome::TimedOut));
         assert_eq!((report.completed, report.wait_s.as_ref()), (0, None));
         assert!(report.to_string().contains("completed   0 of 3"));
     }
 
     #[test]
-    fn a_report_is_read_as_it_was_written() {
+    fn a_written_report_reads_back() {
         let mut all = visits([5000].into_iter(), &VisitOutcome::Completed);
         all.extend(visits([6000].into_iter(), &VisitOutcome::TimedOut));
         all.extend(visits([7].into_iter(), &VisitOutcome::Failed("HTTP 500".to_owned())));

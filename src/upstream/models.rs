@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn models_are_unknown_without_names_or_a_simulation() {
+    fn unnamed_models_are_unknown() {
         let mut config = Config::default();
         assert!(are_unknown(&config, Role::Api));
         assert!(!are_unknown(&config, Role::Up));

@@ -58,7 +58,7 @@ async fn an_unfinished_job_is_handed_back_unspent() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_a_worker_at_once() {
+async fn a_second_signal_ends_at_once() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;

@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 crate::on_both_stores! {
-    the_depth_of_the_queue_is_a_metric;
+    queue_depth_is_a_metric;
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_request_is_logged_with_its_names() {
     assert!(!up.text().contains("/healthz"));
 }
 
-async fn the_depth_of_the_queue_is_a_metric(store: Store) {
+async fn queue_depth_is_a_metric(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
     let client = system.client();

@@ -45,7 +45,7 @@ async fn a_store_outage_accepts_no_job() {
 }
 
 #[tokio::test]
-async fn a_worker_keeps_its_call_without_a_store() {
+async fn a_call_survives_a_store_outage() {
     let mut upstream = Upstream::held().await;
     let redis = RedisServer::start();
     let proxy = Proxy::to(redis.port()).await;

@@ -94,12 +94,12 @@ async fn a_dead_receiver_delays_its_tenant_only(arguments: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_dead_receiver_delays_its_tenant_only_embedded() {
+async fn embedded_a_dead_receiver_delays_its_tenant() {
     a_dead_receiver_delays_its_tenant_only(&[]).await;
 }
 
 #[tokio::test]
-async fn a_dead_receiver_delays_its_tenant_only_on_redis() {
+async fn on_redis_a_dead_receiver_delays_its_tenant() {
     let redis = RedisServer::start();
     a_dead_receiver_delays_its_tenant_only(&["--redis", &redis.url()]).await;
 }

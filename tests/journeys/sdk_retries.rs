@@ -17,7 +17,7 @@ use crate::support::{
 
 crate::on_both_stores! {
     retried_equal_calls_keep_separate_answers;
-    a_call_with_a_key_survives_its_connection;
+    a_keyed_call_survives_its_connection;
 }
 
 /// The number of concurrent equal calls.
@@ -84,7 +84,7 @@ async fn retried_equal_calls_keep_separate_answers(store: Store) {
     assert!(!upstream.has_call(), "a retry was a new job");
 }
 
-async fn a_call_with_a_key_survives_its_connection(store: Store) {
+async fn a_keyed_call_survives_its_connection(store: Store) {
     let mut upstream = Upstream::held().await;
     let system = System::start(store, &upstream, &[]).await;
     let call_again = |client: &Client| {

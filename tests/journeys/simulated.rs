@@ -76,7 +76,7 @@ async fn every_simulated_answer_is_marked() {
 }
 
 #[tokio::test]
-async fn the_mark_of_a_simulated_upstream_is_kept() {
+async fn a_simulated_upstreams_mark_is_kept() {
     let simulate = ["simulate", "--port", "0", "--call", "1ms"];
     let mut server = Causeway::launch(&simulate, &[]);
     let url = server.url().await;

@@ -79,7 +79,7 @@ async fn a_user_with_minimal_rights_suffices() {
 }
 
 #[tokio::test]
-async fn a_missing_right_is_named_at_the_start() {
+async fn a_missing_right_is_named() {
     let server = RedisServer::start();
     for (user, rights, part) in [
         ("mute", vec!["~*", "+@all"], "&cw:*"),

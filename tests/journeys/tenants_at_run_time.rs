@@ -26,7 +26,7 @@ async fn answers(client: &Client, status: u16) {
 }
 
 #[tokio::test]
-async fn tenants_change_in_all_processes_while_they_run() {
+async fn tenant_changes_reach_all_processes() {
     let upstream = Upstream::echo().await;
     let redis = RedisServer::start();
     let api = Causeway::api(&redis.url(), &[]).await;
