@@ -12,9 +12,9 @@ use serde::Serialize;
 
 use self::flags::{CallFlags, ListenFlags, LogFlags, SimulatedFlags, StoreFlags, UpstreamFlags};
 pub(crate) use self::jobs::{
-    JobClass, JobFilter, JobFlags, JobsCommand, JobsList, JobsRetry, SubmitArgs, JobArgs,
+    JobArgs, JobClass, JobFilter, JobFlags, JobsCommand, JobsList, JobsRetry, SubmitArgs,
 };
-pub(crate) use self::tenant::{TenantCommand, TenantAdd, TenantRevoke, TenantRotate};
+pub(crate) use self::tenant::{TenantAdd, TenantCommand, TenantRevoke, TenantRotate};
 use crate::config::duration;
 
 /// The version of the package, and the commit if it is known.

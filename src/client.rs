@@ -153,7 +153,10 @@ impl Client {
     }
 
     /// Sends a request; returns the answer, or the server's refusal.
-    async fn try_send(&self, mut request: RequestBuilder) -> anyhow::Result<Result<Response, ServerRefusal>> {
+    async fn try_send(
+        &self,
+        mut request: RequestBuilder,
+    ) -> anyhow::Result<Result<Response, ServerRefusal>> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose());
         }

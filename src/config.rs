@@ -6,19 +6,19 @@
 //! environment.
 
 mod check;
+mod comma_list;
+mod connection;
+pub(crate) mod duration;
+mod file_text;
 mod keys;
 mod lane;
 mod layers;
-mod comma_list;
-mod type_errors;
 mod range;
-mod connection;
 mod secret;
 mod sections;
 mod settings;
-pub(crate) mod duration;
 mod tenant;
-mod file_text;
+mod type_errors;
 mod webhooks;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -29,12 +29,15 @@ use serde::{Deserialize, Serialize};
 use crate::memory;
 
 pub(crate) use self::{
+    connection::ConfiguredUpstream,
     lane::ConfiguredLane,
     layers::load,
-    connection::ConfiguredUpstream,
     secret::{HiddenText, without_password},
-    sections::{ApiSection, BridgeSection, ClientSection, LogSection, LogFormat, RetrySection, SimulatedSection, TimeoutsSection},
-    tenant::{Digest, ConfiguredTenant},
+    sections::{
+        ApiSection, BridgeSection, ClientSection, LogFormat, LogSection, RetrySection,
+        SimulatedSection, TimeoutsSection,
+    },
+    tenant::{ConfiguredTenant, Digest},
     webhooks::WebhooksSection,
 };
 

@@ -24,8 +24,8 @@ use crate::{
     banner::Role,
     cli::ExperimentArgs,
     config::{Config, HiddenText, SimulatedSection},
-    open_files,
     node::Process,
+    open_files,
     target::Target,
 };
 

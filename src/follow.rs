@@ -128,7 +128,9 @@ impl<O: Write, E: Write> Screen<O, E> {
         let number = |name: &str| data.get(name).and_then(Value::as_u64).unwrap_or(0);
         match event.name.as_str() {
             "job.queued" => self.write_state(format_args!("queued"))?,
-            "job.started" => self.write_state(format_args!("started (attempt {})", number("attempt")))?,
+            "job.started" => {
+                self.write_state(format_args!("started (attempt {})", number("attempt")))?;
+            }
             "job.retrying" => {
                 let why = data.get("message").and_then(Value::as_str).unwrap_or("no reason given");
                 self.write_state(format_args!("retries in {} ms: {why}", number("in_ms")))?;

@@ -13,9 +13,9 @@ use crate::{
     cli::{JobClass, JobFilter, JobsCommand, JobsList, JobsRetry},
     client::Client,
     config::Config,
-    timestamps, show,
+    show,
     table::{self, word},
-    terminal,
+    terminal, timestamps,
 };
 
 /// The most jobs of a page, as the server permits.
@@ -300,7 +300,8 @@ mod tests {
         server.spawn(async { axum::serve(listener, routes).await.unwrap() });
 
         let line = "causeway jobs retry --status failed --session s";
-        let Command::Jobs(JobsCommand::Retry(many)) = Cli::parse_from(line.split(' ')).command else {
+        let Command::Jobs(JobsCommand::Retry(many)) = Cli::parse_from(line.split(' ')).command
+        else {
             panic!("{line}");
         };
         let mut out = Vec::new();

@@ -9,7 +9,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{LaneCommand, LaneArgs, LaneSwitchArgs},
+    cli::{LaneArgs, LaneCommand, LaneSwitchArgs},
     client::Client,
     config::Config,
     table, terminal, wait_reason,
@@ -71,7 +71,8 @@ fn state(lane: &Value) -> String {
         Some("upstream_down") => return outage(&lane["upstream_down"]),
         Some(name) => name.replace('_', " "),
     };
-    let details = wait_reason::details(lane).map_or(String::new(), |details| format!(": {details}"));
+    let details =
+        wait_reason::details(lane).map_or(String::new(), |details| format!(": {details}"));
     format!("{name}{details}")
 }
 

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use anyhow::{Context as _, anyhow};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Environment, LogSection, LogFormat};
+use crate::config::{Environment, LogFormat, LogSection};
 
 /// The default filter of the Redis client, which a configured filter can override. The client warns
 /// at every reconnection attempt; Causeway itself reports that a server is down.

@@ -3,22 +3,20 @@
 mod answer;
 mod banner;
 mod bench;
-mod worker_metrics;
 mod cli;
 mod client;
 mod config;
 mod experiment;
 mod exposed_secrets;
 mod follow;
-mod open_files;
 mod jobs;
 mod lane;
 mod listen;
 mod logging;
 mod memory;
 mod metrics;
-mod timestamps;
 mod node;
+mod open_files;
 mod probe;
 mod reload;
 mod shell;
@@ -32,11 +30,13 @@ mod table;
 mod target;
 mod tenant;
 mod terminal;
+mod timestamps;
 mod upstream;
 mod wait_reason;
 mod watch;
 mod webhook;
 mod worker;
+mod worker_metrics;
 
 use std::{
     io::{self, Write as _},
@@ -50,7 +50,7 @@ use serde_json::json;
 use crate::{
     banner::Role,
     cli::{Cli, Command, JobsCommand, ServerArgs},
-    config::{Config, Environment, ConfigSource},
+    config::{Config, ConfigSource, Environment},
 };
 
 /// Ten thousand waiting requests are many small allocations, made on one thread and freed on
@@ -113,18 +113,21 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Experiment(typed) => experiment::run(*typed).await,
         Command::Bench(what) => bench::run(what).await,
         Command::Up(typed) => {
-            let source = ConfigSource { flags: json!(typed.flags), file: typed.file.config, environment };
+            let source =
+                ConfigSource { flags: json!(typed.flags), file: typed.file.config, environment };
             node::run(source, Role::Up).await
         }
         Command::Api(typed) => {
-            let source = ConfigSource { flags: json!(typed.flags), file: typed.file.config, environment };
+            let source =
+                ConfigSource { flags: json!(typed.flags), file: typed.file.config, environment };
             node::run(source, Role::Api).await
         }
         Command::Worker(typed) => {
             if let Some(cli::WorkerCommand::List(list)) = &typed.other {
                 return worker::list(&client_config(&list.server, &environment)?, list).await;
             }
-            let source = ConfigSource { flags: json!(typed.flags), file: typed.file.config, environment };
+            let source =
+                ConfigSource { flags: json!(typed.flags), file: typed.file.config, environment };
             node::run(source, Role::Worker).await
         }
         Command::Upstream(cli::UpstreamCommand::Check(typed)) => {

@@ -38,7 +38,8 @@ fn available() -> Option<u64> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let group = fs::read_to_string("/proc/self/cgroup").ok();
     let path = group.as_deref().map_or("/", memory_group);
-    let group_limit = GROUPS.iter().filter_map(|(root, file)| limit(Path::new(root), path, file)).min();
+    let group_limit =
+        GROUPS.iter().filter_map(|(root, file)| limit(Path::new(root), path, file)).min();
     let own = getrlimit(Resource::AS).ok().map(|(soft, _)| soft).filter(|soft| *soft != INFINITY);
     [machine, group_limit, own].into_iter().flatten().min()
 }

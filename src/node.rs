@@ -16,13 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     banner::{Banner, Role},
-    worker_metrics,
     config::{Config, ConfigSource},
-    exposed_secrets, open_files, listen, logging, metrics, probe,
+    exposed_secrets, listen, logging, metrics, open_files, probe,
     reload::Reload,
     signals::Signals,
     store,
     upstream::{self, Clients},
+    worker_metrics,
 };
 
 /// The interval at which the histograms of the metrics are drained.

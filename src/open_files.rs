@@ -102,7 +102,10 @@ mod tests {
     #[test]
     fn fewer_client_connections_are_reported() {
         let warning = shortage_of_clients(20_000, 16_384, 20_256).unwrap();
-        assert!(warning.starts_with("clients may have 9950 connections at once, not 16384"), "{warning}");
+        assert!(
+            warning.starts_with("clients may have 9950 connections at once, not 16384"),
+            "{warning}"
+        );
         assert_eq!(shortage_of_clients(20_000, 16_384, 768), None);
     }
 

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    jobs, timestamps,
+    jobs,
     table::{self, word},
-    wait_reason,
+    timestamps, wait_reason,
 };
 
 const COLUMNS: [&str; 6] = ["ATTEMPT", "FAILED", "STATUS", "CHARGED TO", "CODE", "MESSAGE"];
@@ -71,7 +71,8 @@ fn facts(job: &Value, now: Timestamp) -> Vec<(&'static str, String)> {
 }
 
 fn status(job: &Value) -> String {
-    let more = [("cancelling", " (a cancel is requested)"), ("simulated", " (no model was called)")];
+    let more =
+        [("cancelling", " (a cancel is requested)"), ("simulated", " (no model was called)")];
     let more = more.iter().filter(|(name, _)| job[name] == true).map(|(_, words)| *words);
     word(&job["status"]) + &more.collect::<String>()
 }

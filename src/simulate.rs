@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     config::{Config, Environment},
-    open_files, listen, logging,
+    listen, logging, open_files,
     signals::Signals,
 };
 

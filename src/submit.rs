@@ -55,7 +55,11 @@ pub(crate) async fn run(config: &Config, typed: SubmitArgs) -> anyhow::Result<Ex
 }
 
 /// Submits all jobs, many of them in several calls; returns the accepted jobs.
-async fn submit(client: &Client, jobs: &[FileJob], key: Option<&str>) -> anyhow::Result<Vec<Value>> {
+async fn submit(
+    client: &Client,
+    jobs: &[FileJob],
+    key: Option<&str>,
+) -> anyhow::Result<Vec<Value>> {
     // A single job is submitted as itself: its answer and errors are those of one job.
     if let [entry] = jobs {
         return Ok(vec![client.submit(entry.job.to_string(), key).await?]);

@@ -10,7 +10,7 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{TenantCommand, TenantAdd, TenantRevoke, TenantRotate},
+    cli::{TenantAdd, TenantCommand, TenantRevoke, TenantRotate},
     client::Client,
     config::{Config, Digest},
     table,

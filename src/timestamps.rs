@@ -17,7 +17,10 @@ pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
         return Timestamp::now().checked_sub(ago).map_err(|error| error.to_string());
     }
     text.parse().map_err(|_| {
-        format!("it must be how long ago ({}), or a timestamp such as 2026-01-31T12:00:00Z", duration::FORM)
+        format!(
+            "it must be how long ago ({}), or a timestamp such as 2026-01-31T12:00:00Z",
+            duration::FORM
+        )
     })
 }
 

@@ -33,7 +33,11 @@ impl Clients {
     }
 
     /// Returns the client of `lane`, or of the top level; `None` if answers are simulated.
-    pub(crate) fn find(&self, config: &Config, lane: Option<&ConfiguredLane>) -> Option<&UpstreamClient> {
+    pub(crate) fn find(
+        &self,
+        config: &Config,
+        lane: Option<&ConfiguredLane>,
+    ) -> Option<&UpstreamClient> {
         let configured = config.upstream_of(lane)?;
         self.0.iter().find(|(known, _)| *known == configured).map(|(_, client)| client)
     }
@@ -43,7 +47,10 @@ impl Clients {
 ///
 /// # Errors
 /// If its key or a file is unusable.
-pub(crate) fn client(configured: &ConfiguredUpstream, config: &Config) -> anyhow::Result<UpstreamClient> {
+pub(crate) fn client(
+    configured: &ConfiguredUpstream,
+    config: &Config,
+) -> anyhow::Result<UpstreamClient> {
     let client = UpstreamClient::new(&configured.settings, config.timeouts().connect);
     client.with_context(|| format!("cannot use the upstream {}", configured.settings.address))
 }

@@ -21,7 +21,7 @@ pub(crate) async fn run(queue: Queue) {
         ticks.tick().await;
         match queue.workers().await {
             Ok(workers) => record(&queue, &workers),
-            Err(error) => tracing::debug!(%error, "cannot count the workers: the store does not answer"),
+            Err(error) => tracing::debug!(%error, "cannot read the registered workers"),
         }
     }
 }

@@ -227,7 +227,11 @@ impl Observations {
     }
 }
 
-fn figures(options: &Options, shared: &SharedState, all: &[(Observations, Result<(), String>)]) -> StreamFigures {
+fn figures(
+    options: &Options,
+    shared: &SharedState,
+    all: &[(Observations, Result<(), String>)],
+) -> StreamFigures {
     let mut failed = BTreeMap::new();
     for kind in all.iter().filter_map(|(_, end)| end.as_ref().err()) {
         *failed.entry(kind.clone()).or_insert(0) += 1;

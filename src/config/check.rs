@@ -6,7 +6,7 @@ use causeway_api::{InvalidPattern, check_forwarded, check_webhook_url};
 use causeway_queue::{address::Allowed, webhook::is_of_deliveries};
 use causeway_worker::{Address, MAX_RETRY_BASE, ProxyVariables, WebhookSecret};
 
-use super::{Config, Digest, Environment, ConfigError, HiddenText, range::Range, without_password};
+use super::{Config, ConfigError, Digest, Environment, HiddenText, range::Range, without_password};
 
 /// A value that breaks a rule of its setting.
 pub(super) struct Violation {
@@ -89,8 +89,10 @@ fn worker_name(name: Option<&str>) -> Result<(), Violation> {
 
 /// Parses the receivers of `webhooks.allow`.
 fn allowed(texts: &[String]) -> Result<Allowed, Violation> {
-    Allowed::new(texts.iter().map(String::as_str))
-        .map_err(|error| Violation { key: "webhooks.allow", rule: format!("cannot be read: {error}") })
+    Allowed::new(texts.iter().map(String::as_str)).map_err(|error| Violation {
+        key: "webhooks.allow",
+        rule: format!("cannot be read: {error}"),
+    })
 }
 
 /// Checks `api.forward_headers`.
@@ -268,7 +270,11 @@ fn number(key: &'static str, value: impl TryInto<u64>) -> Result<(), Violation> 
     Err(Violation { key, rule: format!("is {value}, it must be {range}") })
 }
 
-fn duration(key: &'static str, value: Duration, within: RangeInclusive<Duration>) -> Result<(), Violation> {
+fn duration(
+    key: &'static str,
+    value: Duration,
+    within: RangeInclusive<Duration>,
+) -> Result<(), Violation> {
     if within.contains(&value) {
         return Ok(());
     }
@@ -325,8 +331,9 @@ fn webhook_secret(
 ) -> Result<WebhookSecret, ConfigError> {
     let text = named_secret(location, Some(name), environment)?;
     let text = text.as_ref().map_or("", HiddenText::expose);
-    WebhookSecret::parse(text)
-        .map_err(|error| ConfigError(format!("{location}: the variable {name} cannot be used: {error}")))
+    WebhookSecret::parse(text).map_err(|error| {
+        ConfigError(format!("{location}: the variable {name} cannot be used: {error}"))
+    })
 }
 
 fn named_secret(

@@ -96,7 +96,8 @@ impl Config {
         };
         // The check at the start has already refused an invalid address.
         let address = Address::parse(url.expose()).ok()?;
-        let (own, general) = (lane.map(ConfiguredLane::connection).unwrap_or_default(), self.connection());
+        let (own, general) =
+            (lane.map(ConfiguredLane::connection).unwrap_or_default(), self.connection());
         let (proxy, proxy_from) = self.proxy_of(own.proxy.or(general.proxy), &address).unzip();
         // Certificate and key are inherited together: a lane's certificate must not meet another
         // key.
@@ -112,7 +113,11 @@ impl Config {
 
     /// Returns the proxy for `address` and its source. A configured proxy takes every call; only a
     /// proxy of the environment has exceptions (`NO_PROXY`).
-    fn proxy_of(&self, set: Option<&HiddenText>, address: &Address) -> Option<(Proxy, &'static str)> {
+    fn proxy_of(
+        &self,
+        set: Option<&HiddenText>,
+        address: &Address,
+    ) -> Option<(Proxy, &'static str)> {
         match set.map_or(ProxySetting::Environment, ProxySetting::of) {
             ProxySetting::None | ProxySetting::Invalid(_) => None,
             ProxySetting::Named(proxy) => Some((proxy, "proxy")),
@@ -152,14 +157,18 @@ mod tests {
     }
 
     fn lane(name: &str, upstream: Option<&str>) -> ConfiguredLane {
-        ConfiguredLane { upstream: upstream.map(HiddenText::new), ..ConfiguredLane::named(name.parse().unwrap()) }
+        ConfiguredLane {
+            upstream: upstream.map(HiddenText::new),
+            ..ConfiguredLane::named(name.parse().unwrap())
+        }
     }
 
     /// Returns the proxy of a lane and its source, given the settings of the top level and of the
     /// lane.
     #[track_caller]
     fn chosen(top: Option<&str>, own: Option<&str>) -> Option<(String, &'static str)> {
-        let lane = ConfiguredLane { proxy: own.map(HiddenText::new), ..lane("a", Some("http://h/v1")) };
+        let lane =
+            ConfiguredLane { proxy: own.map(HiddenText::new), ..lane("a", Some("http://h/v1")) };
         let (proxy, proxy_variables) = (top.map(HiddenText::new), environment());
         let config = Config { proxy, proxy_variables, ..Config::default() };
         let configured = config.upstream_of(Some(&lane)).unwrap();
@@ -194,9 +203,15 @@ mod tests {
     #[test]
     fn a_certificate_file_may_hold_its_key() {
         let mut config = Config { client_cert_file: Some("c.pem".into()), ..Config::default() };
-        assert_eq!(config.connection().client_certificate(), Some(("c.pem".into(), "c.pem".into())));
+        assert_eq!(
+            config.connection().client_certificate(),
+            Some(("c.pem".into(), "c.pem".into()))
+        );
         config.client_key_file = Some("k.pem".into());
-        assert_eq!(config.connection().client_certificate(), Some(("c.pem".into(), "k.pem".into())));
+        assert_eq!(
+            config.connection().client_certificate(),
+            Some(("c.pem".into(), "k.pem".into()))
+        );
         config.client_cert_file = None;
         assert_eq!(config.connection().fault().unwrap().0, "client_key_file");
     }

@@ -25,7 +25,9 @@ impl FileText {
         let location = path.display().to_string();
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(Self { location, text }),
-            Err(error) => Err(ConfigError(format!("cannot read the configuration {location}: {error}"))),
+            Err(error) => {
+                Err(ConfigError(format!("cannot read the configuration {location}: {error}")))
+            }
         }
     }
 
@@ -42,7 +44,11 @@ impl FileText {
                 let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
                 format!(", line {line}, column {column}")
             });
-            ConfigError(format!("{} is not TOML{}: {why}", self.location, position.unwrap_or_default()))
+            ConfigError(format!(
+                "{} is not TOML{}: {why}",
+                self.location,
+                position.unwrap_or_default()
+            ))
         })
     }
 

@@ -9,7 +9,10 @@ use figment::{
 };
 use serde::Serialize;
 
-use super::{Config, Environment, ConfigError, check, file, keys, keys::Keys, type_errors, file_text::FileText};
+use super::{
+    Config, ConfigError, Environment, check, file, file_text::FileText, keys, keys::Keys,
+    type_errors,
+};
 
 /// Loads the configuration of `flags` (a value with the typed keys as fields) over
 /// `environment` over the file.
@@ -25,7 +28,8 @@ pub(crate) fn load(
     let defaults = dict(&Serialized::defaults(Config::default()))?;
     let keys = Keys::of(&defaults);
     // The order of the merges is that of precedence.
-    let mut figment = Figment::from(Layer { location: "the defaults".to_owned(), values: defaults });
+    let mut figment =
+        Figment::from(Layer { location: "the defaults".to_owned(), values: defaults });
     let path = file(config_file, environment);
     let file = path.map(|path| FileText::read(&path)).transpose()?;
     if let Some(file) = &file {
@@ -45,8 +49,11 @@ pub(crate) fn load(
     check::limits(&config).map_err(|violation| {
         let layer = figment.find_metadata(violation.key).map_or("", |metadata| &metadata.name);
         // The rule of a list already names the lane or the tenant.
-        let location =
-            if keys.is_table(violation.key) { layer.to_owned() } else { location_of(violation.key, layer) };
+        let location = if keys.is_table(violation.key) {
+            layer.to_owned()
+        } else {
+            location_of(violation.key, layer)
+        };
         ConfigError(format!("{location}: `{}` {}", violation.key, violation.rule))
     })?;
     check::resolve(&mut config, environment)?;
@@ -84,7 +91,11 @@ fn file_layer(file: &FileText, keys: &Keys) -> Result<Layer, ConfigError> {
         return Err(ConfigError(format!("{location}: {why}")));
     }
     if let Some(wrong) = keys.first_unknown(&values) {
-        return Err(ConfigError(format!("{}: {}", file.location_of(&wrong), unknown(&wrong, keys))));
+        return Err(ConfigError(format!(
+            "{}: {}",
+            file.location_of(&wrong),
+            unknown(&wrong, keys)
+        )));
     }
     Ok(Layer { location: file.location.clone(), values })
 }

@@ -142,7 +142,9 @@ fn classify(status: StatusCode, body: &[u8]) -> VisitOutcome {
     let answered = body.get("response").is_some_and(serde_json::Value::is_string);
     match status {
         StatusCode::OK if answered => VisitOutcome::Completed,
-        StatusCode::ACCEPTED if !answered => VisitOutcome::Failed("accepted, no answer yet".to_owned()),
+        StatusCode::ACCEPTED if !answered => {
+            VisitOutcome::Failed("accepted, no answer yet".to_owned())
+        }
         StatusCode::OK => VisitOutcome::Failed("200 without a `response`".to_owned()),
         other => VisitOutcome::Failed(format!("HTTP {}", other.as_u16())),
     }
@@ -223,7 +225,8 @@ mod tests {
             visits = run(plan, |_| seen += 1) => visits,
             () = serve(listener, answers) => unreachable!("the server never stops"),
         };
-        let count = |outcome: &VisitOutcome| visits.iter().filter(|v| v.outcome == *outcome).count();
+        let count =
+            |outcome: &VisitOutcome| visits.iter().filter(|v| v.outcome == *outcome).count();
         assert_eq!((seen, visits.len()), (4, 4));
         assert_eq!(count(&VisitOutcome::Completed), 2, "{visits:?}");
         assert_eq!(count(&VisitOutcome::TimedOut), 1, "{visits:?}");

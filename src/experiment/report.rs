@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::load::{VisitOutcome, Visit};
+use super::load::{Visit, VisitOutcome};
 
 /// The results of an experiment.
 #[derive(Debug, Serialize, Deserialize)]

@@ -40,7 +40,10 @@ impl fmt::Display for PendingChange {
 
 /// Returns `running` with the limits of `read`, and the changes that need a restart. If no lane is
 /// configured, there is one named `default`.
-pub(super) fn merge(running: &[ConfiguredLane], read: &[ConfiguredLane]) -> (Vec<ConfiguredLane>, Vec<PendingChange>) {
+pub(super) fn merge(
+    running: &[ConfiguredLane],
+    read: &[ConfiguredLane],
+) -> (Vec<ConfiguredLane>, Vec<PendingChange>) {
     let (running, read) = (all(running), all(read));
     let mut waiting = Vec::new();
     let mut merged = Vec::with_capacity(running.len());
@@ -71,7 +74,11 @@ pub(super) fn merge(running: &[ConfiguredLane], read: &[ConfiguredLane]) -> (Vec
 }
 
 fn all(lanes: &[ConfiguredLane]) -> Vec<ConfiguredLane> {
-    if lanes.is_empty() { vec![ConfiguredLane::named(LaneName::default_lane())] } else { lanes.to_vec() }
+    if lanes.is_empty() {
+        vec![ConfiguredLane::named(LaneName::default_lane())]
+    } else {
+        lanes.to_vec()
+    }
 }
 
 fn named<'a>(lanes: &'a [ConfiguredLane], name: &LaneName) -> Option<&'a ConfiguredLane> {
@@ -79,7 +86,10 @@ fn named<'a>(lanes: &'a [ConfiguredLane], name: &LaneName) -> Option<&'a Configu
 }
 
 /// Returns the names of those lanes of `one` that are also among `others`.
-fn shared<'a>(one: &'a [ConfiguredLane], others: &'a [ConfiguredLane]) -> impl Iterator<Item = &'a LaneName> {
+fn shared<'a>(
+    one: &'a [ConfiguredLane],
+    others: &'a [ConfiguredLane],
+) -> impl Iterator<Item = &'a LaneName> {
     one.iter().map(|lane| &lane.name).filter(|name| named(others, name).is_some())
 }
 

@@ -87,12 +87,18 @@ fn of_value(value: Value, location: &str) -> anyhow::Result<Vec<FileJob>> {
         json!({ "body": object })
     } else {
         let names = BODY_MEMBERS.join("`, `");
-        bail!("{location} is neither a job (it has no `body`) nor a body (it has none of `{names}`)");
+        bail!(
+            "{location} is neither a job (it has no `body`) nor a body (it has none of `{names}`)"
+        );
     };
     Ok(vec![FileJob { job, location: location.to_owned() }])
 }
 
-fn of_jobs(jobs: Value, others: &Map<String, Value>, location: &str) -> anyhow::Result<Vec<FileJob>> {
+fn of_jobs(
+    jobs: Value,
+    others: &Map<String, Value>,
+    location: &str,
+) -> anyhow::Result<Vec<FileJob>> {
     let Value::Array(jobs) = jobs else { bail!("{location}: `jobs` must be an array of jobs") };
     ensure!(!jobs.is_empty(), "{location} has no jobs: `jobs` is empty");
     if let Some(name) = others.keys().next() {

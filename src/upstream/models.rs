@@ -45,7 +45,11 @@ pub(crate) fn source(config: &Config, clients: &Clients) -> Option<ModelsSource>
     Some(ModelsSource::new(move || fetch(client.clone(), owner.clone(), named.clone()).boxed()))
 }
 
-async fn fetch(client: UpstreamClient, owner: String, mut models: Vec<Model>) -> Option<Vec<Model>> {
+async fn fetch(
+    client: UpstreamClient,
+    owner: String,
+    mut models: Vec<Model>,
+) -> Option<Vec<Model>> {
     let listed = match client.models().await {
         Ok(listed) => listed,
         Err(why) => {

@@ -45,7 +45,7 @@ async fn a_broken_connection_resumes_at_any_process(store: Store) {
             let frame: Value = resumed.next_frame().await;
             assert_eq!(frame["job"], id, "{frame:#}");
             match frame["type"].as_str() {
-                Some("output.delta") => text += told["data"]["text"].as_str().expect("a text"),
+                Some("output.delta") => text += frame["data"]["text"].as_str().expect("a text"),
                 _ => break frame,
             }
         };

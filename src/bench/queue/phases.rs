@@ -114,7 +114,11 @@ pub(super) async fn pickups(subject: &BenchSubject) -> anyhow::Result<Vec<f64>> 
 }
 
 /// Claims one job after another, and reports each wait and each claim.
-async fn pick_up(worker: BenchSubject, idle: Sender<()>, picked: Sender<Instant>) -> anyhow::Result<()> {
+async fn pick_up(
+    worker: BenchSubject,
+    idle: Sender<()>,
+    picked: Sender<Instant>,
+) -> anyhow::Result<()> {
     let mut settlements = Vec::new();
     let (mut seen, mut in_vain) = (0, 0);
     while seen < PICKUPS && !worker.stop.is_cancelled() {
