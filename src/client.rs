@@ -165,6 +165,7 @@ impl Client {
         if status.is_success() {
             return Ok(Ok(response));
         }
+        // A body that is no JSON, such as that of a proxy, has no message.
         let body: Value =
             serde_json::from_slice(&response.bytes().await.unwrap_or_default()).unwrap_or_default();
         let Some(message) = body.pointer("/error/message").and_then(Value::as_str) else {

@@ -169,6 +169,7 @@ async fn show_list(client: &Client, list: &JobsList, out: &mut impl Write) -> an
     }
     match found.next {
         None => {}
+        // A position in a merged list is no position in the list of one tenant.
         Some(_) if list.all_tenants => {
             writeln!(
                 terminal::stderr(),

@@ -21,6 +21,7 @@ impl Signals {
 
     /// Waits for the next stop signal and returns its name. Safe to cancel.
     pub(crate) async fn next(&mut self) -> &'static str {
+        // Both receivers are cancel-safe, so no signal is lost between two calls.
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -99,6 +99,7 @@ async fn wait(client: &Client, ids: &[&str], typed: &SubmitArgs) -> anyhow::Resu
         if ids.len() > 1 { ProgressBar::new(ids.len() as u64) } else { ProgressBar::hidden() };
     let mut code = ExitCode::SUCCESS;
     for id in ids {
+        // Without `--stream` the answer is printed as a whole, when the job has ended.
         let kind = if typed.stream { Show::Text } else { Show::Nothing };
         let mut screen = Screen::new(terminal::stdout(), terminal::stderr(), kind);
         let job = follow(client, id, &mut screen).await?;
@@ -186,6 +187,7 @@ fn adjust(job: &mut Value, flags: &JobFlags, stream: bool) {
 }
 
 fn set(object: &mut Map<String, Value>, key: &str, value: Value) {
+    // A flag replaces the member of the file.
     drop(object.insert(key.to_owned(), value));
 }
 

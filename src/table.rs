@@ -19,6 +19,7 @@ pub(crate) fn write<const N: usize>(
         .collect();
     for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        // Trailing blanks would wrap long rows in a narrow terminal.
         writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
     Ok(())

@@ -124,6 +124,7 @@ fn print_key(tenant: &Value) -> io::Result<()> {
 /// Writes a line for each key.
 fn show(tenants: &[Value], out: &mut impl Write) -> io::Result<()> {
     let rows = tenants.iter().flat_map(|tenant| {
+        // A tenant without keys has a line too.
         let none = [Value::Null];
         let keys = tenant["keys"].as_array().filter(|keys| !keys.is_empty());
         let keys = keys.map_or(none.to_vec(), Clone::clone);

@@ -13,6 +13,7 @@ pub(crate) fn line(job: &Value) -> Option<String> {
     let wait = job["estimated_wait_ms"].as_u64();
     let wait = wait.map(|ms| format!("starts in about {} s", ms.div_ceil(1000)));
     let parts = [Some(reason(name)), details(job), position, wait];
+    // The server leaves out what it does not know.
     Some(parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
 }
 

@@ -40,6 +40,7 @@ impl FileText {
             let why = error.message().trim_end().replace('\n', ", ");
             let before = error.span().and_then(|span| self.text.get(..span.start));
             let position = before.map(|before| {
+                // The parser reports a byte offset; users need a line and a column.
                 let line = before.split('\n').count();
                 let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
                 format!(", line {line}, column {column}")

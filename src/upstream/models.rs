@@ -59,6 +59,7 @@ async fn fetch(
         }
     };
     for ListedModel { id, fields } in listed {
+        // A model that a lane names belongs to that lane.
         if models.iter().all(|known| known.id != id) {
             let owned_by = fields.get("owned_by").and_then(|owner| owner.as_str());
             let owned_by = owned_by.unwrap_or(&owner).to_owned();
