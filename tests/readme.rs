@@ -1,13 +1,12 @@
-//! Runs the commands of README.md in order, pasted into fresh shells.
+//! The commands of README.md, pasted in order into fresh shells.
 //!
-//! A comment before a block of commands says how it runs: `<!-- test: MARK -->`. `server`: in a
-//! terminal of its own, which stays open; `restart`: the same, after all servers have ended;
-//! `fails`: one of its commands fails; `varies`: its output differs from run to run; `skip,
-//! REASON`: not at all. Only ports are replaced, and `cargo run --release` runs the binary of these
-//! tests.
+//! A comment before a block of commands says how it is run: `<!-- test: MARK -->`. `server`: in a terminal of its
+//! own, where it stays; `restart`: the same, after all servers have ended; `fails`: a command in it fails; `varies`:
+//! its output differs from run to run; `skip, REASON`: not at all. Only ports are replaced, and `cargo run --release`
+//! runs the binary of these tests.
 //!
-//! A block of text after commands is their output, in which `…` matches anything. Blanks, numbers
-//! and random names are not compared.
+//! A block of text behind commands is their output, where `…` stands for anything. It is compared without blanks,
+//! numbers and random names.
 
 mod block;
 mod links;
@@ -30,7 +29,7 @@ macro_rules! pages {
     ($($test:ident: $path:literal,)+) => {
         const PAGES: &[Page] = &[$(Page { path: $path, text: include_str!(concat!("../", $path)) }),+];
 
-/// The permitted reasons to skip a block. A new reason is a decision.
+/// Why blocks are skipped. A new reason is a decision.
 const SKIPPED: [&str; 5] = [
     "runs this test",
     "needs Docker",
@@ -39,8 +38,7 @@ const SKIPPED: [&str; 5] = [
     "needs the Python package websockets",
 ];
 
-/// The last line that a server prints before it is ready, by a part of its command; other servers
-/// end with [`TRY`].
+/// The last line that a server prints before it is ready, by a part of its command; the others end with [`TRY`].
 const READY: [(&str, &str); 3] = [
     ("causeway worker", "  worker    2"),
     ("redis-server", "Ready to accept connections"),
@@ -50,16 +48,16 @@ const READY: [(&str, &str); 3] = [
 /// The last line of a server with an API.
 const TRY: &str = "  try ";
 
-/// The time-out of a silent block of commands: the experiment takes 20 s.
+/// How long the commands of one block may be silent: the experiment takes 20 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The line after each pasted block.
+/// The line behind each pasted block.
 const DONE: &str = "=== done";
 
 /// The line of a failed command.
 const FAILED: &str = "=== failed";
 
-/// The way in which a block runs.
+/// How a block is run.
 #[derive(Debug, PartialEq, Eq)]
 enum Mark {
     Paste,
@@ -82,7 +80,7 @@ struct Block {
 }
 
 impl Block {
-    /// Compares the shown with the printed output; returns the difference.
+    /// Compares what the page shows with what was printed; returns the difference.
     fn differs(&self, printed: &str) -> Option<String> {
         let found = comparable(printed);
         let mut rest = found.as_str();
@@ -97,7 +95,7 @@ impl Block {
     }
 }
 
-/// Normalizes `text`: no blanks, `0` for each number, and `*` for each random name.
+/// `text` without blanks, with `0` for each number and `*` for each random name.
 fn comparable(text: &str) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(first) = rest.chars().next() {
@@ -113,11 +111,11 @@ fn comparable(text: &str) -> String {
     while out.contains("0.0") {
         out = out.replace("0.0", "0");
     }
-    // A submitted job may have started in the meantime.
+    // A submitted job may have started meanwhile.
     out.replace(r#""status":"running""#, r#""status":"queued""#)
 }
 
-/// Replaces each run of digits in `word` by `0`.
+/// `word` with `0` for each run of digits.
 fn without_numbers(word: &str) -> String {
     let mut out = String::new();
     for c in word.chars() {
@@ -141,7 +139,7 @@ fn mark(line: &'static str) -> Option<Mark> {
     })
 }
 
-/// Returns the blocks of commands in README.md.
+/// The blocks of commands in README.md.
 fn blocks() -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut next = None;
@@ -164,7 +162,7 @@ fn blocks() -> Vec<Block> {
     blocks
 }
 
-/// A reader of README.md, with programs, settings and servers.
+/// A reader of README.md: programs, settings and servers.
 struct Reader {
     directory: tempfile::TempDir,
     ports: [(&'static str, String); 4],
@@ -172,8 +170,7 @@ struct Reader {
     _upstream: Upstream,
 }
 
-/// A shell, or the server that has replaced it, since bash replaces itself with a single command.
-/// Dropping it kills the process.
+/// A shell, or the server that has replaced it: bash executes a single command in its own place. Ended with this.
 struct Terminal {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -191,7 +188,7 @@ impl Reader {
         program("causeway", &format!("#!/bin/sh\nexec {binary} \"$@\"\n"));
         let run = "[ \"$1 $2 $3\" = 'run --release --' ] && shift 3 && exec causeway \"$@\"";
         program("cargo", &format!("#!/bin/sh\n{run}\nexit 64\n"));
-        // A refusal must fail the command.
+        // A refusal is a failure of the command.
         fs::write(directory.path().join(".curlrc"), "fail-with-body\nno-progress-meter\n")
             .expect("a file");
         let upstream = Upstream::echo().await;
@@ -202,13 +199,13 @@ impl Reader {
         Self { directory, ports, servers: Vec::new(), _upstream: upstream }
     }
 
-    /// Replaces the ports in `text` by those of this test.
+    /// `text` with the ports of this test.
     fn on_free_ports(&self, text: &str) -> String {
         let ports = self.ports.iter();
         ports.fold(text.to_owned(), |text, (known, free)| text.replace(known, free))
     }
 
-    /// Returns a new terminal.
+    /// A new terminal.
     #[expect(clippy::disallowed_methods, reason = "the programs of this machine are found by it")]
     fn shell(&self) -> Command {
         let home = self.directory.path();
@@ -227,7 +224,7 @@ impl Reader {
         shell
     }
 
-    /// Starts a server in a terminal of its own, and waits until it is ready; returns its output.
+    /// Starts a server in a terminal of its own, and waits until it is ready; returns what it has printed.
     async fn serve(&mut self, block: &Block) -> String {
         let text = self.on_free_ports(&block.text);
         let mut server = Terminal::of(self.shell().args(["-c", &text]).spawn().expect("bash"));
@@ -243,7 +240,7 @@ impl Terminal {
         Self { child, lines }
     }
 
-    /// Waits until the server is ready; returns its output.
+    /// Waits until it is ready; returns what it has printed.
     async fn ready(&mut self, block: &Block) -> String {
         let mut printed = String::new();
         let last = READY.iter().find(|(command, _)| block.text.contains(command));
@@ -267,7 +264,7 @@ impl Terminal {
         }
     }
 
-    /// Interrupts the server, as Ctrl-C does, and waits for its end.
+    /// Interrupts it, as Ctrl-C does, and waits for its end.
     async fn end(mut self) {
         self.signal(Signal::INT);
         while soon("the end of a server", self.lines.next_line()).await.is_ok_and(|l| l.is_some()) {
@@ -282,7 +279,7 @@ impl Drop for Terminal {
     }
 }
 
-/// The terminal into which commands are pasted.
+/// The terminal that commands are pasted into.
 struct Prompt {
     shell: Terminal,
     input: ChildStdin,
@@ -292,13 +289,13 @@ impl Prompt {
     async fn open(reader: &Reader) -> Self {
         let mut shell = reader.shell().stdin(Stdio::piped()).spawn().expect("bash");
         let mut input = shell.stdin.take().expect("its input");
-        // A terminal shows standard output and standard error.
+        // A terminal shows both outputs.
         let trap = format!("exec 2>&1; trap 'echo \"{FAILED}: $BASH_COMMAND\"' ERR\n");
         input.write_all(trap.as_bytes()).await.expect("a shell that reads");
         Self { shell: Terminal::of(shell), input }
     }
 
-    /// Pastes commands; returns the output, in which [`FAILED`] names each failed command.
+    /// Pastes commands; returns the output, in which [`FAILED`] names each command that failed.
     async fn paste(&mut self, text: &str) -> String {
         let text = format!("{text}\nprintf '\\n{DONE}\\n'\n");
         self.input.write_all(text.as_bytes()).await.expect("a shell that reads");
@@ -318,7 +315,7 @@ impl Prompt {
 }
 
 #[tokio::test]
-async fn the_readmes_commands_work_in_order() {
+async fn the_commands_of_the_readme_work_in_order() {
     let mut reader = Reader::new().await;
     let mut prompt = Prompt::open(&reader).await;
     let (mut skipped, mut differences) = (Vec::new(), Vec::new());
@@ -382,7 +379,7 @@ async fn the_readmes_commands_work_in_order() {
 }
 
 #[test]
-fn every_readme_command_is_tested() {
+fn every_command_of_the_readme_is_in_a_block_of_commands() {
     let commands = ["cargo ", "causeway ", "curl ", "docker ", "make ", "redis-server ", "$ "];
     for Page { path, text } in PAGES {
         for (index, line) in text.lines().enumerate() {
