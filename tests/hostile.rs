@@ -92,7 +92,8 @@ impl Target {
         took[CALLS * 99 / 100 - 1]
     }
 
-    /// Asserts the bounds of bob's calls, of which `quiet` is the time without load, and of the process.
+    /// Checks the latency of bob's calls against `quiet`, their latency without load, and the memory of the
+    /// process.
     async fn withstands(&self, kind: &str, quiet: Duration) {
         let p99 = self.p99().await;
         assert!(p99 < P99 + SLOWER * quiet, "{kind}: bob's p99 is {p99:?}, without load {quiet:?}");
