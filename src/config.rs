@@ -13,6 +13,8 @@ mod file_text;
 mod keys;
 mod lane;
 mod layers;
+#[cfg(test)]
+mod page;
 mod range;
 mod secret;
 mod sections;

@@ -19,7 +19,7 @@ const ANSWER_DIVISOR: u64 = 4;
 /// room for one answer.
 pub(crate) fn share_of_answers() -> usize {
     let share = available().and_then(|bytes| usize::try_from(bytes / ANSWER_DIVISOR).ok());
-    let defaults = causeway_worker::Settings::default();
+    let defaults = causeway_worker::WorkerSettings::default();
     share.unwrap_or(defaults.max_response_memory).max(defaults.max_response_bytes)
 }
 

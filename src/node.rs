@@ -28,8 +28,8 @@ use crate::{
 /// The interval at which the histograms of the metrics are drained.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How often an API process looks for shards of earlier configurations.
-const SURVEY: Duration = Duration::from_secs(60);
+/// The interval of discoveries of former shards by an API process.
+const DISCOVERY: Duration = Duration::from_secs(60);
 
 /// The time without progress of a claim loop after which the process counts as stuck.
 pub(crate) const STUCK: Duration = Duration::from_secs(30);
@@ -277,17 +277,6 @@ async fn tell_lost(queue: &Queue) -> anyhow::Result<()> {
         tracing::warn!(jobs = lost, "the store is in memory: jobs that have not ended are lost");
     }
     Ok(())
-}
-
-/// Knows of the shards of earlier configurations: where there is a worker, it looks for them.
-async fn keep_surveying(queue: Queue) {
-    let mut ticks = tokio::time::interval(SURVEY);
-    loop {
-        ticks.tick().await;
-        if let Err(error) = queue.survey().await {
-            tracing::debug!(%error, "cannot look for former shards");
-        }
-    }
 }
 
 async fn keep_up(metrics: PrometheusHandle) {

@@ -12,7 +12,7 @@ use crate::node::STUCK;
 
 /// Returns the routes: `/healthz` answers 200 while the worker's loops make progress, and 503 if
 /// they are stuck.
-pub(crate) fn routes(health: Arc<Health>, metrics: PrometheusHandle) -> Router {
+pub(crate) fn routes(health: Arc<LoopHealth>, metrics: PrometheusHandle) -> Router {
     let health = move || {
         let healthy = health.is_alive(STUCK);
         async move {

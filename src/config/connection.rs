@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Config, ConfiguredLane, HiddenText};
-use causeway_worker::{Address, Proxy, Secret as Key, TlsFiles, UpstreamSettings};
+use causeway_worker::{Address, Proxy, TlsFiles, UpstreamSecret as Key, UpstreamSettings};
 
 /// The connection settings that the top level and each lane have.
 #[derive(Debug, Clone, Copy, Default)]

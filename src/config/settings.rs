@@ -55,7 +55,7 @@ impl Config {
     ///
     /// # Errors
     /// If the retry policy is invalid.
-    pub(crate) fn worker(&self) -> anyhow::Result<causeway_worker::Settings> {
+    pub(crate) fn worker(&self) -> anyhow::Result<causeway_worker::WorkerSettings> {
         let backoff = Backoff::new(self.retry.base, self.retry.max).context("`retry`")?;
         Ok(causeway_worker::WorkerSettings {
             name: self.worker_name.clone().unwrap_or_else(process_name),
@@ -89,8 +89,8 @@ impl Config {
     }
 
     /// Returns the time-outs of one call to an upstream.
-    pub(crate) fn timeouts(&self) -> causeway_worker::Timeouts {
-        causeway_worker::Timeouts {
+    pub(crate) fn timeouts(&self) -> causeway_worker::CallTimeouts {
+        causeway_worker::CallTimeouts {
             connect: self.timeouts.connect,
             first_byte: self.timeouts.first_byte,
             between_bytes: self.timeouts.between_bytes,

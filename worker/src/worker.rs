@@ -152,7 +152,9 @@ impl Worker {
         let (found, mut former) = mpsc::channel(1);
         // If the channel is full, the next discovery finds the same shards.
         let found = move |shards| drop(found.try_send(shards));
-        loops.background_tasks.spawn(self.queue.clone().watch(self.settings.reconcile_every, found));
+        loops
+            .background_tasks
+            .spawn(self.queue.clone().watch(self.settings.reconcile_every, found));
         for shard in self.queue.shards() {
             loops.serve(shard);
         }
