@@ -17,8 +17,8 @@ const MAX_RECONNECTS: u32 = 10;
 /// The pause before each reconnection but the first.
 const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// The interval at which the state of a waiting job is fetched, for its reason, position and
-/// expected wait.
+/// The time without an event after which the state of the job is fetched, for the reason of its
+/// wait, its position and expected wait.
 const STATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Follows job `id` until it has ended and prints its events and its wait on `screen`; returns the
@@ -38,7 +38,8 @@ pub(crate) async fn follow<O: Write, E: Write>(
     loop {
         let next = tokio::select! {
             next = events.next() => next,
-            _ = looks.tick(), if screen.is_waiting => {
+            _ = looks.tick() => {
+                // A job that started waits again, without an event, if its lane fails.
                 // An unreadable state is no reason to end: the event stream still runs.
                 if let Ok(job) = client.job(id).await {
                     screen.show_wait(&job)?;
@@ -48,6 +49,9 @@ pub(crate) async fn follow<O: Write, E: Write>(
         };
         match next {
             Ok(Some(event)) => {
+                if event.name != "ping" {
+                    looks.reset();
+                }
                 // Only consecutive failures count.
                 tries = 0;
                 // Pings have no number.
@@ -98,8 +102,6 @@ pub(crate) struct Screen<O, E> {
     err: E,
     show: Show,
     text: bool,
-    /// False while an attempt runs.
-    is_waiting: bool,
     /// The line with the current wait, if standard error is a terminal.
     line: Option<ProgressBar>,
     /// The reason that was printed last, if standard error is no terminal.
@@ -108,7 +110,7 @@ pub(crate) struct Screen<O, E> {
 
 impl<O: Write, E: Write> Screen<O, E> {
     pub(crate) fn new(out: O, err: E, show: Show) -> Self {
-        Self { out, err, show, text: false, is_waiting: true, line: None, reason: Value::Null }
+        Self { out, err, show, text: false, line: None, reason: Value::Null }
     }
 
     /// Returns true if a part of the answer was printed.
@@ -119,9 +121,8 @@ impl<O: Write, E: Write> Screen<O, E> {
     fn show(&mut self, event: &ServerEvent) -> io::Result<Ended> {
         let data = &event.data;
         if event.name != "ping" {
-            self.is_waiting = matches!(event.name.as_str(), "job.queued" | "job.retrying");
             self.clear();
-            if !self.is_waiting {
+            if !matches!(event.name.as_str(), "job.queued" | "job.retrying") {
                 self.reason = Value::Null;
             }
         }

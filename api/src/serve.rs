@@ -161,6 +161,8 @@ impl HttpServer {
             Ok((stream, peer)) => {
                 self.serve_connection(stream, peer);
                 while self.connections.is_crowded() {
+                    // Connections whose slow bodies were refused linger in their places.
+                    self.connections.free_handle();
                     sleep(EVICTION_POLL).await;
                 }
             }

@@ -206,7 +206,9 @@ impl Follower {
             return Ok(events);
         }
         // Without a kept log, the events that the job's state implies are returned.
-        let start = job.started_at.map(|_| (EventKind::Started, started(job.attempts)));
+        // The attempt of a job that waits again because its lane failed was given back.
+        let start = job.started_at.filter(|_| job.attempts > 0);
+        let start = start.map(|_| (EventKind::Started, started(job.attempts)));
         let end = EventKind::of_end(job.status()).map(|kind| (kind, RawJson::default()));
         let events: Vec<Event> = [Some((EventKind::Queued, RawJson::default())), start, end]
             .into_iter()

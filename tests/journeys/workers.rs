@@ -6,7 +6,11 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::support::{
-    eventually, http::Client, process::Causeway, redis::RedisServer, upstream::Upstream,
+    eventually,
+    http::Client,
+    process::Causeway,
+    redis::{RedisServer, free_port},
+    upstream::Upstream,
 };
 
 /// The longest time for which a crashed worker may be shown as live.
@@ -87,6 +91,18 @@ async fn a_lost_worker_shows_within_ten_seconds() {
     frozen.terminate();
     seen(Some("draining".to_owned()), async || statuses(&client, names).await[0].clone()).await;
     drop(running);
+}
+
+#[tokio::test]
+async fn watch_shows_a_failing_upstream() {
+    let nothing = format!("http://127.0.0.1:{}/v1", free_port());
+    let causeway = Causeway::up(&nothing, &[]).await;
+    let client = causeway.client().await;
+    let id = client.submit("hello").await;
+    let watch = Causeway::launch(&["watch", &id, "--url", client.base()], &[]);
+    watch.says("(upstream_down)").await;
+    // The attempts were given back.
+    assert!(!watch.text().contains("attempt 0"), "{}", watch.text());
 }
 
 #[tokio::test]

@@ -153,7 +153,8 @@ impl ConnectionRegistry {
         Some(Registered(connection))
     }
 
-    /// True if more connections are open than there are places, because evicted ones have not ended yet.
+    /// True if more connections are open than there are places, because evicted ones, or ones whose slow bodies were
+    /// refused, have not ended yet.
     pub(super) fn is_crowded(&self) -> bool {
         self.table().open > self.most + EVICTED_AT_ONCE
     }
