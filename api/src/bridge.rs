@@ -60,7 +60,8 @@ pub(crate) struct BridgeMessage {
 
 /// The model's answer to a message.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ChatAnswer)]
+#[schema(as = ChatAnswer, examples(json!({
+    "job_id": "job_default_0_01m85476ybecavrsb79me55wqz", "response": "Good day, Ann.", "user_id": "u1"})))]
 pub(crate) struct BridgeAnswer<'a> {
     job_id: String,
     response: &'a str,
@@ -70,7 +71,10 @@ pub(crate) struct BridgeAnswer<'a> {
 
 /// A message whose answer does not exist yet.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = ChatPending)]
+#[schema(as = ChatPending, examples(json!({
+    "cause": null, "job_id": "job_default_0_01m85476ybecavrsb79me55wqz",
+    "message": "the answer is not ready yet; poll for it",
+    "poll": "/v1/jobs/job_default_0_01m85476ybecavrsb79me55wqz", "status": "pending"})))]
 pub(crate) struct Pending {
     /// The reason for the delay, if an attempt failed or the upstream is down.
     cause: Option<String>,
@@ -154,7 +158,17 @@ struct Profile {
     room: String,
 }
 
-/// `POST /bridge/chat`.
+/// Answers a message, with the memory of earlier ones.
+#[utoipa::path(post, path = "/bridge/chat", tag = "bridge", operation_id = "chat",
+    request_body(content = BridgeMessage,
+        example = json!({"user_id": "u1", "username": "Ann", "message": "hello", "room": "The Tower"})),
+    responses((status = 200, description = "The answer", body = BridgeAnswer<'_>, headers(
+            ("x-causeway-job-id" = String, description = "The message's job, in errors too"),
+            ("x-ratelimit-limit" = String, description = "The number of messages that the user may send in the window"),
+            ("x-ratelimit-remaining" = String, description = "The number of them that is left"),
+            ("x-ratelimit-reset" = String, description = "The seconds until all of them are left again"))),
+        (status = 202, description = "The answer is not there yet", body = Pending),
+        (status = 410), (status = 502), (status = 504)))]
 pub(crate) async fn chat(
     State(state): State<AppState>,
     caller: Caller,
@@ -357,7 +371,9 @@ fn view(conversation: &Conversation) -> SessionView {
     }
 }
 
-/// `GET /bridge/sessions`.
+/// Lists the conversations that are remembered.
+#[utoipa::path(get, path = "/bridge/sessions", tag = "bridge", operation_id = "listSessions",
+    responses((status = 200, description = "The conversations", body = SessionList)))]
 pub(crate) async fn sessions(
     State(state): State<AppState>,
     caller: Caller,
@@ -383,7 +399,10 @@ fn no_such_session(user_id: &str) -> ApiError {
     ApiError::not_found("session_not_found", message)
 }
 
-/// `GET /bridge/sessions/{user_id}`.
+/// Returns a conversation with its messages.
+#[utoipa::path(get, path = "/bridge/sessions/{user_id}", tag = "bridge", operation_id = "showSession",
+    params(("user_id" = String, Path, description = "The user")),
+    responses((status = 200, description = "The conversation", body = WithHistory<'_>)))]
 pub(crate) async fn session(
     State(state): State<AppState>,
     caller: Caller,
@@ -401,7 +420,10 @@ pub(crate) async fn session(
     Ok(Json(WithHistory { session: view(&conversation), history }).into_response())
 }
 
-/// `DELETE /bridge/sessions/{user_id}`.
+/// Deletes a conversation.
+#[utoipa::path(delete, path = "/bridge/sessions/{user_id}", tag = "bridge", operation_id = "forgetSession",
+    params(("user_id" = String, Path, description = "The user")),
+    responses((status = 200, description = "The conversation is deleted", body = Forgotten)))]
 pub(crate) async fn forget(
     State(state): State<AppState>,
     caller: Caller,
@@ -414,7 +436,9 @@ pub(crate) async fn forget(
     }
 }
 
-/// `GET /bridge/rooms`.
+/// Lists the rooms with their users.
+#[utoipa::path(get, path = "/bridge/rooms", tag = "bridge", operation_id = "listRooms",
+    responses((status = 200, description = "The rooms", body = RoomList)))]
 pub(crate) async fn rooms(
     State(state): State<AppState>,
     caller: Caller,

@@ -12,7 +12,7 @@ use causeway_queue::{
     webhook::is_of_deliveries,
 };
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     auth::Caller,
@@ -42,7 +42,7 @@ pub(crate) struct DeliveryView<'a> {
     /// The job whose end the event reports.
     job: Option<&'a str>,
     url: &'a str,
-    #[schema(schema_with = schema::status)]
+    #[schema(value_type = schema::StatusName, inline)]
     status: Status,
     attempts: u32,
     max_attempts: u32,
@@ -110,17 +110,27 @@ impl<'a> From<&'a Job> for DeliveryView<'a> {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct DeliveryQuery {
+    /// Deliveries of the event that this job has ended.
     job: Option<String>,
+    /// Deliveries of this status.
+    #[param(value_type = Option<schema::StatusName>, inline)]
     status: Option<String>,
+    /// The number of deliveries; 20 by default.
+    #[param(value_type = Option<schema::PageSize>, inline)]
     limit: Option<String>,
+    /// The id after which to go on.
     after: Option<String>,
 }
 
-/// Handles `GET /v1/webhooks/deliveries`, newest first. With `job`, only the 10,000 deliveries from `after` on
-/// are searched.
+/// Lists deliveries to webhooks, newest first.
+///
+/// With `job`, it searches the latest 10,000 deliveries from `after` on.
+#[utoipa::path(get, path = "/v1/webhooks/deliveries", tag = "webhooks", operation_id = "listDeliveries", params(DeliveryQuery),
+    responses((status = 200, description = "A page of deliveries", body = DeliveryPage<'_>), (status = 404)))]
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
@@ -178,8 +188,12 @@ async fn of_job(
     Ok(found)
 }
 
-/// Handles `POST /v1/webhooks/deliveries/{id}/retry`: retries a delivery that failed, was cancelled or expired,
-/// with all its attempts.
+/// Retries a delivery.
+///
+/// A delivery that failed, was cancelled or expired gets all its attempts again.
+#[utoipa::path(post, path = "/v1/webhooks/deliveries/{id}/retry", tag = "webhooks", operation_id = "retryDelivery",
+    params(("id" = String, Path, description = "The delivery's id")),
+    responses((status = 202, description = "The delivery, which waits again", body = DeliveryView<'_>), (status = 400)))]
 pub(crate) async fn retry(
     State(state): State<AppState>,
     caller: Caller,

@@ -6,6 +6,7 @@
 //! of the same size for them.
 
 pub(crate) mod call;
+pub(crate) mod routes;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -35,12 +35,18 @@ const START: (&str, &str) = (
 /// The files of Swagger UI that the page loads. Its other files are not served.
 const FILES: [&str; 2] = ["swagger-ui.css", "swagger-ui-bundle.js"];
 
-/// Handles `GET /docs`.
+/// Shows this document as a page.
+#[utoipa::path(get, path = "/docs", tag = "process", operation_id = "docs",
+    responses((status = 200, description = "The page", content_type = "text/html")))]
 pub(crate) async fn page() -> Html<&'static str> {
     Html(PAGE)
 }
 
-/// Handles `GET /docs/{file}`: a file of the page, with the gzip encoding that it has in the binary.
+/// Returns a file of that page.
+#[utoipa::path(get, path = "/docs/{file}", tag = "process", operation_id = "docsFile",
+    params(("file" = String, Path, description = "Its name")),
+    responses((status = 200, description = "The file, packed by gzip", content(("text/css"), ("text/javascript"))),
+        (status = 406)))]
 pub(crate) async fn file(Segment(name): Segment, headers: HeaderMap) -> Result<Response, ApiError> {
     if name == START.0 {
         return Ok(([(header::CONTENT_TYPE, "text/javascript")], START.1).into_response());

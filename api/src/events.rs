@@ -13,6 +13,7 @@ use causeway_queue::Event;
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::time::timeout;
+use utoipa::IntoParams;
 
 use crate::{
     auth::Caller,
@@ -20,6 +21,7 @@ use crate::{
     event_reader::JobEventReader,
     extract::Segment,
     jobs::{QueryResult, job_id, name_job, no_such_job, owner, query},
+    openapi::schema,
     simulated,
     state::AppState,
 };
@@ -31,13 +33,29 @@ pub(crate) const MAX_SEQ: u64 = u32::MAX as u64;
 /// ms.
 const RESUME: &str = "retry: 500\n\n";
 
-#[derive(Debug, Deserialize)]
+schema::types! {
+    /// The number of an event.
+    Seq: schema::number(0, MAX_SEQ);
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Resume {
+    /// The number of the last event that you have.
+    #[param(value_type = Option<Seq>, inline)]
     after: Option<String>,
 }
 
-/// Streams the events of a job, from the first one on or after the one that the client names.
+/// Streams the events of a job as server-sent events.
+///
+/// `job.queued`, `job.started`, `output.delta`, `job.retrying`, `output.reset` (a new attempt begins: drop the text so
+/// far), `ping`, and last one of `job.succeeded`, `job.failed`, `job.cancelled`, `job.expired`.
+#[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "jobs", operation_id = "followJob",
+    params(("id" = String, Path, description = "The job's id"), Resume,
+        ("Last-Event-ID" = inline(Seq), Header, description = "The same")),
+    responses((status = 200, description = "The events, as they happen", content_type = "text/event-stream"),
+        (status = 204, description = "The job has ended, and you have its last event")))]
 pub(crate) async fn events(
     State(state): State<AppState>,
     caller: Caller,

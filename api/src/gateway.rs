@@ -27,11 +27,34 @@ use self::{
     request::{CallRequest, ReplyMode},
     responses::events::Renderer,
 };
-pub(crate) use self::{request::RequestOptions, responses::ResponseOptions};
+use self::{request::RequestOptions, responses::ResponseOptions};
 use crate::{
-    access, auth::Caller, budget::BudgetCharge, error::ApiError, extract::ChargedJson, simulated,
+    access,
+    auth::Caller,
+    budget::BudgetCharge,
+    error::ApiError,
+    extract::ChargedJson,
+    openapi::{
+        answers::{CallAnswer, CallHeaders, SDKS},
+        schema::{self, of},
+    },
+    simulated,
     state::AppState,
+    submit::Peek,
 };
+
+/// What the OpenAPI document says about each of them.
+const ABOUT: &str = "The body goes to the upstream as it is, and its answer comes back as it is: \
+                     only what is described here is read. A caller that goes away cancels the job, \
+                     unless it has an idempotency key; an SDK that has timed out has time to retry.";
+
+schema::types! {
+    /// The members of the body of a call that are read.
+    CallBody: schema::all_of([of::<Peek>(), of::<RequestOptions>()]), Peek, RequestOptions;
+    /// The members of the body of a call for a response that are read.
+    ResponseBody: schema::all_of([of::<Peek>(), of::<RequestOptions>(), of::<ResponseOptions>()]),
+        Peek, RequestOptions, ResponseOptions;
+}
 
 /// The wire format of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +87,11 @@ impl FromRequest<AppState> for Incoming {
     }
 }
 
-/// Handles `POST /v1/chat/completions`, `/v1/completions` and `/v1/embeddings`.
+/// Answers a chat in OpenAI's format.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = SDKS, operation_id = "createChatCompletion",
+    description = ABOUT, params(CallHeaders), responses(CallAnswer),
+    request_body(content = inline(CallBody), example = json!({"model": "default", "max_tokens": 60,
+        "messages": [{"role": "user", "content": "Name three rivers"}]})))]
 pub(crate) async fn openai(
     State(state): State<AppState>,
     incoming: Incoming,
@@ -72,7 +99,29 @@ pub(crate) async fn openai(
     answer(&state, incoming, Dialect::OpenAi).await
 }
 
-/// Handles `POST /v1/responses`.
+/// Completes a text in OpenAI's format.
+#[utoipa::path(post, path = "/v1/completions", tag = SDKS, operation_id = "createCompletion",
+    description = ABOUT, params(CallHeaders), responses(CallAnswer),
+    request_body(content = inline(CallBody),
+        example = json!({"model": "default", "prompt": "Three rivers:", "max_tokens": 20})))]
+pub(crate) async fn complete(state: State<AppState>, call: Incoming) -> Result<Response, ApiError> {
+    openai(state, call).await
+}
+
+/// Embeds texts in OpenAI's format.
+#[utoipa::path(post, path = "/v1/embeddings", tag = SDKS, operation_id = "createEmbedding",
+    description = ABOUT, params(CallHeaders), responses(CallAnswer),
+    request_body(content = inline(CallBody),
+        example = json!({"model": "default", "input": ["a river", "a lake"]})))]
+pub(crate) async fn embed(state: State<AppState>, call: Incoming) -> Result<Response, ApiError> {
+    openai(state, call).await
+}
+
+/// Creates a response in OpenAI's format.
+#[utoipa::path(post, path = "/v1/responses", tag = SDKS, operation_id = "createResponse",
+    description = ABOUT, params(CallHeaders), responses(CallAnswer, (status = 404)),
+    request_body(content = inline(ResponseBody),
+        example = json!({"model": "default", "input": "Name three rivers", "background": true})))]
 pub(crate) async fn responses(
     State(state): State<AppState>,
     incoming: Incoming,
@@ -80,7 +129,11 @@ pub(crate) async fn responses(
     answer(&state, incoming, Dialect::Responses).await
 }
 
-/// Handles `POST /v1/messages`.
+/// Answers a message in Anthropic's format.
+#[utoipa::path(post, path = "/v1/messages", tag = SDKS, operation_id = "createMessage",
+    description = ABOUT, params(CallHeaders), responses(CallAnswer, (status = 403), (status = 404)),
+    request_body(content = inline(CallBody), example = json!({"model": "default", "max_tokens": 60,
+        "messages": [{"role": "user", "content": "Name three rivers"}]})))]
 pub(crate) async fn anthropic(
     State(state): State<AppState>,
     incoming: Result<Incoming, ApiError>,

@@ -53,13 +53,19 @@ impl HealthReport {
     }
 }
 
-/// Handles `GET /healthz`: the process is running.
+/// Answers if the process is up.
+#[utoipa::path(get, path = "/healthz", tag = "process", operation_id = "alive",
+    responses((status = 200, description = "The process is up", body = HealthReport)))]
 pub(crate) async fn alive() -> Response {
     Json(HealthReport::new()).into_response()
 }
 
-/// Handles `GET /readyz`: ready if the store answers and the worker in this process, if any, is alive. A process
-/// without a worker is ready, since it accepts jobs; the body contains a warning.
+/// Checks that the store answers and the worker of this process runs.
+///
+/// A process without any worker is ready: it accepts jobs. The body says so.
+#[utoipa::path(get, path = "/readyz", tag = "process", operation_id = "ready",
+    responses((status = 200, description = "The process is ready; `warning` names lanes that no worker serves", body = HealthReport),
+        (status = 503)))]
 pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     // Checked first, so load balancers stop sending requests as early as possible.
     if state.draining.is_cancelled() {
@@ -85,7 +91,9 @@ async fn answers(state: &AppState) -> bool {
     matches!(tokio::time::timeout(PROBE_TIMEOUT, ping).await, Ok(Ok(())))
 }
 
-/// Handles `GET /bridge/health`: healthy if the store answers.
+/// Checks that the bridge can answer.
+#[utoipa::path(get, path = "/bridge/health", tag = "bridge", operation_id = "bridgeHealth",
+    responses((status = 200, description = "The bridge can answer", body = HealthReport), (status = 503)))]
 pub(crate) async fn bridge(State(state): State<AppState>) -> Response {
     if answers(&state).await {
         let model = Some(state.settings.bridge.model.clone());
@@ -97,7 +105,9 @@ pub(crate) async fn bridge(State(state): State<AppState>) -> Response {
     }
 }
 
-/// Handles `GET /metrics`: all metrics in Prometheus' text format.
+/// Returns all metrics in Prometheus's text format.
+#[utoipa::path(get, path = "/metrics", tag = "process", operation_id = "metrics",
+    responses((status = 200, description = "All metrics", content_type = "text/plain")))]
 pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
     // A slow store costs only the depth of the queue; all other metrics are in memory.
     drop(tokio::time::timeout(PROBE_TIMEOUT, state.gauges.measure(&state.queue)).await);

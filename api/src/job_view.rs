@@ -17,7 +17,18 @@ use crate::{openapi::schema, waiting_view::WaitingView};
 
 /// A job. Times are RFC 3339 in UTC.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Job)]
+#[schema(as = Job, examples(json!({
+    "id": "job_default_0_01m8548n41e7s9rp8k6v2j5x50", "object": "job", "status": "succeeded",
+    "lane": "default", "class": "standard", "session": null, "url": "/v1/chat/completions",
+    "model": "default", "attempts": 1, "max_attempts": 5, "stalls": 0,
+    "created_at": "2026-11-23T20:00:00.000Z", "scheduled_for": null,
+    "started_at": "2026-11-23T20:00:00.004Z", "finished_at": "2026-11-23T20:00:01.470Z",
+    "expires_at": null, "position": null, "estimated_wait_ms": null, "waiting_for": null,
+    "cancelling": false,
+    "response": {"status_code": 200, "body": {"choices": [{"index": 0, "finish_reason": "stop",
+        "message": {"role": "assistant", "content": "Rhine, Nile, Amazon"}}]}},
+    "error": null, "usage": {"prompt_tokens": 16, "completion_tokens": 7, "total_tokens": 23},
+    "simulated": false, "attempt_errors": [], "metadata": {"order": "17"}, "webhook": null})))]
 pub(crate) struct JobView<'a> {
     id: String,
     /// Always `job`.
@@ -25,10 +36,10 @@ pub(crate) struct JobView<'a> {
     /// The owner.
     #[schema(value_type = String)]
     tenant: &'a TenantId,
-    #[schema(schema_with = schema::status)]
+    #[schema(value_type = schema::StatusName, inline)]
     status: Status,
     lane: &'a str,
-    #[schema(schema_with = schema::class)]
+    #[schema(value_type = schema::ClassName, inline)]
     class: Class,
     session: Option<&'a str>,
     /// The endpoint of the upstream.
@@ -87,8 +98,8 @@ pub(crate) struct IncludedView<'a> {
 }
 
 /// A job with its optional parts.
-#[derive(Serialize)]
-struct ShownView<'a> {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ShownView<'a> {
     #[serde(flatten)]
     job: JobView<'a>,
     #[serde(flatten)]

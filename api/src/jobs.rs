@@ -11,13 +11,16 @@ use causeway_queue::{
     Job, JobId, RawJson, Status, TenantId, backend::MAX_PAGE, job::State as JobState,
 };
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::{
     access,
     auth::Caller,
     error::{ApiError, X_CAUSEWAY_JOB_ID},
     extract::{Segment, query_mismatch, seconds},
-    job_view, simulated,
+    job_view::{self, JobView},
+    openapi::{answers::Passed, schema::Included},
+    simulated,
     state::AppState,
 };
 
@@ -70,10 +73,15 @@ pub(crate) fn query<T: serde::de::DeserializeOwned>(found: QueryResult<T>) -> Re
     found.map(|Query(query)| query).map_err(|rejection| query_mismatch(&rejection))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Shown {
+    /// The number of seconds to wait for the end.
+    #[param(value_type = Option<f64>)]
     wait: Option<String>,
+    /// `request` adds the request as it was submitted, with its body until the job has succeeded.
+    #[param(value_type = Option<Included>, inline)]
     include: Option<String>,
 }
 
@@ -95,7 +103,10 @@ pub(crate) async fn owner(
 /// The parameters of a query, or the error of their parser.
 pub(crate) type QueryResult<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 
-/// Handles `GET /v1/jobs/{id}`: at once, or at the end of the job.
+/// Returns the job, at once or when it has ended.
+#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", operation_id = "showJob",
+    params(("id" = String, Path, description = "The job's id"), Shown),
+    responses((status = 200, description = "The job", body = inline(job_view::ShownView<'_>))))]
 pub(crate) async fn show(
     State(state): State<AppState>,
     caller: Caller,
@@ -142,7 +153,10 @@ pub(crate) fn one_of<T: Copy + ToString>(
     })
 }
 
-/// Handles `POST /v1/jobs/{id}/cancel`. Idempotent.
+/// Cancels a job that waits or runs; further calls change nothing.
+#[utoipa::path(post, path = "/v1/jobs/{id}/cancel", tag = "jobs", operation_id = "cancelJob",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "The job as it is then", body = JobView<'_>)))]
 pub(crate) async fn cancel(
     State(state): State<AppState>,
     caller: Caller,
@@ -154,7 +168,10 @@ pub(crate) async fn cancel(
     Ok(respond_with(StatusCode::OK, &job))
 }
 
-/// Handles `POST /v1/jobs/{id}/retry`.
+/// Retries a failed, cancelled or expired job.
+#[utoipa::path(post, path = "/v1/jobs/{id}/retry", tag = "jobs", operation_id = "retryJob",
+    params(("id" = String, Path, description = "The job's id")),
+    responses((status = 202, description = "The job as it is then", body = JobView<'_>), (status = 400)))]
 pub(crate) async fn retry(
     State(state): State<AppState>,
     caller: Caller,
@@ -166,8 +183,11 @@ pub(crate) async fn retry(
     Ok(respond_with(StatusCode::ACCEPTED, &job))
 }
 
-/// Handles `GET /v1/jobs/{id}/result`: returns the upstream's answer unchanged, or 202 with the job until its end.
-/// A job that was cancelled or expired has no result: 410.
+/// Returns the upstream's own status and body.
+#[utoipa::path(get, path = "/v1/jobs/{id}/result", tag = "jobs", operation_id = "jobResult",
+    params(("id" = String, Path, description = "The job's id")),
+    responses(Passed, (status = 202, description = "The job has not ended", body = JobView<'_>),
+        (status = 410)))]
 pub(crate) async fn result(
     State(state): State<AppState>,
     caller: Caller,

@@ -109,7 +109,9 @@ impl From<Down> for DownView {
     }
 }
 
-/// Handles `GET /v1/queue`: the calling tenant's part of each lane.
+/// Returns the calling tenant's part of the queue, in numbers.
+#[utoipa::path(get, path = "/v1/queue", tag = "lanes", operation_id = "showQueue",
+    responses((status = 200, description = "Each lane", body = QueueView)))]
 pub(crate) async fn queue(
     State(state): State<AppState>,
     caller: Caller,
@@ -122,7 +124,9 @@ pub(crate) async fn queue(
     Ok(Json(QueueView { lanes, object: "queue", tenant }).into_response())
 }
 
-/// Handles `GET /v1/lanes`: each lane, for all tenants together.
+/// Lists all lanes over all tenants, for administrators.
+#[utoipa::path(get, path = "/v1/lanes", tag = "lanes", operation_id = "listLanes",
+    responses((status = 200, description = "Each lane", body = LaneList), (status = 403)))]
 pub(crate) async fn lanes(State(state): State<AppState>, _: Admin) -> Result<Response, ApiError> {
     let mut data = Vec::new();
     for lane in state.queue.lanes() {
@@ -140,7 +144,11 @@ pub(crate) struct PauseRequest {
     tenant: Option<TenantId>,
 }
 
-/// Handles `POST /v1/lanes/{lane}/pause`: no more jobs start in the lane, or in it for one tenant.
+/// Pauses a lane: no further job starts.
+#[utoipa::path(post, path = "/v1/lanes/{lane}/pause", tag = "lanes", operation_id = "pauseLane",
+    params(("lane" = String, Path, description = "The lane's name")),
+    request_body(content = Option<PauseRequest>, example = json!({})),
+    responses((status = 200, description = "The lane as it is then", body = LaneView), (status = 403)))]
 pub(crate) async fn pause(
     state: State<AppState>,
     admin: Admin,
@@ -150,7 +158,11 @@ pub(crate) async fn pause(
     set_paused(state, &admin, lane, &bytes, true).await
 }
 
-/// Handles `POST /v1/lanes/{lane}/resume`.
+/// Resumes a lane.
+#[utoipa::path(post, path = "/v1/lanes/{lane}/resume", tag = "lanes", operation_id = "resumeLane",
+    params(("lane" = String, Path, description = "The lane's name")),
+    request_body(content = Option<PauseRequest>, example = json!({})),
+    responses((status = 200, description = "The lane as it is then", body = LaneView), (status = 403)))]
 pub(crate) async fn resume(
     state: State<AppState>,
     admin: Admin,

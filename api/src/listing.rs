@@ -6,31 +6,51 @@ use causeway_queue::{
 };
 use jiff::Timestamp;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::{
     auth::Caller,
     error::ApiError,
-    job_view,
+    job_view::{self, PageView},
     jobs::{QueryResult, limit_of, one_of, query, respond},
+    openapi::schema,
     state::AppState,
 };
 
 /// The query of a list, unchecked.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct JobQuery {
+    #[param(ignore)]
     status: Option<String>,
+    /// Jobs of this class.
+    #[param(value_type = Option<schema::ClassName>, inline)]
     class: Option<String>,
+    /// Jobs of this session.
+    #[param(value_type = Option<schema::Key>, inline)]
     session: Option<String>,
+    /// Jobs that were accepted at this moment or later.
+    #[param(value_type = Option<schema::Moment>, inline)]
     since: Option<String>,
+    /// Jobs of this model.
     model: Option<String>,
+    /// Jobs that ended with this `error.code`.
     error_code: Option<String>,
+    /// Jobs of this tenant; of another one for administrators.
+    #[param(value_type = Option<schema::TenantName>, inline)]
     tenant: Option<String>,
+    /// The number of jobs; 20 by default.
+    #[param(value_type = Option<schema::PageSize>, inline)]
     limit: Option<String>,
+    /// The id after which to go on.
     after: Option<String>,
 }
 
-/// Handles `GET /v1/jobs`.
+/// Lists jobs, newest first.
+#[utoipa::path(get, path = "/v1/jobs", tag = "jobs", operation_id = "listJobs",
+    params(("status" = inline(Option<schema::StatusName>), Query, description = "Jobs of this status"), JobQuery),
+    responses((status = 200, description = "A page of jobs", body = PageView<'_>), (status = 403)))]
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
@@ -93,9 +113,14 @@ fn moment(text: &str) -> Result<Millis, ApiError> {
     })
 }
 
-/// Handles `POST /v1/jobs/retry`: retries one page of the jobs that `GET /v1/jobs` lists for the same query. It
-/// starts with the oldest one, so the jobs of a session keep their order. `status` must be `failed`, `cancelled` or
-/// `expired`.
+/// Retries a page of failed, cancelled or expired jobs.
+///
+/// The oldest job of the page goes first, so jobs of a session keep their order; pages are newest first, so over several
+/// of them they keep it only if the last page goes first. If the queue becomes full, the answer has the jobs that were
+/// retried, `has_more` is true, and the same call retries the rest.
+#[utoipa::path(post, path = "/v1/jobs/retry", tag = "jobs", operation_id = "retryJobs",
+    params(("status" = inline(schema::RetryableStatus), Query, description = "The status of the jobs to retry"), JobQuery),
+    responses((status = 202, description = "The jobs that were retried", body = PageView<'_>), (status = 403)))]
 pub(crate) async fn retry(
     State(state): State<AppState>,
     caller: Caller,

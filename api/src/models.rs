@@ -13,7 +13,9 @@ use serde_json::{Map, Value};
 use tokio::{sync::Mutex, time::Instant};
 use utoipa::ToSchema;
 
-use crate::{error::ApiError, extract::Segment, settings::Model, state::AppState};
+use crate::{
+    error::ApiError, extract::Segment, openapi::answers::SDKS, settings::Model, state::AppState,
+};
 
 /// The age at which a list of models is fetched again.
 const FRESH: Duration = Duration::from_secs(60);
@@ -94,13 +96,21 @@ impl From<&Model> for ModelView {
     }
 }
 
-/// Handles `GET /v1/models`.
+/// Lists the models that are served.
+#[utoipa::path(get, path = "/v1/models", tag = SDKS, operation_id = "listModels",
+    responses((status = 200, description = "The models", body = ModelList)))]
 pub(crate) async fn list(State(state): State<AppState>) -> Response {
     let data = served(&state).await.iter().map(ModelView::from).collect();
     Json(ModelList { data, object: "list" }).into_response()
 }
 
-/// Handles `GET /v1/models/{id}`. The id may contain slashes.
+/// Returns a model; its name may have slashes.
+///
+/// An API process that knows no upstream and no configured models answers with any name: a call for that model is
+/// accepted as well.
+#[utoipa::path(get, path = "/v1/models/{*id}", tag = SDKS, operation_id = "getModel",
+    params(("id" = String, Path, description = "The model's name")),
+    responses((status = 200, description = "The model", body = ModelView)))]
 pub(crate) async fn show(
     State(state): State<AppState>,
     Segment(id): Segment,

@@ -33,7 +33,9 @@ pub(crate) struct About {
     probes: [&'static str; 3],
 }
 
-/// Handles `GET /`: HTML for clients that prefer it, such as browsers, and JSON for all others.
+/// Describes the server and a first call; as a page if HTML is accepted.
+#[utoipa::path(get, path = "/", tag = "process", operation_id = "about",
+    responses((status = 200, description = "The description", content((About = "application/json"), ("text/html")))))]
 pub(crate) async fn page(State(state): State<AppState>, headers: HeaderMap) -> Response {
     let needs_key = !state.tenants.are_open();
     let about = About {

@@ -1,152 +1,146 @@
-//! The HTTP surface, as one table.
+//! The HTTP surface, as one table. Each handler names its path, its method and its part of the OpenAPI document.
+
+use std::{future::ready, sync::LazyLock};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware,
     response::{IntoResponse, Redirect, Response},
-    routing::{MethodRouter, delete, get, patch, post},
+    routing::get,
+};
+use utoipa::openapi::{OpenApi, PathItem, Paths};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouter},
+    routes,
 };
 
 use crate::{
-    auth, bridge, deliveries, direct, docs,
+    auth, bridge, deliveries,
+    direct::routes as direct,
+    docs,
     error::ApiError,
     events,
-    gateway::{self, responses::conversation},
-    health, jobs, lanes, listing, models, openapi, origin, request_id, root, similar,
+    gateway::{
+        self, generate,
+        responses::{self, conversation, listing as items},
+    },
+    health, jobs, lanes, listing, models, openapi, origin, request_id, root,
+    settings::Settings,
+    similar,
     state::AppState,
     submit,
-    tenants::routes,
+    tenants::routes as tenants,
     workers, ws,
 };
 
 /// How much is shown of a path that is not served, in characters.
 const MAX_SHOWN: usize = 100;
 
-/// Routes, each with the methods that it allows.
-#[derive(Default)]
-struct Table {
-    router: Router<AppState>,
-    served: Vec<(&'static str, &'static str)>,
+/// Every path that is served.
+pub(crate) static PATHS: LazyLock<Vec<String>> =
+    LazyLock::new(|| described(&Settings::default()).paths.paths.into_keys().collect());
+
+/// The routes for callers with a key.
+fn for_callers() -> OpenApiRouter<AppState> {
+    table(vec![
+        routes!(submit::submit, listing::list),
+        routes!(jobs::show),
+        routes!(events::events),
+        routes!(jobs::result),
+        routes!(jobs::cancel),
+        routes!(jobs::retry),
+        routes!(listing::retry),
+        routes!(gateway::openai),
+        routes!(gateway::complete),
+        routes!(gateway::embed),
+        routes!(gateway::anthropic),
+        routes!(models::list),
+        routes!(models::show),
+        routes!(ws::connect),
+        routes!(direct::count_tokens),
+        routes!(direct::moderations),
+        routes!(direct::speech),
+        routes!(direct::transcriptions),
+        routes!(direct::translations),
+        routes!(direct::image_generations),
+        routes!(direct::image_edits),
+        routes!(direct::image_variations),
+        routes!(gateway::responses),
+        routes!(responses::retrieve, responses::delete),
+        routes!(items::input_items),
+        routes!(responses::cancel),
+        routes!(conversation::create),
+        routes!(conversation::retrieve, conversation::update, conversation::delete),
+        routes!(conversation::list),
+        routes!(deliveries::list),
+        routes!(deliveries::retry),
+        routes!(tenants::list, tenants::add),
+        routes!(tenants::limit, tenants::revoke),
+        routes!(tenants::rotate),
+        routes!(tenants::revoke_key),
+        routes!(lanes::queue),
+        routes!(lanes::lanes),
+        routes!(workers::list),
+        routes!(lanes::pause),
+        routes!(lanes::resume),
+        routes!(bridge::chat),
+        routes!(generate::generate),
+        routes!(bridge::sessions),
+        routes!(bridge::session, bridge::forget),
+        routes!(bridge::rooms),
+    ])
 }
 
-impl Table {
-    fn route(self, path: &'static str, methods: Methods) -> Self {
-        self.route_as(path, path, methods)
-    }
-
-    /// Adds a route whose `pattern` matches more than an OpenAPI path can express, e.g. names with slashes.
-    fn route_as(mut self, path: &'static str, pattern: &str, methods: Methods) -> Self {
-        self.served.push((path, methods.1));
-        Self { router: self.router.route(pattern, methods.0), ..self }
-    }
+/// The routes that need no key.
+fn public() -> OpenApiRouter<AppState> {
+    table(vec![
+        routes!(health::bridge),
+        routes!(root::page),
+        routes!(health::alive),
+        routes!(health::ready),
+        routes!(health::metrics),
+        routes!(document),
+        routes!(docs::page),
+        routes!(docs::file),
+    ])
 }
 
-/// What a route does by method, and the names of the methods.
-type Methods = (MethodRouter<AppState>, &'static str);
-
-fn allow(methods: MethodRouter<AppState>, allowed: &'static str) -> Methods {
-    let refuse = move |request| std::future::ready(refuse_method(&request, allowed));
-    (methods.fallback(refuse), allowed)
+fn table(routes: Vec<UtoipaMethodRouter<AppState>>) -> OpenApiRouter<AppState> {
+    routes.into_iter().map(refuse_others).fold(OpenApiRouter::default(), OpenApiRouter::routes)
 }
 
-/// What those may ask who may call.
-fn for_callers() -> Table {
-    Table::default()
-        .route("/v1/jobs", allow(post(submit::submit).get(listing::list), "GET, HEAD, POST"))
-        .route("/v1/jobs/{id}", allow(get(jobs::show), "GET, HEAD"))
-        .route("/v1/jobs/{id}/events", allow(get(events::events), "GET, HEAD"))
-        .route("/v1/jobs/{id}/result", allow(get(jobs::result), "GET, HEAD"))
-        .route("/v1/jobs/{id}/cancel", allow(post(jobs::cancel), "POST"))
-        .route("/v1/jobs/{id}/retry", allow(post(jobs::retry), "POST"))
-        .route("/v1/jobs/retry", allow(post(listing::retry), "POST"))
-        .route("/v1/lanes", allow(get(lanes::lanes), "GET, HEAD"))
-        .route("/v1/lanes/{lane}/pause", allow(post(lanes::pause), "POST"))
-        .route("/v1/lanes/{lane}/resume", allow(post(lanes::resume), "POST"))
-        .route("/v1/workers", allow(get(workers::list), "GET, HEAD"))
-        .route("/v1/tenants", allow(get(routes::list).post(routes::add), "GET, HEAD, POST"))
-        .route(
-            "/v1/tenants/{id}",
-            allow(patch(routes::limit).delete(routes::revoke), "DELETE, PATCH"),
-        )
-        .route("/v1/tenants/{id}/keys", allow(post(routes::rotate), "POST"))
-        .route("/v1/tenants/{id}/keys/{key}", allow(delete(routes::revoke_key), "DELETE"))
-        .route("/v1/ws", allow(get(ws::connect), "GET, HEAD"))
-        .route("/v1/webhooks/deliveries", allow(get(deliveries::list), "GET, HEAD"))
-        .route("/v1/webhooks/deliveries/{id}/retry", allow(post(deliveries::retry), "POST"))
-        .route("/v1/queue", allow(get(lanes::queue), "GET, HEAD"))
-        .route("/v1/chat/completions", allow(post(gateway::openai), "POST"))
-        .route("/v1/completions", allow(post(gateway::openai), "POST"))
-        .route("/v1/embeddings", allow(post(gateway::openai), "POST"))
-        .route("/v1/messages", allow(post(gateway::anthropic), "POST"))
-        .route("/v1/messages/count_tokens", allow(post(direct::call::call), "POST"))
-        .route("/v1/moderations", allow(post(direct::call::call), "POST"))
-        .route("/v1/audio/speech", allow(post(direct::call::call), "POST"))
-        .route("/v1/audio/transcriptions", allow(post(direct::call::call), "POST"))
-        .route("/v1/audio/translations", allow(post(direct::call::call), "POST"))
-        .route("/v1/images/generations", allow(post(direct::call::call), "POST"))
-        .route("/v1/images/edits", allow(post(direct::call::call), "POST"))
-        .route("/v1/images/variations", allow(post(direct::call::call), "POST"))
-        .route("/v1/responses", allow(post(gateway::responses), "POST"))
-        .route(
-            "/v1/responses/{id}",
-            allow(
-                get(gateway::responses::retrieve).delete(gateway::responses::delete),
-                "DELETE, GET, HEAD",
-            ),
-        )
-        .route(
-            "/v1/responses/{id}/input_items",
-            allow(get(gateway::responses::input_items), "GET, HEAD"),
-        )
-        .route("/v1/responses/{id}/cancel", allow(post(gateway::responses::cancel), "POST"))
-        .route("/v1/conversations", allow(post(conversation::create), "POST"))
-        .route(
-            "/v1/conversations/{id}",
-            allow(
-                get(conversation::retrieve).post(conversation::update).delete(conversation::delete),
-                "DELETE, GET, HEAD, POST",
-            ),
-        )
-        .route("/v1/conversations/{id}/items", allow(get(conversation::list), "GET, HEAD"))
-        .route("/v1/models", allow(get(models::list), "GET, HEAD"))
-        .route_as("/v1/models/{id}", "/v1/models/{*id}", allow(get(models::show), "GET, HEAD"))
-        .route("/api/v1/generate", allow(post(gateway::generate::generate), "POST"))
-        .route("/bridge/chat", allow(post(bridge::chat), "POST"))
-        .route("/bridge/sessions", allow(get(bridge::sessions), "GET, HEAD"))
-        .route(
-            "/bridge/sessions/{user_id}",
-            allow(get(bridge::session).delete(bridge::forget), "DELETE, GET, HEAD"),
-        )
-        .route("/bridge/rooms", allow(get(bridge::rooms), "GET, HEAD"))
+/// Adds the refusal of all other methods to a path, with the list of those that it allows.
+fn refuse_others(
+    (schemas, paths, methods): UtoipaMethodRouter<AppState>,
+) -> UtoipaMethodRouter<AppState> {
+    let none = HeaderValue::from_static("");
+    let allowed = HeaderValue::from_str(&allowed(&paths)).unwrap_or(none);
+    let refuse = move |request: Request| ready(refuse_method(&request, allowed.clone()));
+    (schemas, paths, methods.fallback(refuse))
 }
 
-/// What everybody may ask.
-fn for_everybody() -> Table {
-    Table::default()
-        .route("/", allow(get(root::page), "GET, HEAD"))
-        .route("/bridge/health", allow(get(health::bridge), "GET, HEAD"))
-        .route("/healthz", allow(get(health::alive), "GET, HEAD"))
-        .route("/readyz", allow(get(health::ready), "GET, HEAD"))
-        .route("/metrics", allow(get(health::metrics), "GET, HEAD"))
-        .route("/openapi.json", allow(get(openapi::document), "GET, HEAD"))
-        .route("/docs", allow(get(docs::page), "GET, HEAD"))
-        .route("/docs/{file}", allow(get(docs::file), "GET, HEAD"))
-}
-
-/// Every path that is served, with the methods that it allows.
-pub(crate) fn served() -> Vec<(&'static str, &'static str)> {
-    [for_callers().served, for_everybody().served].concat()
+fn allowed(paths: &Paths) -> String {
+    let of_item = |item: &PathItem| {
+        let methods = [
+            ("DELETE", item.delete.is_some()),
+            ("GET, HEAD", item.get.is_some()),
+            ("PATCH", item.patch.is_some()),
+            ("POST", item.post.is_some()),
+        ];
+        methods.into_iter().filter_map(|(name, is_allowed)| is_allowed.then_some(name))
+    };
+    let names: Vec<&str> = paths.paths.values().flat_map(of_item).collect();
+    names.join(", ")
 }
 
 /// The routes over `state`.
 pub fn router(state: AppState) -> Router {
     let authenticate = middleware::from_fn_with_state(state.clone(), auth::authenticate);
-    for_callers()
-        .router
+    Router::from(for_callers())
         .layer(authenticate)
-        .merge(for_everybody().router)
+        .merge(Router::from(public()))
         // Its links are relative to the page.
         .route("/docs/", get(async || Redirect::permanent("../docs")))
         .fallback(unknown_route)
@@ -155,9 +149,24 @@ pub fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
+/// The description of every route of a server with tenants.
+pub(crate) fn described(settings: &Settings) -> OpenApi {
+    openapi::describe(for_callers().into_openapi(), public().into_openapi(), settings)
+}
+
+/// Returns this document.
+#[utoipa::path(get, path = "/openapi.json", tag = "process", operation_id = "openapi",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+async fn document(State(state): State<AppState>) -> Response {
+    let made = || openapi::documents(described(&state.settings));
+    let [closed, open] = state.documents.get_or_init(made);
+    let document = if state.tenants.are_open() { open } else { closed };
+    ([(header::CONTENT_TYPE, "application/json")], document.clone()).into_response()
+}
+
 async fn unknown_route(request: Request) -> ApiError {
     let asked = request.uri().path();
-    let likely = similar::routes(asked, served().into_iter().map(|(path, _)| path));
+    let likely = similar::routes(asked, PATHS.iter().map(String::as_str));
     let likely = match likely.as_slice() {
         [] => String::new(),
         routes => format!("did you mean {}? ", routes.join(" or ")),
@@ -169,15 +178,13 @@ async fn unknown_route(request: Request) -> ApiError {
     ApiError::not_found("unknown_route", message).in_shape_of(asked)
 }
 
-fn refuse_method(request: &Request, allowed: &'static str) -> Response {
-    let message = format!(
-        "{} is not possible on {}; possible: {allowed}",
-        request.method(),
-        request.uri().path()
-    );
+fn refuse_method(request: &Request, allowed: HeaderValue) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    let names = allowed.to_str().unwrap_or_default();
+    let message = format!("{method} is not possible on {path}; possible: {names}");
     ApiError::invalid("method_not_allowed", message)
         .with_status(StatusCode::METHOD_NOT_ALLOWED)
-        .with_header(header::ALLOW, HeaderValue::from_static(allowed))
-        .in_shape_of(request.uri().path())
+        .with_header(header::ALLOW, allowed)
+        .in_shape_of(path)
         .into_response()
 }

@@ -25,10 +25,14 @@ use crate::{
     auth::Caller,
     error::ApiError,
     extract::{JsonBytes, number, parse, preferred_wait},
-    forward, job_view,
+    forward,
+    job_view::{self, JobListView, JobView},
     jobs::{one_of, respond, respond_with},
     members::{self, Members},
-    openapi::schema,
+    openapi::{
+        answers::SAME_JOB,
+        schema::{self, of},
+    },
     settings::Settings,
     state::AppState,
     webhook::{self, WebhookRequest},
@@ -102,7 +106,14 @@ pub(crate) struct ManyRequest {
     jobs: Vec<RawJson>,
 }
 
-/// Distinguishes a batch from a single job.
+schema::types! {
+    /// One job, or many.
+    Submission: schema::one_of([of::<JobRequest>(), of::<ManyRequest>()]), JobRequest, ManyRequest;
+    /// The job that was accepted, or all of them.
+    Submitted: schema::one_of([of::<JobView<'_>>(), of::<JobListView<'_>>()]), JobView<'_>, JobListView<'_>;
+}
+
+/// Tells one shape from the other.
 #[derive(Debug, Deserialize)]
 struct SubmissionForm {
     jobs: Option<IgnoredAny>,
@@ -162,7 +173,19 @@ impl Peek {
     }
 }
 
-/// Handles `POST /v1/jobs`.
+/// Submits one job, or many at once.
+#[utoipa::path(post, path = "/v1/jobs", tag = "jobs", operation_id = "submitJobs",
+    params(("Prefer" = String, Header, description = "`wait=N` waits for the end, at most N seconds"),
+        ("Idempotency-Key" = inline(schema::Key), Header, description = SAME_JOB)),
+    request_body(content = inline(Submission), example = json!({
+        "body": {"model": "default", "messages": [{"role": "user", "content": "Name three rivers"}]},
+        "class": "standard", "metadata": {"order": "17"}})),
+    responses((status = 200, description = "The job, which has ended within the wait", body = JobView<'_>),
+        (status = 202, description = "Accepted", body = inline(Submitted), headers(
+            ("location" = String, description = "Where the one job is"),
+            ("x-causeway-job-id" = String, description = "The one job, in errors too"),
+            ("idempotent-replayed" = String, description = "`true` where an earlier call with this key made the job"))),
+        (status = 410), (status = 422)))]
 pub(crate) async fn submit(
     State(state): State<AppState>,
     caller: Caller,

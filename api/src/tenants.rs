@@ -9,11 +9,8 @@ mod registry;
 mod requests;
 pub(crate) mod routes;
 
+pub(crate) use self::requests::{KeyRequest, LimitsRequest, TenantRequest};
 pub use self::{
     key::{Key, new_key},
     registry::{TenantRegistry, has_tenants},
-};
-pub(crate) use self::{
-    requests::{KeyRequest, LimitsRequest, TenantRequest},
-    routes::{TenantList, TenantView},
 };

@@ -74,7 +74,10 @@ impl From<RegisteredWorker> for WorkerView {
     }
 }
 
-/// Handles `GET /v1/workers`: all worker processes, in the order of their start.
+/// Lists all worker processes, for administrators.
+#[utoipa::path(get, path = "/v1/workers", tag = "lanes", operation_id = "listWorkers",
+    responses((status = 200, description = "Each worker, in the order of their start", body = WorkerList),
+        (status = 403)))]
 pub(crate) async fn list(State(state): State<AppState>, _: Admin) -> Result<Response, ApiError> {
     let data = state.queue.workers().await?.into_iter().map(WorkerView::from).collect();
     Ok(Json(WorkerList { data, object: "list" }).into_response())

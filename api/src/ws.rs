@@ -52,7 +52,16 @@ const MAX_REASON_BYTES: usize = 123;
 /// Longest message of a client, in bytes, even if bodies may be longer. An incomplete message occupies memory.
 const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
-/// Handles `GET /v1/ws`. A message may be as long as a body, at most 4 MiB.
+/// Submits, cancels and follows many jobs over one WebSocket.
+///
+/// Frames are JSON texts. The client sends `{"op": "submit", "job": …, "follow": true}`,
+/// `{"op": "follow", "job": "job_…", "after": N}`, `unfollow`, `cancel` and `ping`, each with an optional `ref`; the
+/// server answers with the same `ref` and a `type`, and sends the events of followed jobs as
+/// `{"job", "seq", "type", "data"}`. A message may be as long as a body, at most 4 MiB. Offer the protocols `causeway.v1`
+/// and `causeway.key.<key>` where headers cannot be set. A frame after the key was revoked closes the connection with 1008.
+#[utoipa::path(get, path = "/v1/ws", tag = "jobs", operation_id = "connect",
+    params(("Sec-WebSocket-Protocol" = String, Header, description = "`causeway.v1`")),
+    responses((status = 101, description = "The WebSocket is open"), (status = 403), (status = 426)))]
 pub(crate) async fn connect(
     State(state): State<AppState>,
     caller: Caller,

@@ -34,8 +34,8 @@ const MAX_WORDS: usize = 500;
 /// The window of a tenant's rate. Limits are per minute.
 const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Handles `POST` of a direct endpoint.
-pub(crate) async fn call(State(state): State<AppState>, request: Request) -> Response {
+/// Serves an endpoint past the queue.
+pub(super) async fn call(State(state): State<AppState>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     // The metric counts refusals too, so errors become responses here and not in axum.
     let answered = pass(&state, &path, request).await;

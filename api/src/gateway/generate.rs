@@ -19,7 +19,10 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{Dialect, Incoming, answer};
-use crate::{error::ApiError, extract::parse, settings::BridgeSettings, state::AppState};
+use crate::{
+    error::ApiError, extract::parse, openapi::answers::Passed, settings::BridgeSettings,
+    state::AppState,
+};
 
 /// The endpoint of the upstream.
 const CHAT: &str = "/v1/chat/completions";
@@ -85,7 +88,15 @@ impl GenerateRequest {
     }
 }
 
-/// Handles `POST /api/v1/generate`.
+/// Continues a prompt, in the shape of text-generation servers.
+///
+/// The prompt becomes a chat of one message. `temperature`, `top_p`, `seed`, `stop` and the penalties are passed on,
+/// other members are not.
+#[utoipa::path(post, path = "/api/v1/generate", tag = "bridge", operation_id = "generate",
+    request_body(content = GenerateRequest,
+        example = json!({"prompt": "You are a villager. Ann: hello", "max_new_tokens": 60})),
+    responses(Passed, (status = 200, description = "The text", body = Generated),
+        (status = 410), (status = 422)))]
 pub(crate) async fn generate(
     State(state): State<AppState>,
     incoming: Incoming,

@@ -6,7 +6,7 @@
 pub(crate) mod conversation;
 pub(super) mod events;
 mod history;
-mod listing;
+pub(crate) mod listing;
 pub(super) mod object;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -21,9 +21,8 @@ use bytes::Bytes;
 use causeway_queue::{Job, JobId, RawJson, TenantId, fair::Estimate};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-pub(crate) use self::listing::{PAGE, input_items};
 use self::{
     conversation::{ConversationTurn, Reference},
     events::Renderer,
@@ -40,9 +39,13 @@ use crate::{
     access,
     auth::Caller,
     error::ApiError,
+    events::Seq,
     extract::{Segment, parse, query_mismatch},
     jobs::name_job,
-    openapi::schema,
+    openapi::{
+        answers::{Answered, SDKS},
+        schema,
+    },
     simulated,
     state::AppState,
     submit, webhook,
@@ -219,15 +222,22 @@ async fn find(state: &AppState, tenant: &TenantId, id: &str) -> Result<Job, ApiE
 }
 
 /// The query of a read.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ResponseQuery {
+    /// True to answer with its events.
     #[serde(default)]
     stream: bool,
+    /// The number of the last event known.
     #[serde(default)]
+    #[param(value_type = Option<Seq>, inline)]
     starting_after: Option<u64>,
 }
 
-/// Handles `GET /v1/responses/{id}`: returns its current state, or streams its events.
+/// Returns the response as it is now, or its events.
+#[utoipa::path(get, path = "/v1/responses/{id}", tag = SDKS, operation_id = "getResponse",
+    params(("id" = String, Path, description = "The response's id"), ResponseQuery),
+    responses(Answered, (status = 410)))]
 pub(crate) async fn retrieve(
     State(state): State<AppState>,
     caller: Caller,
@@ -270,7 +280,10 @@ pub(crate) struct DeletedResponse {
     object: &'static str,
 }
 
-/// Handles `DELETE /v1/responses/{id}`; cancels the response first if it has not ended.
+/// Deletes a response; one that runs is cancelled.
+#[utoipa::path(delete, path = "/v1/responses/{id}", tag = SDKS, operation_id = "deleteResponse",
+    params(("id" = String, Path, description = "The response's id")),
+    responses((status = 200, description = "The response is deleted", body = DeletedResponse), (status = 400), (status = 410)))]
 pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
@@ -296,7 +309,10 @@ pub(crate) async fn delete(
     Ok(Json(DeletedResponse { deleted: true, id, object: "response" }))
 }
 
-/// Handles `POST /v1/responses/{id}/cancel`. Idempotent.
+/// Cancels a response.
+#[utoipa::path(post, path = "/v1/responses/{id}/cancel", tag = SDKS, operation_id = "cancelResponse",
+    params(("id" = String, Path, description = "The response's id")),
+    responses(Answered, (status = 410)))]
 pub(crate) async fn cancel(
     State(state): State<AppState>,
     caller: Caller,

@@ -1,31 +1,109 @@
 //! Schemas of what is not a plain Rust type on the wire, made from the values that the code accepts.
+//!
+//! A function is a schema for `schema_with`. A type of [`types`] is one for `#[utoipa::path]`, which takes no
+//! functions: `inline(ClassName)`.
 
 use std::time::Duration;
 
 use causeway_queue::{
-    Class, Status, WaitingFor, id::MAX_KEY_BYTES, id::MAX_TENANT_BYTES, workers::WorkerStatus,
+    Class, Status, WaitingFor, backend::MAX_PAGE, id::MAX_KEY_BYTES, id::MAX_TENANT_BYTES,
+    workers::WorkerStatus,
 };
 use serde_json::Value;
-use utoipa::openapi::{
-    RefOr,
-    schema::{
-        ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaFormat,
-        SchemaType, Type,
+use utoipa::{
+    Number, ToSchema,
+    openapi::{
+        Ref, RefOr,
+        schema::{
+            AllOfBuilder, ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Schema,
+            SchemaFormat, SchemaType, Type,
+        },
     },
 };
 
 use crate::{
-    events::MAX_SEQ,
     forward::MAX_LINES,
     submit::{MAX_METADATA, URLS},
 };
+
+/// Schemas by their names.
+pub(crate) type Schemas = Vec<(String, RefOr<Schema>)>;
+
+/// Defines types without values, each with its schema and the types that the schema refers to.
+macro_rules! types {
+    ($($(#[$doc:meta])* $name:ident: $schema:expr $(, $part:ty)*;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) enum $name {}
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                utoipa::openapi::schema::Schema::from($schema).into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {
+            fn schemas(_found: &mut $crate::openapi::schema::Schemas) {
+                $( $crate::openapi::schema::add::<$part>(_found); )*
+            }
+        }
+    )*};
+}
+pub(crate) use types;
+
+types! {
+    /// The name of a class.
+    ClassName: text().enum_values(Some(names(&Class::ALL))).build();
+    /// The name of a job's state.
+    StatusName: text().enum_values(Some(names(&Status::ALL))).build();
+    /// The name of a state from which a job can be retried.
+    RetryableStatus: {
+        let all: Vec<Status> = Status::ALL.into_iter().filter(|one| one.is_retryable()).collect();
+        text().enum_values(Some(names(&all))).build()
+    };
+    /// What can be shown of a job besides.
+    Included: text().enum_values(Some(["request"])).build();
+    /// A session key, an idempotency key or a user's id.
+    Key: key();
+    /// A moment as in RFC 3339.
+    Moment: text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).build();
+    /// The id of a tenant.
+    TenantName: as_tenant(text());
+    /// The size of a page.
+    PageSize: number(1, MAX_PAGE);
+    /// The order of a list.
+    OrderName: text().enum_values(Some(["asc", "desc"])).build();
+    /// A form of which only the model is read; its other fields pass through.
+    ModelForm: ObjectBuilder::new().property("model", text()).build();
+}
+
+/// Adds the schema of `T`, and those that it refers to.
+pub(crate) fn add<T: ToSchema>(schemas: &mut Schemas) {
+    schemas.push((T::name().into_owned(), T::schema()));
+    T::schemas(schemas);
+}
+
+/// Refers to the schema of `T` by its name.
+pub(crate) fn of<T: ToSchema>() -> Ref {
+    Ref::from_schema_name(T::name())
+}
+
+/// Any of these.
+pub(crate) fn one_of(schemas: impl IntoIterator<Item = Ref>) -> Schema {
+    schemas.into_iter().fold(OneOfBuilder::new(), OneOfBuilder::item).build().into()
+}
+
+/// All of these at once.
+pub(crate) fn all_of(schemas: impl IntoIterator<Item = Ref>) -> Schema {
+    schemas.into_iter().fold(AllOfBuilder::new(), AllOfBuilder::item).build().into()
+}
 
 /// A text or null.
 fn optional_text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::from_iter([Type::String, Type::Null]))
 }
 
-fn text() -> ObjectBuilder {
+pub(super) fn text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
@@ -47,22 +125,6 @@ fn or_null(mut names: Vec<Value>) -> Vec<Value> {
 /// Any JSON value.
 pub(crate) fn anything() -> Schema {
     utoipa::openapi::schema::empty()
-}
-
-/// The state of a job.
-pub(crate) fn status() -> Object {
-    text().enum_values(Some(names(&Status::ALL))).build()
-}
-
-/// The states from which a job can be put back.
-pub(crate) fn retryable_status() -> Object {
-    let all: Vec<Status> = Status::ALL.into_iter().filter(|one| one.is_retryable()).collect();
-    text().enum_values(Some(names(&all))).build()
-}
-
-/// What goes first within a tenant.
-pub(crate) fn class() -> Object {
-    text().enum_values(Some(names(&Class::ALL))).build()
 }
 
 /// A class; `standard` where it is null.
@@ -89,22 +151,6 @@ pub(crate) fn charged_to() -> Object {
     text().enum_values(Some(["job", "lane", "worker"])).build()
 }
 
-/// What can be shown of a job besides.
-pub(crate) fn included() -> Object {
-    text().enum_values(Some(["request"])).build()
-}
-
-/// A moment as in RFC 3339.
-pub(crate) fn moment() -> Object {
-    text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).build()
-}
-
-/// The id of a tenant.
-pub(crate) fn tenant() -> Object {
-    let text = text().min_length(Some(1)).max_length(Some(MAX_TENANT_BYTES));
-    text.pattern(Some(r"^[A-Za-z0-9._-]+$")).build()
-}
-
 /// The endpoints that a job may be for.
 pub(crate) fn url() -> Object {
     optional_text().enum_values(Some(or_null(names(&URLS)))).build()
@@ -122,7 +168,11 @@ pub(crate) fn session() -> Object {
 
 /// A tenant, or null.
 pub(crate) fn optional_tenant() -> Object {
-    let text = optional_text().min_length(Some(1)).max_length(Some(MAX_TENANT_BYTES));
+    as_tenant(optional_text())
+}
+
+fn as_tenant(text: ObjectBuilder) -> Object {
+    let text = text.min_length(Some(1)).max_length(Some(MAX_TENANT_BYTES));
     text.pattern(Some(r"^[A-Za-z0-9._-]+$")).build()
 }
 
@@ -132,31 +182,10 @@ pub(crate) fn seconds(most: Duration) -> Object {
     number.maximum(Some(most.as_secs_f64())).build()
 }
 
-/// The number of an event.
-pub(crate) fn seq() -> Object {
-    let number = ObjectBuilder::new().schema_type(Type::Integer);
-    number.minimum(Some(0)).maximum(Some(MAX_SEQ)).build()
-}
-
 /// A whole number from `least` to `most`.
-pub(crate) fn number(least: usize, most: usize) -> Object {
+pub(crate) fn number(least: impl Into<Number>, most: impl Into<Number>) -> Object {
     let number = ObjectBuilder::new().schema_type(Type::Integer);
     number.minimum(Some(least)).maximum(Some(most)).build()
-}
-
-/// The order of a list.
-pub(crate) fn order() -> Object {
-    text().enum_values(Some(["asc", "desc"])).build()
-}
-
-/// Yes or no.
-pub(crate) fn flag() -> Object {
-    ObjectBuilder::new().schema_type(Type::Boolean).build()
-}
-
-/// Any text.
-pub(crate) fn any_text() -> Object {
-    text().build()
 }
 
 /// The labels of a job.

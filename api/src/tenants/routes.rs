@@ -31,7 +31,10 @@ use crate::{
     webhook::check_url,
 };
 
-/// All tenants.
+/// The answer that has a new key.
+const NEW_KEY: &str = "The tenant, and its key, which is shown this once";
+
+/// Every tenant.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = TenantList)]
 pub(crate) struct TenantList {
@@ -138,7 +141,9 @@ impl From<TenantError> for ApiError {
     }
 }
 
-/// Handles `GET /v1/tenants`.
+/// Lists all tenants, for administrators.
+#[utoipa::path(get, path = "/v1/tenants", tag = "tenants", operation_id = "listTenants",
+    responses((status = 200, description = "Each tenant", body = TenantList), (status = 403)))]
 pub(crate) async fn list(
     State(state): State<AppState>,
     _admin: Admin,
@@ -148,7 +153,12 @@ pub(crate) async fn list(
     Ok(Json(TenantList { data, object: "list" }).into_response())
 }
 
-/// Handles `POST /v1/tenants`: adds a tenant with a new key.
+/// Adds a tenant with a new key.
+///
+/// The key is valid within two seconds. The first tenant closes an open server, and must be an administrator.
+#[utoipa::path(post, path = "/v1/tenants", tag = "tenants", operation_id = "addTenant",
+    request_body(content = TenantRequest, example = json!({"id": "ann", "max_running": 10, "expires_in": 7776000})),
+    responses((status = 201, description = NEW_KEY, body = TenantView), (status = 403)))]
 pub(crate) async fn add(
     State(state): State<AppState>,
     _admin: Admin,
@@ -172,7 +182,11 @@ pub(crate) async fn add(
     tenant_answer(&state, &new.id, StatusCode::CREATED, Some(key))
 }
 
-/// Handles `PATCH /v1/tenants/{id}`: changes limits.
+/// Changes the limits of a tenant.
+#[utoipa::path(patch, path = "/v1/tenants/{id}", tag = "tenants", operation_id = "limitTenant",
+    params(("id" = String, Path, description = "The tenant's id")),
+    request_body(content = LimitsRequest, example = json!({"max_running": null, "tokens_per_minute": 100000})),
+    responses((status = 200, description = "The tenant as it is then", body = TenantView), (status = 403)))]
 pub(crate) async fn limit(
     State(state): State<AppState>,
     _admin: Admin,
@@ -193,7 +207,11 @@ pub(crate) async fn limit(
     tenant_answer(&state, &id, StatusCode::OK, None)
 }
 
-/// Handles `POST /v1/tenants/{id}/keys`: adds a key; the others expire at once, or after a grace period.
+/// Makes another key; the tenant's other keys end.
+#[utoipa::path(post, path = "/v1/tenants/{id}/keys", tag = "tenants", operation_id = "rotateKey",
+    params(("id" = String, Path, description = "The tenant's id")),
+    request_body(content = Option<KeyRequest>, example = json!({"keep_old": 3600})),
+    responses((status = 201, description = NEW_KEY, body = TenantView), (status = 403)))]
 pub(crate) async fn rotate(
     State(state): State<AppState>,
     _admin: Admin,
@@ -212,7 +230,10 @@ pub(crate) async fn rotate(
     tenant_answer(&state, &id, StatusCode::CREATED, Some(key))
 }
 
-/// Handles `DELETE /v1/tenants/{id}`: revokes a tenant with all its keys. Its jobs continue.
+/// Revokes a tenant with all its keys; its jobs run on.
+#[utoipa::path(delete, path = "/v1/tenants/{id}", tag = "tenants", operation_id = "revokeTenant",
+    params(("id" = String, Path, description = "The tenant's id")),
+    responses((status = 204, description = "The tenant is revoked"), (status = 400), (status = 403)))]
 pub(crate) async fn revoke(
     State(state): State<AppState>,
     _admin: Admin,
@@ -225,7 +246,10 @@ pub(crate) async fn revoke(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Handles `DELETE /v1/tenants/{id}/keys/{key}`: revokes one key.
+/// Revokes one key of a tenant.
+#[utoipa::path(delete, path = "/v1/tenants/{id}/keys/{key}", tag = "tenants", operation_id = "revokeKey",
+    params(("id" = String, Path, description = "The tenant's id"), ("key" = String, Path, description = "The key's id")),
+    responses((status = 204, description = "The key is revoked"), (status = 400), (status = 403)))]
 pub(crate) async fn revoke_key(
     State(state): State<AppState>,
     _admin: Admin,

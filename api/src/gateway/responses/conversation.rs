@@ -31,7 +31,7 @@ use crate::{
     error::ApiError,
     extract::{JsonBytes, MaybeJson, Segment, parse},
     jobs::respond,
-    openapi::schema,
+    openapi::{answers::SDKS, schema},
     state::AppState,
     submit,
 };
@@ -112,7 +112,13 @@ impl ConversationView {
     }
 }
 
-/// Handles `POST /v1/conversations`. It counts as one of the tenant's direct calls.
+/// Creates a conversation, whose responses continue each other.
+///
+/// It counts as one of the tenant's calls that pass the queue.
+#[utoipa::path(post, path = "/v1/conversations", tag = SDKS, operation_id = "createConversation",
+    request_body(content = Option<ConversationRequest>,
+        example = json!({"items": [{"role": "user", "content": "I am Ann"}], "metadata": {"order": "17"}})),
+    responses((status = 200, description = "The conversation", body = ConversationView)))]
 pub(crate) async fn create(
     State(state): State<AppState>,
     caller: Caller,
@@ -156,7 +162,10 @@ async fn first_items(
     Ok(items.iter().map(|item| history::raw(item)).collect())
 }
 
-/// Handles `GET /v1/conversations/{id}`.
+/// Returns a conversation.
+#[utoipa::path(get, path = "/v1/conversations/{id}", tag = SDKS, operation_id = "getConversation",
+    params(("id" = String, Path, description = "The id of the conversation")),
+    responses((status = 200, description = "The conversation", body = ConversationView)))]
 pub(crate) async fn retrieve(
     State(state): State<AppState>,
     caller: Caller,
@@ -166,7 +175,11 @@ pub(crate) async fn retrieve(
     Ok(ConversationView::of(id, found.record))
 }
 
-/// Handles `POST /v1/conversations/{id}`: replaces its labels.
+/// Replaces the labels of a conversation.
+#[utoipa::path(post, path = "/v1/conversations/{id}", tag = SDKS, operation_id = "updateConversation",
+    params(("id" = String, Path, description = "The id of the conversation")),
+    request_body(content = ConversationUpdate, example = json!({"metadata": {"order": "18"}})),
+    responses((status = 200, description = "The conversation", body = ConversationView)))]
 pub(crate) async fn update(
     State(state): State<AppState>,
     caller: Caller,
@@ -181,7 +194,10 @@ pub(crate) async fn update(
     Ok(ConversationView::of(id, record))
 }
 
-/// Handles `GET /v1/conversations/{id}/items`.
+/// Lists all items of a conversation.
+#[utoipa::path(get, path = "/v1/conversations/{id}/items", tag = SDKS, operation_id = "listItems",
+    params(("id" = String, Path, description = "The id of the conversation"), ItemsQuery),
+    responses((status = 200, description = "The items", body = Object)))]
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
@@ -206,7 +222,10 @@ pub(crate) struct DeletedConversation {
     object: &'static str,
 }
 
-/// Handles `DELETE /v1/conversations/{id}`.
+/// Deletes a conversation; its responses stay.
+#[utoipa::path(delete, path = "/v1/conversations/{id}", tag = SDKS, operation_id = "deleteConversation",
+    params(("id" = String, Path, description = "The id of the conversation")),
+    responses((status = 200, description = "The conversation is deleted", body = DeletedConversation)))]
 pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Caller,

@@ -10,6 +10,7 @@ use causeway_queue::{
     json::{RawObject, text},
 };
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{find, history};
 use crate::{
@@ -17,20 +18,32 @@ use crate::{
     error::ApiError,
     extract::{Segment, query_mismatch},
     jobs::respond,
+    openapi::{answers::SDKS, schema},
     state::AppState,
 };
 
-/// The number of items on a page: the default, and the maximum.
-pub(crate) const PAGE: (usize, usize) = (20, 100);
+/// The numbers of items on a page: by default, and at most.
+const PAGE: (usize, usize) = (20, 100);
 
-/// The query of a list.
-#[derive(Debug, Deserialize)]
+schema::types! {
+    /// The size of a page of items.
+    ItemPageSize: schema::number(1, PAGE.1);
+}
+
+/// The page that a client asks for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ItemsQuery {
+    /// The largest number of items; 20 by default.
     #[serde(default)]
+    #[param(value_type = Option<ItemPageSize>, inline)]
     limit: Option<usize>,
+    /// The id of the last item known.
     #[serde(default)]
     after: Option<String>,
+    /// `asc`, or `desc`: the newest first.
     #[serde(default)]
+    #[param(value_type = Option<schema::OrderName>, inline)]
     order: Order,
 }
 
@@ -43,7 +56,10 @@ enum Order {
     Desc,
 }
 
-/// Handles `GET /v1/responses/{id}/input_items`.
+/// Lists all items of a response's input.
+#[utoipa::path(get, path = "/v1/responses/{id}/input_items", tag = SDKS, operation_id = "listInputItems",
+    params(("id" = String, Path, description = "The response's id"), ItemsQuery),
+    responses((status = 200, description = "The items", body = Object), (status = 410)))]
 pub(crate) async fn input_items(
     State(state): State<AppState>,
     caller: Caller,
