@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn usage_errors_name_the_flag_and_value() {
         for (line, parts) in [
-            ("causeway up --bind localhost", ["--bind", "localhost"]),
+            ("causeway up --bind localhost", ["--bind", "such as 127.0.0.1:4004"]),
             ("causeway up --drain soon", ["--drain", "250ms"]),
             ("causeway up --concurency 5", ["--concurency", "--concurrency"]),
             ("causeway submit", ["PROMPT", "required"]),

@@ -52,7 +52,12 @@ pub(crate) async fn run(config: &Config, typed: &JobsCommand) -> anyhow::Result<
 
 async fn act(client: &Client, id: &str, action: &str, out: &mut impl Write) -> anyhow::Result<()> {
     let job = client.act(id, action).await?;
-    writeln!(out, "{id} is {}", word(&job["status"]))?;
+    let status = word(&job["status"]);
+    if action == "cancel" && matches!(status.as_str(), "succeeded" | "failed" | "expired") {
+        writeln!(out, "{id} was not cancelled: it has ended as {status}")?;
+    } else {
+        writeln!(out, "{id} is {status}")?;
+    }
     Ok(())
 }
 
@@ -229,6 +234,8 @@ fn reason(job: &Value) -> String {
 /// Returns the time that a job waited for its latest attempt, or has waited so far.
 pub(crate) fn wait(job: &Value, now: Timestamp) -> String {
     let began = timestamps::of(&job["started_at"]).or_else(|| timestamps::of(&job["finished_at"]));
+    // A job whose lane failed has started before, and waits again.
+    let began = began.filter(|_| job["waiting_for"].is_null());
     timestamps::between(timestamps::of(&job["created_at"]), Some(began.unwrap_or(now)))
 }
 

@@ -42,6 +42,7 @@ fn memory_kb(process: u32, line: &str) -> u64 {
 struct Target {
     api: Causeway,
     address: SocketAddr,
+    ann: Client,
     bob: Client,
     ann_key: String,
     _files: tempfile::TempDir,
@@ -65,7 +66,8 @@ impl Target {
         let api = Causeway::start_with_handles(HANDLES, &arguments, &settings).await;
         let client = api.client().await;
         let address = client.base().trim_start_matches("http://").parse().expect("an address");
-        Self { bob: client.with_key(&bob_key), api, address, ann_key, _files: files, _redis: redis }
+        let (ann, bob) = (client.with_key(&ann_key), client.with_key(&bob_key));
+        Self { ann, bob, api, address, ann_key, _files: files, _redis: redis }
     }
 
     /// Opens `LOAD` connections that send `bytes`, each as far as the server reads at once.
@@ -114,7 +116,10 @@ async fn no_hostile_load_keeps_a_tenant_out() {
     let body = format!("{head}{key}content-length: 20971520\r\n\r\n{}", " ".repeat(1 << 20));
     let pieces =
         format!("{head}{key}transfer-encoding: chunked\r\n\r\n{}", "1\r\n \r\n".repeat(50_000));
-    let unread = format!("GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n{key}\r\n").repeat(4);
+    let large = target.ann.submit(&"x".repeat(1 << 20)).await;
+    let unread =
+        format!("GET /v1/jobs/{large}?include=request HTTP/1.1\r\nhost: localhost\r\n{key}\r\n");
+    let unread = unread.repeat(4);
     let socket = format!(
         "GET /v1/ws HTTP/1.1\r\nhost: localhost\r\n{key}connection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"

@@ -123,6 +123,10 @@ impl BodyBuffer<'_> {
         // A body of unknown length starts with the size of a small one, and grows from there.
         let room = declared.unwrap_or(SMALL.min(self.most));
         let mut charge = self.charge(room).await?;
+        // The client cannot send faster than the body finds room.
+        if let Some(progress) = self.progress {
+            progress.start();
+        }
         let mut buffer = Vec::with_capacity(room);
         let start = Instant::now();
         let mut pieces = 0;

@@ -21,6 +21,7 @@ use axum::{
 };
 use bytes::Bytes;
 use causeway_queue::limits::Allowance;
+use tokio::time::Instant;
 
 use self::{
     pending_call::PendingCall,
@@ -70,6 +71,8 @@ pub(crate) struct Incoming {
     caller: Caller,
     path: String,
     headers: HeaderMap,
+    /// The arrival of the head.
+    arrived: Instant,
     body: Bytes,
     /// The charge for the body.
     charge: Option<BudgetCharge>,
@@ -79,11 +82,12 @@ impl FromRequest<AppState> for Incoming {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let arrived = Instant::now();
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, state).await?;
         let (path, headers) = (parts.uri.path().to_owned(), parts.headers.clone());
         let read = ChargedJson::from_request(Request::from_parts(parts, body), state).await?;
-        Ok(Self { caller, path, headers, body: read.bytes, charge: read.charge })
+        Ok(Self { caller, path, headers, arrived, body: read.bytes, charge: read.charge })
     }
 }
 
@@ -150,8 +154,9 @@ async fn answer(
     incoming: Incoming,
     dialect: Dialect,
 ) -> Result<Response, ApiError> {
-    let Incoming { caller, path, headers, body, charge } = incoming;
+    let Incoming { caller, path, headers, arrived, body, charge } = incoming;
     let mut call = CallRequest::read(state, &caller.tenant, &path, &headers, &body)?;
+    call.retry.count_from(arrived);
     let adapted = match dialect {
         Dialect::Responses => responses::adapt(state, &caller, &mut call).await?,
         Dialect::OpenAi | Dialect::Anthropic => responses::Adapted::default(),
@@ -172,8 +177,11 @@ async fn answer(
     let id = pending.id().clone();
     access::of_job(&id);
     // Any other id belongs to an earlier attempt, which has attached its input.
-    if id == drafted {
-        adapted.attach(state, &id).await;
+    if id == drafted && adapted.keeps_input() {
+        // A task of its own: a client that leaves now must not take the input along.
+        let (task_state, id) = (state.clone(), id.clone());
+        let attached = async move { adapted.attach(&task_state, &id).await };
+        drop(state.background_tasks.spawn(attached).await);
     }
     let answered = match (streams, is_background) {
         // A background stream starts at once: its first event carries the id, so the client may leave.

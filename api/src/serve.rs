@@ -162,7 +162,7 @@ impl HttpServer {
                 self.serve_connection(stream, peer);
                 while self.connections.is_crowded() {
                     // Connections whose slow bodies were refused linger in their places.
-                    self.connections.free_handle();
+                    self.connections.evict_one();
                     sleep(EVICTION_POLL).await;
                 }
             }

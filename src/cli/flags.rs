@@ -13,7 +13,7 @@ use crate::config::{LogFormat, duration};
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct ListenFlags {
     /// The address of the API; port 0 takes a free one [default: 127.0.0.1:4004]
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bind: Option<SocketAddr>,
     /// Serve every client without a key, although the port is open beyond this machine and no
@@ -141,4 +141,9 @@ pub(crate) struct SimulatedFlags {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+/// Parses an address with a port.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write an IP address with a port, such as 127.0.0.1:4004")
 }

@@ -65,7 +65,15 @@ impl Reader {
         let upstream = Upstream::echo().await;
         let url = upstream.url();
         let port = url.trim_end_matches("/v1").rsplit(':').next().expect("a port").to_owned();
-        let free = |known| (known, free_port().to_string());
+        // A drawn port must hold no known one, because the known ones are replaced one after another.
+        let known = ["4004", "6379", "8900", "9101"];
+        let draw = || loop {
+            let port = free_port().to_string();
+            if !known.iter().any(|known| port.contains(known)) {
+                break port;
+            }
+        };
+        let free = |known| (known, draw());
         let ports = [free("4004"), free("6379"), free("8900"), ("9101", port)];
         Self { directory, ports, servers: Vec::new(), _upstream: upstream }
     }

@@ -90,6 +90,11 @@ pub(super) struct Adapted {
 }
 
 impl Adapted {
+    /// True if there is an input to attach.
+    pub(super) const fn keeps_input(&self) -> bool {
+        self.input.is_some()
+    }
+
     /// Attaches the input to the job `id`. The response is created even if the store is full.
     pub(super) async fn attach(self, state: &AppState, id: &JobId) {
         let Some(input) = self.input else { return };

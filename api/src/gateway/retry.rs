@@ -126,6 +126,15 @@ impl ExpectedRetry {
         Self::Counted(Box::new(Counted { call, within: retry_time(before), times_out_after }))
     }
 
+    /// Counts the client's time-out from the arrival of its request. openai-node counts the upload of the body too.
+    pub(super) fn count_from(&mut self, arrived: Instant) {
+        if let Self::Counted(counted) = self {
+            let earliest = counted.times_out_after;
+            counted.times_out_after =
+                earliest.map(|at| at.checked_sub(arrived.elapsed()).unwrap_or(at));
+        }
+    }
+
     /// Stores the job of a caller that receives an error to retry as an orphan.
     pub(super) async fn keep(&self, state: &AppState, job: &JobId) {
         let Self::Counted(counted) = self else { return };
@@ -192,6 +201,7 @@ async fn expires_untaken(state: &AppState, counted: &Counted, job: &JobId) -> Re
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderName, HeaderValue};
+    use tokio::time::advance;
 
     use super::*;
 
@@ -200,6 +210,23 @@ mod tests {
         assert_eq!(retry_time(0), Duration::from_millis(1500));
         assert_eq!(retry_time(2), Duration::from_secs(3));
         assert_eq!(retry_time(u32::MAX), Duration::from_secs(9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_upload_counts_for_the_time_out() {
+        let headers: HeaderMap = [(RETRY_COUNT_HEADER, "0"), (HEAD_TIMEOUT, "5")]
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .into_iter()
+            .collect();
+        let arrived = Instant::now();
+        advance(Duration::from_secs(3)).await;
+        let call = CallKey { tenant: TenantId::default_tenant(), digest: [0; 32] };
+        let mut retry = ExpectedRetry::of(&headers, call);
+        retry.count_from(arrived);
+        let ExpectedRetry::Counted(counted) = retry else { panic!("no retry is expected") };
+        assert!(counted.is_given_up());
+        advance(Duration::from_secs(1)).await;
+        assert!(!counted.is_given_up(), "5 s after the head, less the margin");
     }
 
     #[tokio::test(start_paused = true)]

@@ -162,10 +162,15 @@ impl ConnectionRegistry {
     /// Frees a handle: closes one connection that is not busy, or else one whose body is slow. Does nothing while
     /// another one is about to end.
     pub(super) fn free_handle(&self) {
-        let mut table = self.table();
-        if table.evicted == 0 && !table.evict() {
+        if !self.evict_one() {
             self.read.end_slow(None);
         }
+    }
+
+    /// Closes one connection that is not busy, unless another one is about to end. Returns false if all are busy.
+    pub(super) fn evict_one(&self) -> bool {
+        let mut table = self.table();
+        table.evicted > 0 || table.evict()
     }
 
     /// True if any connection is answering a request; `None` if there is no connection.

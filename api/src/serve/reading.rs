@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -31,7 +31,8 @@ struct BodyTable {
 #[derive(Debug)]
 struct ReadBody {
     tenant: TenantId,
-    start: Instant,
+    /// The start of reading; unset while the body waits for room in the budget.
+    start: OnceLock<Instant>,
     bytes: AtomicUsize,
     cancelled: CancellationToken,
 }
@@ -48,7 +49,7 @@ impl Bodies {
     /// Registers a body of `tenant`.
     pub(super) fn register(self: &Arc<Self>, tenant: TenantId) -> BodyReading {
         let (bytes, cancelled) = (AtomicUsize::new(0), CancellationToken::new());
-        let body = Arc::new(ReadBody { tenant, start: Instant::now(), bytes, cancelled });
+        let body = Arc::new(ReadBody { tenant, start: OnceLock::new(), bytes, cancelled });
         let mut table = self.table();
         table.next += 1;
         let number = table.next;
@@ -80,11 +81,17 @@ impl ReadBody {
     fn is_slow(&self) -> bool {
         let seconds = self.bytes.load(Ordering::Relaxed) / LEAST_RATE;
         let allowed = SLOW_AFTER + Duration::from_secs(seconds.try_into().unwrap_or(0));
-        self.start.elapsed() > allowed
+        self.start.get().is_some_and(|start| start.elapsed() > allowed)
     }
 }
 
 impl BodyReading {
+    /// Starts the clock: the body has found room, so its client may send.
+    pub(crate) fn start(&self) {
+        // A second call changes nothing.
+        self.body.start.get_or_init(Instant::now);
+    }
+
     /// Records the total number of received bytes.
     pub(crate) fn record_progress(&self, bytes: usize) {
         self.body.bytes.store(bytes, Ordering::Relaxed);
@@ -112,7 +119,11 @@ mod tests {
     async fn only_slow_bodies_are_cancelled() {
         let bodies = Arc::new(Bodies::default());
         let (ann, bob) = (TenantId::new("ann").unwrap(), TenantId::new("bob").unwrap());
+        // It waits for room, so its client is not slow.
+        let waiting = bodies.register(ann.clone());
         let (fast, slow) = (bodies.register(ann.clone()), bodies.register(ann));
+        fast.start();
+        slow.start();
         advance(SLOW_AFTER).await;
         assert!(!bodies.end_slow(None), "both may be fast");
         fast.record_progress(2 * LEAST_RATE);
@@ -121,6 +132,6 @@ mod tests {
         assert!(bodies.end_slow(None));
         slow.cancelled().await;
         assert!(!bodies.end_slow(None), "each gives way once");
-        assert!(!fast.body.cancelled.is_cancelled());
+        assert!(!fast.body.cancelled.is_cancelled() && !waiting.body.cancelled.is_cancelled());
     }
 }
