@@ -121,10 +121,18 @@ class Model:
             hosts.write_text(f"127.0.0.1 localhost {NAME}\n")
 
 
+GIVEN = set()
+
+
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """A free port. No two cases of a run get the same, although all start at once."""
+    while True:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        if port not in GIVEN:
+            GIVEN.add(port)
+            return port
 
 
 class Causeway:
