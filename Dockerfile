@@ -2,8 +2,8 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /source
 COPY . .
-# What `causeway --version` names, e.g. `docker build --build-arg CAUSEWAY_COMMIT=$(git rev-parse HEAD) .`
-ARG CAUSEWAY_COMMIT=""
+# What `causeway --version` names, e.g. `docker build --build-arg BUILD_COMMIT=$(git rev-parse HEAD) .`
+ARG BUILD_COMMIT=""
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/source/target \
     cargo build --release --locked --bin causeway && cp target/release/causeway /causeway
 

@@ -1,24 +1,26 @@
-//! Says from which commit the program is built: the one that is checked out, else the one that the
-//! environment variable `CAUSEWAY_COMMIT` names; none where there is neither.
+//! Names the commit of the build: the one that is checked out, else the one in the environment variable
+//! `BUILD_COMMIT`, else none.
+//!
+//! The names do not begin with `CAUSEWAY_`: `cargo run` passes them on to the program, which refuses unknown settings.
 
 use std::{path::Path, process::Command};
 
-/// Where this package is.
+/// The directory of this package.
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
 fn main() {
-    let named = option_env!("CAUSEWAY_COMMIT").unwrap_or_default().to_owned();
+    let named = option_env!("BUILD_COMMIT").unwrap_or_default().to_owned();
     let commit = if is_checkout() { git("rev-parse --short=12 HEAD") } else { None };
     let commit = commit.unwrap_or(named);
     let version = env!("CARGO_PKG_VERSION");
     let version =
         if commit.is_empty() { version.to_owned() } else { format!("{version} ({commit})") };
-    tell(&format!("rustc-env=CAUSEWAY_COMMIT={commit}"));
-    tell(&format!("rustc-env=CAUSEWAY_VERSION={version}"));
-    tell("rerun-if-changed=build.rs");
-    tell("rerun-if-env-changed=CAUSEWAY_COMMIT");
+    instruct(&format!("rustc-env=BUILD_COMMIT={commit}"));
+    instruct(&format!("rustc-env=BUILD_VERSION={version}"));
+    instruct("rerun-if-changed=build.rs");
+    instruct("rerun-if-env-changed=BUILD_COMMIT");
     if let Some(log) = git("rev-parse --git-path logs/HEAD").filter(|_| is_checkout()) {
-        tell(&format!("rerun-if-changed={log}"));
+        instruct(&format!("rerun-if-changed={log}"));
     }
 }
 
@@ -37,6 +39,7 @@ fn git(arguments: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-fn tell(what: &str) {
-    println!("cargo:{what}");
+/// Passes an instruction to Cargo.
+fn instruct(instruction: &str) {
+    println!("cargo:{instruction}");
 }

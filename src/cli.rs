@@ -18,7 +18,7 @@ pub(crate) use self::tenant::{TenantAdd, TenantCommand, TenantRevoke, TenantRota
 use crate::config::duration;
 
 /// The version of the package, and the commit if it is known.
-const VERSION: &str = env!("CAUSEWAY_VERSION");
+const VERSION: &str = env!("BUILD_VERSION");
 
 const PRECEDENCE: &str = "\
 Every flag of up, api, worker and simulate is also a key of the configuration file and an

@@ -28,7 +28,7 @@ pub(crate) fn start() -> anyhow::Result<PrometheusHandle> {
     causeway_api::describe_metrics();
     causeway_worker::describe_metrics();
     ::metrics::describe_gauge!("causeway_build_info", "1, with the version and the commit.");
-    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("CAUSEWAY_COMMIT"));
+    let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("BUILD_COMMIT"));
     ::metrics::gauge!("causeway_build_info", "version" => version, "commit" => commit).set(1.0);
     Ok(handle)
 }

@@ -142,3 +142,9 @@ fn every_command_is_in_a_block_of_commands() {
         }
     }
 }
+
+/// `cargo run` passes the variables of the build script on to the program, which refuses unknown settings.
+#[test]
+fn the_build_script_sets_no_setting() {
+    assert!(!include_str!("../build.rs").contains("rustc-env=CAUSEWAY_"));
+}
