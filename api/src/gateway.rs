@@ -44,7 +44,7 @@ use crate::{
     submit::Peek,
 };
 
-/// What the OpenAPI document says about each of them.
+/// The description of each of these operations in the OpenAPI document.
 const ABOUT: &str = "The body goes to the upstream as it is, and its answer comes back as it is: \
                      only what is described here is read. A caller that goes away cancels the job, \
                      unless it has an idempotency key; an SDK that has timed out has time to retry.";

@@ -35,7 +35,7 @@ use crate::{
     workers, ws,
 };
 
-/// How much is shown of a path that is not served, in characters.
+/// The longest part of an unknown path that an error quotes, in characters.
 const MAX_SHOWN: usize = 100;
 
 /// Every path that is served.

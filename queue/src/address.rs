@@ -28,7 +28,7 @@ impl Allowed {
     /// Parses the allowed networks (`10.1.0.0/16`), addresses and host names.
     ///
     /// # Errors
-    /// When a text is none of these.
+    /// If a text is none of these.
     pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, InvalidAllowed> {
         let mut allowed = Self::default();
         for text in texts {

@@ -22,7 +22,7 @@ impl RawJson {
     /// Checks that `text` is one JSON value.
     ///
     /// # Errors
-    /// When it is not; the error names the position.
+    /// If it is not; the error names the position.
     pub fn parse(text: String) -> Result<Self, serde_json::Error> {
         RawValue::from_string(text).map(Self)
     }
@@ -49,7 +49,7 @@ impl RawJson {
     /// Parses the value as a `T`.
     ///
     /// # Errors
-    /// When the value is not a `T`.
+    /// If the value is not a `T`.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.as_str())
     }

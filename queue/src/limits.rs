@@ -44,7 +44,7 @@ impl Default for TenantLimits {
     }
 }
 
-/// What all tenants together may use of a lane. With several shards each takes an even share.
+/// The limits of a lane for all its tenants together. With several shards each takes an even share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LaneLimits {

@@ -40,6 +40,8 @@ pub struct Queue {
     /// The layouts that this process does not use, by the latest [discovery](Self::discover).
     former: Arc<RwLock<Vec<Layout>>>,
     limits: Arc<RwLock<Option<LatestLimits>>>,
+    /// Held while limits are set: one change after another.
+    setting_limits: Arc<Mutex<()>>,
     fleet: Arc<Mutex<Option<Fleet>>>,
 }
 
@@ -49,8 +51,8 @@ impl Queue {
     pub fn new(backend: Arc<dyn Backend>, lanes: Vec<Lane>) -> Self {
         let lanes =
             if lanes.is_empty() { vec![Lane::named(LaneName::default_lane())] } else { lanes };
-        let (former, limits, fleet) = Default::default();
-        Self { backend, lanes: lanes.into(), former, limits, fleet }
+        let (former, limits, setting_limits, fleet) = Default::default();
+        Self { backend, lanes: lanes.into(), former, limits, setting_limits, fleet }
     }
 
     /// The store itself: for workers, and for what concerns one shard.
@@ -104,7 +106,7 @@ impl Queue {
     /// A job of `tenant`; `None` when the tenant has no such job.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn job(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
         let found = self.backend.get(id.shard(), std::slice::from_ref(id)).await?;
         let mut job = found.into_iter().flatten().next().filter(|job| job.tenant == *tenant);
@@ -115,7 +117,7 @@ impl Queue {
     /// Jobs by name, in order and whosever they are.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn jobs(&self, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
         let mut found: HashMap<&JobId, Job> = HashMap::new();
         let mut by_shard: HashMap<&Shard, Vec<JobId>> = HashMap::new();
@@ -138,7 +140,7 @@ impl Queue {
     /// The body of a job, as it was submitted; `None` once it has succeeded.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn body(&self, id: &JobId) -> Result<Option<Bytes>, Error> {
         self.backend.body(id).await
     }
@@ -148,7 +150,7 @@ impl Queue {
     /// store does not end the wait.
     ///
     /// # Errors
-    /// When the store does not answer at the end of the wait.
+    /// If the store does not answer at the end of the wait.
     pub async fn wait(
         &self,
         tenant: &TenantId,
@@ -191,7 +193,7 @@ impl Queue {
     /// job. A running job ends as soon as its worker has let go of the upstream.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn cancel(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
         if self.backend.cancel(tenant, id).await? { self.job(tenant, id).await } else { Ok(None) }
     }
@@ -207,7 +209,7 @@ impl Queue {
     /// Deletes an ended job of `tenant`, with all that is kept of it. False: there is none.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn delete(&self, tenant: &TenantId, id: &JobId) -> Result<bool, Error> {
         self.backend.delete(tenant, id).await
     }
@@ -215,7 +217,7 @@ impl Queue {
     /// Takes one from a tenant's bucket `name`.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn throttle(
         &self,
         tenant: &TenantId,
@@ -228,7 +230,7 @@ impl Queue {
     /// The tenant's remembered conversations, the most recent first.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn conversations(&self, tenant: &TenantId) -> Result<Vec<Conversation>, Error> {
         let (mut all, mut sessions) = (Vec::new(), HashSet::new());
         for shard in self.shards_of(tenant) {
@@ -244,7 +246,7 @@ impl Queue {
     /// One remembered conversation: that of its latest message, where models of several lanes had a part.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn conversation(
         &self,
         tenant: &TenantId,
@@ -267,7 +269,7 @@ impl Queue {
     /// Forgets a conversation; `false` when there was none.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn forget(&self, tenant: &TenantId, session: &SessionKey) -> Result<bool, Error> {
         let mut forgotten = false;
         for shard in self.shards_of(tenant) {

@@ -25,7 +25,7 @@ pub const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// returns the latest error.
 ///
 /// # Errors
-/// When the store is still unavailable at `until`; other errors at once.
+/// If the store is still unavailable at `until`; other errors at once.
 pub async fn look_until<T, F>(until: Instant, read: impl Fn() -> F) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Error>>,
@@ -54,7 +54,7 @@ impl Waiter {
     /// Uses no thread and no connection. An outage of the store does not end the wait.
     ///
     /// # Errors
-    /// When the store does not answer at the end of the wait.
+    /// If the store does not answer at the end of the wait.
     pub async fn wait(mut self, at_most: Duration) -> Result<Option<Job>, Error> {
         let until = Instant::now() + at_most;
         loop {
@@ -128,7 +128,7 @@ impl Follower {
     /// Returns the next event; `None` after the last one, or if the job is gone. Safe to cancel.
     ///
     /// # Errors
-    /// When the store is unavailable; the reader may call again.
+    /// If the store is unavailable; the reader may call again.
     pub async fn next(&mut self) -> Result<Option<Event>, Error> {
         loop {
             if let Some(event) = self.at_hand() {
@@ -186,7 +186,7 @@ impl Follower {
     /// Returns all known events from the next one on, without waiting for more.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn known(&mut self) -> Result<Vec<Event>, Error> {
         self.buffered.clear();
         self.read_store().await

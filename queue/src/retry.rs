@@ -25,7 +25,7 @@ impl Backoff {
     /// Returns a backoff with these limits.
     ///
     /// # Errors
-    /// When `base` is zero or `max` is less than it.
+    /// If `base` is zero or `max` is less than it.
     pub fn new(base: Duration, max: Duration) -> Result<Self, InvalidBackoff> {
         if base.is_zero() {
             return Err(InvalidBackoff::ZeroBase);

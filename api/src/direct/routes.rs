@@ -16,7 +16,7 @@ use crate::{
     submit::Peek,
 };
 
-/// What the OpenAPI document says about each of them.
+/// The description of each of these operations in the OpenAPI document.
 const ABOUT: &str = "The body goes to the upstream of the model's lane as it is, past the queue, and the \
                      answer is passed on as it comes: nothing is stored or retried, and no limit of the \
                      lane counts. One API process makes at most 32 such calls at once, 16 of one tenant. \

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::state::AppState;
 
-/// The time for which an unavailable store is retried when an orphan must be stored.
+/// The time for which an unavailable store is retried to store or remove an orphan, or to cancel its job.
 const STORE_RETRY_TIME: Duration = Duration::from_secs(30);
 
 /// The time-out of storing an orphan before its caller receives the error: well below the time after which its
@@ -166,7 +166,8 @@ impl ExpectedRetry {
             return Ok(());
         }
         tracing::debug!(job.id = %job, "the client left for good; its job is cancelled");
-        state.queue.cancel(tenant, job).await.map(drop)
+        let until = Instant::now() + STORE_RETRY_TIME;
+        look_until(until, || state.queue.cancel(tenant, job)).await.map(drop)
     }
 }
 
@@ -191,7 +192,8 @@ async fn expires_untaken(state: &AppState, counted: &Counted, job: &JobId) -> Re
         () = state.stopping().cancelled_owned() => true,
     };
     // Removal comes first. An orphan that was taken must not be stored again.
-    let is_left = backend.remove_orphan(call, job).await?;
+    let until = Instant::now() + STORE_RETRY_TIME;
+    let is_left = look_until(until, || backend.remove_orphan(call, job)).await?;
     if is_left && has_stopped {
         backend.put_orphan(call, job, RESTART).await?;
     }

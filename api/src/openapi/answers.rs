@@ -21,7 +21,7 @@ use crate::job_view::JobView;
 /// The tag of the calls of existing SDKs.
 pub(crate) const SDKS: &str = "OpenAI and Anthropic";
 
-/// What an idempotency key does.
+/// The description of the idempotency key of a call.
 pub(crate) const SAME_JOB: &str = "The same key is the same job, for 24 h or as long as the job is \
                                    kept, within the lane of the model";
 

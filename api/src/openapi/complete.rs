@@ -1,4 +1,4 @@
-//! What operations have in common, added to each: a handler describes only what is its own.
+//! The completion of every operation with its common parts: a handler describes only its own parts.
 
 use std::{mem, time::Duration};
 

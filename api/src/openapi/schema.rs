@@ -61,7 +61,7 @@ types! {
         let all: Vec<Status> = Status::ALL.into_iter().filter(|one| one.is_retryable()).collect();
         text().enum_values(Some(names(&all))).build()
     };
-    /// What can be shown of a job besides.
+    /// The optional parts of a job that a caller may include.
     Included: text().enum_values(Some(["request"])).build();
     /// A session key, an idempotency key or a user's id.
     Key: key();
@@ -132,7 +132,7 @@ pub(crate) fn optional_class() -> Object {
     optional_text().enum_values(Some(or_null(names(&Class::ALL)))).build()
 }
 
-/// What a job waits for.
+/// The reason why a job waits.
 pub(crate) fn waiting_for() -> Object {
     let reasons = WaitingFor::ALL.map(|(name, words)| format!("`{name}`: {words}"));
     let about =
@@ -141,7 +141,7 @@ pub(crate) fn waiting_for() -> Object {
     optional_text().enum_values(Some(or_null(names))).description(Some(about)).build()
 }
 
-/// Whether a worker works.
+/// The status of a worker.
 pub(crate) fn worker_status() -> Object {
     text().enum_values(Some(names(&WorkerStatus::NAMES))).build()
 }

@@ -7,6 +7,8 @@
 //! [`reading`](super::reading)). Thus clients without a key, however many, neither keep out a client with a key nor
 //! close its idle connections.
 
+mod unread;
+
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddr,
@@ -20,8 +22,9 @@ use std::{
 use causeway_queue::TenantId;
 use tokio::{sync::Notify, time::Instant};
 
+use self::unread::Unread;
 use super::reading::{Bodies, BodyReading};
-use crate::budget::{BudgetCharge, BudgetLimit, Budgets, Payer, SMALL};
+use crate::budget::{BudgetLimit, Budgets, Payer};
 
 /// The time-out of a head, from its first to its last byte, and of the first byte of a new connection.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -84,15 +87,6 @@ pub(crate) struct Connection {
     /// True if the last body was refused, so its client may still be sending it.
     lingers: AtomicBool,
     attention: Notify,
-}
-
-/// The received part of an incomplete WebSocket message.
-#[derive(Debug)]
-struct Unread {
-    payer: Payer,
-    bytes: usize,
-    /// The charge for the bytes beyond a small message.
-    charge: Option<BudgetCharge>,
 }
 
 /// The position of a connection in the table, with its number in the queue.
@@ -311,13 +305,13 @@ impl Connection {
 
     /// Turns the connection into a WebSocket of `payer`.
     pub(crate) fn become_websocket(&self, payer: Payer) {
-        *self.unread() = Some(Unread { payer, bytes: 0, charge: None });
+        *self.unread() = Some(Unread::new(payer));
     }
 
     /// Records that a message of the WebSocket is complete.
     pub(crate) fn message_completed(&self) {
         if let Some(unread) = self.unread().as_mut() {
-            (unread.bytes, unread.charge) = (0, None);
+            unread.complete();
         }
     }
 
@@ -326,22 +320,10 @@ impl Connection {
     /// # Errors
     /// The limit that leaves no room for them.
     pub(super) fn charge_message(&self, bytes: usize) -> Result<(), BudgetLimit> {
-        let mut unread = self.unread();
-        let Some(unread) = unread.as_mut() else { return Ok(()) };
-        unread.bytes += bytes;
-        if unread.bytes <= SMALL
-            || unread.charge.as_ref().is_some_and(|c| c.bytes() >= unread.bytes)
-        {
-            return Ok(());
+        match self.unread().as_mut() {
+            Some(unread) => unread.receive(bytes, &self.connections.bodies),
+            None => Ok(()),
         }
-        // Charging in powers of two keeps the number of charges logarithmic.
-        let room = unread.bytes.next_power_of_two();
-        let bodies = &self.connections.bodies;
-        unread.charge = Some(match unread.charge.take() {
-            Some(charge) => bodies.grow(charge, room)?,
-            None => bodies.take(&unread.payer, room)?,
-        });
-        Ok(())
     }
 
     fn unread(&self) -> MutexGuard<'_, Option<Unread>> {
@@ -424,122 +406,4 @@ impl Drop for Registered {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tenant(name: &str) -> TenantId {
-        TenantId::new(name).unwrap()
-    }
-
-    fn connections(most: usize) -> Arc<ConnectionRegistry> {
-        ConnectionRegistry::new(most, Arc::new(Budgets::new(4 * SMALL)))
-    }
-
-    fn admit(connections: &Arc<ConnectionRegistry>) -> Option<Registered> {
-        connections.admit(SocketAddr::from(([127, 0, 0, 1], 9)))
-    }
-
-    #[test]
-    fn a_new_connection_evicts_the_oldest_stranger() {
-        let connections = connections(2);
-        let (first, second) = (admit(&connections).unwrap(), admit(&connections).unwrap());
-        let third = admit(&connections).unwrap();
-        assert!(first.0.is_evicted());
-        assert!(!second.0.is_evicted() && !third.0.is_evicted());
-    }
-
-    #[test]
-    fn strangers_leave_before_idle_connections() {
-        let connections = connections(3);
-        let all: Vec<_> = (0..3).map(|_| admit(&connections).unwrap()).collect();
-        let [answering, idle, unused] = [&all[0].0, &all[1].0, &all[2].0];
-        answering.request_started();
-        idle.reserve_place(&tenant("ann"), false).unwrap();
-        idle.answer_ended();
-        for next in [unused, answering, idle] {
-            assert!(!next.is_evicted());
-            assert!(connections.table().evict());
-            assert!(next.is_evicted());
-        }
-        assert!(!connections.table().evict());
-    }
-
-    #[test]
-    fn an_evicted_connection_needs_no_place() {
-        let connections = connections(2);
-        let (stranger, idle) = (admit(&connections).unwrap(), admit(&connections).unwrap());
-        idle.0.reserve_place(&tenant("ann"), false).unwrap();
-        idle.0.answer_ended();
-        drop(admit(&connections).unwrap());
-        assert!(stranger.0.is_evicted());
-        let _last = admit(&connections).unwrap();
-        connections.free_handle();
-        assert!(!idle.0.is_evicted(), "the stranger, which is about to end, makes room");
-    }
-
-    #[test]
-    fn an_evicted_connection_reuses_a_free_place() {
-        let connections = connections(1);
-        let (first, second) = (admit(&connections).unwrap(), admit(&connections).unwrap());
-        assert_eq!(first.0.reserve_place(&tenant("ann"), false), Err(NoPlace::Evicted));
-        drop(second);
-        assert_eq!(first.0.reserve_place(&tenant("ann"), false), Ok(()));
-        assert!(!first.0.is_evicted());
-    }
-
-    #[test]
-    fn busy_connections_keep_their_places() {
-        let connections = connections(2);
-        let (busy, idle) = (admit(&connections).unwrap(), admit(&connections).unwrap());
-        busy.0.reserve_place(&tenant("ann"), false).unwrap();
-        idle.0.reserve_place(&tenant("ann"), false).unwrap();
-        assert!(admit(&connections).is_none());
-        idle.0.answer_ended();
-        let newcomer = admit(&connections).unwrap();
-        assert!(idle.0.is_evicted() && !busy.0.is_evicted());
-        drop((idle, newcomer));
-        assert!(admit(&connections).is_some());
-    }
-
-    #[test]
-    fn a_tenant_has_a_share_of_connections() {
-        let connections = connections(5);
-        let all: Vec<_> = (0..5).map(|_| admit(&connections).unwrap()).collect();
-        for one in all.iter().take(4) {
-            one.0.reserve_place(&tenant("ann"), true).unwrap();
-        }
-        assert_eq!(all[4].0.reserve_place(&tenant("ann"), true), Err(NoPlace::Share));
-        all[4].0.reserve_place(&tenant("bob"), true).unwrap();
-        all[0].0.answer_ended();
-        all[0].0.reserve_place(&tenant("ann"), true).unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_heads_have_a_deadline() {
-        let connection = admit(&connections(1)).unwrap();
-        let connection = &connection.0;
-        let left = || connection.deadline().map(|at| at.duration_since(Instant::now()));
-        assert!(left().unwrap() < 2 * HEAD_TIMEOUT);
-        connection.request_started();
-        assert_eq!(left(), None);
-        connection.answer_ended();
-        assert!(left().unwrap() > 2 * HEAD_TIMEOUT);
-        connection.bytes_received();
-        assert!(left().unwrap() < 2 * HEAD_TIMEOUT);
-    }
-
-    #[test]
-    fn incomplete_messages_are_charged() {
-        let connections = connections(2);
-        let (first, second) = (admit(&connections).unwrap(), admit(&connections).unwrap());
-        for one in [&first, &second] {
-            let payer = Payer { tenant: tenant("default"), shares: false };
-            one.0.become_websocket(payer);
-        }
-        first.0.charge_message(SMALL).unwrap();
-        first.0.charge_message(3 * SMALL).unwrap();
-        assert_eq!(second.0.charge_message(SMALL + 1), Err(BudgetLimit::All));
-        first.0.message_completed();
-        second.0.charge_message(SMALL).unwrap();
-    }
-}
+mod tests;

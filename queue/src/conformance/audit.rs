@@ -39,7 +39,7 @@ impl RedisStore {
     /// Checks the invariants of a shard in which these jobs were accepted. Reads all of it.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn audit(&self, shard: &Shard, jobs: &[JobId]) -> Result<Audit, Error> {
         let mut faults = self.inspect(shard, jobs).await?;
         let vtime = faults.pop().unwrap_or_default();

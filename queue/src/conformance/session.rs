@@ -141,7 +141,7 @@ pub async fn a_conversation_may_keep_nothing(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// What was forgotten does not come back with an answer that was under way.
+/// A forgotten conversation does not return with an answer that was under way.
 pub async fn a_conversation_can_be_forgotten(stage: Stage) {
     let (ann, session) = (tenant_id("ann"), session_key("s"));
     stage.accept(talk(&stage, "ann", "s", 5)).await;

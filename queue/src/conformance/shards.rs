@@ -19,7 +19,7 @@ use crate::{
     session::ProfileChange,
 };
 
-/// How many tenants there are: enough that every shard has some.
+/// The number of tenants: enough that every shard has some.
 pub(super) const TENANTS: usize = 40;
 
 pub(super) fn with_shards(stage: &Stage, shards: u16) -> Queue {
@@ -41,7 +41,7 @@ pub(super) async fn submit_one_each(queue: &Queue, stage: &Stage) -> Vec<JobId> 
     accepted.iter().map(|accepted| accepted.id().clone()).collect()
 }
 
-/// What is left in former shards of the lane; other stages may share the store.
+/// Returns the jobs left in former shards of the lane; other stages may share the store.
 async fn left(queue: &Queue) -> Vec<u16> {
     let busy = queue.discover().await.expect("the store answers").into_iter();
     busy.filter(|shard| shard.lane == queue.lanes()[0].name).map(|shard| shard.index).collect()
@@ -76,7 +76,7 @@ pub async fn a_tenant_has_one_shard(stage: Stage) {
     }
 }
 
-/// Where only one shard was measured, only its tenants are told what a new job would wait.
+/// If only one shard was measured, only its tenants see an estimate for a new job.
 pub async fn a_tenant_is_told_the_wait_in_its_own_shard(stage: Stage) {
     let queue = with_shards(&stage, 3);
     let ids = submit_one_each(&queue, &stage).await;
@@ -304,7 +304,7 @@ pub async fn a_message_that_stays_behind_remembers(stage: Stage) {
     assert!(leases.iter().all(|lease| lease.turns.len() == 1));
 }
 
-/// What is paused in a lane is paused in shards that come to it.
+/// A pause of a lane or a tenant holds in shards that are added later.
 pub async fn a_pause_holds_in_new_shards(stage: Stage) {
     let before = with_shards(&stage, 1);
     before.discover().await.unwrap();
@@ -361,7 +361,7 @@ pub async fn jobs_of_two_lanes_go_together(stage: Stage) {
     assert!(queue.jobs(&ids).await.unwrap().iter().all(Option::is_none));
 }
 
-/// What one shard refuses unforeseen is not begun in another, unless it can be sent again.
+/// Jobs that one shard refuses unexpectedly are not started in another, unless they can be sent again.
 pub async fn what_is_refused_is_taken_back(stage: Stage) {
     let other = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
     let lanes = [stage.shard.lane.clone(), other.clone()].map(Lane::named);
@@ -383,7 +383,7 @@ pub async fn what_is_refused_is_taken_back(stage: Stage) {
     assert_eq!(stage.store().stats(&home, None).await.unwrap().queued, 0);
 }
 
-/// What an upstream asked of a lane by an attempt in one shard holds in all of them.
+/// A cool-down that an upstream demands in one shard holds in all shards of the lane.
 pub async fn a_lane_is_stopped_in_all_its_shards(stage: Stage) {
     let queue = with_shards(&stage, 4);
     submit_one_each(&queue, &stage).await;

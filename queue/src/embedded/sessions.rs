@@ -12,7 +12,7 @@ use crate::{
     session::{Conversation, Memory, ProfileChange, Turn},
 };
 
-/// How often what has expired is dropped; nothing that has expired is ever seen before that.
+/// The interval at which expired conversations are removed. Reads ignore them before that.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// The unfinished jobs of every session, in the order of acceptance; only the first may be ready,
@@ -57,7 +57,7 @@ impl Sessions {
         next.filter(|_| was_first)
     }
 
-    /// How many jobs stand before this one.
+    /// Returns the number of jobs before this one.
     #[cfg(feature = "conformance")]
     pub(super) fn place(
         &self,
@@ -149,7 +149,7 @@ impl Sessions {
         }
     }
 
-    /// What a conversation remembers, oldest first.
+    /// Returns the messages of a conversation, the oldest first.
     pub(super) fn turns(&self, tenant: &TenantId, session: &SessionKey, now: Millis) -> Vec<Turn> {
         self.conversation(tenant, session, now).map(|found| found.turns).unwrap_or_default()
     }

@@ -16,7 +16,7 @@ impl<'a> RawObject<'a> {
     /// Parses the fields of `json`.
     ///
     /// # Errors
-    /// When `json` is not one JSON object; the category of the error is `Data` for another JSON value.
+    /// If `json` is not one JSON object; the category of the error is `Data` for another JSON value.
     pub fn parse(json: &'a str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(json)
     }

@@ -34,7 +34,7 @@ impl Queue {
     /// Returns all entries of the registry of workers, lost ones too, in the order of their start.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error> {
         self.backend.workers().await
     }

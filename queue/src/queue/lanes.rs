@@ -19,7 +19,7 @@ pub struct Lane {
     pub name: LaneName,
     /// The models that are routed to it; the first lane also serves every other model.
     pub models: Vec<String>,
-    /// How many shards it has, from 1.
+    /// The number of its shards, at least 1.
     pub shards: u16,
 }
 
@@ -46,7 +46,7 @@ impl Queue {
         self.lanes.iter().find(named).unwrap_or(&self.lanes[0])
     }
 
-    /// How the lanes are spread.
+    /// Returns the layout of the lanes: the number of shards of each.
     pub(super) fn layouts(&self) -> impl Iterator<Item = Layout> {
         let layout = |lane: &Lane| Layout { lane: lane.name.clone(), shards: lane.shards.max(1) };
         self.lanes.iter().map(layout)
@@ -76,7 +76,7 @@ impl Queue {
     /// Pauses or resumes the claims of a lane, or of one tenant in it. What runs goes on.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn pause(
         &self,
         lane: &LaneName,
@@ -93,7 +93,7 @@ impl Queue {
     /// that their upstream wants to be left alone.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn stop_beside(&self, shard: &Shard, delay: Duration) -> Result<(), Error> {
         let beside = |other: &&Shard| other.lane == shard.lane && *other != shard;
         for other in self.known_shards().iter().filter(beside) {
@@ -105,7 +105,7 @@ impl Queue {
     /// Lets in what has come due, and ends what waited for too long, where no worker does.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn let_in(&self) -> Result<(), Error> {
         let nothing = ClaimRequest { max: 0, lease: Duration::ZERO };
         for shard in self.known_shards() {
@@ -118,7 +118,7 @@ impl Queue {
     /// that of the shard to which its new jobs go.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn stats(&self, lane: &LaneName, tenant: Option<&TenantId>) -> Result<Stats, Error> {
         let layout = self.layouts().find(|layout| layout.lane == *lane);
         let own = layout.zip(tenant).map(|(layout, tenant)| layout.home_shard(tenant));
@@ -134,10 +134,10 @@ impl Queue {
         Ok(sum)
     }
 
-    /// How many jobs of a lane are ready, by class, over all its shards and tenants.
+    /// Returns the number of ready jobs of a lane by class, over all its shards and tenants.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn ready(&self, lane: &LaneName) -> Result<[u64; 3], Error> {
         let mut sum = [0; 3];
         for shard in self.known_shards().iter().filter(|shard| shard.lane == *lane) {
@@ -147,10 +147,10 @@ impl Queue {
         Ok(sum)
     }
 
-    /// What `tenant` has left of its rates in the lane of `model`.
+    /// Returns the remaining rates of `tenant` in the lane of `model`.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn allowance(
         &self,
         tenant: &TenantId,

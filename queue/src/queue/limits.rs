@@ -28,25 +28,27 @@ impl Queue {
     /// [`Policy::delivery_limits`](crate::Policy::delivery_limits).
     ///
     /// # Errors
-    /// When the store does not answer; [`uphold_limits`](Self::uphold_limits) sets them then.
+    /// If the store does not answer; [`uphold_limits`](Self::uphold_limits) sets them then.
     pub async fn set_limits(
         &self,
         lanes: HashMap<LaneName, LaneLimits>,
         tenants: &[(TenantId, TenantLimits)],
     ) -> Result<(), Error> {
+        let _turn = self.setting_limits.lock().await;
         self.apply(LatestLimits { lanes, tenants: tenants.into(), set_in: HashSet::new() }).await
     }
 
     /// Sets the limits of tenants, and keeps those of the lanes: see [`set_limits`](Self::set_limits).
     ///
     /// # Errors
-    /// When the store does not answer; [`uphold_limits`](Self::uphold_limits) sets them then.
+    /// If the store does not answer; [`uphold_limits`](Self::uphold_limits) sets them then.
     pub async fn set_tenant_limits(
         &self,
         tenants: &[(TenantId, TenantLimits)],
     ) -> Result<(), Error> {
+        let _turn = self.setting_limits.lock().await;
         let lanes = self.latest_limits().map(|latest| latest.lanes).unwrap_or_default();
-        self.set_limits(lanes, tenants).await
+        self.apply(LatestLimits { lanes, tenants: tenants.into(), set_in: HashSet::new() }).await
     }
 
     /// Sets the latest limits where they are missing: the store did not answer, or has lost its data, or a former
@@ -54,8 +56,10 @@ impl Queue {
     /// [sets](Self::set_limits) limits.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn uphold_limits(&self) -> Result<bool, Error> {
+        // Otherwise limits that are set meanwhile would be overwritten by the earlier ones.
+        let _turn = self.setting_limits.lock().await;
         let Some(mut latest) = self.latest_limits() else { return Ok(false) };
         let mut lost = false;
         for shard in self.shards().iter().filter(|shard| latest.set_in.contains(shard)) {

@@ -18,7 +18,7 @@ impl Queue {
     /// Returns a tenant's deliveries, newest first.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn deliveries(&self, tenant: &TenantId, query: &ListQuery) -> Result<Page, Error> {
         self.backend.list(&shard_of_deliveries(), tenant, query).await
     }
@@ -27,7 +27,7 @@ impl Queue {
     /// order of acceptance.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn list(&self, tenant: &TenantId, query: &ListQuery) -> Result<Page, Error> {
         let mut parts = Vec::new();
         for shard in self.shards_of(tenant) {

@@ -35,7 +35,7 @@ impl Queue {
     /// lane to its new shards.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn discover(&self) -> Result<Vec<Shard>, Error> {
         let known = self.backend.layouts().await?;
         let mut used: Vec<Layout> = self.layouts().collect();
@@ -163,7 +163,7 @@ impl Queue {
     /// Takes an orphan of `call` in `home`, the home shard of its tenant, or else in a former home shard.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn take_orphan(&self, home: &Shard, call: &CallKey) -> Result<Option<JobId>, Error> {
         let mut orphan = self.backend.take_orphan(home, call).await?;
         for shard in self.former_home_shards(home, &call.tenant) {

@@ -17,7 +17,7 @@ impl Queue {
     /// The profile of a conversation in the tenant's home shard; `None`: there is no such conversation.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn profile(
         &self,
         tenant: &TenantId,
@@ -33,7 +33,7 @@ impl Queue {
     /// not the known one, and nothing was changed.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn change_profile(
         &self,
         tenant: &TenantId,

@@ -122,7 +122,7 @@ impl RedisStore {
     /// Returns the totals of the server; in a cluster, the sums over all masters.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn server_stats(&self) -> Result<ServerStats, Error> {
         let mut stats = ServerStats::default();
         // A cluster returns the reply of each node under its address.
@@ -140,7 +140,7 @@ impl RedisStore {
     /// call.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn erase(&self, shard: &Shard) -> Result<(), Error> {
         let mut cursor = "0".to_owned();
         loop {

@@ -1,4 +1,4 @@
-//! What the lane and its tenants hold, and when each may begin another attempt.
+//! The state of a lane and of its tenants in one shard, and the time at which each may start another attempt.
 
 use std::collections::VecDeque;
 
@@ -12,11 +12,11 @@ use crate::{
     state::Class,
 };
 
-/// How long the drain rate is measured before it is mixed into the mean, in milliseconds.
+/// The length of one measurement of the drain rate, in milliseconds. Its result enters the running mean.
 const DRAIN_WINDOW_MS: f64 = 2000.0;
 
-/// How long a lane in which jobs wait may start none before its drain rate counts as outdated, in milliseconds. While
-/// attempts run it is [`DRAIN_GAPS`] times the mean gap if that is longer, as long calls end seldom.
+/// The time without a start after which the drain rate of a lane with waiting jobs is outdated, in milliseconds. While
+/// attempts run it is [`DRAIN_GAPS`] times the mean gap if that is longer, because long calls end seldom.
 const DRAIN_OUTDATED_MS: f64 = 10_000.0;
 
 /// See [`DRAIN_OUTDATED_MS`].
@@ -30,10 +30,10 @@ pub(in crate::embedded) struct Tenant {
     pub(in crate::embedded) paused: bool,
     pub(in crate::embedded) running: u32,
     pub(in crate::embedded) queued: u64,
-    /// Of the queued, those that wait for a time.
+    /// The queued jobs that wait for their start time or retry.
     pub(in crate::embedded) scheduled: u64,
     pub(super) meters: Meters,
-    /// How long its attempts last, in the mean; 0 as long as it has no cap, or none has ended.
+    /// The mean duration of its attempts; 0 while it has no cap, or until the first one has ended.
     pub(super) attempt_ms: f64,
     pub(in crate::embedded) classes: [ClassState; 3],
     pub(super) parked: Option<Score>,
@@ -44,26 +44,26 @@ pub(in crate::embedded) struct Tenant {
 #[derive(Debug, Default)]
 pub(in crate::embedded) struct ClassState {
     pub(super) tag: f64,
-    /// What its attempts that run are thought to cost.
+    /// The estimated cost of its running attempts.
     pub(in crate::embedded) unsettled: f64,
     /// The ready jobs by their order, which a retry returns to.
     pub(super) ready: VecDeque<(u64, u128)>,
-    /// Under which tag it stands in `active`.
+    /// Its score in `active`.
     pub(super) offered: Option<Score>,
 }
 
 impl ClassState {
-    /// How many ready jobs stand before `order`.
+    /// Returns the number of ready jobs before `order`.
     pub(in crate::embedded) fn before(&self, order: u64) -> usize {
         self.ready.partition_point(|(other, _)| *other < order)
     }
 
-    /// How many jobs are ready.
+    /// Returns the number of ready jobs.
     pub(in crate::embedded) fn len(&self) -> u64 {
         self.ready.len() as u64
     }
 
-    /// Whether it stands in `active`.
+    /// True if it is in `active`.
     pub(in crate::embedded) fn is_offered(&self) -> bool {
         self.offered.is_some()
     }
@@ -103,13 +103,13 @@ impl Tenant {
         }
     }
 
-    /// When the tenant may begin another attempt; `None` when only another transition can tell.
+    /// Returns the time at which the tenant may start another attempt; `None` if that depends on another transition.
     pub(super) fn open_at(&self) -> Option<f64> {
         let at_cap = self.limits.max_running.is_some_and(|cap| self.running >= cap);
         (!self.paused && !at_cap).then(|| self.meters.open_at(self.rates()))
     }
 
-    /// Gives it another weight: what runs was charged at the weight of then, and is settled at that of now.
+    /// Changes the weight. Running attempts were charged at the old weight and are settled at the new one.
     pub(super) fn change_weight(&mut self, weight: u32) {
         let before = std::mem::replace(&mut self.limits.weight, weight);
         let was = TenantLimits { weight: before, ..TenantLimits::default() };
@@ -120,8 +120,7 @@ impl Tenant {
         }
     }
 
-    /// Learns from an attempt that took so long how long attempts last, where it has a cap: of others
-    /// nobody needs to know.
+    /// Updates the mean duration by an attempt. Only the estimate of a capped tenant needs it.
     pub(super) fn learn(&mut self, took_ms: f64) {
         if self.limits.max_running.is_none() {
             return;
@@ -131,7 +130,7 @@ impl Tenant {
         self.attempt_ms += if first { surprise } else { surprise * LEARNING_RATE };
     }
 
-    /// What is left of its rates.
+    /// Returns the remaining rates.
     pub(in crate::embedded) fn allowance(&self, now: Millis) -> Allowance {
         let now = ms(now);
         let headroom = |limit: u64, tat: f64| Headroom::new(limit, (tat - now).max(0.0));
@@ -147,7 +146,7 @@ impl Tenant {
         }
     }
 
-    /// Which of its flows stand in `active`.
+    /// Returns for each class whether its flow is in `active`.
     pub(super) fn offers(&self) -> [bool; 3] {
         self.classes.each_ref().map(ClassState::is_offered)
     }
@@ -157,7 +156,7 @@ impl Tenant {
     }
 }
 
-/// What all tenants of the shard share.
+/// The state that all tenants of the shard share.
 #[derive(Debug)]
 pub(in crate::embedded) struct Lane {
     pub(in crate::embedded) limits: LaneLimits,
@@ -176,14 +175,13 @@ pub(in crate::embedded) struct Lane {
     drain: Drain,
 }
 
-/// How many jobs end per second while others wait: a mean over windows, halved in weight with each.
-/// What ends while nobody waits says how much is asked for, not how much could be done: it is not
-/// counted.
+/// The number of jobs that end per second while others wait: a mean over windows, each of which halves the weight of
+/// the earlier ones. Ends without waiting jobs are not counted, because they measure the demand and not the capacity.
 #[derive(Debug, Clone, Copy, Default)]
 struct Drain {
-    /// The last end that was counted; 0 when nobody waited then.
+    /// The time of the last counted end; 0 if no job waited then.
     last: f64,
-    /// How long was counted, in milliseconds, and how many ends.
+    /// The counted time in milliseconds, and the number of ends in it.
     elapsed: f64,
     ended: f64,
     per_s: f64,
@@ -242,7 +240,7 @@ impl Lane {
         }
     }
 
-    /// When the lane may begin another attempt; `None` when only another transition can tell.
+    /// Returns the time at which the lane may start another attempt; `None` if that depends on another transition.
     pub(in crate::embedded) fn open_at(&self) -> Option<f64> {
         let at_cap = self.limits.max_running.is_some_and(|cap| self.running >= cap);
         let may_start = self.health.open_at().filter(|_| !self.paused && !at_cap)?;
@@ -267,13 +265,13 @@ impl Lane {
         self.drain.current(ms(now), self.running > 0)
     }
 
-    /// Why nothing is claimed from the lane for now, where its upstream fails.
+    /// Returns the cool-down of a lane whose upstream fails; `None` if the lane is open.
     pub(in crate::embedded) fn down(&self) -> Option<Down> {
         let (since, probe_at) = self.health.down()?;
         Some(Down { since, probe_at, error: self.down_error.clone() })
     }
 
-    /// Begins nothing before that time.
+    /// Starts no attempt before `until`.
     pub(in crate::embedded) fn stop(&mut self, until: Millis) {
         self.not_before = self.not_before.max(until);
     }
@@ -290,7 +288,7 @@ pub(super) struct Meters {
     pub(super) tokens_tat: f64,
 }
 
-/// The bounds that [`Meters`] are held against.
+/// The limits of [`Meters`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rates {
     requests: Option<f64>,
@@ -298,8 +296,8 @@ pub(super) struct Rates {
 }
 
 impl Meters {
-    /// When the next attempt may begin. Attempts: one must fit into the bucket. Tokens: the bucket
-    /// must not be empty; a job larger than what is left overdraws it, and the debt is waited for.
+    /// Returns the time at which the next attempt may start. Attempts: one must fit into the bucket. Tokens: the bucket
+    /// must not be empty; a larger job overdraws it, and the next one waits until the debt is paid.
     pub(super) fn open_at(&self, rates: Rates) -> f64 {
         let requests =
             rates.requests.map_or(0.0, |limit| self.requests_tat - (MINUTE_MS - MINUTE_MS / limit));
@@ -307,7 +305,7 @@ impl Meters {
         requests.max(tokens)
     }
 
-    /// In how many milliseconds an attempt may begin behind `before` others that cost as much as it does.
+    /// Returns the wait in milliseconds of an attempt behind `before` others of the same cost.
     pub(super) fn wait_behind(&self, rates: Rates, before: f64, cost: f64, now: f64) -> f64 {
         let backlog = |tat: f64| (tat - now).max(0.0) - MINUTE_MS;
         let requests = rates
@@ -385,7 +383,7 @@ impl ClassState {
 
 #[cfg(feature = "conformance")]
 impl Tenant {
-    /// Whether only its rates may keep it closed.
+    /// True if nothing but its rates can keep it closed.
     pub(in crate::embedded) fn may_open(&self) -> bool {
         self.open_at().is_some()
     }
