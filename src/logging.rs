@@ -1,9 +1,12 @@
 //! Messages on standard error, as text or as JSON.
 
-use std::io::IsTerminal as _;
+use std::{io::IsTerminal as _, str::FromStr as _};
 
 use anyhow::{Context as _, anyhow};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, registry,
+    util::SubscriberInitExt as _,
+};
 
 use crate::config::{Environment, LogFormat, LogSection};
 
@@ -18,29 +21,28 @@ const REDIS_FILTER: &str = "redis=error";
 /// If the filter is invalid.
 pub(crate) fn start(log: &LogSection, environment: &Environment) -> anyhow::Result<()> {
     let no_color = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let messages = tracing_subscriber::fmt()
-        .with_env_filter(filter(&log.filter)?)
+    let messages = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal() && !no_color);
-    let started = match log.format {
-        LogFormat::Text => messages.with_target(false).try_init(),
-        LogFormat::Json => messages.json().flatten_event(true).with_span_list(false).try_init(),
+    let messages = match log.format {
+        LogFormat::Text => messages.with_target(false).boxed(),
+        LogFormat::Json => messages.json().flatten_event(true).with_span_list(false).boxed(),
     };
+    let started = registry().with(messages.with_filter(filter(&log.filter)?)).try_init();
     started.map_err(|error| anyhow!("cannot start logging: {error}"))
 }
 
-fn filter(configured: &str) -> anyhow::Result<EnvFilter> {
+fn filter(configured: &str) -> anyhow::Result<Targets> {
     // The configured text is parsed alone first, so that an error quotes only that. In the
     // combination the later directive wins.
-    EnvFilter::try_new(configured)
-        .and_then(|_| EnvFilter::try_new(format!("{REDIS_FILTER},{configured}")))
+    Targets::from_str(configured)
+        .and_then(|_| Targets::from_str(&format!("{REDIS_FILTER},{configured}")))
         .with_context(|| format!("`log.filter` {configured:?} is not a filter, e.g. info"))
 }
 
 #[cfg(test)]
 mod tests {
     use tracing::{Level, enabled, subscriber::with_default};
-    use tracing_subscriber::{layer::SubscriberExt as _, registry};
 
     use super::*;
 
