@@ -34,7 +34,7 @@ def target(module, names, modules):
 def imports(source):
     """Returns the modules below the folder `source`, each with the set of modules that it imports."""
     modules = {path.relative_to(source).with_suffix("").parts: path for path in sorted(source.rglob("*.rs"))}
-    modules = {() if m in (("lib",), ("main",)) else m: path for m, path in modules.items() if "tests" not in m}
+    modules = {() if m == ("lib",) else m: path for m, path in modules.items() if "tests" not in m}
     graph = {}
     for module, path in modules.items():
         text = re.sub(r"//[^\n]*", "", path.read_text())
@@ -46,7 +46,7 @@ def imports(source):
 
 
 sources = [pathlib.Path(name) for name in sys.argv[1:]]
-sources = sources or [path.parent for name in ("lib", "main") for path in sorted(ROOT.glob(f"**/src/{name}.rs"))]
+sources = sources or [path.parent for path in sorted(ROOT.glob("**/src/lib.rs"))]
 circles = 0
 for source in (source for source in sources if "target" not in source.parts):
     reach = imports(source)

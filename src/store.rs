@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use causeway_queue::{
-    Backend, Policy, Queue, clock::SystemClock, embedded::Embedded, redis::RedisStore,
-};
+use causeway_embedded::Embedded;
+use causeway_queue::{Backend, Policy, Queue, clock::SystemClock};
+use causeway_redis::RedisStore;
 
 use crate::config::Config;
 

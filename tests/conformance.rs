@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use causeway_conformance::Stage;
+use causeway_embedded::Embedded;
 use causeway_queue::{
     Policy,
     clock::{ManualClock, Millis},
-    conformance::Stage,
-    embedded::Embedded,
-    redis::RedisStore,
 };
+use causeway_redis::RedisStore;
 
 /// Returns a manual clock that starts at the current time. Redis expires keys by its own clock: with an
 /// earlier one, they would expire at once.
@@ -32,29 +32,30 @@ pub(crate) async fn on(url: &str) -> Stage {
 mod embedded_keeps_its_promises {
     use std::future::{Ready, ready};
 
-    fn stage() -> Ready<(causeway_queue::conformance::Stage, ())> {
+    fn stage() -> Ready<(causeway_conformance::Stage, ())> {
         ready((super::embedded(), ()))
     }
 
-    causeway_queue::promises!(stage);
+    causeway_conformance::promises!(stage);
 }
 
 mod redis_keeps_its_promises {
     use crate::support::redis::RedisServer;
 
-    async fn stage() -> (causeway_queue::conformance::Stage, RedisServer) {
+    async fn stage() -> (causeway_conformance::Stage, RedisServer) {
         let server = RedisServer::start();
         (super::on(&server.url()).await, server)
     }
 
-    causeway_queue::promises!(stage);
+    causeway_conformance::promises!(stage);
 }
 
 /// Runs each promise in a lane of its own, so that the lanes are spread over all three masters.
 mod a_cluster_keeps_its_promises {
     use std::sync::Arc;
 
-    use causeway_queue::{Backend, LaneName, clock::ManualClock, conformance::Stage};
+    use causeway_conformance::Stage;
+    use causeway_queue::{Backend, LaneName, clock::ManualClock};
 
     use crate::support::redis::RedisCluster;
 
@@ -65,7 +66,7 @@ mod a_cluster_keeps_its_promises {
         Stage::in_lane(Arc::clone(store), Arc::clone(clock), lane)
     }
 
-    causeway_queue::promises!(stage, together);
+    causeway_conformance::promises!(stage, together);
 
     #[tokio::test]
     async fn of_three_masters() {

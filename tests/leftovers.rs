@@ -6,16 +6,16 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use causeway_conformance::{Stage, failed, retry_after, session_key, succeeded, tenant_id};
+use causeway_embedded::Embedded;
 use causeway_queue::{
     IdempotencyKey, NewJob, Outcome, Policy, RawJson,
     clock::{Clock, ManualClock, Millis},
-    conformance::{Stage, failed, retry_after, session_key, succeeded, tenant_id},
-    embedded::Embedded,
     job::Idempotency,
     limits::{LaneLimits, Rate, TenantLimits},
-    redis::RedisStore,
     session::{Conversation, Memory, Turn},
 };
+use causeway_redis::RedisStore;
 
 use crate::{
     conformance::{clock, on},

@@ -3,12 +3,9 @@
 
 use std::sync::Arc;
 
-use causeway_queue::{
-    Policy,
-    backend::Repairs,
-    conformance::{Stage, tenant_id},
-    embedded::Embedded,
-};
+use causeway_conformance::{Stage, tenant_id};
+use causeway_embedded::Embedded;
+use causeway_queue::{Policy, backend::Repairs};
 
 use crate::{
     conformance::{clock, on},

@@ -6,13 +6,13 @@ mod failover;
 
 use std::sync::Arc;
 
+use causeway_conformance::{Stage, succeeded, tenant_id};
 use causeway_queue::{
     Error, Policy, Status,
     clock::{ManualClock, Millis},
-    conformance::{Stage, succeeded, tenant_id},
     lease::Settled,
-    redis::RedisStore,
 };
+use causeway_redis::RedisStore;
 
 use crate::{conformance::on, support::redis::RedisServer};
 

@@ -32,10 +32,10 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
     response::Response,
 };
+use causeway_embedded::Embedded;
 use causeway_queue::{
     Lease, Outcome, Policy, Queue, RawJson, TenantId,
     clock::{ManualClock, Millis},
-    embedded::Embedded,
     job::{Output, Response as Answered},
     lease::ClaimRequest,
     workers::{WorkerId, WorkerReport},

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{bail, ensure};
-use causeway_queue::redis::ServerStats;
+use causeway_redis::ServerStats;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::{

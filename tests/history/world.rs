@@ -4,20 +4,20 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use causeway_conformance::{LEASE, error, failed, faulted, session_key, tenant_id};
+use causeway_embedded::Embedded;
 use causeway_queue::{
     Backend, Class, EventKind, Fault, IdempotencyKey, JobId, Lease, NewJob, Outcome, Policy, Queue,
     RawJson, Settlement, Spec, Status, Webhook,
     backend::{Emission, ListQuery},
     clock::{Clock as _, ManualClock, Millis},
-    conformance::{LEASE, error, failed, faulted, session_key, tenant_id},
-    embedded::Embedded,
     job::{Idempotency, Job, Output, State, Usage},
     lease::{ClaimRequest, Settled},
     limits::{LaneLimits, TenantLimits},
-    redis::RedisStore,
     session::{Memory, ProfileChange, Turn},
     webhook::{End as Told, MAX_OUTBOX_PAGE, Subject},
 };
+use causeway_redis::RedisStore;
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use super::ops::{Draft, End, Op, PROFILES, TENANTS};

@@ -17,7 +17,7 @@ const EACH: usize = 84;
 /// The log message of an API process 1.5 s after the loss of its store.
 const AWAY: &str = "pause_ms=1600";
 
-const LOGS: (&str, &str) = ("CAUSEWAY_LOG_FILTER", "info,causeway_queue=debug");
+const LOGS: (&str, &str) = ("CAUSEWAY_LOG_FILTER", "info,causeway_redis=debug");
 
 /// The kind of a waiting caller.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! A cluster with lost answers and moving slots.
 
-use causeway_queue::{Error, LaneName, Shard, conformance::tenant_id, lease::Settled};
+use causeway_conformance::tenant_id;
+use causeway_queue::{Error, LaneName, Shard, lease::Settled};
 
 use crate::{
     conformance::on,

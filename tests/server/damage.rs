@@ -2,9 +2,9 @@
 
 use std::{future::pending, pin::pin, time::Duration};
 
+use causeway_conformance::{LEASE, Stage, tenant_id};
 use causeway_queue::{
     JobId, NewJob, RawJson, Status,
-    conformance::{LEASE, Stage, tenant_id},
     job::State,
     lease::{ClaimRequest, Settled},
     session::Memory,

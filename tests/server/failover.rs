@@ -2,9 +2,9 @@
 
 use std::{future::pending, pin::pin, time::Duration};
 
+use causeway_conformance::{LEASE, Stage};
 use causeway_queue::{
     Error,
-    conformance::{LEASE, Stage},
     lease::{ClaimRequest, Step},
 };
 

@@ -289,7 +289,8 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use axum::http::HeaderMap;
-    use causeway_queue::{Policy, clock::ManualClock, embedded::Embedded};
+    use causeway_embedded::Embedded;
+    use causeway_queue::{Policy, clock::ManualClock};
 
     use super::*;
     use crate::tenants::key::new_key;

@@ -7,16 +7,16 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use causeway_embedded::Embedded;
 use causeway_queue::{
     Backend, Lane, LaneName, Lease, NewJob, Outcome, Policy, Queue, Settlement, Shard, Spec,
     TenantId,
     clock::SystemClock,
-    embedded::Embedded,
     job::{Output, Response},
     json::RawJson,
     lease::ClaimRequest,
-    redis::{RedisStore, ServerStats},
 };
+use causeway_redis::{RedisStore, ServerStats};
 use tokio_util::sync::CancellationToken;
 
 use crate::bench::QueueBench as Options;

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use causeway_embedded::Embedded;
 use causeway_queue::{
     JobId, Outcome, Policy, Status, TenantId, Webhook,
     backend::ListQuery,
     clock::{ManualClock, Millis},
-    embedded::Embedded,
     job::Output,
     lease::ClaimRequest,
     webhook::Subject,

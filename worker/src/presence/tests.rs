@@ -1,9 +1,9 @@
 use std::collections::HashMap;
 
+use causeway_embedded::Embedded;
 use causeway_queue::{
     Class, JobId, LeaseKey, Policy, TenantId,
     clock::SystemClock,
-    embedded::Embedded,
     workers::{RegisteredWorker, WorkerStatus},
 };
 use tokio::{task::JoinSet, time::sleep};
