@@ -7,6 +7,7 @@
 //! stops, its pending calls get an error that SDKs retry, and the retry attaches to the job.
 
 mod answer;
+mod dialect;
 pub(crate) mod generate;
 mod pending_call;
 mod request;
@@ -24,11 +25,11 @@ use causeway_queue::limits::Allowance;
 use tokio::time::Instant;
 
 use self::{
+    dialect::Dialect,
     pending_call::PendingCall,
-    request::{CallRequest, ReplyMode},
-    responses::events::Renderer,
+    request::{CallRequest, ReplyMode, RequestOptions},
+    responses::{ResponseOptions, events::Renderer},
 };
-use self::{request::RequestOptions, responses::ResponseOptions};
 use crate::{
     access,
     auth::Caller,
@@ -55,14 +56,6 @@ schema::types! {
     /// The members of the body of a call for a response that are read.
     ResponseBody: schema::all_of([of::<Peek>(), of::<RequestOptions>(), of::<ResponseOptions>()]),
         Peek, RequestOptions, ResponseOptions;
-}
-
-/// The wire format of an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dialect {
-    OpenAi,
-    Responses,
-    Anthropic,
 }
 
 /// A call before its body is parsed.

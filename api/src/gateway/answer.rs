@@ -8,10 +8,10 @@ use axum::{
 use causeway_queue::{Job, Status, job::State as JobState};
 
 use super::{
-    Dialect,
+    dialect::Dialect,
     pending_call::{PendingCall, Subscription},
     request::ReplyMode,
-    responses,
+    responses::object::{object, skeleton},
 };
 use crate::{cause, error::ApiError, job_view, jobs::respond, simulated};
 
@@ -61,9 +61,9 @@ impl PendingCall {
         Ok(match self.dialect {
             // A new response is always shown as queued, also if a worker has already started it.
             Dialect::Responses if !matches!(self.subscription, Subscription::Existing(_)) => {
-                Json(responses::object::skeleton(&job, "queued")).into_response()
+                Json(skeleton(&job, "queued")).into_response()
             }
-            Dialect::Responses => Json(responses::object::object(&job)).into_response(),
+            Dialect::Responses => Json(object(&job)).into_response(),
             Dialect::OpenAi | Dialect::Anthropic => {
                 respond(StatusCode::ACCEPTED, &job_view::json(&job))
             }
@@ -113,7 +113,7 @@ pub(super) fn finished(job: &Job, dialect: Dialect) -> Result<Response, ApiError
         let code = StatusCode::from_u16(answered.status_code).unwrap_or(StatusCode::BAD_GATEWAY);
         // A response has ids and times of ours; errors of the upstream stay unchanged.
         if dialect == Dialect::Responses && *status == Status::Succeeded {
-            let mut response = Json(responses::object::object(job)).into_response();
+            let mut response = Json(object(job)).into_response();
             simulated::mark_output(response.headers_mut(), output);
             return Ok(response);
         }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{Dialect, Incoming, answer};
+use super::{Incoming, answer, dialect::Dialect};
 use crate::{
     error::ApiError, extract::parse, openapi::answers::Passed, settings::BridgeSettings,
     state::AppState,

@@ -14,15 +14,11 @@ use tokio::time::{Duration, Instant};
 use tracing::Instrument as _;
 
 use super::{
-    Dialect,
-    request::{CallRequest, ReplyMode},
-    responses::conversation::ConversationTurn,
+    dialect::Dialect,
+    request::{CallRequest, ConversationTurn, KEEP_ALIVE, ReplyMode},
     retry::ExpectedRetry,
 };
 use crate::{error::ApiError, state::AppState};
-
-/// The interval of keep-alive comments in a silent stream, unless its client has a shorter time-out.
-pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A call whose job is accepted or about to be. Dropping it early leaves the job to a retry, or cancels it.
 pub(super) struct PendingCall {

@@ -5,17 +5,14 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use causeway_queue::{
-    Class, JobId, NewJob, Spec, TenantId, job::Idempotency, limits::Allowance, orphan::CallKey,
+    Class, JobId, NewJob, SessionKey, Spec, TenantId, job::Idempotency, limits::Allowance,
+    orphan::CallKey, session::ProfileChange,
 };
 use serde::{Deserialize, Deserializer, de::MapAccess};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::{
-    pending_call::KEEP_ALIVE,
-    responses::conversation::ConversationTurn,
-    retry::{ExpectedRetry, READ_TIMEOUT, attempts_before, seconds},
-};
+use super::retry::{ExpectedRetry, READ_TIMEOUT, attempts_before, seconds};
 use crate::{
     error::ApiError,
     extract::parse,
@@ -27,7 +24,10 @@ use crate::{
     submit::{Peek, idempotency},
 };
 
-/// Shortest interval of keep-alive comments.
+/// The interval of keep-alive comments in a silent stream, unless its client has a shorter time-out.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// The shortest interval of keep-alive comments.
 const MIN_KEEP_ALIVE: Duration = Duration::from_millis(250);
 
 /// A call, parsed and checked.
@@ -47,6 +47,14 @@ pub(super) struct CallRequest {
     pub(super) retries: Option<CallKey>,
     /// The turn of its job in a conversation.
     pub(super) turn: Option<ConversationTurn>,
+}
+
+/// The turn that a call takes when its job is accepted.
+#[derive(Debug)]
+pub(super) struct ConversationTurn {
+    pub(super) session: SessionKey,
+    /// The change of the record; `None` if another turn is running.
+    pub(super) change: Option<ProfileChange>,
 }
 
 /// The kind of answer that a caller wants.

@@ -5,6 +5,7 @@
 
 pub(crate) mod conversation;
 pub(super) mod events;
+mod find;
 mod history;
 pub(crate) mod listing;
 pub(super) mod object;
@@ -24,19 +25,15 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use self::{
-    conversation::{ConversationTurn, Reference},
-    events::Renderer,
-    history::PriorContext,
-    object::object,
+    conversation::Reference, events::Renderer, find::find, history::PriorContext, object::object,
 };
 use super::{
-    Dialect,
+    dialect::Dialect,
     pending_call::PendingCall,
-    request::{CallRequest, ReplyMode},
+    request::{CallRequest, ConversationTurn, ReplyMode},
     stream,
 };
 use crate::{
-    access,
     auth::Caller,
     error::ApiError,
     events::Seq,
@@ -50,9 +47,6 @@ use crate::{
     state::AppState,
     submit, webhook,
 };
-
-/// The endpoint of the upstream.
-pub(super) const URL: &str = "/v1/responses";
 
 /// The time that a cancel waits for the worker to end the job.
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
@@ -207,23 +201,6 @@ fn check_size(state: &AppState, body: &Bytes) -> Result<(), ApiError> {
         body.len()
     );
     Err(ApiError::invalid("body_too_large", message).with_status(StatusCode::PAYLOAD_TOO_LARGE))
-}
-
-/// Returns the tenant's response `id`.
-async fn find(state: &AppState, tenant: &TenantId, id: &str) -> Result<Job, ApiError> {
-    let unknown = || {
-        let id: String = id.chars().take(100).collect();
-        let message =
-            format!("you have no response {id:?}; it never existed, or its retention is over");
-        ApiError::not_found("response_not_found", message)
-    };
-    let key: Option<JobId> =
-        id.strip_prefix("resp_").and_then(|id| format!("job_{id}").parse().ok());
-    let key = key.ok_or_else(unknown)?;
-    access::of_job(&key);
-    let job = state.queue.job(tenant, &key).await?;
-    // Any other job is not a response, even if the id fits.
-    job.filter(|job| job.spec.url == URL).ok_or_else(unknown)
 }
 
 /// The query of a read.

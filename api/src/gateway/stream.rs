@@ -23,8 +23,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
-    Dialect,
     answer::{error_body, finished},
+    dialect::Dialect,
     pending_call::PendingCall,
     responses::events::Renderer,
 };

@@ -18,9 +18,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-pub(in crate::gateway) use self::record::ConversationTurn;
-pub(super) use self::record::remove_turn;
 use self::record::{ConversationRecord, OURS, StoredConversation};
+pub(super) use self::record::{Reference, remove_turn};
 use super::{
     history::{self, PriorContext},
     listing::{self, ItemsQuery},
@@ -30,6 +29,7 @@ use crate::{
     direct,
     error::ApiError,
     extract::{JsonBytes, MaybeJson, Segment, parse},
+    gateway::request::ConversationTurn,
     jobs::respond,
     openapi::{answers::SDKS, schema},
     state::AppState,
@@ -41,22 +41,6 @@ const MAX_ITEMS: usize = 20;
 
 /// Most bytes of these items. They are part of the record, which each turn reads and writes.
 const MAX_ITEM_BYTES: usize = 64 << 10;
-
-/// A reference to a conversation: its id, alone or in an object.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "expected the id of a conversation, or an object with its id")]
-pub(super) enum Reference {
-    Id(String),
-    Object { id: String },
-}
-
-impl Reference {
-    /// Returns the id if the conversation is ours.
-    pub(super) fn ours(&self) -> Option<&str> {
-        let (Self::Id(id) | Self::Object { id }) = self;
-        Some(id.as_str()).filter(|id| id.starts_with(OURS))
-    }
-}
 
 /// Returns the items before the response `job` of a conversation, and its turn.
 pub(super) async fn start_turn(

@@ -16,7 +16,7 @@ const BROKEN: &str = "the model's answer broke off and starts again; the part se
 
 /// A renderer of the log as SSE blocks.
 #[derive(Debug, Default)]
-pub(in crate::gateway) struct Renderer {
+pub(crate) struct Renderer {
     next: u64,
     /// The last number that the reader has received.
     has: Option<u64>,
@@ -38,17 +38,17 @@ enum Stage {
 
 impl Renderer {
     /// Returns a renderer for a reader that has all events up to number `has`.
-    pub(in crate::gateway) fn after(has: Option<u64>) -> Self {
+    pub(crate) fn after(has: Option<u64>) -> Self {
         Self { has, ..Self::default() }
     }
 
     /// True if the stream has ended.
-    pub(in crate::gateway) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// True if [`blocks`](Self::blocks) needs the job for an event of this kind.
-    pub(in crate::gateway) fn needs_job(&self, kind: EventKind) -> bool {
+    pub(crate) fn needs_job(&self, kind: EventKind) -> bool {
         match kind {
             EventKind::Queued => self.next == 0,
             EventKind::Started => self.stage == Stage::Waiting,
@@ -61,7 +61,7 @@ impl Renderer {
     }
 
     /// Renders an event.
-    pub(in crate::gateway) fn blocks(&mut self, event: &Event, job: Option<&Job>) -> String {
+    pub(crate) fn blocks(&mut self, event: &Event, job: Option<&Job>) -> String {
         let mut blocks = String::new();
         match event.kind {
             EventKind::Queued if self.next == 0 => {
@@ -112,7 +112,7 @@ impl Renderer {
 
     /// Ends the stream with an error that is not in the log. It reuses the latest number, so a reader that resumes
     /// after it misses no event.
-    pub(in crate::gateway) fn interrupt(&mut self, message: &str) -> String {
+    pub(crate) fn interrupt(&mut self, message: &str) -> String {
         self.ended = true;
         let number = self.next.saturating_sub(1);
         block("error", number, fields(&error(message)))

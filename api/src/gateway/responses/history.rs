@@ -13,7 +13,7 @@ use causeway_queue::{
     json::{RawObject, items},
 };
 
-use super::{find, object::ResponseObject as Members};
+use super::{find::find, object::ResponseObject as Members};
 use crate::{error::ApiError, state::AppState};
 
 /// Most responses that the items of one request may reference. Each costs one read of the store.

@@ -12,7 +12,7 @@ use causeway_queue::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{find, history};
+use super::{find::find, history};
 use crate::{
     auth::Caller,
     error::ApiError,

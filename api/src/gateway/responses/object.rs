@@ -92,7 +92,7 @@ pub(crate) fn object(job: &Job) -> ResponseObject {
 }
 
 /// Returns the response object without any output, in the state `status`.
-pub(in crate::gateway) fn skeleton(job: &Job, status: &str) -> ResponseObject {
+pub(crate) fn skeleton(job: &Job, status: &str) -> ResponseObject {
     let echo: Option<ResponseObject> = job.spec.api.as_ref().and_then(|api| api.read().ok());
     let mut response: ResponseObject =
         DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), raw(value))).collect();

@@ -12,8 +12,27 @@ use causeway_queue::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Reference, history};
-use crate::{error::ApiError, state::AppState};
+use crate::{
+    error::ApiError,
+    gateway::{request::ConversationTurn, responses::history},
+    state::AppState,
+};
+
+/// A reference to a conversation: its id, alone or in an object.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged, expecting = "expected the id of a conversation, or an object with its id")]
+pub(crate) enum Reference {
+    Id(String),
+    Object { id: String },
+}
+
+impl Reference {
+    /// Returns the id if the conversation is ours.
+    pub(crate) fn ours(&self) -> Option<&str> {
+        let (Self::Id(id) | Self::Object { id }) = self;
+        Some(id.as_str()).filter(|id| id.starts_with(OURS))
+    }
+}
 
 /// The prefix of the ids of our conversations.
 pub(super) const OURS: &str = "conv_causeway_";
@@ -53,14 +72,6 @@ pub(super) struct EarlierItems {
     base: Option<JobId>,
     /// True if the latest turn is still running.
     is_locked: bool,
-}
-
-/// The turn that a call takes when its job is accepted.
-#[derive(Debug)]
-pub(in crate::gateway) struct ConversationTurn {
-    pub(in crate::gateway) session: SessionKey,
-    /// The change of the record; `None` if another turn is running.
-    pub(in crate::gateway) change: Option<ProfileChange>,
 }
 
 /// The state of a response in the store.
@@ -216,7 +227,7 @@ async fn response_state(
 
 /// Removes the turn of a deleted response from its conversation, which would count as locked for [`ACCEPT_TIME`]
 /// otherwise.
-pub(in super::super) async fn remove_turn(
+pub(crate) async fn remove_turn(
     state: &AppState,
     tenant: &TenantId,
     deleted: &Job,
