@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
-    http::StatusCode,
     response::Response,
 };
 use causeway_queue::{JobId, RawJson, TenantId};
@@ -30,7 +29,6 @@ use crate::{
     error::ApiError,
     extract::{JsonBytes, MaybeJson, Segment, parse},
     gateway::request::ConversationTurn,
-    jobs::respond,
     openapi::{answers::SDKS, schema},
     state::AppState,
     submit,
@@ -133,9 +131,8 @@ async fn first_items(
         return Err(ApiError::invalid_param("items", message));
     }
     let count = items.len();
-    let items = items.iter().map(|item| item.as_str().to_owned()).collect();
     let (items, _) = history::resolve_references(state, tenant, items).await?;
-    let bytes: usize = items.iter().map(String::len).sum();
+    let bytes: usize = items.iter().map(|item| item.as_str().len()).sum();
     if count > MAX_ITEMS || bytes > MAX_ITEM_BYTES {
         let message = format!(
             "items may be {MAX_ITEMS} with {MAX_ITEM_BYTES} bytes; there are {count} with {bytes} bytes: send \
@@ -143,7 +140,7 @@ async fn first_items(
         );
         return Err(ApiError::invalid_param("items", message));
     }
-    Ok(items.iter().map(|item| history::raw(item)).collect())
+    Ok(items)
 }
 
 /// Returns a conversation.
@@ -193,7 +190,7 @@ pub(crate) async fn list(
     let before = found.before(&state, &caller.tenant).await?;
     // The generated ids contain the position of an item, which does not change while the conversation grows.
     let name = id.replacen("conv_", "", 1);
-    listing::list(&before.items, &name, &page).map(|list| respond(StatusCode::OK, &list))
+    listing::list(&before.items, &name, &page)
 }
 
 /// Confirms that the conversation was deleted. Its responses remain.

@@ -13,7 +13,10 @@ use causeway_queue::{
     json::{RawObject, items},
 };
 
-use super::{find::find, object::ResponseObject as Members};
+use super::{
+    find::find,
+    object::{ResponseObject as Members, json_object, raw},
+};
 use crate::{error::ApiError, state::AppState};
 
 /// Most responses that the items of one request may reference. Each costs one read of the store.
@@ -36,12 +39,13 @@ pub(super) async fn complete(
         Some(PriorContext::Upstreams(_)) | None => (Vec::new(), false),
     };
     all.extend(own);
-    let all = format!("[{}]", all.join(","));
+    let all = RawJson::of(&all).unwrap_or_default();
     // Otherwise the input stays as the client wrote it, for instance as a plain text.
+    let bytes = Bytes::copy_from_slice(all.as_str().as_bytes());
     if is_continuation || has_references {
-        request.insert("input".to_owned(), raw(&all));
+        request.insert("input".to_owned(), all);
     }
-    Ok(Bytes::from(all))
+    Ok(bytes)
 }
 
 /// The context that precedes a request.
@@ -50,7 +54,7 @@ pub(super) enum PriorContext {
     /// The continued response by its upstream's id.
     Upstreams(String),
     /// The items of the continued response, input and output.
-    Items(Vec<String>),
+    Items(Vec<RawJson>),
 }
 
 /// Returns the context of a request that continues the response `id`.
@@ -92,14 +96,13 @@ fn upstreams_name(job: &Job) -> Option<String> {
 }
 
 /// Returns the items that are attached to a response.
-pub(super) async fn input(state: &AppState, id: &JobId) -> Result<Option<Vec<String>>, ApiError> {
+pub(super) async fn input(state: &AppState, id: &JobId) -> Result<Option<Vec<RawJson>>, ApiError> {
     let attached = state.queue.backend().attached(id).await?;
-    let list = attached.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    Ok(list.map(|list| owned(items(&list).unwrap_or_default())))
+    Ok(attached.map(|list| serde_json::from_slice(&list).unwrap_or_default()))
 }
 
 /// Returns the items of a response's output, as items of an input.
-pub(super) fn output(job: &Job) -> Vec<String> {
+pub(super) fn output(job: &Job) -> Vec<RawJson> {
     let output = answer(job).and_then(|answer| RawObject::parse(answer).ok()?.get("output"));
     let output = output.and_then(items).unwrap_or_default();
     output.into_iter().map(without_name).collect()
@@ -111,18 +114,14 @@ fn answer(job: &Job) -> Option<&str> {
 }
 
 /// Returns the items of an input. A text is one message.
-fn items_of_input(input: Option<&RawJson>) -> Vec<String> {
-    let input = input.map_or("null", RawJson::as_str);
+fn items_of_input(input: Option<&RawJson>) -> Vec<RawJson> {
+    let Some(input) = input else { return Vec::new() };
     // OpenAI's API treats a plain text as one message of the user.
-    if input.starts_with('"') {
-        let content = format!(r#"[{{"type":"input_text","text":{input}}}]"#);
-        return vec![format!(r#"{{"type":"message","role":"user","content":{content}}}"#)];
+    if input.as_str().starts_with('"') {
+        let content = format!(r#"[{{"type":"input_text","text":{}}}]"#, input.as_str());
+        return vec![raw(format!(r#"{{"type":"message","role":"user","content":{content}}}"#))];
     }
-    owned(items(input).unwrap_or_default())
-}
-
-fn owned(items: Vec<&str>) -> Vec<String> {
-    items.into_iter().map(str::to_owned).collect()
+    input.read().unwrap_or_default()
 }
 
 /// Replaces references to items of translated responses by these items; returns true if there were any. Other
@@ -130,13 +129,13 @@ fn owned(items: Vec<&str>) -> Vec<String> {
 pub(super) async fn resolve_references(
     state: &AppState,
     tenant: &TenantId,
-    mut items: Vec<String>,
-) -> Result<(Vec<String>, bool), ApiError> {
+    mut items: Vec<RawJson>,
+) -> Result<(Vec<RawJson>, bool), ApiError> {
     // Items of one response often come together, so each response is read once.
-    let mut known: HashMap<JobId, Vec<String>> = HashMap::new();
+    let mut known: HashMap<JobId, Vec<RawJson>> = HashMap::new();
     let mut has_references = false;
     for item in &mut items {
-        let Some((id, job, place)) = reference(item) else { continue };
+        let Some((id, job, place)) = reference(item.as_str()) else { continue };
         has_references = true;
         if !known.contains_key(&job) {
             if known.len() == MAX_REFERRED {
@@ -173,14 +172,7 @@ fn reference(item: &str) -> Option<(String, JobId, Option<usize>)> {
 }
 
 /// Returns an item without the members [`OWN`].
-fn without_name(item: &str) -> String {
+fn without_name(item: &str) -> RawJson {
     let item = RawObject::parse(item).unwrap_or_default();
-    let fields = item.iter().filter(|(name, _)| !OWN.contains(name));
-    let fields: Vec<String> = fields.map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    format!("{{{}}}", fields.join(","))
-}
-
-/// Wraps JSON that was parsed before.
-pub(super) fn raw(json: &str) -> RawJson {
-    RawJson::parse(json.to_owned()).unwrap_or_default()
+    json_object(item.iter().filter(|(name, _)| !OWN.contains(name)))
 }

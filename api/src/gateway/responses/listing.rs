@@ -1,23 +1,22 @@
 //! The input of a response as a list of items.
 
 use axum::{
+    Json,
     extract::{Query, State, rejection::QueryRejection},
-    http::StatusCode,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use causeway_queue::{
     JobId, RawJson,
     json::{RawObject, text},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::{find::find, history};
+use super::{find::find, history, object::json_object};
 use crate::{
     auth::Caller,
     error::ApiError,
     extract::{Segment, query_mismatch},
-    jobs::respond,
     openapi::{answers::SDKS, schema},
     state::AppState,
 };
@@ -69,7 +68,7 @@ pub(crate) async fn input_items(
     let page = self::page(page)?;
     let job = find(&state, &caller.tenant, &id).await?;
     let input = history::input(&state, &job.id).await?.unwrap_or_default();
-    list(&input, &name(&job.id), &page).map(|list| respond(StatusCode::OK, &list))
+    list(&input, &name(&job.id), &page)
 }
 
 /// Checks the query.
@@ -87,10 +86,21 @@ pub(super) fn name(id: &JobId) -> String {
     id.to_string().replacen("job_", "", 1)
 }
 
-/// Returns one page of a list. Items without an id get one that contains `name`.
-pub(super) fn list(items: &[String], name: &str, page: &ItemsQuery) -> Result<RawJson, ApiError> {
-    let named = |(place, item): (usize, &String)| named(item, &format!("{name}_i{place}"));
-    let mut items: Vec<(String, String)> = items.iter().enumerate().map(named).collect();
+/// One page of a list of items.
+#[derive(Debug, Serialize)]
+struct ItemPage<'a> {
+    object: &'static str,
+    data: Vec<&'a RawJson>,
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+    has_more: bool,
+}
+
+/// Answers with one page of a list. Items without an id get one that contains `name`.
+pub(super) fn list(items: &[RawJson], name: &str, page: &ItemsQuery) -> Result<Response, ApiError> {
+    let named =
+        |(place, item): (usize, &RawJson)| named(item.as_str(), &format!("{name}_i{place}"));
+    let mut items: Vec<(String, RawJson)> = items.iter().enumerate().map(named).collect();
     if page.order == Order::Desc {
         // Reversed after naming: ids must not depend on the order.
         items.reverse();
@@ -114,24 +124,19 @@ pub(super) fn list(items: &[String], name: &str, page: &ItemsQuery) -> Result<Ra
     };
     let rest = items.get(start..).unwrap_or_default();
     let shown = rest.get(..limit.min(rest.len())).unwrap_or_default();
-    let data: Vec<&str> = shown.iter().map(|(_, item)| item.as_str()).collect();
-    let id = |item: Option<&(String, String)>| {
-        item.map_or(RawJson::default(), |(id, _)| RawJson::string(id))
+    let page = ItemPage {
+        object: "list",
+        data: shown.iter().map(|(_, item)| item).collect(),
+        first_id: shown.first().map(|(id, _)| id.as_str()),
+        last_id: shown.last().map(|(id, _)| id.as_str()),
+        has_more: rest.len() > shown.len(),
     };
-    let (first, last) = (id(shown.first()), id(shown.last()));
-    let list = format!(
-        r#"{{"object":"list","data":[{}],"first_id":{},"last_id":{},"has_more":{}}}"#,
-        data.join(","),
-        first.as_str(),
-        last.as_str(),
-        rest.len() > shown.len()
-    );
-    Ok(RawJson::parse(list).unwrap_or_default())
+    Ok(Json(page).into_response())
 }
 
 /// Returns an item and its id, which is generated from `name` if there is none. The item has the form that SDKs
 /// parse: with its type, and with the content of a message as parts.
-fn named(item: &str, name: &str) -> (String, String) {
+fn named(item: &str, name: &str) -> (String, RawJson) {
     let item = RawObject::parse(item).unwrap_or_default();
     let kind = item.text("type").unwrap_or_else(|| "message".to_owned());
     let prefix = match kind.as_str() {
@@ -141,21 +146,19 @@ fn named(item: &str, name: &str) -> (String, String) {
         _ => "item",
     };
     let id = item.text("id").unwrap_or_else(|| format!("{prefix}_{name}"));
-    let mut fields = vec![
-        format!("\"id\":{}", RawJson::string(&id).as_str()),
-        format!("\"type\":{}", RawJson::string(&kind).as_str()),
-    ];
-    let is_own = |name: &str| !matches!(name, "id" | "type");
-    for (name, value) in item.iter().filter(|(name, _)| is_own(name)) {
-        let is_text = name == "content" && value.starts_with('"');
-        let value = if is_text { part(&item, value) } else { value.to_owned() };
-        fields.push(format!("\"{name}\":{value}"));
-    }
+    let text = item.get("content").filter(|content| content.starts_with('"'));
+    let parts = text.map(|text| part(&item, text));
+    let own = item.iter().filter(|(name, _)| !matches!(*name, "id" | "type"));
+    let own = own.map(|(name, value)| match (name, &parts) {
+        ("content", Some(parts)) => (name, parts.as_str()),
+        _ => (name, value),
+    });
     // SDKs require a status, which items of an input lack.
-    if item.get("status").is_none() {
-        fields.push(r#""status":"completed""#.to_owned());
-    }
-    (id, format!("{{{}}}", fields.join(",")))
+    let status = item.get("status").is_none().then_some(("status", "\"completed\""));
+    let (id_json, kind) = (RawJson::string(&id), RawJson::string(&kind));
+    let first = [("id", id_json.as_str()), ("type", kind.as_str())];
+    let named = json_object(first.into_iter().chain(own).chain(status));
+    (id, named)
 }
 
 /// Returns the text of a message as a list of one part.

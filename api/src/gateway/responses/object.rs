@@ -80,12 +80,12 @@ pub(crate) fn object(job: &Job) -> ResponseObject {
             let theirs =
                 answered.iter().filter(|(name, value)| *value != "null" && !OURS.contains(name));
             response.extend(theirs.map(|(name, value)| (name.to_owned(), raw(value))));
-            response.insert("completed_at".to_owned(), raw(&(at.0 / 1000).to_string()));
+            response.insert("completed_at".to_owned(), raw((at.0 / 1000).to_string()));
         } else {
             let error = output.as_ref().and_then(|output| output.error.as_ref());
             let words = answered.object("error").and_then(|error| error.text("message"));
             let failure = failure(job, error, words.as_deref());
-            response.insert("error".to_owned(), raw(&failure.to_string()));
+            response.insert("error".to_owned(), raw(failure.to_string()));
         }
     }
     response
@@ -95,16 +95,16 @@ pub(crate) fn object(job: &Job) -> ResponseObject {
 pub(crate) fn skeleton(job: &Job, status: &str) -> ResponseObject {
     let echo: Option<ResponseObject> = job.spec.api.as_ref().and_then(|api| api.read().ok());
     let mut response: ResponseObject =
-        DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), raw(value))).collect();
+        DEFAULTS.iter().map(|(name, value)| ((*name).to_owned(), raw(*value))).collect();
     let echo = echo.into_iter().flatten();
     response.extend(echo.filter(|(_, value)| value.as_str() != "null"));
     if let Some(id) = response.get_mut("conversation").filter(|id| id.as_str().starts_with('"')) {
-        *id = raw(&format!(r#"{{"id":{}}}"#, id.as_str()));
+        *id = json_object([("id", id.as_str())].into_iter());
     }
     let known = [
         ("id", RawJson::string(&id(&job.id))),
         ("object", RawJson::string("response")),
-        ("created_at", raw(&(job.created_at.0 / 1000).to_string())),
+        ("created_at", raw((job.created_at.0 / 1000).to_string())),
         ("model", RawJson::string(job.spec.model.as_deref().unwrap_or(""))),
         ("status", RawJson::string(status)),
     ];
@@ -112,8 +112,15 @@ pub(crate) fn skeleton(job: &Job, status: &str) -> ResponseObject {
     response
 }
 
-fn raw(json: &str) -> RawJson {
-    RawJson::parse(json.to_owned()).unwrap_or_default()
+/// Wraps text that is known to be JSON.
+pub(super) fn raw(json: impl Into<String>) -> RawJson {
+    RawJson::parse(json.into()).unwrap_or_default()
+}
+
+/// Returns an object of fields that are written as JSON, the names without their quotes.
+pub(super) fn json_object<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>) -> RawJson {
+    let fields: Vec<String> = fields.map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    raw(format!("{{{}}}", fields.join(",")))
 }
 
 /// Returns the status by OpenAI's names. Clients continue to poll in the first two.

@@ -67,7 +67,7 @@ pub(super) struct StoredConversation {
 /// The items before the next turn.
 #[derive(Debug)]
 pub(super) struct EarlierItems {
-    pub(super) items: Vec<String>,
+    pub(super) items: Vec<RawJson>,
     /// The response that contains these items; `None` before the first one.
     base: Option<JobId>,
     /// True if the latest turn is still running.
@@ -77,7 +77,7 @@ pub(super) struct EarlierItems {
 /// The state of a response in the store.
 enum ResponseState {
     /// It succeeded with these items: its input and its output.
-    Whole(Vec<String>),
+    Whole(Vec<RawJson>),
     Running,
     /// The response or its input is missing.
     Incomplete,
@@ -155,7 +155,7 @@ impl StoredConversation {
             },
         };
         let items = match base {
-            None => items.iter().map(|item| item.as_str().to_owned()).collect(),
+            None => items.clone(),
             Some(base) => match response_state(state, tenant, base).await? {
                 ResponseState::Whole(items) => items,
                 ResponseState::Running | ResponseState::Incomplete | ResponseState::Unanswered
