@@ -19,16 +19,13 @@ use crate::{
     error::ApiError,
     serve::{
         connection::Connection,
-        reading::{BodyReading, SLOW_AFTER},
+        reading::{BodyReading, LEAST_RATE, SLOW_AFTER},
     },
     state::AppState,
 };
 
 /// The time that a body may take regardless of its length, before the minimum rate applies.
 const GRACE: Duration = Duration::from_secs(20);
-
-/// The minimum rate of a body after [`GRACE`], in bytes per second.
-pub(crate) const LEAST_RATE: usize = 16 << 10;
 
 /// The number of pieces of a body that may be of any length. Further ones need [`LEAST_PIECE`] bytes on
 /// average, since each piece costs CPU time.

@@ -9,6 +9,7 @@
 mod answer;
 mod dialect;
 pub(crate) mod generate;
+mod incoming;
 mod pending_call;
 mod request;
 pub(crate) mod responses;
@@ -16,26 +17,21 @@ mod retry;
 mod stream;
 
 use axum::{
-    extract::{FromRequest, FromRequestParts as _, Request, State},
-    http::HeaderMap,
+    extract::State,
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use causeway_queue::limits::Allowance;
-use tokio::time::Instant;
 
 use self::{
     dialect::Dialect,
+    incoming::Incoming,
     pending_call::PendingCall,
     request::{CallRequest, ReplyMode, RequestOptions},
     responses::{ResponseOptions, events::Renderer},
 };
 use crate::{
     access,
-    auth::Caller,
-    budget::BudgetCharge,
     error::ApiError,
-    extract::ChargedJson,
     openapi::{
         answers::{CallAnswer, CallHeaders, SDKS},
         schema::{self, of},
@@ -56,32 +52,6 @@ schema::types! {
     /// The members of the body of a call for a response that are read.
     ResponseBody: schema::all_of([of::<Peek>(), of::<RequestOptions>(), of::<ResponseOptions>()]),
         Peek, RequestOptions, ResponseOptions;
-}
-
-/// A call before its body is parsed.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    caller: Caller,
-    path: String,
-    headers: HeaderMap,
-    /// The arrival of the head.
-    arrived: Instant,
-    body: Bytes,
-    /// The charge for the body.
-    charge: Option<BudgetCharge>,
-}
-
-impl FromRequest<AppState> for Incoming {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        let arrived = Instant::now();
-        let (mut parts, body) = request.into_parts();
-        let caller = Caller::from_request_parts(&mut parts, state).await?;
-        let (path, headers) = (parts.uri.path().to_owned(), parts.headers.clone());
-        let read = ChargedJson::from_request(Request::from_parts(parts, body), state).await?;
-        Ok(Self { caller, path, headers, arrived, body: read.bytes, charge: read.charge })
-    }
 }
 
 /// Answers a chat in OpenAI's format.
@@ -135,11 +105,12 @@ pub(crate) async fn anthropic(
     State(state): State<AppState>,
     incoming: Result<Incoming, ApiError>,
 ) -> Response {
+    let dialect = Dialect::Anthropic;
     let answered = match incoming {
-        Ok(incoming) => answer(&state, incoming, Dialect::Anthropic).await,
+        Ok(incoming) => answer(&state, incoming, dialect).await,
         Err(error) => Err(error),
     };
-    answered.unwrap_or_else(|error| error.in_anthropic_shape().into_response())
+    answered.unwrap_or_else(|error| dialect.shape(error).into_response())
 }
 
 async fn answer(
@@ -147,9 +118,8 @@ async fn answer(
     incoming: Incoming,
     dialect: Dialect,
 ) -> Result<Response, ApiError> {
-    let Incoming { caller, path, headers, arrived, body, charge } = incoming;
-    let mut call = CallRequest::read(state, &caller.tenant, &path, &headers, &body)?;
-    call.retry.count_from(arrived);
+    let mut call = CallRequest::read(state, &incoming)?;
+    let Incoming { caller, body, charge, .. } = incoming;
     let adapted = match dialect {
         Dialect::Responses => responses::adapt(state, &caller, &mut call).await?,
         Dialect::OpenAi | Dialect::Anthropic => responses::Adapted::default(),
@@ -186,10 +156,7 @@ async fn answer(
         (true, false) => stream::respond(pending).await,
         (false, _) => pending.answer().await,
     };
-    let mut response = answered.unwrap_or_else(|error| match dialect {
-        Dialect::OpenAi | Dialect::Responses => error.into_response(),
-        Dialect::Anthropic => error.in_anthropic_shape().into_response(),
-    });
+    let mut response = answered.unwrap_or_else(|error| dialect.shape(error).into_response());
     request::add_headers(response.headers_mut(), &id, allowance);
     if state.settings.simulated_lanes.contains(&id.shard().lane) {
         simulated::mark(response.headers_mut());

@@ -105,8 +105,8 @@ where
     E: Display,
 {
     let mut socket = pin!(socket);
-    let (draining, stopping) = (session.draining(), session.handover());
-    let mut revoked = pin!(session.revoked());
+    let (draining, stopping) = (session.state.draining.clone(), session.state.handover.clone());
+    let mut revoked = pin!(session.state.tenants.clone().revoked(session.caller.clone()));
     let mut pings = interval_at(Instant::now() + PING, PING);
     // After a slow send, pings must not follow each other in a burst.
     pings.set_missed_tick_behavior(MissedTickBehavior::Delay);

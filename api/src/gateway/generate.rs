@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{Incoming, answer, dialect::Dialect};
+use super::{answer, dialect::Dialect, incoming::Incoming};
 use crate::{
     error::ApiError, extract::parse, openapi::answers::Passed, settings::BridgeSettings,
     state::AppState,

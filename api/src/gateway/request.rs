@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use bytes::Bytes;
 use causeway_queue::{
-    Class, JobId, NewJob, SessionKey, Spec, TenantId, job::Idempotency, limits::Allowance,
-    orphan::CallKey, session::ProfileChange,
+    Class, JobId, NewJob, SessionKey, Spec, job::Idempotency, limits::Allowance, orphan::CallKey,
+    session::ProfileChange,
 };
 use serde::{Deserialize, Deserializer, de::MapAccess};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::retry::{ExpectedRetry, READ_TIMEOUT, attempts_before, seconds};
+use super::{
+    incoming::Incoming,
+    retry::{ExpectedRetry, READ_TIMEOUT, attempts_before, seconds},
+};
 use crate::{
     error::ApiError,
     extract::parse,
@@ -119,20 +121,16 @@ impl<'de> Deserialize<'de> for BothMembers {
 }
 
 impl CallRequest {
-    /// Parses a call to `path`.
-    pub(super) fn read(
-        state: &AppState,
-        tenant: &TenantId,
-        path: &str,
-        headers: &HeaderMap,
-        body: &Bytes,
-    ) -> Result<Self, ApiError> {
+    /// Parses a call.
+    pub(super) fn read(state: &AppState, incoming: &Incoming) -> Result<Self, ApiError> {
+        let Incoming { caller, path, headers, arrived, body, .. } = incoming;
+        let tenant = &caller.tenant;
         let BothMembers { peek, options } = parse(body)?;
         let class = class(headers, options.service_tier.as_deref())?;
         let completion = peek.completion();
         let stream = peek.streams(path);
         let spec = Spec {
-            url: path.to_owned(),
+            url: path.clone(),
             model: peek.model,
             stream,
             headers: forward::of_call(&state.settings.forward_headers, path, headers)?,
@@ -150,7 +148,11 @@ impl CallRequest {
         let is_retry = !is_named && attempts_before(headers).is_some_and(|attempts| attempts > 0);
         let retries = is_retry.then(|| call.clone());
         // An idempotency key finds the job by itself and needs no orphan.
-        let retry = if is_named { ExpectedRetry::Never } else { ExpectedRetry::of(headers, call) };
+        let retry = if is_named {
+            ExpectedRetry::Never
+        } else {
+            ExpectedRetry::of(headers, call, *arrived)
+        };
         let job = NewJob { class, keeps_events: stream, idempotency, ..drafted };
         let outlives_caller = is_named || options.store.unwrap_or(false);
         let reply = if stream {

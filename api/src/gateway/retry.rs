@@ -95,8 +95,9 @@ pub(super) fn seconds(headers: &HeaderMap, name: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(value).ok()
 }
 
-/// Returns the earliest time at which leaving counts as a time-out, for a call that has just arrived.
-fn times_out_after(headers: &HeaderMap) -> Option<Instant> {
+/// Returns the earliest time at which leaving counts as a time-out. It counts from the arrival of the head, as
+/// openai-node counts the upload of the body too.
+fn times_out_after(headers: &HeaderMap, arrived: Instant) -> Option<Instant> {
     if PROXY_HEADERS.iter().any(|name| headers.contains_key(*name)) {
         return None;
     }
@@ -105,7 +106,7 @@ fn times_out_after(headers: &HeaderMap) -> Option<Instant> {
     // A client with both time-outs gives up at the first one.
     let shortest = timeouts.min()?;
     let margin = (shortest / 10).max(LEAST_MARGIN);
-    Instant::now().checked_add(shortest.saturating_sub(margin))
+    arrived.checked_add(shortest.saturating_sub(margin))
 }
 
 /// Returns the time within which a client that left in this attempt makes the next one.
@@ -115,24 +116,15 @@ fn retry_time(attempts_before: u32) -> Duration {
 }
 
 impl ExpectedRetry {
-    /// Returns the retry to expect by the headers of `call`.
-    pub(super) fn of(headers: &HeaderMap, call: CallKey) -> Self {
+    /// Returns the retry to expect by the headers of `call`, whose head has `arrived`.
+    pub(super) fn of(headers: &HeaderMap, call: CallKey, arrived: Instant) -> Self {
         // Clients that count no attempts are no SDKs that retry.
         let Some(before) = attempts_before(headers) else { return Self::Never };
         if before >= number(headers, MAX_RETRIES_HEADER).unwrap_or(DEFAULT_MAX_RETRIES) {
             return Self::Never;
         }
-        let times_out_after = times_out_after(headers);
+        let times_out_after = times_out_after(headers, arrived);
         Self::Counted(Box::new(Counted { call, within: retry_time(before), times_out_after }))
-    }
-
-    /// Counts the client's time-out from the arrival of its request. openai-node counts the upload of the body too.
-    pub(super) fn count_from(&mut self, arrived: Instant) {
-        if let Self::Counted(counted) = self {
-            let earliest = counted.times_out_after;
-            counted.times_out_after =
-                earliest.map(|at| at.checked_sub(arrived.elapsed()).unwrap_or(at));
-        }
     }
 
     /// Stores the job of a caller that receives an error to retry as an orphan.
@@ -223,8 +215,7 @@ mod tests {
         let arrived = Instant::now();
         advance(Duration::from_secs(3)).await;
         let call = CallKey { tenant: TenantId::default_tenant(), digest: [0; 32] };
-        let mut retry = ExpectedRetry::of(&headers, call);
-        retry.count_from(arrived);
+        let retry = ExpectedRetry::of(&headers, call, arrived);
         let ExpectedRetry::Counted(counted) = retry else { panic!("no retry is expected") };
         assert!(counted.is_given_up());
         advance(Duration::from_secs(1)).await;
@@ -237,7 +228,7 @@ mod tests {
             let pairs = pairs.iter().map(|(name, value)| {
                 (HeaderName::from_static(name), HeaderValue::from_static(value))
             });
-            let after = times_out_after(&pairs.collect());
+            let after = times_out_after(&pairs.collect(), Instant::now());
             after.map(|at| at.duration_since(Instant::now()).as_millis())
         };
         assert_eq!(of(&[(READ_TIMEOUT, "600")]), Some(540_000));

@@ -293,11 +293,7 @@ impl CallStream {
 
     /// Ends the stream with one of our errors.
     fn fail(&mut self, error: ApiError) -> String {
-        let error = match self.pending.dialect {
-            Dialect::OpenAi | Dialect::Responses => error,
-            Dialect::Anthropic => error.in_anthropic_shape(),
-        };
-        self.end(error.body())
+        self.end(self.pending.dialect.shape(error).body())
     }
 
     /// Ends the stream with an error.

@@ -13,7 +13,8 @@ use causeway_queue::TenantId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::body::LEAST_RATE;
+/// The minimum rate of a body, in bytes per second.
+pub(crate) const LEAST_RATE: usize = 16 << 10;
 
 /// The time that a body may take regardless of its length before it can count as slow.
 pub(crate) const SLOW_AFTER: Duration = Duration::from_secs(1);

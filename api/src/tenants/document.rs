@@ -39,8 +39,8 @@ pub(super) struct StoredTenant {
 pub(super) struct StoredKey {
     /// Its SHA-256 in hexadecimal.
     sha256: String,
-    created_at: u64,
-    expires_at: Option<u64>,
+    pub(super) created_at: Millis,
+    pub(super) expires_at: Option<Millis>,
 }
 
 /// The reason why a change is refused.
@@ -75,8 +75,7 @@ impl Default for Document {
 
 impl StoredKey {
     pub(super) fn new(sha256: &[u8; 32], now: Millis, expires_at: Option<Millis>) -> Self {
-        let expires_at = expires_at.map(|at| at.0);
-        Self { sha256: hexadecimal(sha256), created_at: now.0, expires_at }
+        Self { sha256: hexadecimal(sha256), created_at: now, expires_at }
     }
 
     /// Returns the name of the key: the first characters of its hash.
@@ -84,16 +83,8 @@ impl StoredKey {
         self.sha256.chars().take(NAME_CHARS).collect()
     }
 
-    pub(super) fn created_at(&self) -> Millis {
-        Millis(self.created_at)
-    }
-
-    pub(super) fn expires_at(&self) -> Option<Millis> {
-        self.expires_at.map(Millis)
-    }
-
     pub(super) fn is_valid(&self, now: Millis) -> bool {
-        self.expires_at.is_none_or(|at| at > now.0)
+        self.expires_at.is_none_or(|at| at > now)
     }
 
     pub(super) fn digest(&self) -> Option<[u8; 32]> {
@@ -142,12 +133,12 @@ impl Document {
     ) -> Result<(), TenantError> {
         let tenant = self.tenant(id)?;
         // Without a grace period the old keys expire at once, so the number cannot grow.
-        if tenant.keys.len() >= MAX_KEYS && until > key.created_at() {
+        if tenant.keys.len() >= MAX_KEYS && until > key.created_at {
             return Err(TenantError::TooManyKeys(id.clone()));
         }
         // An earlier expiry of an old key remains.
         for old in &mut tenant.keys {
-            old.expires_at = Some(old.expires_at.map_or(until.0, |at| at.min(until.0)));
+            old.expires_at = Some(old.expires_at.map_or(until, |at| at.min(until)));
         }
         tenant.keys.push(key);
         Ok(())
@@ -179,9 +170,8 @@ impl Document {
 
     /// True if there is an administrator with a key that does not expire.
     pub(super) fn has_admin(&self) -> bool {
-        let lasting =
-            |tenant: &&StoredTenant| tenant.keys.iter().any(|key| key.expires_at.is_none());
-        self.tenants.iter().filter(|tenant| tenant.admin).any(|tenant| lasting(&tenant))
+        let mut keys = self.tenants.iter().filter(|one| one.admin).flat_map(|one| &one.keys);
+        keys.any(|key| key.expires_at.is_none())
     }
 }
 

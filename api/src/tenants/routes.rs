@@ -121,8 +121,8 @@ impl From<Listed> for TenantView {
 
 impl From<&StoredKey> for KeyView {
     fn from(key: &StoredKey) -> Self {
-        let expires_at = key.expires_at().map(moment);
-        Self { id: key.name(), created_at: Some(moment(key.created_at())), expires_at }
+        let expires_at = key.expires_at.map(moment);
+        Self { id: key.name(), created_at: Some(moment(key.created_at)), expires_at }
     }
 }
 
@@ -198,11 +198,8 @@ pub(crate) async fn limit(
     // A trial on defaults reports errors before the store is read; the change itself cannot fail then.
     request.change(&mut TenantLimits::default())?;
     let id = changeable(&state, &id)?;
-    let change = |limits: &mut TenantLimits| drop(request.change(limits));
-    state
-        .registry
-        .update(|document| document.tenant(&id).map(|one| change(&mut one.limits)))
-        .await?;
+    let change = |tenant: &mut StoredTenant| drop(request.change(&mut tenant.limits));
+    state.registry.update(|document| document.tenant(&id).map(change)).await?;
     audit::act(&caller, "limit_tenant", &format!("tenant {id}"));
     tenant_answer(&state, &id, StatusCode::OK, None)
 }

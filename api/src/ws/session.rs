@@ -10,7 +10,6 @@ use futures_util::{
     StreamExt as _,
     stream::{self, AbortHandle, BoxStream, SelectAll},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::frame::{ClientFrame, Op, ServerFrame};
 use crate::{
@@ -29,8 +28,8 @@ pub(crate) const MAX_FOLLOWED: usize = 1000;
 
 /// The session of a client, with the jobs that it follows.
 pub(crate) struct Session {
-    state: AppState,
-    caller: Caller,
+    pub(super) state: AppState,
+    pub(super) caller: Caller,
     connection: Option<Arc<Connection>>,
     followed: HashMap<JobId, AbortHandle>,
     news: SelectAll<BoxStream<'static, FollowedEvent>>,
@@ -58,21 +57,6 @@ impl Session {
         if let Some(connection) = &self.connection {
             connection.message_completed();
         }
-    }
-
-    /// Returns the token that is cancelled when no more jobs are accepted.
-    pub(super) fn draining(&self) -> CancellationToken {
-        self.state.draining.clone()
-    }
-
-    /// Returns the token that is cancelled when the client must continue at another process.
-    pub(super) fn handover(&self) -> CancellationToken {
-        self.state.handover.clone()
-    }
-
-    /// Completes when the client's key is no longer valid.
-    pub(super) fn revoked(&self) -> impl Future<Output = ()> + use<> {
-        self.state.tenants.clone().revoked(self.caller.clone())
     }
 
     /// True if there are followed jobs.
