@@ -9,7 +9,7 @@
 mod frame;
 mod session;
 
-use std::{fmt::Display, pin::pin, sync::Arc, time::Duration};
+use std::{fmt::Display, ops::ControlFlow, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     extract::{
@@ -122,41 +122,31 @@ where
                 session.message_completed();
                 // Any frame proves that the client is alive, not only a pong.
                 unanswered = 0;
-                match received {
-                    None | Some(Ok(Message::Close(_))) => break None,
-                    Some(Err(error)) => break Some(close(close_code::PROTOCOL, &error.to_string())),
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                    Some(Ok(Message::Text(_))) if !session.reauthenticate() => break Some(revoked_close()),
-                    Some(Ok(Message::Text(text))) => session.answer(text.as_str()).await,
-                    Some(Ok(Message::Binary(_))) => Session::refuse_binary(),
+                match answer(&mut session, received).await {
+                    ControlFlow::Continue(Some(text)) => text_frame(text),
+                    ControlFlow::Continue(None) => continue,
+                    ControlFlow::Break(farewell) => break farewell,
                 }
             }
-            Some(frame) = session.next(), if follows => frame,
+            Some(event) = session.next(), if follows => text_frame(event),
             _ = pings.tick() => {
                 if unanswered == MAX_UNANSWERED {
                     break None;
                 }
                 unanswered += 1;
-                if send(&mut socket, Message::Ping(Vec::new().into()), SEND_TIMEOUT).await.is_err() {
-                    return;
-                }
-                continue;
+                Message::Ping(Vec::new().into())
             }
             () = &mut revoked => break Some(revoked_close()),
             // Only wakes the loop, which checks at its top whether to close.
             () = draining.cancelled(), if !draining.is_cancelled() => continue,
             () = stopping.cancelled() => {
-                let until = Instant::now() + CLOSE_TIMEOUT;
-                while let Some(frame) = session.next().await {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if send(&mut socket, Message::Text(frame.into()), left).await.is_err() {
-                        return;
-                    }
+                if send_remaining(&mut socket, &mut session).await.is_err() {
+                    return;
                 }
                 break Some(stopped());
             }
         };
-        if send(&mut socket, Message::Text(message.into()), SEND_TIMEOUT).await.is_err() {
+        if send(&mut socket, message, SEND_TIMEOUT).await.is_err() {
             return;
         }
     };
@@ -165,6 +155,44 @@ where
     }
     // Also completes a closing handshake that the client started.
     drop(timeout(CLOSE_TIMEOUT, socket.close()).await);
+}
+
+/// Answers a received message: continues with a text to send, if any, or breaks with the close frame.
+async fn answer<E: Display>(
+    session: &mut Session,
+    received: Option<Result<Message, E>>,
+) -> ControlFlow<Option<CloseFrame>, Option<String>> {
+    match received {
+        None | Some(Ok(Message::Close(_))) => ControlFlow::Break(None),
+        Some(Err(error)) => {
+            ControlFlow::Break(Some(close(close_code::PROTOCOL, &error.to_string())))
+        }
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => ControlFlow::Continue(None),
+        Some(Ok(Message::Text(text))) => {
+            if !session.reauthenticate() {
+                return ControlFlow::Break(Some(revoked_close()));
+            }
+            ControlFlow::Continue(Some(session.answer(text.as_str()).await))
+        }
+        Some(Ok(Message::Binary(_))) => ControlFlow::Continue(Some(Session::refuse_binary())),
+    }
+}
+
+/// Sends the events that are left when the process stops.
+async fn send_remaining<S>(socket: &mut S, session: &mut Session) -> Result<(), Gone>
+where
+    S: Sink<Message> + Unpin,
+{
+    let until = Instant::now() + CLOSE_TIMEOUT;
+    while let Some(event) = session.next().await {
+        let left = until.saturating_duration_since(Instant::now());
+        send(socket, text_frame(event), left).await?;
+    }
+    Ok(())
+}
+
+fn text_frame(text: String) -> Message {
+    Message::Text(text.into())
 }
 
 /// The error of a client that did not receive a frame in time. The connection is unusable.

@@ -83,24 +83,20 @@ impl PendingCall {
         } else {
             Subscription::Waiter(queue.waiter(&tenant, &job.id))
         };
-        let (id, until) = (job.id.clone(), Instant::now() + state.settings.hold);
-        let (state, outlives_caller) =
-            (state.clone(), outlives_caller || reply == ReplyMode::JobReference);
         // Built before the job is stored: the client may leave, or the store's answer may be lost, at any time
         // after.
-        let is_over = false;
         let mut pending = Self {
-            state,
             tenant,
             dialect,
-            until,
             keep_alive,
             subscription,
             reply,
-            outlives_caller,
             retry,
-            id,
-            is_over,
+            state: state.clone(),
+            until: Instant::now() + state.settings.hold,
+            outlives_caller: outlives_caller || reply == ReplyMode::JobReference,
+            id: job.id.clone(),
+            is_over: false,
         };
         if let Some(call) = retries
             && pending.attach_to_orphan(&call).await?
