@@ -100,12 +100,3 @@ impl fmt::Debug for DirectSource {
         f.write_str("DirectSource(…)")
     }
 }
-
-/// Two sources are equal if one is a clone of the other.
-impl PartialEq for DirectSource {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for DirectSource {}

@@ -45,15 +45,6 @@ impl fmt::Debug for ModelsSource {
     }
 }
 
-/// Two sources are equal if one is a clone of the other.
-impl PartialEq for ModelsSource {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-}
-
-impl Eq for ModelsSource {}
-
 /// The latest list of the upstreams, and the time at which it expires.
 #[derive(Debug, Default)]
 pub(crate) struct ModelCache(Mutex<Option<(Instant, Arc<[Model]>)>>);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::{direct::DirectSource, forward::FORWARDED, models::ModelsSource};
 
 /// The settings of the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Longest request body, in bytes. Default 20 MiB.
     pub max_body_bytes: usize,
