@@ -74,6 +74,9 @@ pub(super) enum ReplyMode {
 #[derive(Debug, Default, ToSchema)]
 #[schema(as = HeldRequest)]
 pub(crate) struct RequestOptions {
+    /// The members of all jobs, parsed in the same pass.
+    #[schema(ignore)]
+    peek: Peek,
     /// `flex` means the class batch, `priority` the class interactive; all other values are only forwarded.
     #[schema(schema_with = schema::anything)]
     service_tier: Option<String>,
@@ -91,30 +94,13 @@ impl Members for RequestOptions {
         match name {
             "service_tier" => self.service_tier = members::lenient(values)?,
             "store" => self.store = members::lenient(values)?,
-            _ => return Ok(false),
+            _ => return self.peek.take(name, values),
         }
         Ok(true)
     }
 }
 
-/// All members of the body that Causeway reads, parsed in one pass.
-#[derive(Debug, Default)]
-struct BothMembers {
-    peek: Peek,
-    options: RequestOptions,
-}
-
-impl Members for BothMembers {
-    fn take<'de, M: MapAccess<'de>>(
-        &mut self,
-        name: &str,
-        values: &mut M,
-    ) -> Result<bool, M::Error> {
-        Ok(self.peek.take(name, values)? || self.options.take(name, values)?)
-    }
-}
-
-impl<'de> Deserialize<'de> for BothMembers {
+impl<'de> Deserialize<'de> for RequestOptions {
     fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
         members::read(source)
     }
@@ -125,8 +111,8 @@ impl CallRequest {
     pub(super) fn read(state: &AppState, incoming: &Incoming) -> Result<Self, ApiError> {
         let Incoming { caller, path, headers, arrived, body, .. } = incoming;
         let tenant = &caller.tenant;
-        let BothMembers { peek, options } = parse(body)?;
-        let class = class(headers, options.service_tier.as_deref())?;
+        let RequestOptions { peek, service_tier, store } = parse(body)?;
+        let class = class(headers, service_tier.as_deref())?;
         let completion = peek.completion();
         let stream = peek.streams(path);
         let spec = Spec {
@@ -154,7 +140,7 @@ impl CallRequest {
             ExpectedRetry::of(headers, call, *arrived)
         };
         let job = NewJob { class, keeps_events: stream, idempotency, ..drafted };
-        let outlives_caller = is_named || options.store.unwrap_or(false);
+        let outlives_caller = is_named || store.unwrap_or(false);
         let reply = if stream {
             ReplyMode::Stream
         } else if prefers_async(headers) {
