@@ -3,6 +3,7 @@
 
 mod flags;
 mod jobs;
+mod server;
 mod tenant;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -14,6 +15,7 @@ use self::flags::{CallFlags, ListenFlags, LogFlags, SimulatedFlags, StoreFlags, 
 pub(crate) use self::jobs::{
     JobArgs, JobClass, JobFilter, JobFlags, JobsCommand, JobsList, JobsRetry, SubmitArgs,
 };
+pub(crate) use self::server::{ConfigFile, ServerArgs};
 pub(crate) use self::tenant::{TenantAdd, TenantCommand, TenantRevoke, TenantRotate};
 use crate::config::duration;
 
@@ -202,27 +204,6 @@ pub(crate) struct UpstreamCheck {
     pub(crate) file: ConfigFile,
     #[command(flatten)]
     pub(crate) flags: UpstreamFlags,
-}
-
-/// The source of the configuration.
-#[derive(Debug, Default, Args)]
-pub(crate) struct ConfigFile {
-    /// A TOML file with settings [default: none]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
-}
-
-/// The Causeway to call.
-#[derive(Debug, Args)]
-pub(crate) struct ServerArgs {
-    /// The address of Causeway [default: `http://127.0.0.1:4004`]
-    #[arg(long, value_name = "URL")]
-    pub(crate) url: Option<String>,
-    /// The environment variable that holds the key to send [default: no key]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) key_env: Option<String>,
-    #[command(flatten)]
-    pub(crate) file: ConfigFile,
 }
 
 #[derive(Debug, Subcommand)]

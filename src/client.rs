@@ -2,7 +2,7 @@
 
 mod unreachable;
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use anyhow::{Context as _, anyhow, bail};
 use reqwest::{RequestBuilder, Response, StatusCode, Url, header::CONTENT_TYPE};
@@ -13,12 +13,6 @@ use crate::{
     config::{Config, HiddenText},
     sse::{Decoder, ServerEvent},
 };
-
-/// The time-out of a connection attempt.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The longest silence of the server. Its event streams send pings more often.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running Causeway.
 #[derive(Debug)]
@@ -37,9 +31,9 @@ impl Client {
         let base = Url::parse(&config.client.url)
             .map_err(|_| anyhow!("{:?} is not the URL of a server (--url)", config.client.url))?;
         let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connect_timeout(unreachable::CONNECT_TIMEOUT)
             // The whole call has no time-out: an event stream lasts as long as its job.
-            .read_timeout(READ_TIMEOUT)
+            .read_timeout(unreachable::READ_TIMEOUT)
             .build()
             .context("cannot make an HTTP client")?;
         Ok(Self { http, base, key: config.client_key.clone() })

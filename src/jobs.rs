@@ -231,14 +231,6 @@ fn reason(job: &Value) -> String {
     word(&parts.join(": ").chars().take(MAX_REASON).collect::<String>().into())
 }
 
-/// Returns the time that a job waited for its latest attempt, or has waited so far.
-pub(crate) fn wait(job: &Value, now: Timestamp) -> String {
-    let began = timestamps::of(&job["started_at"]).or_else(|| timestamps::of(&job["finished_at"]));
-    // A job whose lane failed has started before, and waits again.
-    let began = began.filter(|_| job["waiting_for"].is_null());
-    timestamps::between(timestamps::of(&job["created_at"]), Some(began.unwrap_or(now)))
-}
-
 fn row(job: &Value, now: Timestamp) -> [String; 9] {
     let attempts = format!("{}/{}", job["attempts"], job["max_attempts"]);
     [
@@ -249,7 +241,7 @@ fn row(job: &Value, now: Timestamp) -> [String; 9] {
         word(&job["session"]),
         attempts,
         timestamps::between(timestamps::of(&job["created_at"]), Some(now)),
-        wait(job, now),
+        show::wait(job, now),
         reason(job),
     ]
 }

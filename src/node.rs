@@ -31,9 +31,6 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// The interval of discoveries of former shards by an API process.
 const DISCOVERY: Duration = Duration::from_secs(60);
 
-/// The time without progress of a claim loop after which the process counts as stuck.
-pub(crate) const STUCK: Duration = Duration::from_secs(30);
-
 /// Starts logging, raises limits, runs a process of `role`, reloads, and stops on signals.
 ///
 /// # Errors
@@ -134,7 +131,8 @@ impl Process {
                 max_connections: open_files::for_clients(&config, role),
                 ..api_settings(&config, role, clients.as_ref())
             };
-            let is_alive = move || health.as_ref().is_none_or(|health| health.is_alive(STUCK));
+            let is_alive =
+                move || health.as_ref().is_none_or(|health| health.is_alive(probe::STUCK));
             let metrics = move || handle.render();
             let tenants = Tenants::open();
             (listener, AppState::new(queue.clone(), settings, tenants, metrics, is_alive))

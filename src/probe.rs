@@ -1,6 +1,6 @@
 //! The endpoints of a worker process for monitoring: `/healthz` and `/metrics`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use axum::{Router, http::StatusCode, routing::get};
@@ -8,7 +8,8 @@ use causeway_worker::LoopHealth;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use crate::node::STUCK;
+/// The time without progress of a claim loop after which the process counts as stuck.
+pub(crate) const STUCK: Duration = Duration::from_secs(30);
 
 /// Returns the routes: `/healthz` answers 200 while the worker's loops make progress, and 503 if
 /// they are stuck.

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    jobs,
     table::{self, word},
     timestamps, wait_reason,
 };
@@ -59,7 +58,7 @@ fn facts(job: &Value, now: Timestamp) -> Vec<(&'static str, String)> {
         ("model", given("model")),
         ("session", given("session")),
         ("created", created()),
-        ("waited", Some(jobs::wait(job, now))),
+        ("waited", Some(wait(job, now))),
         ("ran", run()),
         ("scheduled", given("scheduled_for")),
         ("deadline", given("expires_at")),
@@ -116,6 +115,14 @@ fn write_request(request: &Value, out: &mut impl Write) -> io::Result<()> {
         Value::Null => writeln!(out, "(its body is kept until the job has succeeded)"),
         body => writeln!(out, "{body:#}"),
     }
+}
+
+/// Returns the time that a job waited for its latest attempt, or has waited so far.
+pub(crate) fn wait(job: &Value, now: Timestamp) -> String {
+    let began = timestamps::of(&job["started_at"]).or_else(|| timestamps::of(&job["finished_at"]));
+    // A job whose lane failed has started before, and waits again.
+    let began = began.filter(|_| job["waiting_for"].is_null());
+    timestamps::between(timestamps::of(&job["created_at"]), Some(began.unwrap_or(now)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The reason why a job has no answer yet, as text for the caller that waits for it.
 
-use causeway_queue::{Job, WaitingFor, backend::Down, job::State};
+use causeway_queue::{Job, WaitingFor, job::State, waiting::Down};
 
 use crate::job_view::moment;
 

@@ -7,8 +7,9 @@ use axum::{
 };
 use causeway_queue::{
     LaneName, TenantId, WaitingFor,
-    backend::{Down, Stats},
+    backend::Stats,
     limits::{LaneLimits, TenantLimits},
+    waiting::Down,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

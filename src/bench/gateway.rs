@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    GatewayBench as Options,
+    args::GatewayBench as Options,
     http_connection::{HttpConnection, post},
     percentile::percentile,
 };

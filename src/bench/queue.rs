@@ -25,7 +25,7 @@ use self::{
     phases::{drain, enqueue, in_parallel, pickups},
     subject::BenchSubject,
 };
-use super::{QueueBench as Options, percentile::percentile};
+use super::{args::QueueBench as Options, percentile::percentile};
 use crate::signals::Signals;
 
 /// Measures and prints. The first SIGTERM or SIGINT ends the measurement between two calls; the

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{
-    StreamsBench as Options,
+    args::StreamsBench as Options,
     http_connection::{HttpConnection, post},
     percentile::{percentile, rank},
 };

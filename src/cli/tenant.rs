@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, value_parser};
 use serde_json::{Map, Value, json};
 
-use super::ServerArgs;
+use super::server::ServerArgs;
 use crate::config::duration;
 
 #[derive(Debug, Subcommand)]

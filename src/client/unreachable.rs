@@ -1,11 +1,15 @@
 //! The reason why a Causeway cannot be reached, in one sentence.
 
-use std::{error::Error, io, iter::successors};
+use std::{error::Error, io, iter::successors, time::Duration};
 
 use anyhow::anyhow;
 use reqwest::Url;
 
-use super::{CONNECT_TIMEOUT, READ_TIMEOUT};
+/// The time-out of a connection attempt.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest silence of the server. Its event streams send pings more often.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Describes a call of the Causeway at `base` that got no complete answer.
 pub(super) fn unreachable(base: &Url, error: &reqwest::Error) -> anyhow::Error {

@@ -6,7 +6,14 @@ use causeway_api::{InvalidPattern, check_forwarded, check_webhook_url};
 use causeway_queue::{address::Allowed, webhook::is_of_deliveries};
 use causeway_worker::{Address, MAX_RETRY_BASE, ProxyVariables, WebhookSecret};
 
-use super::{Config, ConfigError, Digest, Environment, HiddenText, range::Range, without_password};
+use super::{
+    environment::Environment,
+    error::ConfigError,
+    range::Range,
+    secret::{HiddenText, without_password},
+    tenant::Digest,
+    top_level::Config,
+};
 
 /// A value that breaks a rule of its setting.
 pub(super) struct Violation {

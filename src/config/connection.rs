@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfiguredLane, HiddenText};
+use super::{lane::ConfiguredLane, secret::HiddenText, top_level::Config};
 use causeway_worker::{Address, Proxy, TlsFiles, UpstreamSecret as Key, UpstreamSettings};
 
 /// The connection settings that the top level and each lane have.

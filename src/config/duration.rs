@@ -95,7 +95,7 @@ pub(crate) mod optional {
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         match span {
-            Some(span) => serializer.serialize_some(&super::format(*span)),
+            Some(span) => serializer.serialize_some(&crate::config::duration::format(*span)),
             None => serializer.serialize_none(),
         }
     }

@@ -7,7 +7,7 @@ use figment::{
     value::Dict,
 };
 
-use super::ConfigError;
+use super::error::ConfigError;
 
 /// The text of a configuration file.
 pub(super) struct FileText {

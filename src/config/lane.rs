@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use causeway_queue::{LaneName, limits::LaneLimits};
 use serde::{Deserialize, Serialize};
 
-use super::HiddenText;
+use super::secret::HiddenText;
 
 /// One configured lane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

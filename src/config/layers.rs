@@ -10,7 +10,13 @@ use figment::{
 use serde::Serialize;
 
 use super::{
-    Config, ConfigError, Environment, check, file, file_text::FileText, keys, keys::Keys,
+    check,
+    environment::{Environment, file},
+    error::ConfigError,
+    file_text::FileText,
+    keys,
+    keys::Keys,
+    top_level::Config,
     type_errors,
 };
 

@@ -14,7 +14,7 @@ const MARK: &str = "<!-- Generated from the doc comments of the settings: CAUSEW
 
 /// Each section: its name in the file, the source of its settings, and a part of their struct's name there.
 const SECTIONS: [(&str, &str, &str); 11] = [
-    ("", include_str!("../config.rs"), "Config"),
+    ("", include_str!("top_level.rs"), "Config"),
     ("[log]", include_str!("sections.rs"), "Log"),
     ("[api]", include_str!("sections.rs"), "Api"),
     ("[bridge]", include_str!("sections.rs"), "Bridge"),

@@ -12,13 +12,13 @@ use causeway_queue::{
 };
 use causeway_worker::{FailureMix, Signing, SimulatedSettings};
 
-use super::Config;
+use super::{lane::ConfiguredLane, tenant::ConfiguredTenant, top_level::Config};
 
 impl Config {
     /// Returns the configured lanes, or one named `default`; the lane of webhook deliveries is
     /// last.
     pub(crate) fn queue_lanes(&self) -> Vec<causeway_queue::Lane> {
-        let lane = |lane: &super::ConfiguredLane| causeway_queue::Lane {
+        let lane = |lane: &ConfiguredLane| causeway_queue::Lane {
             name: lane.name.clone(),
             models: lane.models.clone(),
             shards: lane.shards,
@@ -38,7 +38,7 @@ impl Config {
 
     /// Returns the tenants with their limits.
     pub(crate) fn callers(&self) -> Vec<(causeway_api::Tenant, TenantLimits)> {
-        let caller = |tenant: &super::ConfiguredTenant| causeway_api::Tenant {
+        let caller = |tenant: &ConfiguredTenant| causeway_api::Tenant {
             id: tenant.id.clone(),
             key_sha256: tenant.key_sha256.iter().map(|digest| digest.0).collect(),
             admin: tenant.admin,

@@ -6,7 +6,7 @@
 use figment::error::{Actual, Kind};
 
 use super::{
-    ConfigError,
+    error::ConfigError,
     keys::{Keys, closest},
     range::Range,
 };

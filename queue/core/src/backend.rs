@@ -12,7 +12,7 @@ use crate::{
     error::Error,
     event::{Event, EventKind},
     id::{IdempotencyKey, JobId, Layout, SessionKey, Shard, TenantId},
-    job::{Accepted, AttemptError, Job, NewJob},
+    job::{Accepted, Job, NewJob},
     json::RawJson,
     lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
     limits::{Allowance, LaneLimits, Rate, TenantLimits, Throttle},
@@ -20,7 +20,7 @@ use crate::{
     orphan::CallKey,
     session::{Conversation, ProfileChange},
     state::{Class, Status},
-    waiting::WaitingFor,
+    waiting::{Down, WaitingFor},
     webhook::End,
     workers::{RegisteredWorker, WorkerId, WorkerReport},
 };
@@ -360,17 +360,6 @@ pub struct Page {
     pub jobs: Vec<Job>,
     /// The cursor of the next page, which may be a job that is not on this page; `None` at the end.
     pub next: Option<JobId>,
-}
-
-/// The outage of a lane with a failing upstream: see [`crate::health`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Down {
-    /// The start of the outage.
-    pub since: Millis,
-    /// The time of the next probe; in the past while a probe runs.
-    pub probe_at: Millis,
-    /// The latest error.
-    pub error: Option<AttemptError>,
 }
 
 /// The counts of a shard, or of one tenant in it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::millis, job::AttemptError, json::RawJson, state::Status};
+use crate::{attempt::AttemptError, clock::millis, json::RawJson, state::Status};
 
 /// One entry of a job's event log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! `causeway-redis`, where every transition is one script. This crate depends on no store, no HTTP and no model.
 
 pub mod address;
+pub mod attempt;
 pub mod audit;
 pub mod backend;
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod health;
 pub mod id;
 pub mod job;
 pub mod json;
+pub mod lane;
 pub mod lease;
 pub mod limits;
 pub mod news;
@@ -37,9 +39,10 @@ pub use health::Fault;
 pub use id::{IdempotencyKey, JobId, LaneName, SessionKey, Shard, TenantId};
 pub use job::{Accepted, Job, NewJob, Spec};
 pub use json::RawJson;
+pub use lane::Lane;
 pub use lease::{Lease, LeaseKey, Outcome, Settlement};
 pub use policy::Policy;
-pub use queue::{Lane, Queue};
+pub use queue::Queue;
 pub use state::{Class, Status};
 pub use waiting::WaitingFor;
 pub use webhook::Webhook;

@@ -17,25 +17,26 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::Mutex, time::Instant};
 
-pub use self::lanes::Lane;
-use self::{fleet::Fleet, limits::LatestLimits};
 use crate::{
     backend::Backend,
     error::Error,
     fair::Estimate,
     id::{JobId, LaneName, Layout, SessionKey, Shard, TenantId},
     job::{Job, NewJob, Spec},
+    lane::Lane,
+    limits::LaneLimits,
+    limits::TenantLimits,
     limits::{Rate, Throttle},
-    reader::{Follower, Waiter, look_until},
     session::Conversation,
     state::Class,
     webhook::shard_of_deliveries,
+    workers::RegisteredWorker,
 };
 
 /// The queue. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    backend: Arc<dyn Backend>,
+    pub(crate) backend: Arc<dyn Backend>,
     lanes: Arc<[Lane]>,
     /// The layouts that this process does not use, by the latest [discovery](Self::discover).
     former: Arc<RwLock<Vec<Layout>>>,
@@ -43,6 +44,22 @@ pub struct Queue {
     /// Held while limits are set: one change after another.
     setting_limits: Arc<Mutex<()>>,
     fleet: Arc<Mutex<Option<Fleet>>>,
+}
+
+/// The latest view of the registry; `None` if the store did not answer.
+#[derive(Debug)]
+struct Fleet {
+    read_at: Instant,
+    workers: Option<Arc<[RegisteredWorker]>>,
+}
+
+/// The limits that were set last by this process.
+#[derive(Debug, Clone, Default)]
+struct LatestLimits {
+    lanes: HashMap<LaneName, LaneLimits>,
+    tenants: Arc<[(TenantId, TenantLimits)]>,
+    /// The shards in which they are set.
+    set_in: HashSet<Shard>,
 }
 
 impl Queue {
@@ -143,50 +160,6 @@ impl Queue {
     /// If the store does not answer.
     pub async fn body(&self, id: &JobId) -> Result<Option<Bytes>, Error> {
         self.backend.body(id).await
-    }
-
-    /// Waits until a job of `tenant` has ended, at most `at_most`, and answers with the job as it
-    /// is then; `None` when the tenant has no such job. Holds no thread and no connection. An outage of the
-    /// store does not end the wait.
-    ///
-    /// # Errors
-    /// If the store does not answer at the end of the wait.
-    pub async fn wait(
-        &self,
-        tenant: &TenantId,
-        id: &JobId,
-        at_most: Duration,
-    ) -> Result<Option<Job>, Error> {
-        let waiter = self.waiter(tenant, id);
-        let until = Instant::now() + at_most;
-        match look_until(until, || self.job(tenant, id)).await? {
-            Some(job) if !job.status().is_terminal() && !at_most.is_zero() => {
-                waiter.wait(until.saturating_duration_since(Instant::now())).await
-            }
-            job => Ok(job),
-        }
-    }
-
-    /// Listens for the end of a job from now on. Made before the job is submitted, it spares the
-    /// look at the store with which every [`wait`](Self::wait) begins.
-    #[must_use]
-    pub fn waiter(&self, tenant: &TenantId, id: &JobId) -> Waiter {
-        let listener = self.backend.news().listen(id);
-        Waiter { listener, queue: self.clone(), tenant: tenant.clone(), id: id.clone() }
-    }
-
-    /// Follows the events of a job that was just read, from number `from` on. A job whose events
-    /// are not kept has three, each told when it is known: 0 that it was queued, 1 that its latest
-    /// attempt was started, 2 its end.
-    #[must_use]
-    pub fn follow(&self, job: &Job, from: u64) -> Follower {
-        Follower::new(self, job, from)
-    }
-
-    /// Follows the events of a job that is about to be submitted, and keeps them.
-    #[must_use]
-    pub fn follow_new(&self, id: &JobId) -> Follower {
-        Follower::of_new(self, id)
     }
 
     /// Ends a job of `tenant`; answers with the job as it is then, `None` when there is no such

@@ -40,13 +40,59 @@ where
     }
 }
 
+impl Queue {
+    /// Waits until a job of `tenant` has ended, at most `at_most`, and answers with the job as it
+    /// is then; `None` when the tenant has no such job. Holds no thread and no connection. An outage of the
+    /// store does not end the wait.
+    ///
+    /// # Errors
+    /// If the store does not answer at the end of the wait.
+    pub async fn wait(
+        &self,
+        tenant: &TenantId,
+        id: &JobId,
+        at_most: Duration,
+    ) -> Result<Option<Job>, Error> {
+        let waiter = self.waiter(tenant, id);
+        let until = Instant::now() + at_most;
+        match look_until(until, || self.job(tenant, id)).await? {
+            Some(job) if !job.status().is_terminal() && !at_most.is_zero() => {
+                waiter.wait(until.saturating_duration_since(Instant::now())).await
+            }
+            job => Ok(job),
+        }
+    }
+
+    /// Listens for the end of a job from now on. Made before the job is submitted, it spares the
+    /// look at the store with which every [`wait`](Self::wait) begins.
+    #[must_use]
+    pub fn waiter(&self, tenant: &TenantId, id: &JobId) -> Waiter {
+        let listener = self.backend.news().listen(id);
+        Waiter { listener, queue: self.clone(), tenant: tenant.clone(), id: id.clone() }
+    }
+
+    /// Follows the events of a job that was just read, from number `from` on. A job whose events
+    /// are not kept has three, each told when it is known: 0 that it was queued, 1 that its latest
+    /// attempt was started, 2 its end.
+    #[must_use]
+    pub fn follow(&self, job: &Job, from: u64) -> Follower {
+        Follower::new(self, job, from)
+    }
+
+    /// Follows the events of a job that is about to be submitted, and keeps them.
+    #[must_use]
+    pub fn follow_new(&self, id: &JobId) -> Follower {
+        Follower::of_new(self, id)
+    }
+}
+
 /// A subscription to the end of one job, started before the job is created.
 #[derive(Debug)]
 pub struct Waiter {
-    pub(crate) listener: Listener,
-    pub(crate) queue: Queue,
-    pub(crate) tenant: TenantId,
-    pub(crate) id: JobId,
+    listener: Listener,
+    queue: Queue,
+    tenant: TenantId,
+    id: JobId,
 }
 
 impl Waiter {
@@ -93,7 +139,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub(crate) fn new(queue: &Queue, job: &Job, from: u64) -> Self {
+    fn new(queue: &Queue, job: &Job, from: u64) -> Self {
         Self {
             listener: queue.backend().news().follow(&job.id),
             queue: queue.clone(),
@@ -109,7 +155,7 @@ impl Follower {
     }
 
     /// Returns a follower of a job that does not exist yet, so it will receive all events.
-    pub(crate) fn of_new(queue: &Queue, id: &JobId) -> Self {
+    fn of_new(queue: &Queue, id: &JobId) -> Self {
         Self {
             listener: queue.backend().news().follow(id),
             queue: queue.clone(),

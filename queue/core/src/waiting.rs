@@ -10,7 +10,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
-use crate::{backend::Down, clock::Millis};
+use crate::{attempt::AttemptError, clock::Millis};
 
 /// The reason why a job waits.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -123,6 +123,17 @@ impl WaitingFor {
     pub fn without_worker(self) -> Self {
         if self.precedence() > Self::NoWorker.precedence() { Self::NoWorker } else { self }
     }
+}
+
+/// The outage of a lane with a failing upstream: see [`crate::health`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// The start of the outage.
+    pub since: Millis,
+    /// The time of the next probe; in the past while a probe runs.
+    pub probe_at: Millis,
+    /// The latest error.
+    pub error: Option<AttemptError>,
 }
 
 /// The set that holds a waiting job.

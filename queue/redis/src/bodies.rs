@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ANSWER, Server, keys, record::INLINE_BODY_BYTES, step::failed};
+use super::{connector::ANSWER, keys, record::INLINE_BODY_BYTES, server::Server};
 use causeway_queue::{
     error::Error,
+    job::{AttemptError, Output},
     lease::{Lease, Outcome, Settlement},
 };
 
@@ -129,4 +130,11 @@ mod tests {
         assert_eq!(pieces(&[3000; 1000]), [1000]);
         assert_eq!(pieces(&[4; 3000]), [2048, 952]);
     }
+}
+
+/// Returns the outcome of an attempt that failed because of the store.
+pub(super) fn failed(attempt: u32, code: &str, message: &str) -> Outcome {
+    let (code, message) = (code.to_owned(), message.to_owned());
+    let error = AttemptError { attempt, code, message, status_code: None };
+    Outcome::Failed { output: Output { error: Some(error), ..Output::default() } }
 }

@@ -11,16 +11,19 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{
-    pool::{ANSWER, CONNECT},
-    tls,
-};
+use super::tls;
 
 /// Returns settings that send every command at once (`TCP_NODELAY`). Otherwise small commands would wait for earlier
 /// ones (Nagle's algorithm, RFC 896).
 pub(super) fn promptly() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
+
+/// The time limit for a connection.
+pub(super) const CONNECT: Duration = Duration::from_secs(2);
+
+/// The time limit for a reply, blocking calls included; the connection is closed after it.
+pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// The time limit for opening a connection over TLS. It is less than the pool's limit, because the pool's error does
 /// not name the cause.

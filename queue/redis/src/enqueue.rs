@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Args, RedisStore, Server, gather, keys,
+    gather, keys,
     record::{
         self, BODY_APART, HAS_WEBHOOK, INLINE_BODY_BYTES, KEEPS_EVENTS, REMEMBERS, corrupt, double,
         double_of, u16_of, u32_of,
     },
     reply::{self, Reply},
+    server::{Args, Server},
 };
 use causeway_queue::{
     clock::{Clock as _, SystemClock, millis},
@@ -21,7 +22,7 @@ use causeway_queue::{
 
 /// The approximate number of jobs that one call accepts; a group of at least this size is sent alone. It bounds the
 /// time for which one script blocks the server.
-const ACCEPTED_AT_ONCE: usize = 256;
+pub(super) const ACCEPTED_AT_ONCE: usize = 256;
 
 /// The most groups that are sent alone at once. Further groups wait for a permit; that wait does not count against
 /// the time limit of a reply.
@@ -30,21 +31,6 @@ pub(super) const ALONE_AT_ONCE: usize = 8;
 /// The lengths of a packed run of plain jobs: its head, and each job after it. `lua/enqueue.lua` has the same.
 const RUN_BYTES: usize = 3;
 const JOB_BYTES: usize = 16;
-
-/// Accepts jobs, all or none. A group that fills a call by itself is not batched with others.
-pub(super) async fn enqueue(
-    store: &RedisStore,
-    shard: &Shard,
-    jobs: Vec<NewJob>,
-) -> Result<Vec<Accepted>, Error> {
-    if jobs.len() < ACCEPTED_AT_ONCE {
-        return store.gathers(shard).enqueue.ask(jobs).await?;
-    }
-    let gone = |_| Error::Unavailable("the store was closed".to_owned());
-    let _turn = store.alone.acquire().await.map_err(gone)?;
-    let mut answers = try_enqueue(&store.server, shard, vec![jobs]).await?;
-    answers.pop().unwrap_or_else(|| Err(Error::Corrupt("enqueue returned nothing".to_owned())))
-}
 
 /// Returns the function that accepts groups of jobs in one call.
 pub(super) fn enqueuer(
@@ -95,7 +81,7 @@ async fn enqueue_once(
     }
 }
 
-async fn try_enqueue(
+pub(super) async fn try_enqueue(
     server: &Server,
     shard: &Shard,
     groups: Vec<Vec<NewJob>>,

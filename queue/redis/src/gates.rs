@@ -1,11 +1,10 @@
 //! Parsing of the reply of `lua/waiting.lua`.
 
-use super::{reply::Reply, views::json};
+use super::reply::{Reply, json};
 use causeway_queue::{
-    backend::Down,
     clock::Millis,
     error::Error,
-    waiting::{Gate, LaneGate},
+    waiting::{Down, Gate, LaneGate},
 };
 
 /// Parses the facts that may block the jobs of a lane or of a tenant.

@@ -1,76 +1,4 @@
-//! Warnings about the server's settings, and the server statistics and clean-up that measurements need.
-
-use redis::{Cmd, FromRedisValue as _, Value};
-
-use super::{RedisStore, Server, keys, unavailable};
-use causeway_queue::{error::Error, id::Shard};
-
-/// A script that deletes the keys with the prefix `KEYS[1]` that one step of a scan returns. ARGV: the cursor of the
-/// scan. Returns the next cursor, `0` at the end. It is a script because that runs on the node of the shard.
-const ERASE: &str = "
-local scan = redis.call('SCAN', ARGV[1], 'MATCH', KEYS[1] .. '*', 'COUNT', 1000)
-for _, key in ipairs(scan[2]) do redis.call('UNLINK', key) end
-return scan[1]
-";
-
-/// The line of INFO that shows a server without an append-only file.
-const NO_AOF: &str = "aof_enabled:0";
-
-/// The eviction policy of a server that keeps all data.
-const KEEPS_ALL: &str = "noeviction";
-
-/// Warns of a server that would lose accepted jobs: by evicting keys when its memory is full, or at its next restart.
-/// A server that does not report its settings causes no warning.
-pub(super) async fn warn_of_losses(server: &Server) {
-    warn_of_eviction(server).await;
-    let persistence = texts(server, redis::cmd("INFO").arg("persistence")).await;
-    if persistence.iter().any(|text| text.lines().any(|line| line.trim_end() == NO_AOF)) {
-        tracing::warn!(
-            "the Redis writes no append-only file: at its next restart it loses the jobs that were accepted after its \
-             last snapshot, all if it makes none: set appendonly yes"
-        );
-    }
-}
-
-async fn warn_of_eviction(server: &Server) {
-    let mut replies = texts(server, redis::cmd("INFO").arg("memory")).await;
-    // A server may refuse INFO to this user; CONFIG reports the policy too.
-    if replies.is_empty() {
-        replies = texts(server, redis::cmd("CONFIG").arg("GET").arg("maxmemory-policy")).await;
-    }
-    let policies = replies.iter().flat_map(|text| text.lines().filter_map(policy));
-    if let Some(policy) = policies.into_iter().find(|policy| *policy != KEEPS_ALL) {
-        tracing::warn!(
-            policy,
-            "the Redis evicts keys when it is full, and loses jobs with them: set maxmemory-policy to \
-             noeviction"
-        );
-    }
-}
-
-/// Returns the policy in a line of INFO, or of the reply to CONFIG GET.
-fn policy(line: &str) -> Option<&str> {
-    line.trim_end().strip_prefix("maxmemory_policy:").or_else(|| {
-        let policies = [KEEPS_ALL, "allkeys-", "volatile-"];
-        policies.iter().any(|policy| line.starts_with(policy)).then(|| line.trim_end())
-    })
-}
-
-/// Returns all texts in the reply to a command, of every node; none if the command is refused.
-async fn texts(server: &Server, command: &Cmd) -> Vec<String> {
-    fn collect(value: Value, into: &mut Vec<String>) {
-        match value {
-            Value::Map(pairs) => pairs.into_iter().for_each(|(_, value)| collect(value, into)),
-            Value::Array(values) => values.into_iter().for_each(|value| collect(value, into)),
-            other => into.extend(String::from_redis_value(other)),
-        }
-    }
-    let mut found = Vec::new();
-    if let Ok(value) = server.ask::<Value>(command).await {
-        collect(value, &mut found);
-    }
-    found
-}
+//! The totals of a server, for measurements.
 
 /// The server's totals since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -87,7 +15,7 @@ pub struct ServerStats {
 
 impl ServerStats {
     /// Adds the figures of one server. Replicas repeat the work of their masters, so they are left out.
-    fn add(&mut self, info: &str) {
+    pub(super) fn add(&mut self, info: &str) {
         if info.lines().any(|line| line.trim_end() == "role:slave") {
             return;
         }
@@ -118,53 +46,9 @@ impl ServerStats {
     }
 }
 
-impl RedisStore {
-    /// Returns the totals of the server; in a cluster, the sums over all masters.
-    ///
-    /// # Errors
-    /// If the store does not answer.
-    pub async fn server_stats(&self) -> Result<ServerStats, Error> {
-        let mut stats = ServerStats::default();
-        // A cluster returns the reply of each node under its address.
-        let replies = match self.server.ask(redis::cmd("INFO").arg("everything")).await? {
-            Value::Map(nodes) => nodes.into_iter().map(|(_, reply)| reply).collect(),
-            one => vec![one],
-        };
-        for reply in replies {
-            stats.add(&String::from_redis_value(reply).map_err(unavailable)?);
-        }
-        Ok(stats)
-    }
-
-    /// Deletes all keys of a shard; only for a shard without other users. Scans all keys of the server, a thousand a
-    /// call.
-    ///
-    /// # Errors
-    /// If the store does not answer.
-    pub async fn erase(&self, shard: &Shard) -> Result<(), Error> {
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut command = redis::cmd("EVAL");
-            command.arg(ERASE).arg(1).arg(keys::prefix(shard)).arg(&cursor);
-            cursor = self.server.ask(&command).await?;
-            if cursor == "0" {
-                return Ok(());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_policy_is_found_in_both_answers() {
-        assert_eq!(policy("maxmemory_policy:allkeys-lru\r"), Some("allkeys-lru"));
-        assert_eq!(policy("volatile-ttl"), Some("volatile-ttl"));
-        assert_eq!(policy("maxmemory-policy"), None);
-        assert_eq!(policy("used_memory:1"), None);
-    }
 
     #[test]
     fn masters_are_added_up_and_replicas_left_out() {

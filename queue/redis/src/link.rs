@@ -10,7 +10,7 @@ use redis::{
 };
 use tokio::time::sleep;
 
-use super::tls::TlsNode;
+use super::tls_node::TlsNode;
 
 /// The most repetitions of a command that a node of a cluster refused, and the pause before the first. The pause
 /// doubles, so all of them take 1.3 s.

@@ -13,7 +13,9 @@ use redis::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::{ANSWER, Server, keys, pool::Connections, record};
+use super::{
+    connector::ANSWER, keys, pool::Connections, record, server::Server, unavailable::unavailable,
+};
 use causeway_queue::{
     error::Error,
     event::{Event, EventKind},
@@ -74,7 +76,7 @@ pub(super) async fn check(server: &Server) -> Result<(), Error> {
     let _receivers: i64 = server.ask(redis::cmd("PUBLISH").arg(keys::NO_NEWS).arg("")).await?;
     let mut subscription = server.connections.subscription().await?;
     let subscribed = timeout(ANSWER, subscription.psubscribe(keys::NEWS)).await;
-    subscribed.map_err(super::unavailable)?.map_err(super::unavailable)
+    subscribed.map_err(unavailable)?.map_err(unavailable)
 }
 
 /// Runs one subscription until it ends.
@@ -92,7 +94,7 @@ async fn subscribe(connections: &Connections, board: &Switchboard) -> Result<(),
 async fn follow(subscription: PubSub, board: &Switchboard) -> Result<(), Error> {
     let (mut sink, mut messages) = subscription.split();
     let subscribed = timeout(ANSWER, sink.psubscribe(keys::NEWS)).await;
-    subscribed.map_err(super::unavailable)?.map_err(super::unavailable)?;
+    subscribed.map_err(unavailable)?.map_err(unavailable)?;
     // All earlier news was lost.
     board.tell_all_missed();
     let mut silent = pin!(until_silent(sink));

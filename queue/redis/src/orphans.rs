@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{Server, keys, record, reply};
+use super::{keys, record, reply, server::Server};
 use causeway_queue::{
     clock::millis,
     error::Error,

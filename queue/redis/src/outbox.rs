@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use super::{Args, Server, keys, record};
+use super::{
+    keys, record,
+    server::{Args, Server},
+};
 use causeway_queue::{
     clock::{Millis, millis},
     error::Error,

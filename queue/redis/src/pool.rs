@@ -7,7 +7,6 @@
 use std::{
     fmt,
     sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
 };
 
 use deadpool::{
@@ -24,9 +23,9 @@ use tokio::{
 };
 
 use super::{
-    connector::{Connector, promptly},
+    connector::{ANSWER, CONNECT, Connector, promptly},
     link::Link,
-    unavailable,
+    unavailable::unavailable,
 };
 use causeway_queue::error::Error;
 
@@ -35,12 +34,6 @@ const SHARED: usize = 2;
 
 /// The most connections of one process: the shared ones and one for each shard that a worker waits on.
 const MOST: usize = 1024;
-
-/// The time limit for a connection.
-pub(super) const CONNECT: Duration = Duration::from_secs(2);
-
-/// The time limit for a reply, blocking calls included; the connection is closed after it.
-pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// The origin of connections.
 enum Source {

@@ -92,3 +92,8 @@ pub(super) fn bytes(value: Value) -> Result<Vec<u8>, Error> {
 pub(super) fn text(bytes: Vec<u8>) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|_| Error::Corrupt("a text that is not UTF-8".to_owned()))
 }
+
+/// Parses JSON of a record.
+pub(super) fn json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::Corrupt(error.to_string()))
+}

@@ -5,10 +5,11 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 
 use super::{
-    ANSWER, Args, MOST_LEASES, Server,
-    bodies::{self, Apart},
+    bodies::{self, Apart, failed},
+    connector::ANSWER,
     record::{self, Damaged},
     reply::Reply,
+    server::{Args, MOST_LEASES, Server},
     views,
 };
 use causeway_queue::{
@@ -17,7 +18,6 @@ use causeway_queue::{
     event::retrying,
     health::Fault,
     id::{Shard, TenantId},
-    job::{AttemptError, Output},
     lease::{ClaimRequest, Lease, Outcome, Receipt, Settled, Settlement, Step},
     policy::MAX_CLAIM,
 };
@@ -254,11 +254,4 @@ fn unreadable(job: &str, Damaged { lease, why }: Damaged) -> Option<Settlement> 
     let outcome = failed(attempt, "record_damaged", message);
     let (usage, model, receipt) = (None, None, Receipt::default());
     Some(Settlement { key, memory: None, has_webhook: false, outcome, usage, model, receipt })
-}
-
-/// Returns the outcome of an attempt that failed because of the store.
-pub(super) fn failed(attempt: u32, code: &str, message: &str) -> Outcome {
-    let (code, message) = (code.to_owned(), message.to_owned());
-    let error = AttemptError { attempt, code, message, status_code: None };
-    Outcome::Failed { output: Output { error: Some(error), ..Output::default() } }
 }

@@ -7,8 +7,9 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::{
-    Args, GATHERED, MOST_LEASES, RedisStore, enqueue, keys, news, orphans, outbox, record,
+    RedisStore, enqueue, keys, news, orphans, outbox, record,
     reply::{self, Reply},
+    server::{Args, GATHERED, MOST_LEASES},
     step, views, wake, workers,
 };
 use causeway_queue::{
@@ -33,7 +34,15 @@ use causeway_queue::{
 #[async_trait]
 impl Backend for RedisStore {
     async fn enqueue(&self, shard: &Shard, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
-        enqueue::enqueue(self, shard, jobs).await
+        if jobs.len() < enqueue::ACCEPTED_AT_ONCE {
+            return self.gathers(shard).enqueue.ask(jobs).await?;
+        }
+        // A group that fills a call by itself is not batched with others.
+        let gone = |_| Error::Unavailable("the store was closed".to_owned());
+        let _turn = self.alone.acquire().await.map_err(gone)?;
+        let mut answers = enqueue::try_enqueue(&self.server, shard, vec![jobs]).await?;
+        let missing = || Err(Error::Corrupt("enqueue returned nothing".to_owned()));
+        answers.pop().unwrap_or_else(missing)
     }
 
     async fn step(
@@ -195,7 +204,7 @@ impl Backend for RedisStore {
         tenant: &TenantId,
         query: &ListQuery,
     ) -> Result<Page, Error> {
-        views::list(self, shard, tenant, query).await
+        views::list(&self.server, shard, tenant, query).await
     }
 
     async fn layouts(&self) -> Result<Vec<Layout>, Error> {

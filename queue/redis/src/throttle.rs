@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Server, gather, reply::Reply};
+use super::{gather, reply::Reply, server::Server};
 use causeway_queue::{
     clock::{Millis, millis},
     error::Error,

@@ -5,13 +5,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use futures_util::FutureExt as _;
-use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, IntoConnectionInfo, Pipeline, RedisFuture,
-    RedisResult, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
-    cluster_async::Connect,
-};
+use redis::{ConnectionAddr, RedisResult};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
@@ -25,8 +19,6 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
-
-use super::connector::open_tls;
 
 /// The configuration of all connections of a process, or the reason why there is none.
 static CONFIG: LazyLock<Result<Arc<ClientConfig>, Error>> =
@@ -162,37 +154,5 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// A TLS connection to one node of a cluster.
-#[derive(Clone)]
-pub(super) struct TlsNode(MultiplexedConnection);
-
-impl Connect for TlsNode {
-    fn connect_with_config<'a, T>(info: T, config: AsyncConnectionConfig) -> RedisFuture<'a, Self>
-    where
-        T: IntoConnectionInfo + Send + 'a,
-    {
-        async move { open_tls(&info.into_connection_info()?, config).await.map(Self) }.boxed()
-    }
-}
-
-impl ConnectionLike for TlsNode {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        self.0.req_packed_command(command)
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        commands: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        self.0.req_packed_commands(commands, offset, count)
-    }
-
-    fn get_db(&self) -> i64 {
-        self.0.get_db()
     }
 }

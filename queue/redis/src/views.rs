@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    RedisStore, Server,
     gates::{gate, lane_gate},
     gather, keys, news,
     record::{self, Header, Tail},
-    reply::Reply,
+    reply::{Reply, json},
+    server::Server,
 };
 use causeway_queue::{
     backend::{ListQuery, MAX_LOOKED_AT, MAX_PAGE, Page, Stats},
@@ -161,10 +161,6 @@ fn state(
     })
 }
 
-pub(super) fn json<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|error| Error::Corrupt(error.to_string()))
-}
-
 /// Parses a turn of a conversation.
 pub(super) fn turn(bytes: &[u8]) -> Result<Turn, Error> {
     json(bytes)
@@ -190,7 +186,7 @@ const LOOKED_AT_ONCE: usize = 500;
 
 /// Returns a page of a tenant's jobs: first the ids, in as many calls as the filter needs, then the jobs.
 pub(super) async fn list(
-    store: &RedisStore,
+    server: &Server,
     shard: &Shard,
     tenant: &TenantId,
     query: &ListQuery,
@@ -213,9 +209,9 @@ pub(super) async fn list(
         let here = if is_here { "1" } else { "0" };
         let jobs = [tenant.as_str(), &states, &class, session, &wanted, &after, here];
         let more = [since.as_str(), &model, error_code, &looks];
-        let script = &store.server.scripts.list;
+        let script = &server.scripts.list;
         let args = jobs.into_iter().chain(more);
-        let mut reply = Reply::new(store.server.view(shard, script, args).await?)?;
+        let mut reply = Reply::new(server.view(shard, script, args).await?)?;
         let how = reply.text()?;
         if how == "unknown" {
             return match &query.after {
@@ -236,7 +232,7 @@ pub(super) async fn list(
             _ => break None,
         }
     };
-    let jobs = get(&store.server, shard, &ids).await?;
+    let jobs = get(server, shard, &ids).await?;
     Ok(Page { jobs: jobs.into_iter().flatten().collect(), next })
 }
 

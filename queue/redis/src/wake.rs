@@ -8,7 +8,15 @@ use std::{
 use redis::{Cmd, RedisError, Value};
 use tokio::time::timeout;
 
-use super::{ANSWER, RedisStore, breaks, is_replaced, keys, lock, pool::Held, step, unavailable};
+use super::{
+    RedisStore,
+    connector::ANSWER,
+    keys,
+    pool::Held,
+    server::{breaks, is_replaced, lock},
+    step,
+    unavailable::unavailable,
+};
 use causeway_queue::{
     backend::wait_then_claim,
     error::Error,

@@ -2,7 +2,11 @@
 
 use redis::Value;
 
-use super::{Server, keys, reply::Reply, views::json};
+use super::{
+    keys,
+    reply::{Reply, json},
+    server::Server,
+};
 use causeway_queue::{
     clock::Millis,
     error::Error,

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::subject::BenchSubject;
-use crate::bench::QueueBench as Options;
+use crate::bench::args::QueueBench as Options;
 
 /// The number of jobs by which the pick-up latency is measured.
 const PICKUPS: usize = 1000;

@@ -19,7 +19,7 @@ use causeway_queue::{
 use causeway_redis::{RedisStore, ServerStats};
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::QueueBench as Options;
+use crate::bench::args::QueueBench as Options;
 
 /// The duration of the leases: longer than any measurement, so that none expires.
 const LEASE: Duration = Duration::from_secs(600);

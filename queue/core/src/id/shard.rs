@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{InvalidName, LaneName, QUOTED_CHARS, TenantId};
+use super::name::{InvalidName, LaneName, QUOTED_CHARS, TenantId};
 
 /// One shard of a lane: the unit within which order and limits are exact. Shown as `lane:index`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use super::repair_surrogates;
+use super::surrogates::repair_surrogates;
 
 /// The fields of a JSON object, in order. Names and values stay as they are written.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
-use super::Queue;
+use super::{Fleet, Queue};
 use crate::{backend::Stats, error::Error, id::LaneName, job::Job, workers::RegisteredWorker};
 
 /// The time for which a view of the registry is reused. Together with [`LIVE_FOR`](crate::workers::LIVE_FOR) it
@@ -13,13 +13,6 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 
 /// The longest wait for the registry where it only adds a detail to an answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// The latest view of the registry; `None` if the store did not answer.
-#[derive(Debug)]
-pub(super) struct Fleet {
-    read_at: Instant,
-    workers: Option<Arc<[RegisteredWorker]>>,
-}
 
 impl Fleet {
     /// Returns true if the view may be reused for `lane`. A missing worker is always looked up again, because it may

@@ -1,4 +1,4 @@
-//! Lanes: which shards they have, how much lies in them, and who stops them.
+//! The shards of the lanes, their counts, their pauses and their cool-downs.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -7,29 +7,11 @@ use crate::{
     backend::Stats,
     error::Error,
     id::{LaneName, Layout, Shard, TenantId},
+    lane::Lane,
     lease::ClaimRequest,
     limits::Allowance,
     webhook::is_of_deliveries,
 };
-
-/// One lane: which models it serves, over how many shards.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lane {
-    /// Its name.
-    pub name: LaneName,
-    /// The models that are routed to it; the first lane also serves every other model.
-    pub models: Vec<String>,
-    /// The number of its shards, at least 1.
-    pub shards: u16,
-}
-
-impl Lane {
-    /// A lane of one shard that serves every model.
-    #[must_use]
-    pub fn named(name: LaneName) -> Self {
-        Self { name, models: Vec::new(), shards: 1 }
-    }
-}
 
 impl Queue {
     /// The lanes, in the order of the configuration.

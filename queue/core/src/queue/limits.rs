@@ -2,24 +2,15 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, PoisonError},
+    sync::PoisonError,
 };
 
-use super::Queue;
+use super::{LatestLimits, Queue};
 use crate::{
     error::Error,
     id::{LaneName, Shard, TenantId},
     limits::{LaneLimits, TenantLimits},
 };
-
-/// The limits that were set last by this process.
-#[derive(Debug, Clone, Default)]
-pub(super) struct LatestLimits {
-    lanes: HashMap<LaneName, LaneLimits>,
-    tenants: Arc<[(TenantId, TenantLimits)]>,
-    /// The shards in which they are set.
-    set_in: HashSet<Shard>,
-}
 
 impl Queue {
     /// Sets the limits of lanes (a lane that is not named has none) and of tenants in every known shard; takes effect on

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use crate::health::Health;
 use causeway_queue::{
-    backend::Down,
     clock::Millis,
     fair::{self, FIRST_COMPLETION_GUESS, LEARNING_RATE},
     job::AttemptError,
     limits::{Allowance, Headroom, LaneLimits, MINUTE_MS, TenantLimits},
     state::Class,
+    waiting::Down,
 };
 
 /// The length of one measurement of the drain rate, in milliseconds. Its result enters the running mean.
