@@ -9,11 +9,10 @@ pub(crate) mod calls;
 mod choices;
 mod content;
 pub(crate) mod convert;
-mod entries;
 mod error;
-mod fields;
 mod message;
-pub(crate) mod node;
+mod node;
+pub(crate) mod raw;
 mod usage;
 
 use std::ops::ControlFlow;
@@ -24,10 +23,11 @@ use causeway_queue::{
 };
 
 pub(crate) use self::usage::{text, usage};
-use self::{choices::Choices, message::MessageAccumulator, node::TooMany};
+use self::{choices::Choices, message::MessageAccumulator, raw::TooMany};
 use crate::{
     chunk::StreamChunk,
-    upstream::{Failure, Sink, StreamEvent},
+    failure::Failure,
+    upstream::call::{Sink, StreamEvent},
 };
 
 /// The data of the event that ends an OpenAI stream.

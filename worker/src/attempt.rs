@@ -25,16 +25,17 @@ use crate::{
     assembly::{self, Assembly},
     chunk::StreamChunk,
     conversation,
-    disposition::{self, Attempt, Rules},
+    disposition::Attempt,
     emitter::{Emitter, EventBuffer},
+    failure::{Failure, NoAnswer},
     interrupt::Interrupt,
     measure,
     offload::on_body,
     settings::WorkerSettings,
-    upstream::{
-        Answer, AnswerMemory, Call, Failure, NoAnswer, Share, Sink, StreamEvent, Upstream,
-        shape::{BodyShape, Endpoint, shape},
-    },
+    upstream::call::{Answer, Call, Sink, StreamEvent, Upstream},
+    upstream::memory::{AnswerMemory, Share},
+    upstream::shape::{BodyShape, Endpoint, shape},
+    verdict::{self, Rules},
 };
 
 /// The context that all attempts of a shard share.
@@ -319,7 +320,7 @@ fn failed(context: &AttemptContext, lease: &Lease, failure: &Failure) -> Outcome
     let verdict = context.rules.judge(failure, &attempt, unit);
     let AttemptError { code, message, status_code, .. } = verdict.error.clone();
     let reason = logged(&message);
-    let outcome = disposition::outcome(verdict, failure, &attempt, unit);
+    let outcome = verdict::outcome(verdict, failure, &attempt, unit);
     let LeaseKey { job, tenant, .. } = &lease.key;
     let model = lease.spec.model.as_deref().unwrap_or_default();
     // Of a fault the store decides whether the job fails; the consumer logs that.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crate::{
     disposition::Disposition,
-    upstream::{ErrorResponse, Failure, NoAnswer, error_body::ErrorBody, shape::Endpoint},
+    failure::{ErrorResponse, Failure, NoAnswer},
+    upstream::error_body::ErrorBody,
+    upstream::shape::Endpoint,
 };
 
 /// Wait of a lane after a rate limit for which the upstream named no time.

@@ -29,9 +29,9 @@ use tokio::{
 use crate::{
     attempt::{self, AttemptContext, logged},
     interrupt::Running,
+    loop_health::LoopHealth,
     measure,
     stop::Stop,
-    worker::LoopHealth,
 };
 
 /// Longest wait before the store is polled again.

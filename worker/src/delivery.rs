@@ -9,7 +9,7 @@ use causeway_queue::job::AttemptError;
 
 use crate::{
     disposition::Disposition,
-    upstream::{ErrorResponse, Failure},
+    failure::{ErrorResponse, Failure},
 };
 
 /// Classifies `failure`; `delay` is the schedule's next delay.

@@ -8,10 +8,9 @@ use reqwest::StatusCode;
 use crate::{
     cause::Cause,
     disposition::Attempt,
-    upstream::{
-        CallTarget, ErrorResponse, Failure, NoAnswer,
-        error_body::{ErrorBody, clean},
-    },
+    failure::{ErrorResponse, Failure, NoAnswer},
+    upstream::error_body::{ErrorBody, clean},
+    upstream::target::CallTarget,
 };
 
 /// Returns the error of a failed attempt as the job shows it.

@@ -17,8 +17,10 @@ mod delivery;
 mod describe;
 mod disposition;
 mod emitter;
+mod failure;
 mod heartbeat;
 mod interrupt;
+mod loop_health;
 mod measure;
 mod offload;
 mod outbox_relay;
@@ -28,21 +30,23 @@ mod schedule;
 mod settings;
 mod stop;
 pub mod upstream;
+mod verdict;
 mod webhook_event;
 mod worker;
 
 pub use disposition::Disposition;
+pub use failure::{ErrorResponse, Failure, NoAnswer};
+pub use loop_health::LoopHealth;
 pub use measure::describe_metrics;
 pub use schedule::MAX_BASE as MAX_RETRY_BASE;
 pub use settings::{CallTimeouts, DeliverySettings, WorkerSettings};
 pub use stop::{Stop, StopHandle};
 pub use upstream::{
-    Address, Answer, AnswerMemory, Call, CallTarget, CheckResult, ErrorResponse, Failure,
-    ForwardFailure, ForwardedAnswer, InvalidAddress, InvalidProxy, InvalidTls, InvalidUpstream,
-    InvalidVariable, ListedModel, NoAnswer, OpenAi, Proxy, ProxyVariables, Share, Sink,
-    StreamEvent, TlsFiles, Upstream, UpstreamClient, UpstreamSecret, UpstreamSettings,
-    WithResponses,
+    Address, Answer, AnswerMemory, Call, CallTarget, CheckResult, ForwardFailure, ForwardedAnswer,
+    InvalidAddress, InvalidProxy, InvalidTls, InvalidUpstream, InvalidVariable, ListedModel,
+    OpenAi, Proxy, ProxyVariables, Share, Sink, StreamEvent, TlsFiles, Upstream, UpstreamClient,
+    UpstreamSecret, UpstreamSettings, WithResponses,
     simulated::{FailureMix, SimulatedSettings, SimulatedUpstream},
     webhook::{Deliverer, InvalidSecret, Signing, WebhookSecret},
 };
-pub use worker::{Drained, LoopHealth, Worker};
+pub use worker::{Drained, Worker};

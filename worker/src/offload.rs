@@ -2,7 +2,7 @@
 
 use tokio::task::spawn_blocking;
 
-use crate::upstream::Failure;
+use crate::failure::Failure;
 
 /// Size of a body in bytes above which it is processed in a blocking task: parsing 1 MiB of JSON takes milliseconds.
 const MAX_INLINE_BYTES: usize = 1 << 20;

@@ -5,7 +5,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -14,24 +14,26 @@ use causeway_queue::{LaneName, Queue, Shard, webhook::is_of_deliveries};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     attempt::AttemptContext,
     consumer::Consumer,
-    disposition::Rules,
     emitter::Emitter,
     heartbeat::Heartbeat,
     interrupt::{Interrupt, Running},
+    loop_health::LoopHealth,
     outbox_relay::{self, OutboxRelay},
     presence::Presence,
     reaper::Reaper,
     schedule::Schedule,
     settings::WorkerSettings,
     stop::Stop,
-    upstream::{AnswerMemory, Upstream},
+    upstream::call::Upstream,
+    upstream::memory::AnswerMemory,
+    verdict::Rules,
 };
 
 /// Time-out of handing back the running jobs at the end. After it the process exits, and their leases expire.
@@ -51,32 +53,6 @@ pub struct Worker {
 pub struct Drained {
     /// Calls that were still running at the end of the drain; their jobs were handed back.
     pub handed_back: usize,
-}
-
-/// The health of the claim loops.
-#[derive(Debug)]
-pub struct LoopHealth {
-    origin: Instant,
-    /// Time of the latest iteration of any loop, in milliseconds after `origin`.
-    iterated_ms: AtomicU64,
-}
-
-impl LoopHealth {
-    fn new() -> Self {
-        Self { origin: Instant::now(), iterated_ms: AtomicU64::new(0) }
-    }
-
-    pub(crate) fn record_iteration(&self) {
-        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.iterated_ms.store(now, Ordering::Relaxed);
-    }
-
-    /// True if a claim loop iterated within the last `time`.
-    #[must_use]
-    pub fn is_alive(&self, time: Duration) -> bool {
-        let latest = Duration::from_millis(self.iterated_ms.load(Ordering::Relaxed));
-        self.origin.elapsed().saturating_sub(latest) <= time
-    }
 }
 
 impl Worker {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use causeway_queue::json::{RawObject, items};
 
 use super::{
-    fields::Fields,
-    node::{MAX_ENTRIES, Node, Rule, TooMany, index_of, is_empty, raw_text},
+    node::{Fields, Node},
+    raw::{MAX_ENTRIES, Rule, TooMany, index_of, is_empty, raw_text},
 };
 
 /// Most blanks after complete arguments that are skipped. A limit, so that the cost of an event stays constant.

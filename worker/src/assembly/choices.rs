@@ -7,8 +7,8 @@ use causeway_queue::json::{RawObject, items};
 use super::{
     calls::ToolCalls,
     content,
-    fields::Fields,
-    node::{MAX_ENTRIES, Node, Rule, TooMany, index_of, inside, is_empty},
+    node::{Fields, Node},
+    raw::{MAX_ENTRIES, Rule, TooMany, index_of, inside, is_empty},
 };
 use crate::chunk::{StreamChunk, TextFrame};
 

@@ -3,9 +3,8 @@
 use causeway_queue::json::{RawObject, items};
 
 use super::{
-    entries::Entries,
-    fields::Fields,
-    node::{Node, Rule, TooMany, raw_text},
+    node::{Entries, Fields, Node},
+    raw::{Rule, TooMany, raw_text},
 };
 
 /// The name of the field of a message.

@@ -8,8 +8,8 @@ use causeway_queue::{
 };
 
 use super::{
-    fields::Fields,
-    node::{Node, is_empty},
+    node::{Fields, Node},
+    raw::is_empty,
 };
 
 /// Returns the data of the events, without `[DONE]`, that are equivalent to the answer `whole` of a call to `url`;

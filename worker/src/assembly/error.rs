@@ -5,7 +5,7 @@ use causeway_queue::{
     json::{RawObject, items},
 };
 
-use super::node::is_empty;
+use super::raw::is_empty;
 
 /// True if an event reports an error, in any of the forms that servers use.
 pub(super) fn is_error(event: &RawObject<'_>) -> bool {

@@ -6,8 +6,8 @@ use causeway_queue::json::{RawObject, text};
 use serde_json::value::RawValue;
 
 use super::{
-    fields::Fields,
-    node::{MAX_ENTRIES, Node, Rule, TooMany, index_of, raw_text},
+    node::{Fields, Node},
+    raw::{MAX_ENTRIES, Rule, TooMany, index_of, raw_text},
 };
 
 /// The accumulator of a message.

@@ -1,37 +1,12 @@
 //! JSON that grows. Values are kept as they are written and opened only where something is merged
 //! into them.
 
+use std::collections::HashMap;
+
 use causeway_queue::json::{RawObject, items};
+use indexmap::IndexMap;
 
-use super::{entries::Entries, fields::Fields};
-use crate::upstream::Failure;
-
-/// Most choices, tool calls, content parts and entries of a list that are known by an index. More
-/// than a thousand times what any model says.
-pub(super) const MAX_ENTRIES: usize = 1024;
-
-/// The depth to which values are merged; below it, the later one replaces the former. Four times as
-/// deep as any stream of a model.
-pub(super) const MAX_DEPTH: usize = 16;
-
-/// More than [`MAX_ENTRIES`].
-#[derive(Debug)]
-pub(crate) struct TooMany;
-
-impl From<TooMany> for Failure {
-    fn from(TooMany: TooMany) -> Self {
-        Self::TooMany(MAX_ENTRIES)
-    }
-}
-
-/// The rule by which values are merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rule {
-    /// Parts of a message: texts grow.
-    Delta,
-    /// Fields beside it: the later text replaces the former. Lists grow all the same.
-    Beside,
-}
+use super::raw::{MAX_DEPTH, MAX_ENTRIES, Rule, TooMany, index_in, inside, is_empty, raw_text};
 
 /// A value.
 #[derive(Debug)]
@@ -45,36 +20,6 @@ pub(super) enum Node {
     /// A list whose entries are known by their `index`.
     Entries(Entries),
     Object(Fields),
-}
-
-/// True if `json` says nothing: null, false, zero, or an empty text, list or object.
-pub(crate) fn is_empty(json: &str) -> bool {
-    match json.as_bytes() {
-        [b'{' | b'[', inside @ .., _] => inside.trim_ascii().is_empty(),
-        _ => matches!(json, "null" | "false" | "\"\"" | "0"),
-    }
-}
-
-/// The inside of a text or list as it is written.
-pub(super) fn inside(json: &str) -> &str {
-    json.get(1..json.len().saturating_sub(1))
-        .unwrap_or_default()
-        .trim_matches([' ', '\t', '\n', '\r'])
-}
-
-/// The inside of a text as it is written; `None` when `json` is something else.
-pub(super) fn raw_text(json: &str) -> Option<&str> {
-    json.strip_prefix('"')?.strip_suffix('"')
-}
-
-/// The `index` of an entry.
-pub(super) fn index_of(entry: &RawObject<'_>) -> Option<u64> {
-    entry.get("index")?.parse().ok()
-}
-
-/// The `index` of an entry as it is written.
-pub(super) fn index_in(item: &str) -> Option<u64> {
-    index_of(&RawObject::parse(item).ok()?)
 }
 
 impl Node {
@@ -202,5 +147,138 @@ fn grow(text: &mut String, field: &str, more: &str, rule: Rule) {
         true if more.is_empty() => {}
         true => more.clone_into(text),
         false => text.push_str(more),
+    }
+}
+
+/// The fields of an object, in the order of their arrival.
+#[derive(Debug, Default)]
+pub(super) struct Fields(IndexMap<String, Node>);
+
+impl Fields {
+    /// Returns the fields of `object`.
+    pub(super) fn of(object: &RawObject<'_>) -> Self {
+        let fields =
+            object.iter().map(|(name, value)| (name.to_owned(), Node::Raw(value.to_owned())));
+        Self(fields.collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Node> {
+        self.0.get(name)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Node> {
+        self.0.get_mut(name)
+    }
+
+    /// Sets the field `name` to `node`.
+    pub(super) fn set(&mut self, name: &str, node: Node) {
+        self.0.insert(name.to_owned(), node);
+    }
+
+    /// Sets the field `name` to `json` if the field is missing, null or empty.
+    pub(super) fn set_missing(&mut self, name: &str, json: &str) {
+        let is_missing = match self.get(name) {
+            Some(Node::Raw(json)) => is_empty(json),
+            Some(Node::Text(text)) => text.is_empty(),
+            Some(Node::List(_) | Node::Entries(_) | Node::Object(_)) => false,
+            None => true,
+        };
+        if is_missing {
+            self.set(name, Node::new(json));
+        }
+    }
+
+    /// Merges `more` into the field `name`.
+    pub(super) fn merge(&mut self, name: &str, more: &str, rule: Rule) -> Result<(), TooMany> {
+        self.merge_below(name, more, rule, MAX_DEPTH)
+    }
+
+    /// Merges values that are at most `depth` levels deep.
+    pub(super) fn merge_below(
+        &mut self,
+        name: &str,
+        more: &str,
+        rule: Rule,
+        depth: usize,
+    ) -> Result<(), TooMany> {
+        match self.0.get_mut(name) {
+            Some(node) => node.merge_below(name, more, rule, depth),
+            None => {
+                self.set(name, Node::new(more));
+                Ok(())
+            }
+        }
+    }
+
+    /// Returns the JSON-escaped text of the field `name`, if it is a text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.get(name)?.text()
+    }
+
+    /// Appends the fields as JSON, without the enclosing braces.
+    pub(super) fn write(&self, out: &mut String) {
+        for (position, (name, node)) in self.0.iter().enumerate() {
+            if position > 0 {
+                out.push(',');
+            }
+            out.extend(["\"", name, "\":"]);
+            node.write(out);
+        }
+    }
+}
+
+/// The entries of a list, and the positions of those with an index.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    items: Vec<Node>,
+    positions: HashMap<u64, usize>,
+}
+
+impl Entries {
+    /// Merges `item` into the entry with the same index, or appends it.
+    pub(super) fn add(&mut self, item: &str, rule: Rule, depth: usize) -> Result<(), TooMany> {
+        let index = index_in(item);
+        let position = index.and_then(|index| self.positions.get(&index).copied());
+        if let Some(known) = position.and_then(|position| self.items.get_mut(position)) {
+            return known.merge_below("", item, rule, depth);
+        }
+        self.push(item)?;
+        if let Some(index) = index {
+            self.positions.insert(index, self.items.len() - 1);
+        }
+        Ok(())
+    }
+
+    /// Appends `item`.
+    pub(super) fn push(&mut self, item: &str) -> Result<(), TooMany> {
+        if self.items.len() == MAX_ENTRIES {
+            return Err(TooMany);
+        }
+        self.items.push(Node::Raw(item.to_owned()));
+        Ok(())
+    }
+
+    /// Merges `item` by its index; returns false, without a change, if it has none.
+    pub(super) fn add_indexed(&mut self, item: &str) -> Result<bool, TooMany> {
+        let is_indexed = index_in(item).is_some();
+        if is_indexed {
+            self.add(item, Rule::Delta, MAX_DEPTH)?;
+        }
+        Ok(is_indexed)
+    }
+
+    /// Returns the last entry.
+    pub(super) fn last_mut(&mut self) -> Option<&mut Node> {
+        self.items.last_mut()
+    }
+
+    /// Appends the entries as JSON, separated by commas.
+    pub(super) fn write(&self, out: &mut String) {
+        for (position, item) in self.items.iter().enumerate() {
+            if position > 0 {
+                out.push(',');
+            }
+            item.write(out);
+        }
     }
 }

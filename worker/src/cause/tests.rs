@@ -1,7 +1,7 @@
 use causeway_queue::RawJson;
 
 use super::*;
-use crate::upstream::ErrorResponse;
+use crate::failure::ErrorResponse;
 
 const CHAT: &str = "/v1/chat/completions";
 

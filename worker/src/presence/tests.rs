@@ -9,7 +9,7 @@ use causeway_queue::{
 use tokio::{task::JoinSet, time::sleep};
 
 use super::*;
-use crate::{SimulatedSettings, SimulatedUpstream, StopHandle, Upstream, Worker};
+use crate::{SimulatedSettings, SimulatedUpstream, StopHandle, Worker, upstream::call::Upstream};
 
 fn queue() -> Queue {
     let clock = Arc::new(SystemClock::default());

@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
 
-use super::UpstreamSecret;
+use super::secret::UpstreamSecret;
 
 /// The base URL of an upstream. Its `Display` and `Debug` omit user info and query, which may hold secrets.
 #[derive(Clone, PartialEq, Eq)]

@@ -10,15 +10,21 @@ use causeway_queue::RawJson;
 use reqwest::{Response, StatusCode, header};
 
 use super::{
-    Answer, Call, CallTarget, ErrorResponse, Failure, NoAnswer, Sink, StreamEvent, UpstreamSecret,
     body::AnswerBody,
+    call::{Answer, Call, Sink, StreamEvent},
     error_body::{ErrorBody, clean, title},
     retry_after::{rate_reset, retry_after, should_retry},
+    secret::UpstreamSecret,
     shape::{BodyShape, Endpoint, shape},
     sniff::{BodyKind, sniff},
     sse::EventReader,
+    target::CallTarget,
 };
-use crate::{assembly::convert::events_of, offload::on_body};
+use crate::{
+    assembly::convert::events_of,
+    failure::{ErrorResponse, Failure, NoAnswer},
+    offload::on_body,
+};
 
 /// The byte order mark of UTF-8. Some servers write it before JSON, where it is not allowed (RFC 8259, section 8.1).
 const BOM: &[u8] = b"\xef\xbb\xbf";

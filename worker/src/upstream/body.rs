@@ -9,11 +9,13 @@ use tokio::time::timeout;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::{
-    Failure, NoAnswer, Share, UpstreamSecret,
     coding::{self, Decoded},
     error_body::MAX_ERROR_BYTES,
     mask::hidden_in_body,
+    memory::Share,
+    secret::UpstreamSecret,
 };
+use crate::failure::{Failure, NoAnswer};
 
 /// Bytes of one decoded piece. Small pieces bound what a short compressed body can expand to before it is counted.
 const PIECE: usize = 16 << 10;

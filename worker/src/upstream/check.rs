@@ -11,9 +11,11 @@ use reqwest::{Response, StatusCode, header};
 use tokio::time::timeout;
 
 use super::{
-    Address, UpstreamClient, UpstreamSecret, answer::location, body::root_cause, mask::hidden,
+    address::Address, answer::location, body::root_cause, client::UpstreamClient, mask::hidden,
+    secret::UpstreamSecret,
 };
 
+use self::verdict::Probe;
 pub use self::{list::ListedModel, verdict::CheckResult};
 
 /// Time-out of one request of a check.
@@ -24,23 +26,6 @@ const MAX_BYTES: usize = 8 << 20;
 
 /// Longest quotation from an upstream, in characters.
 const MAX_QUOTED_CHARS: usize = 200;
-
-/// The result of `GET {base}/models`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Probe {
-    /// A list of models.
-    Models(Vec<ListedModel>),
-    /// No response.
-    Unreachable(String),
-    /// An error status, with the upstream's message.
-    Status(StatusCode, String),
-    /// A redirect, with its target.
-    Redirect(StatusCode, String),
-    /// A success status with a body that is not JSON, and its content type.
-    NoApi(String),
-    /// JSON that is not a list of models.
-    OtherJson,
-}
 
 impl UpstreamClient {
     /// Fetches the models that the upstream lists.

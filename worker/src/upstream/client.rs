@@ -17,8 +17,14 @@ use reqwest::{
 use tokio::sync::Notify;
 
 use super::{
-    Address, Call, Failure, InvalidTls, Proxy, TlsFiles, UpstreamSecret, shape::Endpoint, tls,
+    address::Address,
+    call::Call,
+    proxy::Proxy,
+    secret::UpstreamSecret,
+    shape::Endpoint,
+    tls::{self, InvalidTls, TlsFiles},
 };
+use crate::failure::Failure;
 
 /// The `User-Agent` of calls and of webhook deliveries.
 pub(super) const USER_AGENT: &str = concat!("causeway/", env!("CARGO_PKG_VERSION"));

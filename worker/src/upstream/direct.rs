@@ -8,9 +8,17 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Call, ErrorResponse, Failure, OpenAi, Upstream as _, answer, body::AnswerBody, mask::masked,
+    answer,
+    body::AnswerBody,
+    call::{Call, Upstream as _},
+    mask::masked,
+    openai::OpenAi,
 };
-use crate::{cause::cause, describe};
+use crate::{
+    cause::cause,
+    describe,
+    failure::{ErrorResponse, Failure},
+};
 
 /// A successful answer while it is received.
 pub struct ForwardedAnswer {

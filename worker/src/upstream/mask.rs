@@ -2,7 +2,8 @@
 
 use causeway_queue::RawJson;
 
-use super::{Failure, NoAnswer, UpstreamSecret, error_body::ErrorBody};
+use super::{error_body::ErrorBody, secret::UpstreamSecret};
+use crate::failure::{Failure, NoAnswer};
 
 /// The replacement of a secret.
 const MASK: &str = "***";
@@ -97,7 +98,7 @@ fn json(body: &mut RawJson, secrets: &[UpstreamSecret]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::{Address, ErrorResponse};
+    use crate::{failure::ErrorResponse, upstream::address::Address};
 
     fn raw(text: &str) -> RawJson {
         RawJson::parse(text.to_owned()).unwrap()

@@ -12,7 +12,7 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Failure;
+use crate::failure::Failure;
 
 /// Memory is taken in units of this size in bytes: rarely compared to the pieces, and little for a short answer.
 const UNIT: usize = 4 << 10;

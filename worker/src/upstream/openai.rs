@@ -5,10 +5,14 @@ use reqwest::Response;
 use tokio::time::timeout;
 
 use super::{
-    Answer, Call, CallTarget, Failure, SIMULATED, Sink, Upstream, UpstreamClient, answer,
-    body::unsent, mask::masked,
+    answer,
+    body::unsent,
+    call::{Answer, Call, SIMULATED, Sink, Upstream},
+    client::UpstreamClient,
+    mask::masked,
+    target::CallTarget,
 };
-use crate::settings::CallTimeouts;
+use crate::{failure::Failure, settings::CallTimeouts};
 
 /// An OpenAI-compatible server.
 #[derive(Debug)]

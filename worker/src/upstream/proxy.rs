@@ -5,7 +5,10 @@ use std::fmt;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Url;
 
-use super::{Address, UpstreamSecret, address};
+use super::{
+    address::{self, Address},
+    secret::UpstreamSecret,
+};
 
 /// The proxy schemes that the HTTP client supports.
 const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];

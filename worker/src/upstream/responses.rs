@@ -23,12 +23,14 @@ use bytes::Bytes;
 
 use self::stream::EventTranslator;
 use super::{
-    Answer, Call, CallTarget, ErrorResponse, Failure, Sink, StreamEvent, Upstream,
+    call::{Answer, Call, Sink, StreamEvent, Upstream},
     error_body::ErrorBody,
+    target::CallTarget,
 };
 use crate::{
     assembly::{self, Assembly, Read},
     cause::names_own_object,
+    failure::{ErrorResponse, Failure},
 };
 
 /// The endpoints for responses and for chats.

@@ -6,7 +6,7 @@ use causeway_queue::json::{RawObject, items};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::assembly::node::is_empty;
+use crate::assembly::raw::is_empty;
 
 /// The endpoints that have answers of a known shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

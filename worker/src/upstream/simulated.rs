@@ -23,7 +23,8 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::{Value, json};
 
 use self::wire::{AnswerFrame, Piece, WireFormat, opening};
-use super::{Answer, Call, ErrorResponse, Failure, Sink, StreamEvent, Upstream};
+use super::call::{Answer, Call, Sink, StreamEvent, Upstream};
+use crate::failure::{ErrorResponse, Failure};
 
 /// The name of the simulated model.
 pub const MODEL: &str = "simulated";

@@ -8,7 +8,8 @@ use std::{borrow::Cow, ops::ControlFlow};
 
 use memchr::memchr2;
 
-use super::{Failure, StreamEvent};
+use super::call::StreamEvent;
+use crate::failure::Failure;
 
 /// The name of events that report an error.
 const ERROR: &str = "error";

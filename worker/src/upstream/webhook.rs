@@ -21,9 +21,13 @@ use tokio::{net::lookup_host, time::timeout};
 use self::receivers::{Reaction, Receivers};
 pub use self::secret::{InvalidSecret, Signing, WebhookSecret};
 use super::{
-    Answer, Call, ErrorResponse, Failure, InvalidUpstream, Sink, TlsFiles, Upstream, body::unsent,
-    client::bounded, retry_after::retry_after, tls,
+    body::unsent,
+    call::{Answer, Call, Sink, Upstream},
+    client::{InvalidUpstream, bounded},
+    retry_after::retry_after,
+    tls::{self, TlsFiles},
 };
+use crate::failure::{ErrorResponse, Failure};
 
 /// The header, and the field of the delivery's job, with the id of the event; equal for all attempts.
 pub const EVENT_ID: &str = "webhook-id";

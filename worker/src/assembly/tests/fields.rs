@@ -163,18 +163,18 @@ fn the_cost_of_merging_is_linear() {
         .map(|index| delta(&format!(r#"{{"tool_calls":[{{"index":{index},"id":"t{index}"}}]}}"#)))
         .collect();
     for events in [many, calls] {
-        let (most, more) = events.split_at(node::MAX_ENTRIES);
+        let (most, more) = events.split_at(raw::MAX_ENTRIES);
         let mut assembly = Assembly::new(CHAT, MAX);
         for event in most {
             assert!(assembly.take(StreamEvent::unnamed(event)).unwrap().is_continue());
         }
         let refused = assembly.take(StreamEvent::unnamed(&more[0]));
-        assert_eq!(refused.unwrap_err(), Failure::TooMany(node::MAX_ENTRIES));
+        assert_eq!(refused.unwrap_err(), Failure::TooMany(raw::MAX_ENTRIES));
     }
 }
 
 /// One entry more than the limit.
-const MAX_ENTRIES_OF_A_TEST: u64 = node::MAX_ENTRIES as u64 + 1;
+const MAX_ENTRIES_OF_A_TEST: u64 = raw::MAX_ENTRIES as u64 + 1;
 
 #[test]
 fn the_size_of_an_answer_is_bounded() {

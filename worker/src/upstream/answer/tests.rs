@@ -14,10 +14,11 @@ use super::*;
 use crate::{
     assembly::Assembly,
     settings::CallTimeouts,
-    upstream::{
-        AnswerMemory, OpenAi, Share, StreamEvent, Upstream as _, UpstreamClient,
-        error_body::{MAX_ERROR_BYTES, MAX_MESSAGE_CHARS},
-    },
+    upstream::call::{StreamEvent, Upstream as _},
+    upstream::client::UpstreamClient,
+    upstream::error_body::{MAX_ERROR_BYTES, MAX_MESSAGE_CHARS},
+    upstream::memory::{AnswerMemory, Share},
+    upstream::openai::OpenAi,
 };
 
 const CHAT: &str = "/v1/chat/completions";

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::upstream::{TlsFiles, tls};
+use crate::{upstream::tls, upstream::tls::TlsFiles};
 
 async fn failure(url: &str, from: Option<IpAddr>) -> Failure {
     let tls = tls::configuration(&TlsFiles::default()).unwrap();

@@ -4,8 +4,25 @@ use std::fmt;
 
 use reqwest::StatusCode;
 
-use super::{Probe, list::is_named};
-use crate::upstream::{Address, UpstreamClient};
+use super::list::{ListedModel, is_named};
+use crate::{upstream::address::Address, upstream::client::UpstreamClient};
+
+/// The result of `GET {base}/models`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// A list of models.
+    Models(Vec<ListedModel>),
+    /// No response.
+    Unreachable(String),
+    /// An error status, with the upstream's message.
+    Status(StatusCode, String),
+    /// A redirect, with its target.
+    Redirect(StatusCode, String),
+    /// A success status with a body that is not JSON, and its content type.
+    NoApi(String),
+    /// JSON that is not a list of models.
+    OtherJson,
+}
 
 /// Most models in a message.
 const MAX_NAMED: usize = 5;

@@ -7,9 +7,8 @@ use tokio::{
 
 use super::*;
 use crate::{
-    assembly::Assembly,
-    settings::CallTimeouts,
-    upstream::{OpenAi, Share, Upstream as _},
+    assembly::Assembly, settings::CallTimeouts, upstream::call::Upstream as _,
+    upstream::memory::Share, upstream::openai::OpenAi,
 };
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";

@@ -9,10 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{
-    settings::CallTimeouts,
-    upstream::{Share, UpstreamClient},
-};
+use crate::{settings::CallTimeouts, upstream::client::UpstreamClient, upstream::memory::Share};
 
 /// Calls a server with this answer; returns the answer, and the request in lower case.
 async fn forwarded(answer: &[u8]) -> (Result<ForwardedAnswer, ForwardFailure>, String) {

@@ -6,7 +6,8 @@ use causeway_queue::json::{self, RawObject, items};
 
 use crate::{
     assembly::calls::{CallTexts, ToolCalls},
-    upstream::{Failure, SIMULATED_ID},
+    failure::Failure,
+    upstream::call::SIMULATED_ID,
 };
 
 /// The fields of a chat other than its choices, as they are written.

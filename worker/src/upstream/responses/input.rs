@@ -3,10 +3,7 @@
 
 use causeway_queue::json::{RawObject, items};
 
-use super::{
-    answer::{field, raw_text},
-    request::beyond,
-};
+use super::answer::{field, raw_text};
 
 /// A message of a chat.
 enum ChatItem {
@@ -193,4 +190,12 @@ fn part(part: &RawObject<'_>) -> Result<String, String> {
         }
         (kind, ..) => Err(beyond(kind)),
     }
+}
+
+/// Returns the message of a refusal: a chat cannot express `what`.
+pub(super) fn beyond(what: &str) -> String {
+    format!(
+        "this upstream has no /v1/responses; Causeway translates the request to a chat, which cannot \
+         express `{what}`: send texts, images, files, function tools and their outputs only"
+    )
 }

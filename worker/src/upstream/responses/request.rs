@@ -2,7 +2,10 @@
 
 use causeway_queue::json::{RawObject, items};
 
-use super::{answer::field, input::messages};
+use super::{
+    answer::field,
+    input::{beyond, messages},
+};
 
 /// Fields that are not copied: a chat has no use for them, or they are translated.
 const LEFT_OUT: [&str; 9] = [
@@ -73,14 +76,6 @@ pub(super) fn conversation(body: &[u8]) -> Option<String> {
     let request = RawObject::parse(&body).ok()?;
     let id = request.object("conversation").and_then(|named| named.text("id"));
     id.or_else(|| request.text("conversation"))
-}
-
-/// Returns the message of a refusal: a chat cannot express `what`.
-pub(super) fn beyond(what: &str) -> String {
-    format!(
-        "this upstream has no /v1/responses; Causeway translates the request to a chat, which cannot \
-         express `{what}`: send texts, images, files, function tools and their outputs only"
-    )
 }
 
 fn tool(json: &str) -> Result<String, String> {

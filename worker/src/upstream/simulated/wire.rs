@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::upstream::SIMULATED_ID;
+use crate::upstream::call::SIMULATED_ID;
 
 /// Dimensions of its embeddings.
 const DIMENSIONS: usize = 8;

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::upstream::StreamEvent;
+use crate::upstream::call::StreamEvent;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
