@@ -37,7 +37,7 @@ def imports(source):
     modules = {() if m == ("lib",) else m: path for m, path in modules.items() if "tests" not in m}
     graph = {}
     for module, path in modules.items():
-        text = re.sub(r"//[^\n]*", "", path.read_text())
+        text = re.sub(r"//[^\n]*|pub\(in [^)]*\)", "", path.read_text())
         text = re.split(r"#\[cfg\(test\)\]\s*mod \w+ \{", text)[0]
         paths = [one for use in re.findall(r"\buse\s+([^;]*);", text) for one in expand(use)]
         paths += re.findall(r"\b\w+(?:::\w+)+", re.sub(r"\buse\s[^;]*;", "", text))

@@ -1,14 +1,11 @@
 //! The audit trail: actions of administrators and refused keys, as log lines of the target
 //! `causeway_api::audit`.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::time::Duration;
 
-use crate::{auth::Caller, state::AppState};
+use crate::{caller::Caller, state::AppState};
 
 /// The period of reports about refused keys. A line for each would let strangers fill the log.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -20,10 +17,6 @@ pub(crate) fn act(caller: &Caller, action: &'static str, object: &str) {
         "an administrator acted"
     );
 }
-
-/// The counter of requests whose key was refused.
-#[derive(Debug, Default)]
-pub(crate) struct Rejections(Mutex<Option<u64>>);
 
 /// Counts a request from `peer` whose key was refused. The first one of a period is logged at once, all others
 /// in one line at the end of the period.
@@ -45,20 +38,4 @@ pub(crate) fn reject(state: &AppState, peer: Option<SocketAddr>) {
             tracing::warn!(rejected = more, "further API keys were refused within a minute");
         }
     });
-}
-
-impl Rejections {
-    /// Counts a request; returns true if it is the first of its period.
-    fn count(&self) -> bool {
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let further = counted.map(|further| further + 1);
-        *counted = further.or(Some(0));
-        further.is_none()
-    }
-
-    /// Ends the period; returns the number of requests after the first.
-    fn take(&self) -> u64 {
-        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counted.take().unwrap_or(0)
-    }
 }

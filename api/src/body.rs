@@ -14,8 +14,8 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    auth::Caller,
     budget::{BudgetCharge, Payer, SMALL, charged},
+    caller::Caller,
     error::ApiError,
     serve::{
         connection::Connection,

@@ -25,12 +25,12 @@ use utoipa::ToSchema;
 
 use crate::{
     access,
-    auth::Caller,
+    caller::Caller,
     cause,
     error::ApiError,
     extract::{JsonBytes, Segment, parse},
-    job_view::moment,
     jobs::name_job,
+    moment::moment,
     openapi::schema,
     settings::BridgeSettings,
     simulated,

@@ -2,7 +2,7 @@
 
 use causeway_queue::{Job, WaitingFor, job::State, waiting::Down};
 
-use crate::job_view::moment;
+use crate::moment::moment;
 
 /// Describes the cause of the delay of `job`: its latest failed attempt and, if it waits, the reason why its
 /// lane starts no jobs. `None` if no cause is known.

@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    auth::Caller,
+    caller::Caller,
     error::ApiError,
     extract::Segment,
-    job_view::{ErrorView, moment},
+    job_view::ErrorView,
     jobs::{QueryResult, limit_of, one_of, query, respond},
+    moment::moment,
     openapi::schema,
     state::AppState,
 };

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use utoipa::IntoParams;
 
 use crate::{
-    auth::Caller,
+    caller::Caller,
     error::ApiError,
     event_reader::JobEventReader,
     extract::Segment,

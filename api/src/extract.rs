@@ -15,13 +15,11 @@ use serde_json::{Number, Value};
 
 use self::mismatch::mismatch;
 pub(crate) use self::mismatch::query_mismatch;
+use self::mismatch::shown;
 use crate::{body, budget::BudgetCharge, error::ApiError, state::AppState};
 
 /// Highest count in a request: the largest integer that every JSON parser represents exactly.
 pub(crate) const MAX_COUNT: u64 = (1 << 53) - 1;
-
-/// Longest part of a wrong value that an error shows, in characters.
-const MAX_SHOWN: usize = 100;
 
 /// The bytes of a JSON request.
 #[derive(Debug)]
@@ -141,15 +139,6 @@ fn other_than_object(bytes: &[u8]) -> Option<&'static str> {
         Some(b't' | b'f') => Some("a boolean"),
         Some(_) | None => Some("a number"),
     }
-}
-
-/// Returns the beginning of a value or a name.
-fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// Converts an integer. `3.0` is one, as in JSON Schema.

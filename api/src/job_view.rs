@@ -5,15 +5,13 @@ use std::{borrow::Cow, collections::BTreeMap};
 use bytes::Bytes;
 use causeway_queue::{
     Class, Job, JobId, RawJson, Status, TenantId, WaitingFor,
-    clock::Millis,
     headers::Headers,
     job::{AttemptError, ChargedTo, FailedAttempt, Response, State, code_of_plain_end},
 };
-use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{openapi::schema, waiting_view::WaitingView};
+use crate::{moment::moment, openapi::schema, waiting_view::WaitingView};
 
 /// A job. Times are RFC 3339 in UTC.
 #[derive(Debug, Serialize, ToSchema)]
@@ -194,12 +192,6 @@ pub(crate) struct PageView<'a> {
     /// is short or empty, and this is the last examined job.
     last_id: Option<String>,
     has_more: bool,
-}
-
-/// Formats a time as RFC 3339 in UTC, with milliseconds.
-pub(crate) fn moment(at: Millis) -> String {
-    let at = i64::try_from(at.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    format!("{:.3}", at.unwrap_or_default())
 }
 
 impl<'a> From<&'a AttemptError> for ErrorView<'a> {

@@ -15,11 +15,12 @@ use utoipa::IntoParams;
 
 use crate::{
     access,
-    auth::Caller,
+    caller::Caller,
     error::{ApiError, X_CAUSEWAY_JOB_ID},
     extract::{Segment, query_mismatch, seconds},
     job_view::{self, JobView},
-    openapi::{answers::Passed, schema::Included},
+    openapi::answers::Passed,
+    openapi::schema::Included,
     simulated,
     state::AppState,
 };

@@ -16,10 +16,10 @@ use utoipa::ToSchema;
 
 use crate::{
     audit,
-    auth::{Admin, Caller},
+    caller::{Admin, Caller},
     error::ApiError,
     extract::{MaybeJson, Segment, parse},
-    job_view::moment,
+    moment::moment,
     openapi::schema,
     state::AppState,
     waiting_view::WaitingView,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::{
-    auth::Caller,
+    caller::Caller,
     error::ApiError,
     job_view::{self, PageView},
     jobs::{QueryResult, limit_of, one_of, query, respond},

@@ -1,20 +1,23 @@
 //! The served models: those of the configuration, or else those that the upstream lists, cached for a minute.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
-use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use crate::{
-    error::ApiError, extract::Segment, openapi::answers::SDKS, settings::Model, state::AppState,
+    error::ApiError,
+    extract::Segment,
+    model_cache::{Model, ModelsSource},
+    openapi::answers::SDKS,
+    state::AppState,
 };
 
 /// The age at which a list of models is fetched again.
@@ -25,29 +28,6 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Longest part of an unknown model name that an error repeats, in characters.
 const MAX_NAME: usize = 200;
-
-/// The source of the upstreams' models. It limits the duration of a fetch itself.
-#[derive(Clone)]
-pub struct ModelsSource(Arc<dyn Fn() -> BoxFuture<'static, Option<Vec<Model>>> + Send + Sync>);
-
-impl ModelsSource {
-    /// Wraps `ask`, which returns `None` if the upstreams list no models.
-    pub fn new(
-        ask: impl Fn() -> BoxFuture<'static, Option<Vec<Model>>> + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(ask))
-    }
-}
-
-impl fmt::Debug for ModelsSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ModelsSource(…)")
-    }
-}
-
-/// The latest list of the upstreams, and the time at which it expires.
-#[derive(Debug, Default)]
-pub(crate) struct ModelCache(Mutex<Option<(Instant, Arc<[Model]>)>>);
 
 /// The served models.
 #[derive(Debug, Serialize, ToSchema)]

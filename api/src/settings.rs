@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use causeway_queue::{LaneName, address::Allowed};
-use serde_json::{Map, Value};
 
-use crate::{direct::DirectSource, forward::FORWARDED, models::ModelsSource};
+use crate::{
+    direct::DirectSource,
+    forward::FORWARDED,
+    model_cache::{Model, ModelsSource},
+};
 
 /// The settings of the API.
 #[derive(Debug, Clone)]
@@ -71,17 +74,6 @@ pub struct WebhookSettings {
     pub allowed: Allowed,
     /// True if there is a secret that signs the events of every tenant. A tenant may have its own instead.
     pub signs: bool,
-}
-
-/// A model of the list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
-    /// Its name.
-    pub id: String,
-    /// The lane, the owner that the upstream lists, or `causeway-simulated`.
-    pub owned_by: String,
-    /// Further fields of the upstream's list.
-    pub fields: Map<String, Value>,
 }
 
 /// The settings of the chat bridge.

@@ -12,13 +12,13 @@ use tokio::time::{Duration, Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    audit::Rejections,
-    auth::Tenants,
     budget::{Budget, Budgets},
+    caller::Tenants,
     direct,
     gauges::Gauges,
-    models::ModelCache,
+    model_cache::ModelCache,
     outage::Outage,
+    rejections::Rejections,
     settings::Settings,
     tenants::TenantRegistry,
 };

@@ -1,5 +1,7 @@
 //! `POST /v1/jobs`: submission of one job, or of many.
 
+pub(crate) mod limits;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
@@ -22,36 +24,27 @@ use utoipa::ToSchema;
 
 use crate::{
     access,
-    auth::Caller,
+    caller::Caller,
     error::ApiError,
     extract::{JsonBytes, number, parse, preferred_wait},
     forward,
     job_view::{self, JobListView, JobView},
     jobs::{one_of, respond, respond_with},
     members::{self, Members},
-    openapi::{
-        answers::SAME_JOB,
-        schema::{self, of},
-    },
+    openapi::answers::SAME_JOB,
+    openapi::schema,
+    openapi::schema::of,
     settings::Settings,
     state::AppState,
+    submit::limits::{MAX_METADATA, URLS},
     webhook::{self, WebhookRequest},
 };
-
-/// The upstream endpoints that a job may call.
-pub(crate) const URLS: [&str; 5] =
-    ["/v1/chat/completions", "/v1/completions", EMBEDDINGS, "/v1/responses", "/v1/messages"];
-
-const EMBEDDINGS: &str = "/v1/embeddings";
 
 /// The `max_attempts` of a job that names none.
 const DEFAULT_ATTEMPTS: u64 = 5;
 
 /// Highest `max_attempts` of a job.
 const MAX_ATTEMPTS: u32 = 100;
-
-/// Most labels of a job, and the longest names and values in characters.
-pub(crate) const MAX_METADATA: (usize, usize, usize) = (16, 64, 512);
 
 /// A job to submit.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -164,7 +157,7 @@ impl<'de> Deserialize<'de> for Peek {
 impl Peek {
     /// True if the answer of the endpoint `url` is streamed. Embeddings never are, whatever their request says.
     pub(crate) fn streams(&self, url: &str) -> bool {
-        self.stream.unwrap_or(false) && url != EMBEDDINGS
+        self.stream.unwrap_or(false) && url != limits::EMBEDDINGS
     }
 
     /// Returns the most tokens that the answer may have.

@@ -4,7 +4,7 @@ use causeway_queue::{WaitingFor, clock::Millis};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::job_view::moment;
+use crate::moment::moment;
 
 /// Details of the reason why a job waits. Unknown ones are null.
 #[derive(Debug, Serialize, ToSchema)]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use url::Url;
 use utoipa::ToSchema;
 
-use crate::{auth::Caller, error::ApiError, settings::Settings};
+use crate::{caller::Caller, error::ApiError, settings::Settings};
 
 /// Longest URL of a webhook, in bytes.
 const MAX_URL_BYTES: usize = 2048;

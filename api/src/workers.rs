@@ -12,7 +12,7 @@ use causeway_queue::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{auth::Admin, error::ApiError, job_view::moment, openapi::schema, state::AppState};
+use crate::{caller::Admin, error::ApiError, moment::moment, openapi::schema, state::AppState};
 
 /// All worker processes.
 #[derive(Debug, Serialize, ToSchema)]

@@ -27,7 +27,7 @@ use tracing::{Instrument as _, Span};
 pub(crate) use self::session::MAX_FOLLOWED;
 pub(crate) use self::session::Session;
 use crate::{
-    auth::Caller, budget::Payer, error::ApiError, origin, serve::connection::Connection,
+    budget::Payer, caller::Caller, error::ApiError, origin, serve::connection::Connection,
     state::AppState,
 };
 

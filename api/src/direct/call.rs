@@ -17,9 +17,9 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{DirectAnswer, DirectCall, DirectFailure, MAX_CALLS};
 use crate::{
-    auth::Caller,
     body,
     budget::{BudgetCharge, BudgetLimit, Payer},
+    caller::Caller,
     error::{ApiError, is_anthropic},
     extract::{is_json, parse},
     forward,

@@ -6,7 +6,6 @@
 use axum::extract::rejection::QueryRejection;
 use causeway_queue::json::without_position;
 
-use super::shown;
 use crate::error::ApiError;
 
 /// Builds the error of JSON of the wrong form. `report` is serde's message about the value at `path`, which is `.`
@@ -101,4 +100,16 @@ fn value(found: &str) -> String {
 /// Returns the name between the first backquotes of a message.
 fn quoted(message: &str) -> Option<&str> {
     message.split('`').nth(1)
+}
+
+/// Longest part of a wrong value that an error shows, in characters.
+const MAX_SHOWN: usize = 100;
+
+/// Returns the beginning of a value or a name.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(MAX_SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }

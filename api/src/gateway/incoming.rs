@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    auth::Caller, budget::BudgetCharge, error::ApiError, extract::ChargedJson, state::AppState,
+    budget::BudgetCharge, caller::Caller, error::ApiError, extract::ChargedJson, state::AppState,
 };
 
 /// A call before its body is parsed.

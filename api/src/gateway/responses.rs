@@ -34,15 +34,13 @@ use super::{
     stream,
 };
 use crate::{
-    auth::Caller,
+    caller::Caller,
     error::ApiError,
     events::Seq,
     extract::{Segment, parse, query_mismatch},
     jobs::name_job,
-    openapi::{
-        answers::{Answered, SDKS},
-        schema,
-    },
+    openapi::answers::{Answered, SDKS},
+    openapi::schema,
     simulated,
     state::AppState,
     submit, webhook,

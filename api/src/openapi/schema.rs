@@ -23,7 +23,7 @@ use utoipa::{
 
 use crate::{
     forward::MAX_LINES,
-    submit::{MAX_METADATA, URLS},
+    submit::limits::{MAX_METADATA, URLS},
 };
 
 /// Schemas by their names.

@@ -13,7 +13,7 @@ use causeway_queue::TenantId;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// The minimum rate of a body, in bytes per second.
+/// The minimum rate of a body after its grace time, in bytes per second.
 pub(crate) const LEAST_RATE: usize = 16 << 10;
 
 /// The time that a body may take regardless of its length before it can count as slow.

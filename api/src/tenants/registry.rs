@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::document::{Document, StoredKey, StoredTenant, TenantError};
 use crate::{
-    auth::{Tenant, Tenants, Webhooks},
+    caller::{Tenant, Tenants, Webhooks},
     error::ApiError,
 };
 

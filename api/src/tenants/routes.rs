@@ -23,10 +23,10 @@ use super::{
 };
 use crate::{
     audit,
-    auth::{Admin, Caller},
+    caller::{Admin, Caller},
     error::ApiError,
     extract::{JsonBytes, MaybeJson, Segment, parse},
-    job_view::moment,
+    moment::moment,
     state::AppState,
     webhook::check_url,
 };

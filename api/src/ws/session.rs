@@ -13,7 +13,7 @@ use futures_util::{
 
 use super::frame::{ClientFrame, Op, ServerFrame};
 use crate::{
-    auth::Caller,
+    caller::Caller,
     error::ApiError,
     event_reader::JobEventReader,
     job_view,

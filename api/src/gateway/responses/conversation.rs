@@ -24,7 +24,7 @@ use super::{
     listing::{self, ItemsQuery},
 };
 use crate::{
-    auth::Caller,
+    caller::Caller,
     direct,
     error::ApiError,
     extract::{JsonBytes, MaybeJson, Segment, parse},

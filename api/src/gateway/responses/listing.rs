@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 
 use super::{find::find, history, object::json_object};
 use crate::{
-    auth::Caller,
+    caller::Caller,
     error::ApiError,
     extract::{Segment, query_mismatch},
     openapi::{answers::SDKS, schema},
