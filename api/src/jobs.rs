@@ -19,8 +19,7 @@ use crate::{
     error::{ApiError, X_CAUSEWAY_JOB_ID},
     extract::{Segment, query_mismatch, seconds},
     job_view::{self, JobView},
-    openapi::answers::Passed,
-    openapi::schema::Included,
+    openapi::{answers::Passed, schema::Included},
     simulated,
     state::AppState,
 };

@@ -20,7 +20,7 @@ use crate::{
     outage::Outage,
     rejections::Rejections,
     settings::Settings,
-    tenants::TenantRegistry,
+    tenants::registry::TenantRegistry,
 };
 
 /// The time for which a failing store is read again on behalf of an accepted job: that of a restart.

@@ -31,9 +31,10 @@ use crate::{
     job_view::{self, JobListView, JobView},
     jobs::{one_of, respond, respond_with},
     members::{self, Members},
-    openapi::answers::SAME_JOB,
-    openapi::schema,
-    openapi::schema::of,
+    openapi::{
+        answers::SAME_JOB,
+        schema::{self, of},
+    },
     settings::Settings,
     state::AppState,
     submit::limits::{MAX_METADATA, URLS},

@@ -5,7 +5,7 @@
 
 mod document;
 mod key;
-mod registry;
+pub(crate) mod registry;
 mod requests;
 pub(crate) mod routes;
 

@@ -14,8 +14,7 @@ use super::{
     environment::{Environment, file},
     error::ConfigError,
     file_text::FileText,
-    keys,
-    keys::Keys,
+    keys::{self, Keys},
     top_level::Config,
     type_errors,
 };

@@ -32,9 +32,11 @@ use crate::{
     measure,
     offload::on_body,
     settings::WorkerSettings,
-    upstream::call::{Answer, Call, Sink, StreamEvent, Upstream},
-    upstream::memory::{AnswerMemory, Share},
-    upstream::shape::{BodyShape, Endpoint, shape},
+    upstream::{
+        call::{Answer, Call, Sink, StreamEvent, Upstream},
+        memory::{AnswerMemory, Share},
+        shape::{BodyShape, Endpoint, shape},
+    },
     verdict::{self, Rules},
 };
 

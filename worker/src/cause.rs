@@ -9,8 +9,7 @@ use std::time::Duration;
 use crate::{
     disposition::Disposition,
     failure::{ErrorResponse, Failure, NoAnswer},
-    upstream::error_body::ErrorBody,
-    upstream::shape::Endpoint,
+    upstream::{error_body::ErrorBody, shape::Endpoint},
 };
 
 /// Wait of a lane after a rate limit for which the upstream named no time.

@@ -9,8 +9,10 @@ use crate::{
     cause::Cause,
     disposition::Attempt,
     failure::{ErrorResponse, Failure, NoAnswer},
-    upstream::error_body::{ErrorBody, clean},
-    upstream::target::CallTarget,
+    upstream::{
+        error_body::{ErrorBody, clean},
+        target::CallTarget,
+    },
 };
 
 /// Returns the error of a failed attempt as the job shows it.

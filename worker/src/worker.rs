@@ -31,8 +31,7 @@ use crate::{
     schedule::Schedule,
     settings::WorkerSettings,
     stop::Stop,
-    upstream::call::Upstream,
-    upstream::memory::AnswerMemory,
+    upstream::{call::Upstream, memory::AnswerMemory},
     verdict::Rules,
 };
 

@@ -39,8 +39,10 @@ use crate::{
     events::Seq,
     extract::{Segment, parse, query_mismatch},
     jobs::name_job,
-    openapi::answers::{Answered, SDKS},
-    openapi::schema,
+    openapi::{
+        answers::{Answered, SDKS},
+        schema,
+    },
     simulated,
     state::AppState,
     submit, webhook,

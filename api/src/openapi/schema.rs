@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use causeway_queue::{
-    Class, Status, WaitingFor, backend::MAX_PAGE, id::MAX_KEY_BYTES, id::MAX_TENANT_BYTES,
+    Class, Status, WaitingFor,
+    backend::MAX_PAGE,
+    id::{MAX_KEY_BYTES, MAX_TENANT_BYTES},
     workers::WorkerStatus,
 };
 use serde_json::Value;

@@ -105,6 +105,13 @@ fn without_body(lease: Lease) -> Settlement {
     lease.settle(outcome, None)
 }
 
+/// Returns the outcome of an attempt that failed because of the store.
+pub(super) fn failed(attempt: u32, code: &str, message: &str) -> Outcome {
+    let (code, message) = (code.to_owned(), message.to_owned());
+    let error = AttemptError { attempt, code, message, status_code: None };
+    Outcome::Failed { output: Output { error: Some(error), ..Output::default() } }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,11 +137,4 @@ mod tests {
         assert_eq!(pieces(&[3000; 1000]), [1000]);
         assert_eq!(pieces(&[4; 3000]), [2048, 952]);
     }
-}
-
-/// Returns the outcome of an attempt that failed because of the store.
-pub(super) fn failed(attempt: u32, code: &str, message: &str) -> Outcome {
-    let (code, message) = (code.to_owned(), message.to_owned());
-    let error = AttemptError { attempt, code, message, status_code: None };
-    Outcome::Failed { output: Output { error: Some(error), ..Output::default() } }
 }

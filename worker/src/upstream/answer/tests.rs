@@ -14,11 +14,13 @@ use super::*;
 use crate::{
     assembly::Assembly,
     settings::CallTimeouts,
-    upstream::call::{StreamEvent, Upstream as _},
-    upstream::client::UpstreamClient,
-    upstream::error_body::{MAX_ERROR_BYTES, MAX_MESSAGE_CHARS},
-    upstream::memory::{AnswerMemory, Share},
-    upstream::openai::OpenAi,
+    upstream::{
+        call::{StreamEvent, Upstream as _},
+        client::UpstreamClient,
+        error_body::{MAX_ERROR_BYTES, MAX_MESSAGE_CHARS},
+        memory::{AnswerMemory, Share},
+        openai::OpenAi,
+    },
 };
 
 const CHAT: &str = "/v1/chat/completions";

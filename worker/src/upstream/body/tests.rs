@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::{upstream::tls, upstream::tls::TlsFiles};
+use crate::upstream::tls::{self, TlsFiles};
 
 async fn failure(url: &str, from: Option<IpAddr>) -> Failure {
     let tls = tls::configuration(&TlsFiles::default()).unwrap();

@@ -5,7 +5,7 @@ use std::fmt;
 use reqwest::StatusCode;
 
 use super::list::{ListedModel, is_named};
-use crate::{upstream::address::Address, upstream::client::UpstreamClient};
+use crate::upstream::{address::Address, client::UpstreamClient};
 
 /// The result of `GET {base}/models`.
 #[derive(Debug, Clone, PartialEq, Eq)]

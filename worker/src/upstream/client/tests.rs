@@ -7,8 +7,9 @@ use tokio::{
 
 use super::*;
 use crate::{
-    assembly::Assembly, settings::CallTimeouts, upstream::call::Upstream as _,
-    upstream::memory::Share, upstream::openai::OpenAi,
+    assembly::Assembly,
+    settings::CallTimeouts,
+    upstream::{call::Upstream as _, memory::Share, openai::OpenAi},
 };
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";

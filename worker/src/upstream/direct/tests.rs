@@ -9,7 +9,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::{settings::CallTimeouts, upstream::client::UpstreamClient, upstream::memory::Share};
+use crate::{
+    settings::CallTimeouts,
+    upstream::{client::UpstreamClient, memory::Share},
+};
 
 /// Calls a server with this answer; returns the answer, and the request in lower case.
 async fn forwarded(answer: &[u8]) -> (Result<ForwardedAnswer, ForwardFailure>, String) {

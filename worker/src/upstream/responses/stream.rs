@@ -6,7 +6,10 @@ use super::answer::{
     ChatFields, call_item, item_id, message_item, raw_content, raw_text, reasoning, reasoning_item,
     summary_part, text_part, whole,
 };
-use crate::{assembly::calls::ToolCalls, assembly::raw::TooMany, failure::Failure};
+use crate::{
+    assembly::{calls::ToolCalls, raw::TooMany},
+    failure::Failure,
+};
 
 /// The translator of one stream.
 #[derive(Debug)]
