@@ -268,7 +268,7 @@ fn clients(config: &Config, works: bool) -> anyhow::Result<Option<Clients>> {
 async fn tell_lost(queue: &Queue) -> anyhow::Result<()> {
     let mut lost = 0;
     for shard in queue.shards() {
-        let stats = queue.backend().stats(&shard, None).await?;
+        let stats = queue.views().stats(&shard, None).await?;
         lost += stats.queued + stats.running;
     }
     if lost > 0 {

@@ -72,6 +72,6 @@ mod a_cluster_keeps_its_promises {
     async fn of_three_masters() {
         let cluster = RedisCluster::start();
         let stage = super::on(&cluster.url()).await;
-        all(stage.queue.backend(), &stage.clock).await;
+        all(&stage.backend, &stage.clock).await;
     }
 }

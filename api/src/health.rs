@@ -87,7 +87,7 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
 }
 
 async fn answers(state: &AppState) -> bool {
-    let ping = state.queue.backend().ping();
+    let ping = state.queue.administration().ping();
     matches!(tokio::time::timeout(PROBE_TIMEOUT, ping).await, Ok(Ok(())))
 }
 

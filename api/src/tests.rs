@@ -81,7 +81,7 @@ impl Api {
         let name = "test".to_owned();
         let report = WorkerReport { name, lanes, concurrency: 8, ..WorkerReport::default() };
         let id = WorkerId::random();
-        let registered = self.queue.backend().beat_worker(&id, &report).now_or_never();
+        let registered = self.queue.registry().beat_worker(&id, &report).now_or_never();
         assert!(registered.expect("the embedded store answers at once").unwrap());
         id
     }
@@ -131,7 +131,7 @@ impl Api {
     async fn claim(&self) -> Lease {
         let shard = self.queue.shards().remove(0);
         let claim = ClaimRequest { max: 1, lease: std::time::Duration::from_secs(15) };
-        let step = self.queue.backend().step(&shard, &mut Vec::new(), claim).await.unwrap();
+        let step = self.queue.transitions().step(&shard, &mut Vec::new(), claim).await.unwrap();
         step.leases.into_iter().next().expect("a job that can be begun")
     }
 
@@ -151,13 +151,13 @@ impl Api {
         let claim = ClaimRequest { max: 0, lease: std::time::Duration::from_secs(15) };
         let shard = lease.key.job.shard().clone();
         let settlement = lease.settle(outcome, None);
-        self.queue.backend().step(&shard, &mut vec![settlement], claim).await.unwrap();
+        self.queue.transitions().step(&shard, &mut vec![settlement], claim).await.unwrap();
     }
 
     /// Returns the number of waiting and running jobs.
     async fn unfinished(&self) -> u64 {
         let shard = self.queue.shards().remove(0);
-        let stats = self.queue.backend().stats(&shard, None).await.unwrap();
+        let stats = self.queue.views().stats(&shard, None).await.unwrap();
         stats.queued + stats.running
     }
 }

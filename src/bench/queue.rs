@@ -70,7 +70,7 @@ fn print(figures: &QueueFigures, json: bool) -> anyhow::Result<()> {
 
 async fn measure(subject: &BenchSubject, options: &Options) -> anyhow::Result<QueueFigures> {
     // A first call loads the scripts, so that their loading is not measured.
-    subject.queue.backend().stats(&subject.shard, None).await?;
+    subject.queue.views().stats(&subject.shard, None).await?;
     let bar = progress(u64::from(options.jobs) * 2);
     let before = subject.stats().await?;
     let (enqueue_s, _) = in_parallel(subject, options, &bar, enqueue).await?;
@@ -95,7 +95,7 @@ async fn measure(subject: &BenchSubject, options: &Options) -> anyhow::Result<Qu
     let per_job = |read| since(read, &after);
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     Ok(QueueFigures {
-        store: subject.queue.backend().describe(),
+        store: subject.queue.administration().describe(),
         jobs: options.jobs,
         enqueued_per_s: jobs / enqueue_s,
         drained_per_s: jobs / drain_s,

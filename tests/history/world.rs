@@ -6,6 +6,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use causeway_conformance::{LEASE, error, failed, faulted, session_key, tenant_id};
 use causeway_embedded::Embedded;
+use causeway_queue::backend::{
+    Administration as _, Conversations as _, Outbox as _, Transitions as _, Views as _,
+};
 use causeway_queue::{
     Backend, Class, EventKind, Fault, IdempotencyKey, JobId, Lease, NewJob, Outcome, Policy, Queue,
     RawJson, Settlement, Spec, Status, Webhook,

@@ -69,7 +69,7 @@ pub(crate) async fn run(
 ) -> Option<Settlement> {
     let started = Instant::now();
     let remaining = lease.deadline.map(|deadline| deadline.since(lease.claimed_at));
-    let mut listener = context.queue.backend().news().listen(&lease.key.job);
+    let mut listener = context.queue.news().listen(&lease.key.job);
     let buffer = EventBuffer::new(lease.key.clone());
     let progress = Progress::default();
     let memory = context.memory.share();

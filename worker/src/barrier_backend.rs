@@ -7,7 +7,10 @@ use bytes::Bytes;
 use causeway_queue::{
     Backend, Error, IdempotencyKey, JobId, Lane, LaneName, LeaseKey, NewJob, Queue, SessionKey,
     Settlement, Shard, TenantId,
-    backend::{Emission, ListQuery, Page, Reaped, Repairs, Stats},
+    backend::{
+        Administration, Conversations, DirectoryStore, Emission, ListQuery, Orphans, Outbox, Page,
+        Reaped, Repairs, Stats, Transitions, Views, WorkerRegistry,
+    },
     directory::Directory,
     event::Event,
     id::Layout,
@@ -49,32 +52,21 @@ fn unsupported<T>() -> T {
 }
 
 #[async_trait]
-impl Backend for BarrierBackend {
-    async fn beat(&self, _: &Shard, _: &[LeaseKey], _: Duration) -> Result<Beat, Error> {
-        self.wait_for_all().await
-    }
-
-    async fn reap(&self, _: &Shard) -> Result<Reaped, Error> {
-        self.wait_for_all().await
-    }
-
-    async fn reconcile(&self, _: &Shard) -> Result<Repairs, Error> {
-        self.wait_for_all().await
-    }
-
-    async fn outbox(&self, _: &Shard, _: usize) -> Result<Vec<End>, Error> {
-        self.wait_for_all().await
-    }
-
-    fn news(&self) -> &Arc<Switchboard> {
-        &self.news
-    }
-
-    fn describe(&self) -> String {
-        "a barrier".to_owned()
-    }
-
+impl Transitions for BarrierBackend {
     async fn enqueue(&self, _: &Shard, _: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
+        unsupported()
+    }
+
+    async fn accepted(&self, _: &Shard, _: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error> {
+        unsupported()
+    }
+
+    async fn expire_keys(
+        &self,
+        _: &Shard,
+        _: &[(TenantId, IdempotencyKey)],
+        _: Duration,
+    ) -> Result<(), Error> {
         unsupported()
     }
 
@@ -87,19 +79,23 @@ impl Backend for BarrierBackend {
         unsupported()
     }
 
+    async fn wait_for_work(&self, _: &Shard, _: Duration) -> Result<(), Error> {
+        unsupported()
+    }
+
+    async fn beat(&self, _: &Shard, _: &[LeaseKey], _: Duration) -> Result<Beat, Error> {
+        self.wait_for_all().await
+    }
+
+    async fn reap(&self, _: &Shard) -> Result<Reaped, Error> {
+        self.wait_for_all().await
+    }
+
     async fn cancel(&self, _: &TenantId, _: &JobId) -> Result<bool, Error> {
         unsupported()
     }
 
     async fn retry(&self, _: &TenantId, _: &JobId) -> Result<bool, Error> {
-        unsupported()
-    }
-
-    async fn emit(&self, _: &Shard, _: Vec<Emission>) -> Result<Vec<LeaseKey>, Error> {
-        unsupported()
-    }
-
-    async fn get(&self, _: &Shard, _: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
         unsupported()
     }
 
@@ -111,19 +107,18 @@ impl Backend for BarrierBackend {
         unsupported()
     }
 
-    async fn attached(&self, _: &JobId) -> Result<Option<Bytes>, Error> {
+    async fn emit(&self, _: &Shard, _: Vec<Emission>) -> Result<Vec<LeaseKey>, Error> {
         unsupported()
     }
 
-    async fn put_orphan(&self, _: &CallKey, _: &JobId, _: Duration) -> Result<(), Error> {
-        unsupported()
+    async fn reconcile(&self, _: &Shard) -> Result<Repairs, Error> {
+        self.wait_for_all().await
     }
+}
 
-    async fn take_orphan(&self, _: &Shard, _: &CallKey) -> Result<Option<JobId>, Error> {
-        unsupported()
-    }
-
-    async fn remove_orphan(&self, _: &CallKey, _: &JobId) -> Result<bool, Error> {
+#[async_trait]
+impl Views for BarrierBackend {
+    async fn get(&self, _: &Shard, _: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
         unsupported()
     }
 
@@ -131,27 +126,7 @@ impl Backend for BarrierBackend {
         unsupported()
     }
 
-    async fn ready(&self, _: &Shard) -> Result<[u64; 3], Error> {
-        unsupported()
-    }
-
-    async fn list(&self, _: &Shard, _: &TenantId, _: &ListQuery) -> Result<Page, Error> {
-        unsupported()
-    }
-
-    async fn layouts(&self) -> Result<Vec<Layout>, Error> {
-        unsupported()
-    }
-
-    async fn remember_layouts(&self, _: &[Layout]) -> Result<(), Error> {
-        unsupported()
-    }
-
-    async fn accepted(&self, _: &Shard, _: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error> {
-        unsupported()
-    }
-
-    async fn stats(&self, _: &Shard, _: Option<&TenantId>) -> Result<Stats, Error> {
+    async fn attached(&self, _: &JobId) -> Result<Option<Bytes>, Error> {
         unsupported()
     }
 
@@ -159,10 +134,21 @@ impl Backend for BarrierBackend {
         unsupported()
     }
 
-    async fn wait_for_work(&self, _: &Shard, _: Duration) -> Result<(), Error> {
+    async fn list(&self, _: &Shard, _: &TenantId, _: &ListQuery) -> Result<Page, Error> {
         unsupported()
     }
 
+    async fn stats(&self, _: &Shard, _: Option<&TenantId>) -> Result<Stats, Error> {
+        unsupported()
+    }
+
+    async fn ready(&self, _: &Shard) -> Result<[u64; 3], Error> {
+        unsupported()
+    }
+}
+
+#[async_trait]
+impl Administration for BarrierBackend {
     async fn set_limits(
         &self,
         _: &Shard,
@@ -180,11 +166,11 @@ impl Backend for BarrierBackend {
         unsupported()
     }
 
-    async fn stop(&self, _: &Shard, _: Duration) -> Result<(), Error> {
+    async fn paused(&self, _: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
         unsupported()
     }
 
-    async fn paused(&self, _: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
+    async fn stop(&self, _: &Shard, _: Duration) -> Result<(), Error> {
         unsupported()
     }
 
@@ -192,6 +178,25 @@ impl Backend for BarrierBackend {
         unsupported()
     }
 
+    async fn layouts(&self) -> Result<Vec<Layout>, Error> {
+        unsupported()
+    }
+
+    async fn remember_layouts(&self, _: &[Layout]) -> Result<(), Error> {
+        unsupported()
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        unsupported()
+    }
+
+    fn describe(&self) -> String {
+        "a barrier".to_owned()
+    }
+}
+
+#[async_trait]
+impl Conversations for BarrierBackend {
     async fn conversations(&self, _: &Shard, _: &TenantId) -> Result<Vec<Conversation>, Error> {
         unsupported()
     }
@@ -227,11 +232,40 @@ impl Backend for BarrierBackend {
     async fn forget(&self, _: &Shard, _: &TenantId, _: &SessionKey) -> Result<bool, Error> {
         unsupported()
     }
+}
+
+#[async_trait]
+impl Outbox for BarrierBackend {
+    async fn outbox(&self, _: &Shard, _: usize) -> Result<Vec<End>, Error> {
+        self.wait_for_all().await
+    }
 
     async fn take_out(&self, _: &Shard, _: &[End]) -> Result<(), Error> {
         unsupported()
     }
 
+    async fn postpone(&self, _: &Shard, _: &[End], _: Duration) -> Result<(), Error> {
+        unsupported()
+    }
+}
+
+#[async_trait]
+impl Orphans for BarrierBackend {
+    async fn put_orphan(&self, _: &CallKey, _: &JobId, _: Duration) -> Result<(), Error> {
+        unsupported()
+    }
+
+    async fn take_orphan(&self, _: &Shard, _: &CallKey) -> Result<Option<JobId>, Error> {
+        unsupported()
+    }
+
+    async fn remove_orphan(&self, _: &CallKey, _: &JobId) -> Result<bool, Error> {
+        unsupported()
+    }
+}
+
+#[async_trait]
+impl WorkerRegistry for BarrierBackend {
     async fn beat_worker(&self, _: &WorkerId, _: &WorkerReport) -> Result<bool, Error> {
         unsupported()
     }
@@ -243,20 +277,10 @@ impl Backend for BarrierBackend {
     async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error> {
         unsupported()
     }
+}
 
-    async fn postpone(&self, _: &Shard, _: &[End], _: Duration) -> Result<(), Error> {
-        unsupported()
-    }
-
-    async fn expire_keys(
-        &self,
-        _: &Shard,
-        _: &[(TenantId, IdempotencyKey)],
-        _: Duration,
-    ) -> Result<(), Error> {
-        unsupported()
-    }
-
+#[async_trait]
+impl DirectoryStore for BarrierBackend {
     async fn directory(&self, _: u64) -> Result<Option<Directory>, Error> {
         unsupported()
     }
@@ -264,8 +288,10 @@ impl Backend for BarrierBackend {
     async fn set_directory(&self, _: u64, _: &Directory) -> Result<bool, Error> {
         unsupported()
     }
+}
 
-    async fn ping(&self) -> Result<(), Error> {
-        unsupported()
+impl Backend for BarrierBackend {
+    fn news(&self) -> &Arc<Switchboard> {
+        &self.news
     }
 }

@@ -147,8 +147,12 @@ impl Consumer {
         // The call drains `pending`, so what it needs of faulted attempts is copied before.
         let faults: Vec<Option<FaultedAttempt>> =
             attempts.pending.iter().map(FaultedAttempt::of).collect();
-        let step =
-            self.context.queue.backend().step(&self.shard, &mut attempts.pending, claim).await?;
+        let step = self
+            .context
+            .queue
+            .transitions()
+            .step(&self.shard, &mut attempts.pending, claim)
+            .await?;
         for (faulted, settled) in faults.into_iter().zip(&step.settled) {
             self.report(*settled, faulted, &mut attempts.refused_until).await;
         }
@@ -331,7 +335,7 @@ impl Consumer {
         let claim = ClaimRequest { max: 1, lease: self.context.settings.lease };
         async move {
             let stopped = pin!(stop.draining());
-            let wait = queue.backend().claim_when_woken(&shard, POLL_INTERVAL, claim, stopped);
+            let wait = queue.transitions().claim_when_woken(&shard, POLL_INTERVAL, claim, stopped);
             // The store's own time-outs are shorter; this one is for a store that never answers.
             match timeout(POLL_INTERVAL * 10, wait).await {
                 Ok(Ok(step)) => return Some(step),

@@ -179,7 +179,7 @@ impl Emitter {
             buffers.iter().flat_map(|buffer| buffer.drain()).collect();
         let mut pause = PAUSE.0;
         let lost = loop {
-            match self.queue.backend().emit(&self.shard, emissions.clone()).await {
+            match self.queue.transitions().emit(&self.shard, emissions.clone()).await {
                 Ok(lost) => break lost,
                 Err(error) => {
                     tracing::debug!(%error, "cannot store events; they are kept until the store answers");

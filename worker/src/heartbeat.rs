@@ -42,7 +42,7 @@ impl Heartbeat {
 
     /// Extends the leases of one shard. The time-out ends the call well before the next tick.
     async fn extend(&self, shard: &Shard, keys: &[LeaseKey]) {
-        let answer = self.queue.backend().beat(shard, keys, self.lease);
+        let answer = self.queue.transitions().beat(shard, keys, self.lease);
         // A quarter of the lease is less than the interval of a third, so calls never overlap.
         match timeout(self.lease / 4, answer).await {
             Ok(Ok(beat)) => self.interrupt(&beat),

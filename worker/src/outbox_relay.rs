@@ -105,7 +105,7 @@ impl OutboxRelay {
     /// Relays one page of entries, and returns their number. Entries of a tenant without room for more deliveries
     /// are postponed, so they do not block those of other tenants.
     pub(crate) async fn step(&self, shard: &Shard) -> Result<usize, Error> {
-        let entries = self.queue.backend().outbox(shard, MAX_OUTBOX_PAGE).await?;
+        let entries = self.queue.outbox().outbox(shard, MAX_OUTBOX_PAGE).await?;
         let count = entries.len();
         if entries.is_empty() {
             return Ok(0);
@@ -135,11 +135,14 @@ impl OutboxRelay {
             }
         }
         // Acknowledged only now: an entry must survive a crash before its delivery was submitted.
-        let backend = self.queue.backend();
-        backend.take_out(shard, &done).await?;
+        let outbox = self.queue.outbox();
+        outbox.take_out(shard, &done).await?;
         // Only a relay that read the page before the acknowledgement can submit these entries again.
-        backend.expire_keys(&shard_of_deliveries(), &keys, 2 * PAGE_TIMEOUT).await?;
-        backend.postpone(shard, &full, FULL_DELAY).await?;
+        self.queue
+            .transitions()
+            .expire_keys(&shard_of_deliveries(), &keys, 2 * PAGE_TIMEOUT)
+            .await?;
+        outbox.postpone(shard, &full, FULL_DELAY).await?;
         Ok(count)
     }
 

@@ -89,7 +89,7 @@ impl Presence {
 
     /// Removes the entry. If the store does not answer, the entry expires by itself.
     async fn leave(&self) {
-        match timeout(STORE_TIMEOUT, self.queue.backend().remove_worker(&self.id)).await {
+        match timeout(STORE_TIMEOUT, self.queue.registry().remove_worker(&self.id)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::debug!(%error, "cannot remove this worker from the registry");
@@ -101,7 +101,7 @@ impl Presence {
     /// Writes the entry. The first write precedes the first claim, so no running job has an unlisted worker.
     pub(crate) async fn step(&self) {
         let report = self.now();
-        let beat = timeout(STORE_TIMEOUT, self.queue.backend().beat_worker(&self.id, &report));
+        let beat = timeout(STORE_TIMEOUT, self.queue.registry().beat_worker(&self.id, &report));
         match beat.await.unwrap_or(Err(Error::Unavailable("no answer in time".to_owned()))) {
             Ok(true) => self.is_listed.store(true, Ordering::Relaxed),
             Ok(false) if self.is_listed.swap(false, Ordering::Relaxed) => {

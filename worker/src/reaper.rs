@@ -35,14 +35,14 @@ impl Reaper {
 
     /// Recovers the expired leases of one shard.
     pub(crate) async fn step(&self, shard: &Shard) {
-        match self.queue.backend().reap(shard).await {
+        match self.queue.transitions().reap(shard).await {
             Ok(reaped) => tell(shard, &reaped),
             Err(error) => tracing::debug!(shard = %shard, %error, "cannot reap"),
         }
     }
 
     async fn reconcile(&self, shard: &Shard) {
-        match self.queue.backend().reconcile(shard).await {
+        match self.queue.transitions().reconcile(shard).await {
             Ok(repairs) => {
                 metrics::counter!("causeway_repairs_total").increment(repairs.total());
                 if repairs.total() > 0 {

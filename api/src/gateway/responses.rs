@@ -92,7 +92,7 @@ impl Adapted {
     /// Attaches the input to the job `id`. The response is created even if the store is full.
     pub(super) async fn attach(self, state: &AppState, id: &JobId) {
         let Some(input) = self.input else { return };
-        if let Err(error) = state.queue.backend().attach(id, input).await {
+        if let Err(error) = state.queue.transitions().attach(id, input).await {
             tracing::warn!(
                 job.id = %id, %error,
                 "cannot store the input of a response; no request can continue it"

@@ -131,7 +131,7 @@ impl ExpectedRetry {
     pub(super) async fn keep(&self, state: &AppState, job: &JobId) {
         let Self::Counted(counted) = self else { return };
         // One attempt only: the connection is about to close, and a longer wait would lose the answer as well.
-        let kept = state.queue.backend().put_orphan(&counted.call, job, RESTART);
+        let kept = state.queue.orphans().put_orphan(&counted.call, job, RESTART);
         if !matches!(timeout(ORPHAN_TIMEOUT, kept).await, Ok(Ok(()))) {
             tracing::info!(job.id = %job, "cannot store an orphan for the retry of its call");
         }
@@ -174,9 +174,9 @@ impl Counted {
 async fn expires_untaken(state: &AppState, counted: &Counted, job: &JobId) -> Result<bool, Error> {
     let Counted { call, within, .. } = counted;
     let within = *within;
-    let backend = state.queue.backend();
+    let orphans = state.queue.orphans();
     let until = Instant::now() + STORE_RETRY_TIME;
-    look_until(until, || backend.put_orphan(call, job, within + SLACK)).await?;
+    look_until(until, || orphans.put_orphan(call, job, within + SLACK)).await?;
     tracing::debug!(job.id = %job, "a job waits for the retry of its client");
     let has_stopped = tokio::select! {
         () = sleep(within) => false,
@@ -185,9 +185,9 @@ async fn expires_untaken(state: &AppState, counted: &Counted, job: &JobId) -> Re
     };
     // Removal comes first. An orphan that was taken must not be stored again.
     let until = Instant::now() + STORE_RETRY_TIME;
-    let is_left = look_until(until, || backend.remove_orphan(call, job)).await?;
+    let is_left = look_until(until, || orphans.remove_orphan(call, job)).await?;
     if is_left && has_stopped {
-        backend.put_orphan(call, job, RESTART).await?;
+        orphans.put_orphan(call, job, RESTART).await?;
     }
     Ok(is_left && !has_stopped)
 }

@@ -186,7 +186,7 @@ impl TenantRegistry {
     /// Reads the document if its version has changed; returns true if so.
     async fn read(&self) -> Result<bool, Error> {
         let version = self.known().version;
-        let Some(found) = self.0.queue.backend().directory(version).await? else {
+        let Some(found) = self.0.queue.directory().directory(version).await? else {
             return Ok(false);
         };
         let mut known = self.known();
@@ -218,7 +218,7 @@ impl TenantRegistry {
         let text = text.map_err(|error| Error::Corrupt(format!("the tenants: {error}")))?;
         // A random version detects a store that was restored to an earlier state, which a counter would not.
         let version = Uuid::new_v4().as_u64_pair().1;
-        self.0.queue.backend().set_directory(known, &Directory { version, text }).await
+        self.0.queue.directory().set_directory(known, &Directory { version, text }).await
     }
 
     /// Publishes the merged tenants that are valid at `now`.

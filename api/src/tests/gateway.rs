@@ -38,7 +38,7 @@ pub(super) async fn say(api: &Api, lease: &Lease, kind: EventKind, data: Value) 
     let data = RawJson::of(&data).unwrap();
     let one = Emission { lease: lease.key.clone(), number: 1, repeated: false, kind, data };
     let shard = api.queue.shards().remove(0);
-    assert!(api.queue.backend().emit(&shard, vec![one]).await.unwrap().is_empty());
+    assert!(api.queue.transitions().emit(&shard, vec![one]).await.unwrap().is_empty());
 }
 
 /// Sends `request` and plays the worker's part.

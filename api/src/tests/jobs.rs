@@ -167,7 +167,7 @@ async fn bound(api: &Api, of_tenant: Option<u64>, of_lane: u64) {
     let limits = TenantLimits { max_queued: of_tenant, ..TenantLimits::default() };
     let lane = LaneLimits { max_queued: of_lane, ..LaneLimits::default() };
     let tenants = [(TenantId::default_tenant(), limits)];
-    api.queue.backend().set_limits(&shard, &lane, &tenants).await.unwrap();
+    api.queue.administration().set_limits(&shard, &lane, &tenants).await.unwrap();
 }
 
 #[tokio::test]

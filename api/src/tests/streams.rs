@@ -45,7 +45,7 @@ async fn streamed(api: &Api) -> String {
             kind: EventKind::Delta,
             data,
         };
-        assert!(api.queue.backend().emit(&shard, vec![one]).await.unwrap().is_empty());
+        assert!(api.queue.transitions().emit(&shard, vec![one]).await.unwrap().is_empty());
     }
     api.answer(lease, "ab").await;
     id

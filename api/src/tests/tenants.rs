@@ -186,9 +186,9 @@ async fn other_processes_apply_changes() {
 #[tokio::test]
 async fn a_lost_store_does_not_open_the_server() {
     let (api, boss) = closed().await;
-    let known = api.queue.backend().directory(0).await.unwrap().unwrap().version;
+    let known = api.queue.directory().directory(0).await.unwrap().unwrap().version;
     let lost = causeway_queue::directory::Directory::default();
-    assert!(api.queue.backend().set_directory(known, &lost).await.unwrap());
+    assert!(api.queue.directory().set_directory(known, &lost).await.unwrap());
     api.state.registry().refresh().await.unwrap();
     api.get("/v1/queue").await.refused(401, "invalid_api_key");
     // The next change stores the tenants again.
@@ -200,15 +200,15 @@ async fn a_lost_store_does_not_open_the_server() {
 #[tokio::test]
 async fn a_newer_schema_is_not_overwritten() {
     let (api, boss) = closed().await;
-    let known = api.queue.backend().directory(0).await.unwrap().unwrap();
+    let known = api.queue.directory().directory(0).await.unwrap().unwrap();
     let text = known.text.replace("\"schema\":1", "\"schema\":2");
     let newer = causeway_queue::directory::Directory { version: 5, text };
-    assert!(api.queue.backend().set_directory(known.version, &newer).await.unwrap());
+    assert!(api.queue.directory().set_directory(known.version, &newer).await.unwrap());
     for _ in 0..2 {
         let ann = json!({ "id": "ann" });
         let added = ask(&api, "POST", "/v1/tenants", &ann, Some(&boss)).await;
         added.refused(500, "store_corrupt");
     }
     assert!(opens(&api, &boss).await, "the known tenants stay in force");
-    assert_eq!(api.queue.backend().directory(0).await.unwrap(), Some(newer));
+    assert_eq!(api.queue.directory().directory(0).await.unwrap(), Some(newer));
 }

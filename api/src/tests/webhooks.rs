@@ -131,7 +131,7 @@ async fn delivery(api: &Api, job: &str) -> Lease {
     let shard = job.id.shard().clone();
     api.queue.submit(vec![job]).await.unwrap();
     let claim = ClaimRequest { max: 1, lease: std::time::Duration::from_secs(15) };
-    let step = api.queue.backend().step(&shard, &mut Vec::new(), claim).await.unwrap();
+    let step = api.queue.transitions().step(&shard, &mut Vec::new(), claim).await.unwrap();
     step.leases.into_iter().next().expect("the delivery")
 }
 

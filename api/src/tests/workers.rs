@@ -32,7 +32,7 @@ async fn a_missing_worker_is_reported_everywhere() {
     assert_eq!(reasons().await, (["no_worker"; 4].map(Value::from), Some(0)));
     let id = api.start_worker();
     assert_eq!(reasons().await, (["turn"; 4].map(Value::from), Some(1)));
-    api.queue.backend().remove_worker(&id).await.unwrap();
+    api.queue.registry().remove_worker(&id).await.unwrap();
     // A view of the registry is cached for up to a second.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(1)).await;

@@ -28,7 +28,7 @@ async fn say(api: &Api, lease: &causeway_queue::Lease, text: &str) {
         data,
     };
     let shard = api.queue.shards().remove(0);
-    assert!(api.queue.backend().emit(&shard, vec![one]).await.unwrap().is_empty());
+    assert!(api.queue.transitions().emit(&shard, vec![one]).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -180,7 +180,7 @@ async fn a_connection_that_closes_cancels_nothing() {
     while client.receive.recv().await.is_some() {}
     client.server.join_next().await.unwrap().unwrap();
     assert_eq!(api.get(&format!("/v1/jobs/{id}")).await.ok(200)["status"], "queued");
-    assert!(api.queue.backend().news().is_empty(), "the connection is open");
+    assert!(api.queue.news().is_empty(), "the connection is open");
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ pub async fn two_lanes_are_listed_as_one(stage: Stage) {
     let name = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
     let other = Lane { models: vec!["b".to_owned()], ..Lane::named(name) };
     let lanes = vec![Lane::named(stage.shard.lane.clone()), other];
-    let queue = Queue::new(Arc::clone(stage.queue.backend()), lanes);
+    let queue = Queue::new(Arc::clone(&stage.backend), lanes);
     let draft = |model: &str| {
         let job = stage.job("ann");
         let spec = Spec { model: Some(model.to_owned()), ..job.spec };

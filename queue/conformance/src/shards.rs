@@ -24,7 +24,7 @@ pub(super) const TENANTS: usize = 40;
 
 pub(super) fn with_shards(stage: &Stage, shards: u16) -> Queue {
     let lane = Lane { shards, ..Lane::named(stage.shard.lane.clone()) };
-    Queue::new(Arc::clone(stage.queue.backend()), vec![lane])
+    Queue::new(Arc::clone(&stage.backend), vec![lane])
 }
 
 pub(super) fn tenants() -> Vec<TenantId> {
@@ -52,7 +52,8 @@ pub(super) async fn claim_all(queue: &Queue) -> Vec<Lease> {
     let lane = &queue.lanes()[0].name;
     for shard in queue.known_shards().iter().filter(|shard| shard.lane == *lane) {
         let claim = ClaimRequest { max: TENANTS, lease: LEASE };
-        leases.extend(queue.backend().step(shard, &mut Vec::new(), claim).await.unwrap().leases);
+        leases
+            .extend(queue.transitions().step(shard, &mut Vec::new(), claim).await.unwrap().leases);
     }
     leases
 }
@@ -61,7 +62,7 @@ pub(super) async fn settle(queue: &Queue, lease: Lease, outcome: Outcome) {
     let shard = lease.key.job.shard().clone();
     let claim = ClaimRequest { max: 0, lease: LEASE };
     let mut settlements = vec![lease.settle(outcome, None)];
-    queue.backend().step(&shard, &mut settlements, claim).await.expect("the store answers");
+    queue.transitions().step(&shard, &mut settlements, claim).await.expect("the store answers");
 }
 
 /// Tenants are spread over all shards, each on one.
@@ -83,11 +84,11 @@ pub async fn a_tenant_is_told_the_wait_in_its_own_shard(stage: Stage) {
     let measured = ids[0].shard();
     for _ in 0..4 {
         let claim = ClaimRequest { max: 1, lease: LEASE };
-        let mut begun = queue.backend().step(measured, &mut Vec::new(), claim).await.unwrap();
+        let mut begun = queue.transitions().step(measured, &mut Vec::new(), claim).await.unwrap();
         stage.pass(Duration::from_secs(1));
         let mut ended = vec![begun.leases.remove(0).settle(succeeded(), None)];
         let claim = ClaimRequest { max: 0, lease: LEASE };
-        queue.backend().step(measured, &mut ended, claim).await.unwrap();
+        queue.transitions().step(measured, &mut ended, claim).await.unwrap();
     }
     stage.start_worker().await;
     for (tenant, id) in tenants().iter().zip(&ids) {
@@ -331,7 +332,7 @@ pub async fn a_pause_holds_in_new_shards(stage: Stage) {
 pub async fn jobs_of_two_lanes_go_together(stage: Stage) {
     let other = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
     let lanes = [stage.shard.lane.clone(), other.clone()].map(Lane::named);
-    let queue = Queue::new(Arc::clone(stage.queue.backend()), lanes.to_vec());
+    let queue = Queue::new(Arc::clone(&stage.backend), lanes.to_vec());
     let limits = TenantLimits { max_queued: Some(1), ..TenantLimits::default() };
     let home = Shard { lane: other, index: 0 };
     stage
@@ -365,7 +366,7 @@ pub async fn jobs_of_two_lanes_go_together(stage: Stage) {
 pub async fn what_is_refused_is_taken_back(stage: Stage) {
     let other = LaneName::new(&format!("{}-b", stage.shard.lane)).unwrap();
     let lanes = [stage.shard.lane.clone(), other.clone()].map(Lane::named);
-    let queue = Queue::new(Arc::clone(stage.queue.backend()), lanes.to_vec());
+    let queue = Queue::new(Arc::clone(&stage.backend), lanes.to_vec());
     let home = Shard { lane: other, index: 0 };
     let there = |job: NewJob| NewJob { id: JobId::new(home.clone()), ..job };
     let jobs = vec![

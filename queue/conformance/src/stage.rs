@@ -24,6 +24,8 @@ pub const LEASE: Duration = Duration::from_secs(15);
 pub struct Stage {
     /// The queue over the store: one lane, one shard.
     pub queue: Queue,
+    /// The store.
+    pub backend: Arc<dyn Backend>,
     /// The store's clock.
     pub clock: Arc<ManualClock>,
     /// The only shard.
@@ -41,13 +43,14 @@ impl Stage {
     #[must_use]
     pub fn in_lane(backend: Arc<dyn Backend>, clock: Arc<ManualClock>, lane: LaneName) -> Self {
         let shard = Shard { lane: lane.clone(), index: 0 };
-        Self { queue: Queue::new(backend, vec![Lane::named(lane)]), clock, shard }
+        let queue = Queue::new(Arc::clone(&backend), vec![Lane::named(lane)]);
+        Self { queue, backend, clock, shard }
     }
 
     /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &dyn Backend {
-        self.queue.backend().as_ref()
+        self.backend.as_ref()
     }
 
     /// Returns a new job of `tenant`, not yet accepted.

@@ -118,7 +118,7 @@ pub enum Outcome {
     Expired,
 }
 
-/// The end of one attempt, for [`step`](crate::Backend::step).
+/// The end of one attempt, for [`step`](crate::backend::Transitions::step).
 #[derive(Debug)]
 pub struct Settlement {
     /// The lease that it ends.

@@ -18,13 +18,17 @@ use bytes::Bytes;
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
-    backend::Backend,
+    backend::{
+        Administration, Backend, DirectoryStore, Orphans, Outbox, Transitions, Views,
+        WorkerRegistry,
+    },
     error::Error,
     fair::Estimate,
     id::{JobId, LaneName, Layout, SessionKey, Shard, TenantId},
     job::{Job, NewJob, Spec},
     lane::Lane,
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
+    news::Switchboard,
     session::Conversation,
     state::Class,
     webhook::shard_of_deliveries,
@@ -70,10 +74,52 @@ impl Queue {
         Self { backend, lanes: lanes.into(), former, limits, setting_limits, fleet }
     }
 
-    /// The store itself: for workers, and for what concerns one shard.
+    /// Returns the transitions of jobs.
     #[must_use]
-    pub fn backend(&self) -> &Arc<dyn Backend> {
-        &self.backend
+    pub fn transitions(&self) -> &dyn Transitions {
+        self.backend.as_ref()
+    }
+
+    /// Returns the reads of one shard.
+    #[must_use]
+    pub fn views(&self) -> &dyn Views {
+        self.backend.as_ref()
+    }
+
+    /// Returns the administration of the store.
+    #[must_use]
+    pub fn administration(&self) -> &dyn Administration {
+        self.backend.as_ref()
+    }
+
+    /// Returns the outboxes.
+    #[must_use]
+    pub fn outbox(&self) -> &dyn Outbox {
+        self.backend.as_ref()
+    }
+
+    /// Returns the orphans.
+    #[must_use]
+    pub fn orphans(&self) -> &dyn Orphans {
+        self.backend.as_ref()
+    }
+
+    /// Returns the registry of workers.
+    #[must_use]
+    pub fn registry(&self) -> &dyn WorkerRegistry {
+        self.backend.as_ref()
+    }
+
+    /// Returns the directory of tenants.
+    #[must_use]
+    pub fn directory(&self) -> &dyn DirectoryStore {
+        self.backend.as_ref()
+    }
+
+    /// Returns the switchboard that receives the news of all shards.
+    #[must_use]
+    pub fn news(&self) -> &Arc<Switchboard> {
+        self.backend.news()
     }
 
     /// The shard of the first lane that holds what belongs to a tenant rather than to a job: rate buckets, and the

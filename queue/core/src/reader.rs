@@ -141,7 +141,7 @@ pub struct Follower {
 impl Follower {
     fn new(queue: &Queue, job: &Job, from: u64) -> Self {
         Self {
-            listener: queue.backend().news().follow(&job.id),
+            listener: queue.news().follow(&job.id),
             queue: queue.clone(),
             id: job.id.clone(),
             keeps_events: job.keeps_events,
@@ -157,7 +157,7 @@ impl Follower {
     /// Returns a follower of a job that does not exist yet, so it will receive all events.
     fn of_new(queue: &Queue, id: &JobId) -> Self {
         Self {
-            listener: queue.backend().news().follow(id),
+            listener: queue.news().follow(id),
             queue: queue.clone(),
             id: id.clone(),
             keeps_events: true,
@@ -247,7 +247,7 @@ impl Follower {
             return Ok(Vec::new());
         };
         if self.keeps_events {
-            let events = self.queue.backend().events(&self.id, self.next).await?;
+            let events = self.queue.backend.events(&self.id, self.next).await?;
             self.ended = events.is_empty() && job.status().is_terminal();
             return Ok(events);
         }

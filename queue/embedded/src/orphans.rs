@@ -16,13 +16,13 @@ const CROWDED: usize = 1000;
 
 /// The orphans of each call, by the time at which each expires.
 #[derive(Debug, Default)]
-pub(super) struct Orphans {
+pub(super) struct OrphanTable {
     calls: HashMap<CallKey, BTreeSet<(Millis, JobId)>>,
     /// The number of calls that were left after the last deletion of expired ones.
     kept: usize,
 }
 
-impl Orphans {
+impl OrphanTable {
     pub(super) fn put(&mut self, call: &CallKey, job: &JobId, ttl: Duration, now: Millis) {
         // The threshold doubles, so that the scan costs O(1) per call on average.
         if self.calls.len() >= 2 * self.kept + CROWDED {

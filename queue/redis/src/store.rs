@@ -13,7 +13,10 @@ use super::{
     step, views, wake, workers,
 };
 use causeway_queue::{
-    backend::{Backend, Emission, ListQuery, Page, Reaped, Repairs, Stats},
+    backend::{
+        Administration, Backend, Conversations, DirectoryStore, Emission, ListQuery, Orphans,
+        Outbox, Page, Reaped, Repairs, Stats, Transitions, Views, WorkerRegistry,
+    },
     clock::millis,
     directory::Directory,
     error::Error,
@@ -32,7 +35,7 @@ use causeway_queue::{
 };
 
 #[async_trait]
-impl Backend for RedisStore {
+impl Transitions for RedisStore {
     async fn enqueue(&self, shard: &Shard, jobs: Vec<NewJob>) -> Result<Vec<Accepted>, Error> {
         if jobs.len() < enqueue::ACCEPTED_AT_ONCE {
             return self.gathers(shard).enqueue.ask(jobs).await?;
@@ -45,6 +48,21 @@ impl Backend for RedisStore {
         answers.pop().unwrap_or_else(missing)
     }
 
+    async fn accepted(&self, shard: &Shard, jobs: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error> {
+        enqueue::accepted_before(&self.server, shard, jobs).await
+    }
+
+    async fn expire_keys(
+        &self,
+        shard: &Shard,
+        keys: &[(TenantId, IdempotencyKey)],
+        ttl: Duration,
+    ) -> Result<(), Error> {
+        let mut args = vec![millis(ttl).to_string()];
+        args.extend(keys.iter().map(|(tenant, key)| format!("{tenant}:{key}")));
+        self.server.call(shard, &self.server.scripts.expire_keys, &args).await.map(drop)
+    }
+
     async fn step(
         &self,
         shard: &Shard,
@@ -52,6 +70,20 @@ impl Backend for RedisStore {
         claim: ClaimRequest,
     ) -> Result<Step, Error> {
         step::step(&self.server, shard, settlements, claim).await
+    }
+
+    async fn claim_when_woken(
+        &self,
+        shard: &Shard,
+        at_most: Duration,
+        claim: ClaimRequest,
+        stop: Pin<&mut (dyn Future<Output = ()> + Send)>,
+    ) -> Result<Step, Error> {
+        wake::claim_when_woken(self, shard, at_most, claim, stop).await
+    }
+
+    async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error> {
+        wake::wait(self, shard, at_most).await
     }
 
     async fn beat(
@@ -136,28 +168,6 @@ impl Backend for RedisStore {
         self.server.ask(command.arg("PX").arg(millis(self.server.attached_for).max(1))).await
     }
 
-    async fn attached(&self, id: &JobId) -> Result<Option<Bytes>, Error> {
-        let bytes: Option<Vec<u8>> =
-            self.server.ask(redis::cmd("GET").arg(keys::attached(id))).await?;
-        Ok(bytes.map(Bytes::from))
-    }
-
-    async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error> {
-        let mut repairs = Repairs::default();
-        let mut cursor = "0".to_owned();
-        loop {
-            let script = &self.server.scripts.reconcile;
-            let mut reply = Reply::new(self.server.call(shard, script, [&cursor]).await?)?;
-            cursor = reply.text()?;
-            repairs.running += reply.count()?.unwrap_or(0);
-            repairs.queued += reply.count()?.unwrap_or(0);
-            repairs.flows += reply.count()?.unwrap_or(0);
-            if cursor == "0" {
-                return Ok(repairs);
-            }
-        }
-    }
-
     async fn emit(&self, shard: &Shard, emissions: Vec<Emission>) -> Result<Vec<LeaseKey>, Error> {
         let mut lost = Vec::new();
         for part in emissions.chunks(MOST_LEASES) {
@@ -178,6 +188,25 @@ impl Backend for RedisStore {
         Ok(lost)
     }
 
+    async fn reconcile(&self, shard: &Shard) -> Result<Repairs, Error> {
+        let mut repairs = Repairs::default();
+        let mut cursor = "0".to_owned();
+        loop {
+            let script = &self.server.scripts.reconcile;
+            let mut reply = Reply::new(self.server.call(shard, script, [&cursor]).await?)?;
+            cursor = reply.text()?;
+            repairs.running += reply.count()?.unwrap_or(0);
+            repairs.queued += reply.count()?.unwrap_or(0);
+            repairs.flows += reply.count()?.unwrap_or(0);
+            if cursor == "0" {
+                return Ok(repairs);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Views for RedisStore {
     async fn get(&self, shard: &Shard, ids: &[JobId]) -> Result<Vec<Option<Job>>, Error> {
         if let Some(gathers) = self.known_gathers(shard) {
             let asked = ids.iter().map(|id| gathers.get.ask(id.clone()));
@@ -198,42 +227,10 @@ impl Backend for RedisStore {
         views::body(&self.server, id).await
     }
 
-    async fn list(
-        &self,
-        shard: &Shard,
-        tenant: &TenantId,
-        query: &ListQuery,
-    ) -> Result<Page, Error> {
-        views::list(&self.server, shard, tenant, query).await
-    }
-
-    async fn layouts(&self) -> Result<Vec<Layout>, Error> {
-        let mut command = redis::cmd("ZRANGE");
-        command.arg(format!("{}layouts", keys::FLEET)).arg(0).arg(-1);
-        let names: Vec<String> = self.server.read(&command).await?;
-        let parsed = names.iter().map(|name| name.parse());
-        parsed
-            .collect::<Result<_, InvalidName>>()
-            .map_err(|error| Error::Corrupt(error.to_string()))
-    }
-
-    async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error> {
-        let args = used.iter().map(Layout::to_string);
-        let script = &self.server.scripts.remember_layouts;
-        let command = self.server.command_at(keys::FLEET, script, args);
-        self.server.call_with(&command).await.map(drop)
-    }
-
-    async fn accepted(&self, shard: &Shard, jobs: &[&NewJob]) -> Result<Vec<Option<JobId>>, Error> {
-        enqueue::accepted_before(&self.server, shard, jobs).await
-    }
-
-    async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {
-        views::stats(&self.server, shard, tenant).await
-    }
-
-    async fn ready(&self, shard: &Shard) -> Result<[u64; 3], Error> {
-        views::ready(&self.server, shard).await
+    async fn attached(&self, id: &JobId) -> Result<Option<Bytes>, Error> {
+        let bytes: Option<Vec<u8>> =
+            self.server.ask(redis::cmd("GET").arg(keys::attached(id))).await?;
+        Ok(bytes.map(Bytes::from))
     }
 
     async fn events(&self, id: &JobId, from: u64) -> Result<Vec<Event>, Error> {
@@ -243,20 +240,26 @@ impl Backend for RedisStore {
         views::events(Reply::new(self.server.read(&command).await?)?)
     }
 
-    async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error> {
-        wake::wait(self, shard, at_most).await
-    }
-
-    async fn claim_when_woken(
+    async fn list(
         &self,
         shard: &Shard,
-        at_most: Duration,
-        claim: ClaimRequest,
-        stop: Pin<&mut (dyn Future<Output = ()> + Send)>,
-    ) -> Result<Step, Error> {
-        wake::claim_when_woken(self, shard, at_most, claim, stop).await
+        tenant: &TenantId,
+        query: &ListQuery,
+    ) -> Result<Page, Error> {
+        views::list(&self.server, shard, tenant, query).await
     }
 
+    async fn stats(&self, shard: &Shard, tenant: Option<&TenantId>) -> Result<Stats, Error> {
+        views::stats(&self.server, shard, tenant).await
+    }
+
+    async fn ready(&self, shard: &Shard) -> Result<[u64; 3], Error> {
+        views::ready(&self.server, shard).await
+    }
+}
+
+#[async_trait]
+impl Administration for RedisStore {
     async fn set_limits(
         &self,
         shard: &Shard,
@@ -305,11 +308,6 @@ impl Backend for RedisStore {
         self.server.call(shard, &self.server.scripts.pause, args).await.map(drop)
     }
 
-    async fn stop(&self, shard: &Shard, delay: Duration) -> Result<(), Error> {
-        let args = [millis(delay).to_string()];
-        self.server.call(shard, &self.server.scripts.stop, args).await.map(drop)
-    }
-
     async fn paused(&self, shard: &Shard) -> Result<Vec<Option<TenantId>>, Error> {
         let names: Vec<String> =
             self.server.read(redis::cmd("SMEMBERS").arg(keys::paused(shard))).await?;
@@ -319,6 +317,11 @@ impl Backend for RedisStore {
             name => TenantId::new(name).map(Some).map_err(corrupt),
         };
         names.iter().map(named).collect()
+    }
+
+    async fn stop(&self, shard: &Shard, delay: Duration) -> Result<(), Error> {
+        let args = [millis(delay).to_string()];
+        self.server.call(shard, &self.server.scripts.stop, args).await.map(drop)
     }
 
     async fn throttle(
@@ -331,18 +334,37 @@ impl Backend for RedisStore {
         self.gathers(shard).throttle.ask((format!("{tenant}:{name}"), rate)).await
     }
 
-    async fn put_orphan(&self, call: &CallKey, job: &JobId, ttl: Duration) -> Result<(), Error> {
-        orphans::put(&self.server, call, job, ttl).await
+    async fn layouts(&self) -> Result<Vec<Layout>, Error> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(format!("{}layouts", keys::FLEET)).arg(0).arg(-1);
+        let names: Vec<String> = self.server.read(&command).await?;
+        let parsed = names.iter().map(|name| name.parse());
+        parsed
+            .collect::<Result<_, InvalidName>>()
+            .map_err(|error| Error::Corrupt(error.to_string()))
     }
 
-    async fn take_orphan(&self, shard: &Shard, call: &CallKey) -> Result<Option<JobId>, Error> {
-        orphans::take(&self.server, shard, call).await
+    async fn remember_layouts(&self, used: &[Layout]) -> Result<(), Error> {
+        let args = used.iter().map(Layout::to_string);
+        let script = &self.server.scripts.remember_layouts;
+        let command = self.server.command_at(keys::FLEET, script, args);
+        self.server.call_with(&command).await.map(drop)
     }
 
-    async fn remove_orphan(&self, call: &CallKey, job: &JobId) -> Result<bool, Error> {
-        orphans::remove(&self.server, call, job).await
+    async fn ping(&self) -> Result<(), Error> {
+        let _pong: Value = self.server.ask(&redis::cmd("PING")).await?;
+        // A replica answers a PING too, so test a write.
+        let _none: i64 = self.server.ask(redis::cmd("DEL").arg(keys::NOTHING)).await?;
+        Ok(())
     }
 
+    fn describe(&self) -> String {
+        format!("Redis at {}", self.server.connections.address())
+    }
+}
+
+#[async_trait]
+impl Conversations for RedisStore {
     async fn conversations(
         &self,
         shard: &Shard,
@@ -406,7 +428,10 @@ impl Backend for RedisStore {
         let answer = self.server.call(shard, &self.server.scripts.forget, args).await?;
         Ok(answer == Value::Int(1))
     }
+}
 
+#[async_trait]
+impl Outbox for RedisStore {
     async fn outbox(&self, shard: &Shard, most: usize) -> Result<Vec<End>, Error> {
         outbox::read(&self.server, shard, most).await
     }
@@ -415,6 +440,28 @@ impl Backend for RedisStore {
         outbox::take_out(&self.server, shard, ends).await
     }
 
+    async fn postpone(&self, shard: &Shard, ends: &[End], delay: Duration) -> Result<(), Error> {
+        outbox::postpone(&self.server, shard, ends, delay).await
+    }
+}
+
+#[async_trait]
+impl Orphans for RedisStore {
+    async fn put_orphan(&self, call: &CallKey, job: &JobId, ttl: Duration) -> Result<(), Error> {
+        orphans::put(&self.server, call, job, ttl).await
+    }
+
+    async fn take_orphan(&self, shard: &Shard, call: &CallKey) -> Result<Option<JobId>, Error> {
+        orphans::take(&self.server, shard, call).await
+    }
+
+    async fn remove_orphan(&self, call: &CallKey, job: &JobId) -> Result<bool, Error> {
+        orphans::remove(&self.server, call, job).await
+    }
+}
+
+#[async_trait]
+impl WorkerRegistry for RedisStore {
     async fn beat_worker(&self, id: &WorkerId, report: &WorkerReport) -> Result<bool, Error> {
         workers::beat(&self.server, id, report).await
     }
@@ -426,22 +473,10 @@ impl Backend for RedisStore {
     async fn workers(&self) -> Result<Vec<RegisteredWorker>, Error> {
         workers::list(&self.server).await
     }
+}
 
-    async fn postpone(&self, shard: &Shard, ends: &[End], delay: Duration) -> Result<(), Error> {
-        outbox::postpone(&self.server, shard, ends, delay).await
-    }
-
-    async fn expire_keys(
-        &self,
-        shard: &Shard,
-        keys: &[(TenantId, IdempotencyKey)],
-        ttl: Duration,
-    ) -> Result<(), Error> {
-        let mut args = vec![millis(ttl).to_string()];
-        args.extend(keys.iter().map(|(tenant, key)| format!("{tenant}:{key}")));
-        self.server.call(shard, &self.server.scripts.expire_keys, &args).await.map(drop)
-    }
-
+#[async_trait]
+impl DirectoryStore for RedisStore {
     async fn directory(&self, known: u64) -> Result<Option<Directory>, Error> {
         let server = &self.server;
         let args = [known.to_string()];
@@ -463,19 +498,10 @@ impl Backend for RedisStore {
         let answer = server.call(&keys::home(), &server.scripts.set_directory, args).await?;
         Ok(answer == Value::Int(1))
     }
+}
 
+impl Backend for RedisStore {
     fn news(&self) -> &Arc<Switchboard> {
         &self.board
-    }
-
-    async fn ping(&self) -> Result<(), Error> {
-        let _pong: Value = self.server.ask(&redis::cmd("PING")).await?;
-        // A replica answers a PING too, so test a write.
-        let _none: i64 = self.server.ask(redis::cmd("DEL").arg(keys::NOTHING)).await?;
-        Ok(())
-    }
-
-    fn describe(&self) -> String {
-        format!("Redis at {}", self.server.connections.address())
     }
 }

@@ -62,7 +62,7 @@ pub(super) async fn enqueue(
     while first < options.jobs && !subject.stop.is_cancelled() {
         let last = (first + bulk).min(options.jobs);
         let jobs = (first..last).map(|number| subject.job(number)).collect();
-        subject.queue.backend().enqueue(&subject.shard, jobs).await?;
+        subject.queue.transitions().enqueue(&subject.shard, jobs).await?;
         bar.inc(u64::from(last - first));
         enqueued += u64::from(last - first);
         // The loops take turns, and need no coordination.
@@ -165,7 +165,7 @@ async fn submit_each(
         tokio::time::sleep(Duration::from_millis(1)).await;
         let job = subject.job(u32::try_from(number)?);
         let began = Instant::now();
-        subject.queue.backend().enqueue(&subject.shard, vec![job]).await?;
+        subject.queue.transitions().enqueue(&subject.shard, vec![job]).await?;
         let picked = times.recv().await.context("the worker stopped")?;
         waits.push(picked.saturating_duration_since(began).as_secs_f64() * 1000.0);
     }

@@ -110,14 +110,14 @@ impl BenchSubject {
         max: usize,
     ) -> anyhow::Result<Vec<Lease>> {
         let claim = ClaimRequest { max, lease: LEASE };
-        Ok(self.queue.backend().step(&self.shard, &mut settlements, claim).await?.leases)
+        Ok(self.queue.transitions().step(&self.shard, &mut settlements, claim).await?.leases)
     }
 
     /// Waits for work, as an idle worker does.
     pub(super) async fn next(&self) -> anyhow::Result<Vec<Lease>> {
         let claim = ClaimRequest { max: 1, lease: LEASE };
         let stop = std::pin::pin!(self.stop.cancelled());
-        let backend = self.queue.backend();
-        Ok(backend.claim_when_woken(&self.shard, WAIT, claim, stop).await?.leases)
+        let transitions = self.queue.transitions();
+        Ok(transitions.claim_when_woken(&self.shard, WAIT, claim, stop).await?.leases)
     }
 }

@@ -48,6 +48,6 @@ async fn a_cancelled_measurement_makes_no_call() {
     subject.stop.cancel();
     let error = measure(&subject, &options).await.err().unwrap();
     assert!(error.to_string().contains("stopped"), "{error:#}");
-    let stats = subject.queue.backend().stats(&subject.shard, None).await.unwrap();
+    let stats = subject.queue.views().stats(&subject.shard, None).await.unwrap();
     assert_eq!(stats.queued + stats.running, 0);
 }

@@ -36,11 +36,11 @@ async fn end_job_of(queue: &Queue, tenant: &str) -> JobId {
     let job = queue.draft(TenantId::new(tenant).unwrap(), spec, Bytes::from_static(b"{}"), None);
     let id = queue.submit(vec![job]).await.unwrap().remove(0).id().clone();
     let claim = ClaimRequest { max: 1, lease: Duration::from_secs(15) };
-    let step = queue.backend().step(id.shard(), &mut Vec::new(), claim).await.unwrap();
+    let step = queue.transitions().step(id.shard(), &mut Vec::new(), claim).await.unwrap();
     let outcome = Outcome::Succeeded { output: Output::default(), turn: None };
     let settlement = step.leases.into_iter().next().unwrap().settle(outcome, None);
     let claim = ClaimRequest { max: 0, ..claim };
-    queue.backend().step(id.shard(), &mut vec![settlement], claim).await.unwrap();
+    queue.transitions().step(id.shard(), &mut vec![settlement], claim).await.unwrap();
     id
 }
 
@@ -75,8 +75,7 @@ async fn each_entry_becomes_a_delivery() {
 async fn a_dead_relay_causes_no_second_delivery() {
     let relay = relay();
     let id = end_job(&relay.queue).await;
-    let backend = relay.queue.backend();
-    let entries = backend.outbox(id.shard(), MAX_OUTBOX_PAGE).await.unwrap();
+    let entries = relay.queue.outbox().outbox(id.shard(), MAX_OUTBOX_PAGE).await.unwrap();
     let job = relay.queue.jobs(std::slice::from_ref(&id)).await.unwrap().remove(0);
     // The dead relay had submitted the delivery.
     let made = relay.delivery(&entries[0], job.as_ref()).unwrap();
@@ -90,12 +89,12 @@ async fn keys_expire_after_the_outbox() {
     let clock = Arc::new(ManualClock::new(Millis(1_000_000)));
     let relay = under(Policy::default(), clock.clone());
     let id = end_job(&relay.queue).await;
-    let backend = relay.queue.backend();
-    let entries = backend.outbox(id.shard(), MAX_OUTBOX_PAGE).await.unwrap();
+    let entries = relay.queue.outbox().outbox(id.shard(), MAX_OUTBOX_PAGE).await.unwrap();
     let job = relay.queue.jobs(std::slice::from_ref(&id)).await.unwrap().remove(0);
     let again = async || {
         let delivery = relay.delivery(&entries[0], job.as_ref()).unwrap();
-        let known = backend.accepted(&shard_of_deliveries(), &[&delivery]).await.unwrap();
+        let known =
+            relay.queue.transitions().accepted(&shard_of_deliveries(), &[&delivery]).await.unwrap();
         known[0].is_some()
     };
     assert_eq!(relay.step(id.shard()).await.unwrap(), 1);

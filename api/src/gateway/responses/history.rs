@@ -97,7 +97,7 @@ fn upstreams_name(job: &Job) -> Option<String> {
 
 /// Returns the items that are attached to a response.
 pub(super) async fn input(state: &AppState, id: &JobId) -> Result<Option<Vec<RawJson>>, ApiError> {
-    let attached = state.queue.backend().attached(id).await?;
+    let attached = state.queue.views().attached(id).await?;
     Ok(attached.map(|list| serde_json::from_slice(&list).unwrap_or_default()))
 }
 
