@@ -57,6 +57,20 @@ async fn a_late_cancel_is_forgotten() {
     live(&RedisServer::start(), ops).await.unwrap();
 }
 
+/// A read removes an expired conversation, whose turns must not come back with the next message of its session.
+#[tokio::test]
+async fn an_expired_conversation_keeps_no_turns() {
+    let message = || Draft { session: Some(1), remembers: Some(1), ..Draft::default() };
+    let ops = vec![
+        Op::Enqueue(vec![message()]),
+        Op::Step(Vec::new(), 1),
+        Op::Step(vec![(0, End::Succeed(None))], 0),
+        Op::Pass(60_000),
+        Op::Enqueue(vec![message()]),
+    ];
+    live(&RedisServer::start(), ops).await.unwrap();
+}
+
 /// Giving up a job that waited too long is no repair.
 #[tokio::test]
 async fn giving_up_a_job_is_no_repair() {

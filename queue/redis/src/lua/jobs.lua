@@ -146,7 +146,7 @@ jobs = {
     local talk, talks = tenant .. ':' .. session, key('talks', tenant)
     if call('PEXPIRE', key('turns', talk), ttl) == 1 then
       local expires = call('ZSCORE', talks, session)
-      if expires and tonumber(expires) <= now then call('DEL', key('turns', talk)) end
+      if not expires or tonumber(expires) <= now then call('DEL', key('turns', talk)) end
     end
     call('SET', key('profile', talk), profile, 'PX', ttl)
     jobs.keep_talk(tenant, session, now + ttl)
