@@ -57,7 +57,7 @@ async fn a_late_cancel_is_forgotten() {
     live(&RedisServer::start(), ops).await.unwrap();
 }
 
-/// A read removes an expired conversation, whose turns must not come back with the next message of its session.
+/// A read removes an expired conversation. Its turns must not come back with the next message of the session.
 #[tokio::test]
 async fn an_expired_conversation_keeps_no_turns() {
     let message = || Draft { session: Some(1), remembers: Some(1), ..Draft::default() };

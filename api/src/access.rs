@@ -86,7 +86,7 @@ pub(crate) fn within(span: Span, response: Response) -> Response {
     response.map(|body| Body::new(InSpan { body, span }))
 }
 
-/// A body whose frames are produced within a span.
+/// A body that produces its frames within a span.
 struct InSpan {
     body: Body,
     span: Span,

@@ -18,7 +18,7 @@ pub(crate) fn act(caller: &Caller, action: &'static str, object: &str) {
     );
 }
 
-/// Counts a request from `peer` whose key was refused. The first one of a period is logged at once, all others
+/// Counts a request from `peer` with a refused key. The first one of a period is logged at once, all others
 /// in one line at the end of the period.
 pub(crate) fn reject(state: &AppState, peer: Option<SocketAddr>) {
     metrics::counter!("causeway_rejected_keys_total").increment(1);

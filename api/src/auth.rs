@@ -70,7 +70,7 @@ async fn while_valid(
     if is_stream { response.map(|body| Body::new(Revocable { body, revoked })) } else { response }
 }
 
-/// Returns the answer to a request whose key was revoked meanwhile. It names the job if one was accepted.
+/// Returns the answer to a request after the revocation of its key. It names the job if one was accepted.
 fn no_longer_valid(job: Option<&JobId>, path: &str) -> Response {
     let error = ApiError::unauthorized("this API key is no longer valid");
     let error = match job {

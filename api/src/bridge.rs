@@ -37,7 +37,7 @@ use crate::{
     state::AppState,
 };
 
-/// The room of a user whose client names none.
+/// The room of a user without a named room.
 const LOBBY: &str = "lobby";
 
 /// A message as clients send it. Other members are ignored.
@@ -69,7 +69,7 @@ pub(crate) struct BridgeAnswer<'a> {
     user_id: &'a Option<SessionKey>,
 }
 
-/// A message whose answer does not exist yet.
+/// A message without an answer yet.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ChatPending, examples(json!({
     "cause": null, "job_id": "job_default_0_01m85476ybecavrsb79me55wqz",

@@ -151,7 +151,7 @@ impl Tenants {
     }
 }
 
-/// Returns the caller whose key has this digest.
+/// Returns the caller with the key of this digest.
 fn key_owner(tenants: &[Tenant], digest: [u8; 32]) -> Option<Caller> {
     let mut found = None;
     for tenant in tenants {

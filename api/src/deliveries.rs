@@ -40,7 +40,7 @@ pub(crate) struct DeliveryView<'a> {
     /// The event's type.
     #[serde(rename = "type")]
     kind: Option<&'a str>,
-    /// The job whose end the event reports.
+    /// The job that ended.
     job: Option<&'a str>,
     url: &'a str,
     #[schema(value_type = schema::StatusName, inline)]

@@ -80,7 +80,7 @@ type SendCall = dyn Fn(&LaneName, DirectCall) -> Option<BoxFuture<'static, Direc
     + Sync;
 
 impl DirectSource {
-    /// Wraps `send`, which returns `None` for a lane whose upstream this process cannot call.
+    /// Wraps `send`, which returns `None` for a lane with an upstream that this process cannot call.
     pub fn new(
         send: impl Fn(&LaneName, DirectCall) -> Option<BoxFuture<'static, DirectResult>>
         + std::marker::Send

@@ -190,7 +190,7 @@ impl ApiError {
         error.with_header(X_SHOULD_RETRY, HeaderValue::from_static("false"))
     }
 
-    /// Builds the error of a call whose process stops. The SDK's retry reaches another process and finds the job.
+    /// Builds the error of a call that ends with its process. The SDK's retry reaches another process and finds the job.
     pub(crate) fn draining() -> Self {
         let message = "this process is stopping; send the same request again, and it attaches to \
                        the job of this one";
@@ -199,7 +199,7 @@ impl ApiError {
         error.retry_after(1).with_header(X_SHOULD_RETRY, HeaderValue::from_static("true"))
     }
 
-    /// Builds the error of a call whose process stops, and whose retry would not find the job `id`.
+    /// Builds the error of a call that ends with its process, if a retry would not find the job `id`.
     pub(crate) fn stopped(id: &JobId) -> Self {
         let message = format!(
             "this process is stopping; job {id} continues, poll /v1/jobs/{id} instead of sending the \

@@ -51,7 +51,7 @@ impl FromRequest<AppState> for ChargedJson {
     }
 }
 
-/// The bytes of a request whose JSON body is optional.
+/// The bytes of a request with an optional JSON body.
 #[derive(Debug)]
 pub(crate) struct MaybeJson(pub(crate) Bytes);
 

@@ -1,6 +1,6 @@
 //! The depth of the queue as metrics, measured when the metrics are scraped.
 //!
-//! The labels are lanes, classes and states, whose numbers are limited. Tenants are not a label.
+//! The labels are lanes, classes and states: there are few of each. Tenants are not a label.
 
 use std::time::Duration;
 

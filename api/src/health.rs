@@ -29,7 +29,7 @@ pub(crate) struct HealthReport {
     model: Option<String>,
     /// Always `ok`.
     status: &'static str,
-    /// Names the lanes whose jobs are accepted and wait, as no live worker serves them.
+    /// Names the lanes that accept jobs without a live worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<String>,
     /// Number of live workers.

@@ -139,7 +139,7 @@ pub(crate) fn limit_of(text: Option<&str>) -> Result<usize, ApiError> {
     })
 }
 
-/// Returns the value whose name is `text`.
+/// Returns the value with the name `text`.
 pub(crate) fn one_of<T: Copy + ToString>(
     param: &str,
     text: &str,

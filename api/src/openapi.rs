@@ -25,7 +25,7 @@ const ABOUT: &str = "Every request to a language model becomes a job with an id.
                      methods 405 with `Allow`; HEAD is possible where GET is. Any request may be refused for its \
                      form: 400 without one `Host`, 501 for a transfer encoding other than `chunked`.";
 
-/// Schemas with fields that may be absent, besides those of requests, whose names end in `Request`.
+/// Schemas with fields that may be absent, besides those of requests (`…Request`).
 const PARTIAL: [&str; 5] =
     ["About", "ChatMessage", "ConversationUpdate", "JobIncluded", "HealthReport"];
 

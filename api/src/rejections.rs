@@ -1,8 +1,8 @@
-//! The counter of requests whose key was refused.
+//! The counter of requests with a refused key.
 
 use std::sync::{Mutex, PoisonError};
 
-/// The counter of requests whose key was refused.
+/// The counter of requests with a refused key.
 #[derive(Debug, Default)]
 pub(crate) struct Rejections(Mutex<Option<u64>>);
 

@@ -203,7 +203,7 @@ fn post(path: &str, body: &str) -> Request<Body> {
     request.body(Body::from(body.to_owned())).unwrap()
 }
 
-/// Two tenants, whose keys are `key-of-ann` and `key-of-bob`.
+/// Two tenants with the keys `key-of-ann` and `key-of-bob`.
 fn ann_and_bob() -> Tenants {
     Tenants::new(vec![tenant("ann"), tenant("bob")])
 }

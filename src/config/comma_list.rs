@@ -5,9 +5,9 @@ use std::fmt;
 use serde::{Deserializer, de};
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    struct Visitor;
+    struct ListVisitor;
 
-    impl<'de> de::Visitor<'de> for Visitor {
+    impl<'de> de::Visitor<'de> for ListVisitor {
         type Value = Vec<String>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,5 +28,5 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Stri
         }
     }
 
-    from.deserialize_any(Visitor)
+    from.deserialize_any(ListVisitor)
 }

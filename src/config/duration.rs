@@ -51,9 +51,9 @@ pub(crate) fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result
 }
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    struct Visitor;
+    struct DurationVisitor;
 
-    impl de::Visitor<'_> for Visitor {
+    impl de::Visitor<'_> for DurationVisitor {
         type Value = Duration;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,7 +81,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration
         }
     }
 
-    from.deserialize_any(Visitor)
+    from.deserialize_any(DurationVisitor)
 }
 
 /// The same functions for an optional duration.

@@ -21,7 +21,7 @@ pub(super) struct Report {
     pub(super) completed: usize,
     /// The waits of the answered users; `None` if there are none.
     pub(super) wait_s: Option<Waits>,
-    /// The number of users who gave up.
+    /// The number of users that gave up.
     pub(super) timed_out: usize,
     /// The number of other failures, by kind.
     pub(super) errors: BTreeMap<String, usize>,

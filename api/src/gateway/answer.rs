@@ -70,7 +70,7 @@ impl PendingCall {
         })
     }
 
-    /// Returns the error of a call whose process stops. Its job continues.
+    /// Returns the error of a call that ends with its process. Its job continues.
     pub(super) fn stopped(&mut self) -> ApiError {
         // Read before `release`, which clears the expected retry.
         let is_found = self.is_retried() || self.outlives_caller;

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{error::ApiError, state::AppState};
 
-/// A call whose job is accepted or about to be. Dropping it early leaves the job to a retry, or cancels it.
+/// A call with a job that is accepted or about to be. Dropping it early leaves the job to a retry, or cancels it.
 pub(super) struct PendingCall {
     pub(super) state: AppState,
     pub(super) tenant: TenantId,

@@ -45,7 +45,7 @@ pub(super) struct CallRequest {
     pub(super) outlives_caller: bool,
     /// The retry to expect when the caller gets no answer.
     pub(super) retry: ExpectedRetry,
-    /// The key of the call whose orphan this one takes over, if it is a retry.
+    /// The key of the call that left an orphan for this one, if this is a retry.
     pub(super) retries: Option<CallKey>,
     /// The turn of its job in a conversation.
     pub(super) turn: Option<ConversationTurn>,

@@ -49,7 +49,7 @@ struct CallStream {
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// True if a part of the answer was sent, which cannot be undone.
     has_sent: bool,
-    /// The renderer of a response, whose events have their own names and numbers.
+    /// The renderer of a response: its events have their own names and numbers.
     renderer: Option<Renderer>,
     ended: bool,
 }

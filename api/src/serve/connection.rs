@@ -147,13 +147,13 @@ impl ConnectionRegistry {
         Some(Registered(connection))
     }
 
-    /// True if more connections are open than there are places, because evicted ones, or ones whose slow bodies were
+    /// True if more connections are open than there are places, because evicted ones, or ones with slow bodies that were
     /// refused, have not ended yet.
     pub(super) fn is_crowded(&self) -> bool {
         self.table().open > self.most + EVICTED_AT_ONCE
     }
 
-    /// Frees a handle: closes one connection that is not busy, or else one whose body is slow. Does nothing while
+    /// Frees a handle: closes one connection that is not busy, or else one with a slow body. Does nothing while
     /// another one is about to end.
     pub(super) fn free_handle(&self) {
         if !self.evict_one() {
@@ -258,7 +258,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns the tenant whose request is being answered.
+    /// Returns the tenant of the request that is being answered.
     pub(super) fn tenant(&self) -> Option<TenantId> {
         match &*self.place() {
             Position::Busy(tenant) => Some(tenant.clone()),

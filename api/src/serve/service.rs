@@ -104,7 +104,7 @@ impl Service {
     }
 }
 
-/// Charges the bytes of an answer whose length is known.
+/// Charges the bytes of an answer of known length.
 fn charge(
     state: &AppState,
     connection: &Connection,

@@ -18,7 +18,7 @@ use crate::budget::{BudgetCharge, charged};
 pub(super) struct TrackedBody {
     body: Body,
     busy: Arc<Busy>,
-    /// The charge of an answer whose length is known.
+    /// The charge of an answer of known length.
     charge: Option<BudgetCharge>,
 }
 

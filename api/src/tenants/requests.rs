@@ -174,7 +174,7 @@ fn optional_limit(param: &str, sent: &Value, most: u64) -> Result<Option<u64>, A
     if sent.is_null() { Ok(None) } else { number(param, sent, 1..=most).map(Some) }
 }
 
-/// Converts a number whose range was checked.
+/// Converts a number of checked range.
 fn to_u32(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

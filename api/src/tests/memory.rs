@@ -1,4 +1,4 @@
-//! The memory of requests whose callers wait.
+//! The memory of requests with waiting callers.
 
 use std::time::Duration;
 

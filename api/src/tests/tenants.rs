@@ -20,7 +20,7 @@ async fn ask(api: &Api, method: &str, path: &str, body: &Value, key: Option<&str
     .await
 }
 
-/// Returns a server whose first tenant is the administrator `boss`, and the key of `boss`.
+/// Returns a server with the administrator `boss` as its first tenant, and the key of `boss`.
 async fn closed() -> (Api, String) {
     let api = Api::new();
     let boss = json!({ "id": "boss", "admin": true });

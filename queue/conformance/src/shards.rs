@@ -396,7 +396,7 @@ pub async fn a_lane_is_stopped_in_all_its_shards(stage: Stage) {
     assert_eq!(leases.len() + claim_all(&queue).await.len(), TENANTS);
 }
 
-/// Whoever asks for jobs of shards that never were makes none.
+/// A request for a job of a shard that never existed creates no shard.
 pub async fn a_made_up_shard_stays_unknown(stage: Stage) {
     let id: JobId = format!("job_{}_77_{}", stage.shard.lane, stage.job("ann").id.key())
         .parse()

@@ -27,7 +27,7 @@ async fn current_and_former() -> (Queue, Queue) {
     (current, former)
 }
 
-/// The reports of a watch whose first discovery found nothing.
+/// The reports of a watch after a first discovery that found nothing.
 async fn watched(queue: Queue) -> (JoinSet<()>, mpsc::Receiver<Vec<Shard>>) {
     let (found, mut reports) = mpsc::channel(1);
     let mut watch = JoinSet::new();

@@ -21,7 +21,7 @@ use foldhash::fast::RandomState;
 
 use super::{
     flows::Flows,
-    outbox::Outbox,
+    outbox::OutboxEntries,
     record::{Place, Record},
     sessions::Sessions,
 };
@@ -65,7 +65,7 @@ pub(super) struct Engine {
     pub(super) lists: HashMap<TenantId, VecDeque<u128>, RandomState>,
     deadlines: BTreeSet<(Millis, u128)>,
     ended: BTreeSet<(Millis, u128)>,
-    outbox: Outbox,
+    outbox: OutboxEntries,
     pub(super) known: HashMap<(TenantId, IdempotencyKey), Known>,
     accepted: u64,
     pub(super) told: Vec<Told>,
@@ -97,7 +97,7 @@ impl Engine {
             lists: HashMap::default(),
             deadlines: BTreeSet::new(),
             ended: BTreeSet::new(),
-            outbox: Outbox::default(),
+            outbox: OutboxEntries::default(),
             known: HashMap::new(),
             accepted: 0,
             told: Vec::new(),

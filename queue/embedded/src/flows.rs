@@ -15,7 +15,7 @@ use foldhash::fast::RandomState;
 
 #[cfg(feature = "audit")]
 pub(super) use self::owners::ClassState;
-use self::owners::{Lane, Score, Tenant};
+use self::owners::{LaneState, Score, TenantState};
 pub(super) use self::owners::{ms, number};
 use causeway_queue::{
     clock::Millis,
@@ -36,8 +36,8 @@ pub(super) struct Flow {
 /// The tenants and flows of a shard, and their order.
 #[derive(Debug)]
 pub(super) struct Flows {
-    pub(super) lane: Lane,
-    tenants: HashMap<TenantId, Tenant, RandomState>,
+    pub(super) lane: LaneState,
+    tenants: HashMap<TenantId, TenantState, RandomState>,
     active: BTreeSet<(Score, usize, TenantId)>,
     parked: BTreeSet<(Score, TenantId)>,
     touched: Vec<TenantId>,
@@ -49,7 +49,7 @@ impl Flows {
     pub(super) fn new(fixed: Option<TenantLimits>) -> Self {
         Self {
             fixed,
-            lane: Lane::new(),
+            lane: LaneState::new(),
             tenants: HashMap::default(),
             active: BTreeSet::new(),
             parked: BTreeSet::new(),
@@ -57,7 +57,7 @@ impl Flows {
         }
     }
 
-    pub(super) fn tenant(&self, id: &TenantId) -> Option<&Tenant> {
+    pub(super) fn tenant(&self, id: &TenantId) -> Option<&TenantState> {
         self.tenants.get(id)
     }
 
@@ -67,7 +67,7 @@ impl Flows {
         known.or_else(|| self.fixed.clone()).unwrap_or_default()
     }
 
-    pub(super) fn tenants(&self) -> impl Iterator<Item = (&TenantId, &Tenant)> {
+    pub(super) fn tenants(&self) -> impl Iterator<Item = (&TenantId, &TenantState)> {
         self.tenants.iter()
     }
 
@@ -79,8 +79,8 @@ impl Flows {
     }
 
     /// Returns a tenant to change: the next `place_touched` places its flows again.
-    pub(super) fn touch(&mut self, id: &TenantId) -> &mut Tenant {
-        let limits = || Tenant::new(self.fixed.clone().unwrap_or_default());
+    pub(super) fn touch(&mut self, id: &TenantId) -> &mut TenantState {
+        let limits = || TenantState::new(self.fixed.clone().unwrap_or_default());
         let tenant = self.tenants.entry(id.clone()).or_insert_with(limits);
         if !tenant.touched {
             tenant.touched = true;

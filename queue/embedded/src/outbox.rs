@@ -6,7 +6,7 @@ use causeway_queue::{clock::Millis, webhook::End};
 
 /// The entries, in the order in which they are due.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct OutboxEntries {
     /// The entries, by the time at which each is due, its job and its generation.
     entries: BTreeMap<(Millis, u128, u64), End>,
     /// The times at which delayed entries are due, by job and generation; every other entry is due at the time of its
@@ -14,7 +14,7 @@ pub(super) struct Outbox {
     postponed: HashMap<(u128, u64), Millis>,
 }
 
-impl Outbox {
+impl OutboxEntries {
     pub(super) fn insert(&mut self, end: End) {
         self.entries.insert((end.at, end.job.number(), end.life), end);
     }

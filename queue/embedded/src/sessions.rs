@@ -1,4 +1,4 @@
-//! Sessions: who may run next, and what their conversations remember.
+//! Sessions: the order of their jobs, and the turns of their conversations.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -3,6 +3,7 @@
 //!
 //! Only this crate uses Redis.
 
+mod administration;
 mod bodies;
 mod connector;
 mod enqueue;

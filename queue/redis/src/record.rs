@@ -65,9 +65,9 @@ pub(super) struct Header {
 }
 
 /// A reader of fixed-width numbers, least significant byte first.
-struct Fields<'a>(&'a [u8]);
+struct RecordFields<'a>(&'a [u8]);
 
-impl Fields<'_> {
+impl RecordFields<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let (first, rest) = self.0.split_first_chunk().ok_or_else(short)?;
         self.0 = rest;
@@ -94,7 +94,7 @@ impl Fields<'_> {
 
 /// Parses a time that is stored as in a record.
 pub(super) fn moment(bytes: &[u8]) -> Result<Millis, Error> {
-    Fields(bytes).moment()
+    RecordFields(bytes).moment()
 }
 
 fn short() -> Error {
@@ -108,7 +108,7 @@ pub(super) fn corrupt(what: &str) -> impl FnOnce(serde_json::Error) -> Error {
 impl Header {
     /// Parses the header at the front of `bytes`.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let mut fields = Fields(bytes);
+        let mut fields = RecordFields(bytes);
         // In the order of HOT and COLD in `lua/jobs.lua`.
         let [state, flags, class] = fields.take()?;
         let (attempts, stalls, epoch) = (fields.u16()?, fields.u16()?, fields.u32()?);

@@ -17,7 +17,7 @@ pub(super) enum Node {
     Text(String),
     /// The inside of the brackets of a list that only grows at its end.
     List(String),
-    /// A list whose entries are known by their `index`.
+    /// A list of entries with an `index`.
     Entries(Entries),
     Object(Fields),
 }

@@ -94,7 +94,7 @@ impl ConversationView {
     }
 }
 
-/// Creates a conversation, whose responses continue each other.
+/// Creates a conversation: each of its responses continues the earlier ones.
 ///
 /// It counts as one of the tenant's calls that pass the queue.
 #[utoipa::path(post, path = "/v1/conversations", tag = SDKS, operation_id = "createConversation",

@@ -2,7 +2,7 @@
 
 use super::{
     Flow, Flows,
-    owners::{Tenant, ms, number},
+    owners::{TenantState, ms, number},
 };
 use causeway_queue::{clock::Millis, fair, id::TenantId, limits::drain_ms, state::Class};
 
@@ -24,7 +24,7 @@ impl Flows {
         now: Millis,
     ) -> Option<u64> {
         let rate = self.lane.current_drain_per_s(now);
-        let unknown = Tenant::new(self.fixed.clone().unwrap_or_default());
+        let unknown = TenantState::new(self.fixed.clone().unwrap_or_default());
         let tenant = self.tenants.get(&flow.tenant).unwrap_or(&unknown);
         let is_closed = self.lane.paused || self.lane.health.down().is_some();
         if rate <= 0.0 || is_closed || tenant.paused {
@@ -69,7 +69,7 @@ impl Flows {
     }
 
     /// Returns the number of the lane's jobs that start until this one has, itself included.
-    fn turns(&self, tenant: &Tenant, class: Class, ahead: u64) -> f64 {
+    fn turns(&self, tenant: &TenantState, class: Class, ahead: u64) -> f64 {
         let weight = fair::weight(class, &tenant.limits);
         let is_offered = tenant.classes[class.rank()].is_offered();
         let weights = self.lane.active_weight + if is_offered { 0.0 } else { weight };
@@ -78,7 +78,7 @@ impl Flows {
     }
 }
 
-impl Tenant {
+impl TenantState {
     /// Returns the number of the tenant's jobs, of all classes, that start until this one has, itself included.
     fn turns(&self, class: Class, ahead: u64) -> f64 {
         let weight = |class| fair::weight(class, &self.limits);

@@ -1,12 +1,12 @@
 //! The facts that block the jobs of the lane or of a tenant, from which [`causeway_queue::waiting`] chooses one reason.
 
-use super::owners::{Lane, Meters, Rates, Tenant, ms};
+use super::owners::{LaneState, Meters, Rates, TenantState, ms};
 use causeway_queue::{
     clock::Millis,
     waiting::{Gate, LaneGate},
 };
 
-impl Tenant {
+impl TenantState {
     /// Returns the facts that may block the tenant's jobs.
     pub(crate) fn gate(&self, now: Millis) -> Gate {
         Gate {
@@ -17,7 +17,7 @@ impl Tenant {
     }
 }
 
-impl Lane {
+impl LaneState {
     /// Returns the facts that may block all jobs of the lane.
     pub(crate) fn gate(&self, now: Millis) -> LaneGate {
         let gate = Gate {

@@ -24,7 +24,7 @@ const DRAIN_GAPS: f64 = 3.0;
 
 /// One tenant's part of the shard.
 #[derive(Debug)]
-pub(crate) struct Tenant {
+pub(crate) struct TenantState {
     pub(crate) limits: TenantLimits,
     pub(crate) configured: bool,
     pub(crate) paused: bool,
@@ -79,7 +79,7 @@ impl ClassState {
     }
 }
 
-impl Tenant {
+impl TenantState {
     pub(super) fn new(limits: TenantLimits) -> Self {
         Self {
             limits,
@@ -158,7 +158,7 @@ impl Tenant {
 
 /// The state that all tenants of the shard share.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct LaneState {
     pub(crate) limits: LaneLimits,
     pub(crate) paused: bool,
     pub(crate) not_before: Millis,
@@ -215,7 +215,7 @@ impl Drain {
     }
 }
 
-impl Lane {
+impl LaneState {
     pub(super) fn new() -> Self {
         Self {
             limits: LaneLimits::default(),
@@ -265,7 +265,7 @@ impl Lane {
         self.drain.current(ms(now), self.running > 0)
     }
 
-    /// Returns the cool-down of a lane whose upstream fails; `None` if the lane is open.
+    /// Returns the cool-down of the lane; `None` if the lane is open.
     pub(crate) fn down(&self) -> Option<Down> {
         let (since, probe_at) = self.health.down()?;
         Some(Down { since, probe_at, error: self.down_error.clone() })
@@ -382,7 +382,7 @@ impl ClassState {
 }
 
 #[cfg(feature = "audit")]
-impl Tenant {
+impl TenantState {
     /// True if nothing but its rates can keep it closed.
     pub(crate) fn may_open(&self) -> bool {
         self.open_at().is_some()

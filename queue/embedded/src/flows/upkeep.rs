@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Flows, ms, owners::Tenant};
+use super::{Flows, ms, owners::TenantState};
 use causeway_queue::{
     backend::Repairs,
     clock::Millis,
@@ -69,7 +69,7 @@ impl Flows {
         let ids: Vec<TenantId> = self.tenants.keys().cloned().collect();
         for id in ids {
             let counted = leases.get(&id).copied().unwrap_or(0);
-            let offered = |flows: &Self| flows.tenants.get(&id).map(Tenant::offers);
+            let offered = |flows: &Self| flows.tenants.get(&id).map(TenantState::offers);
             // If the placement changes an offer, that was wrong before.
             let before = offered(self);
             let tenant = self.touch(&id);
