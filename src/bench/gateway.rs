@@ -184,6 +184,11 @@ async fn paced(direct: &Arc<Side>, via: &Arc<Side>, options: &Options) -> anyhow
     while let Some(ended) = calls.join_next().await {
         record(&mut pairs, warm_up, ended?);
     }
+    Ok(summary(&pairs, options))
+}
+
+/// Summarizes the pairs of a direct call and one through Causeway, in milliseconds; `None` is a failed call.
+fn summary(pairs: &[[Option<f64>; 2]], options: &Options) -> Paced {
     let whole: Vec<(f64, f64)> =
         pairs.iter().filter_map(|[direct, via]| Some(((*direct)?, (*via)?))).collect();
     let sorted = |of: fn(&(f64, f64)) -> f64| {
@@ -193,7 +198,7 @@ async fn paced(direct: &Arc<Side>, via: &Arc<Side>, options: &Options) -> anyhow
     };
     let (direct, via) = (sorted(|pair| pair.0), sorted(|pair| pair.1));
     let added = sorted(|pair| pair.1 - pair.0);
-    Ok(Paced {
+    Paced {
         until: until(options),
         pairs_per_s: options.rate,
         pairs: whole.len(),
@@ -204,7 +209,7 @@ async fn paced(direct: &Arc<Side>, via: &Arc<Side>, options: &Options) -> anyhow
         via_p99_ms: percentile(&via, 0.99),
         added_p50_ms: percentile(&added, 0.50),
         added_p99_ms: percentile(&added, 0.99),
-    })
+    }
 }
 
 /// Records the time of a call, unless it belongs to the warm-up.
