@@ -55,7 +55,7 @@ impl Administration for RedisStore {
                 .concat(),
             );
         }
-        self.server.call(shard, &self.server.scripts.limits, &args).await.map(drop)
+        self.server.call(shard, &self.server.scripts.set_limits, &args).await.map(drop)
     }
 
     async fn has_limits(&self, shard: &Shard) -> Result<bool, Error> {
@@ -85,7 +85,7 @@ impl Administration for RedisStore {
 
     async fn stop(&self, shard: &Shard, delay: Duration) -> Result<(), Error> {
         let args = [millis(delay).to_string()];
-        self.server.call(shard, &self.server.scripts.stop, args).await.map(drop)
+        self.server.call(shard, &self.server.scripts.cool_down, args).await.map(drop)
     }
 
     async fn throttle(
@@ -189,7 +189,8 @@ impl Conversations for RedisStore {
         session: &SessionKey,
     ) -> Result<bool, Error> {
         let args = [tenant.as_str(), session.as_str()];
-        let answer = self.server.call(shard, &self.server.scripts.forget, args).await?;
+        let answer =
+            self.server.call(shard, &self.server.scripts.forget_conversation, args).await?;
         Ok(answer == Value::Int(1))
     }
 }
@@ -244,7 +245,7 @@ impl DirectoryStore for RedisStore {
     async fn directory(&self, known: u64) -> Result<Option<Directory>, Error> {
         let server = &self.server;
         let args = [known.to_string()];
-        let answer = server.call(&keys::home(), &server.scripts.directory, args).await?;
+        let answer = server.call(&keys::home(), &server.scripts.get_directory, args).await?;
         if answer == Value::Nil {
             return Ok(None);
         }

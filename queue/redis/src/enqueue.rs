@@ -1,4 +1,4 @@
-//! Acceptance: the arguments and the reply of `lua/enqueue.lua`.
+//! Acceptance: the arguments and the reply of `lua/calls/enqueue.lua`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ pub(super) const ACCEPTED_AT_ONCE: usize = 256;
 /// the time limit of a reply.
 pub(super) const ALONE_AT_ONCE: usize = 8;
 
-/// The lengths of a packed run of plain jobs: its head, and each job after it. `lua/enqueue.lua` has the same.
+/// The lengths of a packed run of plain jobs: its head, and each job after it. `lua/calls/enqueue.lua` has the same.
 const RUN_BYTES: usize = 3;
 const JOB_BYTES: usize = 16;
 
@@ -184,7 +184,7 @@ pub(super) async fn accepted_before(
     Ok(accepted)
 }
 
-/// Returns true if a key still belongs to this job: see `known_by` in `lua/enqueue.lua`.
+/// Returns true if a key still belongs to this job: see `known_by` in `lua/calls/enqueue.lua`.
 async fn is_valid(server: &Server, job: &JobId, ttl: Duration) -> Result<bool, Error> {
     // MGET returns no time, so the clock of this process must do.
     let now =
@@ -195,7 +195,7 @@ async fn is_valid(server: &Server, job: &JobId, ttl: Duration) -> Result<bool, E
     server.read(redis::cmd("EXISTS").arg(keys::job(job))).await
 }
 
-/// Returns the idempotency data of a job as `lua/enqueue.lua` reads it; empty without a key.
+/// Returns the idempotency data of a job as `lua/calls/enqueue.lua` reads it; empty without a key.
 fn idempotency_of(job: &NewJob) -> Vec<u8> {
     let mut packed = Vec::new();
     if let Some(one) = &job.idempotency {
@@ -212,7 +212,7 @@ fn run_of(job: &NewJob) -> (&TenantId, Class, u32) {
     (&job.tenant, job.class, job.max_attempts)
 }
 
-/// Appends the arguments of a run of plain jobs, as `lua/enqueue.lua` reads them.
+/// Appends the arguments of a run of plain jobs, as `lua/calls/enqueue.lua` reads them.
 fn push_run(run: &[NewJob], args: &mut Args) -> Result<(), Error> {
     let Some(first) = run.first() else { return Ok(()) };
     let tenant = first.tenant.as_str().as_bytes();
@@ -250,7 +250,7 @@ fn push_cost(job: &NewJob, numbers: &mut Vec<u8>) {
     numbers.extend(job.cost.completion.map_or(double(-1.0), double_of));
 }
 
-/// Appends the arguments of one job, as `lua/enqueue.lua` reads them.
+/// Appends the arguments of one job, as `lua/calls/enqueue.lua` reads them.
 fn push_new_job(job: &NewJob, args: &mut Args) -> Result<(), Error> {
     let session = job.session.as_ref().map_or("", SessionKey::as_str);
     let memory = job.spec.memory.as_ref().filter(|_| job.session.is_some());

@@ -1,4 +1,4 @@
-//! Parsing of the reply of `lua/waiting.lua`.
+//! Parsing of the reply of `lua/lib/gates.lua`.
 
 use super::reply::{Reply, json};
 use causeway_queue::{

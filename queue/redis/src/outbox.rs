@@ -1,4 +1,4 @@
-//! The outbox: entries as `lua/ends.lua` and `lua/postpone.lua` write them.
+//! The outbox: entries as `lua/lib/finish.lua` and `lua/calls/postpone.lua` write them.
 //!
 //! A member is the job's key (26 characters), its generation in hexadecimal (16) and the letter of the status; the
 //! score is the time of the end in milliseconds. A delayed entry has the time of the end in hexadecimal (16) after
@@ -25,7 +25,7 @@ const LIFE_CHARS: usize = 16;
 /// stay at the front.
 pub(super) async fn read(server: &Server, shard: &Shard, most: usize) -> Result<Vec<End>, Error> {
     let args = [most.clamp(1, MAX_OUTBOX_PAGE).to_string()];
-    let answer = server.call(shard, &server.scripts.outbox, args).await?;
+    let answer = server.call(shard, &server.scripts.read_outbox, args).await?;
     let found: Vec<(String, f64)> =
         redis::from_redis_value(answer).map_err(|error| Error::Corrupt(error.to_string()))?;
     let mut ends = Vec::with_capacity(found.len());

@@ -1,4 +1,4 @@
-//! Jobs as bytes, in the format of `lua/jobs.lua`.
+//! Jobs as bytes, in the format of `lua/lib/jobs.lua`.
 //!
 //! A record is a packed header of [`HEAD_BYTES`], of which the first 31 bytes change during a job's life. Then follow
 //! tenant, session, spec (JSON), the output (JSON) if there is one, and the body, if it has at most
@@ -109,7 +109,7 @@ impl Header {
     /// Parses the header at the front of `bytes`.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let mut fields = RecordFields(bytes);
-        // In the order of HOT and COLD in `lua/jobs.lua`.
+        // In the order of HOT and COLD in `lua/lib/jobs.lua`.
         let [state, flags, class] = fields.take()?;
         let (attempts, stalls, epoch) = (fields.u16()?, fields.u16()?, fields.u32()?);
         let output_len = usize::try_from(fields.u32()?).map_err(|_| short())?;

@@ -1,5 +1,6 @@
-//! The scripts: the files of `lua/`, loaded as one library of functions (FUNCTION LOAD, Redis 7.0). A server creates
-//! the closures of a library once, at its first call; a script of EVALSHA creates all of them at each call.
+//! The scripts: the files of `lua/`, loaded as one library of functions (FUNCTION LOAD, Redis 7.0): each file of
+//! `calls/` is one function, and `lib/` holds what they share. A server creates the closures of a library once, at its
+//! first call; a script of EVALSHA creates all of them at each call.
 //!
 //! Lua 5.1, the version in Redis, has no constants: each is a variable that every function must capture. So the
 //! scripts declare numbers as Lua 5.4 does, `local RUNNING <const> = 3`, and the loader inserts the values.
@@ -38,7 +39,7 @@ macro_rules! functions {
                 $($($(#[$only])* library.add(
                     stringify!($name),
                     $flags,
-                    include_str!(concat!("lua/", stringify!($name), ".lua")),
+                    include_str!(concat!("lua/calls/", stringify!($name), ".lua")),
                 );)+)+
                 let (name, library) = library.finished();
                 Self {
@@ -55,20 +56,21 @@ functions!(
     "": [change_profile, enqueue, retry, throttle],
     // Accepted work continues even then.
     "'allow-oom'": [
-        beat, beat_worker, cancel, conversations, delete, emit, expire_keys, forget, import_conversation, limits, pause,
-        postpone, put_orphan, reap, reconcile, remember_layouts, set_directory, step, stop, take_orphan,
+        cancel, conversations, cool_down, delete, emit, expire_keys, extend_leases, forget_conversation,
+        import_conversation, pause, postpone, put_orphan, reap, reconcile, remember_layouts, set_directory, set_limits,
+        step, take_orphan, worker_heartbeat,
     ],
     // These need no memory.
     "'no-writes'": [
         #[cfg(feature = "audit")]
         audit,
-        directory,
+        count_ready,
         get,
+        get_directory,
         list,
-        outbox,
-        ready,
+        list_workers,
+        read_outbox,
         stats,
-        workers,
     ],
 );
 
@@ -107,15 +109,15 @@ impl Library {
              local LAYOUT_GRACE <const> = {layout_grace}\n\
              {}{}{}{}{}{}{}{}{}",
             policy.tenant_deliveries_queued,
-            include_str!("lua/base.lua"),
-            include_str!("lua/flows.lua"),
-            include_str!("lua/estimate.lua"),
-            include_str!("lua/jobs.lua"),
-            include_str!("lua/ends.lua"),
-            include_str!("lua/health.lua"),
-            include_str!("lua/waiting.lua"),
-            include_str!("lua/serve.lua"),
-            include_str!("lua/begin.lua"),
+            include_str!("lua/lib/base.lua"),
+            include_str!("lua/lib/flows.lua"),
+            include_str!("lua/lib/estimate.lua"),
+            include_str!("lua/lib/jobs.lua"),
+            include_str!("lua/lib/finish.lua"),
+            include_str!("lua/lib/health.lua"),
+            include_str!("lua/lib/gates.lua"),
+            include_str!("lua/lib/claim.lua"),
+            include_str!("lua/lib/begin.lua"),
         );
         Self { made, registered: String::new() }
     }

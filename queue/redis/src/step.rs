@@ -1,4 +1,4 @@
-//! Claims and settlements: the arguments and the reply of `lua/step.lua`.
+//! Claims and settlements: the arguments and the reply of `lua/calls/step.lua`.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ fn args(max: usize, claim: ClaimRequest, until: Option<Millis>, settling: Settli
     args
 }
 
-/// Settlements in the form that `lua/step.lua` reads.
+/// Settlements in the form that `lua/calls/step.lua` reads.
 #[derive(Default)]
 struct Settling<'a> {
     numbers: Vec<u8>,
@@ -92,7 +92,7 @@ impl<'a> Settling<'a> {
         let (mut out, mut turn, mut error, mut event) = Default::default();
         let mut pause = Duration::ZERO;
         let mut more = record::double_of(one.memory.map_or(0, |(keep, _)| keep.into()));
-        // The letters of `lua/step.lua`.
+        // The letters of `lua/calls/step.lua`.
         let how = match &one.outcome {
             Outcome::Succeeded { output, turn: said } => {
                 out = json(serde_json::to_vec(output))?;
@@ -175,7 +175,7 @@ pub(super) async fn read(
 ) -> Result<Step, Error> {
     let mut reply = Reply::new(answer)?;
     let settled = reply.bytes()?;
-    // The letters of `lua/step.lua`.
+    // The letters of `lua/calls/step.lua`.
     let settled = settled.iter().map(|letter| match letter {
         b'1' => Settled::Done,
         b'2' => Settled::LaneWaits,

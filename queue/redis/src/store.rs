@@ -86,10 +86,10 @@ impl Transitions for RedisStore {
         for part in leases.chunks(MOST_LEASES) {
             let mut args = vec![millis(lease).to_string()];
             args.extend(part.iter().map(record::member));
-            let answer = self.server.call(shard, &self.server.scripts.beat, &args).await?;
+            let answer = self.server.call(shard, &self.server.scripts.extend_leases, &args).await?;
             for (key, letter) in part.iter().zip(reply::bytes(answer)?) {
                 match letter {
-                    // The letters of `lua/beat.lua`; any other means extended.
+                    // The letters of `lua/calls/extend_leases.lua`; any other means extended.
                     b'0' => beat.lost.push(key.clone()),
                     b'c' => beat.cancelled.push(key.clone()),
                     _ => {}
@@ -171,7 +171,7 @@ impl Transitions for RedisStore {
             }
             let answer = self.server.call(shard, &self.server.scripts.emit, &args).await?;
             let letters = super::reply::bytes(answer)?;
-            // The letters of `lua/emit.lua`: 0 for a lease that is no longer held.
+            // The letters of `lua/calls/emit.lua`: 0 for a lease that is no longer held.
             let gone = part.iter().zip(letters).filter(|(_, letter)| *letter == b'0');
             lost.extend(gone.map(|(one, _)| one.lease.clone()));
         }

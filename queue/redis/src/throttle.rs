@@ -1,4 +1,4 @@
-//! Rate limits of callers: the arguments and the reply of `lua/throttle.lua`.
+//! Rate limits of callers: the arguments and the reply of `lua/calls/throttle.lua`.
 
 use std::sync::Arc;
 

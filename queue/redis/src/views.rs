@@ -240,7 +240,8 @@ pub(super) async fn list(
 pub(super) async fn ready(server: &Server, shard: &Shard) -> Result<[u64; 3], Error> {
     let (mut sum, mut cursor) = ([0; 3], "0".to_owned());
     loop {
-        let mut reply = Reply::new(server.view(shard, &server.scripts.ready, [&cursor]).await?)?;
+        let mut reply =
+            Reply::new(server.view(shard, &server.scripts.count_ready, [&cursor]).await?)?;
         cursor = reply.text()?;
         for count in &mut sum {
             *count += reply.count()?.unwrap_or(0);

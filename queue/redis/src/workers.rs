@@ -21,7 +21,7 @@ pub(super) async fn beat(
 ) -> Result<bool, Error> {
     let report =
         serde_json::to_string(report).map_err(|error| Error::Corrupt(error.to_string()))?;
-    let (script, args) = (&server.scripts.beat_worker, [id.as_str(), report.as_str()]);
+    let (script, args) = (&server.scripts.worker_heartbeat, [id.as_str(), report.as_str()]);
     let command = server.command_at(keys::FLEET, script, args);
     let answer = server.call_with(&command).await?;
     Ok(answer == Value::Int(1))
@@ -38,7 +38,7 @@ pub(super) async fn remove(server: &Server, id: &WorkerId) -> Result<(), Error> 
 /// Returns the entries, in the order of their ids.
 pub(super) async fn list(server: &Server) -> Result<Vec<RegisteredWorker>, Error> {
     let nothing: [&str; 0] = [];
-    let command = server.command_at(keys::FLEET, &server.scripts.workers, nothing);
+    let command = server.command_at(keys::FLEET, &server.scripts.list_workers, nothing);
     let answer = server.view_with(&command).await?;
     let mut reply = Reply::new(answer)?;
     let now = Millis(reply.count()?.unwrap_or(0));

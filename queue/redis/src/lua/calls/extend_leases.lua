@@ -1,7 +1,7 @@
 -- Extends leases.
 -- Arguments: 2: lease in ms; 3…: lease members.
 -- Returns a letter a lease: 1 extended, 0 not held, c extended and its job shall end.
-functions.beat = function(args)
+functions.extend_leases = function(args)
   local members, extended, ids, answer = {}, {}, {}, {}
   for i = 3, #args do members[#members + 1] = args[i] end
   if #members == 0 then return '' end

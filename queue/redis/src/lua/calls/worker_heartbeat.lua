@@ -2,7 +2,7 @@
 -- the id of a process, its value the time and the report, with a space between.
 -- Arguments: 2: the id; 3: the report.
 -- Returns 1; 0 if the registry is full.
-functions.beat_worker = function(args)
+functions.worker_heartbeat = function(args)
   local name = P .. 'workers'
   if call('HEXISTS', name, args[2]) == 0 then
     -- Lost workers leave entries behind, which those that start clear away.

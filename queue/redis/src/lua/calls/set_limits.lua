@@ -3,7 +3,7 @@
 -- Arguments: 2: the lane packed as '<dddd' (most running, most queued, requests and tokens per minute; -1 for
 --   no bound); then 2 a tenant: name; bounds packed as '<ddddd' (weight, then as the lane).
 -- Returns 1. From then on there is the key `bounded`.
-functions.limits = function(args)
+functions.set_limits = function(args)
   local names = {}
   for i = 3, #args, 2 do names[#names + 1] = args[i] end
   local former = #names > 0 and call('SMEMBERS', P .. 'configured') or {}

@@ -2,7 +2,7 @@
 -- behind all those that were there before.
 -- Arguments: 2: how many at most.
 -- Returns the members by time, each with its score behind it.
-functions.outbox = function(args)
+functions.read_outbox = function(args)
   local most = tonumber(args[2])
   if call('ZCOUNT', OUTBOX, '-inf', now) <= most then
     return call('ZRANGEBYSCORE', OUTBOX, '-inf', now, 'WITHSCORES')

@@ -1,6 +1,6 @@
 -- Reads jobs.
 -- Arguments, from 2: job ids.
--- Returns what keeps the lane's jobs from starting, see waiting.lua; then, a job: nil when there is none, else { record
+-- Returns what keeps the lane's jobs from starting, see lib/gates.lua; then, a job: nil when there is none, else { record
 --   (without its body unless it has ended), errors, position or -1, estimated wait in ms or -1, what keeps the jobs of its
 --   tenant from starting if it waits }.
 functions.get = function(args)

@@ -1,6 +1,6 @@
 -- The ground on which the functions stand, one a file. All of this folder is one library, see
 -- redis/scripts.rs: it is run once by a server, and the closures made then serve every call. What
--- belongs to one call stands in locals that `begin`, in begin.lua, sets anew.
+-- belongs to one call stands in locals that `begin`, in lib/begin.lua, sets anew.
 --
 -- A call has one key, the prefix of the shard, `cw:{lane:shard}:`. All keys are made from it, so that
 -- they share one hash slot. Its first argument is '', or the time in milliseconds where a test sets the

@@ -1,5 +1,5 @@
 -- Who is served next: the flows of `active` by their tags, as start-time fair queueing has it (Goyal, Vin
--- and Cheng, 1996). For step.lua, which sets what belongs to its call.
+-- and Cheng, 1996). For calls/step.lua, which sets what belongs to its call.
 
 -- Attempts that begin: at most how many; the reply, in which `claimed` is the place of the last record that
 -- is answered, and may become `most`; whether nothing that an attempt changes can close the lane, which

@@ -101,7 +101,7 @@ local LANE = '<iiddddddidddddic50'
 local NEW_LANE = struct.pack(LANE, 0, 0, 0, 0, 0, 0, 256, 0, 0, 0, 0, 0, 0, NEVER, 0,
   struct.pack(RULES_FORMAT, 0, -1, 1000000, -1, -1, 0, 1, 0))
 local LANE_BYTES = #NEW_LANE
--- Behind that stands how its upstream is, see health.lua: its SUCCESSES and FAULTED; when the next probe may
+-- Behind that stands how its upstream is, see lib/health.lua: its SUCCESSES and FAULTED; when the next probe may
 -- start, if it is DOWN; when it last RECOVERED; and its HEALTH, which is WELL, FAILING, DOWN, or PROBED while a probe runs.
 local SUCCESSES <const>, PROBE_AT <const>, HEALTH <const>, RECOVERED <const>, FAULTED <const> = 18, 19, 20, 22, 23
 local WELL <const>, FAILING <const>, DOWN <const>, PROBED <const> = 0, 1, 2, 3

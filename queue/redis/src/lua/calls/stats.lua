@@ -1,7 +1,7 @@
 -- The shard in numbers.
 -- Arguments: 2: tenant, '' for all.
 -- Returns { queued, running, scheduled, dead or -1, oldest wait in ms, drain per second; how many
--- wait of all tenants, and at most; what keeps the lane's jobs from starting, see waiting.lua }; for one tenant also what
+-- wait of all tenants, and at most; what keeps the lane's jobs from starting, see lib/gates.lua }; for one tenant also what
 -- keeps its jobs from starting; its requests per minute or -1, in how many ms all of these are allowed again, the
 -- same two of its tokens; its weight, the most that run and that wait, or -1; in how many ms a job of class
 -- standard should begin that it would submit now, or -1.

@@ -1,7 +1,7 @@
 -- Counts ready jobs by class, a part of the tenants at a time.
 -- Arguments: 2: where to go on, '0' to begin.
 -- Returns { where to go on, interactive, standard, batch }: '0' at the end.
-functions.ready = function(args)
+functions.count_ready = function(args)
   local part, counts = call('HSCAN', TENANTS, args[2], 'COUNT', 1000), { 0, 0, 0 }
   local entries = part[2]
   for n = 1, #entries, 2 do
