@@ -37,6 +37,16 @@ pub const MOST_COMPLETION_OF_MEAN: f64 = 8.0;
 /// The weight of one answer in the lane's running mean of completions.
 pub const LEARNING_RATE: f64 = 1.0 / 16.0;
 
+/// The length of one measurement of a lane's drain rate, in milliseconds. Its result enters the running mean.
+pub const DRAIN_WINDOW_MS: f64 = 2000.0;
+
+/// The time without a start after which the drain rate of a lane with waiting jobs is outdated, in milliseconds. While
+/// attempts run it is [`DRAIN_GAPS`] times the mean gap if that is longer, because long calls end seldom.
+pub const DRAIN_OUTDATED_MS: f64 = 10_000.0;
+
+/// See [`DRAIN_OUTDATED_MS`].
+pub const DRAIN_GAPS: f64 = 3.0;
+
 /// The bytes of a body that are estimated as one token: the usual rule of thumb for English text.
 pub const BYTES_PER_TOKEN: u64 = 4;
 

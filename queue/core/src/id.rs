@@ -31,8 +31,8 @@ pub struct JobId {
 }
 
 const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-// 26 digits of five bits hold the 128 bits of a UUID.
-const KEY_CHARS: usize = 26;
+/// The length of a job's key. 26 digits of five bits hold the 128 bits of a UUID.
+pub const KEY_CHARS: usize = 26;
 
 /// The value of each byte as a digit of [`CROCKFORD`].
 const DIGITS: [u8; 256] = {

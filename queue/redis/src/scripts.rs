@@ -11,11 +11,17 @@ use sha2::{Digest, Sha256};
 
 use causeway_queue::{
     clock::millis,
-    fair::{MOST_COMPLETION_OF_MEAN, MOST_TOKENS},
+    fair::{
+        DRAIN_GAPS, DRAIN_OUTDATED_MS, DRAIN_WINDOW_MS, FIRST_COMPLETION_GUESS, LEARNING_RATE,
+        MOST_COMPLETION_OF_MEAN, MOST_TOKENS,
+    },
     health::{
         CALM, FAILURES, FIRST_COOL_DOWN, KEPT_BACK, LONGEST_COOL_DOWN, MOST_PASSED_OVER,
         PROBE_AFTER, PROOF, SAME_JOB_AFTER, SUSPECTS,
     },
+    id::KEY_CHARS,
+    job::MAX_ERRORS,
+    limits::MINUTE_MS,
     policy::{LAYOUT_GRACE, PROMOTE_AT_ONCE, Policy},
     workers::{FORGET_AFTER, MAX_WORKERS},
 };
@@ -94,6 +100,9 @@ impl Library {
         let (probe_after, probe_spread) = PROBE_AFTER;
         // Redis writes a key only with an expiry of at least a millisecond.
         let retention = millis((*retention).max(Duration::from_millis(1)));
+        // A member of `leases`, as `record::member` writes it; Lua counts from 1.
+        let (epoch_at, class_at) = (KEY_CHARS + 1, KEY_CHARS + 9);
+        let (epoch_end, tenant_at) = (class_at - 1, class_at + 2);
         let made = format!(
             "local RETENTION <const>, GIVE_UP <const>, MAX_STALLS <const>, MAX_DEAD <const> = \
              {retention}, {give_up}, {max_stalls}, {max_dead}\n\
@@ -107,6 +116,12 @@ impl Library {
              {probe_after}, {probe_spread}, {SAME_JOB_AFTER}, {kept_back}\n\
              local FORGET_WORKER <const>, MAX_WORKERS <const> = {forget_worker}, {MAX_WORKERS}\n\
              local LAYOUT_GRACE <const> = {layout_grace}\n\
+             local ID_BYTES <const>, EPOCH_AT <const>, EPOCH_END <const> = {KEY_CHARS}, {epoch_at}, {epoch_end}\n\
+             local CLASS_AT <const>, TENANT_AT <const> = {class_at}, {tenant_at}\n\
+             local LEARNING_RATE <const>, FIRST_COMPLETION_GUESS <const> = {LEARNING_RATE}, {FIRST_COMPLETION_GUESS}\n\
+             local DRAIN_WINDOW <const>, DRAIN_OUTDATED <const>, DRAIN_GAPS <const> = \
+             {DRAIN_WINDOW_MS}, {DRAIN_OUTDATED_MS}, {DRAIN_GAPS}\n\
+             local INTERVAL <const>, MAX_ERRORS <const> = {MINUTE_MS}, {MAX_ERRORS}\n\
              {}{}{}{}{}{}{}{}{}",
             policy.tenant_deliveries_queued,
             include_str!("lua/lib/base.lua"),

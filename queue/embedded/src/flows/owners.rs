@@ -5,22 +5,14 @@ use std::collections::VecDeque;
 use crate::health::Health;
 use causeway_queue::{
     clock::Millis,
-    fair::{self, FIRST_COMPLETION_GUESS, LEARNING_RATE},
+    fair::{
+        self, DRAIN_GAPS, DRAIN_OUTDATED_MS, DRAIN_WINDOW_MS, FIRST_COMPLETION_GUESS, LEARNING_RATE,
+    },
     job::AttemptError,
     limits::{Allowance, Headroom, LaneLimits, MINUTE_MS, TenantLimits},
     state::Class,
     waiting::Down,
 };
-
-/// The length of one measurement of the drain rate, in milliseconds. Its result enters the running mean.
-const DRAIN_WINDOW_MS: f64 = 2000.0;
-
-/// The time without a start after which the drain rate of a lane with waiting jobs is outdated, in milliseconds. While
-/// attempts run it is [`DRAIN_GAPS`] times the mean gap if that is longer, because long calls end seldom.
-const DRAIN_OUTDATED_MS: f64 = 10_000.0;
-
-/// See [`DRAIN_OUTDATED_MS`].
-const DRAIN_GAPS: f64 = 3.0;
 
 /// One tenant's part of the shard.
 #[derive(Debug)]

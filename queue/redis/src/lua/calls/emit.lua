@@ -17,7 +17,7 @@ functions.emit = function(args)
   local held = call('ZMSCORE', LEASES, unpack(members))
   for n, m in ipairs(members) do
     local i = 2 + (n - 1) * 3
-    local id, epoch, kind, number, repeated = sub(m, 1, 26), sub(m, 27, 34), string.match(args[i + 1], '^(.)(%d+)(%+?)$')
+    local id, epoch, kind, number, repeated = sub(m, 1, ID_BYTES), sub(m, EPOCH_AT, EPOCH_END), string.match(args[i + 1], '^(.)(%d+)(%+?)$')
     if held[n] and not (repeated == '+' and is_there(id, epoch, tonumber(number))) then
       append_event(id, kind, args[i + 2], epoch .. number)
     end

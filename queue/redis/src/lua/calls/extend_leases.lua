@@ -11,7 +11,7 @@ functions.extend_leases = function(args)
       extended[#extended + 1] = now + tonumber(args[2])
       extended[#extended + 1] = m
     end
-    ids[n] = string.sub(m, 1, 26)
+    ids[n] = string.sub(m, 1, ID_BYTES)
     answer[n] = held[n] and '1' or '0'
   end
   bulk('ZADD', LEASES, extended, 2)

@@ -59,12 +59,12 @@ end
 local function is_selected(args, id)
   local raw = call('GETRANGE', JOB .. id, 0, HEAD_BYTES + NAMES_BYTES + #args[10])
   if raw == '' then return false end
-  if args[9] ~= '' and unpack_numbers('<d', raw, HOT_BYTES + 20) < tonumber(args[9]) then return nil end
+  if args[9] ~= '' and unpack_numbers('<d', raw, CREATED_AT) < tonumber(args[9]) then return nil end
   local state = sub(raw, 1, 1)
   if args[3] ~= '' and not string.find(args[3], state, 1, true) then return false end
   if args[4] ~= '' and byte(raw, 3) ~= tonumber(args[4]) then return false end
   if args[5] == '' and args[10] == '' and args[11] == '' then return true end
-  local created, deadline, tenant_len, session_len, spec_len = unpack_numbers('<ddBBI4', raw, HOT_BYTES + 20)
+  local created, deadline, tenant_len, session_len, spec_len = unpack_numbers('<ddBBI4', raw, CREATED_AT)
   local session = HEAD_BYTES + tenant_len + 1
   local spec = session + session_len
   if args[5] ~= '' and sub(raw, session, spec - 1) ~= args[5] then return false end

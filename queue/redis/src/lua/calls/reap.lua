@@ -7,9 +7,9 @@ functions.reap = function(args)
   local requeued, ended = {}, {}
   for _, m in ipairs(call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, AT_ONCE)) do
     call('ZREM', LEASES, m)
-    local t, j = flows.tenant(string.sub(m, 37)), jobs.get(string.sub(m, 1, 26))
+    local t, j = flows.tenant(string.sub(m, TENANT_AT)), jobs.get(string.sub(m, 1, ID_BYTES))
     flows.change(t)
-    if j then ends.discharge(t, byte(m, 35) - 48, j.cost) end
+    if j then ends.discharge(t, byte(m, CLASS_AT) - 48, j.cost) end
     ends.release(t, 1)
     health.ended(m)
     if j then

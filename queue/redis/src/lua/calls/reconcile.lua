@@ -22,7 +22,7 @@ functions.reconcile = function(args)
 
   local running, total = {}, 0
   for _, m in ipairs(call('ZRANGE', LEASES, 0, -1)) do
-    local name = string.sub(m, 37)
+    local name = string.sub(m, TENANT_AT)
     running[name] = (running[name] or 0) + 1
     total = total + 1
   end

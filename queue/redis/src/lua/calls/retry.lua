@@ -22,7 +22,7 @@ functions.retry = function(args)
   if args[4] ~= '' then call('PEXPIRE', key('idem', j.tenant .. ':' .. args[4]), jobs.life(j), 'GT') end
   jobs.admit(j)
   -- The output goes, the body stays; of the part of the header that stays, order and deadline are new.
-  local first, after = HOT_BYTES + 1, HOT_BYTES + 20
+  local first, after = HOT_BYTES + 1, CREATED_AT
   call('SET', JOB .. j.id, jobs.hot(j) .. string.sub(j.raw, first, first + 2)
     .. struct.pack('<dd', j.order, j.cost) .. string.sub(j.raw, after, after + 7)
     .. struct.pack('<d', j.deadline) .. string.sub(j.raw, after + 16, j.spec_end)

@@ -48,11 +48,11 @@ local function settle_run(n, i, letters, forgotten_at)
   flows.change(t)
   repeat
     if not letters or letters[n] == '1' then
-      local id, class = sub(members[n], 1, 26), byte(members[n], 35) - 48
+      local id, class = sub(members[n], 1, ID_BYTES), byte(members[n], CLASS_AT) - 48
       local prompt, completion, cost = unpack_numbers('<ddd', numbers, NUMBERS_BYTES * n - (NUMBERS_BYTES - 2))
       ends.discharge(t, class, cost)
       if prompt >= 0 then
-        lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625
+        lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * LEARNING_RATE
         ends.settle_cost(t, class, prompt + completion - cost)
       end
       if capped then ends.learn_duration(t, (unpack_numbers('<d', args[i + 1], STARTED_AT))) end
@@ -99,7 +99,7 @@ end
 -- Answers as settle_fault does.
 local function settle(n, i)
   local m, t = members[n], tenants[names[n]]
-  local j = known[sub(m, 1, 26)]
+  local j = known[sub(m, 1, ID_BYTES)]
   local how, prompt, completion, delay, keep =
     unpack_numbers('<c1dddd', numbers, NUMBERS_BYTES * n - (NUMBERS_BYTES - 1))
   local difference = 0
@@ -108,7 +108,7 @@ local function settle(n, i)
   elseif j and (FAULTS[how] or how == 'b') then
     difference = -j.cost
   end
-  local class = byte(m, 35) - 48
+  local class = byte(m, CLASS_AT) - 48
   flows.change(t)
   ends.discharge(t, class, j and j.cost or 0)
   ends.release(t, 1)
@@ -116,7 +116,7 @@ local function settle(n, i)
   if not j then return end
   -- A failed attempt says nothing of how long an attempt lasts.
   if t[RULES][MAX_RUNNING] >= 0 and not FAULTS[how] and how ~= 'b' then ends.learn_duration(t, j.started) end
-  if how == 's' and prompt >= 0 then lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * 0.0625 end
+  if how == 's' and prompt >= 0 then lane[MEAN] = lane[MEAN] + (completion - lane[MEAN]) * LEARNING_RATE end
   if (how == 'r' or FAULTS[how] or how == 'b') and jobs.has(j, FLAG.cancelling) then how = 'c' end
   local letter = nil
   if how == 's' then letter = health.succeeded(m) and LANE_UP or nil elseif not FAULTS[how] then health.ended(m) end
@@ -140,12 +140,12 @@ end
 -- in this very epoch, as long as its lease is held.
 local function held_of(count)
   local letters, seen, keys = {}, {}, {}
-  for n = 1, count do keys[n] = JOB .. string.sub(members[n], 1, 26) end
+  for n = 1, count do keys[n] = JOB .. string.sub(members[n], 1, ID_BYTES) end
   local raws = call('MGET', unpack(keys))
   for n = 1, count do
     local m = members[n]
-    local j = jobs.parse(string.sub(m, 1, 26), raws[n])
-    local held = j and not seen[m] and j.state == 'r' and string.format('%08x', j.epoch) == string.sub(m, 27, 34)
+    local j = jobs.parse(string.sub(m, 1, ID_BYTES), raws[n])
+    local held = j and not seen[m] and j.state == 'r' and string.format('%08x', j.epoch) == string.sub(m, EPOCH_AT, EPOCH_END)
     seen[m], letters[n] = true, held and '1' or '0'
   end
   return letters
@@ -158,12 +158,12 @@ local function settle_all()
   for n = 1, count do
     local m, how = args[i], byte(numbers, NUMBERS_BYTES * n - (NUMBERS_BYTES - 1))
     members[n], hows[n] = m, how
-    if how == SAME then names[n] = names[n - 1] else names[n] = sub(m, 37) end
+    if how == SAME then names[n] = names[n - 1] else names[n] = sub(m, TENANT_AT) end
     if how == PLAIN or how == SAME then
       i = i + 2
     else
       i = i + 5
-      to_read[#to_read + 1] = JOB .. sub(m, 1, 26)
+      to_read[#to_read + 1] = JOB .. sub(m, 1, ID_BYTES)
     end
   end
   hows[count + 1] = false
@@ -175,7 +175,7 @@ local function settle_all()
   flows.load(names, count)
   -- Records that need a look are all read before one is settled: the end of one may move another.
   local raws = #to_read > 0 and call('MGET', unpack(to_read))
-  for n, name in ipairs(to_read) do jobs.parse(sub(name, -26), raws[n]) end
+  for n, name in ipairs(to_read) do jobs.parse(sub(name, -ID_BYTES), raws[n]) end
 
   came_to = {}
   local n, plain, forgotten_at = 1, 0, count > 0 and ends.forget_at()

@@ -2,7 +2,6 @@
 
 -- The drain rate for estimates; 0 while nothing is measured or the measure is outdated: see Drain in
 -- embedded/flows/owners.rs.
-local DRAIN_OUTDATED <const>, DRAIN_GAPS <const> = 10000, 3
 local function current_drain_per_s()
   local last, rate = lane[DRAIN_LAST], lane[DRAIN_PER_S]
   local gaps = lane[RUNNING] > 0 and DRAIN_GAPS * 1000 / rate or 0

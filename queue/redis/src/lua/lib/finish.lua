@@ -39,7 +39,7 @@ ends = {
   learn_duration = function(t, started)
     flows.change(t)
     local took, mean = math.max(now - started, 0), t[ATTEMPT_MS]
-    t[ATTEMPT_MS] = mean > 0 and mean + (took - mean) * 0.0625 or took
+    t[ATTEMPT_MS] = mean > 0 and mean + (took - mean) * LEARNING_RATE or took
     t[KIND] = WHOLE
   end,
 
@@ -62,7 +62,7 @@ ends = {
       lane[DRAIN_ELAPSED], lane[DRAIN_ENDED] = lane[DRAIN_ELAPSED] + math.max(now - lane[DRAIN_LAST], 0), lane[DRAIN_ENDED] + 1
     end
     lane[DRAIN_LAST] = now
-    if lane[DRAIN_ELAPSED] >= 2000 then
+    if lane[DRAIN_ELAPSED] >= DRAIN_WINDOW then
       local measured = lane[DRAIN_ENDED] * 1000 / lane[DRAIN_ELAPSED]
       lane[DRAIN_PER_S] = lane[DRAIN_PER_S] > 0 and (lane[DRAIN_PER_S] + measured) / 2 or measured
       lane[DRAIN_ELAPSED], lane[DRAIN_ENDED] = 0, 0
@@ -158,7 +158,7 @@ ends = {
     local name = key('errors', j.id)
     jobs.set(j, FLAG.errors, true)
     local entry = sub(json, 1, -2) .. format(',"at":%d,"to":"%s"}', now, to)
-    if call('RPUSH', name, entry) > 20 then call('LPOP', name) end
+    if call('RPUSH', name, entry) > MAX_ERRORS then call('LPOP', name) end
   end,
 
   -- Charges the latest errors of a job, so many of those that it was charged for, to its lane.

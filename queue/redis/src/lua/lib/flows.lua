@@ -4,7 +4,6 @@
 -- a number that the loader writes in the place of its name.
 --
 -- The hash `tenants` holds a packed array for each tenant, and under '' one for the lane.
-local INTERVAL <const> = 60000
 -- A time that never comes: 2^53.
 local NEVER <const> = 9007199254740992
 
@@ -98,7 +97,7 @@ local VTIME <const>, ACCEPTED <const>, MEAN <const>, WEIGHTS <const>, OFFERS <co
 local DRAIN_LAST <const>, DRAIN_ELAPSED <const>, DRAIN_ENDED <const>, DRAIN_PER_S <const> = 10, 11, 12, 13
 local SOONEST <const>, CANCELLING <const> = 14, 15
 local LANE = '<iiddddddidddddic50'
-local NEW_LANE = struct.pack(LANE, 0, 0, 0, 0, 0, 0, 256, 0, 0, 0, 0, 0, 0, NEVER, 0,
+local NEW_LANE = struct.pack(LANE, 0, 0, 0, 0, 0, 0, FIRST_COMPLETION_GUESS, 0, 0, 0, 0, 0, 0, NEVER, 0,
   struct.pack(RULES_FORMAT, 0, -1, 1000000, -1, -1, 0, 1, 0))
 local LANE_BYTES = #NEW_LANE
 -- Behind that stands how its upstream is, see lib/health.lua: its SUCCESSES and FAULTED; when the next probe may

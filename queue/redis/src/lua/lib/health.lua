@@ -2,10 +2,10 @@
 -- meaning of the constants, which come from there, are in queue/src/health.rs.
 --
 -- The lane's record says how it is, and counts its successes and faults; the hash `health` holds what matters only
--- while something fails: `failures`, `suspects` (26 bytes of id and 4 of count each), `cool_downs`, `since`, `probe` (a
+-- while something fails: `failures`, `suspects` (ID_BYTES of id and 4 of count each), `cool_downs`, `since`, `probe` (a
 -- member of `leases`), `error`. The set `kept_back` holds the jobs that wait for the lane to open. The hash `faults`
 -- holds, for jobs with flag 128, the lane's successes and faults before, and the number of their own.
-local SUSPECT_BYTES <const>, ID_BYTES <const> = 30, 26
+local SUSPECT_BYTES <const> = 30
 
 local health
 health = {

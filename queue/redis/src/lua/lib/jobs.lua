@@ -8,9 +8,10 @@
 --   at:    held, due: when it may run; ended: when it ended
 local HOT, HOT_BYTES, COLD, HEAD_BYTES = '<c1BBHHI4I4dd', 31, '<BHddddBBI4', 72
 local HEAD = HOT .. string.sub(COLD, 2)
--- Where the time of its latest attempt stands, and where the cost.
-local STARTED_AT <const>, COST_AT <const> = 16, 43
--- The epoch of a first attempt, as the members of `leases` have it.
+-- The offsets of the start of the latest attempt, of the cost, and of the time of acceptance.
+local STARTED_AT <const>, COST_AT <const>, CREATED_AT <const> = 16, 43, 51
+-- A member of `leases` is the id of the job (ID_BYTES), the epoch in hexadecimal, and the flow: the digit of its
+-- class, a colon, the tenant. The loader computes the offsets. The epoch of a first attempt is EPOCH_ONE.
 local EPOCH_ONE = '00000001'
 local VERSION = 1
 local FLAG = { cancelling = 1, events = 2, memory = 4, body = 8, errors = 16, retry = 32, webhook = 64, faulted = 128 }
@@ -52,7 +53,7 @@ jobs = {
   -- What is seldom asked for: the length of its output, its most attempts, the time of its acceptance.
   out_len = function(j) return (struct.unpack('<I4', j.raw, 12)) end,
   max_attempts = function(j) return (struct.unpack('<H', j.raw, HOT_BYTES + 2)) end,
-  created = function(j) return (struct.unpack('<d', j.raw, HOT_BYTES + 20)) end,
+  created = function(j) return (struct.unpack('<d', j.raw, CREATED_AT)) end,
 
   -- In how many ms a job that waits is forgotten at the latest.
   life = function(j) return (j.deadline > 0 and j.deadline - now or GIVE_UP) + LAST_ATTEMPT + RETENTION end,
