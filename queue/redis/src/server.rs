@@ -131,12 +131,9 @@ impl Server {
     /// Loads the scripts; in a cluster, into every master.
     async fn load(&self) -> Result<(), Error> {
         let mut command = redis::cmd("FUNCTION");
-        command.arg("LOAD").arg(&self.scripts.library);
-        match self.ask::<Value>(&command).await {
-            // Another process loaded the same library first.
-            Err(Error::Unavailable(why)) if why.contains("already exists") => Ok(()),
-            answer => answer.map(drop),
-        }
+        // Another process may have loaded the library already; then it is replaced by the same text.
+        command.arg("LOAD").arg("REPLACE").arg(&self.scripts.library);
+        self.ask::<Value>(&command).await.map(drop)
     }
 
     /// Sends one command once: a command without a reply may have been executed.
