@@ -87,7 +87,7 @@ async fn a_lost_attempt_is_settled() {
         Op::Step(Vec::new(), 2),
         Op::Crash(0),
         Op::Pass(8000),
-        Op::Beat,
+        Op::ExtendLeases,
         Op::Pass(8000),
         Op::Reap,
     ];

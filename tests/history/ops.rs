@@ -44,7 +44,7 @@ pub(super) enum Op {
     Enqueue(Vec<Draft>),
     Step(Vec<(usize, End)>, usize),
     ZombieSettles(usize, End),
-    Beat,
+    ExtendLeases,
     Crash(usize),
     Reap,
     Cancel(usize, usize),
@@ -163,7 +163,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         10 => (prop::collection::vec((at(), end()), 0..7), 0..9_usize)
             .prop_map(|(ends, max)| Op::Step(ends, max)),
         2 => (at(), end()).prop_map(|(at, end)| Op::ZombieSettles(at, end)),
-        2 => Just(Op::Beat),
+        2 => Just(Op::ExtendLeases),
         2 => at().prop_map(Op::Crash),
         2 => Just(Op::Reap),
         2 => (at(), at()).prop_map(|(job, tenant)| Op::Cancel(job, tenant)),

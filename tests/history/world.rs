@@ -152,12 +152,12 @@ impl World {
         let theirs = self.redis.step(&self.shard, &mut theirs, claim).await.unwrap();
         same(&(&ours.settled, &ours.leases), &(&theirs.settled, &theirs.leases))?;
         // Redis may ask for an earlier poll than needed, never for a later one.
-        let late = match (ours.look_again, theirs.look_again) {
+        let late = match (ours.poll_after, theirs.poll_after) {
             (Some(ours), Some(theirs)) => theirs > ours,
             (ours, None) => ours.is_some(),
             (None, Some(_)) => false,
         };
-        prop_assert!(!late, "{:?} for {:?}", theirs.look_again, ours.look_again);
+        prop_assert!(!late, "{:?} for {:?}", theirs.poll_after, ours.poll_after);
         self.held.extend(ours.leases.into_iter().zip(theirs.leases));
         Ok(ours.settled)
     }
@@ -177,10 +177,10 @@ impl World {
                     self.step(vec![(zombie, end)], 0).await?;
                 }
             }
-            Op::Beat => {
+            Op::ExtendLeases => {
                 let keys: Vec<_> = self.held.iter().map(|(ours, _)| ours.key.clone()).collect();
-                let ours = self.embedded.beat(&self.shard, &keys, LEASE).await;
-                same(&ours, &self.redis.beat(&self.shard, &keys, LEASE).await)?;
+                let ours = self.embedded.extend_leases(&self.shard, &keys, LEASE).await;
+                same(&ours, &self.redis.extend_leases(&self.shard, &keys, LEASE).await)?;
             }
             Op::Crash(at) => self.zombies.extend(take(&mut self.held, at)),
             Op::Reap => {

@@ -15,7 +15,7 @@ use causeway_queue::{
     event::Event,
     id::Layout,
     job::{Accepted, Job},
-    lease::{Beat, ClaimRequest, Step},
+    lease::{ClaimRequest, Extended, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
     orphan::CallKey,
@@ -83,7 +83,12 @@ impl Transitions for BarrierBackend {
         unsupported()
     }
 
-    async fn beat(&self, _: &Shard, _: &[LeaseKey], _: Duration) -> Result<Beat, Error> {
+    async fn extend_leases(
+        &self,
+        _: &Shard,
+        _: &[LeaseKey],
+        _: Duration,
+    ) -> Result<Extended, Error> {
         self.wait_for_all().await
     }
 

@@ -259,7 +259,7 @@ impl Consumer {
             }
         }
         metrics::gauge!("causeway_running").set(as_f64(self.running.len()));
-        Instant::now() + step.look_again.map_or(POLL_INTERVAL, |after| after.min(POLL_INTERVAL))
+        Instant::now() + step.poll_after.map_or(POLL_INTERVAL, |after| after.min(POLL_INTERVAL))
     }
 
     /// Starts the attempt that a wake-up carried. Returns the time of the next poll.

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use causeway_queue::{LeaseKey, Queue, Shard, lease::Beat};
+use causeway_queue::{LeaseKey, Queue, Shard, lease::Extended};
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -42,20 +42,20 @@ impl Heartbeat {
 
     /// Extends the leases of one shard. The time-out ends the call well before the next tick.
     async fn extend(&self, shard: &Shard, keys: &[LeaseKey]) {
-        let answer = self.queue.transitions().beat(shard, keys, self.lease);
+        let answer = self.queue.transitions().extend_leases(shard, keys, self.lease);
         // A quarter of the lease is less than the interval of a third, so calls never overlap.
         match timeout(self.lease / 4, answer).await {
-            Ok(Ok(beat)) => self.interrupt(&beat),
+            Ok(Ok(extended)) => self.interrupt(&extended),
             Ok(Err(error)) => tracing::debug!(shard = %shard, %error, "cannot extend leases"),
             Err(_) => tracing::debug!(shard = %shard, "extending leases timed out"),
         }
     }
 
-    fn interrupt(&self, beat: &Beat) {
-        for key in &beat.lost {
+    fn interrupt(&self, extended: &Extended) {
+        for key in &extended.lost {
             self.running.interrupt(key, Interrupt::Lost);
         }
-        for key in &beat.cancelled {
+        for key in &extended.cancelled {
             self.running.interrupt(key, Interrupt::Cancelled);
         }
     }

@@ -211,7 +211,7 @@ pub async fn a_delayed_job_waits_for_its_time(stage: Stage) {
     stage.pass(Duration::from_millis(4999));
     let step = stage.step(Vec::new(), 1).await;
     assert!(step.leases.is_empty());
-    assert_eq!(step.look_again, Some(Duration::from_millis(1)));
+    assert_eq!(step.poll_after, Some(Duration::from_millis(1)));
     stage.pass(Duration::from_millis(1));
     assert_eq!(stage.claim_one().await.key.job, id);
     assert_eq!(stage.status(&id).await, Status::Running);

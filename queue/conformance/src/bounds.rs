@@ -128,7 +128,7 @@ pub async fn a_tenant_begins_only_so_many_requests_a_minute(stage: Stage) {
     for _ in 0..5 {
         let step = stage.step(Vec::new(), 100).await;
         assert!(step.leases.is_empty());
-        assert_eq!(step.look_again, Some(Duration::from_secs(1)));
+        assert_eq!(step.poll_after, Some(Duration::from_secs(1)));
         stage.pass(Duration::from_secs(1));
         assert_eq!(stage.claim(100).await.len(), 1);
     }
@@ -214,7 +214,7 @@ pub async fn a_job_that_comes_too_late_expires(stage: Stage) {
     let delay = Duration::from_secs(60);
     let delayed = stage.accept(NewJob { delay, ..within(stage.job("ann"), 5) }).await;
     let step = stage.step(Vec::new(), 0).await;
-    assert!(step.look_again.is_some_and(|after| after <= Duration::from_secs(5)));
+    assert!(step.poll_after.is_some_and(|after| after <= Duration::from_secs(5)));
     stage.pass(Duration::from_secs(5));
     assert_eq!(stage.claim_one().await.key.job, next);
     assert_eq!(stage.status(&late).await, Status::Expired);

@@ -37,8 +37,8 @@ pub async fn a_running_job_is_cancelled_by_its_worker(stage: Stage) {
         }
     }
     let keys = [lease.key.clone()];
-    let beat = stage.store().beat(&stage.shard, &keys, LEASE).await.unwrap();
-    assert_eq!(beat.cancelled, keys);
+    let extended = stage.store().extend_leases(&stage.shard, &keys, LEASE).await.unwrap();
+    assert_eq!(extended.cancelled, keys);
     assert_eq!(stage.settle(lease, Outcome::Cancelled).await, Settled::Done);
     assert_eq!(stage.status(&id).await, Status::Cancelled);
     assert!(stage.store().cancel(&tenant_id("ann"), &id).await.unwrap(), "again changes nothing");
@@ -77,8 +77,8 @@ pub async fn a_lost_worker_receives_no_cancel(stage: Stage) {
     let alive = stage.claim_one().await;
     stage.store().cancel(&tenant_id("ann"), &id).await.unwrap();
     let keys = [zombie.key, alive.key];
-    let beat = stage.store().beat(&stage.shard, &keys, LEASE).await.unwrap();
-    assert_eq!((beat.lost, beat.cancelled), (keys[..1].to_vec(), keys[1..].to_vec()));
+    let extended = stage.store().extend_leases(&stage.shard, &keys, LEASE).await.unwrap();
+    assert_eq!((extended.lost, extended.cancelled), (keys[..1].to_vec(), keys[1..].to_vec()));
 }
 
 /// A job of another tenant does not exist for the caller.

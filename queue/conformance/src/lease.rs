@@ -31,8 +31,8 @@ pub async fn a_heartbeat_extends_a_lease(stage: Stage) {
     for _ in 0..5 {
         stage.pass(LEASE / 2);
         let keys = [lease.key.clone()];
-        let beat = stage.store().beat(&stage.shard, &keys, LEASE).await.unwrap();
-        assert!(beat.lost.is_empty());
+        let extended = stage.store().extend_leases(&stage.shard, &keys, LEASE).await.unwrap();
+        assert!(extended.lost.is_empty());
         assert!(stage.reap().await.requeued.is_empty());
     }
     assert_eq!(stage.succeed(lease).await, Settled::Done);
@@ -81,8 +81,8 @@ pub async fn an_expired_lease_cannot_settle_or_emit(stage: Stage) {
     stage.reap().await;
     let alive = stage.claim_one().await;
     let keys = [zombie.key.clone()];
-    let beat = stage.store().beat(&stage.shard, &keys, LEASE).await.unwrap();
-    assert_eq!(beat.lost, keys);
+    let extended = stage.store().extend_leases(&stage.shard, &keys, LEASE).await.unwrap();
+    assert_eq!(extended.lost, keys);
     let data = RawJson::string("late");
     let late = Emission {
         lease: zombie.key.clone(),
@@ -109,7 +109,7 @@ pub async fn an_expired_lease_in_a_batch_ends_nothing(stage: Stage) {
     let leases = stage.claim(2).await;
     stage.pass(LEASE / 2);
     let held = [leases[1].key.clone()];
-    stage.store().beat(&stage.shard, &held, LEASE).await.unwrap();
+    stage.store().extend_leases(&stage.shard, &held, LEASE).await.unwrap();
     stage.pass(LEASE / 2);
     stage.reap().await;
     let alive = stage.claim_one().await;
@@ -162,8 +162,8 @@ pub async fn an_answer_is_kept(stage: Stage) {
     let seen = stage.see(&id).await;
     let State::Ended { status, output: kept, .. } = seen.state else { panic!("not ended") };
     assert_eq!((status, kept), (Status::Succeeded, Some(output)));
-    let beat = stage.store().beat(&stage.shard, &[key], LEASE).await.unwrap();
-    assert_eq!(beat.lost.len(), 1, "the lease has ended with the attempt");
+    let extended = stage.store().extend_leases(&stage.shard, &[key], LEASE).await.unwrap();
+    assert_eq!(extended.lost.len(), 1, "the lease has ended with the attempt");
 }
 
 /// One attempt ends once, even if the same settlement is twice in one call, beside others.

@@ -80,7 +80,7 @@ pub async fn a_refused_rate_spends_no_attempt(stage: Stage) {
     let step = stage.step(vec![lease.settle(stopped, None)], 10).await;
     assert!(step.leases.is_empty());
     assert_eq!(step.settled, [Settled::LaneWaits]);
-    assert_eq!(step.look_again, Some(delay));
+    assert_eq!(step.poll_after, Some(delay));
     let until = stage.clock.now().after(delay);
     assert_eq!(stage.waiting_for(&second).await, WaitingFor::UpstreamRate { until });
     stage.pass(delay);

@@ -100,7 +100,7 @@ pub async fn a_waiting_lane_wakes_no_worker(stage: Stage) {
     stage.settle(lease, stopped).await;
     drain_wake_ups(&stage).await;
     let step = stage.step(Vec::new(), 1).await;
-    assert_eq!((step.leases.len(), step.look_again), (0, Some(LONG)));
+    assert_eq!((step.leases.len(), step.poll_after), (0, Some(LONG)));
     assert_no_worker_is_woken(&stage).await;
 }
 

@@ -214,12 +214,12 @@ pub struct Step {
     /// The attempts that started.
     pub leases: Vec<Lease>,
     /// The time until work may be visible without a wake-up: the next due job, parked flow or lane.
-    pub look_again: Option<Duration>,
+    pub poll_after: Option<Duration>,
 }
 
-/// The result of a heartbeat.
+/// The leases that an extension found lost or cancelled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Beat {
+pub struct Extended {
     /// Leases that are no longer held: the worker stops the calls and settles nothing.
     pub lost: Vec<LeaseKey>,
     /// Jobs that were cancelled: the worker stops the calls and settles.

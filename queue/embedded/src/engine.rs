@@ -32,7 +32,7 @@ use causeway_queue::{
     event::{Event, retrying},
     id::{IdempotencyKey, JobId, Shard, TenantId},
     job::{ChargedTo, FailedAttempt, Output, worker_lost},
-    lease::{Beat, LeaseKey},
+    lease::{Extended, LeaseKey},
     limits::{LaneLimits, TenantLimits},
     policy::{PROMOTE_AT_ONCE, Policy},
     state::Status,
@@ -109,29 +109,29 @@ impl Engine {
         self.wake |= self.flows.has_active() && self.flows.lane.is_open(now);
     }
 
-    pub(super) fn beat(
+    pub(super) fn extend_leases(
         &mut self,
         leases: &[LeaseKey],
         lease: std::time::Duration,
         now: Millis,
-    ) -> Beat {
-        let mut beat = Beat::default();
+    ) -> Extended {
+        let mut extended = Extended::default();
         for held in leases {
             let key = held.job.number();
             let job = self.jobs.get_mut(&key).filter(|job| job.epoch == held.epoch);
             // Another epoch, or no longer running: the lease is lost.
             let Some(Place::Running { expires, cancelling }) = job.map(|job| &mut job.place) else {
-                beat.lost.push(held.clone());
+                extended.lost.push(held.clone());
                 continue;
             };
             self.leases.remove(&(*expires, key));
             *expires = now.after(lease);
             self.leases.insert((*expires, key));
             if *cancelling {
-                beat.cancelled.push(held.clone());
+                extended.cancelled.push(held.clone());
             }
         }
-        beat
+        extended
     }
 
     pub(super) fn reap(&mut self, now: Millis) -> Reaped {

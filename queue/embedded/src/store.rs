@@ -14,7 +14,7 @@ use causeway_queue::{
     event::Event,
     id::{IdempotencyKey, JobId, Layout, SessionKey, Shard, TenantId},
     job::{Accepted, Job, NewJob},
-    lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
+    lease::{ClaimRequest, Extended, LeaseKey, Settlement, Step},
     limits::{LaneLimits, Rate, TenantLimits, Throttle},
     news::Switchboard,
     orphan::CallKey,
@@ -68,13 +68,13 @@ impl Transitions for Embedded {
         Ok(())
     }
 
-    async fn beat(
+    async fn extend_leases(
         &self,
         shard: &Shard,
         leases: &[LeaseKey],
         lease: Duration,
-    ) -> Result<Beat, Error> {
-        Ok(self.transition(shard, |engine, now| engine.beat(leases, lease, now)))
+    ) -> Result<Extended, Error> {
+        Ok(self.transition(shard, |engine, now| engine.extend_leases(leases, lease, now)))
     }
 
     async fn reap(&self, shard: &Shard) -> Result<Reaped, Error> {

@@ -26,7 +26,7 @@ pub(super) const ACCEPTED_AT_ONCE: usize = 256;
 
 /// The most groups that are sent alone at once. Further groups wait for a permit; that wait does not count against
 /// the time limit of a reply.
-pub(super) const ALONE_AT_ONCE: usize = 8;
+pub(super) const BULK_PERMITS: usize = 8;
 
 /// The lengths of a packed run of plain jobs: its head, and each job after it. `lua/calls/enqueue.lua` has the same.
 const RUN_BYTES: usize = 3;

@@ -65,7 +65,7 @@ pub struct RedisStore {
     board: Arc<Switchboard>,
     gathers: Mutex<HashMap<Shard, Gathers>>,
     /// Permits for large groups, which bypass the batchers.
-    alone: Semaphore,
+    bulk_permits: Semaphore,
     /// The connections on which workers wait, one a shard; removed while a worker waits on it.
     waiting: Mutex<HashMap<Shard, Held>>,
     tasks: Mutex<JoinSet<()>>,
@@ -126,7 +126,7 @@ impl RedisStore {
             server: Arc::new(server),
             board,
             gathers: Mutex::default(),
-            alone: Semaphore::new(enqueue::ALONE_AT_ONCE),
+            bulk_permits: Semaphore::new(enqueue::BULK_PERMITS),
             waiting: Mutex::default(),
             tasks: Mutex::new(tasks),
         })

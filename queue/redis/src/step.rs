@@ -185,7 +185,7 @@ pub(super) async fn read(
         _ => Settled::Lost,
     });
     let settled = settled.collect();
-    let look_again = reply.count()?.map(Duration::from_millis);
+    let poll_after = reply.count()?.map(Duration::from_millis);
     let now = record::moment(&reply.bytes()?)?;
     let clock = server.sees(shard, now);
     let remembered = reply.maybe_array()?;
@@ -210,7 +210,7 @@ pub(super) async fn read(
     }
     bodies::fetch(server, &mut leases, apart, settlements).await?;
     let leases = leases.into_iter().flatten().collect();
-    Ok(Step { settled, leases, look_again })
+    Ok(Step { settled, leases, poll_after })
 }
 
 /// Adds the remembered turns to the leases of jobs with a conversation. If the turns of a job cannot be parsed, the

@@ -19,7 +19,7 @@ use causeway_queue::{
     event::{Event, retrying},
     id::{IdempotencyKey, JobId, Shard, TenantId},
     job::{Accepted, Job, NewJob, worker_lost},
-    lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
+    lease::{ClaimRequest, Extended, LeaseKey, Settlement, Step},
     news::Switchboard,
     state::Status,
 };
@@ -32,7 +32,7 @@ impl Transitions for RedisStore {
         }
         // A group that fills a call by itself is not batched with others.
         let gone = |_| Error::Unavailable("the store was closed".to_owned());
-        let _turn = self.alone.acquire().await.map_err(gone)?;
+        let _turn = self.bulk_permits.acquire().await.map_err(gone)?;
         let mut answers = enqueue::try_enqueue(&self.server, shard, vec![jobs]).await?;
         let missing = || Err(Error::Corrupt("enqueue returned nothing".to_owned()));
         answers.pop().unwrap_or_else(missing)
@@ -76,13 +76,13 @@ impl Transitions for RedisStore {
         wake::wait(self, shard, at_most).await
     }
 
-    async fn beat(
+    async fn extend_leases(
         &self,
         shard: &Shard,
         leases: &[LeaseKey],
         lease: Duration,
-    ) -> Result<Beat, Error> {
-        let mut beat = Beat::default();
+    ) -> Result<Extended, Error> {
+        let mut extended = Extended::default();
         for part in leases.chunks(MOST_LEASES) {
             let mut args = vec![millis(lease).to_string()];
             args.extend(part.iter().map(record::member));
@@ -90,13 +90,13 @@ impl Transitions for RedisStore {
             for (key, letter) in part.iter().zip(reply::bytes(answer)?) {
                 match letter {
                     // The letters of `lua/calls/extend_leases.lua`; any other means extended.
-                    b'0' => beat.lost.push(key.clone()),
-                    b'c' => beat.cancelled.push(key.clone()),
+                    b'0' => extended.lost.push(key.clone()),
+                    b'c' => extended.cancelled.push(key.clone()),
                     _ => {}
                 }
             }
         }
-        Ok(beat)
+        Ok(extended)
     }
 
     async fn reap(&self, shard: &Shard) -> Result<Reaped, Error> {

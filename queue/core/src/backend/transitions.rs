@@ -12,7 +12,7 @@ use crate::{
     id::{IdempotencyKey, JobId, Shard, TenantId},
     job::{Accepted, NewJob},
     json::RawJson,
-    lease::{Beat, ClaimRequest, LeaseKey, Settlement, Step},
+    lease::{ClaimRequest, Extended, LeaseKey, Settlement, Step},
 };
 
 /// The transitions of jobs in one shard.
@@ -62,12 +62,12 @@ pub trait Transitions: fmt::Debug + Send + Sync {
     async fn wait_for_work(&self, shard: &Shard, at_most: Duration) -> Result<(), Error>;
 
     /// Extends leases, which then expire `lease` from now. Returns the lost and the cancelled ones.
-    async fn beat(
+    async fn extend_leases(
         &self,
         shard: &Shard,
         leases: &[LeaseKey],
         lease: Duration,
-    ) -> Result<Beat, Error>;
+    ) -> Result<Extended, Error>;
 
     /// Ends expired leases. Each adds a stall to its job, which is requeued, or fails at `max_stalls`.
     async fn reap(&self, shard: &Shard) -> Result<Reaped, Error>;

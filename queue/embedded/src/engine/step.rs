@@ -44,8 +44,8 @@ impl Engine {
             leases.push(lease);
         }
         self.wake_if_servable(now);
-        let look_again = self.look_again(now);
-        Step { settled, leases, look_again }
+        let poll_after = self.poll_after(now);
+        Step { settled, leases, poll_after }
     }
 
     fn claim(&mut self, flow: &Flow, key: u128, claim: ClaimRequest, now: Millis) -> Option<Lease> {
@@ -303,7 +303,7 @@ impl Engine {
     }
 
     /// Returns the time until work may be visible without a wake-up.
-    fn look_again(&self, now: Millis) -> Option<Duration> {
+    fn poll_after(&self, now: Millis) -> Option<Duration> {
         let first = |set: &BTreeSet<(Millis, u128)>| set.first().map(|(at, _)| ms(*at));
         let lane = self.flows.lane.open_at().filter(|_| self.flows.has_active());
         [first(&self.due), first(&self.deadlines), self.flows.next_parked(), lane]
