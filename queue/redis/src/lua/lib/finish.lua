@@ -192,12 +192,7 @@ ends = {
     for _, id in ipairs(ends.come(DUE)) do
       call('ZREM', DUE, id)
       local j = jobs.get(id)
-      if j then
-        local t = flows.touch_named(j.tenant)
-        t[SCHEDULED], t[KIND] = t[SCHEDULED] - 1, WHOLE
-        jobs.make_ready(j)
-        jobs.save(j)
-      end
+      if j then jobs.promote(j) end
     end
     for _, name in ipairs(ends.come(PARKED)) do flows.touch_named(name) end
     jobs.flush()

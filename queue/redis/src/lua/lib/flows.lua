@@ -63,16 +63,21 @@ owner = {
     owner.set_rules(o, struct.pack(RULES_FORMAT, unpack(r)))
   end,
 
+  -- When its rates permit another attempt.
+  rates_permit_at = function(o)
+    local r, at = o[RULES], 0
+    if r[RPM] > 0 then at = math.max(at, o[REQUESTS_TAT] - (INTERVAL - INTERVAL / r[RPM])) end
+    if r[TPM] > 0 then at = math.max(at, o[TOKENS_TAT] - INTERVAL + 1) end
+    return at
+  end,
+
   -- When it may begin another attempt; nil when only a transition can tell. See Meters::open_at in
   -- embedded/flows/owners.rs.
   open_at = function(o)
     local r = o[RULES]
     if r[FREE] then return r[NOT_BEFORE] end
     if r[PAUSED] == 1 or (r[MAX_RUNNING] >= 0 and o[RUNNING] >= r[MAX_RUNNING]) then return nil end
-    local at = r[NOT_BEFORE]
-    if r[RPM] > 0 then at = math.max(at, o[REQUESTS_TAT] - (INTERVAL - INTERVAL / r[RPM])) end
-    if r[TPM] > 0 then at = math.max(at, o[TOKENS_TAT] - INTERVAL + 1) end
-    return at
+    return math.max(r[NOT_BEFORE], owner.rates_permit_at(o))
   end,
   is_open = function(o)
     local at = owner.open_at(o)

@@ -2,9 +2,7 @@
 
 -- Of the lane or of a tenant: { paused, at its cap, when its rates permit the next attempt or -1 }.
 local function gate(o)
-  local r, at = o[RULES], 0
-  if r[RPM] > 0 then at = math.max(at, o[REQUESTS_TAT] - (INTERVAL - INTERVAL / r[RPM])) end
-  if r[TPM] > 0 then at = math.max(at, o[TOKENS_TAT] - INTERVAL + 1) end
+  local r, at = o[RULES], owner.rates_permit_at(o)
   local is_at_cap = r[MAX_RUNNING] >= 0 and o[RUNNING] >= r[MAX_RUNNING]
   return { r[PAUSED], is_at_cap and 1 or 0, at > now and math.ceil(at) or -1 }
 end

@@ -16,10 +16,7 @@ health = {
       local j = jobs.get(id)
       if j and j.state == 'w' and jobs.has(j, FLAG.retry) then
         call('ZREM', DUE, id)
-        local t = flows.touch_named(j.tenant)
-        t[SCHEDULED], t[KIND] = t[SCHEDULED] - 1, WHOLE
-        jobs.make_ready(j)
-        jobs.save(j)
+        jobs.promote(j)
       end
     end
     call('DEL', P .. 'health', P .. 'kept_back')
@@ -96,10 +93,7 @@ health = {
     -- No job is left: the last that was kept back probes.
     if last and lane[OFFERS] == 0 then
       call('ZREM', DUE, last.id)
-      local t = flows.touch_named(last.tenant)
-      t[SCHEDULED], t[KIND] = t[SCHEDULED] - 1, WHOLE
-      jobs.make_ready(last)
-      jobs.save(last)
+      jobs.promote(last)
       jobs.flush()
       flows.place()
     end

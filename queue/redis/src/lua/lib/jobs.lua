@@ -122,6 +122,14 @@ jobs = {
     t[SCHEDULED], t[KIND] = t[SCHEDULED] + 1, WHOLE
   end,
 
+  -- Moves a job that has left `due` into its ready set.
+  promote = function(j)
+    local t = flows.touch_named(j.tenant)
+    t[SCHEDULED], t[KIND] = t[SCHEDULED] - 1, WHOLE
+    jobs.make_ready(j)
+    jobs.save(j)
+  end,
+
   -- Moves a held job on: into `due` when its time has not come, else into its ready set.
   dispatch = function(j)
     if j.at > now then jobs.schedule(j, j.at, false) else jobs.make_ready(j) end
