@@ -244,8 +244,8 @@ pub async fn a_running_job_expires_by_its_worker(stage: Stage) {
     stage.assert_sound().await;
 }
 
-/// While jobs end evenly, a waiting one knows its place and about how long it will take, and who
-/// is refused is told when there will be room.
+/// While jobs end evenly, a waiting job shows its place and an estimated wait, and a refusal names the time of free
+/// room.
 pub async fn a_waiting_job_knows_its_place_and_its_time(stage: Stage) {
     limit_lane(&stage, LaneLimits { max_queued: 500, ..LaneLimits::default() }).await;
     let jobs = backlog(&stage, 500, 10).await;

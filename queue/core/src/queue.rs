@@ -65,7 +65,7 @@ struct LatestLimits {
 }
 
 impl Queue {
-    /// A queue with these lanes over `backend`; without any, there is one named `default`.
+    /// Returns a queue with these lanes over `backend`; without any, there is one named `default`.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, lanes: Vec<Lane>) -> Self {
         let lanes =
@@ -122,14 +122,14 @@ impl Queue {
         self.backend.news()
     }
 
-    /// The shard of the first lane that holds what belongs to a tenant rather than to a job: rate buckets, and the
-    /// conversations that let one job run at a time.
+    /// Returns the shard with the data that belong to a tenant and to no job: rate buckets, and the conversations
+    /// that let one job run at a time.
     fn home_shard(&self, tenant: &TenantId) -> Shard {
         Shard::of(&self.lanes[0].name, self.lanes[0].shards, tenant)
     }
 
-    /// A job for the lane that serves its model: class standard, without session, delay, deadline
-    /// or idempotency, 5 attempts. `completion` is the most tokens that the body allows the answer.
+    /// Returns a new job for the lane that serves its model: class standard, 5 attempts, without session, delay,
+    /// deadline and idempotency key. `completion` is the most tokens that the body permits for the answer.
     #[must_use]
     pub fn draft(
         &self,
@@ -155,8 +155,8 @@ impl Queue {
         }
     }
 
-    /// A delivery of `tenant`, in the lane that is reserved for them: like a [`draft`](Self::draft),
-    /// and of the same cost as every other.
+    /// Returns a new webhook delivery of `tenant`: like a [`draft`](Self::draft), but in the lane of deliveries, and
+    /// with the same cost as every other delivery.
     #[must_use]
     pub fn draft_delivery(&self, tenant: TenantId, spec: Spec, body: Bytes) -> NewJob {
         let id = JobId::new(shard_of_deliveries());
@@ -164,7 +164,7 @@ impl Queue {
         NewJob { id, cost, ..self.draft(tenant, spec, body, None) }
     }
 
-    /// A job of `tenant`; `None` when the tenant has no such job.
+    /// Returns a job of `tenant`; `None` if the tenant has no such job.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -175,7 +175,7 @@ impl Queue {
         Ok(job)
     }
 
-    /// Jobs by name, in order and whosever they are.
+    /// Returns the jobs with these ids, of any tenant, in their order; `None` for an id without a job.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -198,7 +198,7 @@ impl Queue {
         Ok(ids.iter().map(|id| found.remove(id)).collect())
     }
 
-    /// The body of a job, as it was submitted; `None` once it has succeeded.
+    /// Returns the body of a job as it was submitted; `None` if the job has succeeded or does not exist.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -206,8 +206,8 @@ impl Queue {
         self.backend.body(id).await
     }
 
-    /// Ends a job of `tenant`; answers with the job as it is then, `None` when there is no such
-    /// job. A running job ends as soon as its worker has let go of the upstream.
+    /// Cancels a job of `tenant` and returns it as it is then; `None` if there is no such job. A running job ends when
+    /// its worker has closed the call.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -215,15 +215,15 @@ impl Queue {
         if self.backend.cancel(tenant, id).await? { self.job(tenant, id).await } else { Ok(None) }
     }
 
-    /// Puts an ended job of `tenant` back; `None` when there is no such job.
+    /// Retries an ended job of `tenant`, and returns it; `None` if there is no such job.
     ///
     /// # Errors
-    /// [`Error::NotRetryable`] when it has not ended or succeeded; when the store does not answer.
+    /// [`Error::NotRetryable`] if it succeeded or has not ended; or if the store does not answer.
     pub async fn retry(&self, tenant: &TenantId, id: &JobId) -> Result<Option<Job>, Error> {
         if self.backend.retry(tenant, id).await? { self.job(tenant, id).await } else { Ok(None) }
     }
 
-    /// Deletes an ended job of `tenant`, with all that is kept of it. False: there is none.
+    /// Deletes an ended job of `tenant` and all its data. `false`: there is no such job, or it has not ended.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -231,7 +231,7 @@ impl Queue {
         self.backend.delete(tenant, id).await
     }
 
-    /// Takes one from a tenant's bucket `name`.
+    /// Takes one token from a tenant's bucket `name`.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -244,7 +244,7 @@ impl Queue {
         self.backend.throttle(&self.home_shard(tenant), tenant, name, rate).await
     }
 
-    /// The tenant's remembered conversations, the most recent first.
+    /// Returns the tenant's remembered conversations, the most recent first.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -260,7 +260,7 @@ impl Queue {
         Ok(all)
     }
 
-    /// One remembered conversation: that of its latest message, where models of several lanes had a part.
+    /// Returns one remembered conversation; if models of several lanes had a part in it, that of its latest message.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -283,7 +283,7 @@ impl Queue {
         Ok(latest)
     }
 
-    /// Forgets a conversation; `false` when there was none.
+    /// Deletes a conversation; `false` if there was none.
     ///
     /// # Errors
     /// If the store does not answer.

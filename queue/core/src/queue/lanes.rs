@@ -14,13 +14,13 @@ use crate::{
 };
 
 impl Queue {
-    /// The lanes, in the order of the configuration.
+    /// Returns the lanes in the order of the configuration.
     #[must_use]
     pub fn lanes(&self) -> &[Lane] {
         &self.lanes
     }
 
-    /// The lane that serves `model`: the one that names it, else the first.
+    /// Returns the lane that serves `model`: the one that names it, else the first.
     #[must_use]
     pub fn lane_of(&self, model: Option<&str>) -> &Lane {
         let named =
@@ -34,14 +34,14 @@ impl Queue {
         self.lanes.iter().map(layout)
     }
 
-    /// Every shard of every lane.
+    /// Returns every shard of every lane.
     #[must_use]
     pub fn shards(&self) -> Vec<Shard> {
         self.layouts().flat_map(|layout| layout.all()).collect()
     }
 
-    /// The shards that may hold something of `tenant`, but deliveries: where it is at home in each lane,
-    /// then where it was.
+    /// Returns the shards that may hold data of `tenant`, without deliveries: its shard in each lane, then its former
+    /// ones.
     pub(super) fn shards_of(&self, tenant: &TenantId) -> Vec<Shard> {
         let former = self.former.read().unwrap_or_else(PoisonError::into_inner);
         let all = self.layouts().chain(former.iter().cloned());
@@ -55,7 +55,7 @@ impl Queue {
         shards
     }
 
-    /// Pauses or resumes the claims of a lane, or of one tenant in it. What runs goes on.
+    /// Pauses or resumes the claims of a lane, or of one tenant in it. Running jobs continue.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -71,8 +71,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Has the lane of `shard` begin nothing for so long in its other shards: an attempt in `shard` learnt
-    /// that their upstream wants to be left alone.
+    /// Starts no attempt for `delay` in the other shards of the lane of `shard`, because the upstream refused an attempt
+    /// in `shard`.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -84,7 +84,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Lets in what has come due, and ends what waited for too long, where no worker does.
+    /// Promotes due jobs and ends expired ones, in lanes that no worker serves.
     ///
     /// # Errors
     /// If the store does not answer.
@@ -96,8 +96,8 @@ impl Queue {
         Ok(())
     }
 
-    /// A lane in numbers, over all its shards, for one tenant or for all. What is not counted of a tenant is
-    /// that of the shard to which its new jobs go.
+    /// Returns the counts of a lane over all its shards, for one tenant or for all. Values of a tenant that cannot be
+    /// added up are those of the shard that accepts its new jobs.
     ///
     /// # Errors
     /// If the store does not answer.

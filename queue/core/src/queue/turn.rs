@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Queue {
-    /// The profile of a conversation in the tenant's home shard; `None`: there is no such conversation.
+    /// Returns the profile of a conversation in the tenant's home shard; `None` if there is no such conversation.
     ///
     /// # Errors
     /// If the store does not answer.
