@@ -7,6 +7,7 @@
 
 pub(crate) mod calls;
 mod choices;
+pub(crate) mod chunk;
 mod content;
 pub(crate) mod convert;
 mod error;
@@ -23,9 +24,8 @@ use causeway_queue::{
 };
 
 pub(crate) use self::usage::{text, usage};
-use self::{choices::Choices, message::MessageAccumulator, raw::TooMany};
+use self::{choices::Choices, chunk::StreamChunk, message::MessageAccumulator, raw::TooMany};
 use crate::{
-    chunk::StreamChunk,
     failure::Failure,
     upstream::call::{Sink, StreamEvent},
 };

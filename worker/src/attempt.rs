@@ -1,5 +1,14 @@
 //! One attempt of a job: from its lease to its settlement.
 
+pub(crate) mod cause;
+mod conversation;
+pub(crate) mod describe;
+pub(crate) mod disposition;
+pub(crate) mod emitter;
+pub(crate) mod interrupt;
+pub(crate) mod measure;
+pub(crate) mod verdict;
+
 use std::{
     ops::ControlFlow,
     sync::{
@@ -21,23 +30,22 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{
-    assembly::{self, Assembly},
-    chunk::StreamChunk,
-    conversation,
+use self::{
     disposition::Attempt,
     emitter::{Emitter, EventBuffer},
-    failure::{Failure, NoAnswer},
     interrupt::Interrupt,
-    measure,
-    offload::on_body,
+    verdict::Rules,
+};
+use crate::{
+    assembly::{self, Assembly, chunk::StreamChunk},
+    failure::{Failure, NoAnswer},
     settings::WorkerSettings,
     upstream::{
         call::{Answer, Call, Sink, StreamEvent, Upstream},
         memory::{AnswerMemory, Share},
+        offload::on_body,
         shape::{BodyShape, Endpoint, shape},
     },
-    verdict::{self, Rules},
 };
 
 /// The context that all attempts of a shard share.

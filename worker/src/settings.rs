@@ -64,7 +64,7 @@ pub struct DeliverySettings {
 
 impl Default for DeliverySettings {
     fn default() -> Self {
-        Self { concurrency: 256, retry_base: crate::schedule::MAX_BASE }
+        Self { concurrency: 256, retry_base: crate::webhook::schedule::MAX_BASE }
     }
 }
 

@@ -1,8 +1,8 @@
-//! Upstreams answer calls: OpenAI-compatible servers, the simulation, and receivers of webhook events.
+//! Upstreams answer calls: OpenAI-compatible servers and the simulation.
 
 pub(crate) mod address;
 mod answer;
-mod body;
+pub(crate) mod body;
 pub(crate) mod call;
 pub(crate) mod check;
 pub(crate) mod client;
@@ -11,6 +11,7 @@ mod direct;
 pub(crate) mod error_body;
 mod mask;
 pub(crate) mod memory;
+pub(crate) mod offload;
 pub(crate) mod openai;
 pub(crate) mod proxy;
 mod responses;
@@ -22,7 +23,6 @@ mod sniff;
 pub mod sse;
 pub(crate) mod target;
 pub(crate) mod tls;
-pub mod webhook;
 
 pub use self::{
     address::{Address, InvalidAddress},

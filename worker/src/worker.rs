@@ -19,20 +19,23 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attempt::AttemptContext,
-    consumer::Consumer,
-    emitter::Emitter,
-    heartbeat::Heartbeat,
-    interrupt::{Interrupt, Running},
-    loop_health::LoopHealth,
-    outbox_relay::{self, OutboxRelay},
-    presence::Presence,
-    reaper::Reaper,
-    schedule::Schedule,
+    attempt::{
+        AttemptContext,
+        emitter::Emitter,
+        interrupt::{Interrupt, Running},
+        verdict::Rules,
+    },
+    loops::{
+        consumer::Consumer, heartbeat::Heartbeat, loop_health::LoopHealth, presence::Presence,
+        reaper::Reaper,
+    },
     settings::WorkerSettings,
     stop::Stop,
     upstream::{call::Upstream, memory::AnswerMemory},
-    verdict::Rules,
+    webhook::{
+        outbox_relay::{self, OutboxRelay},
+        schedule::Schedule,
+    },
 };
 
 /// Time-out of handing back the running jobs at the end. After it the process exits, and their leases expire.

@@ -6,11 +6,11 @@ use causeway_queue::json::{RawObject, items};
 
 use super::{
     calls::ToolCalls,
+    chunk::{StreamChunk, TextFrame},
     content,
     node::{Fields, Node},
     raw::{MAX_ENTRIES, Rule, TooMany, index_of, inside, is_empty},
 };
-use crate::chunk::{StreamChunk, TextFrame};
 
 /// The accumulator of a completion.
 #[derive(Debug)]

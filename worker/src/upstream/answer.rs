@@ -13,6 +13,7 @@ use super::{
     body::AnswerBody,
     call::{Answer, Call, Sink, StreamEvent},
     error_body::{ErrorBody, clean, title},
+    offload::on_body,
     retry_after::{rate_reset, retry_after, should_retry},
     secret::UpstreamSecret,
     shape::{BodyShape, Endpoint, shape},
@@ -23,7 +24,6 @@ use super::{
 use crate::{
     assembly::convert::events_of,
     failure::{ErrorResponse, Failure, NoAnswer},
-    offload::on_body,
 };
 
 /// The byte order mark of UTF-8. Some servers write it before JSON, where it is not allowed (RFC 8259, section 8.1).

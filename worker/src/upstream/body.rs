@@ -148,7 +148,7 @@ fn undecoded(status_code: u16, error: io::Error) -> Failure {
 }
 
 /// Returns the failure of a request without a response.
-pub(super) fn unsent(error: &reqwest::Error) -> Failure {
+pub(crate) fn unsent(error: &reqwest::Error) -> Failure {
     let why = root_cause(error);
     // The order matters: a lack of file descriptors is reported as a connect error, too.
     if chain(error).any(is_local_lack) {

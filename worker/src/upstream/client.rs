@@ -213,7 +213,7 @@ impl UpstreamClient {
 }
 
 /// Sets the limits that all connections share, including those to webhook receivers.
-pub(super) fn bounded(builder: ClientBuilder) -> ClientBuilder {
+pub(crate) fn bounded(builder: ClientBuilder) -> ClientBuilder {
     let builder = builder
         .user_agent(USER_AGENT)
         .tcp_nodelay(true)

@@ -15,8 +15,7 @@ use super::{
     openai::OpenAi,
 };
 use crate::{
-    cause::cause,
-    describe,
+    attempt::{cause::cause, describe},
     failure::{ErrorResponse, Failure},
 };
 

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     assembly::{self, Assembly, Read},
-    cause::names_own_object,
+    attempt::cause::names_own_object,
     failure::{ErrorResponse, Failure},
 };
 

@@ -75,7 +75,7 @@ static SYSTEM: LazyLock<Vec<CertificateDer<'static>>> = LazyLock::new(|| {
 ///
 /// # Errors
 /// If one of the `files` is unusable.
-pub(super) fn configuration(files: &TlsFiles) -> Result<ClientConfig, InvalidTls> {
+pub(crate) fn configuration(files: &TlsFiles) -> Result<ClientConfig, InvalidTls> {
     let provider = Arc::new(ring::default_provider());
     let mut trusted = SYSTEM.clone();
     let mut roots = RootCertStore::empty();

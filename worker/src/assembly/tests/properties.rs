@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    chunk::{StreamChunk, array},
+    assembly::chunk::{StreamChunk, array},
     upstream::sse::EventReader,
 };
 

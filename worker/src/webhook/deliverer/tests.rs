@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::upstream::call::StreamEvent;
+use crate::{upstream::call::StreamEvent, webhook::secret::WebhookSecret};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -35,7 +35,7 @@ fn call(url: &str) -> Call {
         headers: [(EVENT_ID.to_owned(), "evt_1".to_owned().into())].into(),
         stream: false,
         max_bytes: 0,
-        memory: super::super::Share::default(),
+        memory: crate::upstream::Share::default(),
     }
 }
 

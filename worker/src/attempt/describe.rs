@@ -5,9 +5,8 @@
 use causeway_queue::job::AttemptError;
 use reqwest::StatusCode;
 
+use super::{cause::Cause, disposition::Attempt};
 use crate::{
-    cause::Cause,
-    disposition::Attempt,
     failure::{ErrorResponse, Failure, NoAnswer},
     upstream::{
         error_body::{ErrorBody, clean},
@@ -113,7 +112,7 @@ mod tests {
     use causeway_queue::RawJson;
 
     use super::*;
-    use crate::cause::cause;
+    use crate::attempt::cause::cause;
 
     fn described(failure: &Failure) -> AttemptError {
         let url = "/v1/chat/completions";

@@ -319,7 +319,7 @@ const TABLE: [(Cause, &str); 23] = [
     (Cause::Exhausted, "no file, port or memory left to the worker"),
 ];
 
-const ARCHITECTURE: &str = include_str!("../../../ARCHITECTURE.md");
+const ARCHITECTURE: &str = include_str!("../../../../ARCHITECTURE.md");
 
 fn owner(cause: Cause) -> &'static str {
     match cause.disposition(None) {

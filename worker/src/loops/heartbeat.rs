@@ -9,7 +9,7 @@ use causeway_queue::{LeaseKey, Queue, Shard, lease::Extended};
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::interrupt::{Interrupt, Running};
+use crate::attempt::interrupt::{Interrupt, Running};
 
 /// The heartbeat of one worker.
 #[derive(Debug)]

@@ -10,11 +10,13 @@ use causeway_queue::{
     retry::Backoff,
 };
 
-use crate::{
-    cause, delivery, describe,
+use super::{
+    cause, describe,
     disposition::{Attempt, Disposition},
+};
+use crate::{
     failure::Failure,
-    schedule::Schedule,
+    webhook::{delivery, schedule::Schedule},
 };
 
 /// The rules by which failures are classified.

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
+use super::disposition::Disposition;
 use crate::{
-    disposition::Disposition,
     failure::{ErrorResponse, Failure, NoAnswer},
     upstream::{error_body::ErrorBody, shape::Endpoint},
 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use causeway_queue::job::AttemptError;
 
 use crate::{
-    disposition::Disposition,
+    attempt::disposition::Disposition,
     failure::{ErrorResponse, Failure},
 };
 

@@ -2,7 +2,7 @@ use causeway_queue::{Class, JobId, TenantId};
 use tokio::time::Instant;
 
 use super::*;
-use crate::{barrier_backend::BarrierBackend, interrupt::RunningEntry};
+use crate::{attempt::interrupt::RunningEntry, barrier_backend::BarrierBackend};
 
 const LEASE: Duration = Duration::from_secs(15);
 

@@ -26,11 +26,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
+use super::loop_health::LoopHealth;
 use crate::{
-    attempt::{self, AttemptContext, logged},
-    interrupt::Running,
-    loop_health::LoopHealth,
-    measure,
+    attempt::{
+        interrupt::Running,
+        measure, {self, AttemptContext, logged},
+    },
     stop::Stop,
 };
 

@@ -20,10 +20,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::{
-    chunk::{self, StreamChunk},
-    interrupt::{Interrupt, Running},
-};
+use super::interrupt::{Interrupt, Running};
+use crate::assembly::chunk::{self, StreamChunk};
 
 /// First and longest pause between calls to a store that fails.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));

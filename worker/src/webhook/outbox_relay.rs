@@ -23,10 +23,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use crate::{
+use super::{
+    deliverer::EVENT_ID,
+    event::WebhookEvent,
     schedule::{DELIVERY_WINDOW, Schedule},
-    upstream::webhook::EVENT_ID,
-    webhook_event::WebhookEvent,
 };
 
 /// Interval at which all outboxes are polled.

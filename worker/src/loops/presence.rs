@@ -19,7 +19,8 @@ use causeway_queue::{
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{interrupt::Running, loop_health::LoopHealth, settings::WorkerSettings, stop::Stop};
+use super::loop_health::LoopHealth;
+use crate::{attempt::interrupt::Running, settings::WorkerSettings, stop::Stop};
 
 /// Time without an iteration of any claim loop after which the worker stops reporting itself. A loop iterates at
 /// least every 2 s, unless the store is slow.

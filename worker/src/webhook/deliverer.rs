@@ -3,9 +3,6 @@
 //! Only the status of the receiver's answer is kept. The body is discarded: otherwise tenants could use a webhook to
 //! read from addresses that only the worker can reach.
 
-mod receivers;
-mod secret;
-
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -18,19 +15,23 @@ use reqwest::{
 };
 use tokio::{net::lookup_host, time::timeout};
 
-use self::receivers::{Reaction, Receivers};
-pub use self::secret::{InvalidSecret, Signing, WebhookSecret};
 use super::{
-    body::unsent,
-    call::{Answer, Call, Sink, Upstream},
-    client::{InvalidUpstream, bounded},
-    retry_after::retry_after,
-    tls::{self, TlsFiles},
+    receivers::{Reaction, Receivers},
+    secret::Signing,
 };
-use crate::failure::{ErrorResponse, Failure};
+use crate::{
+    failure::{ErrorResponse, Failure},
+    upstream::{
+        body::unsent,
+        call::{Answer, Call, Sink, Upstream},
+        client::{InvalidUpstream, bounded},
+        retry_after::retry_after,
+        tls::{self, TlsFiles},
+    },
+};
 
 /// The header, and the field of the delivery's job, with the id of the event; equal for all attempts.
-pub const EVENT_ID: &str = "webhook-id";
+pub(crate) const EVENT_ID: &str = "webhook-id";
 
 /// Time-out of a connection.
 const CONNECT: Duration = Duration::from_secs(5);
